@@ -1,1 +1,3 @@
 //! secateur
+
+pub mod proto;
