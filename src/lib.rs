@@ -1,3 +1,8 @@
-//! secateur
+//! secateur rewrites ONNX models before deployment and proves that the result still computes what it should.
 
+pub mod engine;
+pub mod ir;
+pub mod ops;
+pub mod passes;
 pub mod proto;
+pub mod rewrite;

@@ -1,1 +1,2 @@
-fn main(){}
+//! The secateur command.
+fn main() {}

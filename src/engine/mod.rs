@@ -1,0 +1,93 @@
+//! Running a model: one trait, two engines (tract, built in; the user's ONNX Runtime).
+//!
+//! An engine gets a model that [`crate::lower`] has already turned into what the engine can run. It knows the IR and the
+//! format, and no pass.
+
+use std::collections::BTreeMap;
+
+use crate::ir::{Model, Tensor};
+
+/// A value at run time.
+#[derive(Clone, Debug)]
+pub enum RunValue {
+    /// A tensor of any element type; packed types stay packed.
+    Tensor(Tensor),
+    /// A sequence.
+    Sequence(Vec<RunValue>),
+    /// An optional value.
+    Optional(Option<Box<RunValue>>),
+    /// A map, as parallel keys and values.
+    Map(Tensor, Box<RunValue>),
+}
+
+/// Values by name.
+pub type RunValues = BTreeMap<String, RunValue>;
+
+/// What an engine could not do.
+#[derive(Debug, thiserror::Error, Clone)]
+pub enum EngineError {
+    /// The engine has no kernel for an operator, or is known to be wrong on it: the model is *not checked*.
+    #[error("{engine} cannot run {operator}: {reason}")]
+    Unsupported {
+        /// Engine name.
+        engine: &'static str,
+        /// Operator type, or the part of the model that stands in the way.
+        operator: String,
+        /// Node or value.
+        node: Option<String>,
+        /// Why.
+        reason: String,
+    },
+    /// The engine refused or failed to run the model.
+    #[error("{engine} failed: {reason}")]
+    Failed {
+        /// Engine name.
+        engine: &'static str,
+        /// The engine's own words.
+        reason: String,
+    },
+    /// An input is missing or does not fit the model.
+    #[error("input {name}: {reason}")]
+    Input {
+        /// Input name.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The engine itself is not there.
+    #[error("{engine} is not available: {reason}")]
+    Unavailable {
+        /// Engine name.
+        engine: &'static str,
+        /// Where it was looked for and how to get it.
+        reason: String,
+    },
+}
+
+/// How to compile a model.
+#[derive(Clone, Debug, Default)]
+pub struct CompileOptions {
+    /// Values to return beside the graph outputs, by name. An unknown name is an error.
+    pub expose: Vec<String>,
+    /// Sizes for symbolic dimensions (`dim_param`).
+    pub symbols: BTreeMap<String, i64>,
+    /// Whether the engine may optimise the graph; off for bit comparisons between runs.
+    pub optimise: bool,
+    /// Threads inside one run; 0 is the engine's default.
+    pub threads: usize,
+}
+
+/// Something that runs models.
+pub trait Engine: Send + Sync {
+    /// `tract` or `ort`, with the version in reports.
+    fn name(&self) -> &'static str;
+
+    /// Compiles a model once; the session runs any number of samples.
+    fn compile(&self, model: &Model, options: &CompileOptions) -> Result<Box<dyn Session>, EngineError>;
+}
+
+/// A compiled model. Runs are independent of each other, so one session serves many threads.
+pub trait Session: Send + Sync {
+    /// Runs the model on named inputs and returns the graph outputs and the exposed values.
+    fn run(&self, inputs: &RunValues) -> Result<RunValues, EngineError>;
+}

@@ -1,0 +1,765 @@
+//! The only way to change a graph.
+//!
+//! An [`Editor`] works on one graph on behalf of one rule or pass and records what it did. It keeps three laws:
+//! graph inputs and outputs keep name, order and type; a value is only replaced by one whose type does not contradict
+//! it; and ids stay valid, because a removed node stays behind, empty, until [`Graph::compact`].
+
+use std::sync::Arc;
+
+use petgraph::Direction;
+use petgraph::visit::EdgeRef;
+
+use super::build::tensor_type;
+use super::graph::{Graph, Provenance};
+use super::model::Model;
+use super::name::Name;
+use super::node::{
+    Constant, ConstantOrigin, Edge, Node, NodeId, NodeKind, NodeMeta, Operator, Position, ShapeContent, Slot, Use,
+    Value, ValueId,
+};
+use super::tensor::Tensor;
+use super::types::ValueType;
+use super::{Attribute, AttributeValue};
+
+/// Why an edit was refused. The graph is as before.
+#[derive(Debug, thiserror::Error, Clone, PartialEq)]
+pub enum EditError {
+    /// The node has been removed or never was.
+    #[error("node {0} does not exist")]
+    NoNode(usize),
+    /// The node has no such output.
+    #[error("{node} has no output {output}")]
+    NoOutput {
+        /// The node.
+        node: String,
+        /// The output slot.
+        output: u32,
+    },
+    /// The node is not an operator.
+    #[error("{0} is not an operator")]
+    NotOperator(String),
+    /// The replacement cannot have the type of what it replaces.
+    #[error("{new} of type {new_type} cannot stand for {old} of type {old_type}")]
+    Type {
+        /// The value to be replaced.
+        old: String,
+        /// Its type.
+        old_type: String,
+        /// The replacement.
+        new: String,
+        /// Its type.
+        new_type: String,
+    },
+    /// The value is a graph output, and its name cannot go to the replacement: that is a graph input, a captured value or a
+    /// graph output of another name.
+    #[error("{new} cannot take the name of the graph output {output}")]
+    OutputName {
+        /// The graph output.
+        output: String,
+        /// The replacement.
+        new: String,
+    },
+    /// The node is still read.
+    #[error("{0} is still used")]
+    Used(String),
+    /// Graph inputs and the output sink cannot be removed.
+    #[error("{0} belongs to the graph's interface")]
+    Interface(String),
+    /// The replacement itself depends on the value it replaces.
+    #[error("replacing {old} by {new} would make a cycle")]
+    Cycle {
+        /// The value to be replaced.
+        old: String,
+        /// The replacement.
+        new: String,
+    },
+}
+
+/// Changes one graph on behalf of one rule or pass.
+#[derive(Debug)]
+pub struct Editor<'g> {
+    graph: &'g mut Graph,
+    origin: Name,
+    before: Vec<String>,
+    after: Vec<NodeId>,
+}
+
+impl Graph {
+    /// An editor that records its changes under the name of the rule or pass.
+    pub fn edit(&mut self, origin: impl Into<Name>) -> Editor<'_> {
+        Editor { graph: self, origin: origin.into(), before: Vec::new(), after: Vec::new() }
+    }
+}
+
+impl Drop for Editor<'_> {
+    fn drop(&mut self) {
+        if self.before.is_empty() && self.after.is_empty() {
+            return;
+        }
+        let after = self.after.iter().filter(|id| self.graph.is_live(**id)).map(|id| self.graph.label(*id)).collect();
+        let before = std::mem::take(&mut self.before);
+        self.graph.journal.push(Provenance { origin: self.origin.clone(), before, after });
+    }
+}
+
+impl Editor<'_> {
+    /// The graph as it is now.
+    pub fn graph(&self) -> &Graph {
+        self.graph
+    }
+
+    fn live(&self, id: NodeId) -> Result<&Node, EditError> {
+        self.graph.get(id).ok_or(EditError::NoNode(id.index()))
+    }
+
+    fn live_value(&self, id: ValueId) -> Result<&Value, EditError> {
+        let node = self.live(id.node)?;
+        node.outputs
+            .get(id.output as usize)
+            .ok_or_else(|| EditError::NoOutput { node: self.graph.label(id.node), output: id.output })
+    }
+
+    fn value_mut(&mut self, id: ValueId) -> Option<&mut Value> {
+        self.graph.nodes.node_weight_mut(id.node)?.outputs.get_mut(id.output as usize)
+    }
+
+    fn operator_mut(&mut self, id: NodeId) -> Result<&mut Operator, EditError> {
+        let label = self.graph.label(id);
+        match self.graph.nodes.node_weight_mut(id).map(|node| &mut node.kind) {
+            Some(NodeKind::Operator(operator)) => Ok(operator),
+            Some(_) => Err(EditError::NotOperator(label)),
+            None => Err(EditError::NoNode(id.index())),
+        }
+    }
+
+    fn value_label(&self, id: ValueId) -> String {
+        match self.graph.value(id).map(|value| &value.name) {
+            Some(name) if !name.is_empty() => name.to_string(),
+            _ => format!("output {} of {}", id.output, self.graph.label(id.node)),
+        }
+    }
+
+    fn next_position(&mut self, near: Option<NodeId>) -> Position {
+        let original = near.and_then(|id| self.graph.nodes.node_weight(id)).map_or(u32::MAX - 1, |n| n.position.original);
+        let serial = self.graph.next_serial;
+        self.graph.next_serial += 1;
+        Position { original, serial }
+    }
+
+    /// Adds an operator that reads `inputs`, placed where `near` is. Unnamed outputs get a name when the model is written,
+    /// or that of the value they replace.
+    pub fn add_operator(
+        &mut self,
+        near: NodeId,
+        operator: Operator,
+        inputs: &[Option<ValueId>],
+        outputs: Vec<Value>,
+    ) -> Result<NodeId, EditError> {
+        self.add_operator_with_captures(near, operator, inputs, &[], outputs)
+    }
+
+    /// Adds an operator with bodies that capture `captures`, in the order of their capture slots.
+    pub fn add_operator_with_captures(
+        &mut self,
+        near: NodeId,
+        mut operator: Operator,
+        inputs: &[Option<ValueId>],
+        captures: &[ValueId],
+        outputs: Vec<Value>,
+    ) -> Result<NodeId, EditError> {
+        for value in inputs.iter().flatten().chain(captures) {
+            self.live_value(*value)?;
+        }
+        operator.input_count = inputs.len() as u32;
+        operator.capture_count = captures.len() as u32;
+        let position = self.next_position(Some(near));
+        let id = self.graph.nodes.add_node(Node {
+            kind: NodeKind::Operator(operator),
+            name: None,
+            meta: None,
+            outputs,
+            position,
+        });
+        for (index, value) in inputs.iter().enumerate() {
+            if let Some(value) = value {
+                let edge = Edge { output: value.output, slot: Slot::Input(index as u32) };
+                self.graph.nodes.add_edge(value.node, id, edge);
+            }
+        }
+        for (index, value) in captures.iter().enumerate() {
+            let edge = Edge { output: value.output, slot: Slot::Capture(index as u32) };
+            self.graph.nodes.add_edge(value.node, id, edge);
+        }
+        self.after.push(id);
+        Ok(id)
+    }
+
+    /// Adds an initializer. An empty name is filled in when the model is written.
+    pub fn add_constant(&mut self, name: impl Into<Name>, tensor: Tensor) -> ValueId {
+        let index = self.graph.next_initializer;
+        self.graph.next_initializer += 1;
+        let position = self.next_position(None);
+        let value = Value::typed(name, tensor_type(&tensor));
+        let constant = Constant { tensor: Some(tensor), origin: ConstantOrigin::Initializer(index) };
+        let id = self.graph.nodes.add_node(Node {
+            kind: NodeKind::Constant(Box::new(constant)),
+            name: None,
+            meta: None,
+            outputs: vec![value],
+            position,
+        });
+        self.after.push(id);
+        ValueId::new(id, 0)
+    }
+
+    /// Replaces the elements of a constant, which must keep dtype and shape unless nothing reads it yet; a changed shape or
+    /// dtype is for [`reshape`].
+    pub fn set_constant(&mut self, id: NodeId, tensor: Tensor) -> Result<(), EditError> {
+        let label = self.graph.label(id);
+        let ty = tensor_type(&tensor);
+        let node = self.graph.nodes.node_weight_mut(id).ok_or(EditError::NoNode(id.index()))?;
+        let NodeKind::Constant(constant) = &mut node.kind else { return Err(EditError::NotOperator(label)) };
+        if let Some(value) = node.outputs.first_mut() {
+            if value.ty.contradicts(&ty) {
+                return Err(EditError::Type {
+                    old: label.clone(),
+                    old_type: value.ty.to_string(),
+                    new: label,
+                    new_type: ty.to_string(),
+                });
+            }
+            value.ty = ty;
+            value.content = None;
+        }
+        constant.tensor = Some(tensor);
+        self.before.push(label);
+        Ok(())
+    }
+
+    /// Records what analysis found out about a value.
+    pub fn set_facts(&mut self, id: ValueId, ty: ValueType, content: Option<Arc<ShapeContent>>) -> Result<(), EditError> {
+        self.live_value(id)?;
+        self.graph.set_facts(id, ty, content);
+        Ok(())
+    }
+
+    /// Names a value that is not part of the graph's interface.
+    pub fn rename(&mut self, id: ValueId, name: impl Into<Name>) -> Result<(), EditError> {
+        self.live_value(id)?;
+        if matches!(self.live(id.node)?.kind, NodeKind::Input(_)) || self.graph.is_graph_output(id) {
+            return Err(EditError::Interface(self.value_label(id)));
+        }
+        if let Some(value) = self.value_mut(id) {
+            value.name = name.into();
+            value.declared = None;
+        }
+        Ok(())
+    }
+
+    /// Sets the node's name.
+    pub fn set_node_name(&mut self, id: NodeId, name: Option<Name>) -> Result<(), EditError> {
+        self.live(id)?;
+        if let Some(node) = self.graph.nodes.node_weight_mut(id) {
+            node.name = name;
+        }
+        Ok(())
+    }
+
+    /// Sets what a node carries beside operator, inputs, outputs and attributes.
+    pub fn set_node_meta(&mut self, id: NodeId, meta: NodeMeta) -> Result<(), EditError> {
+        self.live(id)?;
+        if let Some(node) = self.graph.nodes.node_weight_mut(id) {
+            node.meta = Some(meta).filter(|m| *m != NodeMeta::default()).map(Arc::new);
+        }
+        Ok(())
+    }
+
+    /// Sets an attribute, in its old place if there is one.
+    pub fn set_attribute(
+        &mut self,
+        id: NodeId,
+        name: impl Into<Name>,
+        value: impl Into<AttributeValue>,
+    ) -> Result<(), EditError> {
+        let attribute = Attribute::new(name, value);
+        let operator = self.operator_mut(id)?;
+        match operator.attributes.iter_mut().find(|a| a.name == attribute.name) {
+            Some(existing) => *existing = attribute,
+            None => operator.attributes.push(attribute),
+        }
+        self.after.push(id);
+        Ok(())
+    }
+
+    /// Removes an attribute, if it is there.
+    pub fn remove_attribute(&mut self, id: NodeId, name: &str) -> Result<(), EditError> {
+        self.operator_mut(id)?.attributes.retain(|a| a.name != *name);
+        self.after.push(id);
+        Ok(())
+    }
+
+    /// Turns an operator into another one with the same inputs, bodies and outputs.
+    pub fn set_operator_type(&mut self, id: NodeId, domain: Option<Name>, op_type: impl Into<Name>) -> Result<(), EditError> {
+        let op_type = op_type.into();
+        let operator = self.operator_mut(id)?;
+        operator.op_type = op_type;
+        operator.written_domain = domain;
+        self.after.push(id);
+        Ok(())
+    }
+
+    /// Lets `node` read `value`, or nothing, in input slot `index`; slots up to it are added.
+    pub fn set_input(&mut self, node: NodeId, index: usize, value: Option<ValueId>) -> Result<(), EditError> {
+        if let Some(value) = value {
+            self.live_value(value)?;
+        }
+        let operator = self.operator_mut(node)?;
+        operator.input_count = operator.input_count.max(index as u32 + 1);
+        self.disconnect(Use { node, slot: Slot::Input(index as u32) });
+        if let Some(value) = value {
+            let edge = Edge { output: value.output, slot: Slot::Input(index as u32) };
+            self.graph.nodes.add_edge(value.node, node, edge);
+        }
+        self.after.push(node);
+        Ok(())
+    }
+
+    /// Cuts the input slots of `node` down to `count`.
+    pub fn truncate_inputs(&mut self, node: NodeId, count: usize) -> Result<(), EditError> {
+        let old = self.operator_mut(node)?.input_count;
+        for index in count as u32..old {
+            self.disconnect(Use { node, slot: Slot::Input(index) });
+        }
+        let operator = self.operator_mut(node)?;
+        operator.input_count = operator.input_count.min(count as u32);
+        Ok(())
+    }
+
+    /// Leaves an optional output out; it must not be read.
+    pub fn omit_output(&mut self, id: ValueId) -> Result<(), EditError> {
+        self.live_value(id)?;
+        if self.graph.use_count(id) > 0 {
+            return Err(EditError::Used(self.value_label(id)));
+        }
+        if let Some(value) = self.value_mut(id) {
+            *value = Value::omitted();
+        }
+        Ok(())
+    }
+
+    /// Drops trailing outputs down to `count`; they must not be read.
+    pub fn truncate_outputs(&mut self, node: NodeId, count: usize) -> Result<(), EditError> {
+        let total = self.live(node)?.outputs.len();
+        for output in count..total {
+            if self.graph.use_count(ValueId::new(node, output)) > 0 {
+                return Err(EditError::Used(self.value_label(ValueId::new(node, output))));
+            }
+        }
+        if let Some(node) = self.graph.nodes.node_weight_mut(node) {
+            node.outputs.truncate(count);
+        }
+        Ok(())
+    }
+
+    /// Adds one more output to an operator.
+    pub fn add_output(&mut self, node: NodeId, value: Value) -> Result<ValueId, EditError> {
+        self.operator_mut(node)?;
+        let Some(weight) = self.graph.nodes.node_weight_mut(node) else { return Err(EditError::NoNode(node.index())) };
+        weight.outputs.push(value);
+        Ok(ValueId::new(node, weight.outputs.len() - 1))
+    }
+
+    /// Exposes a value as one more graph output. Its name becomes part of the interface.
+    pub fn add_graph_output(&mut self, value: ValueId, name: impl Into<Name>, ty: ValueType) -> Result<(), EditError> {
+        self.live_value(value)?;
+        let name = name.into();
+        let index = self.graph.outputs.len() as u32;
+        let sink = self.graph.sink;
+        self.graph.outputs.push(super::graph::GraphOutput { name, declared: None, ty });
+        self.graph.nodes.add_edge(value.node, sink, Edge { output: value.output, slot: Slot::Input(index) });
+        Ok(())
+    }
+
+    fn disconnect(&mut self, at: Use) {
+        let edge = self
+            .graph
+            .nodes
+            .edges_directed(at.node, Direction::Incoming)
+            .find(|edge| edge.weight().slot == at.slot)
+            .map(|edge| edge.id());
+        if let Some(edge) = edge {
+            self.graph.nodes.remove_edge(edge);
+        }
+    }
+
+    fn connect(&mut self, value: ValueId, to: Use) {
+        self.disconnect(to);
+        self.graph.nodes.add_edge(value.node, to.node, Edge { output: value.output, slot: to.slot });
+    }
+
+    /// Lets every reader of `old` read `new`. A graph output's name goes over to `new`, as does the name of `old` if `new` has
+    /// none. `old` stays, without readers: see [`Editor::remove_unused`].
+    pub fn replace(&mut self, old: ValueId, new: ValueId) -> Result<(), EditError> {
+        self.replace_where(old, new, |_| true)
+    }
+
+    /// Like [`Editor::replace`] for the uses that `filter` accepts.
+    pub fn replace_where(&mut self, old: ValueId, new: ValueId, filter: impl Fn(Use) -> bool) -> Result<(), EditError> {
+        let (old_value, new_value) = (self.live_value(old)?, self.live_value(new)?);
+        if old == new {
+            return Ok(());
+        }
+        if old_value.ty.contradicts(&new_value.ty) {
+            return Err(EditError::Type {
+                old: self.value_label(old),
+                old_type: old_value.ty.to_string(),
+                new: self.value_label(new),
+                new_type: new_value.ty.to_string(),
+            });
+        }
+        let uses: Vec<Use> = self.graph.uses(old).into_iter().filter(|u| filter(*u)).collect();
+        if uses.iter().any(|u| u.node == new.node) {
+            return Err(EditError::Cycle { old: self.value_label(old), new: self.value_label(new) });
+        }
+        let outputs: Vec<u32> = uses
+            .iter()
+            .filter(|u| u.node == self.graph.sink)
+            .filter_map(|u| if let Slot::Input(index) = u.slot { Some(index) } else { None })
+            .collect();
+        if let Some(first) = outputs.first() {
+            let output = self.graph.outputs.get(*first as usize).map(|o| o.name.clone()).unwrap_or_default();
+            if !self.can_take_name(new) || outputs.len() > 1 && !self.same_output_names(&outputs) {
+                return Err(EditError::OutputName { output: output.to_string(), new: self.value_label(new) });
+            }
+            self.hand_over_name(old, new, output);
+        } else if self.graph.value(new).is_some_and(|value| value.name.is_empty())
+            && uses.len() == self.graph.use_count(old)
+            && !matches!(self.live(old.node)?.kind, NodeKind::Input(_) | NodeKind::Capture(_))
+        {
+            let name = self.graph.value(old).map(|value| value.name.clone()).unwrap_or_default();
+            self.hand_over_name(old, new, name);
+        }
+        self.before.push(self.graph.label(old.node));
+        for at in uses {
+            self.connect(new, at);
+        }
+        Ok(())
+    }
+
+    /// Whether a value may be given the name of a graph output.
+    pub fn can_take_name(&self, value: ValueId) -> bool {
+        let named_by_node = self
+            .graph
+            .get(value.node)
+            .is_some_and(|node| matches!(node.kind, NodeKind::Operator(_) | NodeKind::Constant(_)));
+        named_by_node && !self.graph.is_graph_output(value)
+    }
+
+    fn same_output_names(&self, outputs: &[u32]) -> bool {
+        let name = |index: &u32| self.graph.outputs.get(*index as usize).map(|output| &output.name);
+        outputs.windows(2).all(|pair| name(&pair[0]) == name(&pair[1]))
+    }
+
+    fn hand_over_name(&mut self, old: ValueId, new: ValueId, name: Name) {
+        let mut declared = None;
+        if let Some(value) = self.value_mut(old) {
+            declared = value.declared.take();
+            value.name = Name::default();
+        }
+        let mut previous = Name::default();
+        if let Some(value) = self.value_mut(new) {
+            previous = std::mem::replace(&mut value.name, name.clone());
+            value.declared = declared;
+        }
+        if !previous.is_empty() {
+            for annotation in &mut self.graph.meta.quantization {
+                if annotation.tensor_name.as_deref() == Some(&*previous) {
+                    annotation.tensor_name = Some(name.to_string());
+                }
+            }
+        }
+    }
+
+    /// Removes a node that nothing reads.
+    pub fn remove(&mut self, id: NodeId) -> Result<(), EditError> {
+        let node = self.live(id)?;
+        if matches!(node.kind, NodeKind::Input(_) | NodeKind::Output) {
+            return Err(EditError::Interface(self.graph.label(id)));
+        }
+        if self.graph.is_used(id) {
+            return Err(EditError::Used(self.graph.label(id)));
+        }
+        self.before.push(self.graph.label(id));
+        let edges: Vec<_> = self.graph.nodes.edges_directed(id, Direction::Incoming).map(|edge| edge.id()).collect();
+        for edge in edges {
+            self.graph.nodes.remove_edge(edge);
+        }
+        if let Some(node) = self.graph.nodes.node_weight_mut(id) {
+            node.kind = NodeKind::Removed;
+            node.outputs = Vec::new();
+            node.meta = None;
+        }
+        Ok(())
+    }
+
+    /// Removes `id` if nothing reads it, then what only it read, and so on. Answers what was removed.
+    /// Graph inputs stay.
+    pub fn remove_unused(&mut self, id: NodeId) -> Vec<NodeId> {
+        let mut removed = Vec::new();
+        let mut pending = vec![id];
+        while let Some(id) = pending.pop() {
+            let removable = self
+                .graph
+                .get(id)
+                .is_some_and(|node| !matches!(node.kind, NodeKind::Input(_) | NodeKind::Output));
+            if !removable || self.graph.is_used(id) {
+                continue;
+            }
+            let sources: Vec<NodeId> =
+                self.graph.nodes.edges_directed(id, Direction::Incoming).map(|edge| edge.source()).collect();
+            if self.remove(id).is_ok() {
+                removed.push(id);
+                pending.extend(sources);
+            }
+        }
+        removed
+    }
+
+    /// Drops capture slots of `owner` that no body reads any more, and the captures in its bodies that nothing reads.
+    /// Answers how many slots went.
+    pub fn prune_captures(&mut self, owner: NodeId) -> Result<usize, EditError> {
+        let operator = self.operator_mut(owner)?;
+        let count = operator.capture_count as usize;
+        let mut used = vec![false; count];
+        for attribute in &mut operator.attributes {
+            for body in attribute.value.graphs_mut() {
+                let captures: Vec<(NodeId, u32)> = body
+                    .node_ids()
+                    .filter_map(|id| match &body.get(id)?.kind {
+                        NodeKind::Capture(capture) => Some((id, capture.index)),
+                        _ => None,
+                    })
+                    .collect();
+                for (id, index) in captures {
+                    if body.is_used(id) {
+                        if let Some(flag) = used.get_mut(index as usize) {
+                            *flag = true;
+                        }
+                    } else if let Some(node) = body.nodes.node_weight_mut(id) {
+                        node.kind = NodeKind::Removed;
+                        node.outputs = Vec::new();
+                    }
+                }
+            }
+        }
+        let mut renumbered = Vec::with_capacity(count);
+        let mut next = 0u32;
+        for flag in &used {
+            renumbered.push(flag.then_some(next));
+            next += u32::from(*flag);
+        }
+        if next as usize == count {
+            return Ok(0);
+        }
+        let operator = self.operator_mut(owner)?;
+        operator.capture_count = next;
+        for attribute in &mut operator.attributes {
+            for body in attribute.value.graphs_mut() {
+                for id in body.nodes.node_indices().collect::<Vec<_>>() {
+                    if let Some(NodeKind::Capture(capture)) = body.nodes.node_weight_mut(id).map(|n| &mut n.kind)
+                        && let Some(Some(index)) = renumbered.get(capture.index as usize)
+                    {
+                        capture.index = *index;
+                    }
+                }
+            }
+        }
+        let edges: Vec<_> = self
+            .graph
+            .nodes
+            .edges_directed(owner, Direction::Incoming)
+            .filter_map(|edge| match edge.weight().slot {
+                Slot::Capture(index) => Some((edge.id(), renumbered.get(index as usize).copied().flatten())),
+                Slot::Input(_) => None,
+            })
+            .collect();
+        for (edge, target) in edges {
+            match (target, self.graph.nodes.edge_weight_mut(edge)) {
+                (Some(index), Some(weight)) => weight.slot = Slot::Capture(index),
+                _ => {
+                    self.graph.nodes.remove_edge(edge);
+                }
+            }
+        }
+        Ok(count - next as usize)
+    }
+}
+
+impl Graph {
+    /// Records what analysis found out about a value. Facts are not part of the model's meaning and are never written.
+    pub fn set_facts(&mut self, id: ValueId, ty: ValueType, content: Option<Arc<ShapeContent>>) {
+        if let Some(value) = self.nodes.node_weight_mut(id.node).and_then(|n| n.outputs.get_mut(id.output as usize)) {
+            value.ty = ty;
+            value.content = content;
+        }
+    }
+
+    /// Records that a captured value is this constant, or that it is none.
+    pub fn set_captured_constant(&mut self, id: NodeId, tensor: Option<Tensor>) {
+        if let Some(NodeKind::Capture(capture)) = self.nodes.node_weight_mut(id).map(|node| &mut node.kind) {
+            capture.known = tensor;
+        }
+    }
+
+    /// Names every unnamed output that is not omitted. `taken` holds each name of the model and grows.
+    pub fn name_values(&mut self, taken: &mut std::collections::HashSet<Name>) {
+        let mut counter = 0usize;
+        for id in self.topological_order() {
+            let Some(node) = self.nodes.node_weight_mut(id) else { continue };
+            let stem = match &node.kind {
+                NodeKind::Operator(operator) => operator.op_type.to_lowercase(),
+                NodeKind::Constant(_) => "constant".to_owned(),
+                NodeKind::Input(_) => "input".to_owned(),
+                NodeKind::Capture(_) | NodeKind::Output | NodeKind::Removed => continue,
+            };
+            for value in node.outputs.iter_mut().filter(|value| value.name.is_empty() && !value.omitted) {
+                value.name = loop {
+                    counter += 1;
+                    let candidate = Name::from(format!("{stem}_{counter}"));
+                    if taken.insert(candidate.clone()) {
+                        break candidate;
+                    }
+                };
+            }
+        }
+    }
+}
+
+impl Model {
+    /// Names every unnamed value of the model, deterministically and without collisions.
+    pub fn name_values(&mut self) {
+        let paths = self.graph_paths();
+        let mut taken = std::collections::HashSet::new();
+        for path in &paths {
+            let Some(graph) = self.graph_at(path) else { continue };
+            for id in graph.node_ids() {
+                if let Some(node) = graph.get(id) {
+                    taken.extend(node.outputs.iter().map(|value| value.name.clone()).filter(|name| !name.is_empty()));
+                }
+            }
+            taken.extend(graph.outputs.iter().map(|output| output.name.clone()));
+        }
+        for path in &paths {
+            if let Some(graph) = self.graph_at_mut(path) {
+                graph.name_values(&mut taken);
+            }
+        }
+    }
+}
+
+/// A deliberate change of declared types and constants, for passes that change shapes: `bind`, channel pruning, float conversion.
+#[derive(Clone, Debug)]
+pub enum Reshape {
+    /// The declared type of a graph input.
+    Input(NodeId, ValueType),
+    /// The default of a graph input.
+    Default(NodeId, Tensor),
+    /// The declared type of a graph output, by index.
+    Output(usize, ValueType),
+    /// The type of any other value; its `value_info` is dropped.
+    Value(ValueId, ValueType),
+    /// Another tensor, of any type and shape, for a constant.
+    Constant(NodeId, Tensor),
+}
+
+/// Applies `changes` to the main graph, forgets every inferred type, lets `infer` find them anew and `check` judge the
+/// whole model. On an error the model is as it was.
+pub fn reshape<E: From<EditError>>(
+    model: &mut Model,
+    origin: &str,
+    changes: Vec<Reshape>,
+    infer_and_check: impl FnOnce(&mut Model) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut changed = model.clone();
+    let graph = &mut changed.graph;
+    let mut touched = Vec::new();
+    for change in changes {
+        apply(graph, change, &mut touched)?;
+    }
+    graph.forget_facts();
+    graph.journal.push(Provenance { origin: origin.into(), before: touched.clone(), after: touched });
+    infer_and_check(&mut changed)?;
+    *model = changed;
+    Ok(())
+}
+
+fn apply(graph: &mut Graph, change: Reshape, touched: &mut Vec<String>) -> Result<(), EditError> {
+    let id = match &change {
+        Reshape::Input(id, _) | Reshape::Default(id, _) | Reshape::Constant(id, _) => *id,
+        Reshape::Value(value, _) => value.node,
+        Reshape::Output(..) => graph.sink,
+    };
+    let label = graph.label(id);
+    let node = graph.nodes.node_weight_mut(id).filter(|n| n.is_live()).ok_or(EditError::NoNode(id.index()))?;
+    match change {
+        Reshape::Input(_, ty) => {
+            let NodeKind::Input(input) = &mut node.kind else { return Err(EditError::Interface(label)) };
+            input.declared = None;
+            if let Some(value) = node.outputs.first_mut() {
+                value.ty = ty;
+            }
+        }
+        Reshape::Default(_, tensor) => {
+            let NodeKind::Input(input) = &mut node.kind else { return Err(EditError::Interface(label)) };
+            if let Some(default) = &mut input.default {
+                default.0 = tensor;
+            }
+        }
+        Reshape::Constant(_, tensor) => {
+            let NodeKind::Constant(constant) = &mut node.kind else { return Err(EditError::NotOperator(label)) };
+            if let Some(value) = node.outputs.first_mut() {
+                value.ty = tensor_type(&tensor);
+                value.declared = None;
+            }
+            constant.tensor = Some(tensor);
+        }
+        Reshape::Value(value, ty) => {
+            let value = node.outputs.get_mut(value.output as usize);
+            let value = value.ok_or(EditError::NoOutput { node: label.clone(), output: 0 })?;
+            value.ty = ty;
+            value.declared = None;
+        }
+        Reshape::Output(index, ty) => {
+            let output = graph.outputs.get_mut(index).ok_or(EditError::NoOutput { node: label, output: index as u32 })?;
+            output.declared = None;
+            output.ty = ty;
+            touched.push(output.name.to_string());
+            return Ok(());
+        }
+    }
+    touched.push(label);
+    Ok(())
+}
+
+impl Graph {
+    /// Forgets inferred types and the declared types of intermediate values, in bodies too.
+    fn forget_facts(&mut self) {
+        for id in self.nodes.node_indices().collect::<Vec<_>>() {
+            let Some(node) = self.nodes.node_weight_mut(id) else { continue };
+            match &mut node.kind {
+                NodeKind::Operator(operator) => {
+                    for attribute in &mut operator.attributes {
+                        attribute.value.graphs_mut().iter_mut().for_each(Graph::forget_facts);
+                    }
+                }
+                NodeKind::Capture(_) => {}
+                _ => continue,
+            }
+            for value in &mut node.outputs {
+                value.ty = ValueType::Unknown;
+                value.content = None;
+                value.declared = None;
+            }
+        }
+    }
+}

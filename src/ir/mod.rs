@@ -1,0 +1,38 @@
+//! The intermediate representation: a model as graphs of nodes and values.
+//!
+//! Invariants:
+//! - A value is one output slot of one node; every use of it is an edge, graph outputs and captures by bodies included.
+//! - An edge says which output goes into which slot. Slots are read from edge weights, never from the order of edges.
+//! - Only [`edit`] changes a graph and only [`build`] makes one; [`check`] judges one.
+//! - Cloning shares tensor data.
+//!
+//! Depends on [`crate::proto`] for the parts of a file that no rewrite looks into, and on nothing else.
+
+mod attribute;
+pub mod build;
+mod dtype;
+pub mod edit;
+mod graph;
+mod minifloat;
+mod model;
+mod name;
+mod node;
+mod symbols;
+mod tensor;
+mod types;
+
+pub use attribute::{Attribute, AttributeValue};
+pub use build::{GraphBuilder, tensor_type};
+pub use dtype::DType;
+pub use edit::{EditError, Editor};
+pub use graph::{Graph, GraphMeta, GraphOutput, Inputs, Provenance};
+pub use minifloat::decode as decode_minifloat;
+pub use model::{Function, GraphPath, Model, OpsetImport, opset_version};
+pub use name::Name;
+pub use node::{
+    BodyIndex, Capture, Constant, ConstantOrigin, Edge, Input, Node, NodeId, NodeKind, NodeMeta, Operator, Position,
+    ShapeContent, Slot, Use, Value, ValueId,
+};
+pub use symbols::{Dim, Expr, Shape};
+pub use tensor::{Dims, Element, Tensor, TensorData, TensorError, TensorMeta, packed_bits, to_little_endian};
+pub use types::{TensorType, ValueType};

@@ -1,0 +1,182 @@
+//! What a pass is, what it gets and what it answers.
+
+use std::path::PathBuf;
+
+use regex::RegexSet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ir::{EditError, Model};
+use crate::rewrite::Evaluator;
+
+/// What a rule or pass preserves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Safety {
+    /// The same bits.
+    Exact,
+    /// The same real-number function; floating-point results may differ by rounding.
+    Rounding,
+    /// Another function, close enough by a stated measure: judged by gates.
+    Approximate,
+}
+
+/// What a pass needs beside the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Unlabelled samples.
+    pub calibration: bool,
+    /// Labelled samples.
+    pub training: bool,
+    /// A second model.
+    pub source: bool,
+}
+
+/// Bounds on what passes may do.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes a folded constant may have beyond its inputs' bytes.
+    pub fold_bytes: u64,
+    /// Growth of the whole file, as a share of its bytes (0.0: it may not grow). Passes share one budget.
+    pub max_growth: f64,
+    /// Rewrites before the driver stops; `None` for the default, which grows with the model.
+    pub fuel: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { fold_bytes: 4 << 20, max_growth: 0.0, fuel: None }
+    }
+}
+
+/// What every pass gets.
+pub struct Context<'a> {
+    /// Evaluates constants.
+    pub evaluator: &'a dyn Evaluator,
+    /// Bounds.
+    pub limits: Limits,
+    /// Names of nodes and values that no pass may remove, merge or change.
+    pub keep: RegexSet,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// The folder that paths in options are relative to.
+    pub base: PathBuf,
+    /// Called with a step's progress: done and total, where known.
+    pub progress: &'a (dyn Fn(&str, u64, Option<u64>) + Sync),
+}
+
+impl Context<'_> {
+    /// Whether `name` is protected by a `keep` pattern.
+    pub fn keeps(&self, name: &str) -> bool {
+        !self.keep.is_empty() && !name.is_empty() && self.keep.is_match(name)
+    }
+}
+
+/// One kind of change that a pass made, and how often.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Change {
+    /// The rule, or the part of the pass.
+    pub rule: String,
+    /// How often.
+    pub count: u64,
+    /// Details for people: node names, sizes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
+}
+
+/// What a pass did.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct PassReport {
+    /// Whether the model differs from before in any way.
+    pub changed: bool,
+    /// What was done.
+    pub changes: Vec<Change>,
+    /// What was left alone for a reason the user may want to know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+impl PassReport {
+    /// Adds `count` changes of one kind.
+    pub fn add(&mut self, rule: &str, count: u64) {
+        if count == 0 {
+            return;
+        }
+        self.changed = true;
+        match self.changes.iter_mut().find(|change| change.rule == rule) {
+            Some(change) => change.count += count,
+            None => self.changes.push(Change { rule: rule.to_owned(), count, details: Vec::new() }),
+        }
+    }
+
+    /// Adds what another report says.
+    pub fn merge(&mut self, other: PassReport) {
+        self.changed |= other.changed;
+        for change in other.changes {
+            match self.changes.iter_mut().find(|known| known.rule == change.rule) {
+                Some(known) => {
+                    known.count += change.count;
+                    known.details.extend(change.details);
+                }
+                None => self.changes.push(change),
+            }
+        }
+        self.notes.extend(other.notes.into_iter().filter(|note| !self.notes.contains(note)).collect::<Vec<_>>());
+    }
+}
+
+/// Why a pass could not do its work. The model may be half changed: the pipeline drops it.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// An edit broke a law of the IR: a defect of the pass.
+    #[error("{pass}: {source}; this is a defect of secateur, please report it with the model")]
+    Edit {
+        /// Pass name.
+        pass: &'static str,
+        /// The edit's error.
+        source: EditError,
+    },
+    /// An option does not fit the model or another option.
+    #[error("{pass}: {message}")]
+    Option {
+        /// Pass name.
+        pass: &'static str,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// The model is not of the form that the pass needs.
+    #[error("{pass}: {node}: {message}")]
+    Model {
+        /// Pass name.
+        pass: &'static str,
+        /// Node or value.
+        node: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// An engine, a data set or another file failed.
+    #[error("{pass}: {message}")]
+    Resource {
+        /// Pass name.
+        pass: &'static str,
+        /// What failed.
+        message: String,
+    },
+}
+
+/// A native pass.
+pub trait Pass: Send + Sync {
+    /// The name in pipelines and on the command line.
+    fn name(&self) -> &'static str;
+
+    /// What the pass preserves with these options.
+    fn safety(&self) -> Safety;
+
+    /// What it needs beside the model.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
+    /// Changes the model.
+    fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError>;
+}
