@@ -23,7 +23,7 @@ def judge_numbers(reference, model, recipe, seeds):
     except Exception as error:
         return {"valid": False, "reason": "load: " + str(error).strip().splitlines()[0][:200]}
     left = runtime.session(reference)
-    worst, equal, reason = 0.0, True, None
+    worst, equal, within, reason = 0.0, True, True, None
     for seed in seeds:
         feeds = corpus.draw(recipe, seed)
         expected = runtime.run(left, feeds)
@@ -33,9 +33,11 @@ def judge_numbers(reference, model, recipe, seeds):
             return {"valid": False, "reason": "run: " + str(error).strip().splitlines()[0][:200]}
         difference = runtime.compare(expected, found)
         equal &= difference.equal
+        if difference.relative > runtime.TOLERANCE:
+            within &= difference.relative <= runtime.rounding_allowed(reference, feeds, expected)
         if difference.relative > worst:
             worst, reason = difference.relative, difference.reason
-    return {"valid": True, "equal": equal, "relative": worst if worst != float("inf") else None, "reason": reason}
+    return {"valid": True, "equal": equal, "within": within, "relative": worst if worst != float("inf") else None, "reason": reason}
 
 
 def judge(reference, model, recipe, seeds):

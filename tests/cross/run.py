@@ -118,7 +118,10 @@ def run_checks(args):
     for name in args.checks or CHECKS:
         report.check = name
         if not os.path.exists(os.path.join(HERE, name + ".py")):
-            report.skipped(name, "no such check")
+            if args.checks:
+                report.failed(name, "no such check")
+            else:
+                report.skipped(name, "not there")
             continue
         start = time.perf_counter()
         before = dict(report.counts)

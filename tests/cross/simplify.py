@@ -13,7 +13,6 @@ import corpus
 import models
 import runtime
 
-TOLERANCE = 1e-4
 SEEDS = (1, 2)
 
 
@@ -89,7 +88,7 @@ def examine(model, source, target, fully_valid, exact, feeds, expected):
         difference = runtime.compare(reference, found)
         if exact and not difference.equal:
             return f"seed {seed}: not bit-equal: {difference.reason}"
-        if difference.relative > TOLERANCE:
+        if difference.relative > runtime.TOLERANCE and difference.relative > runtime.rounding_allowed(model.path, feed, reference):
             return f"seed {seed}: {difference.reason}"
     return None
 
