@@ -212,6 +212,25 @@ impl Editor<'_> {
         ValueId::new(id, 0)
     }
 
+    /// Adds a copy of another graph's constant, placed where `near` is. A `Constant` node stays one; an initializer comes after
+    /// all others.
+    pub fn copy_constant(&mut self, near: NodeId, value: Value, mut constant: Constant) -> ValueId {
+        if let ConstantOrigin::Initializer(index) | ConstantOrigin::Sparse(_, index) = &mut constant.origin {
+            *index = self.graph.next_initializer;
+            self.graph.next_initializer += 1;
+        }
+        let position = self.next_position(Some(near));
+        let id = self.graph.nodes.add_node(Node {
+            kind: NodeKind::Constant(Box::new(constant)),
+            name: None,
+            meta: None,
+            outputs: vec![value],
+            position,
+        });
+        self.after.push(id);
+        ValueId::new(id, 0)
+    }
+
     /// Replaces the elements of a constant, which must keep dtype and shape unless nothing reads it yet; a changed shape or
     /// dtype is for [`reshape`].
     pub fn set_constant(&mut self, id: NodeId, tensor: Tensor) -> Result<(), EditError> {
@@ -652,6 +671,54 @@ impl Model {
         for path in &paths {
             if let Some(graph) = self.graph_at_mut(path) {
                 graph.name_values(&mut taken);
+            }
+        }
+    }
+}
+
+impl Operator {
+    /// Gives every value that the bodies of an operator define, inner bodies included, the name that `rename` answers for it.
+    /// For copies that are not in a graph yet: names are not unique any more once a function has been copied twice.
+    pub fn rename_body_values(&mut self, rename: &mut dyn FnMut(&Name) -> Name) {
+        for graph in self.attributes.iter_mut().flat_map(|attribute| attribute.value.graphs_mut()) {
+            graph.rename_all(rename);
+        }
+    }
+}
+
+impl Graph {
+    fn rename_all(&mut self, rename: &mut dyn FnMut(&Name) -> Name) {
+        for id in self.topological_order() {
+            let Some(node) = self.nodes.node_weight_mut(id) else { continue };
+            if let NodeKind::Operator(operator) = &mut node.kind {
+                operator.rename_body_values(rename);
+            }
+            if matches!(node.kind, NodeKind::Capture(_)) {
+                continue;
+            }
+            for value in node.outputs.iter_mut().filter(|value| !value.name.is_empty()) {
+                value.name = rename(&value.name);
+                if let Some(declared) = &mut value.declared {
+                    declared.1.name = Some(value.name.to_string());
+                }
+            }
+            if let (NodeKind::Input(input), Some(value)) = (&mut node.kind, node.outputs.first())
+                && let Some(declared) = &mut input.declared
+            {
+                declared.name = Some(value.name.to_string());
+            }
+        }
+        // Annotations name values by text.
+        for annotation in &mut self.meta.quantization {
+            annotation.tensor_name = annotation.tensor_name.as_deref().map(|name| rename(&name.into()).to_string());
+            for entry in &mut annotation.quant_parameter_tensor_names {
+                entry.value = entry.value.as_deref().map(|name| rename(&name.into()).to_string());
+            }
+        }
+        for output in &mut self.outputs {
+            output.name = rename(&output.name);
+            if let Some(declared) = &mut output.declared {
+                declared.name = Some(output.name.to_string());
             }
         }
     }

@@ -3,6 +3,18 @@
 //! A pass is a struct whose fields are its options: their doc comments are its documentation, its help text, its JSON Schema
 //! and its page in the book. It sees the IR, never bytes or paths.
 
+mod deduplicate_initializers;
+mod eliminate_common_subexpressions;
+mod eliminate_dead_code;
+mod encoded_size;
+mod fold_constants;
 mod pass;
+mod scope;
+mod splice;
+mod sweep;
 
+pub use deduplicate_initializers::DeduplicateInitializers;
+pub use eliminate_common_subexpressions::EliminateCommonSubexpressions;
+pub use eliminate_dead_code::EliminateDeadCode;
+pub use fold_constants::FoldConstants;
 pub use pass::{Change, Context, Limits, Needs, Pass, PassError, PassReport, Safety};

@@ -1,0 +1,164 @@
+//! The pass `eliminate-dead-code`.
+
+use std::collections::HashSet;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::scope::{self, Scope};
+use super::sweep::is_removable;
+use super::{Context, Pass, PassError, PassReport, Safety};
+use crate::ir::{Function, Graph, Model, NodeId, ValueId};
+
+const NAME: &str = "eliminate-dead-code";
+
+/// Operators whose trailing or optional outputs may be left out without changing what the others compute. Not among them:
+/// BatchNormalization, whose number of outputs says (before opset 14) that it is in training mode.
+const OPTIONAL_OUTPUTS: &[&str] =
+    &["Dropout", "GRU", "LSTM", "LayerNormalization", "MaxPool", "RNN", "SoftmaxCrossEntropyLoss", "Unique"];
+
+/// Removes what no graph output depends on.
+///
+/// Unused operators, constants and initializers, in bodies and functions too; values that bodies capture and do not read;
+/// optional outputs that nothing reads; functions that nothing calls. Graph inputs and graph outputs stay, used or not, and so
+/// does what `keep`, quantization annotations or training information name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct EliminateDeadCode {
+    /// Keep functions that nothing calls.
+    pub keep_functions: bool,
+}
+
+impl Pass for EliminateDeadCode {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn safety(&self) -> Safety {
+        Safety::Exact
+    }
+
+    fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
+        let mut report = PassReport::default();
+        scope::for_each_root(model, NAME, context, |graph, scope| eliminate(graph, scope, &mut report))?;
+        if !self.keep_functions {
+            remove_functions(model, context, &mut report);
+        }
+        Ok(report)
+    }
+}
+
+/// Readers before what they read, so one sweep finds everything.
+fn eliminate(graph: &mut Graph, scope: &Scope<'_>, report: &mut PassReport) -> Result<(), PassError> {
+    for id in graph.topological_order().into_iter().rev() {
+        let Some(node) = graph.get(id) else { continue };
+        if !graph.is_used(id) {
+            if is_removable(graph, scope, id) {
+                let what = if node.operator().is_some() { "unused operator" } else { "unused constant" };
+                graph.edit(NAME).remove(id).map_err(|error| scope.defect(error))?;
+                report.add(what, 1);
+            }
+            continue;
+        }
+        let Some(operator) = node.operator() else { continue };
+        let bodies: Vec<_> = operator.bodies().map(|(at, _)| at).collect();
+        if scope.protected(graph, id) {
+            continue;
+        }
+        for body in &bodies {
+            if let Some(inner) = graph.body_mut(id, *body) {
+                eliminate(inner, scope, report)?;
+            }
+        }
+        if !bodies.is_empty() {
+            let pruned = graph.edit(NAME).prune_captures(id).map_err(|error| scope.defect(error))?;
+            report.add("unused capture", pruned as u64);
+        }
+        leave_out_outputs(graph, scope, id, report)?;
+    }
+    Ok(())
+}
+
+/// Leaves out optional outputs that nothing reads.
+fn leave_out_outputs(graph: &mut Graph, scope: &Scope<'_>, id: NodeId, report: &mut PassReport) -> Result<(), PassError> {
+    let Some(node) = graph.get(id) else { return Ok(()) };
+    let Some(operator) = node.operator() else { return Ok(()) };
+    if node.outputs().len() < 2 {
+        return Ok(());
+    }
+    let Some(schema) = scope.schema(operator).filter(|schema| OPTIONAL_OUTPUTS.contains(&schema.op_type)) else {
+        return Ok(());
+    };
+    let unused = |output: usize| graph.use_count(ValueId::new(id, output)) == 0;
+    let optional = |output: usize| schema.output(output).is_some_and(|parameter| parameter.optional);
+    let omitted: Vec<bool> = node.outputs().iter().map(|value| value.omitted).collect();
+    let total = omitted.len();
+    let kept = (0..total).rev().find(|output| !(unused(*output) && optional(*output))).map_or(0, |last| last + 1);
+    let inner: Vec<usize> =
+        (0..kept).filter(|output| omitted.get(*output) == Some(&false) && unused(*output) && optional(*output)).collect();
+    let trailing = omitted.iter().skip(kept.max(1)).filter(|omitted| !**omitted).count();
+    let mut editor = graph.edit(NAME);
+    for output in &inner {
+        editor.omit_output(ValueId::new(id, *output)).map_err(|error| scope.defect(error))?;
+    }
+    if trailing > 0 {
+        editor.truncate_outputs(id, kept.max(1)).map_err(|error| scope.defect(error))?;
+    }
+    report.add("unused optional output", (inner.len() + trailing) as u64);
+    Ok(())
+}
+
+/// Removes functions that neither the main graph nor a function in use calls.
+fn remove_functions(model: &mut Model, context: &Context<'_>, report: &mut PassReport) {
+    let keys: Vec<FunctionKey> = model.functions.iter().map(FunctionKey::of).collect();
+    let mut used = vec![false; keys.len()];
+    let mut pending: Vec<&Graph> = vec![&model.graph];
+    for (index, function) in model.functions.iter().enumerate() {
+        if function.header.name.as_deref().is_some_and(|name| context.keeps(name)) {
+            used[index] = true;
+            pending.push(&function.graph);
+        }
+    }
+    let trained = !model.header.training_info.is_empty();
+    let mut seen: HashSet<FunctionKey> = HashSet::new();
+    while let Some(graph) = pending.pop() {
+        let mut calls = Vec::new();
+        collect_calls(graph, &mut calls);
+        for call in calls.into_iter().filter(|call| seen.insert(call.clone())) {
+            for (index, function) in model.functions.iter().enumerate() {
+                if keys.get(index) == Some(&call) && !std::mem::replace(&mut used[index], true) {
+                    pending.push(&function.graph);
+                }
+            }
+        }
+    }
+    // A training graph may call any of them.
+    if trained || used.iter().all(|used| *used) {
+        return;
+    }
+    report.add("unused function", used.iter().filter(|used| !**used).count() as u64);
+    let mut used = used.into_iter();
+    model.functions.retain(|_| used.next().unwrap_or(true));
+}
+
+/// What a call names: domain (ONNX's own as the empty text), name and overload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct FunctionKey(String, String, String);
+
+impl FunctionKey {
+    fn of(function: &Function) -> Self {
+        let header = &function.header;
+        let domain = header.domain.as_deref().filter(|domain| *domain != "ai.onnx").unwrap_or("");
+        Self(domain.to_owned(), header.name.clone().unwrap_or_default(), header.overload.clone().unwrap_or_default())
+    }
+}
+
+fn collect_calls(graph: &Graph, calls: &mut Vec<FunctionKey>) {
+    for id in graph.node_ids() {
+        let Some(node) = graph.get(id) else { continue };
+        let Some(operator) = node.operator() else { continue };
+        let overload = node.meta.as_ref().and_then(|meta| meta.overload.as_deref()).unwrap_or("");
+        calls.push(FunctionKey(operator.domain().to_owned(), operator.op_type.to_string(), overload.to_owned()));
+        operator.bodies().for_each(|(_, body)| collect_calls(body, calls));
+    }
+}
