@@ -59,7 +59,7 @@ fn wire_schema(descriptors: &FileDescriptorSet) -> Result<String, Box<dyn Error>
             collect(&package, message, &mut messages);
         }
     }
-    let mut table = String::from("pub(super) static MESSAGES: &[Message] = &[\n");
+    let mut table = String::from("static MESSAGES: &[Message] = &[\n");
     for (name, message) in &messages {
         let mut fields: Vec<_> = message.field.iter().enumerate().collect();
         fields.sort_by_key(|(_, field)| field.number());
@@ -94,9 +94,9 @@ fn wire_schema(descriptors: &FileDescriptorSet) -> Result<String, Box<dyn Error>
     }
     table.push_str("];\n");
     let root = messages.iter().position(|(name, _)| name == ".onnx.ModelProto").ok_or("the schema has no ModelProto")?;
-    writeln!(table, "pub(super) const MODEL: usize = {root};")?;
+    writeln!(table, "const MODEL: usize = {root};")?;
     let slots = messages.iter().map(|(_, m)| m.field.len() + m.oneof_decl.len()).max().unwrap_or(0);
-    writeln!(table, "pub(super) const SLOTS: usize = {slots};")?;
+    writeln!(table, "const SLOTS: usize = {slots};")?;
     Ok(table)
 }
 

@@ -1,1 +1,10 @@
-#[test] fn t(){}
+//! The integration tests, in one binary: a module for each area.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    unreachable_pub
+)]
+
+mod corpus;
+mod format;

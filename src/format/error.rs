@@ -1,0 +1,330 @@
+//! Everything that can go wrong between bytes and a model, each kind with a stable code.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::limits::Warning;
+
+/// Why a model could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    /// The operating system refused to read a file.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The operating system refused to write a file; nothing of the save remains.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The path names a directory or a device.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A pipe or standard input delivers more than [`super::Limits::stream_bytes`].
+    #[error("{} has more than {limit} bytes", path.display())]
+    StreamTooLong {
+        /// The path, `-` for standard input.
+        path: PathBuf,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The bytes are no well-formed model.
+    #[error("not a valid ONNX model: {problem} in {at}, at byte {offset}")]
+    Malformed {
+        /// The message or field, as a path such as `graph.node[3].input[0]`.
+        at: String,
+        /// Offset in the file.
+        offset: u64,
+        /// What is wrong.
+        problem: WireProblem,
+    },
+    /// The protobuf decoder refused the bytes.
+    #[error("not a valid ONNX model: {source}")]
+    Decode {
+        /// The decoder's reason.
+        source: prost::DecodeError,
+    },
+    /// A warning, under `strict`.
+    #[error("{warning} (refused because of --strict)")]
+    Strict {
+        /// The warning.
+        warning: Warning,
+    },
+    /// The external data of a tensor cannot be used.
+    #[error("external data of tensor `{tensor}` at `{location}`: {problem}")]
+    External {
+        /// The tensor: its name, else its place in the model.
+        tensor: String,
+        /// The recorded location, empty if there is none.
+        location: String,
+        /// What is wrong.
+        problem: ExternalProblem,
+    },
+    /// The output exists and may not be replaced.
+    #[error("{} exists already", path.display())]
+    OutputExists {
+        /// The output.
+        path: PathBuf,
+    },
+    /// An external data file of other content stands where the output's must go; it cannot be replaced together with the
+    /// model in one step.
+    #[error("{} exists with other content, and a data file cannot be replaced together with its model", path.display())]
+    ExternalOutputExists {
+        /// The data file.
+        path: PathBuf,
+    },
+    /// The output is the input model.
+    #[error("{} is the input", path.display())]
+    OutputIsInput {
+        /// The output.
+        path: PathBuf,
+    },
+    /// The output is a data file that the input model reads.
+    #[error("{} holds external data of the input", path.display())]
+    OutputIsInputData {
+        /// The output.
+        path: PathBuf,
+    },
+    /// A model with external data cannot go to a stream.
+    #[error("the model needs an external data file, which a stream cannot carry ({bytes} bytes inline, limit {limit})")]
+    StreamNeedsExternal {
+        /// Size of the model with all data inline.
+        bytes: u64,
+        /// The limit for one protobuf message.
+        limit: u64,
+    },
+    /// The model is above the limit even with all its raw data outside.
+    #[error("the model takes {bytes} bytes without its external data, the limit for one protobuf message is {limit}")]
+    ModelTooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The save was stopped by [`super::save::cleanup_temporaries`].
+    #[error("interrupted while writing {}", path.display())]
+    Interrupted {
+        /// The output.
+        path: PathBuf,
+    },
+}
+
+/// What is wrong with the bytes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WireProblem {
+    /// The bytes end in the middle of a field.
+    #[error("the bytes end in the middle of a field")]
+    Truncated,
+    /// A field declares more bytes than its message has.
+    #[error("a field declares {declared} bytes where {available} are left")]
+    DeclaredSize {
+        /// Declared length.
+        declared: u64,
+        /// Bytes left.
+        available: u64,
+    },
+    /// A variable-length number takes more than ten bytes.
+    #[error("a number takes more than ten bytes")]
+    Varint,
+    /// Field number 0 or above the maximum of protobuf.
+    #[error("field number {0} is not allowed")]
+    FieldNumber(u64),
+    /// A wire type that protobuf does not have, or not the one of this field.
+    #[error("wire type {0} is wrong for the field")]
+    WireType(u8),
+    /// A group that does not end, or ends without a beginning.
+    #[error("a group is not closed")]
+    Group,
+    /// A string that is not UTF-8.
+    #[error("a string is not UTF-8")]
+    Utf8,
+    /// Messages are nested too deeply.
+    #[error("messages are nested more than {0} deep")]
+    Depth(usize),
+    /// Too many messages.
+    #[error("there are more than {0} messages")]
+    Messages(u64),
+    /// Too many strings.
+    #[error("there are more than {0} strings")]
+    Strings(u64),
+}
+
+/// What is wrong with the external data of a tensor.
+#[derive(Debug, thiserror::Error)]
+pub enum ExternalProblem {
+    /// No `location`.
+    #[error("no location is recorded")]
+    NoLocation,
+    /// A location with a zero byte or another form that no file can have.
+    #[error("the location is no file name")]
+    InvalidLocation,
+    /// An absolute path.
+    #[error("absolute paths are not allowed")]
+    Absolute,
+    /// A path with `..`.
+    #[error("`..` is not allowed")]
+    Parent,
+    /// After resolving links the file is outside of the model's directory.
+    #[error("it resolves to {}, outside of the model's directory", .0.display())]
+    Outside(PathBuf),
+    /// No such file.
+    #[error("no such file")]
+    NotFound,
+    /// A directory, device, pipe or socket.
+    #[error("it is not a regular file")]
+    NotAFile,
+    /// The model came without a directory.
+    #[error("the model was not read from a file, so there is no directory to look in")]
+    NoDirectory,
+    /// `offset` or `length` is no number.
+    #[error("`{key}` is `{value}`, not a number of bytes")]
+    Number {
+        /// The entry's key.
+        key: &'static str,
+        /// The entry's value.
+        value: String,
+    },
+    /// Offset and length reach beyond the end of the file.
+    #[error("bytes {offset}..{offset}+{length} are beyond the {size} bytes of the file")]
+    OutOfBounds {
+        /// Recorded offset.
+        offset: u64,
+        /// Recorded or derived length.
+        length: u64,
+        /// Size of the file.
+        size: u64,
+    },
+    /// The recorded length is not what shape and type need.
+    #[error("{recorded} bytes are recorded, shape and type need {needed}")]
+    Length {
+        /// Recorded length.
+        recorded: u64,
+        /// What shape and type need.
+        needed: u64,
+    },
+    /// Shape and type give no number of bytes: strings, unknown types, negative or overflowing dimensions.
+    #[error("shape and type do not give a number of bytes")]
+    Shape,
+    /// The file is not the one whose checksum is recorded.
+    #[error("the file's SHA-1 is {found}, {recorded} is recorded")]
+    Checksum {
+        /// Recorded digest.
+        recorded: String,
+        /// Digest of the file.
+        found: String,
+    },
+    /// The file cannot be read.
+    #[error("{0}")]
+    Io(io::Error),
+}
+
+impl FormatError {
+    /// A stable name for this kind of error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "read-failed",
+            Self::Write { .. } => "write-failed",
+            Self::NotAFile { .. } => "not-a-file",
+            Self::StreamTooLong { .. } => "stream-too-long",
+            Self::Malformed { problem, .. } => problem.code(),
+            Self::Decode { .. } => "decode-failed",
+            Self::Strict { warning } => warning.kind.code(),
+            Self::External { problem, .. } => problem.code(),
+            Self::OutputExists { .. } => "output-exists",
+            Self::ExternalOutputExists { .. } => "external-output-exists",
+            Self::OutputIsInput { .. } => "output-is-input",
+            Self::OutputIsInputData { .. } => "output-is-input-data",
+            Self::StreamNeedsExternal { .. } => "stream-needs-external",
+            Self::ModelTooLarge { .. } => "model-too-large",
+            Self::Interrupted { .. } => "interrupted",
+        }
+    }
+
+    /// What may help, if anything is known to.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::OutputExists { .. } => "choose another output or pass --force",
+            Self::OutputIsInput { .. } => "choose another output or pass --in-place",
+            Self::ExternalOutputExists { .. } => "remove the data file first or write to another directory",
+            Self::StreamNeedsExternal { .. } => "write to a file with -o",
+            Self::External { problem: ExternalProblem::Outside(_) | ExternalProblem::Absolute | ExternalProblem::Parent, .. } => {
+                "external data must lie in the model's own directory"
+            }
+            Self::External { problem: ExternalProblem::NoDirectory, .. } => "give the model as a path",
+            _ => return None,
+        })
+    }
+
+    /// The file that the error is about.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Read { path, .. }
+            | Self::Write { path, .. }
+            | Self::NotAFile { path }
+            | Self::StreamTooLong { path, .. }
+            | Self::OutputExists { path }
+            | Self::ExternalOutputExists { path }
+            | Self::OutputIsInput { path }
+            | Self::OutputIsInputData { path }
+            | Self::Interrupted { path } => Some(path),
+            Self::External { location, .. } if !location.is_empty() => Some(Path::new(location)),
+            _ => None,
+        }
+    }
+
+    /// The value (tensor) that the error is about.
+    pub fn value(&self) -> Option<&str> {
+        match self {
+            Self::External { tensor, .. } => Some(tensor),
+            _ => None,
+        }
+    }
+}
+
+impl WireProblem {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Truncated => "truncated",
+            Self::DeclaredSize { .. } => "declared-size",
+            Self::Varint => "invalid-varint",
+            Self::FieldNumber(_) => "invalid-field-number",
+            Self::WireType(_) => "invalid-wire-type",
+            Self::Group => "invalid-group",
+            Self::Utf8 => "invalid-utf8",
+            Self::Depth(_) => "nested-too-deeply",
+            Self::Messages(_) => "too-many-messages",
+            Self::Strings(_) => "too-many-strings",
+        }
+    }
+}
+
+impl ExternalProblem {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoLocation => "external-no-location",
+            Self::InvalidLocation => "external-invalid-location",
+            Self::Absolute => "external-absolute",
+            Self::Parent => "external-parent",
+            Self::Outside(_) => "external-outside",
+            Self::NotFound => "external-not-found",
+            Self::NotAFile => "external-not-a-file",
+            Self::NoDirectory => "external-no-directory",
+            Self::Number { .. } => "external-number",
+            Self::OutOfBounds { .. } => "external-out-of-bounds",
+            Self::Length { .. } => "external-length",
+            Self::Shape => "external-shape",
+            Self::Checksum { .. } => "external-checksum",
+            Self::Io(_) => "external-read-failed",
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Bytes in and out: the only part of the library that reads and writes model files.
+//!
+//! Reading goes file -> `wire` (bounds and unknown fields) -> [`crate::proto`] -> external data, and copies no tensor:
+//! every tensor is a slice of a mapped file. Writing goes the other way, streamed, and a save is all or nothing.
+//!
+//! Depends on [`crate::ir`] and [`crate::proto`] only. `unsafe` lives in `map` and `rope` and nowhere else.
+
+mod decode;
+mod encode;
+mod error;
+mod external;
+mod fs;
+mod layout;
+mod limits;
+mod location;
+mod map;
+mod retire;
+mod rope;
+pub mod save;
+mod sha1;
+mod tensors;
+mod transaction;
+mod wire;
+
+pub use decode::{Decoded, Origin, Source, read_proto};
+pub use encode::{encode, encode_to_bytes};
+pub use error::{ExternalProblem, FormatError, WireProblem};
+pub use external::{ExternalFile, ExternalFiles, TensorRange};
+pub use fs::{Fs, FsFile, OsFs};
+pub use limits::{Limits, ReadOptions, Warning, WarningKind};
+pub use rope::Rope;
+pub use save::{Saved, Target, WriteOptions, write_proto, write_unchanged};
+pub use transaction::Temporaries;

@@ -1,0 +1,301 @@
+//! Writing a model: all or nothing.
+//!
+//! A file is written under a temporary name in its directory, made durable and renamed; the external data goes first, to a
+//! name that holds the digest of its content, and the model goes last. So at every moment the output's name leads to the
+//! old model with its old data or to the new model with its new data.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::decode::Origin;
+use super::encode::encode;
+use super::error::{ExternalProblem, FormatError};
+use super::external::{self, ExternalFiles};
+use super::fs::{Fs, OsFs};
+use super::layout::{self, Policy};
+use super::location::{directory_of, same_file};
+use super::map::file_bytes;
+use super::retire;
+use super::rope::write_pieces;
+use super::transaction::{TEMPORARIES, Temporaries, Transaction};
+use crate::proto;
+
+/// Where a model goes.
+pub enum Target<'a> {
+    /// A file.
+    File(&'a Path),
+    /// A stream such as standard output.
+    Stream(&'a mut dyn Write),
+}
+
+/// How to write a model.
+#[derive(Clone, Debug)]
+pub struct WriteOptions {
+    /// Whether an existing output may be replaced.
+    pub force: bool,
+    /// Whether the output may be the input.
+    pub in_place: bool,
+    /// The largest model file in bytes; what is above goes to an external data file. Protobuf's own limit is 2 GiB - 1.
+    pub largest_message: u64,
+    /// The smallest tensor in bytes that goes to the external data file, when there is one.
+    pub smallest_external: u64,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self { force: false, in_place: false, largest_message: i32::MAX as u64, smallest_external: 1024 }
+    }
+}
+
+/// What a save wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// Size of the model file.
+    pub model_bytes: u64,
+    /// External data files that belong to the output, with their sizes, whether they were written or there already.
+    pub data: Vec<(PathBuf, u64)>,
+    /// Data files of the replaced model that were removed.
+    pub removed: Vec<PathBuf>,
+}
+
+impl Saved {
+    /// Size of the model with its external data.
+    pub fn bytes(&self) -> u64 {
+        self.model_bytes + self.data.iter().map(|(_, bytes)| bytes).sum::<u64>()
+    }
+}
+
+/// Removes the temporary files of all saves that are under way, and makes those saves fail with
+/// [`FormatError::Interrupted`]. For a thread that handles SIGINT and SIGTERM.
+pub fn cleanup_temporaries() {
+    TEMPORARIES.clear(&OsFs);
+}
+
+/// Writes a changed model. `origin` is what it was read from, for the data of its external tensors and so that the input
+/// stays as it is.
+///
+/// A model that had external data, or that is too large for one message, gets one new external data file
+/// `<output stem>.<16 hexadecimal digits of its BLAKE3>.data`.
+pub fn write_proto(
+    model: proto::ModelProto,
+    origin: Option<&Origin>,
+    target: Target<'_>,
+    options: &WriteOptions,
+) -> Result<Saved, FormatError> {
+    write_proto_on(&OsFs, &TEMPORARIES, model, origin, target, options)
+}
+
+/// Writes a model that nothing has changed: the same bytes, and its external data files under the same relative names.
+/// A stream gets the model with its data inside, because it cannot carry the files.
+pub fn write_unchanged(origin: &Origin, target: Target<'_>, options: &WriteOptions) -> Result<Saved, FormatError> {
+    write_unchanged_on(&OsFs, &TEMPORARIES, origin, target, options)
+}
+
+/// [`write_proto`] on any file system.
+pub fn write_proto_on(
+    fs: &dyn Fs,
+    temporaries: &Temporaries,
+    mut model: proto::ModelProto,
+    origin: Option<&Origin>,
+    target: Target<'_>,
+    options: &WriteOptions,
+) -> Result<Saved, FormatError> {
+    let none = ExternalFiles::default();
+    let files = origin.map_or(&none, |origin| &origin.external);
+    let path = match target {
+        Target::Stream(stream) => return write_inline(model, files, stream, options),
+        Target::File(path) => path,
+    };
+    let replace = check_output(path, origin, options)?;
+    let had_external = layout::inline(&mut model, files)?;
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let placeholder = data_name(&stem, "0000000000000000");
+    let policy = Policy { largest_message: options.largest_message, smallest_tensor: options.smallest_external };
+    let data = layout::externalize(&mut model, had_external, policy, &placeholder)?;
+
+    let mut save = Transaction::begin(fs, temporaries, path);
+    let directory = directory_of(path);
+    let mut saved = Saved::default();
+    let mut names = Vec::new();
+    if let Some(data) = data {
+        let (temporary, digest) = save.write_hashed(&directory, &data.pieces)?;
+        let name = data_name(&stem, digest.to_hex().get(..16).unwrap_or_default());
+        let data_path = directory.join(&name);
+        if holds(&data_path, &data.pieces)? {
+            save.discard(&temporary)?;
+        } else {
+            save.publish_data(&temporary, &data_path)?;
+            save.sync_directory(&directory)?;
+        }
+        layout::rename_data(&mut model, &placeholder, &name);
+        saved.data.push((data_path, data.pieces.iter().map(|piece| piece.len() as u64).sum()));
+        names.push(name);
+    }
+    let pieces = encode(&model).into_pieces();
+    saved.model_bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+    publish_model(save, path, &directory, &pieces, replace)?;
+    if let Some(origin) = origin.filter(|origin| options.in_place && is_input(origin, path)) {
+        saved.removed = retire::remove_replaced(fs, path, &stem, origin, &names);
+    }
+    Ok(saved)
+}
+
+/// [`write_unchanged`] on any file system.
+pub fn write_unchanged_on(
+    fs: &dyn Fs,
+    temporaries: &Temporaries,
+    origin: &Origin,
+    target: Target<'_>,
+    options: &WriteOptions,
+) -> Result<Saved, FormatError> {
+    let path = match target {
+        Target::Stream(stream) if origin.external.is_empty() => {
+            return write_stream(std::slice::from_ref(&origin.bytes), stream);
+        }
+        Target::Stream(stream) => {
+            use prost::Message as _;
+            let model = proto::ModelProto::decode(origin.bytes.clone()).map_err(|source| FormatError::Decode { source })?;
+            return write_inline(model, &origin.external, stream, options);
+        }
+        Target::File(path) => path,
+    };
+    let replace = check_output(path, Some(origin), options)?;
+    let directory = directory_of(path);
+    let mut saved = Saved { model_bytes: origin.bytes.len() as u64, ..Saved::default() };
+    let here = origin.external.iter().map(|(location, file)| (directory.join(location), file.bytes.len() as u64));
+    saved.data.extend(here);
+    if is_input(origin, path) {
+        return Ok(saved);
+    }
+    let mut save = Transaction::begin(fs, temporaries, path);
+    for (location, file) in origin.external.iter() {
+        let data_path = directory.join(location);
+        if same_file(&data_path, &file.path) {
+            continue;
+        }
+        let pieces = std::slice::from_ref(&file.bytes);
+        if lexically_equal(&data_path, path) {
+            return Err(FormatError::ExternalOutputExists { path: data_path });
+        }
+        if holds(&data_path, pieces)? {
+            continue;
+        }
+        let data_directory = directory_of(&data_path);
+        if data_directory != directory {
+            check_inside(&data_directory, &directory, location)?;
+            save.create_directory(&data_directory)?;
+        }
+        let temporary = save.write(&data_directory, pieces, None)?;
+        save.publish_data(&temporary, &data_path)?;
+        save.sync_directory(&data_directory)?;
+    }
+    publish_model(save, path, &directory, std::slice::from_ref(&origin.bytes), replace)?;
+    Ok(saved)
+}
+
+/// `<stem>.<digest>.data`.
+fn data_name(stem: &str, digest: &str) -> String {
+    format!("{stem}.{digest}.data")
+}
+
+fn publish_model(
+    mut save: Transaction<'_>,
+    path: &Path,
+    directory: &Path,
+    pieces: &[Bytes],
+    replace: bool,
+) -> Result<(), FormatError> {
+    let permissions = path.symlink_metadata().ok().filter(|old| old.is_file()).map(|old| old.permissions());
+    let temporary = save.write(directory, pieces, permissions)?;
+    save.publish_last(&temporary, path, replace)?;
+    save.sync_directory(directory)
+}
+
+fn write_inline(
+    mut model: proto::ModelProto,
+    files: &ExternalFiles,
+    stream: &mut dyn Write,
+    options: &WriteOptions,
+) -> Result<Saved, FormatError> {
+    layout::inline(&mut model, files)?;
+    let bytes = layout::encoded_len(&model);
+    if bytes > options.largest_message {
+        return Err(FormatError::StreamNeedsExternal { bytes, limit: options.largest_message });
+    }
+    write_stream(&encode(&model).into_pieces(), stream)
+}
+
+fn write_stream(pieces: &[Bytes], stream: &mut dyn Write) -> Result<Saved, FormatError> {
+    write_pieces(pieces, stream)
+        .and_then(|()| stream.flush())
+        .map_err(|source| FormatError::Write { path: PathBuf::from("-"), source })?;
+    Ok(Saved { model_bytes: pieces.iter().map(|piece| piece.len() as u64).sum(), ..Saved::default() })
+}
+
+/// Whether the output replaces something. Refuses one that exists (without `force`), that is the input (without
+/// `in_place`), that is data of the input, or that is no file.
+fn check_output(path: &Path, origin: Option<&Origin>, options: &WriteOptions) -> Result<bool, FormatError> {
+    let owned = || path.to_owned();
+    if path.file_name().is_none() {
+        return Err(FormatError::NotAFile { path: owned() });
+    }
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(source) => return Err(FormatError::Write { path: owned(), source }),
+        Ok(_) => {}
+    }
+    // A link that leads nowhere has no metadata; it is replaced like a file.
+    if path.metadata().is_ok_and(|found| !found.is_file()) {
+        return Err(FormatError::NotAFile { path: owned() });
+    }
+    if let Some(origin) = origin {
+        if is_input(origin, path) {
+            return if options.in_place { Ok(true) } else { Err(FormatError::OutputIsInput { path: owned() }) };
+        }
+        if external::reads(&origin.external, path) {
+            return Err(FormatError::OutputIsInputData { path: owned() });
+        }
+    }
+    if options.force { Ok(true) } else { Err(FormatError::OutputExists { path: owned() }) }
+}
+
+fn is_input(origin: &Origin, path: &Path) -> bool {
+    origin.path.as_deref().is_some_and(|input| same_file(input, path))
+}
+
+/// Whether the file at `path` is a regular file with exactly this content.
+fn holds(path: &Path, pieces: &[Bytes]) -> Result<bool, FormatError> {
+    let length: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+    match path.symlink_metadata() {
+        Ok(found) if found.is_file() && found.len() == length => {}
+        _ => return Ok(false),
+    }
+    let failed = |source| FormatError::Read { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let mut content = file_bytes(file, size).map_err(failed)?;
+    for piece in pieces {
+        if content.len() < piece.len() || content.split_to(piece.len()) != *piece {
+            return Ok(false);
+        }
+    }
+    Ok(content.is_empty())
+}
+
+fn lexically_equal(a: &Path, b: &Path) -> bool {
+    a.components().eq(b.components())
+}
+
+/// Refuses to write data outside of the output's directory, where a link may lead. `inner` need not exist yet.
+fn check_inside(inner: &Path, outer: &Path, location: &str) -> Result<(), FormatError> {
+    let failed = |source| FormatError::Write { path: inner.to_owned(), source };
+    let existing = inner.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(outer);
+    let resolved = existing.canonicalize().map_err(failed)?;
+    if resolved.starts_with(outer.canonicalize().map_err(failed)?) {
+        return Ok(());
+    }
+    let problem = ExternalProblem::Outside(resolved);
+    Err(FormatError::External { tensor: String::new(), location: location.to_owned(), problem })
+}

@@ -1,0 +1,8 @@
+//! Bytes in and out: round trips, hostile bytes, external data, and saving that is all or nothing.
+
+mod external;
+mod faults;
+mod hostile;
+mod roundtrip;
+mod samples;
+mod saving;

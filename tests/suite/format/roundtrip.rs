@@ -1,0 +1,85 @@
+//! What is read is what is written, and a second decoder agrees on every field.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use prost::Message as _;
+use protobuf::Message as _;
+use secateur::format::{ReadOptions, encode, encode_to_bytes, read_proto};
+use secateur::proto;
+
+use super::samples;
+use crate::corpus;
+
+/// The decoder that rust-protobuf generates from the same schema.
+#[allow(warnings, clippy::all)]
+mod second {
+    include!(concat!(env!("OUT_DIR"), "/second/onnx_body.rs"));
+}
+
+fn all_models() -> Vec<PathBuf> {
+    [corpus::models(), corpus::architectures(), corpus::node_tests()].concat()
+}
+
+#[test]
+fn every_model_is_written_back_byte_for_byte() {
+    let mut different = Vec::new();
+    let models = all_models();
+    for path in &models {
+        let decoded = read_proto(path, &ReadOptions::default()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert!(decoded.warnings.is_empty(), "{}: {:?}", path.display(), decoded.warnings);
+        let pieces = encode(&decoded.model).into_pieces();
+        let mut rest = decoded.origin.bytes.clone();
+        let same = pieces.iter().all(|piece| piece.len() <= rest.len() && rest.split_to(piece.len()) == *piece);
+        if !same || !rest.is_empty() {
+            different.push(path.clone());
+        }
+    }
+    println!("{} of {} models written back byte for byte", models.len() - different.len(), models.len());
+    assert!(different.is_empty(), "{different:?}");
+}
+
+#[test]
+fn a_model_with_something_of_everything_round_trips() {
+    let bytes = encode_to_bytes(&samples::rich());
+    assert!((900..2000).contains(&bytes.len()), "{}", bytes.len());
+    let decoded = read_proto(bytes.clone(), &ReadOptions { strict: true, ..ReadOptions::default() }).unwrap();
+    assert_eq!(encode(&decoded.model).into_pieces().concat(), bytes);
+}
+
+#[test]
+fn decoding_and_encoding_share_the_tensors() {
+    let weights = vec![3u8; 1 << 20];
+    let bytes = encode_to_bytes(&samples::model(vec![samples::tensor("w", &weights)]));
+    let decoded = read_proto(bytes.clone(), &ReadOptions::default()).unwrap();
+    let within = |part: &Bytes| bytes.as_ptr_range().contains(&part.as_ptr());
+    assert!(within(decoded.model.graph.as_ref().unwrap().initializer[0].raw_data.as_ref().unwrap()));
+    let pieces = encode(&decoded.model).into_pieces();
+    assert!(pieces.iter().filter(|piece| piece.len() >= weights.len()).all(within));
+}
+
+#[test]
+fn the_second_decoder_agrees_on_every_field() {
+    let models = all_models();
+    let check = |bytes: Bytes, path: &Path| {
+        let first = proto::ModelProto::decode(bytes.clone()).unwrap();
+        let second = second::ModelProto::parse_from_bytes(&bytes).unwrap();
+        // Bytes are compared instead of messages, because a NaN attribute is unequal to itself.
+        let from_first = encode_to_bytes(&first);
+        let from_second = second.write_to_bytes().unwrap();
+        let crossed = proto::ModelProto::decode(from_second.as_slice()).unwrap();
+        assert_eq!(encode_to_bytes(&crossed), from_first, "{}", path.display());
+        let crossed = second::ModelProto::parse_from_bytes(&from_first).unwrap();
+        assert_eq!(crossed.write_to_bytes().unwrap(), from_second, "{}", path.display());
+    };
+    check(encode_to_bytes(&samples::rich()), Path::new("rich"));
+    let mut checked = 0;
+    for path in &models {
+        // The second decoder copies; the largest models add time and no new fields.
+        if path.metadata().unwrap().len() < 64 << 20 {
+            check(Bytes::from(std::fs::read(path).unwrap()), path);
+            checked += 1;
+        }
+    }
+    println!("second decoder: {checked} of {} models checked, {} above 64 MiB skipped", models.len(), models.len() - checked);
+}
