@@ -91,7 +91,7 @@ impl GraphBuilder {
     pub fn initializer(&mut self, name: impl Into<Name>, tensor: Tensor) -> ValueId {
         let index = self.graph.next_initializer;
         let value = Value::typed(name, tensor_type(&tensor));
-        let constant = Constant { tensor: Some(tensor), origin: ConstantOrigin::Initializer(index) };
+        let constant = Constant { tensor: Some(tensor), origin: ConstantOrigin::Initializer(index), listed_input: None };
         self.constant(value, constant, None, None)
     }
 

@@ -200,7 +200,7 @@ impl Editor<'_> {
         self.graph.next_initializer += 1;
         let position = self.next_position(None);
         let value = Value::typed(name, tensor_type(&tensor));
-        let constant = Constant { tensor: Some(tensor), origin: ConstantOrigin::Initializer(index) };
+        let constant = Constant { tensor: Some(tensor), origin: ConstantOrigin::Initializer(index), listed_input: None };
         let id = self.graph.nodes.add_node(Node {
             kind: NodeKind::Constant(Box::new(constant)),
             name: None,

@@ -117,6 +117,8 @@ pub struct Input {
     pub declared: Option<proto::ValueInfoProto>,
     /// Default value: the initializer of the same name, and its index among the initializers.
     pub default: Option<(Tensor, u32)>,
+    /// Index among the file's graph inputs.
+    pub index: u32,
 }
 
 /// A constant value.
@@ -126,6 +128,8 @@ pub struct Constant {
     pub tensor: Option<Tensor>,
     /// How the file wrote it.
     pub origin: ConstantOrigin,
+    /// Before IR version 4 every initializer stands among the graph inputs, too: its index there and its declaration.
+    pub listed_input: Option<Box<(u32, proto::ValueInfoProto)>>,
 }
 
 /// How a constant stands in the file.
@@ -135,7 +139,7 @@ pub enum ConstantOrigin {
     Initializer(u32),
     /// A `Constant` node: the attribute that holds the value, and how the domain was written.
     Node {
-        /// The attribute that held the value (`value`, `value_float`, `value_ints` ...), without the value when `tensor` holds it.
+        /// The attribute that holds the value (`value`, `value_float`, `value_ints` ...) as the file has it.
         attribute: Attribute,
         /// The domain as written.
         domain: Option<Name>,
