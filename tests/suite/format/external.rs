@@ -109,11 +109,11 @@ fn a_model_without_a_directory_has_no_external_data_unless_one_is_given() {
 fn a_recorded_checksum_is_verified() {
     // SHA-1 of the bytes 0 to 15, computed with Python's hashlib.
     let right = "56178b86a57fac22899a9964185c2cc96e7da589";
-    let entries = |checksum| [("location", "w.data"), ("checksum", checksum)];
-    assert_eq!(code(folder(&entries(right)).path()), Ok(vec![]));
-    assert_eq!(code(folder(&entries(&right.to_uppercase())).path()), Ok(vec![]));
-    assert_eq!(code(folder(&entries(&right.replace('5', "6"))).path()), Err("external-checksum"));
-    let unreadable = folder(&entries("crc32:1"));
+    let with = |checksum: &str| folder(&[("location", "w.data"), ("checksum", checksum)]);
+    assert_eq!(code(with(right).path()), Ok(vec![]));
+    assert_eq!(code(with(&right.to_uppercase()).path()), Ok(vec![]));
+    assert_eq!(code(with(&right.replace('5', "6")).path()), Err("external-checksum"));
+    let unreadable = with("crc32:1");
     assert_eq!(code(unreadable.path()), Ok(vec!["external-unreadable-checksum"]));
     assert_eq!(strict(unreadable.path()).unwrap_err().code(), "external-unreadable-checksum");
 }
