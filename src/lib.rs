@@ -1,5 +1,6 @@
 //! secateur rewrites ONNX models before deployment and proves that the result still computes what it should.
 
+pub mod analysis;
 pub mod engine;
 pub mod format;
 pub mod ir;

@@ -4,5 +4,7 @@
 //! family beside their own code; here is only what every concern shares.
 
 mod schema;
+mod types;
 
 pub use schema::{AttributeDefault, AttributeSchema, Parameter, Schema, Traits, schema, schemas};
+pub use types::TypeSet;

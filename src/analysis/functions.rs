@@ -1,0 +1,146 @@
+//! Calls of model-local functions: a body is inferred anew for each call, with the call's types and attributes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+use super::bodies::{hide_inputs, join, seed};
+use super::call::{Call, Facts};
+use super::infer::{Driver, Scope};
+use crate::ir::{AttributeValue, Function, Graph, GraphPath, Name, NodeId, Operator, ValueType};
+use crate::proto;
+
+/// Nodes of function bodies that one run infers before further calls stay unknown: calls may nest exponentially.
+const BUDGET: usize = 200_000;
+/// Calls within calls.
+const MAX_DEPTH: usize = 32;
+
+type Key = (String, String, String);
+
+/// The functions of a model, and the types they have been called with.
+pub(super) struct Functions<'m> {
+    list: &'m [Function],
+    index: HashMap<Key, usize>,
+    called_with: RefCell<Vec<Option<Vec<ValueType>>>>,
+    budget: Cell<usize>,
+}
+
+impl<'m> Functions<'m> {
+    pub(super) fn new(list: &'m [Function]) -> Self {
+        let mut index = HashMap::new();
+        for (at, function) in list.iter().enumerate() {
+            let header = &function.header;
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            index.entry((text(&header.domain), text(&header.name), text(&header.overload))).or_insert(at);
+        }
+        Self { list, index, called_with: RefCell::new(vec![None; list.len()]), budget: Cell::new(BUDGET) }
+    }
+
+    /// The function that a node calls.
+    pub(super) fn find(&self, graph: &Graph, id: NodeId) -> Option<usize> {
+        if self.list.is_empty() {
+            return None;
+        }
+        let node = graph.get(id)?;
+        let operator = node.operator()?;
+        let overload = node.meta.as_ref().and_then(|meta| meta.overload.as_deref()).unwrap_or("").to_owned();
+        self.index.get(&(operator.domain().to_owned(), operator.op_type.to_string(), overload)).copied()
+    }
+
+    /// Gives the inputs of a function's own graph the types that all its calls agree on.
+    pub(super) fn seed(&self, index: usize, graph: &mut Graph) {
+        let called_with = self.called_with.borrow();
+        if let Some(Some(types)) = called_with.get(index) {
+            seed(graph, types);
+        }
+    }
+
+    fn note_call(&self, index: usize, types: &[ValueType]) {
+        if let Some(known) = self.called_with.borrow_mut().get_mut(index) {
+            *known = Some(match known.take() {
+                None => types.to_vec(),
+                Some(known) => known
+                    .iter()
+                    .enumerate()
+                    .map(|(at, ty)| types.get(at).map_or(ValueType::Unknown, |other| join(ty, other)))
+                    .collect(),
+            });
+        }
+    }
+}
+
+impl Driver<'_> {
+    /// The outputs of a call.
+    pub(super) fn call_function(&mut self, index: usize, call: &Call<'_>, scope: &Scope<'_>) -> Facts {
+        let mut facts = Facts::new(call.outputs);
+        let Some(functions) = self.functions else { return facts };
+        let Some(function) = functions.list.get(index) else { return facts };
+        let types: Vec<ValueType> = (0..function.graph.inputs().len())
+            .map(|input| call.ty(input).cloned().unwrap_or(ValueType::Unknown))
+            .collect();
+        functions.note_call(index, &types);
+        let nodes = function.graph.node_ids().count();
+        let Some(rest) = functions.budget.get().checked_sub(nodes) else { return facts };
+        if scope.depth >= MAX_DEPTH {
+            return facts;
+        }
+        functions.budget.set(rest);
+        let mut graph = function.graph.clone();
+        seed(&mut graph, &types);
+        bind_attributes(&mut graph, call.operator, &function.header);
+        let mark = self.contradictions.len();
+        let inner = Scope { imports: &function.opset_imports, path: GraphPath::function(index), depth: scope.depth + 1 };
+        self.graph(&mut graph, &inner);
+        self.contradictions.truncate(mark);
+        for (output, value) in graph.output_values().into_iter().enumerate() {
+            let Some(value) = value else { continue };
+            facts.whole(output, hide_inputs(graph.ty(value), &graph));
+        }
+        facts
+    }
+}
+
+/// Puts the values of a call, or the function's defaults, in place of references to the function's attributes.
+fn bind_attributes(graph: &mut Graph, call: &Operator, header: &proto::FunctionProto) {
+    for id in graph.node_ids().collect::<Vec<_>>() {
+        let Some(operator) = graph.operator(id) else { continue };
+        let references: Vec<(Name, Option<AttributeValue>)> = operator
+            .attributes()
+            .iter()
+            .filter_map(|attribute| match &attribute.value {
+                AttributeValue::Reference(name, _) => {
+                    let value = call.attribute(name).cloned().or_else(|| default(header, name));
+                    Some((attribute.name.clone(), value))
+                }
+                _ => None,
+            })
+            .collect();
+        let bodies: Vec<_> = operator.bodies().map(|(body, _)| body).collect();
+        for (name, value) in references {
+            let mut editor = graph.edit("bind");
+            // The node is live and an operator, so neither edit can fail.
+            let _ = match value {
+                Some(value) => editor.set_attribute(id, name, value),
+                None => editor.remove_attribute(id, &name),
+            };
+        }
+        for body in bodies {
+            if let Some(body) = graph.body_mut(id, body) {
+                bind_attributes(body, call, header);
+            }
+        }
+    }
+}
+
+/// The default of a function's attribute, for the kinds that shapes depend on.
+fn default(header: &proto::FunctionProto, name: &str) -> Option<AttributeValue> {
+    let attribute = header.attribute_proto.iter().find(|attribute| attribute.name.as_deref() == Some(name))?;
+    Some(match attribute.r#type? {
+        1 => AttributeValue::Float(attribute.f?),
+        2 => AttributeValue::Int(attribute.i?),
+        3 => AttributeValue::String(attribute.s.clone()?),
+        6 => AttributeValue::Floats(attribute.floats.clone()),
+        7 => AttributeValue::Ints(attribute.ints.clone()),
+        8 => AttributeValue::Strings(attribute.strings.clone()),
+        _ => return None,
+    })
+}

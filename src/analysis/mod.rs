@@ -1,0 +1,21 @@
+//! What is known of a model without running it: types, symbolic shapes, the elements of shape-valued tensors, which
+//! nodes are needed, and what the model costs.
+//!
+//! [`infer`] goes over a whole model, [`infer_node`] over one new node. Knowledge per operator lives in `shapes`, one file an
+//! operator family. An operator that is not known gives unknown types downstream, never an error. Nothing else in this
+//! crate guesses a shape. Depends on [`crate::ops`] and [`crate::ir`].
+
+mod bodies;
+mod call;
+mod content;
+mod cost;
+mod functions;
+mod infer;
+mod liveness;
+mod shapes;
+mod symbols;
+
+pub use cost::{Cost, NodeCost, cost};
+pub use infer::{Contradiction, InferReport, infer, infer_node};
+pub use liveness::{is_pure, needed};
+pub use symbols::{is_private_symbol, public_type};

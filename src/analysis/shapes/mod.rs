@@ -1,0 +1,79 @@
+//! What each operator does to types and shapes, one file an operator family; this file is the dispatch table.
+//!
+//! A rule sets what it knows and leaves the rest open. Element types follow from the operator table's type variables, so
+//! a rule sets one only where attributes decide it.
+
+mod broadcast;
+pub(super) mod control;
+mod convolution;
+mod elementwise;
+mod gather;
+mod generate;
+pub(super) mod matmul;
+mod pooling;
+mod reduce;
+mod reshape;
+mod select;
+mod slicing;
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use super::call::{Call, Facts, Rule};
+use crate::ops::Traits;
+
+/// The rules of one family.
+type Family = &'static [(&'static str, Rule)];
+
+/// The families of ONNX's own operators.
+const ONNX: &[Family] = &[
+    convolution::RULES,
+    elementwise::RULES,
+    gather::RULES,
+    generate::RULES,
+    matmul::RULES,
+    pooling::RULES,
+    reduce::RULES,
+    reshape::RULES,
+    select::RULES,
+    slicing::RULES,
+];
+
+static TABLE: LazyLock<HashMap<(&'static str, &'static str), Rule>> = LazyLock::new(|| {
+    let own = ONNX.iter().flat_map(|family| family.iter()).map(|(name, rule)| (("", *name), *rule));
+    own.collect()
+});
+
+/// What is known of the outputs of one operator without bodies.
+pub(super) fn infer_operator(call: &Call<'_>) -> Facts {
+    let mut facts = Facts::new(call.outputs);
+    let operator = call.operator;
+    // A reference to an attribute of the enclosing function may stand for any value.
+    if !operator.has_references() {
+        let _ = match TABLE.get(&(operator.domain(), operator.op_type.as_str())) {
+            // An early end leaves the outputs that were not set unknown.
+            Some(rule) => rule(call, &mut facts),
+            None if Traits::of(operator.domain(), &operator.op_type).elementwise_unary => {
+                elementwise::same_shape(call, &mut facts)
+            }
+            None => None,
+        };
+    }
+    call.element_types(&mut facts);
+    facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::schemas;
+
+    #[test]
+    fn rules_belong_to_operators_of_the_table() {
+        for (domain, name) in TABLE.keys() {
+            assert!(*domain == "com.microsoft" || !schemas(domain, name).is_empty(), "{domain} {name}");
+        }
+        let listed: usize = ONNX.iter().map(|family| family.len()).sum();
+        assert_eq!(listed, TABLE.len(), "an operator has two rules");
+    }
+}
