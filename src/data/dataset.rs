@@ -1,0 +1,629 @@
+//! A data set fitted to a model's inputs: batches by index, from any thread.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::array::{Array, convert, converts, not_finite};
+use super::error::DataError;
+use super::images::ImageFolder;
+use super::npz::{ArrayFile, array_names};
+use super::preprocess::{Preprocess, PreprocessSpec};
+use super::signature::{InputSignature, Signature};
+use super::spec::{SourceSpec, Spec, SyntheticSpec};
+use super::{synthetic, test_sets};
+use crate::engine::{RunValue, RunValues};
+use crate::ir::{DType, Graph, Tensor};
+
+/// Samples for one model.
+#[derive(Debug)]
+pub struct Dataset {
+    source: Source,
+    signature: Signature,
+    origin: PathBuf,
+    /// The chosen samples of the source, when they are not simply the first ones.
+    chosen: Option<Vec<u64>>,
+    samples: u64,
+    batch: u64,
+    /// Whether a short last batch is filled up, because the model fixes the batch size.
+    fill: bool,
+    batches: Range<u64>,
+    seed: u64,
+    digest: String,
+}
+
+#[derive(Debug)]
+enum Source {
+    Arrays { columns: Vec<Column>, labels: Option<ArrayFile>, preprocess: Option<Preprocess> },
+    Images(ImageFolder),
+    Synthetic { spec: SyntheticSpec, dims: Vec<Vec<u64>> },
+    TestSets { folders: Vec<PathBuf>, graph: Box<Graph> },
+}
+
+/// One array and how its entries become one model input.
+#[derive(Debug)]
+struct Column {
+    array: ArrayFile,
+    /// Each entry is one whole input, batch axis included.
+    whole: bool,
+    /// Where an axis of size 1 for the channel is put in.
+    channel: Option<usize>,
+}
+
+/// Some samples, ready to run.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Index among all batches of the data set, of every shard.
+    pub index: u64,
+    /// Global index of the first sample.
+    pub first: u64,
+    /// Real samples; the rest repeats the last one because the model fixes its batch size, and does not count.
+    pub count: usize,
+    /// Values of the model's inputs.
+    pub inputs: RunValues,
+    /// Labels of the real samples: `int64 [count, ...]` classes or float targets.
+    pub labels: Option<Tensor>,
+}
+
+impl Dataset {
+    /// Opens the data that `spec` describes, relative to `base`, for the model with the main graph `graph`.
+    pub fn open(spec: &Spec, base: &Path, graph: &Graph) -> Result<Self, DataError> {
+        let (signature, other) = Signature::of(graph);
+        let preprocess = spec
+            .preprocessing()
+            .map(PreprocessSpec::resolve)
+            .transpose()
+            .map_err(|message| DataError::Spec { file: None, message: format!("preprocess: {message}") })?;
+        let source = spec.source()?;
+        if let (false, Some(input)) = (matches!(source, SourceSpec::Onnx(_)), other.first()) {
+            let message = format!("the model's input {input} is not a tensor; only ONNX test sets can fill it");
+            return Err(DataError::Spec { file: None, message });
+        }
+        let (source, available, origin) = match source {
+            SourceSpec::Npz(path) => arrays(spec, &base.join(path), &signature, preprocess)?,
+            SourceSpec::Images(images) => {
+                let preprocess = preprocess.ok_or_else(|| DataError::Spec {
+                    file: None,
+                    message: "images need preprocess: torchvision, efficientnet-lite, mnist or fields of their own".to_owned(),
+                })?;
+                let folder = ImageFolder::open(images, base, preprocess)?;
+                if signature.inputs.len() != 1 {
+                    let message = format!("an image folder fills one input, the model has {}", signature.inputs.len());
+                    return Err(DataError::Spec { file: Some(folder.folder), message });
+                }
+                let (count, origin) = (folder.files.len() as u64, folder.folder.clone());
+                (Source::Images(folder), count, origin)
+            }
+            SourceSpec::Onnx(path) => {
+                let path = base.join(path);
+                let folders = test_sets::folders(&path)?;
+                let count = folders.len() as u64;
+                (Source::TestSets { folders, graph: Box::new(graph.clone()) }, count, path)
+            }
+            SourceSpec::Synthetic(synthetic) => {
+                let dims = signature.inputs.iter().map(|input| synthetic::sample_dims(input, synthetic)).collect::<Result<_, _>>()?;
+                let count = spec.samples.unwrap_or(16);
+                (Source::Synthetic { spec: synthetic.clone(), dims }, count, PathBuf::from("synthetic"))
+            }
+        };
+        let samples = spec.samples.map_or(available, |wanted| wanted.min(available));
+        if samples == 0 {
+            return Err(DataError::Empty { file: origin, detail: String::new() });
+        }
+        let synthetic = matches!(source, Source::Synthetic { .. });
+        let chosen = spec.seed.filter(|_| samples < available && !synthetic).map(|seed| choose(seed, available, samples));
+        let whole = match &source {
+            Source::TestSets { .. } => true,
+            Source::Arrays { columns, .. } => columns.iter().any(|column| column.whole),
+            _ => false,
+        };
+        let fixed = signature.fixed_batch().filter(|size| *size > 0);
+        let batch = if whole { 1 } else { fixed.or(spec.batch).unwrap_or(1).max(1) };
+        let count = samples.div_ceil(batch);
+        let batches = match spec.shard {
+            Some(shard) => {
+                let cut = |part: u64| (u128::from(count) * u128::from(part) / u128::from(shard.count)) as u64;
+                cut(shard.index)..cut(shard.index + 1)
+            }
+            None => 0..count,
+        };
+        let fill = fixed.is_some() && !whole;
+        let seed = spec.seed.unwrap_or(0);
+        let mut dataset =
+            Self { source, signature, origin, chosen, samples, batch, fill, batches, seed, digest: String::new() };
+        dataset.digest = dataset.compute_digest(spec)?;
+        Ok(dataset)
+    }
+
+    /// Samples of the whole data set, of every shard.
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// Samples a batch.
+    pub fn batch_size(&self) -> u64 {
+        self.batch
+    }
+
+    /// The batches of this shard.
+    pub fn batches(&self) -> Range<u64> {
+        self.batches.clone()
+    }
+
+    /// The samples of this shard, as global indices.
+    pub fn sample_range(&self) -> Range<u64> {
+        (self.batches.start * self.batch).min(self.samples)..(self.batches.end * self.batch).min(self.samples)
+    }
+
+    /// Where the samples come from, for messages.
+    pub fn origin(&self) -> &Path {
+        &self.origin
+    }
+
+    /// Whether samples have labels.
+    pub fn has_labels(&self) -> bool {
+        match &self.source {
+            Source::Arrays { labels, .. } => labels.is_some(),
+            Source::Images(folder) => folder.labels.is_some(),
+            Source::Synthetic { .. } | Source::TestSets { .. } => false,
+        }
+    }
+
+    /// A BLAKE3 digest of the samples, their choice and their preprocessing, not of the shard.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Reads one batch. Batches of other shards may be read as well.
+    pub fn batch(&self, index: u64) -> Result<Batch, DataError> {
+        let first = index * self.batch;
+        let count = self.samples.saturating_sub(first).min(self.batch);
+        if count == 0 {
+            return Err(DataError::Read { file: self.origin.clone(), reason: format!("no batch {index}") });
+        }
+        let mut rows: Vec<u64> = (first..first + count).map(|sample| self.row(sample)).collect();
+        let real = rows.len();
+        if self.fill
+            && let Some(last) = rows.last().copied()
+        {
+            rows.resize(self.batch as usize, last);
+        }
+        let (inputs, labels) = match &self.source {
+            Source::Arrays { columns, labels, preprocess } => {
+                let mut inputs = RunValues::new();
+                for (input, column) in self.signature.inputs.iter().zip(columns) {
+                    let tensor = column.read(input, &rows, first, preprocess.as_ref())?;
+                    inputs.insert(input.name.clone(), RunValue::Tensor(tensor));
+                }
+                let labels = labels.as_ref().map(|array| label_rows(array, rows.get(..real).unwrap_or(&rows))).transpose()?;
+                (inputs, labels)
+            }
+            Source::Images(folder) => self.images(folder, &rows, real)?,
+            Source::Synthetic { spec, dims } => (self.synthetic(spec, dims, first, rows.len())?, None),
+            Source::TestSets { folders, graph } => {
+                let folder = rows.first().and_then(|row| folders.get(*row as usize)).unwrap_or(&self.origin);
+                (test_sets::read(folder, graph)?.inputs, None)
+            }
+        };
+        Ok(Batch { index, first, count: real, inputs, labels })
+    }
+
+    fn row(&self, sample: u64) -> u64 {
+        self.chosen.as_ref().and_then(|rows| rows.get(sample as usize).copied()).unwrap_or(sample)
+    }
+
+    fn images(&self, folder: &ImageFolder, rows: &[u64], real: usize) -> Result<(RunValues, Option<Tensor>), DataError> {
+        let Some(input) = self.signature.inputs.first() else { return Ok((RunValues::new(), None)) };
+        let mut dims: Vec<u64> = Vec::new();
+        let mut values = Vec::new();
+        for row in rows {
+            let file = || folder.files.get(*row as usize).cloned().unwrap_or_default();
+            let (one, pixels) = folder.read(*row as usize)?;
+            let full: Vec<u64> = [rows.len() as u64].iter().chain(&one).copied().collect();
+            if !input.fits(&full) || (!dims.is_empty() && dims != full) {
+                let expected = if dims.is_empty() { input.shape_text() } else { format!("{dims:?}, as the images before it") };
+                return Err(DataError::Shape {
+                    file: file(),
+                    array: "the image after preprocessing".to_owned(),
+                    input: input.name.clone(),
+                    expected,
+                    found: format!("{full:?}"),
+                });
+            }
+            dims = full;
+            values.extend(pixels);
+        }
+        let tensor = Tensor::from_f64(input.dtype, &dims, &values).map_err(|_| DataError::Type {
+            file: folder.folder.clone(),
+            array: "the images".to_owned(),
+            input: input.name.clone(),
+            expected: input.dtype.to_string(),
+            found: "preprocessed pixels".to_owned(),
+            hint: "",
+        })?;
+        let labels = folder.labels.as_ref().map(|labels| {
+            let classes: Vec<i64> =
+                rows.iter().take(real).filter_map(|row| labels.get(*row as usize).copied()).collect();
+            Tensor::vector_i64(&classes)
+        });
+        Ok((RunValues::from([(input.name.clone(), RunValue::Tensor(tensor))]), labels))
+    }
+
+    fn synthetic(&self, spec: &SyntheticSpec, dims: &[Vec<u64>], first: u64, count: usize) -> Result<RunValues, DataError> {
+        let mut inputs = RunValues::new();
+        for (position, (input, dims)) in self.signature.inputs.iter().zip(dims).enumerate() {
+            let failed = |e: crate::ir::TensorError| DataError::Spec { file: None, message: format!("input {}: {e}", input.name) };
+            let scalar = input.shape.as_ref().is_some_and(|shape| shape.is_empty());
+            let rows = if scalar { 1 } else { count };
+            let mut bytes = Vec::new();
+            for row in 0..rows as u64 {
+                let sample = synthetic::sample(input, position, dims, spec, self.seed, first + row).map_err(failed)?;
+                bytes.extend_from_slice(&sample.raw().map_err(failed)?);
+            }
+            let full = if scalar { Vec::new() } else { [rows as u64].iter().chain(dims).copied().collect() };
+            let tensor = Tensor::from_raw(input.dtype, full, bytes).map_err(failed)?;
+            inputs.insert(input.name.clone(), RunValue::Tensor(tensor));
+        }
+        Ok(inputs)
+    }
+
+    fn compute_digest(&self, spec: &Spec) -> Result<String, DataError> {
+        let mut hasher = blake3::Hasher::new();
+        let mut described = spec.clone();
+        (described.shard, described.npz, described.onnx) = (None, None, None);
+        if let Some(images) = &mut described.images {
+            images.folder = PathBuf::new();
+        }
+        hasher.update(serde_json::to_string(&described).unwrap_or_default().as_bytes());
+        let read = |file: &Path, e: std::io::Error| DataError::Read { file: file.to_owned(), reason: e.to_string() };
+        match &self.source {
+            Source::Arrays { columns, .. } => {
+                if let Some(column) = columns.first() {
+                    let path = &column.array.path;
+                    let file = std::fs::File::open(path).map_err(|e| read(path, e))?;
+                    hasher.update_reader(file).map_err(|e| read(path, e))?;
+                }
+            }
+            Source::Images(folder) => {
+                for (index, file) in folder.files.iter().enumerate() {
+                    let size = std::fs::metadata(file).map_err(|e| read(file, e))?.len();
+                    hasher.update(file.file_name().map(|name| name.as_encoded_bytes()).unwrap_or_default());
+                    hasher.update(&size.to_le_bytes());
+                    hasher.update(&folder.labels.as_ref().and_then(|l| l.get(index).copied()).unwrap_or(-1).to_le_bytes());
+                }
+            }
+            Source::TestSets { folders, .. } => {
+                for folder in folders {
+                    hasher.update(folder.file_name().map(|name| name.as_encoded_bytes()).unwrap_or_default());
+                }
+            }
+            Source::Synthetic { .. } => {}
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+}
+
+/// `count` of `available` rows, chosen at random, in ascending order (Floyd's algorithm).
+fn choose(seed: u64, available: u64, count: u64) -> Vec<u64> {
+    let mut rng = synthetic::chooser(seed);
+    let mut chosen = std::collections::BTreeSet::new();
+    for upper in available - count..available {
+        let pick = synthetic::below(&mut rng, upper + 1);
+        if !chosen.insert(pick) {
+            chosen.insert(upper);
+        }
+    }
+    chosen.into_iter().collect()
+}
+
+type Opened = (Source, u64, PathBuf);
+
+fn arrays(spec: &Spec, path: &Path, signature: &Signature, preprocess: Option<Preprocess>) -> Result<Opened, DataError> {
+    let names = array_names(path)?;
+    for input in spec.inputs.keys() {
+        if !signature.inputs.iter().any(|known| known.name == *input) {
+            let known: Vec<&str> = signature.inputs.iter().map(|input| input.name.as_str()).collect();
+            let message = format!("inputs: the model has no input {input:?}; it has {}", known.join(", "));
+            return Err(DataError::Spec { file: Some(path.to_owned()), message });
+        }
+    }
+    let label = spec.labels.as_deref();
+    let free: Vec<&String> = names.iter().filter(|name| Some(name.as_str()) != label).collect();
+    let mut columns = Vec::with_capacity(signature.inputs.len());
+    for input in &signature.inputs {
+        let array = match spec.inputs.get(&input.name) {
+            Some(array) => array.as_str(),
+            None if names.contains(&input.name) => &input.name,
+            None if signature.inputs.len() == 1 && free.len() == 1 => free[0],
+            None if signature.inputs.len() == 1 && names.iter().any(|name| name == "x") => "x",
+            None => {
+                let array = input.name.clone();
+                return Err(DataError::NoArray { file: path.to_owned(), array, available: names });
+            }
+        };
+        columns.push(Column::open(ArrayFile::open(path, array)?, input, preprocess.as_ref())?);
+    }
+    let labels = label.map(|name| ArrayFile::open(path, name)).transpose()?;
+    let mut samples: Option<(u64, String)> = None;
+    for array in columns.iter().map(|column| &column.array).chain(&labels) {
+        let found = array.dims.first().copied().unwrap_or(0);
+        match &samples {
+            None => samples = Some((found, array.name.clone())),
+            Some((expected, other)) if *expected != found => {
+                return Err(DataError::Length {
+                    file: path.to_owned(),
+                    array: array.name.clone(),
+                    found,
+                    other: other.clone(),
+                    expected: *expected,
+                });
+            }
+            Some(_) => {}
+        }
+    }
+    let samples = samples.map_or(0, |(count, _)| count);
+    Ok((Source::Arrays { columns, labels, preprocess }, samples, path.to_owned()))
+}
+
+impl Column {
+    fn open(array: ArrayFile, input: &InputSignature, preprocess: Option<&Preprocess>) -> Result<Self, DataError> {
+        let wrong_shape = |array: &ArrayFile| DataError::Shape {
+            file: array.path.clone(),
+            array: array.name.clone(),
+            input: input.name.clone(),
+            expected: input.shape_text(),
+            found: format!("{:?}", array.dims),
+        };
+        let (rank, entry) = (input.shape.as_ref().map(|s| s.len()), array.dims.get(1..).unwrap_or(&[]).to_vec());
+        if array.dims.is_empty() {
+            return Err(wrong_shape(&array));
+        }
+        let (mut whole, mut channel) = (false, None);
+        match rank {
+            Some(rank) if array.dims.len() == rank => {}
+            Some(rank) if array.dims.len() == rank + 1 => whole = true,
+            // Grey pictures are often stored without their channel axis.
+            Some(rank) if array.dims.len() + 1 == rank && rank == 4 && preprocess.is_some() => {
+                channel = preprocess.and_then(|p| p.channel_axis(3));
+            }
+            Some(_) => return Err(wrong_shape(&array)),
+            None => {}
+        }
+        let mut full: Vec<u64> = if whole { entry.clone() } else { [1].iter().chain(&entry).copied().collect() };
+        if let Some(axis) = channel {
+            full.insert(axis + 1, 1);
+        }
+        let fixed_first = |dims: &mut Vec<u64>| {
+            let first = input.shape.as_ref().and_then(|s| s.first()).and_then(|d| d.fixed());
+            if let (false, Some(size), Some(slot)) = (whole, first, dims.first_mut()) {
+                *slot = size as u64;
+            }
+        };
+        fixed_first(&mut full);
+        if !input.fits(&full) {
+            return Err(wrong_shape(&array));
+        }
+        let possible = match preprocess {
+            Some(_) => input.dtype.is_float() && (array.dtype.is_float() || array.dtype.is_integer()),
+            None => converts(array.dtype, input.dtype),
+        };
+        if !possible {
+            let hint = if input.dtype.is_float() && array.dtype.is_integer() {
+                "; say how integers become floats with preprocess"
+            } else {
+                ""
+            };
+            return Err(DataError::Type {
+                file: array.path.clone(),
+                array: array.name.clone(),
+                input: input.name.clone(),
+                expected: input.dtype.to_string(),
+                found: array.dtype.to_string(),
+                hint,
+            });
+        }
+        Ok(Self { array, whole, channel })
+    }
+
+    fn read(
+        &self,
+        input: &InputSignature,
+        rows: &[u64],
+        first: u64,
+        preprocess: Option<&Preprocess>,
+    ) -> Result<Tensor, DataError> {
+        let array = read_rows(&self.array, rows)?;
+        let failed = |e: crate::ir::TensorError| DataError::Read {
+            file: self.array.path.clone(),
+            reason: format!("array {}: {e}", self.array.name),
+        };
+        let mut dims = array.dims.clone();
+        if self.whole {
+            dims.remove(0);
+        } else if let Some(axis) = self.channel {
+            dims.insert(axis + 1, 1);
+        }
+        let tensor = Tensor::from_raw(array.dtype, dims.iter().copied(), array.bytes).map_err(failed)?;
+        let tensor = match preprocess {
+            Some(preprocess) => scaled(&tensor, preprocess, input.dtype, self.whole).map_err(failed)?,
+            None => convert(tensor, input.dtype).map_err(failed)?,
+        };
+        if let Some((at, value)) = not_finite(&tensor) {
+            let entry = (tensor.elements() / rows.len().max(1) as u64).max(1);
+            return Err(DataError::NotFinite {
+                file: self.array.path.clone(),
+                array: self.array.name.clone(),
+                sample: first + at as u64 / entry,
+                value,
+            });
+        }
+        Ok(tensor)
+    }
+}
+
+/// Pixels of `[N, C, H, W]` or `[N, H, W, C]` as values. Mean and deviation follow the channel axis; without one, the first applies.
+fn scaled(tensor: &Tensor, preprocess: &Preprocess, dtype: DType, whole: bool) -> Result<Tensor, crate::ir::TensorError> {
+    let dims = tensor.dims();
+    let rank = dims.len().saturating_sub(1);
+    let axis = preprocess.channel_axis(rank).map(|axis| axis + 1).filter(|_| !whole || rank >= 3);
+    let (size, inner) = match axis {
+        Some(axis) => (dims.get(axis).copied().unwrap_or(1).max(1), dims.iter().skip(axis + 1).product::<u64>().max(1)),
+        None => (1, 1),
+    };
+    let values: Vec<f64> = tensor
+        .to_f64()?
+        .into_iter()
+        .enumerate()
+        .map(|(at, pixel)| preprocess.value(pixel, (at as u64 / inner % size) as usize))
+        .collect();
+    Tensor::from_f64(dtype, dims, &values)
+}
+
+fn label_rows(array: &ArrayFile, rows: &[u64]) -> Result<Tensor, DataError> {
+    let read = read_rows(array, rows)?;
+    let wrong = |reason: String| DataError::Labels { file: array.path.clone(), reason: format!("labels {}: {reason}", array.name) };
+    let tensor = read.tensor().map_err(|e| wrong(e.to_string()))?;
+    if tensor.dtype().is_float() {
+        return match not_finite(&tensor) {
+            Some((at, value)) => Err(wrong(format!("entry {at} of the batch is {value}"))),
+            None => Ok(tensor),
+        };
+    }
+    convert(tensor, DType::I64).map_err(|e| wrong(e.to_string()))
+}
+
+/// The given rows, neighbouring ones in one read.
+fn read_rows(array: &ArrayFile, rows: &[u64]) -> Result<Array, DataError> {
+    let mut dims = array.dims.clone();
+    if let Some(first) = dims.first_mut() {
+        *first = rows.len() as u64;
+    }
+    let mut bytes = Vec::new();
+    let mut at = 0;
+    while let Some(start) = rows.get(at).copied() {
+        let mut length = 1;
+        while rows.get(at + length as usize) == Some(&(start + length)) {
+            length += 1;
+        }
+        bytes.extend(array.read(start, length)?.bytes);
+        at += length as usize;
+    }
+    Ok(Array { dtype: array.dtype, dims, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::npz::write_npz;
+    use super::*;
+    use crate::ir::{Dim, GraphBuilder, Input, Value, ValueType};
+
+    fn graph(dtype: DType, shape: Vec<Dim>) -> Graph {
+        let mut builder = GraphBuilder::new();
+        builder.input(Value::typed("x", ValueType::tensor(dtype, Some(shape.into_iter().collect()))), Input::default());
+        builder.finish()
+    }
+
+    fn batch_of(size: Dim) -> Vec<Dim> {
+        vec![size, Dim::Fixed(2)]
+    }
+
+    struct Fixture {
+        folder: tempfile::TempDir,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let x = Tensor::from_slice::<f32>(&[5, 2], &(0..10).map(|v| v as f32).collect::<Vec<_>>()).unwrap();
+            let y = Tensor::from_slice::<i64>(&[5], &[0, 1, 2, 3, 4]).unwrap();
+            let u = Tensor::from_slice::<u8>(&[5, 2], &[0; 10]).unwrap();
+            let bad = Tensor::from_slice::<f32>(&[5, 2], &[0., 1., f32::NAN, 0., 0., 0., 0., 0., 0., 0.]).unwrap();
+            let short = Tensor::from_slice::<i64>(&[4], &[0; 4]).unwrap();
+            let arrays = [("x", &x), ("y", &y), ("u", &u), ("bad", &bad), ("short", &short)];
+            write_npz(&folder.path().join("d.npz"), arrays).unwrap();
+            Self { folder }
+        }
+
+        fn open(&self, yaml: &str, shape: Vec<Dim>) -> Result<Dataset, DataError> {
+            let spec: Spec = serde_yaml::from_str(yaml).unwrap();
+            Dataset::open(&spec, self.folder.path(), &graph(DType::F32, shape))
+        }
+    }
+
+    fn first_values(batch: &Batch) -> Vec<f32> {
+        let RunValue::Tensor(tensor) = &batch.inputs["x"] else { panic!("not a tensor") };
+        tensor.view::<f32>().unwrap().to_vec()
+    }
+
+    #[test]
+    fn a_fixed_batch_is_filled_and_counts_only_real_samples() {
+        let data = Fixture::new().open("npz: d.npz\nlabels: y", batch_of(Dim::Fixed(2))).unwrap();
+        assert_eq!((data.samples(), data.batches()), (5, 0..3));
+        let last = data.batch(2).unwrap();
+        assert_eq!((last.first, last.count, first_values(&last)), (4, 1, vec![8., 9., 8., 9.]));
+        assert_eq!(last.labels.unwrap().to_i64().unwrap(), [4]);
+    }
+
+    #[test]
+    fn shards_are_whole_batches_and_cover_everything_once() {
+        let fixture = Fixture::new();
+        let ranges: Vec<_> = (0..3)
+            .map(|i| fixture.open(&format!("npz: d.npz\nbatch: 2\nshard: {i}/3"), batch_of(Dim::symbol("N"))).unwrap())
+            .map(|data| (data.sample_range(), data.digest().to_owned()))
+            .collect();
+        assert_eq!(ranges.iter().map(|r| r.0.clone()).collect::<Vec<_>>(), [0..2, 2..4, 4..5]);
+        assert!(ranges.windows(2).all(|pair| pair[0].1 == pair[1].1));
+    }
+
+    #[test]
+    fn chosen_samples_are_seeded() {
+        let fixture = Fixture::new();
+        let rows = |seed: u64| {
+            let yaml = format!("npz: d.npz\nsamples: 3\nbatch: 3\nseed: {seed}");
+            first_values(&fixture.open(&yaml, batch_of(Dim::symbol("N"))).unwrap().batch(0).unwrap())
+        };
+        assert_eq!(rows(1), rows(1));
+        assert!((2..20).any(|seed| rows(seed) != rows(1)));
+    }
+
+    #[test]
+    fn each_defect_has_its_own_error() {
+        let fixture = Fixture::new();
+        for (yaml, shape, code) in [
+            ("npz: d.npz\ninputs: {x: u}", batch_of(Dim::symbol("N")), "data-type"),
+            ("npz: d.npz\ninputs: {x: nothing}", batch_of(Dim::symbol("N")), "data-no-array"),
+            ("npz: d.npz\ninputs: {z: x}", batch_of(Dim::symbol("N")), "data-spec"),
+            ("npz: d.npz\nlabels: short", batch_of(Dim::symbol("N")), "data-length"),
+            ("npz: d.npz", vec![Dim::symbol("N"), Dim::Fixed(3)], "data-shape"),
+            ("npz: missing.npz", batch_of(Dim::symbol("N")), "data-read"),
+        ] {
+            assert_eq!(fixture.open(yaml, shape).unwrap_err().code(), code, "{yaml}");
+        }
+        let data = fixture.open("npz: d.npz\ninputs: {x: bad}", batch_of(Dim::symbol("N"))).unwrap();
+        assert!(matches!(data.batch(1), Err(DataError::NotFinite { sample: 1, .. })));
+    }
+
+    #[test]
+    fn an_array_with_one_axis_more_holds_whole_inputs() {
+        let data = Fixture::new().open("npz: d.npz", vec![Dim::Fixed(2)]).unwrap();
+        assert_eq!(data.batches(), 0..5);
+        assert_eq!(first_values(&data.batch(3).unwrap()), [6., 7.]);
+    }
+
+    #[test]
+    fn pixels_are_scaled_as_declared() {
+        let yaml = "npz: d.npz\ninputs: {x: u}\npreprocess: { scale: 0.5, mean: [1], std: [2] }";
+        let data = Fixture::new().open(yaml, batch_of(Dim::symbol("N"))).unwrap();
+        assert_eq!(first_values(&data.batch(0).unwrap()), [-0.5, -0.5]);
+    }
+
+    #[test]
+    fn synthetic_samples_do_not_depend_on_the_batch() {
+        let fixture = Fixture::new();
+        let all = |batch: u64| {
+            let yaml = format!("synthetic: {{}}\nsamples: 4\nseed: 7\nbatch: {batch}");
+            let data = fixture.open(&yaml, batch_of(Dim::symbol("N"))).unwrap();
+            data.batches().flat_map(|i| first_values(&data.batch(i).unwrap())).collect::<Vec<_>>()
+        };
+        assert_eq!(all(1), all(4));
+    }
+}

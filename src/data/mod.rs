@@ -1,0 +1,24 @@
+//! Labelled and unlabelled samples: npz and npy arrays, image folders, ONNX test sets, seeded synthetic data.
+//!
+//! A [`Spec`] describes data, in a pipeline or in a file of its own. [`Dataset::open`] fits it to a model's inputs and then
+//! answers batches by index, from any thread: nothing is held but the batches asked for. Batches are formed by global sample
+//! index, and a shard is a contiguous range of whole batches, so shards of one data set never split or repeat one.
+
+mod array;
+mod dataset;
+mod error;
+mod images;
+mod npz;
+mod preprocess;
+mod signature;
+mod spec;
+mod synthetic;
+mod test_sets;
+
+pub use dataset::{Batch, Dataset};
+pub use error::DataError;
+pub use npz::write_npz;
+pub use preprocess::{Color, Layout, Preprocess, PreprocessSpec, Resize};
+pub use signature::{InputSignature, Signature};
+pub use spec::{ImageSpec, Shard, SourceSpec, Spec, SyntheticSpec};
+pub use test_sets::{TestSet, folders as test_set_folders, read as read_test_set};

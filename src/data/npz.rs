@@ -1,0 +1,195 @@
+//! Arrays of `.npz` archives and `.npy` files, read by sample range. A stored array is read in place; a compressed one is
+//! unpacked once into an unnamed temporary file, so memory does not grow with the data.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use npyz::{Endianness, NpyFile, Order, TypeChar};
+
+use super::array::Array;
+use super::error::DataError;
+use crate::ir::{DType, Tensor};
+
+/// One array, open for reading ranges of its first axis.
+#[derive(Debug)]
+pub(super) struct ArrayFile {
+    pub(super) path: PathBuf,
+    pub(super) name: String,
+    pub(super) dtype: DType,
+    pub(super) dims: Vec<u64>,
+    file: Mutex<File>,
+    start: u64,
+}
+
+/// The names of the arrays in a file; a `.npy` file has one, named by its stem.
+pub(super) fn array_names(path: &Path) -> Result<Vec<String>, DataError> {
+    if is_npy(path) {
+        return Ok(vec![path.file_stem().and_then(|s| s.to_str()).unwrap_or("array").to_owned()]);
+    }
+    let archive = npyz::npz::NpzArchive::open(path).map_err(|e| read_error(path, e))?;
+    let mut names: Vec<String> = archive.array_names().map(str::to_owned).collect();
+    names.sort();
+    Ok(names)
+}
+
+fn is_npy(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"))
+}
+
+fn read_error(path: &Path, error: io::Error) -> DataError {
+    DataError::Read { file: path.to_owned(), reason: error.to_string() }
+}
+
+impl ArrayFile {
+    /// Opens one array.
+    pub(super) fn open(path: &Path, name: &str) -> Result<Self, DataError> {
+        let wrong = |reason: String| DataError::Read { file: path.to_owned(), reason: format!("array {name:?}: {reason}") };
+        if is_npy(path) {
+            let npy = NpyFile::new(File::open(path).map_err(|e| read_error(path, e))?).map_err(|e| read_error(path, e))?;
+            let (dtype, dims) = describe(&npy).map_err(wrong)?;
+            let mut file = npy.into_inner();
+            let start = file.stream_position().map_err(|e| read_error(path, e))?;
+            return Self::checked(path, name, dtype, dims, file, start);
+        }
+        let mut archive = npyz::npz::NpzArchive::open(path).map_err(|e| read_error(path, e))?;
+        let Some(npy) = archive.by_name(name).map_err(|e| read_error(path, e))? else {
+            let available = array_names(path)?;
+            return Err(DataError::NoArray { file: path.to_owned(), array: name.to_owned(), available });
+        };
+        let (dtype, dims) = describe(&npy).map_err(wrong)?;
+        let mut entry = npy.into_inner();
+        let mut spool = tempfile::tempfile().map_err(|e| read_error(path, e))?;
+        io::copy(&mut entry, &mut spool).map_err(|e| wrong(e.to_string()))?;
+        spool.flush().map_err(|e| read_error(path, e))?;
+        Self::checked(path, name, dtype, dims, spool, 0)
+    }
+
+    fn checked(path: &Path, name: &str, dtype: DType, dims: Vec<u64>, file: File, start: u64) -> Result<Self, DataError> {
+        let wrong = |reason: String| DataError::Read { file: path.to_owned(), reason: format!("array {name:?}: {reason}") };
+        let elements = dims.iter().try_fold(1u64, |p, d| p.checked_mul(*d));
+        let needed = elements.and_then(|n| dtype.byte_len(n)).ok_or_else(|| wrong("its size overflows".to_owned()))?;
+        let length = file.metadata().map_err(|e| read_error(path, e))?.len();
+        if length.saturating_sub(start) < needed {
+            return Err(wrong(format!("it declares {needed} bytes and holds {}", length.saturating_sub(start))));
+        }
+        Ok(Self { path: path.to_owned(), name: name.to_owned(), dtype, dims, file: Mutex::new(file), start })
+    }
+
+    /// Entries `from .. from + count` of the first axis.
+    pub(super) fn read(&self, from: u64, count: u64) -> Result<Array, DataError> {
+        let inner: u64 = self.dims.iter().skip(1).product();
+        let entry = self.dtype.byte_len(inner).unwrap_or(0);
+        let mut bytes = vec![0u8; (entry * count) as usize];
+        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.start + from * entry)).map_err(|e| read_error(&self.path, e))?;
+        file.read_exact(&mut bytes).map_err(|e| read_error(&self.path, e))?;
+        let mut dims = self.dims.clone();
+        if let Some(first) = dims.first_mut() {
+            *first = count;
+        }
+        Ok(Array { dtype: self.dtype, dims, bytes })
+    }
+}
+
+fn describe<R: Read>(npy: &NpyFile<R>) -> Result<(DType, Vec<u64>), String> {
+    if npy.order() != Order::C {
+        return Err("it is in Fortran order; save it in C order (numpy.ascontiguousarray)".to_owned());
+    }
+    let npyz::DType::Plain(ty) = npy.dtype() else { return Err("structured arrays are not supported".to_owned()) };
+    if ty.endianness() == Endianness::Big && ty.size_field() > 1 {
+        return Err("it is big-endian".to_owned());
+    }
+    let dtype = match (ty.type_char(), ty.size_field()) {
+        (TypeChar::Bool, _) => DType::Bool,
+        (TypeChar::Int, 1) => DType::I8,
+        (TypeChar::Int, 2) => DType::I16,
+        (TypeChar::Int, 4) => DType::I32,
+        (TypeChar::Int, 8) => DType::I64,
+        (TypeChar::Uint, 1) => DType::U8,
+        (TypeChar::Uint, 2) => DType::U16,
+        (TypeChar::Uint, 4) => DType::U32,
+        (TypeChar::Uint, 8) => DType::U64,
+        (TypeChar::Float, 2) => DType::F16,
+        (TypeChar::Float, 4) => DType::F32,
+        (TypeChar::Float, 8) => DType::F64,
+        (other, size) => return Err(format!("element type {}{size} is not supported", other.to_str())),
+    };
+    Ok((dtype, npy.shape().to_vec()))
+}
+
+/// Writes tensors into an uncompressed-metadata `.npz` in the given order, one at a time. Types that numpy has no name for
+/// (bfloat16, packed and 8-bit floats, strings) are an error.
+pub fn write_npz<'a>(
+    path: &Path,
+    arrays: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+) -> Result<(), DataError> {
+    let wrong = |reason: String| DataError::Read { file: path.to_owned(), reason };
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = tempfile::NamedTempFile::new_in(parent).map_err(|e| read_error(path, e))?;
+    let mut writer = npyz::npz::NpzWriter::new(io::BufWriter::new(temporary));
+    for (name, tensor) in arrays {
+        let code = numpy_code(tensor.dtype()).ok_or_else(|| wrong(format!("{name}: numpy has no {}", tensor.dtype())))?;
+        let shape = tensor.dims().iter().map(|d| format!("{d},")).collect::<String>();
+        let mut header = format!("{{'descr': '{code}', 'fortran_order': False, 'shape': ({shape}), }}");
+        while (10 + header.len() + 1) % 64 != 0 {
+            header.push(' ');
+        }
+        header.push('\n');
+        let zip = writer.zip_writer();
+        zip.start_file(npyz::npz::file_name_from_array_name(name), Default::default()).map_err(|e| wrong(e.to_string()))?;
+        let length = u16::try_from(header.len()).map_err(|_| wrong(format!("{name}: too many dimensions")))?;
+        let raw = tensor.raw().map_err(|e| wrong(format!("{name}: {e}")))?;
+        zip.write_all(b"\x93NUMPY\x01\x00")
+            .and_then(|()| zip.write_all(&length.to_le_bytes()))
+            .and_then(|()| zip.write_all(header.as_bytes()))
+            .and_then(|()| zip.write_all(&raw))
+            .map_err(|e| read_error(path, e))?;
+    }
+    let buffered = writer.zip_writer().finish().map_err(|e| wrong(e.to_string()))?;
+    let temporary = buffered.into_inner().map_err(|e| wrong(e.to_string()))?;
+    temporary.as_file().sync_all().map_err(|e| read_error(path, e))?;
+    temporary.persist(path).map_err(|e| read_error(path, e.error))?;
+    Ok(())
+}
+
+fn numpy_code(dtype: DType) -> Option<&'static str> {
+    Some(match dtype {
+        DType::Bool => "|b1",
+        DType::I8 => "|i1",
+        DType::U8 => "|u1",
+        DType::I16 => "<i2",
+        DType::U16 => "<u2",
+        DType::I32 => "<i4",
+        DType::U32 => "<u4",
+        DType::I64 => "<i8",
+        DType::U64 => "<u8",
+        DType::F16 => "<f2",
+        DType::F32 => "<f4",
+        DType::F64 => "<f8",
+        DType::Complex64 => "<c8",
+        DType::Complex128 => "<c16",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back_by_range() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npz");
+        let x = Tensor::from_slice::<f32>(&[3, 2], &[0., 1., 2., 3., 4., 5.]).unwrap();
+        let y = Tensor::from_slice::<i64>(&[3], &[7, 8, 9]).unwrap();
+        write_npz(&path, [("x", &x), ("y", &y)]).unwrap();
+        assert_eq!(array_names(&path).unwrap(), ["x", "y"]);
+        let array = ArrayFile::open(&path, "x").unwrap();
+        assert_eq!((array.dtype, array.dims.clone()), (DType::F32, vec![3, 2]));
+        let part = array.read(1, 2).unwrap().tensor().unwrap();
+        assert_eq!(part.view::<f32>().unwrap().as_ref(), [2., 3., 4., 5.]);
+        assert_eq!(ArrayFile::open(&path, "z").unwrap_err().code(), "data-no-array");
+    }
+}
