@@ -27,9 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = FileDescriptorSet::decode(parsed.write_to_bytes()?.as_slice())?;
     let out_dir = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     std::fs::write(out_dir.join("wire_schema.rs"), wire_schema(&descriptors)?)?;
-    prost_build::Config::new()
-        .bytes(["."])
-        .compile_fds(descriptors)?;
+    prost_build::Config::new().bytes(["."]).compile_fds(descriptors)?;
 
     let second = out_dir.join("second");
     std::fs::create_dir_all(&second)?;
@@ -68,7 +66,10 @@ fn wire_schema(descriptors: &FileDescriptorSet) -> Result<String, Box<dyn Error>
             let kind = match field.r#type() {
                 Type::Message => {
                     let target = messages.iter().position(|(other, _)| other == field.type_name());
-                    format!("Kind::Message({})", target.ok_or_else(|| format!("{name}: {} is not known", field.type_name()))?)
+                    format!(
+                        "Kind::Message({})",
+                        target.ok_or_else(|| format!("{name}: {} is not known", field.type_name()))?
+                    )
                 }
                 Type::String => "Kind::Text".to_owned(),
                 Type::Bytes => "Kind::Bytes".to_owned(),
@@ -93,9 +94,16 @@ fn wire_schema(descriptors: &FileDescriptorSet) -> Result<String, Box<dyn Error>
         table.push_str("    ] },\n");
     }
     table.push_str("];\n");
-    let root = messages.iter().position(|(name, _)| name == ".onnx.ModelProto").ok_or("the schema has no ModelProto")?;
+    let root = messages
+        .iter()
+        .position(|(name, _)| name == ".onnx.ModelProto")
+        .ok_or("the schema has no ModelProto")?;
     writeln!(table, "const MODEL: usize = {root};")?;
-    let slots = messages.iter().map(|(_, m)| m.field.len() + m.oneof_decl.len()).max().unwrap_or(0);
+    let slots = messages
+        .iter()
+        .map(|(_, m)| m.field.len() + m.oneof_decl.len())
+        .max()
+        .unwrap_or(0);
     writeln!(table, "const SLOTS: usize = {slots};")?;
     Ok(table)
 }

@@ -51,7 +51,11 @@ pub struct Decoded {
 impl Source {
     /// The source that a command-line argument names: `-` is standard input.
     pub fn from_argument(argument: &Path) -> Self {
-        if argument == Path::new("-") { Self::Stdin } else { Self::Path(argument.to_owned()) }
+        if argument == Path::new("-") {
+            Self::Stdin
+        } else {
+            Self::Path(argument.to_owned())
+        }
     }
 }
 
@@ -103,25 +107,40 @@ pub fn read_proto(source: impl Into<Source>, options: &ReadOptions) -> Result<De
         ExternalFiles::default()
     };
     refuse_if_strict(&warnings, options)?;
-    Ok(Decoded { model, origin: Origin { path, bytes, external }, warnings })
+    Ok(Decoded {
+        model,
+        origin: Origin {
+            path,
+            bytes,
+            external,
+        },
+        warnings,
+    })
 }
 
 fn refuse_if_strict(warnings: &[Warning], options: &ReadOptions) -> Result<(), FormatError> {
     match warnings.first() {
-        Some(warning) if options.strict => Err(FormatError::Strict { warning: warning.clone() }),
+        Some(warning) if options.strict => Err(FormatError::Strict {
+            warning: warning.clone(),
+        }),
         _ => Ok(()),
     }
 }
 
 fn cannot_read(path: &Path, source: io::Error) -> FormatError {
-    FormatError::Read { path: path.to_owned(), source }
+    FormatError::Read {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 fn read_path(path: &Path, limit: u64) -> Result<Bytes, FormatError> {
     let failed = |source| cannot_read(path, source);
     let kind = path.metadata().map_err(failed)?.file_type();
     if !kind.is_file() && !is_pipe(kind) {
-        return Err(FormatError::NotAFile { path: path.to_owned() });
+        return Err(FormatError::NotAFile {
+            path: path.to_owned(),
+        });
     }
     let mut file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
@@ -134,9 +153,15 @@ fn read_path(path: &Path, limit: u64) -> Result<Bytes, FormatError> {
 
 fn read_stream(stream: &mut dyn Read, path: &Path, limit: u64) -> Result<Bytes, FormatError> {
     let mut buffer = Vec::new();
-    stream.take(limit.saturating_add(1)).read_to_end(&mut buffer).map_err(|source| cannot_read(path, source))?;
+    stream
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut buffer)
+        .map_err(|source| cannot_read(path, source))?;
     if buffer.len() as u64 > limit {
-        return Err(FormatError::StreamTooLong { path: path.to_owned(), limit });
+        return Err(FormatError::StreamTooLong {
+            path: path.to_owned(),
+            limit,
+        });
     }
     Ok(Bytes::from(buffer))
 }

@@ -96,7 +96,9 @@ pub enum FormatError {
         path: PathBuf,
     },
     /// A model with external data cannot go to a stream.
-    #[error("the model needs an external data file, which a stream cannot carry ({bytes} bytes inline, limit {limit})")]
+    #[error(
+        "the model needs an external data file, which a stream cannot carry ({bytes} bytes inline, limit {limit})"
+    )]
     StreamNeedsExternal {
         /// Size of the model with all data inline.
         bytes: u64,
@@ -104,7 +106,9 @@ pub enum FormatError {
         limit: u64,
     },
     /// The model is above the limit even with all its raw data outside.
-    #[error("the model takes {bytes} bytes without its external data, the limit for one protobuf message is {limit}")]
+    #[error(
+        "the model takes {bytes} bytes without its external data, the limit for one protobuf message is {limit}"
+    )]
     ModelTooLarge {
         /// Its size.
         bytes: u64,
@@ -257,10 +261,14 @@ impl FormatError {
             Self::OutputIsInput { .. } => "choose another output or pass --in-place",
             Self::ExternalOutputExists { .. } => "remove the data file first or write to another directory",
             Self::StreamNeedsExternal { .. } => "write to a file with -o",
-            Self::External { problem: ExternalProblem::Outside(_) | ExternalProblem::Absolute | ExternalProblem::Parent, .. } => {
-                "external data must lie in the model's own directory"
-            }
-            Self::External { problem: ExternalProblem::NoDirectory, .. } => "give the model as a path",
+            Self::External {
+                problem: ExternalProblem::Outside(_) | ExternalProblem::Absolute | ExternalProblem::Parent,
+                ..
+            } => "external data must lie in the model's own directory",
+            Self::External {
+                problem: ExternalProblem::NoDirectory,
+                ..
+            } => "give the model as a path",
             _ => return None,
         })
     }

@@ -47,38 +47,53 @@ pub(super) fn is_external(tensor: &proto::TensorProto) -> bool {
 }
 
 fn entry<'a>(tensor: &'a proto::TensorProto, key: &str) -> Option<&'a str> {
-    tensor.external_data.iter().find(|entry| entry.key.as_deref() == Some(key)).map(|entry| entry.value.as_deref().unwrap_or(""))
+    tensor
+        .external_data
+        .iter()
+        .find(|entry| entry.key.as_deref() == Some(key))
+        .map(|entry| entry.value.as_deref().unwrap_or(""))
 }
 
 /// Bytes that shape and element type need.
 fn needed_bytes(tensor: &proto::TensorProto) -> Option<u64> {
-    let elements = tensor
-        .dims
-        .iter()
-        .try_fold(1u64, |product, dim| product.checked_mul(u64::try_from(*dim).ok()?))?;
+    let elements = tensor.dims.iter().try_fold(1u64, |product, dim| {
+        product.checked_mul(u64::try_from(*dim).ok()?)
+    })?;
     DType::from_onnx(tensor.data_type?)?.byte_len(elements)
 }
 
 fn range(tensor: &proto::TensorProto) -> Result<TensorRange<'_>, ExternalProblem> {
-    let location = entry(tensor, "location").filter(|text| !text.is_empty()).ok_or(ExternalProblem::NoLocation)?;
+    let location = entry(tensor, "location")
+        .filter(|text| !text.is_empty())
+        .ok_or(ExternalProblem::NoLocation)?;
     let number = |key: &'static str| match entry(tensor, key) {
         None => Ok(None),
-        Some(text) => {
-            text.parse::<u64>().map(Some).map_err(|_| ExternalProblem::Number { key, value: text.to_owned() })
-        }
+        Some(text) => text
+            .parse::<u64>()
+            .map(Some)
+            .map_err(|_| ExternalProblem::Number {
+                key,
+                value: text.to_owned(),
+            }),
     };
     let offset = number("offset")?.unwrap_or(0);
     let needed = needed_bytes(tensor).ok_or(ExternalProblem::Shape)?;
     match number("length")? {
         Some(recorded) if recorded != needed => Err(ExternalProblem::Length { recorded, needed }),
-        _ => Ok(TensorRange { location, offset, length: needed }),
+        _ => Ok(TensorRange {
+            location,
+            offset,
+            length: needed,
+        }),
     }
 }
 
 impl ExternalFiles {
     /// The files by the location that the model records, in the order of first use.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ExternalFile)> {
-        self.files.iter().map(|(location, file)| (location.as_str(), file))
+        self.files
+            .iter()
+            .map(|(location, file)| (location.as_str(), file))
     }
 
     /// Whether the model has no external data.
@@ -95,10 +110,16 @@ impl ExternalFiles {
     pub fn slice(&self, range: &TensorRange<'_>) -> Result<Bytes, ExternalProblem> {
         let file = self.files.get(range.location).ok_or(ExternalProblem::NotFound)?;
         let size = file.bytes.len() as u64;
-        let beyond = ExternalProblem::OutOfBounds { offset: range.offset, length: range.length, size };
+        let beyond = ExternalProblem::OutOfBounds {
+            offset: range.offset,
+            length: range.length,
+            size,
+        };
         match range.offset.checked_add(range.length) {
             Some(end) if end <= size => {
-                let (Ok(start), Ok(end)) = (usize::try_from(range.offset), usize::try_from(end)) else { return Err(beyond) };
+                let (Ok(start), Ok(end)) = (usize::try_from(range.offset), usize::try_from(end)) else {
+                    return Err(beyond);
+                };
                 Ok(file.bytes.slice(start..end))
             }
             _ => Err(beyond),
@@ -117,12 +138,23 @@ impl ExternalFiles {
     /// still stand for them.
     pub fn holds(&self, entries: &[proto::StringStringEntryProto], bytes: &Bytes) -> bool {
         let value = |key: &str| {
-            entries.iter().find(|entry| entry.key.as_deref() == Some(key)).and_then(|entry| entry.value.as_deref())
+            entries
+                .iter()
+                .find(|entry| entry.key.as_deref() == Some(key))
+                .and_then(|entry| entry.value.as_deref())
         };
-        let Some(file) = value("location").and_then(|location| self.files.get(location)) else { return false };
-        let Some(offset) = value("offset").map_or(Some(0), |text| text.parse::<usize>().ok()) else { return false };
-        let Some(end) = offset.checked_add(bytes.len()) else { return false };
-        file.bytes.get(offset..end).is_some_and(|slice| bytes.is_empty() || slice.as_ptr() == bytes.as_ptr())
+        let Some(file) = value("location").and_then(|location| self.files.get(location)) else {
+            return false;
+        };
+        let Some(offset) = value("offset").map_or(Some(0), |text| text.parse::<usize>().ok()) else {
+            return false;
+        };
+        let Some(end) = offset.checked_add(bytes.len()) else {
+            return false;
+        };
+        file.bytes
+            .get(offset..end)
+            .is_some_and(|slice| bytes.is_empty() || slice.as_ptr() == bytes.as_ptr())
     }
 }
 
@@ -132,12 +164,19 @@ pub(super) fn resolve(
     home: Option<&Home>,
     warnings: &mut Vec<Warning>,
 ) -> Result<ExternalFiles, FormatError> {
-    let mut resolver = Resolver { home, warnings, files: ExternalFiles::default(), digests: IndexMap::new() };
+    let mut resolver = Resolver {
+        home,
+        warnings,
+        files: ExternalFiles::default(),
+        digests: IndexMap::new(),
+    };
     tensors::visit(model, &mut |tensor, _, place| {
         if !is_external(tensor) {
             return Ok(());
         }
-        resolver.tensor(tensor).map_err(|problem| failure(tensor, place, problem))
+        resolver
+            .tensor(tensor)
+            .map_err(|problem| failure(tensor, place, problem))
     })?;
     Ok(resolver.files)
 }
@@ -172,7 +211,10 @@ impl Resolver<'_> {
             return Ok(known.clone());
         }
         if has_other_names(&metadata) {
-            self.warnings.push(Warning { kind: WarningKind::HardLink, at: location.to_owned() });
+            self.warnings.push(Warning {
+                kind: WarningKind::HardLink,
+                at: location.to_owned(),
+            });
         }
         let bytes = file_bytes(file, metadata.len()).map_err(ExternalProblem::Io)?;
         Ok(ExternalFile { path, bytes })
@@ -180,25 +222,44 @@ impl Resolver<'_> {
 
     fn verify(&mut self, location: &str, recorded: &str) -> Result<(), ExternalProblem> {
         if recorded.len() != 40 || !recorded.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            let warning = Warning { kind: WarningKind::UnreadableChecksum, at: location.to_owned() };
+            let warning = Warning {
+                kind: WarningKind::UnreadableChecksum,
+                at: location.to_owned(),
+            };
             if !self.warnings.contains(&warning) {
                 self.warnings.push(warning);
             }
             return Ok(());
         }
-        let Some(file) = self.files.files.get(location) else { return Ok(()) };
-        let found = self.digests.entry(location.to_owned()).or_insert_with(|| sha1::hex_digest(&file.bytes));
+        let Some(file) = self.files.files.get(location) else {
+            return Ok(());
+        };
+        let found = self
+            .digests
+            .entry(location.to_owned())
+            .or_insert_with(|| sha1::hex_digest(&file.bytes));
         if found.eq_ignore_ascii_case(recorded) {
             return Ok(());
         }
-        Err(ExternalProblem::Checksum { recorded: recorded.to_owned(), found: found.clone() })
+        Err(ExternalProblem::Checksum {
+            recorded: recorded.to_owned(),
+            found: found.clone(),
+        })
     }
 }
 
 /// The error for a tensor, named by its name or by its place.
-pub(super) fn failure(tensor: &proto::TensorProto, place: &Place<'_>, problem: ExternalProblem) -> FormatError {
+pub(super) fn failure(
+    tensor: &proto::TensorProto,
+    place: &Place<'_>,
+    problem: ExternalProblem,
+) -> FormatError {
     FormatError::External {
-        tensor: tensor.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| place.to_string()),
+        tensor: tensor
+            .name
+            .clone()
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| place.to_string()),
         location: entry(tensor, "location").unwrap_or("").to_owned(),
         problem,
     }
@@ -223,10 +284,16 @@ pub(super) fn recorded_locations(bytes: Bytes) -> Option<Vec<String>> {
 
 /// Whether any tensor of the model says that its data is external.
 pub(super) fn has_external(model: &proto::ModelProto) -> bool {
-    tensors::visit(model, &mut |tensor, _, _| if is_external(tensor) { Err(()) } else { Ok(()) }).is_err()
+    tensors::visit(model, &mut |tensor, _, _| {
+        if is_external(tensor) { Err(()) } else { Ok(()) }
+    })
+    .is_err()
 }
 
 /// Whether one of the files is `path`.
 pub(super) fn reads(files: &ExternalFiles, path: &Path) -> bool {
-    files.files.values().any(|file| super::location::same_file(&file.path, path))
+    files
+        .files
+        .values()
+        .any(|file| super::location::same_file(&file.path, path))
 }

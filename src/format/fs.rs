@@ -44,7 +44,9 @@ impl FsFile for File {
 
 impl Fs for OsFs {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
-        Ok(Box::new(OpenOptions::new().write(true).create_new(true).open(path)?))
+        Ok(Box::new(
+            OpenOptions::new().write(true).create_new(true).open(path)?,
+        ))
     }
 
     fn replace(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -42,7 +42,9 @@ impl DataFile {
             return *offset;
         }
         let size = bytes.len() as u64;
-        let offset = self.length.next_multiple_of(if size >= PAGE_ALIGNED_FROM { PAGE } else { LINE });
+        let offset = self
+            .length
+            .next_multiple_of(if size >= PAGE_ALIGNED_FROM { PAGE } else { LINE });
         let padding = (offset - self.length) as usize;
         if let Some(zeros) = ZEROS.get(..padding).filter(|zeros| !zeros.is_empty()) {
             self.pieces.push(Bytes::from_static(zeros));
@@ -87,7 +89,9 @@ pub(super) fn externalize(
     for roles in [&[Role::Initializer][..], &[Role::Initializer, Role::Other]] {
         tensors::visit_mut(model, &mut |tensor, role| {
             if roles.contains(&role)
-                && let Some(bytes) = tensor.raw_data.take_if(|b| !b.is_empty() && b.len() as u64 >= policy.smallest_tensor)
+                && let Some(bytes) = tensor
+                    .raw_data
+                    .take_if(|b| !b.is_empty() && b.len() as u64 >= policy.smallest_tensor)
             {
                 let offset = data.place(&bytes);
                 tensor.data_location = Some(DataLocation::External as i32);
@@ -100,7 +104,10 @@ pub(super) fn externalize(
             return Ok(Some(data).filter(|data| !data.pieces.is_empty()));
         }
     }
-    Err(FormatError::ModelTooLarge { bytes: encoded_len(model), limit: policy.largest_message })
+    Err(FormatError::ModelTooLarge {
+        bytes: encoded_len(model),
+        limit: policy.largest_message,
+    })
 }
 
 /// Gives every tensor that names the data file `old` the name `new`.
@@ -121,10 +128,17 @@ pub(super) fn encoded_len(model: &proto::ModelProto) -> u64 {
 }
 
 fn entries(name: &str, offset: u64, length: usize) -> Vec<proto::StringStringEntryProto> {
-    [("location", name.to_owned()), ("offset", offset.to_string()), ("length", length.to_string())]
-        .into_iter()
-        .map(|(key, value)| proto::StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) })
-        .collect()
+    [
+        ("location", name.to_owned()),
+        ("offset", offset.to_string()),
+        ("length", length.to_string()),
+    ]
+    .into_iter()
+    .map(|(key, value)| proto::StringStringEntryProto {
+        key: Some(key.to_owned()),
+        value: Some(value),
+    })
+    .collect()
 }
 
 #[cfg(test)]
@@ -142,27 +156,52 @@ mod tests {
             })
             .collect();
         let constant = proto::AttributeProto {
-            t: Some(proto::TensorProto { raw_data: Some(vec![9u8; 5000].into()), ..Default::default() }),
+            t: Some(proto::TensorProto {
+                raw_data: Some(vec![9u8; 5000].into()),
+                ..Default::default()
+            }),
             ..Default::default()
         };
-        let node = vec![proto::NodeProto { attribute: vec![constant], ..Default::default() }];
-        let graph = proto::GraphProto { initializer, node, ..Default::default() };
-        proto::ModelProto { graph: Some(graph), ..Default::default() }
+        let node = vec![proto::NodeProto {
+            attribute: vec![constant],
+            ..Default::default()
+        }];
+        let graph = proto::GraphProto {
+            initializer,
+            node,
+            ..Default::default()
+        };
+        proto::ModelProto {
+            graph: Some(graph),
+            ..Default::default()
+        }
     }
 
     fn offsets(model: &proto::ModelProto) -> Vec<Option<String>> {
         let tensors = &model.graph.as_ref().unwrap().initializer;
-        tensors.iter().map(|t| t.external_data.get(1).and_then(|entry| entry.value.clone())).collect()
+        tensors
+            .iter()
+            .map(|t| t.external_data.get(1).and_then(|entry| entry.value.clone()))
+            .collect()
     }
 
-    const POLICY: Policy = Policy { largest_message: 8000, smallest_tensor: 1024 };
+    const POLICY: Policy = Policy {
+        largest_message: 8000,
+        smallest_tensor: 1024,
+    };
 
     #[test]
     fn a_small_model_keeps_its_data_unless_told() {
         let mut small = model(&[1024]);
         assert!(externalize(&mut small, false, POLICY, "x").unwrap().is_none());
         assert_eq!(offsets(&small), [None]);
-        assert_eq!(externalize(&mut small, true, POLICY, "x").unwrap().unwrap().length, 1024);
+        assert_eq!(
+            externalize(&mut small, true, POLICY, "x")
+                .unwrap()
+                .unwrap()
+                .length,
+            1024
+        );
         assert_eq!(offsets(&small), [Some("0".to_owned())]);
     }
 
@@ -170,19 +209,43 @@ mod tests {
     fn a_large_model_moves_initializers_aligned_and_keeps_small_ones_and_attributes() {
         let mut large = model(&[2000, 100, 3000, 1 << 20]);
         let data = externalize(&mut large, false, POLICY, "x").unwrap().unwrap();
-        assert_eq!(offsets(&large), [Some("0".into()), None, Some("2048".into()), Some("8192".into())]);
-        assert_eq!(data.pieces.iter().map(Bytes::len).sum::<usize>() as u64, 8192 + (1 << 20));
-        assert!(large.graph.unwrap().node[0].attribute[0].t.as_ref().unwrap().raw_data.is_some());
+        assert_eq!(
+            offsets(&large),
+            [Some("0".into()), None, Some("2048".into()), Some("8192".into())]
+        );
+        assert_eq!(
+            data.pieces.iter().map(Bytes::len).sum::<usize>() as u64,
+            8192 + (1 << 20)
+        );
+        assert!(
+            large.graph.unwrap().node[0].attribute[0]
+                .t
+                .as_ref()
+                .unwrap()
+                .raw_data
+                .is_some()
+        );
     }
 
     #[test]
     fn attributes_move_only_when_they_must_and_an_error_says_when_that_is_not_enough() {
-        let tight = Policy { largest_message: 4000, ..POLICY };
+        let tight = Policy {
+            largest_message: 4000,
+            ..POLICY
+        };
         let mut large = model(&[2000]);
         let data = externalize(&mut large, false, tight, "x").unwrap().unwrap();
         assert_eq!(data.length, 2048 + 5000);
-        let tiny = Policy { largest_message: 40, ..POLICY };
-        assert_eq!(externalize(&mut model(&[2000]), false, tiny, "x").unwrap_err().code(), "model-too-large");
+        let tiny = Policy {
+            largest_message: 40,
+            ..POLICY
+        };
+        assert_eq!(
+            externalize(&mut model(&[2000]), false, tiny, "x")
+                .unwrap_err()
+                .code(),
+            "model-too-large"
+        );
     }
 
     #[test]
@@ -190,7 +253,13 @@ mod tests {
         let mut twice = model(&[2000, 2000]);
         let graph = twice.graph.as_mut().unwrap();
         graph.initializer[1].raw_data = graph.initializer[0].raw_data.clone();
-        assert_eq!(externalize(&mut twice, true, POLICY, "x").unwrap().unwrap().length, 2000);
+        assert_eq!(
+            externalize(&mut twice, true, POLICY, "x")
+                .unwrap()
+                .unwrap()
+                .length,
+            2000
+        );
         assert_eq!(offsets(&twice), [Some("0".to_owned()), Some("0".to_owned())]);
     }
 }

@@ -17,7 +17,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { depth: 100, messages: 1 << 22, strings: 1 << 24, stream_bytes: 1 << 33 }
+        Self {
+            depth: 100,
+            messages: 1 << 22,
+            strings: 1 << 24,
+            stream_bytes: 1 << 33,
+        }
     }
 }
 
@@ -75,10 +80,18 @@ impl fmt::Display for Warning {
         let at = &self.at;
         match self.kind {
             WarningKind::UnknownField(number) => {
-                write!(f, "{at}: unknown field {number}, which a rewritten model will not have")
+                write!(
+                    f,
+                    "{at}: unknown field {number}, which a rewritten model will not have"
+                )
             }
-            WarningKind::RepeatedField(number) => write!(f, "{at}: field {number} occurs more than once; the last one wins"),
-            WarningKind::HardLink => write!(f, "{at}: the external data file has more than one name (hard link)"),
+            WarningKind::RepeatedField(number) => {
+                write!(f, "{at}: field {number} occurs more than once; the last one wins")
+            }
+            WarningKind::HardLink => write!(
+                f,
+                "{at}: the external data file has more than one name (hard link)"
+            ),
             WarningKind::UnreadableChecksum => write!(f, "{at}: the recorded checksum is not a SHA-1 digest"),
             WarningKind::More(count) => write!(f, "{at}: {count} more warnings"),
         }

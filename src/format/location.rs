@@ -23,13 +23,21 @@ impl Home {
     pub(super) fn of_model(path: &Path) -> io::Result<Self> {
         let logical = directory_of(path);
         let resolved = path.canonicalize()?;
-        Ok(Self { logical_resolved: logical.canonicalize()?, logical, real: directory_of(&resolved) })
+        Ok(Self {
+            logical_resolved: logical.canonicalize()?,
+            logical,
+            real: directory_of(&resolved),
+        })
     }
 
     /// A directory that the caller names.
     pub(super) fn directory(path: &Path) -> io::Result<Self> {
         let resolved = path.canonicalize()?;
-        Ok(Self { logical: path.to_owned(), logical_resolved: resolved.clone(), real: resolved })
+        Ok(Self {
+            logical: path.to_owned(),
+            logical_resolved: resolved.clone(),
+            real: resolved,
+        })
     }
 
     /// Opens the file at `location` if it is a regular file within this home. Returns its resolved path, the open file
@@ -87,7 +95,10 @@ pub(super) fn check_location(location: &str) -> Result<(), ExternalProblem> {
     if location.split(['/', '\\']).any(|step| step == "..") {
         return Err(ExternalProblem::Parent);
     }
-    if location.split(['/', '\\']).all(|step| step.is_empty() || step == ".") {
+    if location
+        .split(['/', '\\'])
+        .all(|step| step.is_empty() || step == ".")
+    {
         return Err(ExternalProblem::InvalidLocation);
     }
     Ok(())
@@ -141,13 +152,25 @@ mod tests {
             assert_eq!(code(good), None, "{good}");
         }
         for absolute in ["/etc/passwd", "\\\\host\\share", "C:\\w", "c:w", "\\w"] {
-            assert_eq!(code(absolute), Some(ExternalProblem::Absolute.to_string()), "{absolute}");
+            assert_eq!(
+                code(absolute),
+                Some(ExternalProblem::Absolute.to_string()),
+                "{absolute}"
+            );
         }
         for parent in ["..", "../w", "sub/../../w", "a\\..\\b", "sub/.."] {
-            assert_eq!(code(parent), Some(ExternalProblem::Parent.to_string()), "{parent}");
+            assert_eq!(
+                code(parent),
+                Some(ExternalProblem::Parent.to_string()),
+                "{parent}"
+            );
         }
         for invalid in ["a\0b", ".", "./", "././"] {
-            assert_eq!(code(invalid), Some(ExternalProblem::InvalidLocation.to_string()), "{invalid:?}");
+            assert_eq!(
+                code(invalid),
+                Some(ExternalProblem::InvalidLocation.to_string()),
+                "{invalid:?}"
+            );
         }
         assert_eq!(code(""), Some(ExternalProblem::NoLocation.to_string()));
     }

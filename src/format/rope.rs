@@ -180,7 +180,9 @@ mod tests {
 
     #[test]
     fn short_and_interrupted_writes_are_retried() {
-        let pieces: Vec<Bytes> = (0..200u8).map(|byte| Bytes::from(vec![byte; 1 + byte as usize % 13])).collect();
+        let pieces: Vec<Bytes> = (0..200u8)
+            .map(|byte| Bytes::from(vec![byte; 1 + byte as usize % 13]))
+            .collect();
         let mut output = Trickle(Vec::new(), 0);
         write_pieces(&pieces, &mut output).unwrap();
         assert_eq!(output.0, pieces.concat());

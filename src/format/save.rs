@@ -45,7 +45,12 @@ pub struct WriteOptions {
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { force: false, in_place: false, largest_message: i32::MAX as u64, smallest_external: 1024 }
+        Self {
+            force: false,
+            in_place: false,
+            largest_message: i32::MAX as u64,
+            smallest_external: 1024,
+        }
     }
 }
 
@@ -89,7 +94,11 @@ pub fn write_proto(
 
 /// Writes a model that nothing has changed: the same bytes, and its external data files under the same relative names.
 /// A stream gets the model with its data inside, because it cannot carry the files.
-pub fn write_unchanged(origin: &Origin, target: Target<'_>, options: &WriteOptions) -> Result<Saved, FormatError> {
+pub fn write_unchanged(
+    origin: &Origin,
+    target: Target<'_>,
+    options: &WriteOptions,
+) -> Result<Saved, FormatError> {
     write_unchanged_on(&OsFs, &TEMPORARIES, origin, target, options)
 }
 
@@ -110,9 +119,16 @@ pub fn write_proto_on(
     };
     let replace = check_output(path, origin, options)?;
     let had_external = layout::inline(&mut model, files)?;
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let placeholder = data_name(&stem, "0000000000000000");
-    let policy = Policy { largest_message: options.largest_message, smallest_tensor: options.smallest_external };
+    let policy = Policy {
+        largest_message: options.largest_message,
+        smallest_tensor: options.smallest_external,
+    };
     let data = layout::externalize(&mut model, had_external, policy, &placeholder)?;
 
     let mut save = Transaction::begin(fs, temporaries, path);
@@ -130,7 +146,10 @@ pub fn write_proto_on(
             save.sync_directory(&directory)?;
         }
         layout::rename_data(&mut model, &placeholder, &name);
-        saved.data.push((data_path, data.pieces.iter().map(|piece| piece.len() as u64).sum()));
+        saved.data.push((
+            data_path,
+            data.pieces.iter().map(|piece| piece.len() as u64).sum(),
+        ));
         names.push(name);
     }
     let pieces = encode(&model).into_pieces();
@@ -156,15 +175,22 @@ pub fn write_unchanged_on(
         }
         Target::Stream(stream) => {
             use prost::Message as _;
-            let model = proto::ModelProto::decode(origin.bytes.clone()).map_err(|source| FormatError::Decode { source })?;
+            let model = proto::ModelProto::decode(origin.bytes.clone())
+                .map_err(|source| FormatError::Decode { source })?;
             return write_inline(model, &origin.external, stream, options);
         }
         Target::File(path) => path,
     };
     let replace = check_output(path, Some(origin), options)?;
     let directory = directory_of(path);
-    let mut saved = Saved { model_bytes: origin.bytes.len() as u64, ..Saved::default() };
-    let here = origin.external.iter().map(|(location, file)| (directory.join(location), file.bytes.len() as u64));
+    let mut saved = Saved {
+        model_bytes: origin.bytes.len() as u64,
+        ..Saved::default()
+    };
+    let here = origin
+        .external
+        .iter()
+        .map(|(location, file)| (directory.join(location), file.bytes.len() as u64));
     saved.data.extend(here);
     if is_input(origin, path) {
         return Ok(saved);
@@ -191,7 +217,13 @@ pub fn write_unchanged_on(
         save.publish_data(&temporary, &data_path)?;
         save.sync_directory(&data_directory)?;
     }
-    publish_model(save, path, &directory, std::slice::from_ref(&origin.bytes), replace)?;
+    publish_model(
+        save,
+        path,
+        &directory,
+        std::slice::from_ref(&origin.bytes),
+        replace,
+    )?;
     Ok(saved)
 }
 
@@ -207,7 +239,11 @@ fn publish_model(
     pieces: &[Bytes],
     replace: bool,
 ) -> Result<(), FormatError> {
-    let permissions = path.symlink_metadata().ok().filter(|old| old.is_file()).map(|old| old.permissions());
+    let permissions = path
+        .symlink_metadata()
+        .ok()
+        .filter(|old| old.is_file())
+        .map(|old| old.permissions());
     let temporary = save.write(directory, pieces, permissions)?;
     save.publish_last(&temporary, path, replace)?;
     save.sync_directory(directory)
@@ -222,7 +258,10 @@ fn write_inline(
     layout::inline(&mut model, files)?;
     let bytes = layout::encoded_len(&model);
     if bytes > options.largest_message {
-        return Err(FormatError::StreamNeedsExternal { bytes, limit: options.largest_message });
+        return Err(FormatError::StreamNeedsExternal {
+            bytes,
+            limit: options.largest_message,
+        });
     }
     write_stream(&encode(&model).into_pieces(), stream)
 }
@@ -230,8 +269,14 @@ fn write_inline(
 fn write_stream(pieces: &[Bytes], stream: &mut dyn Write) -> Result<Saved, FormatError> {
     write_pieces(pieces, stream)
         .and_then(|()| stream.flush())
-        .map_err(|source| FormatError::Write { path: PathBuf::from("-"), source })?;
-    Ok(Saved { model_bytes: pieces.iter().map(|piece| piece.len() as u64).sum(), ..Saved::default() })
+        .map_err(|source| FormatError::Write {
+            path: PathBuf::from("-"),
+            source,
+        })?;
+    Ok(Saved {
+        model_bytes: pieces.iter().map(|piece| piece.len() as u64).sum(),
+        ..Saved::default()
+    })
 }
 
 /// Whether the output replaces something. Refuses one that exists (without `force`), that is the input (without
@@ -243,7 +288,12 @@ fn check_output(path: &Path, origin: Option<&Origin>, options: &WriteOptions) ->
     }
     match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(source) => return Err(FormatError::Write { path: owned(), source }),
+        Err(source) => {
+            return Err(FormatError::Write {
+                path: owned(),
+                source,
+            });
+        }
         Ok(_) => {}
     }
     // A link that leads nowhere has no metadata; it is replaced like a file.
@@ -252,13 +302,21 @@ fn check_output(path: &Path, origin: Option<&Origin>, options: &WriteOptions) ->
     }
     if let Some(origin) = origin {
         if is_input(origin, path) {
-            return if options.in_place { Ok(true) } else { Err(FormatError::OutputIsInput { path: owned() }) };
+            return if options.in_place {
+                Ok(true)
+            } else {
+                Err(FormatError::OutputIsInput { path: owned() })
+            };
         }
         if external::reads(&origin.external, path) {
             return Err(FormatError::OutputIsInputData { path: owned() });
         }
     }
-    if options.force { Ok(true) } else { Err(FormatError::OutputExists { path: owned() }) }
+    if options.force {
+        Ok(true)
+    } else {
+        Err(FormatError::OutputExists { path: owned() })
+    }
 }
 
 fn is_input(origin: &Origin, path: &Path) -> bool {
@@ -272,7 +330,10 @@ fn holds(path: &Path, pieces: &[Bytes]) -> Result<bool, FormatError> {
         Ok(found) if found.is_file() && found.len() == length => {}
         _ => return Ok(false),
     }
-    let failed = |source| FormatError::Read { path: path.to_owned(), source };
+    let failed = |source| FormatError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let file = std::fs::File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let mut content = file_bytes(file, size).map_err(failed)?;
@@ -290,12 +351,22 @@ fn lexically_equal(a: &Path, b: &Path) -> bool {
 
 /// Refuses to write data outside of the output's directory, where a link may lead. `inner` need not exist yet.
 fn check_inside(inner: &Path, outer: &Path, location: &str) -> Result<(), FormatError> {
-    let failed = |source| FormatError::Write { path: inner.to_owned(), source };
-    let existing = inner.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(outer);
+    let failed = |source| FormatError::Write {
+        path: inner.to_owned(),
+        source,
+    };
+    let existing = inner
+        .ancestors()
+        .find(|path| path.symlink_metadata().is_ok())
+        .unwrap_or(outer);
     let resolved = existing.canonicalize().map_err(failed)?;
     if resolved.starts_with(outer.canonicalize().map_err(failed)?) {
         return Ok(());
     }
     let problem = ExternalProblem::Outside(resolved);
-    Err(FormatError::External { tensor: String::new(), location: location.to_owned(), problem })
+    Err(FormatError::External {
+        tensor: String::new(),
+        location: location.to_owned(),
+        problem,
+    })
 }

@@ -23,15 +23,26 @@ pub(super) struct Place<'a> {
 
 impl<'a> Place<'a> {
     pub(super) fn root(field: &'static str) -> Self {
-        Place { parent: None, field, index: None }
+        Place {
+            parent: None,
+            field,
+            index: None,
+        }
     }
 
     pub(super) fn field(&'a self, field: &'static str) -> Place<'a> {
-        Place { parent: Some(self), field, index: None }
+        Place {
+            parent: Some(self),
+            field,
+            index: None,
+        }
     }
 
     pub(super) fn at(self, index: usize) -> Place<'a> {
-        Place { index: Some(index), ..self }
+        Place {
+            index: Some(index),
+            ..self
+        }
     }
 }
 
@@ -57,7 +68,10 @@ pub(super) fn visit<'m, E>(model: &'m proto::ModelProto, visitor: Visitor<'_, 'm
     }
     for (index, training) in model.training_info.iter().enumerate() {
         let place = Place::root("training_info").at(index);
-        for (field, graph) in [("initialization", &training.initialization), ("algorithm", &training.algorithm)] {
+        for (field, graph) in [
+            ("initialization", &training.initialization),
+            ("algorithm", &training.algorithm),
+        ] {
             if let Some(graph) = graph {
                 in_graph(graph, &place.field(field), visitor)?;
             }
@@ -73,7 +87,11 @@ pub(super) fn visit<'m, E>(model: &'m proto::ModelProto, visitor: Visitor<'_, 'm
     Ok(())
 }
 
-fn in_graph<'m, E>(graph: &'m proto::GraphProto, place: &Place<'_>, visitor: Visitor<'_, 'm, E>) -> Result<(), E> {
+fn in_graph<'m, E>(
+    graph: &'m proto::GraphProto,
+    place: &Place<'_>,
+    visitor: Visitor<'_, 'm, E>,
+) -> Result<(), E> {
     in_nodes(&graph.node, place, visitor)?;
     for (index, tensor) in graph.initializer.iter().enumerate() {
         visitor(tensor, Role::Initializer, &place.field("initializer").at(index))?;
@@ -84,7 +102,11 @@ fn in_graph<'m, E>(graph: &'m proto::GraphProto, place: &Place<'_>, visitor: Vis
     Ok(())
 }
 
-fn in_nodes<'m, E>(nodes: &'m [proto::NodeProto], place: &Place<'_>, visitor: Visitor<'_, 'm, E>) -> Result<(), E> {
+fn in_nodes<'m, E>(
+    nodes: &'m [proto::NodeProto],
+    place: &Place<'_>,
+    visitor: Visitor<'_, 'm, E>,
+) -> Result<(), E> {
     for (index, node) in nodes.iter().enumerate() {
         let place = place.field("node").at(index);
         for (index, attribute) in node.attribute.iter().enumerate() {
@@ -139,7 +161,10 @@ pub(super) fn visit_mut<E>(model: &mut proto::ModelProto, visitor: MutVisitor<'_
         in_graph_mut(graph, visitor)?;
     }
     for training in &mut model.training_info {
-        for graph in [&mut training.initialization, &mut training.algorithm].into_iter().flatten() {
+        for graph in [&mut training.initialization, &mut training.algorithm]
+            .into_iter()
+            .flatten()
+        {
             in_graph_mut(graph, visitor)?;
         }
     }
@@ -174,7 +199,11 @@ fn in_attribute_mut<E>(attribute: &mut proto::AttributeProto, visitor: MutVisito
     for tensor in attribute.t.iter_mut().chain(&mut attribute.tensors) {
         visitor(tensor, Role::Other)?;
     }
-    for sparse in attribute.sparse_tensor.iter_mut().chain(&mut attribute.sparse_tensors) {
+    for sparse in attribute
+        .sparse_tensor
+        .iter_mut()
+        .chain(&mut attribute.sparse_tensors)
+    {
         in_sparse_mut(sparse, visitor)?;
     }
     for graph in attribute.g.iter_mut().chain(&mut attribute.graphs) {
@@ -195,7 +224,10 @@ mod tests {
     use super::*;
 
     fn tensor(name: &str) -> proto::TensorProto {
-        proto::TensorProto { name: Some(name.to_owned()), ..Default::default() }
+        proto::TensorProto {
+            name: Some(name.to_owned()),
+            ..Default::default()
+        }
     }
 
     fn model() -> proto::ModelProto {
@@ -204,7 +236,10 @@ mod tests {
             indices: Some(tensor(&format!("{name} indices"))),
             dims: vec![],
         };
-        let body = |name: &str| proto::GraphProto { initializer: vec![tensor(name)], ..Default::default() };
+        let body = |name: &str| proto::GraphProto {
+            initializer: vec![tensor(name)],
+            ..Default::default()
+        };
         let attribute = proto::AttributeProto {
             t: Some(tensor("t")),
             tensors: vec![tensor("tensors")],
@@ -214,7 +249,10 @@ mod tests {
             graphs: vec![body("graphs")],
             ..Default::default()
         };
-        let node = proto::NodeProto { attribute: vec![attribute.clone()], ..Default::default() };
+        let node = proto::NodeProto {
+            attribute: vec![attribute.clone()],
+            ..Default::default()
+        };
         let graph = proto::GraphProto {
             node: vec![node.clone()],
             initializer: vec![tensor("initializer")],
@@ -255,7 +293,9 @@ mod tests {
         // Eight in an attribute; three graphs with one node and three tensors each; one function with two attributes.
         assert_eq!(read.len(), 3 * (8 + 3) + 2 * 8);
         assert_eq!(read, written);
-        assert!(places.contains(&"training_info[0].algorithm.node[0].attribute[0].graphs[0].initializer[0]".to_owned()));
+        assert!(places.contains(
+            &"training_info[0].algorithm.node[0].attribute[0].graphs[0].initializer[0]".to_owned()
+        ));
         assert!(places.contains(&"functions[0].attribute_proto[0].sparse_tensor.values".to_owned()));
         places.sort();
         places.dedup();

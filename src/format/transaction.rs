@@ -32,7 +32,12 @@ struct State {
 impl Temporaries {
     /// An empty set.
     pub const fn new() -> Self {
-        Self { state: Mutex::new(State { cleared: 0, files: BTreeSet::new() }) }
+        Self {
+            state: Mutex::new(State {
+                cleared: 0,
+                files: BTreeSet::new(),
+            }),
+        }
     }
 
     /// Removes the files of all saves under way and stops those saves.
@@ -69,7 +74,13 @@ pub(super) struct Transaction<'a> {
 impl<'a> Transaction<'a> {
     pub(super) fn begin(fs: &'a dyn Fs, temporaries: &'a Temporaries, output: &'a Path) -> Self {
         let began = temporaries.lock().cleared;
-        Self { fs, temporaries, began, output, made: Vec::new() }
+        Self {
+            fs,
+            temporaries,
+            began,
+            output,
+            made: Vec::new(),
+        }
     }
 
     /// Writes a durable temporary file in `directory`.
@@ -113,7 +124,9 @@ impl<'a> Transaction<'a> {
     /// Removes a temporary file that is not needed after all.
     pub(super) fn discard(&mut self, temporary: &Path) -> Result<(), FormatError> {
         let mut state = self.enter()?;
-        self.fs.remove_file(temporary).map_err(|source| self.failed(source))?;
+        self.fs
+            .remove_file(temporary)
+            .map_err(|source| self.failed(source))?;
         state.files.remove(temporary);
         self.made.retain(|path| path != temporary);
         Ok(())
@@ -122,10 +135,14 @@ impl<'a> Transaction<'a> {
     /// Renames a data file to a new name. It is removed again unless [`Self::publish_last`] succeeds.
     pub(super) fn publish_data(&mut self, temporary: &Path, target: &Path) -> Result<(), FormatError> {
         let mut state = self.enter()?;
-        self.fs.rename_new(temporary, target).map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => FormatError::ExternalOutputExists { path: target.to_owned() },
-            _ => self.failed(source),
-        })?;
+        self.fs
+            .rename_new(temporary, target)
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::AlreadyExists => FormatError::ExternalOutputExists {
+                    path: target.to_owned(),
+                },
+                _ => self.failed(source),
+            })?;
         state.files.remove(temporary);
         self.made.retain(|path| path != temporary);
         state.files.insert(target.to_owned());
@@ -134,25 +151,38 @@ impl<'a> Transaction<'a> {
     }
 
     /// Renames the model into place: from here on the save has happened.
-    pub(super) fn publish_last(&mut self, temporary: &Path, target: &Path, replace: bool) -> Result<(), FormatError> {
+    pub(super) fn publish_last(
+        &mut self,
+        temporary: &Path,
+        target: &Path,
+        replace: bool,
+    ) -> Result<(), FormatError> {
         let mut state = self.enter()?;
-        let renamed =
-            if replace { self.fs.replace(temporary, target) } else { self.fs.rename_new(temporary, target) };
+        let renamed = if replace {
+            self.fs.replace(temporary, target)
+        } else {
+            self.fs.rename_new(temporary, target)
+        };
         // An error that comes after the deed (as on a network file system) must not take the data from the new model.
-        let gone = matches!(temporary.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound);
+        let gone =
+            matches!(temporary.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound);
         if renamed.is_ok() || gone {
             for path in self.made.drain(..) {
                 state.files.remove(&path);
             }
         }
         renamed.map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => FormatError::OutputExists { path: target.to_owned() },
+            io::ErrorKind::AlreadyExists => FormatError::OutputExists {
+                path: target.to_owned(),
+            },
             _ => self.failed(source),
         })
     }
 
     pub(super) fn create_directory(&mut self, path: &Path) -> Result<(), FormatError> {
-        self.fs.create_directory(path).map_err(|source| self.failed(source))
+        self.fs
+            .create_directory(path)
+            .map_err(|source| self.failed(source))
     }
 
     pub(super) fn sync_directory(&mut self, path: &Path) -> Result<(), FormatError> {
@@ -184,12 +214,17 @@ impl<'a> Transaction<'a> {
         if state.cleared == self.began {
             Ok(state)
         } else {
-            Err(FormatError::Interrupted { path: self.output.to_owned() })
+            Err(FormatError::Interrupted {
+                path: self.output.to_owned(),
+            })
         }
     }
 
     fn failed(&self, source: io::Error) -> FormatError {
-        FormatError::Write { path: self.output.to_owned(), source }
+        FormatError::Write {
+            path: self.output.to_owned(),
+            source,
+        }
     }
 }
 

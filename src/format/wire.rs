@@ -55,7 +55,10 @@ pub(super) fn check_model(bytes: &[u8], limits: &Limits) -> Result<Vec<Warning>,
     };
     walker.message(MODEL, bytes)?;
     if walker.dropped > 0 {
-        walker.warnings.push(Warning { kind: WarningKind::More(walker.dropped), at: "model".to_owned() });
+        walker.warnings.push(Warning {
+            kind: WarningKind::More(walker.dropped),
+            at: "model".to_owned(),
+        });
     }
     Ok(walker.warnings)
 }
@@ -73,7 +76,9 @@ struct Walker<'a> {
 
 impl Walker<'_> {
     fn message(&mut self, message: usize, mut bytes: &[u8]) -> Result<(), FormatError> {
-        let Some(schema) = MESSAGES.get(message) else { return Ok(()) };
+        let Some(schema) = MESSAGES.get(message) else {
+            return Ok(());
+        };
         self.messages += 1;
         if self.path.len() > self.depth_limit {
             return Err(self.error(bytes, WireProblem::Depth(self.depth_limit)));
@@ -105,12 +110,20 @@ impl Walker<'_> {
         Ok(())
     }
 
-    fn field(&mut self, field: &Field, wire_type: u8, at: &[u8], bytes: &mut &[u8]) -> Result<(), FormatError> {
+    fn field(
+        &mut self,
+        field: &Field,
+        wire_type: u8,
+        at: &[u8],
+        bytes: &mut &[u8],
+    ) -> Result<(), FormatError> {
         match (field.kind, wire_type) {
             (Kind::Varint, 0) => self.varint(bytes).map(drop),
             (Kind::Fixed64, 1) => self.take(bytes, 8).map(drop),
             (Kind::Fixed32, 5) => self.take(bytes, 4).map(drop),
-            (Kind::Varint | Kind::Fixed32 | Kind::Fixed64, 2) if field.repeated => self.delimited(bytes).map(drop),
+            (Kind::Varint | Kind::Fixed32 | Kind::Fixed64, 2) if field.repeated => {
+                self.delimited(bytes).map(drop)
+            }
             (Kind::Bytes | Kind::Text, 2) => {
                 self.strings += 1;
                 if self.strings > self.limits.strings {
@@ -172,7 +185,9 @@ impl Walker<'_> {
         let at = *bytes;
         let mut value = 0u64;
         for shift in 0..10 {
-            let Some((byte, rest)) = bytes.split_first() else { return Err(self.error(at, WireProblem::Truncated)) };
+            let Some((byte, rest)) = bytes.split_first() else {
+                return Err(self.error(at, WireProblem::Truncated));
+            };
             *bytes = rest;
             value |= u64::from(byte & 0x7f) << (shift * 7);
             if byte & 0x80 == 0 {
@@ -195,14 +210,20 @@ impl Walker<'_> {
     }
 
     fn take<'b>(&self, bytes: &mut &'b [u8], length: usize) -> Result<&'b [u8], FormatError> {
-        let (taken, rest) = bytes.split_at_checked(length).ok_or_else(|| self.error(bytes, WireProblem::Truncated))?;
+        let (taken, rest) = bytes
+            .split_at_checked(length)
+            .ok_or_else(|| self.error(bytes, WireProblem::Truncated))?;
         *bytes = rest;
         Ok(taken)
     }
 
     fn warn(&mut self, kind: WarningKind, schema: &Message) {
         if self.warnings.len() < KEPT_WARNINGS {
-            let at = if self.path.is_empty() { schema.name.to_owned() } else { self.location() };
+            let at = if self.path.is_empty() {
+                schema.name.to_owned()
+            } else {
+                self.location()
+            };
             self.warnings.push(Warning { kind, at });
         } else {
             self.dropped += 1;
@@ -210,8 +231,16 @@ impl Walker<'_> {
     }
 
     fn error(&self, at: &[u8], problem: WireProblem) -> FormatError {
-        let at_path = if self.path.is_empty() { "ModelProto".to_owned() } else { self.location() };
-        FormatError::Malformed { at: at_path, offset: (at.as_ptr() as usize).saturating_sub(self.start) as u64, problem }
+        let at_path = if self.path.is_empty() {
+            "ModelProto".to_owned()
+        } else {
+            self.location()
+        };
+        FormatError::Malformed {
+            at: at_path,
+            offset: (at.as_ptr() as usize).saturating_sub(self.start) as u64,
+            problem,
+        }
     }
 
     fn location(&self) -> String {
@@ -248,14 +277,23 @@ mod tests {
             Ok(vec![("unknown-field", "graph.node[1]".to_owned())])
         );
         // ir_version twice
-        assert_eq!(codes(&[0x08, 7, 0x08, 8]), Ok(vec![("repeated-field", "ModelProto".to_owned())]));
+        assert_eq!(
+            codes(&[0x08, 7, 0x08, 8]),
+            Ok(vec![("repeated-field", "ModelProto".to_owned())])
+        );
         // Both members of Dimension's oneof: dim_value then dim_param, in graph.input[0].type.tensor_type.shape.dim[0].
         let dim = [0x08, 1, 0x12, 1, b'n'];
         let mut bytes = dim.to_vec();
         for tag in [0x0a, 0x12, 0x0a, 0x12, 0x5a, 0x3a] {
             bytes.splice(0..0, [tag, bytes.len() as u8]);
         }
-        assert_eq!(codes(&bytes), Ok(vec![("repeated-field", "graph.input[0].type.tensor_type.shape.dim[0]".to_owned())]));
+        assert_eq!(
+            codes(&bytes),
+            Ok(vec![(
+                "repeated-field",
+                "graph.input[0].type.tensor_type.shape.dim[0]".to_owned()
+            )])
+        );
     }
 
     #[test]
@@ -280,8 +318,14 @@ mod tests {
         let cases: [(&[u8], &str); 11] = [
             (&[0x08], "truncated"),
             (&[0x3a, 5, 0x0a], "declared-size"),
-            (&[0x3a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f], "declared-size"),
-            (&[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], "invalid-varint"),
+            (
+                &[0x3a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
+                "declared-size",
+            ),
+            (
+                &[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+                "invalid-varint",
+            ),
             (&[0x00, 1], "invalid-field-number"),
             (&[0x0a, 0], "invalid-wire-type"),
             (&[0x12, 1, 0xff], "invalid-utf8"),
@@ -297,7 +341,11 @@ mod tests {
 
     #[test]
     fn counts_are_bounded() {
-        let limits = Limits { messages: 3, strings: 2, ..Limits::default() };
+        let limits = Limits {
+            messages: 3,
+            strings: 2,
+            ..Limits::default()
+        };
         let code = |bytes: &[u8]| check_model(bytes, &limits).err().map(|error| error.code());
         assert_eq!(code(&[0x42, 0, 0x42, 0]), None);
         assert_eq!(code(&[0x42, 0, 0x42, 0, 0x42, 0]), Some("too-many-messages"));
@@ -309,6 +357,9 @@ mod tests {
         let many = [0x98, 0x06, 1].repeat(100);
         let found = check_model(&many, &Limits::default()).unwrap();
         assert_eq!(found.len(), KEPT_WARNINGS + 1);
-        assert_eq!(found.last().map(|w| w.kind), Some(WarningKind::More(100 - KEPT_WARNINGS as u64)));
+        assert_eq!(
+            found.last().map(|w| w.kind),
+            Some(WarningKind::More(100 - KEPT_WARNINGS as u64))
+        );
     }
 }

@@ -17,26 +17,49 @@ fn folder_with(tensor: proto::TensorProto) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let content: Vec<u8> = (0..16).collect();
     std::fs::write(directory.path().join("w.data"), content).unwrap();
-    std::fs::write(directory.path().join("m.onnx"), encode_to_bytes(&model(vec![tensor]))).unwrap();
+    std::fs::write(
+        directory.path().join("m.onnx"),
+        encode_to_bytes(&model(vec![tensor])),
+    )
+    .unwrap();
     directory
 }
 
 fn code(directory: &Path) -> Result<Vec<&'static str>, &'static str> {
     read_proto(directory.join("m.onnx"), &ReadOptions::default())
-        .map(|decoded| decoded.warnings.iter().map(|warning| warning.kind.code()).collect())
+        .map(|decoded| {
+            decoded
+                .warnings
+                .iter()
+                .map(|warning| warning.kind.code())
+                .collect()
+        })
         .map_err(|error| error.code())
 }
 
 fn strict(directory: &Path) -> Result<(), FormatError> {
-    read_proto(directory.join("m.onnx"), &ReadOptions { strict: true, ..ReadOptions::default() }).map(drop)
+    read_proto(
+        directory.join("m.onnx"),
+        &ReadOptions {
+            strict: true,
+            ..ReadOptions::default()
+        },
+    )
+    .map(drop)
 }
 
 #[test]
 fn offset_and_length_are_used_and_default() {
     let bytes = |entries: &[(&str, &str)]| load(&folder(entries).path().join("m.onnx")).unwrap().remove(0).1;
     assert_eq!(bytes(&[("location", "w.data")]), (0..8).collect::<Vec<u8>>());
-    assert_eq!(bytes(&[("location", "w.data"), ("offset", "8")]), (8..16).collect::<Vec<u8>>());
-    assert_eq!(bytes(&[("location", "./w.data"), ("offset", "3"), ("length", "8")]), (3..11).collect::<Vec<u8>>());
+    assert_eq!(
+        bytes(&[("location", "w.data"), ("offset", "8")]),
+        (8..16).collect::<Vec<u8>>()
+    );
+    assert_eq!(
+        bytes(&[("location", "./w.data"), ("offset", "3"), ("length", "8")]),
+        (3..11).collect::<Vec<u8>>()
+    );
 }
 
 #[test]
@@ -53,9 +76,18 @@ fn each_bad_entry_has_its_own_code() {
         (&[("location", "missing.data")], "external-not-found"),
         (&[("location", "w.data"), ("offset", "-1")], "external-number"),
         (&[("location", "w.data"), ("length", "eight")], "external-number"),
-        (&[("location", "w.data"), ("offset", "9")], "external-out-of-bounds"),
-        (&[("location", "w.data"), ("offset", "1099511627776")], "external-out-of-bounds"),
-        (&[("location", "w.data"), ("offset", "18446744073709551615")], "external-out-of-bounds"),
+        (
+            &[("location", "w.data"), ("offset", "9")],
+            "external-out-of-bounds",
+        ),
+        (
+            &[("location", "w.data"), ("offset", "1099511627776")],
+            "external-out-of-bounds",
+        ),
+        (
+            &[("location", "w.data"), ("offset", "18446744073709551615")],
+            "external-out-of-bounds",
+        ),
         (&[("location", "w.data"), ("length", "7")], "external-length"),
         (&[("location", "w.data"), ("length", "16")], "external-length"),
     ];
@@ -68,15 +100,28 @@ fn each_bad_entry_has_its_own_code() {
 fn shape_and_type_must_give_a_size() {
     let location = [("location", "w.data")];
     for dims in [vec![-1], vec![1 << 40, 1 << 40]] {
-        let tensor = proto::TensorProto { dims, ..external_tensor("w", 8, &location) };
+        let tensor = proto::TensorProto {
+            dims,
+            ..external_tensor("w", 8, &location)
+        };
         assert_eq!(code(folder_with(tensor).path()), Err("external-shape"));
     }
     for data_type in [None, Some(0), Some(8), Some(99)] {
-        let tensor = proto::TensorProto { data_type, ..external_tensor("w", 8, &location) };
+        let tensor = proto::TensorProto {
+            data_type,
+            ..external_tensor("w", 8, &location)
+        };
         assert_eq!(code(folder_with(tensor).path()), Err("external-shape"));
     }
-    let packed = proto::TensorProto { dims: vec![5], data_type: Some(22), ..external_tensor("w", 8, &location) };
-    assert_eq!(load(&folder_with(packed).path().join("m.onnx")).unwrap()[0].1, [0, 1, 2]);
+    let packed = proto::TensorProto {
+        dims: vec![5],
+        data_type: Some(22),
+        ..external_tensor("w", 8, &location)
+    };
+    assert_eq!(
+        load(&folder_with(packed).path().join("m.onnx")).unwrap()[0].1,
+        [0, 1, 2]
+    );
 }
 
 #[test]
@@ -85,7 +130,10 @@ fn errors_name_the_tensor_or_its_place() {
     assert_eq!(named.value(), Some("w"));
     let constant = proto::NodeProto {
         attribute: vec![proto::AttributeProto {
-            t: Some(proto::TensorProto { name: None, ..external_tensor("", 8, &[]) }),
+            t: Some(proto::TensorProto {
+                name: None,
+                ..external_tensor("", 8, &[])
+            }),
             ..Default::default()
         }],
         ..Default::default()
@@ -100,22 +148,42 @@ fn errors_name_the_tensor_or_its_place() {
 fn a_model_without_a_directory_has_no_external_data_unless_one_is_given() {
     let directory = folder(&[("location", "w.data")]);
     let bytes = bytes::Bytes::from(std::fs::read(directory.path().join("m.onnx")).unwrap());
-    assert_eq!(read_proto(bytes.clone(), &ReadOptions::default()).unwrap_err().code(), "external-no-directory");
-    let options = ReadOptions { directory: Some(directory.path().to_owned()), ..ReadOptions::default() };
-    assert_eq!(read_proto(bytes, &options).unwrap().origin.external.iter().count(), 1);
+    assert_eq!(
+        read_proto(bytes.clone(), &ReadOptions::default())
+            .unwrap_err()
+            .code(),
+        "external-no-directory"
+    );
+    let options = ReadOptions {
+        directory: Some(directory.path().to_owned()),
+        ..ReadOptions::default()
+    };
+    assert_eq!(
+        read_proto(bytes, &options)
+            .unwrap()
+            .origin
+            .external
+            .iter()
+            .count(),
+        1
+    );
 }
 
 #[test]
 fn a_recorded_checksum_is_verified() {
     // SHA-1 of the bytes 0 to 15, computed with Python's hashlib.
     let right = "56178b86a57fac22899a9964185c2cc96e7da589";
-    let with = |checksum: &str| folder(&[("location", "w.data"), ("checksum", checksum)]);
-    assert_eq!(code(with(right).path()), Ok(vec![]));
-    assert_eq!(code(with(&right.to_uppercase()).path()), Ok(vec![]));
-    assert_eq!(code(with(&right.replace('5', "6")).path()), Err("external-checksum"));
-    let unreadable = with("crc32:1");
+    let (upper, wrong) = (right.to_uppercase(), right.replace('5', "6"));
+    let entries = |checksum| [("location", "w.data"), ("checksum", checksum)];
+    assert_eq!(code(folder(&entries(right)).path()), Ok(vec![]));
+    assert_eq!(code(folder(&entries(&upper)).path()), Ok(vec![]));
+    assert_eq!(code(folder(&entries(&wrong)).path()), Err("external-checksum"));
+    let unreadable = folder(&entries("crc32:1"));
     assert_eq!(code(unreadable.path()), Ok(vec!["external-unreadable-checksum"]));
-    assert_eq!(strict(unreadable.path()).unwrap_err().code(), "external-unreadable-checksum");
+    assert_eq!(
+        strict(unreadable.path()).unwrap_err().code(),
+        "external-unreadable-checksum"
+    );
 }
 
 #[test]
@@ -127,7 +195,12 @@ fn one_file_is_mapped_once() {
     ]);
     std::fs::write(directory.path().join("m.onnx"), encode_to_bytes(&two)).unwrap();
     let decoded = read_proto(directory.path().join("m.onnx"), &ReadOptions::default()).unwrap();
-    let starts: Vec<_> = decoded.origin.external.iter().map(|(_, file)| file.bytes.as_ptr()).collect();
+    let starts: Vec<_> = decoded
+        .origin
+        .external
+        .iter()
+        .map(|(_, file)| file.bytes.as_ptr())
+        .collect();
     assert_eq!(starts.len(), 2);
     assert_eq!(starts[0], starts[1]);
 }
@@ -185,7 +258,10 @@ mod links {
         let elsewhere = tempfile::tempdir().unwrap();
         let directory = folder(&[("location", "w.data")]);
         symlink(directory.path().join("m.onnx"), elsewhere.path().join("m.onnx")).unwrap();
-        assert_eq!(load(&elsewhere.path().join("m.onnx")).unwrap()[0].1, (0..8).collect::<Vec<u8>>());
+        assert_eq!(
+            load(&elsewhere.path().join("m.onnx")).unwrap()[0].1,
+            (0..8).collect::<Vec<u8>>()
+        );
     }
 
     #[test]
@@ -195,7 +271,9 @@ mod links {
         assert_eq!(code(directory.path()), Err("external-not-a-file"));
         // Opening a pipe without a writer would wait for ever.
         let directory = folder(&[("location", "pipe")]);
-        let made = std::process::Command::new("mkfifo").arg(directory.path().join("pipe")).status();
+        let made = std::process::Command::new("mkfifo")
+            .arg(directory.path().join("pipe"))
+            .status();
         if made.is_ok_and(|status| status.success()) {
             assert_eq!(code(directory.path()), Err("external-not-a-file"));
         } else {

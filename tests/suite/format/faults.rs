@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use secateur::format::save::{write_proto_on, write_unchanged_on};
 use secateur::format::{
-    FormatError, Fs, FsFile, Origin, OsFs, ReadOptions, Saved, Target, Temporaries, WriteOptions, encode_to_bytes,
-    read_proto, write_proto,
+    FormatError, Fs, FsFile, Origin, OsFs, ReadOptions, Saved, Target, Temporaries, WriteOptions,
+    encode_to_bytes, read_proto, write_proto,
 };
 use tempfile::TempDir;
 
@@ -35,8 +35,15 @@ enum Fault {
     Signal,
 }
 
-const FAULTS: [Fault; 7] =
-    [Fault::Io, Fault::Full, Fault::Short, Fault::Late, Fault::Crash, Fault::CrashAfter, Fault::Signal];
+const FAULTS: [Fault; 7] = [
+    Fault::Io,
+    Fault::Full,
+    Fault::Short,
+    Fault::Late,
+    Fault::Crash,
+    Fault::CrashAfter,
+    Fault::Signal,
+];
 
 #[derive(Clone)]
 struct Faulty {
@@ -48,7 +55,12 @@ struct Faulty {
 
 impl Faulty {
     fn new(fault: Fault, at: usize) -> Self {
-        Self { fault, at, done: Arc::default(), temporaries: Arc::default() }
+        Self {
+            fault,
+            at,
+            done: Arc::default(),
+            temporaries: Arc::default(),
+        }
     }
 
     fn reached(&self) -> bool {
@@ -80,7 +92,10 @@ impl Faulty {
 impl Fs for Faulty {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         let file = self.run(true, true, || OsFs.create_new(path))?;
-        Ok(Box::new(FaultyFile { fs: self.clone(), file }))
+        Ok(Box::new(FaultyFile {
+            fs: self.clone(),
+            file,
+        }))
     }
     fn replace(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.run(false, true, || OsFs.replace(from, to))
@@ -123,7 +138,8 @@ impl FsFile for FaultyFile {
         self.fs.run(true, false, || self.file.sync())
     }
     fn set_permissions(&mut self, permissions: Permissions) -> io::Result<()> {
-        self.fs.run(false, false, || self.file.set_permissions(permissions))
+        self.fs
+            .run(false, false, || self.file.set_permissions(permissions))
     }
 }
 
@@ -145,7 +161,12 @@ fn filled(byte: u8) -> secateur::proto::ModelProto {
 }
 
 fn split() -> WriteOptions {
-    WriteOptions { largest_message: 2000, force: true, in_place: true, ..WriteOptions::default() }
+    WriteOptions {
+        largest_message: 2000,
+        force: true,
+        in_place: true,
+        ..WriteOptions::default()
+    }
 }
 
 const CASES: [Case; 6] = [
@@ -154,7 +175,14 @@ const CASES: [Case; 6] = [
         prepare: |_| {},
         save: |fs, folder| {
             let path = folder.join("out.onnx");
-            write_proto_on(fs, &fs.temporaries, filled(2), None, Target::File(&path), &WriteOptions::default())
+            write_proto_on(
+                fs,
+                &fs.temporaries,
+                filled(2),
+                None,
+                Target::File(&path),
+                &WriteOptions::default(),
+            )
         },
     },
     Case {
@@ -162,7 +190,14 @@ const CASES: [Case; 6] = [
         prepare: |_| {},
         save: |fs, folder| {
             let path = folder.join("out.onnx");
-            write_proto_on(fs, &fs.temporaries, filled(2), None, Target::File(&path), &split())
+            write_proto_on(
+                fs,
+                &fs.temporaries,
+                filled(2),
+                None,
+                Target::File(&path),
+                &split(),
+            )
         },
     },
     Case {
@@ -170,8 +205,18 @@ const CASES: [Case; 6] = [
         prepare: |folder| std::fs::write(folder.join("out.onnx"), encode_to_bytes(&filled(1))).unwrap(),
         save: |fs, folder| {
             let path = folder.join("out.onnx");
-            let options = WriteOptions { force: true, ..WriteOptions::default() };
-            write_proto_on(fs, &fs.temporaries, filled(2), None, Target::File(&path), &options)
+            let options = WriteOptions {
+                force: true,
+                ..WriteOptions::default()
+            };
+            write_proto_on(
+                fs,
+                &fs.temporaries,
+                filled(2),
+                None,
+                Target::File(&path),
+                &options,
+            )
         },
     },
     Case {
@@ -182,7 +227,14 @@ const CASES: [Case; 6] = [
         save: |fs, folder| {
             let path = folder.join("out.onnx");
             let origin = origin(&path);
-            write_proto_on(fs, &fs.temporaries, filled(2), Some(&origin), Target::File(&path), &split())
+            write_proto_on(
+                fs,
+                &fs.temporaries,
+                filled(2),
+                Some(&origin),
+                Target::File(&path),
+                &split(),
+            )
         },
     },
     Case {
@@ -194,7 +246,14 @@ const CASES: [Case; 6] = [
             let path = folder.join("out.onnx");
             let decoded = read_proto(&path, &ReadOptions::default()).unwrap();
             let target = Target::File(&path);
-            write_proto_on(fs, &fs.temporaries, decoded.model, Some(&decoded.origin), target, &split())
+            write_proto_on(
+                fs,
+                &fs.temporaries,
+                decoded.model,
+                Some(&decoded.origin),
+                target,
+                &split(),
+            )
         },
     },
     Case {
@@ -203,7 +262,13 @@ const CASES: [Case; 6] = [
         save: |fs, folder| {
             let (_keep, origin) = two_files();
             let path = folder.join("out.onnx");
-            write_unchanged_on(fs, &fs.temporaries, &origin, Target::File(&path), &WriteOptions::default())
+            write_unchanged_on(
+                fs,
+                &fs.temporaries,
+                &origin,
+                Target::File(&path),
+                &WriteOptions::default(),
+            )
         },
     },
 ];
@@ -254,7 +319,9 @@ fn whatever_fails_the_old_or_the_new_model_loads() {
                 let fs = Faulty::new(fault, at);
                 let result = (case.save)(&fs, folder.path());
                 let context = format!("{}, {fault:?} at operation {at}: {result:?}", case.name);
-                let now = path.exists().then(|| load(&path).unwrap_or_else(|e| panic!("{context}: {e}")));
+                let now = path
+                    .exists()
+                    .then(|| load(&path).unwrap_or_else(|e| panic!("{context}: {e}")));
                 if result.is_ok() {
                     assert_eq!(now.as_ref(), Some(&content(2)), "{context}");
                 } else {
@@ -264,7 +331,8 @@ fn whatever_fails_the_old_or_the_new_model_loads() {
                     let after = files(folder.path());
                     let complete = after == finished || after == before;
                     // A failure to remove what is no longer needed leaves it, and nothing else.
-                    let left = now == Some(content(2)) && finished.iter().chain(&before).all(|name| after.contains(name));
+                    let left = now == Some(content(2))
+                        && finished.iter().chain(&before).all(|name| after.contains(name));
                     assert!(complete || left, "{context}: {after:?}");
                     assert!(fs.temporaries.files().is_empty(), "{context}");
                 }
@@ -285,7 +353,16 @@ fn an_interrupted_save_says_so_and_a_later_one_works() {
     let path = folder.path().join("out.onnx");
     // Operation 1 is the first write.
     let fs = Faulty::new(Fault::Signal, 1);
-    let save = || write_proto_on(&fs, &fs.temporaries, filled(2), None, Target::File(&path), &split());
+    let save = || {
+        write_proto_on(
+            &fs,
+            &fs.temporaries,
+            filled(2),
+            None,
+            Target::File(&path),
+            &split(),
+        )
+    };
     assert_eq!(save().unwrap_err().code(), "interrupted");
     assert!(names(folder.path()).is_empty());
     save().unwrap();

@@ -8,7 +8,11 @@ use crate::corpus;
 
 fn read(bytes: impl Into<Bytes>) -> Result<Vec<String>, FormatError> {
     let decoded = read_proto(bytes.into(), &ReadOptions::default())?;
-    Ok(decoded.warnings.iter().map(|warning| format!("{} {}", warning.kind.code(), warning.at)).collect())
+    Ok(decoded
+        .warnings
+        .iter()
+        .map(|warning| format!("{} {}", warning.kind.code(), warning.at))
+        .collect())
 }
 
 #[test]
@@ -28,7 +32,10 @@ fn every_prefix_is_an_error_or_a_model() {
             accepted += u64::from(read(seed.slice(..length)).is_ok());
         }
     }
-    println!("{prefixes} prefixes of {} models: {accepted} are models", seeds.len());
+    println!(
+        "{prefixes} prefixes of {} models: {accepted} are models",
+        seeds.len()
+    );
     // A model cut between two of its top-level fields is still one; there are few such places.
     assert!(accepted * 10 < prefixes);
 }
@@ -49,7 +56,10 @@ fn every_bit_flip_is_an_error_or_a_model() {
             }
         }
     }
-    println!("{} bit flips: {accepted} models, {warned} with warnings, {refused} refused", seed.len() * 8);
+    println!(
+        "{} bit flips: {accepted} models, {warned} with warnings, {refused} refused",
+        seed.len() * 8
+    );
     assert!(refused > 0 && warned > 0 && accepted > 0);
 }
 
@@ -59,7 +69,10 @@ fn unknown_fields_are_named_and_refused_under_strict() {
     // ModelProto field 99, a string.
     bytes.extend_from_slice(&[0x9a, 0x06, 2, b'h', b'i']);
     assert_eq!(read(bytes.clone()).unwrap(), ["unknown-field ModelProto"]);
-    let strict = ReadOptions { strict: true, ..ReadOptions::default() };
+    let strict = ReadOptions {
+        strict: true,
+        ..ReadOptions::default()
+    };
     let error = read_proto(Bytes::from(bytes), &strict).unwrap_err();
     assert_eq!(error.code(), "unknown-field");
     assert!(error.to_string().contains("99"), "{error}");
@@ -74,13 +87,25 @@ fn limits_hold_before_memory_is_taken() {
     bytes.extend(nodes);
     assert_eq!(read(bytes).unwrap_err().code(), "too-many-messages");
     // A length that would overflow an addition.
-    assert_eq!(read(vec![0x3a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]).unwrap_err().code(), "declared-size");
+    assert_eq!(
+        read(vec![
+            0x3a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01
+        ])
+        .unwrap_err()
+        .code(),
+        "declared-size"
+    );
 }
 
 #[test]
 fn a_stream_is_bounded_and_only_files_and_pipes_are_read() {
     let directory = tempfile::tempdir().unwrap();
-    assert_eq!(read_proto(directory.path(), &ReadOptions::default()).unwrap_err().code(), "not-a-file");
+    assert_eq!(
+        read_proto(directory.path(), &ReadOptions::default())
+            .unwrap_err()
+            .code(),
+        "not-a-file"
+    );
     let missing = read_proto(directory.path().join("missing.onnx"), &ReadOptions::default()).unwrap_err();
     assert_eq!(missing.code(), "read-failed");
     assert!(missing.file().is_some());
@@ -102,11 +127,24 @@ fn a_stream_is_bounded_and_only_files_and_pipes_are_read() {
     };
     let model = encode_to_bytes(&samples::rich());
     let writer = send(model.to_vec());
-    assert_eq!(read_proto(&pipe, &ReadOptions::default()).unwrap().origin.bytes, model);
+    assert_eq!(
+        read_proto(&pipe, &ReadOptions::default()).unwrap().origin.bytes,
+        model
+    );
     writer.join().unwrap();
     let writer = send(vec![0; 100]);
-    let limits = Limits { stream_bytes: 10, ..Limits::default() };
-    let error = read_proto(&pipe, &ReadOptions { limits, ..ReadOptions::default() }).unwrap_err();
+    let limits = Limits {
+        stream_bytes: 10,
+        ..Limits::default()
+    };
+    let error = read_proto(
+        &pipe,
+        &ReadOptions {
+            limits,
+            ..ReadOptions::default()
+        },
+    )
+    .unwrap_err();
     assert_eq!(error.code(), "stream-too-long");
     writer.join().unwrap();
 }

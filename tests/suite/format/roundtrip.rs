@@ -26,16 +26,28 @@ fn every_model_is_written_back_byte_for_byte() {
     let mut different = Vec::new();
     let models = all_models();
     for path in &models {
-        let decoded = read_proto(path, &ReadOptions::default()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        assert!(decoded.warnings.is_empty(), "{}: {:?}", path.display(), decoded.warnings);
+        let decoded =
+            read_proto(path, &ReadOptions::default()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert!(
+            decoded.warnings.is_empty(),
+            "{}: {:?}",
+            path.display(),
+            decoded.warnings
+        );
         let pieces = encode(&decoded.model).into_pieces();
         let mut rest = decoded.origin.bytes.clone();
-        let same = pieces.iter().all(|piece| piece.len() <= rest.len() && rest.split_to(piece.len()) == *piece);
+        let same = pieces
+            .iter()
+            .all(|piece| piece.len() <= rest.len() && rest.split_to(piece.len()) == *piece);
         if !same || !rest.is_empty() {
             different.push(path.clone());
         }
     }
-    println!("{} of {} models written back byte for byte", models.len() - different.len(), models.len());
+    println!(
+        "{} of {} models written back byte for byte",
+        models.len() - different.len(),
+        models.len()
+    );
     assert!(different.is_empty(), "{different:?}");
 }
 
@@ -43,7 +55,14 @@ fn every_model_is_written_back_byte_for_byte() {
 fn a_model_with_something_of_everything_round_trips() {
     let bytes = encode_to_bytes(&samples::rich());
     assert!((900..2000).contains(&bytes.len()), "{}", bytes.len());
-    let decoded = read_proto(bytes.clone(), &ReadOptions { strict: true, ..ReadOptions::default() }).unwrap();
+    let decoded = read_proto(
+        bytes.clone(),
+        &ReadOptions {
+            strict: true,
+            ..ReadOptions::default()
+        },
+    )
+    .unwrap();
     assert_eq!(encode(&decoded.model).into_pieces().concat(), bytes);
 }
 
@@ -53,9 +72,19 @@ fn decoding_and_encoding_share_the_tensors() {
     let bytes = encode_to_bytes(&samples::model(vec![samples::tensor("w", &weights)]));
     let decoded = read_proto(bytes.clone(), &ReadOptions::default()).unwrap();
     let within = |part: &Bytes| bytes.as_ptr_range().contains(&part.as_ptr());
-    assert!(within(decoded.model.graph.as_ref().unwrap().initializer[0].raw_data.as_ref().unwrap()));
+    assert!(within(
+        decoded.model.graph.as_ref().unwrap().initializer[0]
+            .raw_data
+            .as_ref()
+            .unwrap()
+    ));
     let pieces = encode(&decoded.model).into_pieces();
-    assert!(pieces.iter().filter(|piece| piece.len() >= weights.len()).all(within));
+    assert!(
+        pieces
+            .iter()
+            .filter(|piece| piece.len() >= weights.len())
+            .all(within)
+    );
 }
 
 #[test]
@@ -70,7 +99,12 @@ fn the_second_decoder_agrees_on_every_field() {
         let crossed = proto::ModelProto::decode(from_second.as_slice()).unwrap();
         assert_eq!(encode_to_bytes(&crossed), from_first, "{}", path.display());
         let crossed = second::ModelProto::parse_from_bytes(&from_first).unwrap();
-        assert_eq!(crossed.write_to_bytes().unwrap(), from_second, "{}", path.display());
+        assert_eq!(
+            crossed.write_to_bytes().unwrap(),
+            from_second,
+            "{}",
+            path.display()
+        );
     };
     check(encode_to_bytes(&samples::rich()), Path::new("rich"));
     let mut checked = 0;
@@ -81,5 +115,9 @@ fn the_second_decoder_agrees_on_every_field() {
             checked += 1;
         }
     }
-    println!("second decoder: {checked} of {} models checked, {} above 64 MiB skipped", models.len(), models.len() - checked);
+    println!(
+        "second decoder: {checked} of {} models checked, {} above 64 MiB skipped",
+        models.len(),
+        models.len() - checked
+    );
 }

@@ -30,16 +30,30 @@ pub(super) fn external_tensor(name: &str, length: i64, entries: &[(&str, &str)])
 }
 
 pub(super) fn entry(key: &str, value: &str) -> proto::StringStringEntryProto {
-    proto::StringStringEntryProto { key: Some(key.to_owned()), value: Some(value.to_owned()) }
+    proto::StringStringEntryProto {
+        key: Some(key.to_owned()),
+        value: Some(value.to_owned()),
+    }
 }
 
 /// A model with these initializers, which are its outputs.
 pub(super) fn model(initializer: Vec<proto::TensorProto>) -> proto::ModelProto {
-    let output = initializer.iter().map(|t| value(t.name.as_deref().unwrap_or(""), 2, &[Some(t.dims[0])])).collect();
-    let graph = proto::GraphProto { name: Some("g".to_owned()), initializer, output, ..Default::default() };
+    let output = initializer
+        .iter()
+        .map(|t| value(t.name.as_deref().unwrap_or(""), 2, &[Some(t.dims[0])]))
+        .collect();
+    let graph = proto::GraphProto {
+        name: Some("g".to_owned()),
+        initializer,
+        output,
+        ..Default::default()
+    };
     proto::ModelProto {
         ir_version: Some(10),
-        opset_import: vec![proto::OperatorSetIdProto { domain: Some(String::new()), version: Some(21) }],
+        opset_import: vec![proto::OperatorSetIdProto {
+            domain: Some(String::new()),
+            version: Some(21),
+        }],
         graph: Some(graph),
         ..Default::default()
     }
@@ -74,13 +88,14 @@ fn value(name: &str, elem_type: i32, dims: &[Option<i64>]) -> proto::ValueInfoPr
 /// About 1 KB with something of everything: a body with a capture, a function, typed and raw tensors, a sparse tensor,
 /// metadata, annotations, training information and device configurations.
 pub(super) fn rich() -> proto::ModelProto {
-    let node = |op: &str, input: &[&str], output: &[&str], attribute: Vec<proto::AttributeProto>| proto::NodeProto {
-        op_type: Some(op.to_owned()),
-        input: input.iter().map(|s| (*s).to_owned()).collect(),
-        output: output.iter().map(|s| (*s).to_owned()).collect(),
-        attribute,
-        ..Default::default()
-    };
+    let node =
+        |op: &str, input: &[&str], output: &[&str], attribute: Vec<proto::AttributeProto>| proto::NodeProto {
+            op_type: Some(op.to_owned()),
+            input: input.iter().map(|s| (*s).to_owned()).collect(),
+            output: output.iter().map(|s| (*s).to_owned()).collect(),
+            attribute,
+            ..Default::default()
+        };
     let attribute = |name: &str, kind: i32| proto::AttributeProto {
         name: Some(name.to_owned()),
         r#type: Some(kind),
@@ -110,10 +125,21 @@ pub(super) fn rich() -> proto::ModelProto {
         }),
         dims: vec![4],
     };
-    let mut choice = node("If", &["flag"], &["y"], vec![
-        proto::AttributeProto { g: Some(branch("then", "t")), ..attribute("then_branch", 5) },
-        proto::AttributeProto { g: Some(branch("else", "e")), ..attribute("else_branch", 5) },
-    ]);
+    let mut choice = node(
+        "If",
+        &["flag"],
+        &["y"],
+        vec![
+            proto::AttributeProto {
+                g: Some(branch("then", "t")),
+                ..attribute("then_branch", 5)
+            },
+            proto::AttributeProto {
+                g: Some(branch("else", "e")),
+                ..attribute("else_branch", 5)
+            },
+        ],
+    );
     choice.name = Some("choice".to_owned());
     choice.metadata_props = vec![entry("origin", "here")];
     choice.device_configurations = vec![proto::NodeDeviceConfigurationProto {
@@ -124,11 +150,24 @@ pub(super) fn rich() -> proto::ModelProto {
         name: Some("main".to_owned()),
         node: vec![
             choice,
-            node("Local", &["y"], &["z"], vec![proto::AttributeProto { i: Some(0), ..attribute("k", 2) }]),
-            node("Constant", &[], &["c"], vec![proto::AttributeProto {
-                floats: vec![1.0, f32::NAN],
-                ..attribute("value_floats", 6)
-            }]),
+            node(
+                "Local",
+                &["y"],
+                &["z"],
+                vec![proto::AttributeProto {
+                    i: Some(0),
+                    ..attribute("k", 2)
+                }],
+            ),
+            node(
+                "Constant",
+                &[],
+                &["c"],
+                vec![proto::AttributeProto {
+                    floats: vec![1.0, f32::NAN],
+                    ..attribute("value_floats", 6)
+                }],
+            ),
         ],
         initializer: vec![weights, tensor("unused", &[1, 2, 3])],
         sparse_initializer: vec![sparse],
@@ -149,7 +188,10 @@ pub(super) fn rich() -> proto::ModelProto {
         output: vec!["b".to_owned()],
         attribute: vec!["k".to_owned()],
         node: vec![node("Identity", &["a"], &["b"], vec![])],
-        opset_import: vec![proto::OperatorSetIdProto { domain: None, version: Some(21) }],
+        opset_import: vec![proto::OperatorSetIdProto {
+            domain: None,
+            version: Some(21),
+        }],
         ..Default::default()
     };
     let mut model = model(vec![]);
@@ -157,7 +199,10 @@ pub(super) fn rich() -> proto::ModelProto {
     model.producer_version = Some(String::new());
     model.doc_string = Some("ä text".to_owned());
     model.metadata_props = vec![entry("key", "value"), entry("key", "again")];
-    model.opset_import.push(proto::OperatorSetIdProto { domain: Some("here".to_owned()), version: Some(1) });
+    model.opset_import.push(proto::OperatorSetIdProto {
+        domain: Some("here".to_owned()),
+        version: Some(1),
+    });
     model.graph = Some(graph);
     model.functions = vec![function];
     model.training_info = vec![proto::TrainingInfoProto {
