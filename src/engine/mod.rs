@@ -3,6 +3,13 @@
 //! An engine gets a model that [`crate::lower`] has already turned into what the engine can run. It knows the IR and the
 //! format, and no pass.
 
+mod guard;
+mod parallel;
+mod tract;
+
+pub use parallel::run_many;
+pub use tract::{TractEngine, run_node};
+
 use std::collections::BTreeMap;
 
 use crate::ir::{Model, Tensor};
@@ -81,6 +88,9 @@ pub struct CompileOptions {
 pub trait Engine: Send + Sync {
     /// `tract` or `ort`, with the version in reports.
     fn name(&self) -> &'static str;
+
+    /// Name, version and, for an engine that is loaded, the file it came from: for reports.
+    fn describe(&self) -> String;
 
     /// Compiles a model once; the session runs any number of samples.
     fn compile(&self, model: &Model, options: &CompileOptions) -> Result<Box<dyn Session>, EngineError>;

@@ -1,0 +1,118 @@
+//! What tract computes wrongly, or takes for something else: refused by name, never run.
+//!
+//! tract keys operators by type alone, so an operator of another domain would run as ONNX's of the same name; it ignores
+//! some attributes; and it is measured to be wrong on some forms. [`crate::lower`] rewrites most of them before a
+//! model comes here.
+
+use super::{ENGINE, kernels};
+use crate::engine::EngineError;
+use crate::ir::{DType, Graph, GraphPath, Model, NodeId, Operator, Tensor, opset_version};
+
+/// What is known of an operand.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Operand<'a> {
+    pub(super) dtype: Option<DType>,
+    pub(super) constant: Option<&'a Tensor>,
+}
+
+/// Operators outside ONNX's own domain that tract implements as specified there.
+const OTHER_DOMAINS: &[(&str, &str)] = &[
+    ("com.microsoft", "MatMulNBits"),
+    ("com.microsoft", "GatherBlockQuantized"),
+    ("ai.onnx.ml", "ArrayFeatureExtractor"),
+    ("ai.onnx.ml", "LinearRegressor"),
+    ("ai.onnx.ml", "Normalizer"),
+];
+
+/// The first part of a model that tract must not run, as an [`EngineError::Unsupported`].
+pub(super) fn refusal(model: &Model) -> Option<EngineError> {
+    for path in model.graph_paths() {
+        // Functions are inlined where they are called; one that stays is named at its call.
+        if path.function.is_some() {
+            continue;
+        }
+        let Some(graph) = model.graph_at(&path) else { continue };
+        for id in graph.node_ids() {
+            if let Some(refusal) = node(model, &path, graph, id) {
+                return Some(refusal);
+            }
+        }
+    }
+    None
+}
+
+fn node(model: &Model, path: &GraphPath, graph: &Graph, id: NodeId) -> Option<EngineError> {
+    let op = graph.operator(id)?;
+    let overload = graph.get(id).and_then(|n| n.meta.as_ref()).and_then(|meta| meta.overload.clone());
+    let overload = overload.as_deref().unwrap_or("");
+    let named = |mut error: EngineError| {
+        if let EngineError::Unsupported { node, .. } = &mut error {
+            *node = Some(graph.label(id));
+        }
+        error
+    };
+    if model.function(op.written_domain.as_deref().unwrap_or(""), &op.op_type, overload).is_some() {
+        return Some(named(refuse(op, "a call of a model-local function must be inlined first")));
+    }
+    let version = opset_version(model.opsets(path), op.domain()).unwrap_or(0);
+    let inputs = graph.inputs_of(id);
+    let operand = |index: usize| match inputs.get(index).copied().flatten() {
+        Some(value) => Operand { dtype: graph.ty(value).dtype(), constant: graph.constant(value) },
+        None => Operand::default(),
+    };
+    operator(op, version, &operand).map(named)
+}
+
+fn refuse(op: &Operator, reason: &str) -> EngineError {
+    let domain = op.domain();
+    let operator = if domain.is_empty() { op.op_type.to_string() } else { format!("{domain}.{}", op.op_type) };
+    EngineError::Unsupported { engine: ENGINE, operator, node: None, reason: reason.to_owned() }
+}
+
+/// Why tract must not run this operator, if it must not.
+pub(super) fn operator<'a>(
+    op: &Operator,
+    version: i64,
+    operand: &dyn Fn(usize) -> Operand<'a>,
+) -> Option<EngineError> {
+    let no = |reason: &str| Some(refuse(op, reason));
+    let known = OTHER_DOMAINS.iter().any(|(domain, name)| *domain == op.domain() && op.op_type == **name);
+    if !known && !op.domain().is_empty() && op.domain() != kernels::DOMAIN {
+        return no("tract has no operator of this domain");
+    }
+    if !kernels::framework().op_register.0.contains_key(&*op.op_type) {
+        return no("tract has no such operator");
+    }
+    if op.has_references() {
+        return no("an attribute refers to one of an enclosing function");
+    }
+    if version < 7 && (op.int("broadcast").is_some_and(|flag| flag != 0) || op.int("consumed_inputs").is_some()) {
+        return no("tract ignores the broadcasting attributes of opsets before 7");
+    }
+    let dtype = operand(0).dtype;
+    match &*op.op_type {
+        "LSTM" | "GRU" | "RNN" if op.string("direction").is_some_and(|way| way != "forward") => {
+            no("tract runs reverse recurrent layers forwards")
+        }
+        "LSTM" | "GRU" | "RNN" if op.float("clip").is_some() || op.int("input_forget").unwrap_or(0) != 0 => {
+            no("tract ignores clip and input_forget")
+        }
+        "SpaceToDepth" if op.string("mode").is_some_and(|mode| mode != "DCR") => no("tract ignores the mode"),
+        "Celu" if dtype != Some(DType::F32) => no("tract is right in float only"),
+        "Swish" if op.float("alpha").is_some_and(|alpha| alpha != 1.0) => no("tract ignores alpha"),
+        "BitShift" => {
+            let width = dtype.map_or(8, |dtype| dtype.bits() as i64);
+            let safe = |shift: &Tensor| shift.to_i64().is_ok_and(|all| all.iter().all(|s| (0..width).contains(s)));
+            match operand(1).constant {
+                Some(shift) if safe(shift) => None,
+                _ => no("tract is undefined for shifts by the width or more"),
+            }
+        }
+        "Attention" => no("tract is wrong with a past, a window or fully masked rows"),
+        "BatchNormalization" if op.int("spatial") == Some(0) || op.int("training_mode").unwrap_or(0) != 0 => {
+            no("tract knows the per-channel inference form only")
+        }
+        "Dropout" if op.int("is_test") == Some(0) => no("training form"),
+        _ => None,
+    }
+}

@@ -1,0 +1,48 @@
+//! tract: the engine that is built in.
+//!
+//! A model goes to tract as protobuf messages ([`program`]), each set of concrete input shapes gets a plan
+//! ([`session`]), and a run takes a fresh state of a plan, so that runs on many threads share the plan and nothing else.
+//! What tract is known to compute wrongly is refused before it is compiled ([`deny`]); what it lacks is
+//! [`crate::lower`]'s to rewrite.
+
+mod deny;
+mod kernels;
+mod messages;
+mod node;
+mod program;
+mod session;
+mod tensor;
+
+pub use node::run_node;
+
+use super::{CompileOptions, Engine, EngineError, Session};
+use crate::ir::Model;
+
+/// The engine's name in errors and reports.
+const ENGINE: &str = "tract";
+
+/// The engine behind [`Engine`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TractEngine;
+
+impl Engine for TractEngine {
+    fn name(&self) -> &'static str {
+        ENGINE
+    }
+
+    fn describe(&self) -> String {
+        "tract 0.23.9 (built in)".to_owned()
+    }
+
+    fn compile(&self, model: &Model, options: &CompileOptions) -> Result<Box<dyn Session>, EngineError> {
+        if let Some(refusal) = deny::refusal(model) {
+            return Err(refusal);
+        }
+        let program = program::Program::new(model, options)?;
+        Ok(Box::new(session::TractSession::new(program, options)))
+    }
+}
+
+fn failed(reason: impl Into<String>) -> EngineError {
+    EngineError::Failed { engine: ENGINE, reason: reason.into() }
+}

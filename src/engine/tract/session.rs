@@ -1,0 +1,244 @@
+//! A compiled model: plans by input shapes, and runs.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tract_onnx::prelude::{IntoTValue as _, TValue, Tensor as TractTensor, TypedRunnableModel};
+
+use super::program::{Binding, Program, ProgramInput, Size, tract_error};
+use super::tensor::{from_tract, to_tract};
+use super::{ENGINE, failed};
+use crate::engine::guard::quietly;
+use crate::engine::{CompileOptions, EngineError, RunValue, RunValues, Session};
+use crate::ir::Tensor;
+
+/// Plans kept by a session: enough for a model whose batch or sequence length takes a few values in turn.
+const PLANS: usize = 8;
+
+/// How much of the inputs a plan takes as constants. tract wants many shape-like operands (axes, pads, repeats, sizes) at
+/// compile time; a model that feeds one through a graph input gets a plan for each of its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Shapes only.
+    Shapes,
+    /// Also the elements of small vectors and scalars.
+    Vectors,
+    /// Also the elements of every tensor that is not large.
+    Tensors,
+}
+
+const REACHES: [Reach; 3] = [Reach::Shapes, Reach::Vectors, Reach::Tensors];
+
+impl Reach {
+    fn binds(self, tensor: &Tensor) -> bool {
+        match self {
+            Self::Shapes => false,
+            Self::Vectors => tensor.rank() <= 1 && tensor.elements() <= 1024,
+            Self::Tensors => tensor.elements() <= 65_536,
+        }
+    }
+}
+
+/// What a plan was compiled for: one entry a graph input.
+type Key = Vec<KeyPart>;
+
+#[derive(Clone, Debug)]
+enum KeyPart {
+    Shape(Vec<u64>),
+    Elements(Tensor),
+    Default,
+}
+
+fn same(a: &[KeyPart], b: &[KeyPart]) -> bool {
+    a.len() == b.len()
+        && a.iter().zip(b).all(|pair| match pair {
+            (KeyPart::Shape(a), KeyPart::Shape(b)) => a == b,
+            (KeyPart::Elements(a), KeyPart::Elements(b)) => a.same_as(b),
+            (KeyPart::Default, KeyPart::Default) => true,
+            _ => false,
+        })
+}
+
+type Plan = Arc<TypedRunnableModel>;
+
+pub(super) struct TractSession {
+    program: Program,
+    symbols: BTreeMap<String, i64>,
+    plans: Mutex<VecDeque<(Key, Plan)>>,
+    /// The least reach that worked, as an index into [`REACHES`].
+    reach: AtomicU8,
+}
+
+impl TractSession {
+    /// A session; the plan of a model with fixed shapes is compiled at once, so that an operator that tract lacks shows
+    /// before the first run.
+    pub(super) fn new(program: Program, options: &CompileOptions) -> Self {
+        let session = Self {
+            program,
+            symbols: options.symbols.clone(),
+            plans: Mutex::new(VecDeque::new()),
+            reach: AtomicU8::new(0),
+        };
+        if let Some(bindings) = session.program.fixed_bindings() {
+            let key = bindings
+                .iter()
+                .map(|binding| match binding {
+                    Binding::Fed(dims) => KeyPart::Shape(dims.clone()),
+                    Binding::Constant(_) => KeyPart::Default,
+                })
+                .collect();
+            // A failure is not final: the first run tries again with more of its inputs bound, and reports.
+            let _ = session.plan(key, || Ok(bindings));
+        }
+        session
+    }
+
+    fn plan(
+        &self,
+        key: Key,
+        bindings: impl FnOnce() -> Result<Vec<Binding>, EngineError>,
+    ) -> Result<Plan, EngineError> {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = plans.iter().position(|(known, _)| same(known, &key))
+            && let Some(entry) = plans.remove(at)
+        {
+            let plan = entry.1.clone();
+            plans.push_back(entry);
+            return Ok(plan);
+        }
+        let bindings = bindings()?;
+        let plan = quietly(ENGINE, || self.program.plan(&bindings))?;
+        if plans.len() >= PLANS {
+            plans.pop_front();
+        }
+        plans.push_back((key, plan.clone()));
+        Ok(plan)
+    }
+
+    /// Checks the inputs against the model's declaration and puts them into its order; `None` where a default holds.
+    fn arrange<'v>(&self, inputs: &'v RunValues) -> Result<Vec<Option<&'v Tensor>>, EngineError> {
+        let wrong = |name: &str, reason: String| EngineError::Input { name: name.to_owned(), reason };
+        if let Some(unknown) = inputs.keys().find(|name| !self.program.inputs.iter().any(|i| i.name == **name)) {
+            return Err(wrong(unknown, "the model has no such input".to_owned()));
+        }
+        let mut sizes = self.symbols.iter().map(|(name, size)| (name.as_str(), *size)).collect::<BTreeMap<_, _>>();
+        let mut arranged = Vec::with_capacity(self.program.inputs.len());
+        for input in &self.program.inputs {
+            let tensor = match inputs.get(&input.name) {
+                None if input.default.is_some() => {
+                    arranged.push(None);
+                    continue;
+                }
+                None => return Err(wrong(&input.name, "missing".to_owned())),
+                Some(RunValue::Tensor(tensor)) => tensor,
+                Some(_) => return Err(wrong(&input.name, "tract takes tensors only".to_owned())),
+            };
+            if tensor.dtype() != input.dtype {
+                return Err(wrong(&input.name, format!("expected {}, got {}", input.dtype, tensor.dtype())));
+            }
+            fits(input, tensor, &mut sizes).map_err(|reason| wrong(&input.name, reason))?;
+            arranged.push(Some(tensor));
+        }
+        Ok(arranged)
+    }
+
+    fn run_with(&self, reach: Reach, inputs: &[Option<&Tensor>]) -> Result<RunValues, EngineError> {
+        let key: Key = inputs
+            .iter()
+            .map(|tensor| match tensor {
+                None => KeyPart::Default,
+                Some(tensor) if reach.binds(tensor) => KeyPart::Elements((*tensor).clone()),
+                Some(tensor) => KeyPart::Shape(tensor.dims().to_vec()),
+            })
+            .collect();
+        let plan = self.plan(key.clone(), || {
+            let one = |(part, input): (&KeyPart, &ProgramInput)| {
+                Ok(match part {
+                    KeyPart::Shape(dims) => Binding::Fed(dims.clone()),
+                    KeyPart::Elements(tensor) => Binding::Constant(super::program::constant(tensor, &input.name)?),
+                    KeyPart::Default => Binding::Constant(
+                        input.default.clone().ok_or_else(|| failed(format!("{} has no default", input.name)))?,
+                    ),
+                })
+            };
+            key.iter().zip(&self.program.inputs).map(one).collect()
+        })?;
+        let mut fed = Vec::new();
+        for ((part, tensor), input) in key.iter().zip(inputs).zip(&self.program.inputs) {
+            if let (KeyPart::Shape(_), Some(tensor)) = (part, tensor) {
+                fed.push(to_tract(tensor, &input.name)?.into_tvalue());
+            }
+        }
+        let values = quietly(ENGINE, || plan.run(fed.into_iter().collect()).map_err(tract_error))?;
+        self.results(&values)
+    }
+
+    fn results(&self, values: &[TValue]) -> Result<RunValues, EngineError> {
+        if values.len() != self.program.outputs.len() {
+            return Err(failed(format!("{} outputs instead of {}", values.len(), self.program.outputs.len())));
+        }
+        let mut results = RunValues::new();
+        for (output, value) in self.program.outputs.iter().zip(values) {
+            let value: &TractTensor = value;
+            let tensor = quietly(ENGINE, || from_tract(value, &output.name))?;
+            if let Some(dtype) = output.dtype
+                && dtype != tensor.dtype()
+            {
+                return Err(failed(format!("{} came out as {} instead of {dtype}", output.name, tensor.dtype())));
+            }
+            results.insert(output.name.clone(), RunValue::Tensor(tensor));
+        }
+        Ok(results)
+    }
+}
+
+/// Whether a tensor has a shape that its input may have, given the symbols' sizes so far.
+fn fits<'p>(
+    input: &'p ProgramInput,
+    tensor: &Tensor,
+    sizes: &mut BTreeMap<&'p str, i64>,
+) -> Result<(), String> {
+    let Some(dims) = &input.dims else { return Ok(()) };
+    if dims.len() != tensor.rank() {
+        return Err(format!("expected rank {}, got shape {:?}", dims.len(), tensor.dims()));
+    }
+    for (axis, (dim, size)) in dims.iter().zip(tensor.dims()).enumerate() {
+        match dim {
+            Size::Fixed(expected) if expected != size => {
+                return Err(format!("axis {axis} must be {expected}, got shape {:?}", tensor.dims()));
+            }
+            Size::Symbol(name) => {
+                let known = *sizes.entry(name).or_insert(*size as i64);
+                if known != *size as i64 {
+                    return Err(format!("axis {axis} is {size}, but {name} is {known} elsewhere"));
+                }
+            }
+            Size::Fixed(_) | Size::Any => {}
+        }
+    }
+    Ok(())
+}
+
+impl Session for TractSession {
+    fn run(&self, inputs: &RunValues) -> Result<RunValues, EngineError> {
+        let arranged = self.arrange(inputs)?;
+        let start = usize::from(self.reach.load(Ordering::Relaxed));
+        let mut first = None;
+        for (index, reach) in REACHES.iter().enumerate().skip(start) {
+            match self.run_with(*reach, &arranged) {
+                Ok(values) => {
+                    self.reach.fetch_max(index as u8, Ordering::Relaxed);
+                    return Ok(values);
+                }
+                Err(error) => {
+                    first.get_or_insert(error);
+                }
+            }
+            if !arranged.iter().flatten().any(|tensor| Reach::Tensors.binds(tensor)) {
+                break;
+            }
+        }
+        Err(first.unwrap_or_else(|| failed("no plan")))
+    }
+}
