@@ -20,20 +20,57 @@ pub(crate) fn architectures() -> Vec<PathBuf> {
     })
 }
 
-/// The `model.onnx` files of the ONNX node tests, sorted.
+/// The `model.onnx` files of the ONNX node tests, sorted. Without their folder, the corpus' archive is unpacked once.
 pub(crate) fn node_tests() -> Vec<PathBuf> {
-    below("SECATEUR_NODE_TESTS", "", |path| {
-        path.file_name().is_some_and(|name| name == "model.onnx")
-    })
+    let accept = |path: &Path| path.file_name().is_some_and(|name| name == "model.onnx");
+    match std::env::var_os("SECATEUR_NODE_TESTS") {
+        None => unpacked_node_tests().map_or_else(Vec::new, |folder| files(folder, accept)),
+        Some(folder) => files(PathBuf::from(folder), accept),
+    }
+}
+
+fn unpacked_node_tests() -> Option<PathBuf> {
+    let Some(corpus) = std::env::var_os("SECATEUR_CORPUS") else {
+        println!("skipped: neither SECATEUR_NODE_TESTS nor SECATEUR_CORPUS is set");
+        return None;
+    };
+    let archive = PathBuf::from(corpus).join("onnx-node-tests.tgz");
+    if !archive.is_file() {
+        println!("skipped: the corpus has no onnx-node-tests.tgz");
+        return None;
+    }
+    static UNPACKED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    let folder = UNPACKED.get_or_init(|| {
+        let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        let folder = target.join("onnx-node-tests");
+        if !folder.is_dir() {
+            // Unpacked beside its place and renamed, so that an interrupted run leaves no half of it.
+            let partial = target.join(format!("onnx-node-tests.{}", std::process::id()));
+            std::fs::create_dir_all(&partial).unwrap();
+            let tar = std::process::Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(&partial).status();
+            assert!(tar.unwrap().success(), "tar could not unpack {}", archive.display());
+            if std::fs::rename(&partial, &folder).is_err() {
+                std::fs::remove_dir_all(&partial).unwrap();
+            }
+        }
+        folder
+    });
+    Some(folder.clone())
 }
 
 fn below(variable: &str, folder: &str, accept: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
-    let Some(root) = std::env::var_os(variable) else {
-        println!("skipped: {variable} is not set");
-        return Vec::new();
-    };
+    match std::env::var_os(variable) {
+        None => {
+            println!("skipped: {variable} is not set");
+            Vec::new()
+        }
+        Some(root) => files(PathBuf::from(root).join(folder), accept),
+    }
+}
+
+fn files(root: PathBuf, accept: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut open = vec![PathBuf::from(root).join(folder)];
+    let mut open = vec![root];
     while let Some(folder) = open.pop() {
         for entry in std::fs::read_dir(&folder)
             .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))

@@ -29,7 +29,7 @@ fn biased() -> Model {
     let default = Tensor::from_slice(&[2], &[1f32, -1.0]).unwrap();
     let bias = builder.input(
         Value::typed("bias", float(&[Dim::Fixed(2)])),
-        Input { declared: None, default: Some((default, 0)) },
+        Input { default: Some((default, 0)), ..Input::default() },
     );
     let sum = builder.node(Operator::new("Add"), &[Some(x), Some(bias)], vec![Value::typed("sum", ty.clone())]);
     let sum = secateur::ir::ValueId::new(sum, 0);

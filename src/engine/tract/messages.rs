@@ -143,9 +143,11 @@ impl Names {
             input.push(value.as_ref().map(name_of).transpose()?.unwrap_or_default());
         }
         let outputs = graph.get(id).map_or(&[][..], |node| node.outputs());
-        let output = (0..outputs.len())
+        let mut output = (0..outputs.len())
             .map(|index| scope.get(&ValueId::new(id, index)).cloned().unwrap_or_default())
             .collect();
+        trim(&mut output);
+        trim(&mut input);
         let mut captured = HashMap::new();
         for (index, value) in graph.captures_of(id).iter().enumerate() {
             if let Some(value) = value {
@@ -224,6 +226,13 @@ impl Names {
         }
         messages.output.push(pb::ValueInfoProto { name, ..Default::default() });
         Ok(())
+    }
+}
+
+/// Drops trailing slots that are left out: tract reads the number of slots as the number of values.
+pub(super) fn trim(names: &mut Vec<String>) {
+    while names.last().is_some_and(String::is_empty) {
+        names.pop();
     }
 }
 

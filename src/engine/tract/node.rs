@@ -41,6 +41,7 @@ pub fn run_node(
         constants.push((name.clone(), constant(tensor, &name)?));
         node.input.push(name);
     }
+    messages::trim(&mut node.input);
     for index in 0..outputs {
         let name = format!("o{index}");
         node.output.push(name.clone());
