@@ -21,6 +21,7 @@ mod rope;
 pub mod save;
 mod sha1;
 mod tensors;
+pub mod text;
 mod transaction;
 mod wire;
 

@@ -9,3 +9,5 @@
 mod corpus;
 mod engines;
 mod format;
+mod text;
+mod text_equal;
