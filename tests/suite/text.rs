@@ -688,7 +688,7 @@ fn an_error_shows_the_line_and_points_at_it() {
         .in_file("m.txt");
     assert_eq!(
         error.to_string(),
-        "m.txt:2:14: expected `,`, `)` or a value name, found `b`\n    y = Add (a b)\n             ^"
+        "m.txt:2:14: expected `,`, `)` or a value name, found `b`\n    y = Add (a b)\n               ^"
     );
     assert_eq!(
         (error.file(), error.code()),
