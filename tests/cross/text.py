@@ -1,7 +1,7 @@
 """`secateur print` against onnx.parser: the printed text must read back to the same model.
 
 Both sides are brought to one form first: tensors as raw bytes, absent and empty strings alike, and without what the syntax has
-no place for (doc strings and metadata of nodes and values, quantization annotations). A model whose text uses one of the
+no place for (doc strings and metadata of nodes and values, quantization annotations, the names of attribute tensors). A model whose text uses one of the
 documented additions (quoted names where onnx wants identifiers, bytes that are not UTF-8, sparse tensors, lists of graphs) is
 counted as skipped, with its reason, and must be refused or read back to the same model all the same.
 """
@@ -34,6 +34,8 @@ def normal(message):
     kind = message.DESCRIPTOR.name
     if kind == "TensorProto":
         normal_tensor(message)
+    if kind == "AttributeProto" and message.HasField("t") and not is_identifier(message.t.name):
+        message.t.ClearField("name")
     if kind == "AttributeProto" and message.type == 0 and not message.ref_attr_name:
         message.type = next((t for name, t in (("f", 1), ("i", 2), ("s", 3), ("t", 4), ("g", 5)) if message.HasField(name)),
                             next((t for name, t in (("floats", 6), ("ints", 7), ("strings", 8)) if getattr(message, name)), 0))
@@ -61,7 +63,9 @@ def normal_tensor(tensor):
     for name in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
         tensor.ClearField(name)
     tensor.ClearField("data_location")
-    tensor.raw_data = raw
+    tensor.ClearField("raw_data")
+    if raw:
+        tensor.raw_data = raw
 
 
 def addition(message):
@@ -76,8 +80,6 @@ def addition(message):
             return "an attribute name that is not an identifier"
         if message.HasField("g") and not is_identifier(message.g.name):
             return "a body whose name is not an identifier"
-        if message.HasField("t") and message.t.name and not is_identifier(message.t.name):
-            return "a tensor attribute whose name is not an identifier"
         if message.graphs or message.tensors or message.type_protos:
             return "a list of graphs, tensors or types, which onnx reads as empty"
         for value in [message.s, *message.strings]:

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 /// The `.onnx` files below the corpus' `models` folder, sorted.
 pub(crate) fn models() -> Vec<PathBuf> {
     below("SECATEUR_CORPUS", "models", |path| {
-        path.extension()
-            .is_some_and(|extension| extension == "onnx")
+        path.extension().is_some_and(|extension| extension == "onnx")
     })
 }
 
@@ -72,8 +71,8 @@ fn files(root: PathBuf, accept: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![root];
     while let Some(folder) = open.pop() {
-        for entry in std::fs::read_dir(&folder)
-            .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        for entry in
+            std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         {
             let path = entry.unwrap().path();
             if path.is_dir() {

@@ -18,8 +18,7 @@ fn whole() -> PrintOptions {
 
 /// The only attribute of `y = A <ATTRIBUTE> (x)`.
 fn attribute(text: &str) -> AttributeProto {
-    let nodes =
-        parse_nodes(&format!("y = A <{text}> (x)")).unwrap_or_else(|error| panic!("{error}"));
+    let nodes = parse_nodes(&format!("y = A <{text}> (x)")).unwrap_or_else(|error| panic!("{error}"));
     nodes[0].attribute[0].clone()
 }
 
@@ -84,10 +83,7 @@ fn nodes_are_read() {
 
 fn without_empty_name(node: &NodeProto) -> NodeProto {
     let name = node.name.clone().filter(|name| !name.is_empty());
-    NodeProto {
-        name,
-        ..node.clone()
-    }
+    NodeProto { name, ..node.clone() }
 }
 
 #[test]
@@ -115,11 +111,7 @@ fn attributes_are_read_and_printed() {
         ("a = x\"fF00\"", AttributeType::String, "a = x\"ff00\""),
         ("a = [1, 2]", AttributeType::Ints, ""),
         ("a: ints = []", AttributeType::Ints, ""),
-        (
-            "a: floats = [1, 2.5]",
-            AttributeType::Floats,
-            "a = [1.0, 2.5]",
-        ),
+        ("a: floats = [1, 2.5]", AttributeType::Floats, "a = [1.0, 2.5]"),
         ("a = [1.5, 2]", AttributeType::Floats, "a = [1.5, 2.0]"),
         ("a: strings = []", AttributeType::Strings, ""),
         ("a = [\"x\", \"y\"]", AttributeType::Strings, ""),
@@ -142,11 +134,7 @@ fn attributes_are_read_and_printed() {
             AttributeType::Tensor,
             "",
         ),
-        (
-            "a: tensors = [int8 {1}, int8[0] {}]",
-            AttributeType::Tensors,
-            "",
-        ),
+        ("a: tensors = [int8 {1}, int8[0] {}]", AttributeType::Tensors, ""),
         (
             "a = g (float x) => (x) {}",
             AttributeType::Graph,
@@ -335,10 +323,7 @@ fn raw_data_prints_as_elements() {
             attribute: vec![attribute],
             ..Default::default()
         };
-        assert_eq!(
-            print_node(&node, &whole()),
-            format!("= A <a = {printed}> ()")
-        );
+        assert_eq!(print_node(&node, &whole()), format!("= A <a = {printed}> ()"));
         let back = tensor_of(printed);
         assert_eq!(
             normal_tensor(&back),
@@ -476,15 +461,33 @@ g () => () {"
 }
 
 #[test]
+fn an_attribute_tensor_keeps_its_name_only_as_an_identifier() {
+    for (name, printed, omissions) in [
+        ("value", "= A <a = int8 value {1}> ()", 0),
+        ("a/value", "= A <a = int8 {1}> ()", 1),
+        ("", "= A <a = int8 {1}> ()", 0),
+    ] {
+        let mut model = parse_model("g () => () { = A <a = int8 {1}> () }").unwrap();
+        let node = &mut model.graph.as_mut().unwrap().node[0];
+        node.attribute[0].t.as_mut().unwrap().name = Some(name.into());
+        assert_eq!(print_node(node, &whole()), printed);
+        assert_eq!(
+            omitted(&model)
+                .iter()
+                .filter(|omission| omission.what == "attribute tensor name")
+                .count(),
+            omissions
+        );
+    }
+}
+
+#[test]
 fn left_out_data_is_marked_and_refused() {
     let text = "y = A <a = int64[4] {1, 2, 3, 4}, b = int8[2] {5, 6}> (x)";
     let nodes = parse_nodes(text).unwrap();
     for (max, expected) in [
         (4, text),
-        (
-            2,
-            "y = A <a = int64[4] {1, 2, ...}, b = int8[2] {5, 6}> (x)",
-        ),
+        (2, "y = A <a = int64[4] {1, 2, ...}, b = int8[2] {5, 6}> (x)"),
         (0, "y = A <a = int64[4] {...}, b = int8[2] {...}> (x)"),
     ] {
         let printed = print_node(
@@ -503,11 +506,7 @@ fn left_out_data_is_marked_and_refused() {
 fn errors_name_the_place_and_what_is_expected() {
     // Text of a model, line:column, and the message.
     for (text, place, message) in [
-        (
-            "",
-            "1:1",
-            "expected a graph name, found the end of the text",
-        ),
+        ("", "1:1", "expected a graph name, found the end of the text"),
         (
             "<ir_version: x> g () => () {}",
             "1:14",
@@ -518,16 +517,8 @@ fn errors_name_the_place_and_what_is_expected() {
             "1:2",
             "expected ir_version, opset_import,",
         ),
-        (
-            "g (float[] x => () {}",
-            "1:14",
-            "expected `,` or `)`, found `=>`",
-        ),
-        (
-            "g (flaot[2] x) => () {}",
-            "1:9",
-            "expected `,` or `)`, found `[`",
-        ),
+        ("g (float[] x => () {}", "1:14", "expected `,` or `)`, found `=>`"),
+        ("g (flaot[2] x) => () {}", "1:9", "expected `,` or `)`, found `[`"),
         (
             "g (float[a.b] x) => () {}",
             "1:11",
@@ -674,9 +665,7 @@ fn errors_name_the_place_and_what_is_expected() {
         assert!(error.span().end <= text.len());
     }
     assert_eq!(
-        parse_graph("g () => () {} g")
-            .expect_err("two graphs")
-            .column(),
+        parse_graph("g () => () {} g").expect_err("two graphs").column(),
         15
     );
 }
@@ -690,10 +679,7 @@ fn an_error_shows_the_line_and_points_at_it() {
         error.to_string(),
         "m.txt:2:14: expected `,`, `)` or a value name, found `b`\n    y = Add (a b)\n               ^"
     );
-    assert_eq!(
-        (error.file(), error.code()),
-        (Some("m.txt"), "text-expected")
-    );
+    assert_eq!((error.file(), error.code()), (Some("m.txt"), "text-expected"));
     let long = format!("g () => () {{ y = A ({} b c) }}", "a, ".repeat(2000));
     let error = parse_model(&long).expect_err("no comma");
     assert!(error.snippet().len() <= 160 && error.to_string().len() < 600);
@@ -708,10 +694,7 @@ fn nesting_is_bounded() {
     );
     let bodies = "y = A () <b = g () => () {".repeat(100_000);
     for text in [types, format!("g () => () {{ {bodies}")] {
-        assert_eq!(
-            parse_model(&text).expect_err("too deep").code(),
-            "text-too-deep"
-        );
+        assert_eq!(parse_model(&text).expect_err("too deep").code(), "text-too-deep");
     }
     let depth = 30;
     let open = "y = A () <b = g () => () { ".repeat(depth);
@@ -730,15 +713,8 @@ fn round_trip(name: &str, model: &ModelProto) {
             let graph = model.graph.clone().unwrap_or_default();
             let nodes = graph.node.iter().map(|node| format!("{node:?}"));
             let tensors = graph.initializer.iter().map(|tensor| format!("{tensor:?}"));
-            let values = graph
-                .input
-                .iter()
-                .chain(&graph.output)
-                .chain(&graph.value_info);
-            let functions = model
-                .functions
-                .iter()
-                .map(|function| format!("{function:?}"));
+            let values = graph.input.iter().chain(&graph.output).chain(&graph.value_info);
+            let functions = model.functions.iter().map(|function| format!("{function:?}"));
             nodes
                 .chain(tensors)
                 .chain(values.map(|value| format!("{value:?}")))
@@ -765,9 +741,7 @@ fn every_corpus_model_survives_the_text() {
         round_trip(&name, &ModelProto::decode(bytes.as_slice()).unwrap());
         models += 1;
     }
-    println!(
-        "{models} models came back from their text equal, {large} over {LARGEST} bytes skipped"
-    );
+    println!("{models} models came back from their text equal, {large} over {LARGEST} bytes skipped");
 }
 
 fn token() -> impl Strategy<Value = String> {

@@ -24,10 +24,7 @@ pub(crate) fn normal(mut model: ModelProto) -> ModelProto {
     }
     for function in &mut model.functions {
         function.metadata_props.clear();
-        function.overload = function
-            .overload
-            .take()
-            .filter(|overload| !overload.is_empty());
+        function.overload = function.overload.take().filter(|overload| !overload.is_empty());
         for import in &mut function.opset_import {
             import.domain.get_or_insert_default();
         }
@@ -63,10 +60,7 @@ fn node(node: &mut NodeProto) {
 
 fn attribute(attribute: &mut AttributeProto) {
     attribute.doc_string = None;
-    attribute.ref_attr_name = attribute
-        .ref_attr_name
-        .take()
-        .filter(|name| !name.is_empty());
+    attribute.ref_attr_name = attribute.ref_attr_name.take().filter(|name| !name.is_empty());
     match attribute.r#type() {
         AttributeType::Float if attribute.ref_attr_name.is_none() => {
             attribute.f.get_or_insert_default();
@@ -78,6 +72,14 @@ fn attribute(attribute: &mut AttributeProto) {
             attribute.s.get_or_insert_default();
         }
         _ => {}
+    }
+    // The name of an attribute's tensor means nothing, and has a place in the text only as an identifier.
+    let identifier = |name: &String| {
+        !name.starts_with(|first: char| first.is_ascii_digit())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    for tensor in attribute.t.iter_mut().chain(&mut attribute.tensors) {
+        tensor.name = tensor.name.take().filter(identifier);
     }
     attribute
         .t
@@ -162,12 +164,8 @@ pub(crate) fn tensor(tensor: &mut TensorProto) {
     let dtype = DataType::try_from(tensor.data_type()).unwrap_or(DataType::Undefined);
     let raw: Vec<u8> = match (tensor.raw_data.take(), dtype) {
         (Some(raw), _) => raw.to_vec(),
-        (None, DataType::Float | DataType::Complex64) => {
-            bytes(&tensor.float_data, |v| v.to_le_bytes())
-        }
-        (None, DataType::Double | DataType::Complex128) => {
-            bytes(&tensor.double_data, |v| v.to_le_bytes())
-        }
+        (None, DataType::Float | DataType::Complex64) => bytes(&tensor.float_data, |v| v.to_le_bytes()),
+        (None, DataType::Double | DataType::Complex128) => bytes(&tensor.double_data, |v| v.to_le_bytes()),
         (None, DataType::Int64) => bytes(&tensor.int64_data, |v| v.to_le_bytes()),
         (None, DataType::Uint64) => bytes(&tensor.uint64_data, |v| v.to_le_bytes()),
         (None, DataType::Uint32) => bytes(&tensor.uint64_data, |v| (*v as u32).to_le_bytes()),

@@ -37,9 +37,7 @@ impl<'a> Cursor<'a> {
     /// What the token after the one here is; an unreadable one counts as the end, and is reported when it is reached.
     pub(crate) fn following(&self) -> TokenKind<'a> {
         let mut ahead = self.lexer;
-        ahead
-            .next_token()
-            .map_or(TokenKind::End, |token| token.kind)
+        ahead.next_token().map_or(TokenKind::End, |token| token.kind)
     }
 
     /// Moves on and gives the token that was here.

@@ -127,24 +127,14 @@ impl TextError {
             .and_then(|rest| rest.find('\n'))
             .map_or(source.len(), |newline| start + newline);
         let column = before.get(line_start..).unwrap_or_default().chars().count();
-        let skipped = if column > SNIPPET_LIMIT / 2 {
-            column - SNIPPET_LIMIT / 2
-        } else {
-            0
-        };
+        let skipped = column.saturating_sub(SNIPPET_LIMIT / 2);
         let snippet: String = source
             .get(line_start..line_end)
             .unwrap_or_default()
             .chars()
             .skip(skipped)
             .take(SNIPPET_LIMIT)
-            .map(|character| {
-                if character.is_control() {
-                    ' '
-                } else {
-                    character
-                }
-            })
+            .map(|character| if character.is_control() { ' ' } else { character })
             .collect();
         Self(Box::new(Details {
             problem,
@@ -213,11 +203,7 @@ impl fmt::Display for TextError {
         if let Some(file) = &details.file {
             write!(f, "{file}:")?;
         }
-        write!(
-            f,
-            "{}:{}: {}",
-            details.line, details.column, details.problem
-        )?;
+        write!(f, "{}:{}: {}", details.line, details.column, details.problem)?;
         if !details.snippet.is_empty() {
             write!(
                 f,

@@ -71,10 +71,7 @@ pub(crate) struct Lexer<'a> {
 impl<'a> Lexer<'a> {
     /// A lexer at the start of `source`.
     pub(crate) fn new(source: &'a str) -> Self {
-        Self {
-            source,
-            position: 0,
-        }
+        Self { source, position: 0 }
     }
 
     /// The text that is read.
@@ -92,9 +89,7 @@ impl<'a> Lexer<'a> {
             Some(b'x') if self.byte(1) == Some(b'"') => self.byte_string(start)?,
             Some(byte) if byte.is_ascii_alphabetic() || byte == b'_' => self.word(start),
             Some(byte) if byte.is_ascii_digit() => self.number(start),
-            Some(b'-') if self.byte(1).is_some_and(|next| next.is_ascii_digit()) => {
-                self.number(start)
-            }
+            Some(b'-') if self.byte(1).is_some_and(|next| next.is_ascii_digit()) => self.number(start),
             Some(b'-') if self.byte(1).is_some_and(|next| next.is_ascii_alphabetic()) => {
                 self.negative_word(start)?
             }
@@ -148,10 +143,7 @@ impl<'a> Lexer<'a> {
     fn symbol(&mut self, start: usize) -> Result<TokenKind<'a>, TextError> {
         let found = self.rest().chars().next().unwrap_or_default();
         if !SYMBOLS.contains(found) {
-            return Err(self.error(
-                start..start + found.len_utf8(),
-                TextProblem::Character { found },
-            ));
+            return Err(self.error(start..start + found.len_utf8(), TextProblem::Character { found }));
         }
         Ok(self.fixed(1, TokenKind::Symbol(found)))
     }
@@ -228,9 +220,7 @@ impl<'a> Lexer<'a> {
                 Some(_) => self.position += 1,
                 None => {
                     self.position = self.source.len();
-                    return Err(
-                        self.error(start..self.source.len(), TextProblem::UnterminatedString)
-                    );
+                    return Err(self.error(start..self.source.len(), TextProblem::UnterminatedString));
                 }
             }
         }
@@ -240,10 +230,7 @@ impl<'a> Lexer<'a> {
 
     fn string(&mut self, start: usize) -> Result<TokenKind<'a>, TextError> {
         let escapes = self.quoted(start)?;
-        let inside = self
-            .source
-            .get(start + 1..self.position - 1)
-            .unwrap_or_default();
+        let inside = self.source.get(start + 1..self.position - 1).unwrap_or_default();
         if !escapes {
             return Ok(TokenKind::Text(Cow::Borrowed(inside)));
         }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::lexer::is_identifier;
 use crate::proto::{
-    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto,
-    TensorProto, TypeProto, ValueInfoProto, type_proto,
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto,
+    TypeProto, ValueInfoProto, type_proto,
 };
 
 /// Something that printing leaves out, and how often.
@@ -59,22 +60,14 @@ impl Count {
     fn graph(&mut self, graph: &GraphProto) {
         self.text("graph doc_string", graph.doc_string.as_deref());
         self.add("graph metadata_props", graph.metadata_props.len());
-        self.add(
-            "quantization_annotation",
-            graph.quantization_annotation.len(),
-        );
+        self.add("quantization_annotation", graph.quantization_annotation.len());
         for tensor in &graph.initializer {
             self.tensor(tensor);
         }
         for sparse in &graph.sparse_initializer {
             self.sparse(sparse);
         }
-        for value in graph
-            .input
-            .iter()
-            .chain(&graph.output)
-            .chain(&graph.value_info)
-        {
+        for value in graph.input.iter().chain(&graph.output).chain(&graph.value_info) {
             self.value(value);
         }
         for node in &graph.node {
@@ -98,10 +91,7 @@ impl Count {
     fn node(&mut self, node: &NodeProto) {
         self.text("node doc_string", node.doc_string.as_deref());
         self.add("node metadata_props", node.metadata_props.len());
-        self.add(
-            "node device configuration",
-            node.device_configurations.len(),
-        );
+        self.add("node device configuration", node.device_configurations.len());
         for attribute in &node.attribute {
             self.attribute(attribute);
         }
@@ -110,13 +100,11 @@ impl Count {
     fn attribute(&mut self, attribute: &AttributeProto) {
         self.text("attribute doc_string", attribute.doc_string.as_deref());
         for tensor in attribute.t.iter().chain(&attribute.tensors) {
+            let nameable = tensor.name().is_empty() || is_identifier(tensor.name());
+            self.add("attribute tensor name", usize::from(!nameable));
             self.tensor(tensor);
         }
-        for sparse in attribute
-            .sparse_tensor
-            .iter()
-            .chain(&attribute.sparse_tensors)
-        {
+        for sparse in attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors) {
             self.sparse(sparse);
         }
         for r#type in attribute.tp.iter().chain(&attribute.type_protos) {
@@ -153,22 +141,13 @@ impl Count {
             Some(type_proto::Value::TensorType(tensor)) => tensor.shape.as_ref(),
             Some(type_proto::Value::SparseTensorType(tensor)) => tensor.shape.as_ref(),
             Some(type_proto::Value::SequenceType(sequence)) => {
-                return sequence
-                    .elem_type
-                    .iter()
-                    .for_each(|inner| self.type_proto(inner));
+                return sequence.elem_type.iter().for_each(|inner| self.type_proto(inner));
             }
             Some(type_proto::Value::OptionalType(optional)) => {
-                return optional
-                    .elem_type
-                    .iter()
-                    .for_each(|inner| self.type_proto(inner));
+                return optional.elem_type.iter().for_each(|inner| self.type_proto(inner));
             }
             Some(type_proto::Value::MapType(map)) => {
-                return map
-                    .value_type
-                    .iter()
-                    .for_each(|inner| self.type_proto(inner));
+                return map.value_type.iter().for_each(|inner| self.type_proto(inner));
             }
             Some(type_proto::Value::OpaqueType(_)) | None => None,
         };

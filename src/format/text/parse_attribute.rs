@@ -6,9 +6,7 @@ use super::lexer::{TokenKind, is_special_float};
 use super::names::{attribute_type, attribute_type_name};
 use super::parse_tensor::float32;
 use crate::proto::attribute_proto::AttributeType;
-use crate::proto::{
-    AttributeProto, GraphProto, SparseTensorProto, TensorProto, TypeProto, type_proto,
-};
+use crate::proto::{AttributeProto, GraphProto, SparseTensorProto, TensorProto, TypeProto, type_proto};
 
 /// The value of an attribute.
 #[derive(Debug)]
@@ -137,8 +135,7 @@ impl Cursor<'_> {
             TokenKind::Identifier(word) => attribute_type(word),
             _ => None,
         };
-        let kind =
-            kind.ok_or_else(|| self.expected("an attribute type such as int, floats or tensor"))?;
+        let kind = kind.ok_or_else(|| self.expected("an attribute type such as int, floats or tensor"))?;
         self.advance()?;
         Ok(kind)
     }
@@ -210,9 +207,7 @@ impl Cursor<'_> {
             TokenKind::Identifier(_) => self.graph_value(),
             // A body's name may need quotes.
             TokenKind::Text(_) if self.following() == TokenKind::Symbol('(') => self.graph_value(),
-            TokenKind::Text(_) | TokenKind::Bytes(_) => {
-                Ok(AttributeValue::String(self.string_bytes()?))
-            }
+            TokenKind::Text(_) | TokenKind::Bytes(_) => Ok(AttributeValue::String(self.string_bytes()?)),
             TokenKind::Symbol('@') => {
                 self.advance()?;
                 Ok(AttributeValue::Reference(
@@ -228,9 +223,8 @@ impl Cursor<'_> {
     }
 
     fn float_value(&mut self) -> Result<AttributeValue, TextError> {
-        let (TokenKind::Float(literal)
-        | TokenKind::Integer(literal)
-        | TokenKind::Identifier(literal)) = self.token().kind
+        let (TokenKind::Float(literal) | TokenKind::Integer(literal) | TokenKind::Identifier(literal)) =
+            self.token().kind
         else {
             return Err(self.expected("a number"));
         };
@@ -259,17 +253,11 @@ impl Cursor<'_> {
                 self.sparse_tensor(name, &r#type)?,
             )));
         }
-        Ok(AttributeValue::Tensor(Box::new(
-            self.tensor(name, &r#type)?,
-        )))
+        Ok(AttributeValue::Tensor(Box::new(self.tensor(name, &r#type)?)))
     }
 }
 
-fn mismatch(
-    attribute: &AttributeProto,
-    declared: AttributeType,
-    found: AttributeType,
-) -> TextProblem {
+fn mismatch(attribute: &AttributeProto, declared: AttributeType, found: AttributeType) -> TextProblem {
     TextProblem::AttributeType {
         name: attribute.name.clone().unwrap_or_default(),
         declared: attribute_type_name(declared),

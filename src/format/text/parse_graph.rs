@@ -135,11 +135,7 @@ impl Cursor<'_> {
             loop {
                 let value = self.value_info()?;
                 if self.accept('=')? {
-                    self.constant(
-                        &mut graph,
-                        value.name.unwrap_or_default(),
-                        value.r#type.as_ref(),
-                    )?;
+                    self.constant(&mut graph, value.name.unwrap_or_default(), value.r#type.as_ref())?;
                 } else {
                     graph.value_info.push(value);
                 }

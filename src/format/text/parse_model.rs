@@ -63,14 +63,8 @@ impl Cursor<'_> {
         let inputs = self.value_infos('(', ')')?;
         self.expect_arrow()?;
         let outputs = self.value_infos('(', ')')?;
-        function.input = inputs
-            .iter()
-            .filter_map(|value| value.name.clone())
-            .collect();
-        function.output = outputs
-            .iter()
-            .filter_map(|value| value.name.clone())
-            .collect();
+        function.input = inputs.iter().filter_map(|value| value.name.clone()).collect();
+        function.output = outputs.iter().filter_map(|value| value.name.clone()).collect();
         let typed = |value: &ValueInfoProto| value.r#type.is_some();
         function.value_info = inputs.into_iter().chain(outputs).filter(typed).collect();
         if self.at('<') {

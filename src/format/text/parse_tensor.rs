@@ -37,11 +37,7 @@ fn int32_range(dtype: DataType) -> (i64, i64, &'static str) {
         | DataType::Float8e5m2
         | DataType::Float8e5m2fnuz
         | DataType::Float8e8m0 => (0, i64::from(u8::MAX), "8-bit pattern"),
-        _ => (
-            i64::from(i8::MIN),
-            i64::from(u8::MAX),
-            "packed byte or element",
-        ),
+        _ => (i64::from(i8::MIN), i64::from(u8::MAX), "packed byte or element"),
     }
 }
 
@@ -95,11 +91,7 @@ fn nan_bits(literal: &str) -> Option<u64> {
 
 impl<'a> Cursor<'a> {
     /// The data of a tensor of type `r#type`, in braces or as a list of external data properties.
-    pub(crate) fn tensor(
-        &mut self,
-        name: String,
-        r#type: &TypeProto,
-    ) -> Result<TensorProto, TextError> {
+    pub(crate) fn tensor(&mut self, name: String, r#type: &TypeProto) -> Result<TensorProto, TextError> {
         let (data_type, dims) = self.constant_type(r#type)?;
         let mut tensor = TensorProto {
             name: Some(name),
@@ -169,10 +161,7 @@ impl<'a> Cursor<'a> {
             Some(dimension::Value::DimValue(size)) if size >= 0 => Ok(size),
             _ => Err(wrong()),
         });
-        Ok((
-            elem_type.unwrap_or_default(),
-            dims.collect::<Result<_, _>>()?,
-        ))
+        Ok((elem_type.unwrap_or_default(), dims.collect::<Result<_, _>>()?))
     }
 
     fn element(&mut self, dtype: DataType, tensor: &mut TensorProto) -> Result<(), TextError> {
@@ -185,9 +174,7 @@ impl<'a> Cursor<'a> {
             }
             DataType::Int64 => tensor.int64_data.push(self.whole("int64")?),
             DataType::Uint64 => tensor.uint64_data.push(self.whole("uint64")?),
-            DataType::Uint32 => tensor
-                .uint64_data
-                .push(u64::from(self.whole::<u32>("uint32")?)),
+            DataType::Uint32 => tensor.uint64_data.push(u64::from(self.whole::<u32>("uint32")?)),
             DataType::String => {
                 let bytes = self.string_bytes()?;
                 tensor.string_data.push(bytes);
@@ -222,11 +209,7 @@ impl<'a> Cursor<'a> {
         Ok(value)
     }
 
-    fn number<T>(
-        &mut self,
-        wanted: &'static str,
-        read: impl Fn(&str) -> Option<T>,
-    ) -> Result<T, TextError> {
+    fn number<T>(&mut self, wanted: &'static str, read: impl Fn(&str) -> Option<T>) -> Result<T, TextError> {
         let literal = match self.token().kind {
             TokenKind::Integer(literal) | TokenKind::Float(literal) => literal,
             TokenKind::Identifier(word) if is_special_float(word) => word,
@@ -324,12 +307,7 @@ fn check_count(dtype: DataType, tensor: &mut TensorProto, found: u64) -> Result<
 }
 
 /// Packs `int32_data` with one element an entry into bytes, low bits first.
-fn pack(
-    dtype: DataType,
-    tensor: &mut TensorProto,
-    bits: u32,
-    signed: bool,
-) -> Result<(), TextProblem> {
+fn pack(dtype: DataType, tensor: &mut TensorProto, bits: u32, signed: bool) -> Result<(), TextProblem> {
     let (least, most) = if signed {
         (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
     } else {

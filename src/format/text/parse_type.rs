@@ -43,10 +43,7 @@ impl Cursor<'_> {
                 self.expect(',')?;
                 let value_type = Some(Box::new(self.nested(Self::type_proto)?));
                 self.expect(')')?;
-                type_proto::Value::MapType(Box::new(type_proto::Map {
-                    key_type,
-                    value_type,
-                }))
+                type_proto::Value::MapType(Box::new(type_proto::Map { key_type, value_type }))
             }
             "sparse_tensor" => {
                 self.advance()?;
@@ -81,13 +78,10 @@ impl Cursor<'_> {
 
     fn element_type(&mut self) -> Result<i32, TextError> {
         let number = match self.token().kind {
-            TokenKind::Identifier(word) => {
-                element_type(word).or_else(|| undefined_element_type(word))
-            }
+            TokenKind::Identifier(word) => element_type(word).or_else(|| undefined_element_type(word)),
             _ => None,
         };
-        let number =
-            number.ok_or_else(|| self.expected("an element type such as float or int64"))?;
+        let number = number.ok_or_else(|| self.expected("an element type such as float or int64"))?;
         self.advance()?;
         Ok(number)
     }
@@ -176,11 +170,7 @@ impl Cursor<'_> {
     }
 
     /// Values between `open` and `close`, separated by commas; none may stand there.
-    pub(crate) fn value_infos(
-        &mut self,
-        open: char,
-        close: char,
-    ) -> Result<Vec<ValueInfoProto>, TextError> {
+    pub(crate) fn value_infos(&mut self, open: char, close: char) -> Result<Vec<ValueInfoProto>, TextError> {
         self.expect(open)?;
         let mut values = Vec::new();
         if self.accept(close)? {

@@ -14,20 +14,14 @@ pub(super) fn attribute_type(attribute: &AttributeProto) -> AttributeType {
         (attribute.s.is_some(), AttributeType::String),
         (attribute.t.is_some(), AttributeType::Tensor),
         (attribute.g.is_some(), AttributeType::Graph),
-        (
-            attribute.sparse_tensor.is_some(),
-            AttributeType::SparseTensor,
-        ),
+        (attribute.sparse_tensor.is_some(), AttributeType::SparseTensor),
         (attribute.tp.is_some(), AttributeType::TypeProto),
         (!attribute.floats.is_empty(), AttributeType::Floats),
         (!attribute.ints.is_empty(), AttributeType::Ints),
         (!attribute.strings.is_empty(), AttributeType::Strings),
         (!attribute.tensors.is_empty(), AttributeType::Tensors),
         (!attribute.graphs.is_empty(), AttributeType::Graphs),
-        (
-            !attribute.sparse_tensors.is_empty(),
-            AttributeType::SparseTensors,
-        ),
+        (!attribute.sparse_tensors.is_empty(), AttributeType::SparseTensors),
         (!attribute.type_protos.is_empty(), AttributeType::TypeProtos),
     ];
     match attribute.r#type() {
@@ -44,11 +38,7 @@ impl Printer<'_> {
     pub(super) fn attribute(&mut self, attribute: &AttributeProto) {
         let kind = attribute_type(attribute);
         self.name(attribute.name());
-        if let Some(reference) = attribute
-            .ref_attr_name
-            .as_deref()
-            .filter(|name| !name.is_empty())
-        {
+        if let Some(reference) = attribute.ref_attr_name.as_deref().filter(|name| !name.is_empty()) {
             self.declared(kind);
             self.push(" = @");
             self.name(reference);
@@ -84,7 +74,7 @@ impl Printer<'_> {
             AttributeType::Int => self.display(attribute.i()),
             AttributeType::String => self.bytes(attribute.s()),
             AttributeType::Tensor => match &attribute.t {
-                Some(tensor) => self.tensor(tensor, false),
+                Some(tensor) => self.attribute_tensor(tensor),
                 None => self.push("?"),
             },
             AttributeType::Graph => match &attribute.g {
@@ -102,18 +92,14 @@ impl Printer<'_> {
             AttributeType::Floats => self.list("[", "]", &attribute.floats, |p, v| p.float32(*v)),
             AttributeType::Ints => self.list("[", "]", &attribute.ints, |p, v| p.display(v)),
             AttributeType::Strings => self.list("[", "]", &attribute.strings, |p, v| p.bytes(v)),
-            AttributeType::Tensors => {
-                self.list("[", "]", &attribute.tensors, |p, v| p.tensor(v, false))
-            }
+            AttributeType::Tensors => self.list("[", "]", &attribute.tensors, |p, v| p.attribute_tensor(v)),
             AttributeType::Graphs => self.list("[", "]", &attribute.graphs, Printer::graph),
             AttributeType::SparseTensors => {
                 self.list("[", "]", &attribute.sparse_tensors, |p, v| {
                     p.sparse_tensor(v, false)
                 });
             }
-            AttributeType::TypeProtos => {
-                self.list("[", "]", &attribute.type_protos, Printer::type_proto)
-            }
+            AttributeType::TypeProtos => self.list("[", "]", &attribute.type_protos, Printer::type_proto),
             AttributeType::Undefined => self.push("?"),
         }
     }
@@ -182,7 +168,7 @@ impl Printer<'_> {
                     printer.push(if index == 0 { "" } else { "," });
                     printer.line();
                     match constant {
-                        Constant::Dense(tensor) => printer.tensor(tensor, true),
+                        Constant::Dense(tensor) => printer.initializer(tensor),
                         Constant::Sparse(tensor) => printer.sparse_tensor(tensor, true),
                         Constant::Value(value) => printer.value_info(value),
                     }

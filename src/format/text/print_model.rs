@@ -46,9 +46,7 @@ impl Printer<'_> {
         );
         header.present("opset_import", !function.opset_import.is_empty());
         header.text("doc_string", function.doc_string.as_deref());
-        self.header(&header, |printer, _| {
-            printer.opset_import(&function.opset_import)
-        });
+        self.header(&header, |printer, _| printer.opset_import(&function.opset_import));
         self.name(function.name());
         if !function.attribute.is_empty() || !function.attribute_proto.is_empty() {
             let names = function.attribute.iter().map(Err);
@@ -128,8 +126,7 @@ impl<'a> Header<'a> {
     }
 
     fn text(&mut self, key: &'static str, value: Option<&'a str>) {
-        self.entries
-            .extend(value.map(|value| (key, Entry::Text(value))));
+        self.entries.extend(value.map(|value| (key, Entry::Text(value))));
     }
 
     fn present(&mut self, key: &'static str, present: bool) {

@@ -1,18 +1,32 @@
 //! Tensor constants. Elements are printed as the typed fields of the protobuf hold them, wherever they are stored.
 
+use super::lexer::is_identifier;
 use super::names::element_type_name;
 use super::printer::Printer;
 use crate::proto::tensor_proto::{DataLocation, DataType};
 use crate::proto::{SparseTensorProto, StringStringEntryProto, TensorProto};
 
 impl Printer<'_> {
-    /// `float[2] name {1, 2}` for an attribute, with `=` before the data for an initializer.
-    pub(super) fn tensor(&mut self, tensor: &TensorProto, initializer: bool) {
+    /// `float[2] name = {1, 2}`
+    pub(super) fn initializer(&mut self, tensor: &TensorProto) {
+        self.tensor(tensor, Some(tensor.name()), true);
+    }
+
+    /// `float[2] name {1, 2}`. The name means nothing here, and onnx reads it only as an identifier: others are left out.
+    pub(super) fn attribute_tensor(&mut self, tensor: &TensorProto) {
+        self.tensor(
+            tensor,
+            Some(tensor.name()).filter(|name| is_identifier(name)),
+            false,
+        );
+    }
+
+    fn tensor(&mut self, tensor: &TensorProto, name: Option<&str>, initializer: bool) {
         self.constant_type(tensor.data_type(), &tensor.dims);
         let external = tensor.data_location() == DataLocation::External;
-        if initializer || !tensor.name().is_empty() {
+        if let Some(name) = name {
             self.push(" ");
-            self.name(tensor.name());
+            self.name(name);
         }
         // Without a name, only the equals sign tells external data from a shape.
         self.push(if initializer || external { " = " } else { " " });
@@ -64,16 +78,10 @@ impl Printer<'_> {
             }),
             DataType::String => self.values(tensor.string_data.iter(), |p, v| p.bytes(v)),
             DataType::Int32 => self.values(tensor.int32_data.iter(), |p, v| p.display(v)),
-            DataType::Int8 => {
-                self.low_bytes(tensor, |p, [a, ..]| p.display(i8::from_le_bytes([a])))
-            }
-            DataType::Int16 => self.low_bytes(tensor, |p, [a, b, ..]| {
-                p.display(i16::from_le_bytes([a, b]))
-            }),
+            DataType::Int8 => self.low_bytes(tensor, |p, [a, ..]| p.display(i8::from_le_bytes([a]))),
+            DataType::Int16 => self.low_bytes(tensor, |p, [a, b, ..]| p.display(i16::from_le_bytes([a, b]))),
             DataType::Uint16 | DataType::Float16 | DataType::Bfloat16 => {
-                self.low_bytes(tensor, |p, [a, b, ..]| {
-                    p.display(u16::from_le_bytes([a, b]))
-                });
+                self.low_bytes(tensor, |p, [a, b, ..]| p.display(u16::from_le_bytes([a, b])));
             }
             DataType::Float6e2m3 | DataType::Float6e3m2 => {
                 self.low_bytes(tensor, |p, [a, ..]| p.display(a & 63))
@@ -142,9 +150,7 @@ impl Printer<'_> {
             DataType::Int8 => self.chunks(raw, |p, v| p.display(i8::from_le_bytes(v))),
             DataType::Float6e2m3 | DataType::Float6e3m2 => {
                 let codes = 0..elements.unwrap_or_default();
-                self.values(codes, |printer, index| {
-                    printer.display(six_bits(raw, index))
-                });
+                self.values(codes, |printer, index| printer.display(six_bits(raw, index)));
             }
             _ => self.values(raw.iter(), |printer, byte| printer.display(byte)),
         }
@@ -156,11 +162,7 @@ impl Printer<'_> {
     }
 
     fn raw_bytes(&mut self, raw: &[u8]) {
-        let shown = self
-            .options
-            .max_elements
-            .unwrap_or(usize::MAX)
-            .min(raw.len());
+        let shown = self.options.max_elements.unwrap_or(usize::MAX).min(raw.len());
         self.push("{");
         self.hexadecimal(raw.get(..shown).unwrap_or(raw));
         self.push(if shown < raw.len() { "...}" } else { "}" });
@@ -180,11 +182,15 @@ impl Printer<'_> {
             self.push(" =");
         }
         self.push(" {");
-        self.tensor(values, false);
+        self.tensor(values, present(values.name()), false);
         self.push(", ");
-        self.tensor(indices, false);
+        self.tensor(indices, present(indices.name()), false);
         self.push("}");
     }
+}
+
+fn present(name: &str) -> Option<&str> {
+    Some(name).filter(|name| !name.is_empty())
 }
 
 /// The code of element `index` in a stream of 6-bit codes, low bits first.

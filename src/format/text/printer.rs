@@ -144,8 +144,7 @@ impl<'o> Printer<'o> {
             .and_then(|before| before.rfind('\n'))
             .map_or(0, |newline| newline + 1);
         let body = self.out.split_off(start);
-        let fits =
-            (start - line_start) + body.len() + 2 * ends.len() <= WIDTH && !body.contains('\n');
+        let fits = (start - line_start) + body.len() + 2 * ends.len() <= WIDTH && !body.contains('\n');
         let mut from = 0;
         self.indented(|printer| {
             for (index, end) in ends.iter().enumerate() {
@@ -173,11 +172,7 @@ impl<'o> Printer<'o> {
         values: impl ExactSizeIterator<Item = T>,
         mut print: impl FnMut(&mut Self, T),
     ) {
-        let shown = self
-            .options
-            .max_elements
-            .unwrap_or(usize::MAX)
-            .min(values.len());
+        let shown = self.options.max_elements.unwrap_or(usize::MAX).min(values.len());
         let elided = shown < values.len();
         self.push("{");
         let mut line_start = self.out.rfind('\n').map_or(0, |newline| newline + 1);
