@@ -10,4 +10,3 @@ mod corpus;
 mod engines;
 mod format;
 mod text;
-mod text_equal;
