@@ -9,4 +9,5 @@
 mod corpus;
 mod engines;
 mod format;
+mod shapes;
 mod text;

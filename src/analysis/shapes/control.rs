@@ -134,7 +134,7 @@ pub(in super::super) fn outputs(call: &Call<'_>, plan: &Plan, bodies: &[Results<
                 }
             }
         }
-        Kind::Unknown => {}
+        Kind::Unknown => *facts = super::infer_operator(call),
     }
 }
 

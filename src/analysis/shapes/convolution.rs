@@ -6,10 +6,10 @@ use crate::ir::{Dim, Operator};
 pub(super) const RULES: &[(&str, Rule)] = &[
     ("CausalConvWithState", causal),
     ("Col2Im", col2im),
-    ("Conv", |call, facts| convolution(call, facts, 1)),
-    ("ConvInteger", |call, facts| convolution(call, facts, 1)),
+    ("Conv", conv),
+    ("ConvInteger", conv),
     ("ConvTranspose", transposed),
-    ("DeformConv", |call, facts| convolution(call, facts, 1)),
+    ("DeformConv", conv),
     ("QLinearConv", |call, facts| convolution(call, facts, 3)),
 ];
 
@@ -58,6 +58,10 @@ impl<'a> Window<'a> {
         let room = input.add(&Dim::Fixed(padding)).sub(&self.extent(axis));
         room.floor_div(&stride).add(&Dim::Fixed(1))
     }
+}
+
+pub(super) fn conv(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
+    convolution(call, facts, 1)
 }
 
 fn convolution(call: &Call<'_>, facts: &mut Facts, weights: usize) -> Option<()> {
