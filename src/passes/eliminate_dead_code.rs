@@ -1,6 +1,6 @@
 //! The pass `eliminate-dead-code`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,7 @@ impl Pass for EliminateDeadCode {
         let mut report = PassReport::default();
         scope::for_each_root(model, NAME, context, |graph, scope| eliminate(graph, scope, &mut report))?;
         if !self.keep_functions {
-            remove_functions(model, context, &mut report);
+            report.merge(Self::remove_functions(model, context));
         }
         Ok(report)
     }
@@ -108,37 +108,41 @@ fn leave_out_outputs(graph: &mut Graph, scope: &Scope<'_>, id: NodeId, report: &
     Ok(())
 }
 
-/// Removes functions that neither the main graph nor a function in use calls.
-fn remove_functions(model: &mut Model, context: &Context<'_>, report: &mut PassReport) {
-    let keys: Vec<FunctionKey> = model.functions.iter().map(FunctionKey::of).collect();
-    let mut used = vec![false; keys.len()];
-    let mut pending: Vec<&Graph> = vec![&model.graph];
-    for (index, function) in model.functions.iter().enumerate() {
-        if function.header.name.as_deref().is_some_and(|name| context.keeps(name)) {
-            used[index] = true;
-            pending.push(&function.graph);
+impl EliminateDeadCode {
+    /// Removes functions that neither the main graph nor a function in use calls. All stay where there is training
+    /// information: a training graph may call any of them.
+    pub(super) fn remove_functions(model: &mut Model, context: &Context<'_>) -> PassReport {
+        let mut report = PassReport::default();
+        if model.functions.is_empty() || !model.header.training_info.is_empty() {
+            return report;
         }
-    }
-    let trained = !model.header.training_info.is_empty();
-    let mut seen: HashSet<FunctionKey> = HashSet::new();
-    while let Some(graph) = pending.pop() {
-        let mut calls = Vec::new();
-        collect_calls(graph, &mut calls);
-        for call in calls.into_iter().filter(|call| seen.insert(call.clone())) {
-            for (index, function) in model.functions.iter().enumerate() {
-                if keys.get(index) == Some(&call) && !std::mem::replace(&mut used[index], true) {
-                    pending.push(&function.graph);
+        let mut index: HashMap<FunctionKey, Vec<usize>> = HashMap::new();
+        let mut used: BTreeSet<usize> = BTreeSet::new();
+        for (at, function) in model.functions.iter().enumerate() {
+            index.entry(FunctionKey::of(function)).or_default().push(at);
+            if function.header.name.as_deref().is_some_and(|name| context.keeps(name)) {
+                used.insert(at);
+            }
+        }
+        let mut pending: Vec<&Graph> = used.iter().filter_map(|at| model.functions.get(*at)).map(|f| &f.graph).collect();
+        pending.push(&model.graph);
+        while let Some(graph) = pending.pop() {
+            let mut calls = Vec::new();
+            collect_calls(graph, &mut calls);
+            for at in calls.iter().filter_map(|call| index.get(call)).flatten() {
+                if used.insert(*at) {
+                    pending.extend(model.functions.get(*at).map(|function| &function.graph));
                 }
             }
         }
+        report.add("unused function", (model.functions.len() - used.len()) as u64);
+        let mut at = 0;
+        model.functions.retain(|_| {
+            at += 1;
+            used.contains(&(at - 1))
+        });
+        report
     }
-    // A training graph may call any of them.
-    if trained || used.iter().all(|used| *used) {
-        return;
-    }
-    report.add("unused function", used.iter().filter(|used| !**used).count() as u64);
-    let mut used = used.into_iter();
-    model.functions.retain(|_| used.next().unwrap_or(true));
 }
 
 /// What a call names: domain (ONNX's own as the empty text), name and overload.

@@ -87,13 +87,24 @@ pub(super) fn obstacle(body: &Graph, inputs: &[Option<ValueId>]) -> Option<Strin
             return Some(format!("input {name} is left out and needed as a value"));
         }
     }
+    if !body.meta.quantization.is_empty() {
+        return Some("its body has quantization annotations".to_owned());
+    }
     if body.output_values().iter().any(Option::is_none) {
         return Some("an output has no value".to_owned());
     }
     None
 }
 
-/// Copies the nodes of `body` into the editor's graph, next to `near`, and answers what its outputs are there.
+/// What [`splice`] added.
+pub(super) struct Spliced {
+    /// What the body's outputs are in the graph, in order.
+    pub(super) outputs: Vec<ValueId>,
+    /// The new operators, in topological order.
+    pub(super) operators: Vec<NodeId>,
+}
+
+/// Copies the nodes of `body` into the editor's graph, next to `near`.
 /// [`obstacle`] must have found nothing.
 pub(super) fn splice(
     editor: &mut Editor<'_>,
@@ -103,16 +114,25 @@ pub(super) fn splice(
     naming: Naming,
     prefix: &str,
     names: &mut Names,
-) -> Result<Vec<ValueId>, EditError> {
+) -> Result<Spliced, EditError> {
+    let mut operators = Vec::new();
     let mut copies: HashMap<ValueId, ValueId> = HashMap::new();
     for (index, id) in body.inputs().iter().enumerate() {
         if let Some(value) = bindings.inputs.get(index).copied().flatten() {
             copies.insert(ValueId::new(*id, 0), value);
         }
     }
+    let results = body.output_values();
     for id in body.topological_order() {
         let Some(node) = body.get(id) else { continue };
-        let mut outputs = || node.outputs().iter().map(|value| copy_value(value, naming, prefix, names)).collect();
+        let mut outputs = || -> Vec<Value> {
+            let copy = |(output, value): (usize, &Value)| {
+                // What the body gives takes the name that it has outside.
+                let is_result = results.contains(&Some(ValueId::new(id, output)));
+                copy_value(value, is_result, naming, prefix, names)
+            };
+            node.outputs().iter().enumerate().map(copy).collect()
+        };
         let copy = match &node.kind {
             NodeKind::Capture(capture) => {
                 if let Some(value) = bindings.captures.get(capture.index as usize).copied().flatten() {
@@ -121,8 +141,7 @@ pub(super) fn splice(
                 continue;
             }
             NodeKind::Constant(constant) => {
-                let outputs: Vec<Value> = outputs();
-                let value = outputs.into_iter().next().unwrap_or_default();
+                let value = outputs().into_iter().next().unwrap_or_default();
                 editor.copy_constant(near, value, (**constant).clone()).node
             }
             NodeKind::Operator(operator) => {
@@ -141,7 +160,9 @@ pub(super) fn splice(
                         renamed.entry(name.clone()).or_insert_with(fresh).clone()
                     });
                 }
-                editor.add_operator_with_captures(near, operator, &inputs, &captures, outputs)?
+                let copy = editor.add_operator_with_captures(near, operator, &inputs, &captures, outputs)?;
+                operators.push(copy);
+                copy
             }
             NodeKind::Input(_) | NodeKind::Output | NodeKind::Removed => continue,
         };
@@ -157,19 +178,22 @@ pub(super) fn splice(
         }
     }
     let sink = body.sink().index();
-    body.output_values()
+    let outputs = results
         .into_iter()
         .map(|value| value.and_then(|value| copies.get(&value).copied()).ok_or(EditError::NoNode(sink)))
-        .collect()
+        .collect::<Result<_, _>>()?;
+    Ok(Spliced { outputs, operators })
 }
 
-fn copy_value(value: &Value, naming: Naming, prefix: &str, names: &mut Names) -> Value {
+fn copy_value(value: &Value, is_result: bool, naming: Naming, prefix: &str, names: &mut Names) -> Value {
     let mut copy = Value { declared: None, ..value.clone() };
     if naming == Naming::Copy {
         copy.ty = ValueType::Unknown;
         copy.content = None;
     }
-    if !copy.name.is_empty() && (naming == Naming::Copy || !names.is_unique(&copy.name)) {
+    if is_result {
+        copy.name = Name::default();
+    } else if !copy.name.is_empty() && (naming == Naming::Copy || !names.is_unique(&copy.name)) {
         copy.name = names.fresh(format!("{prefix}/{}", copy.name));
     }
     copy

@@ -104,9 +104,9 @@ fn branch(
     }
     let prefix = graph.label(id);
     let mut editor = graph.edit(NAME);
-    let values = splice(&mut editor, id, &body, &bindings, Naming::Move, &prefix, &mut fold.names)
+    let spliced = splice(&mut editor, id, &body, &bindings, Naming::Move, &prefix, &mut fold.names)
         .map_err(|error| scope.defect(error))?;
-    replace_outputs(&mut editor, scope, id, &values)?;
+    replace_outputs(&mut editor, scope, id, &spliced.outputs)?;
     Ok(Ok("If with known condition"))
 }
 
@@ -164,8 +164,9 @@ fn once(
     let mut inputs = vec![Some(editor.add_constant("", iteration)), Some(editor.add_constant("", condition))];
     inputs.extend(initial);
     let bindings = Bindings { inputs: &inputs, captures: &captures };
-    let mut values = splice(&mut editor, id, &body, &bindings, Naming::Move, &prefix, &mut fold.names)
+    let spliced = splice(&mut editor, id, &body, &bindings, Naming::Move, &prefix, &mut fold.names)
         .map_err(|error| scope.defect(error))?;
+    let mut values = spliced.outputs;
     if !values.is_empty() {
         values.remove(0);
     }

@@ -1,0 +1,105 @@
+//! Every native pass, one line each: how pipelines build one from its options, and what `explain` and the book say about it.
+
+use schemars::{JsonSchema, Schema, schema_for};
+use serde::Deserializer;
+use serde::de::DeserializeOwned;
+
+use super::{Needs, Pass, Safety};
+
+/// Lists the passes. A pass is a type with options that all have defaults.
+macro_rules! passes {
+    ($($pass:ty),* $(,)?) => {
+        /// Every pass, by name.
+        pub fn entries() -> Vec<Entry> {
+            let mut entries = vec![$(Entry::of::<$pass>()),*];
+            entries.sort_by_key(|entry| entry.name);
+            entries
+        }
+
+        /// The pass `name` with these options; `None` if there is no such pass.
+        pub fn build<'de, D: Deserializer<'de>>(name: &str, options: D) -> Result<Option<Box<dyn Pass>>, D::Error> {
+            $(
+                if name == <$pass>::default().name() {
+                    let pass: $pass = serde::Deserialize::deserialize(options)?;
+                    return Ok(Some(Box::new(pass)));
+                }
+            )*
+            Ok(None)
+        }
+
+        /// The pass `name` with its default options.
+        pub fn default(name: &str) -> Option<Box<dyn Pass>> {
+            $(
+                if name == <$pass>::default().name() {
+                    return Some(Box::new(<$pass>::default()));
+                }
+            )*
+            None
+        }
+    };
+}
+
+passes! {
+    super::DeduplicateInitializers,
+    super::EliminateCommonSubexpressions,
+    super::EliminateDeadCode,
+    super::FoldConstants,
+    super::InlineFunctions,
+}
+
+/// What there is to say about a pass.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The name in pipelines and on the command line.
+    pub name: &'static str,
+    /// What it preserves with default options.
+    pub safety: Safety,
+    /// What it needs beside the model, with default options.
+    pub needs: Needs,
+    /// JSON Schema of its options.
+    pub schema: Schema,
+}
+
+impl Entry {
+    fn of<P: Pass + Default + JsonSchema + DeserializeOwned>() -> Self {
+        let pass = P::default();
+        Self { name: pass.name(), safety: pass.safety(), needs: pass.needs(), schema: schema_for!(P) }
+    }
+
+    /// The documentation, in Markdown.
+    pub fn documentation(&self) -> &str {
+        self.schema.get("description").and_then(|text| text.as_str()).unwrap_or("")
+    }
+
+    /// The first sentence of the documentation.
+    pub fn summary(&self) -> &str {
+        self.documentation().split("\n\n").next().unwrap_or("")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pass_is_documented_and_builds_from_nothing_and_from_its_defaults() {
+        for entry in entries() {
+            assert!(entry.summary().ends_with('.') && entry.summary().len() < 120, "{}: {}", entry.name, entry.summary());
+            let built = build(entry.name, serde_json::json!({})).unwrap().unwrap();
+            assert_eq!(built.name(), entry.name);
+            assert_eq!(default(entry.name).unwrap().name(), entry.name);
+            assert!(entry.name.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{}", entry.name);
+            let options = entry.schema.get("properties").and_then(|properties| properties.as_object()).into_iter().flatten();
+            for (option, schema) in options {
+                assert!(!option.contains('_'), "{}: {option}", entry.name);
+                assert!(schema.get("description").is_some(), "{}: {option} is not documented", entry.name);
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_passes_and_options_are_refused() {
+        assert!(build("fold-constant", serde_json::json!({})).unwrap().is_none());
+        assert!(build("fold-constants", serde_json::json!({"no-such-option": 1})).is_err());
+    }
+}
