@@ -96,7 +96,7 @@ impl Lowerer<'_> {
     fn graph(&self, graph: &Graph, captured: &[Name], outer: bool) -> Result<proto::GraphProto, LowerError> {
         let names = Names { graph, captured };
         let mut value_info = graph.meta.other_value_info.clone();
-        let node = self.nodes(&names, &mut value_info)?;
+        let node = self.nodes(&names, &mut value_info, false)?;
         value_info.sort_by_key(|(index, _)| *index);
         let mut inputs: Vec<(u32, proto::ValueInfoProto)> = Vec::new();
         let mut initializers: Vec<(u32, proto::TensorProto)> = Vec::new();
@@ -177,7 +177,7 @@ impl Lowerer<'_> {
         let names = Names { graph, captured: &[] };
         let mut value_info = graph.meta.other_value_info.clone();
         let mut message = (*function.header).clone();
-        message.node = self.nodes(&names, &mut value_info)?;
+        message.node = self.nodes(&names, &mut value_info, true)?;
         value_info.sort_by_key(|(index, _)| *index);
         message.value_info = value_info.into_iter().map(|(_, info)| info).collect();
         let first_output = |id: &NodeId| graph.get(*id)?.outputs().first().map(|value| value.name.to_string());
@@ -187,10 +187,12 @@ impl Lowerer<'_> {
         Ok(message)
     }
 
+    /// The nodes in topological order. A function has no initializers (`in_function`), so there they are `Constant` nodes.
     fn nodes(
         &self,
         names: &Names<'_>,
         value_info: &mut Vec<(u32, proto::ValueInfoProto)>,
+        in_function: bool,
     ) -> Result<Vec<proto::NodeProto>, LowerError> {
         let graph = names.graph;
         let order = graph.topological_order();
@@ -222,6 +224,11 @@ impl Lowerer<'_> {
                     ConstantOrigin::Node { attribute, domain } => {
                         let attribute = self.constant(constant, attribute)?;
                         ("Constant".to_owned(), domain.as_ref(), vec![attribute])
+                    }
+                    ConstantOrigin::Initializer(_) if in_function => {
+                        let Some(tensor) = &constant.tensor else { continue };
+                        let attribute = self.attribute(&Attribute::new("value", tensor.clone()), &[])?;
+                        ("Constant".to_owned(), None, vec![attribute])
                     }
                     _ => continue,
                 },

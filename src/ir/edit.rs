@@ -4,6 +4,7 @@
 //! graph inputs and outputs keep name, order and type; a value is only replaced by one whose type does not contradict
 //! it; and ids stay valid, because a removed node stays behind, empty, until [`Graph::compact`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use petgraph::Direction;
@@ -219,6 +220,7 @@ impl Editor<'_> {
             *index = self.graph.next_initializer;
             self.graph.next_initializer += 1;
         }
+        constant.listed_input = None;
         let position = self.next_position(Some(near));
         let id = self.graph.nodes.add_node(Node {
             kind: NodeKind::Constant(Box::new(constant)),
@@ -676,54 +678,6 @@ impl Model {
     }
 }
 
-impl Operator {
-    /// Gives every value that the bodies of an operator define, inner bodies included, the name that `rename` answers for it.
-    /// For copies that are not in a graph yet: names are not unique any more once a function has been copied twice.
-    pub fn rename_body_values(&mut self, rename: &mut dyn FnMut(&Name) -> Name) {
-        for graph in self.attributes.iter_mut().flat_map(|attribute| attribute.value.graphs_mut()) {
-            graph.rename_all(rename);
-        }
-    }
-}
-
-impl Graph {
-    fn rename_all(&mut self, rename: &mut dyn FnMut(&Name) -> Name) {
-        for id in self.topological_order() {
-            let Some(node) = self.nodes.node_weight_mut(id) else { continue };
-            if let NodeKind::Operator(operator) = &mut node.kind {
-                operator.rename_body_values(rename);
-            }
-            if matches!(node.kind, NodeKind::Capture(_)) {
-                continue;
-            }
-            for value in node.outputs.iter_mut().filter(|value| !value.name.is_empty()) {
-                value.name = rename(&value.name);
-                if let Some(declared) = &mut value.declared {
-                    declared.1.name = Some(value.name.to_string());
-                }
-            }
-            if let (NodeKind::Input(input), Some(value)) = (&mut node.kind, node.outputs.first())
-                && let Some(declared) = &mut input.declared
-            {
-                declared.name = Some(value.name.to_string());
-            }
-        }
-        // Annotations name values by text.
-        for annotation in &mut self.meta.quantization {
-            annotation.tensor_name = annotation.tensor_name.as_deref().map(|name| rename(&name.into()).to_string());
-            for entry in &mut annotation.quant_parameter_tensor_names {
-                entry.value = entry.value.as_deref().map(|name| rename(&name.into()).to_string());
-            }
-        }
-        for output in &mut self.outputs {
-            output.name = rename(&output.name);
-            if let Some(declared) = &mut output.declared {
-                declared.name = Some(output.name.to_string());
-            }
-        }
-    }
-}
-
 /// A deliberate change of declared types and constants, for passes that change shapes: `bind`, channel pruning, float conversion.
 #[derive(Clone, Debug)]
 pub enum Reshape {
@@ -737,6 +691,8 @@ pub enum Reshape {
     Value(ValueId, ValueType),
     /// Another tensor, of any type and shape, for a constant.
     Constant(NodeId, Tensor),
+    /// Sizes for symbols, wherever inputs, outputs and bodies declare them.
+    Symbols(BTreeMap<Name, i64>),
 }
 
 /// Applies `changes` to the main graph, forgets every inferred type, lets `infer` find them anew and `check` judge the
@@ -761,10 +717,18 @@ pub fn reshape<E: From<EditError>>(
 }
 
 fn apply(graph: &mut Graph, change: Reshape, touched: &mut Vec<String>) -> Result<(), EditError> {
+    let change = match change {
+        Reshape::Symbols(sizes) => {
+            graph.bind_symbols(&sizes);
+            touched.extend(graph.inputs.iter().map(|id| graph.label(*id)));
+            return Ok(());
+        }
+        change => change,
+    };
     let id = match &change {
         Reshape::Input(id, _) | Reshape::Default(id, _) | Reshape::Constant(id, _) => *id,
         Reshape::Value(value, _) => value.node,
-        Reshape::Output(..) => graph.sink,
+        Reshape::Output(..) | Reshape::Symbols(_) => graph.sink,
     };
     let label = graph.label(id);
     let node = graph.nodes.node_weight_mut(id).filter(|n| n.is_live()).ok_or(EditError::NoNode(id.index()))?;
@@ -803,6 +767,7 @@ fn apply(graph: &mut Graph, change: Reshape, touched: &mut Vec<String>) -> Resul
             touched.push(output.name.to_string());
             return Ok(());
         }
+        Reshape::Symbols(_) => {}
     }
     touched.push(label);
     Ok(())

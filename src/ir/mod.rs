@@ -9,6 +9,7 @@
 //! Depends on [`crate::proto`] for the parts of a file that no rewrite looks into, and on nothing else.
 
 mod attribute;
+mod bind;
 pub mod build;
 mod dtype;
 pub mod edit;
@@ -17,6 +18,7 @@ mod minifloat;
 mod model;
 mod name;
 mod node;
+mod rename;
 mod symbols;
 mod tensor;
 mod types;

@@ -10,7 +10,7 @@ use super::splice::{Bindings, Names, Naming, hand_over, obstacle, splice};
 use super::sweep::remove_unused;
 use super::{Context, EliminateDeadCode, Pass, PassError, PassReport, Safety};
 use crate::ir::{
-    AttributeValue, Constant, ConstantOrigin, EditError, Function, Graph, Model, Name, NodeId, NodeKind, OpsetImport,
+    AttributeValue, Constant, ConstantOrigin, EditError, Function, Graph, Model, Name, NodeId, OpsetImport,
     Operator, Tensor, Value, ValueId, opset_version,
 };
 use crate::ops::schema;
@@ -310,46 +310,44 @@ fn default_value(default: &proto::AttributeProto) -> Option<AttributeValue> {
 fn substitute(graph: &mut Graph, values: &HashMap<Name, Option<AttributeValue>>) -> Result<(), String> {
     let broken = |error: EditError| error.to_string();
     for id in graph.node_ids().collect::<Vec<_>>() {
-        let Some(node) = graph.get(id) else { continue };
-        let (label, position) = (graph.label(id), id);
-        match &node.kind {
-            NodeKind::Operator(operator) => {
-                let references: Vec<(Name, Name)> = operator
-                    .attributes()
-                    .iter()
-                    .filter_map(|attribute| match &attribute.value {
-                        AttributeValue::Reference(to, _) => Some((attribute.name.clone(), to.clone())),
-                        _ => None,
-                    })
-                    .collect();
-                let bodies: Vec<_> = operator.bodies().map(|(at, _)| at).collect();
-                let mut editor = graph.edit(NAME);
-                for (attribute, to) in references {
-                    match values.get(&to) {
-                        Some(Some(value)) => editor.set_attribute(position, attribute, value.clone()).map_err(broken)?,
-                        Some(None) => editor.remove_attribute(position, &attribute).map_err(broken)?,
-                        None => return Err(format!("{label} refers to an attribute {to} that the function does not have")),
-                    }
+        let Some(operator) = graph.operator(id) else { continue };
+        let label = graph.label(id);
+        let references: Vec<(Name, Name)> = operator
+            .attributes()
+            .iter()
+            .filter_map(|attribute| match &attribute.value {
+                AttributeValue::Reference(to, _) => Some((attribute.name.clone(), to.clone())),
+                _ => None,
+            })
+            .collect();
+        let is_constant = operator.is("Constant");
+        let bodies: Vec<_> = operator.bodies().map(|(at, _)| at).collect();
+        let mut editor = graph.edit(NAME);
+        for (attribute, to) in references {
+            let value = values.get(&to).ok_or_else(|| format!("{label} refers to an attribute {to} that it does not have"))?;
+            match value {
+                Some(value) if is_constant => {
+                    let tensor = constant_tensor(value.clone());
+                    let tensor = tensor.ok_or_else(|| format!("{label} is a constant of the unusual attribute {to}"))?;
+                    let constant = Constant {
+                        tensor: Some(tensor),
+                        origin: ConstantOrigin::Initializer(0),
+                        listed_input: None,
+                    };
+                    let copy = editor.copy_constant(id, Value::default(), constant);
+                    editor.replace(ValueId::new(id, 0), copy).map_err(broken)?;
+                    editor.remove(id).map_err(broken)?;
                 }
-                drop(editor);
-                for at in bodies {
-                    if let Some(body) = graph.body_mut(id, at) {
-                        substitute(body, values)?;
-                    }
-                }
+                None if is_constant => return Err(format!("{label} is a constant of attribute {to}, which has no value")),
+                Some(value) => editor.set_attribute(id, attribute, value.clone()).map_err(broken)?,
+                None => editor.remove_attribute(id, &attribute).map_err(broken)?,
             }
-            NodeKind::Constant(constant) => {
-                let ConstantOrigin::Node { attribute, .. } = &constant.origin else { continue };
-                let AttributeValue::Reference(to, _) = &attribute.value else { continue };
-                let value = values.get(to).cloned().flatten().and_then(constant_tensor);
-                let tensor = value.ok_or_else(|| format!("{label} is a constant of attribute {to}, which has no value"))?;
-                let constant = Constant { tensor: Some(tensor), origin: ConstantOrigin::Initializer(0) };
-                let mut editor = graph.edit(NAME);
-                let copy = editor.copy_constant(id, Value::default(), constant);
-                editor.replace(ValueId::new(id, 0), copy).map_err(broken)?;
-                editor.remove(id).map_err(broken)?;
+        }
+        drop(editor);
+        for at in bodies {
+            if let Some(body) = graph.body_mut(id, at) {
+                substitute(body, values)?;
             }
-            _ => {}
         }
     }
     Ok(())

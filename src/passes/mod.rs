@@ -3,6 +3,7 @@
 //! A pass is a struct whose fields are its options: their doc comments are its documentation, its help text, its JSON Schema
 //! and its page in the book. It sees the IR, never bytes or paths.
 
+mod bind;
 mod deduplicate_initializers;
 mod eliminate_common_subexpressions;
 mod eliminate_dead_code;
@@ -15,6 +16,7 @@ mod scope;
 mod splice;
 mod sweep;
 
+pub use bind::Bind;
 pub use deduplicate_initializers::DeduplicateInitializers;
 pub use eliminate_common_subexpressions::EliminateCommonSubexpressions;
 pub use eliminate_dead_code::EliminateDeadCode;

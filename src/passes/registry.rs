@@ -40,6 +40,7 @@ macro_rules! passes {
 }
 
 passes! {
+    super::Bind,
     super::DeduplicateInitializers,
     super::EliminateCommonSubexpressions,
     super::EliminateDeadCode,
