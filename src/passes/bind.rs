@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Pass, PassError, PassReport, Safety};
-use crate::analysis::infer;
+use crate::analysis::{infer, is_private_symbol};
 use crate::ir::edit::{Reshape, reshape};
 use crate::ir::{Dim, EditError, Model, Name, NodeId, TensorType, ValueId, ValueType};
 
@@ -44,6 +44,10 @@ impl Pass for Bind {
         if bound == 0 {
             return Ok(report);
         }
+        let failed = |failure| match failure {
+            Failure::Edit(source) => PassError::Edit { pass: NAME, source },
+            Failure::Contradiction(node, message) => PassError::Model { pass: NAME, node, message },
+        };
         reshape::<Failure>(model, NAME, plan.changes(model), |model| {
             match infer(model).contradictions.into_iter().find(|contradiction| !known.contains(&contradiction.value)) {
                 None => Ok(()),
@@ -53,13 +57,36 @@ impl Pass for Bind {
                 )),
             }
         })
-        .map_err(|failure| match failure {
-            Failure::Edit(source) => PassError::Edit { pass: NAME, source },
-            Failure::Contradiction(node, message) => PassError::Model { pass: NAME, node, message },
-        })?;
+        .map_err(failed)?;
+        let outputs = fixed_outputs(model);
+        if !outputs.is_empty() {
+            reshape::<Failure>(model, NAME, outputs, |model| {
+                infer(model);
+                Ok(())
+            })
+            .map_err(failed)?;
+        }
         report.add("dimension", bound as u64);
         Ok(report)
     }
+}
+
+/// The graph outputs whose declared dimensions have become numbers.
+fn fixed_outputs(model: &Model) -> Vec<Reshape> {
+    let graph = &model.graph;
+    let mut changes = Vec::new();
+    for (index, (output, value)) in graph.outputs().iter().zip(graph.output_values()).enumerate() {
+        let Some(value) = value else { continue };
+        let (ValueType::Tensor(declared), ValueType::Tensor(found)) = (&output.ty, graph.ty(value)) else { continue };
+        let (Some(old), Some(new)) = (&declared.shape, &found.shape) else { continue };
+        if old.len() != new.len() || !old.iter().zip(new).any(|(old, new)| old.fixed().is_none() && new.fixed().is_some()) {
+            continue;
+        }
+        let shape = old.iter().zip(new).map(|(old, new)| if new.fixed().is_some() { new.clone() } else { old.clone() });
+        let ty = ValueType::Tensor(TensorType { dtype: declared.dtype, shape: Some(shape.collect()) });
+        changes.push(Reshape::Output(index, ty));
+    }
+    changes
 }
 
 enum Failure {
@@ -161,10 +188,13 @@ impl Declared {
             let Some(shape) = graph.ty(value).shape() else { continue };
             let name = graph.value(value).map(|value| value.name.clone()).unwrap_or_default();
             for (axis, dim) in shape.iter().enumerate() {
+                // Exporters write `?` for any size: a name that names nothing.
+                let unnamed = dim.as_symbol().is_some_and(|symbol| is_private_symbol(symbol));
+                let dim = if unnamed { Dim::Unknown } else { dim.clone() };
                 dim.for_each_symbol(&mut |symbol| {
                     declared.symbols.insert(symbol.clone());
                 });
-                declared.places.push(Place { input: *id, axis, name: format!("{name}[{axis}]"), dim: dim.clone() });
+                declared.places.push(Place { input: *id, axis, name: format!("{name}[{axis}]"), dim });
             }
         }
         declared

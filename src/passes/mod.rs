@@ -4,6 +4,7 @@
 //! and its page in the book. It sees the IR, never bytes or paths.
 
 mod bind;
+mod convert_opset;
 mod deduplicate_initializers;
 mod eliminate_common_subexpressions;
 mod eliminate_dead_code;
@@ -17,6 +18,7 @@ mod splice;
 mod sweep;
 
 pub use bind::Bind;
+pub use convert_opset::ConvertOpset;
 pub use deduplicate_initializers::DeduplicateInitializers;
 pub use eliminate_common_subexpressions::EliminateCommonSubexpressions;
 pub use eliminate_dead_code::EliminateDeadCode;

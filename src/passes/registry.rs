@@ -41,6 +41,7 @@ macro_rules! passes {
 
 passes! {
     super::Bind,
+    super::ConvertOpset,
     super::DeduplicateInitializers,
     super::EliminateCommonSubexpressions,
     super::EliminateDeadCode,

@@ -26,10 +26,15 @@ impl Scope<'_> {
         opset_version(&self.imports, domain)
     }
 
+    /// Whether the operator is a call of a model-local function.
+    pub(super) fn is_function(&self, operator: &Operator) -> bool {
+        self.functions.contains(&(operator.domain().to_owned(), operator.op_type.to_string()))
+    }
+
     /// The specification's schema of the operator; `None` for a call of a model-local function, an operator of a domain that
     /// is not ONNX's own, and one that this opset does not have.
     pub(super) fn schema(&self, operator: &Operator) -> Option<&'static Schema> {
-        if self.functions.contains(&(operator.domain().to_owned(), operator.op_type.to_string())) {
+        if self.is_function(operator) {
             return None;
         }
         schema(operator.domain(), &operator.op_type, self.version(operator.domain())?).filter(|s| !s.deprecated)

@@ -1,0 +1,193 @@
+//! One operator under conversion.
+
+use crate::ir::{
+    AttributeValue, DType, EditError, Graph, NodeId, Operator, Tensor, Value, ValueId, ValueType,
+};
+
+use super::NAME;
+
+/// An operator and the graph around it. Adapters answer why the operator cannot be converted, if so.
+pub(super) struct Site<'g> {
+    graph: &'g mut Graph,
+    id: NodeId,
+}
+
+/// What an adapter answers: the reason, if the operator cannot be converted.
+pub(super) type Outcome = Result<(), String>;
+
+impl<'g> Site<'g> {
+    pub(super) fn new(graph: &'g mut Graph, id: NodeId) -> Self {
+        Self { graph, id }
+    }
+
+    fn broken(error: EditError) -> String {
+        error.to_string()
+    }
+
+    fn operator(&self) -> Result<&Operator, String> {
+        self.graph.operator(self.id).ok_or_else(|| "the node is gone".to_owned())
+    }
+
+    /// The type of an input.
+    pub(super) fn input_type(&self, slot: usize) -> ValueType {
+        self.graph.input(self.id, slot).map_or(ValueType::Unknown, |value| self.graph.ty(value).clone())
+    }
+
+    /// The rank of an input, which the conversion depends on.
+    pub(super) fn rank(&self, slot: usize) -> Result<usize, String> {
+        self.input_type(slot).rank().ok_or_else(|| format!("the rank of input {slot} is not known"))
+    }
+
+    /// The element type of an input, which the conversion depends on.
+    pub(super) fn dtype(&self, slot: usize) -> Result<DType, String> {
+        self.input_type(slot).dtype().ok_or_else(|| format!("the element type of input {slot} is not known"))
+    }
+
+    /// Whether there is a value in an input slot.
+    pub(super) fn has_input(&self, slot: usize) -> bool {
+        self.graph.input(self.id, slot).is_some()
+    }
+
+    /// The tensor of a constant input.
+    pub(super) fn constant(&self, slot: usize) -> Option<Tensor> {
+        self.graph.constant(self.graph.input(self.id, slot)?).cloned()
+    }
+
+    /// Number of outputs, left-out ones included.
+    pub(super) fn outputs(&self) -> usize {
+        self.graph.get(self.id).map_or(0, |node| node.outputs().len())
+    }
+
+    /// Whether an output is read.
+    pub(super) fn reads_output(&self, output: usize) -> bool {
+        self.graph.use_count(ValueId::new(self.id, output)) > 0
+    }
+
+    /// Whether there are outputs from the one with this index on that are not left out.
+    pub(super) fn has_output_from(&self, first: usize) -> bool {
+        self.graph.get(self.id).is_some_and(|node| node.outputs().iter().skip(first).any(|value| !value.omitted))
+    }
+
+    /// An attribute's value; an error if it refers to one of the enclosing function.
+    pub(super) fn attribute(&self, name: &str) -> Result<Option<AttributeValue>, String> {
+        match self.operator()?.attribute(name) {
+            Some(AttributeValue::Reference(to, _)) => {
+                Err(format!("its attribute {name} is the attribute {to} of a function; inline the function first"))
+            }
+            value => Ok(value.cloned()),
+        }
+    }
+
+    /// An integer attribute.
+    pub(super) fn int(&self, name: &str) -> Result<Option<i64>, String> {
+        match self.attribute(name)? {
+            None => Ok(None),
+            Some(AttributeValue::Int(value)) => Ok(Some(value)),
+            Some(_) => Err(format!("its attribute {name} is not an integer")),
+        }
+    }
+
+    /// A float attribute.
+    pub(super) fn float(&self, name: &str) -> Result<Option<f32>, String> {
+        match self.attribute(name)? {
+            None => Ok(None),
+            Some(AttributeValue::Float(value)) => Ok(Some(value)),
+            Some(_) => Err(format!("its attribute {name} is not a float")),
+        }
+    }
+
+    /// A list of integers.
+    pub(super) fn ints(&self, name: &str) -> Result<Option<Vec<i64>>, String> {
+        match self.attribute(name)? {
+            None => Ok(None),
+            Some(AttributeValue::Ints(values)) => Ok(Some(values)),
+            Some(_) => Err(format!("its attribute {name} is not a list of integers")),
+        }
+    }
+
+    /// A list of floats.
+    pub(super) fn floats(&self, name: &str) -> Result<Option<Vec<f32>>, String> {
+        match self.attribute(name)? {
+            None => Ok(None),
+            Some(AttributeValue::Floats(values)) => Ok(Some(values)),
+            Some(_) => Err(format!("its attribute {name} is not a list of floats")),
+        }
+    }
+
+    /// A text attribute.
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>, String> {
+        match self.attribute(name)? {
+            None => Ok(None),
+            Some(AttributeValue::String(value)) => {
+                String::from_utf8(value.to_vec()).map(Some).map_err(|_| format!("its attribute {name} is not UTF-8"))
+            }
+            Some(_) => Err(format!("its attribute {name} is not text")),
+        }
+    }
+
+    /// Sets an attribute.
+    pub(super) fn set(&mut self, name: &str, value: impl Into<AttributeValue>) -> Outcome {
+        self.graph.edit(NAME).set_attribute(self.id, name, value).map_err(Self::broken)
+    }
+
+    /// Removes an attribute.
+    pub(super) fn strip(&mut self, name: &str) -> Outcome {
+        self.graph.edit(NAME).remove_attribute(self.id, name).map_err(Self::broken)
+    }
+
+    /// Makes a constant the value of an input slot.
+    pub(super) fn set_input(&mut self, slot: usize, tensor: Tensor) -> Outcome {
+        let mut editor = self.graph.edit(NAME);
+        let constant = editor.add_constant("", tensor);
+        editor.set_input(self.id, slot, Some(constant)).map_err(Self::broken)
+    }
+
+    /// Moves the value of one input slot to a later one and leaves the first empty.
+    pub(super) fn move_input(&mut self, from: usize, to: usize) -> Outcome {
+        let value = self.graph.input(self.id, from);
+        let mut editor = self.graph.edit(NAME);
+        editor.set_input(self.id, to, value).map_err(Self::broken)?;
+        editor.set_input(self.id, from, None).map_err(Self::broken)
+    }
+
+    /// Drops input slots from this one on.
+    pub(super) fn truncate_inputs(&mut self, count: usize) -> Outcome {
+        self.graph.edit(NAME).truncate_inputs(self.id, count).map_err(Self::broken)
+    }
+
+    /// Turns the operator into another one.
+    pub(super) fn become_operator(&mut self, op_type: &str) -> Outcome {
+        let domain = self.operator()?.written_domain.clone();
+        self.graph.edit(NAME).set_operator_type(self.id, domain, op_type).map_err(Self::broken)
+    }
+
+    /// A new operator that reads an input of this one and constants.
+    pub(super) fn derive(&mut self, operator: Operator, slot: usize, constants: Vec<Tensor>) -> Result<ValueId, String> {
+        let value = self.graph.input(self.id, slot).ok_or_else(|| format!("input {slot} is left out"))?;
+        let mut editor = self.graph.edit(NAME);
+        let mut inputs = vec![Some(value)];
+        inputs.extend(constants.into_iter().map(|tensor| Some(editor.add_constant("", tensor))));
+        let id = editor.add_operator(self.id, operator, &inputs, vec![Value::default()]).map_err(Self::broken)?;
+        Ok(ValueId::new(id, 0))
+    }
+
+    /// Lets an input slot read another value.
+    pub(super) fn read(&mut self, slot: usize, value: ValueId) -> Outcome {
+        self.graph.edit(NAME).set_input(self.id, slot, Some(value)).map_err(Self::broken)
+    }
+
+    /// Puts an operator that also reads `second` behind the first output: every reader of that one reads the new one.
+    pub(super) fn append(&mut self, operator: Operator, second: ValueId) -> Outcome {
+        let old = ValueId::new(self.id, 0);
+        let ty = self.graph.ty(old).clone();
+        let mut editor = self.graph.edit(NAME);
+        // Connected to the operator only afterwards, so that the name of the output goes to what the model's readers read.
+        let inputs = [None, Some(second)];
+        let id = editor.add_operator(self.id, operator, &inputs, vec![Value::default()]).map_err(Self::broken)?;
+        let new = ValueId::new(id, 0);
+        editor.replace(old, new).map_err(Self::broken)?;
+        editor.set_input(id, 0, Some(old)).map_err(Self::broken)?;
+        editor.set_facts(new, ty, None).map_err(Self::broken)?;
+        editor.set_facts(old, ValueType::Unknown, None).map_err(Self::broken)
+    }
+}
