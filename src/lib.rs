@@ -3,6 +3,7 @@
 pub mod analysis;
 pub mod data;
 pub mod engine;
+pub mod evaluate;
 pub mod format;
 pub mod ir;
 pub mod ops;

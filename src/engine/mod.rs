@@ -7,7 +7,7 @@ mod guard;
 mod parallel;
 mod tract;
 
-pub use parallel::run_many;
+pub use parallel::{run_many, run_ordered};
 pub use tract::{TractEngine, run_node};
 
 use std::collections::BTreeMap;

@@ -7,29 +7,41 @@ use std::sync::{Mutex, PoisonError};
 use super::{EngineError, RunValues, Session};
 
 /// Runs `session` on every sample with `jobs` threads (0 and 1: on the caller's) and hands each result to `consume`, in
-/// the order of the samples, on the caller's thread. At most `4 * jobs` samples and results are in memory at a time.
-/// `consume` ends the runs early by answering `false`.
-///
-/// The results do not depend on `jobs`: runs share nothing but the compiled model.
+/// the order of the samples; see [`run_ordered`]. The results do not depend on `jobs`: runs share nothing but the model.
 pub fn run_many<S>(
     session: &dyn Session,
     samples: S,
     jobs: usize,
-    mut consume: impl FnMut(usize, Result<RunValues, EngineError>) -> bool,
+    consume: impl FnMut(usize, Result<RunValues, EngineError>) -> bool,
 ) where
     S: Iterator<Item = RunValues> + Send,
 {
+    run_ordered(samples, jobs, |sample| session.run(&sample), consume);
+}
+
+/// Does `work` on every item with `jobs` threads (0 and 1: on the caller's) and hands each result to `consume`, in the
+/// order of the items, on the caller's thread. At most `4 * jobs` items and results are in memory at a time.
+/// `consume` ends the work early by answering `false`.
+pub fn run_ordered<I, R>(
+    items: impl Iterator<Item = I> + Send,
+    jobs: usize,
+    work: impl Fn(I) -> R + Sync,
+    mut consume: impl FnMut(usize, R) -> bool,
+) where
+    I: Send,
+    R: Send,
+{
     if jobs <= 1 {
-        for (index, sample) in samples.enumerate() {
-            if !consume(index, session.run(&sample)) {
+        for (index, item) in items.enumerate() {
+            if !consume(index, work(item)) {
                 return;
             }
         }
         return;
     }
-    let source = Mutex::new(samples.enumerate());
-    // A worker takes a ticket before it takes a sample and the consumer gives it back once the result has left, so that
-    // one slow sample does not let the others run ahead without bound.
+    let source = Mutex::new(items.enumerate());
+    // A worker takes a ticket before it takes an item and the consumer gives it back once the result has left, so that
+    // one slow item does not let the others run ahead without bound.
     let (give, take) = sync_channel::<()>(4 * jobs);
     for _ in 0..4 * jobs {
         let _ = give.try_send(());
@@ -38,15 +50,15 @@ pub fn run_many<S>(
     let (send, receive) = sync_channel(jobs);
     std::thread::scope(|scope| {
         for _ in 0..jobs {
-            let (send, source, take) = (send.clone(), &source, &take);
+            let (send, source, take, work) = (send.clone(), &source, &take, &work);
             scope.spawn(move || {
                 loop {
                     if take.lock().unwrap_or_else(PoisonError::into_inner).recv().is_err() {
                         return;
                     }
                     let next = source.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let Some((index, sample)) = next else { return };
-                    if send.send((index, session.run(&sample))).is_err() {
+                    let Some((index, item)) = next else { return };
+                    if send.send((index, work(item))).is_err() {
                         return;
                     }
                 }

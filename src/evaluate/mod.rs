@@ -1,0 +1,76 @@
+//! Task metrics: how well a model does on labelled data, how fast, and against which reference.
+//!
+//! Counts and sums live in a [`State`] that merges over shards and survives a killed run; [`Figures`] are computed from it.
+//! May use data sets, engines and the IR; knows no pass and no pipeline.
+
+mod classification;
+mod latency;
+mod outputs;
+mod regression;
+mod report;
+mod run;
+mod state;
+mod statistics;
+
+use std::path::PathBuf;
+
+pub use classification::{ClassScores, Classification, Scores, argmax};
+pub use latency::{Latency, measure, peak_memory};
+pub use outputs::{Predictions, classes, output, values};
+pub use regression::{Column, Regression};
+pub use report::{Against, Figures};
+pub use run::{Options, Subject, evaluate};
+pub use state::{State, Subject as StateSubject};
+pub use statistics::{Interval, Paired, normal_quantile, wilson};
+
+/// Why an evaluation stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluateError {
+    /// The data cannot be used.
+    #[error(transparent)]
+    Data(#[from] crate::data::DataError),
+    /// The engine cannot run the model.
+    #[error(transparent)]
+    Engine(#[from] crate::engine::EngineError),
+    /// The model's output does not fit the labels.
+    #[error("output {output:?} {problem}")]
+    Output {
+        /// The output.
+        output: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A label that is no class of the model.
+    #[error("the label {label} is none of the model's {classes} classes")]
+    Label {
+        /// The label.
+        label: i64,
+        /// Classes of the model.
+        classes: u64,
+    },
+    /// A state file that cannot be read or written.
+    #[error("{}: {reason}", file.display())]
+    State {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Parts that do not belong together.
+    #[error("cannot merge: {0}")]
+    Merge(String),
+}
+
+impl EvaluateError {
+    /// A stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Data(error) => error.code(),
+            Self::Engine(_) => "engine",
+            Self::Output { .. } => "output",
+            Self::Label { .. } => "label",
+            Self::State { .. } => "state",
+            Self::Merge(_) => "merge",
+        }
+    }
+}
