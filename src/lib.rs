@@ -4,6 +4,7 @@ pub mod analysis;
 pub mod data;
 pub mod engine;
 pub mod evaluate;
+pub mod fold;
 pub mod format;
 pub mod ir;
 pub mod ops;

@@ -8,6 +8,8 @@
 
 mod corpus;
 mod engines;
+mod fold;
 mod format;
 mod shapes;
 mod text;
+mod node_tests;
