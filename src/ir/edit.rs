@@ -109,6 +109,11 @@ impl Editor<'_> {
         self.graph
     }
 
+    /// Lets an analysis record facts in the graph between two edits.
+    pub fn analyse<R>(&mut self, analysis: impl FnOnce(&mut Graph) -> R) -> R {
+        analysis(self.graph)
+    }
+
     fn live(&self, id: NodeId) -> Result<&Node, EditError> {
         self.graph.get(id).ok_or(EditError::NoNode(id.index()))
     }

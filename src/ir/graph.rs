@@ -185,6 +185,13 @@ impl Graph {
             .count()
     }
 
+    /// Every use of the node's outputs as (output slot, use), newest first.
+    pub fn readers(&self, node: NodeId) -> impl Iterator<Item = (u32, Use)> + '_ {
+        self.nodes
+            .edges_directed(node, Direction::Outgoing)
+            .map(|edge| (edge.weight().output, Use { node: edge.target(), slot: edge.weight().slot }))
+    }
+
     /// Whether any output of the node is read.
     pub fn is_used(&self, node: NodeId) -> bool {
         self.nodes.edges_directed(node, Direction::Outgoing).next().is_some()

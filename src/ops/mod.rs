@@ -6,5 +6,5 @@
 mod schema;
 mod types;
 
-pub use schema::{AttributeDefault, AttributeSchema, Parameter, Schema, Traits, schema, schemas};
+pub use schema::{AttributeDefault, AttributeSchema, Parameter, Schema, Traits, operator_names, schema, schemas};
 pub use types::TypeSet;

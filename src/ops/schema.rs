@@ -162,6 +162,11 @@ pub fn schemas(domain: &str, op_type: &str) -> &'static [Schema] {
     }
 }
 
+/// The types of all operators of the table, in no particular order.
+pub fn operator_names() -> impl Iterator<Item = &'static str> {
+    INDEX.keys().copied()
+}
+
 fn parse_row(line: &'static str) -> Option<Schema> {
     if line.starts_with('#') {
         return None;

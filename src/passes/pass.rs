@@ -4,22 +4,11 @@ use std::path::PathBuf;
 
 use regex::RegexSet;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::ir::{EditError, Model};
+pub use crate::rewrite::Safety;
 use crate::rewrite::Evaluator;
-
-/// What a rule or pass preserves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Safety {
-    /// The same bits.
-    Exact,
-    /// The same real-number function; floating-point results may differ by rounding.
-    Rounding,
-    /// Another function, close enough by a stated measure: judged by gates.
-    Approximate,
-}
 
 /// What a pass needs beside the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

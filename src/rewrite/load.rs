@@ -1,0 +1,231 @@
+//! Rule files to rules: YAML, texts, and everything that can be refused before a model is seen.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde::Deserialize;
+use serde::de::{self, SeqAccess, Visitor};
+use serde_json::Value as Json;
+use serde_yaml::Spanned as Located;
+
+use super::safety::Safety;
+
+use super::compile;
+use super::error::{Place, RuleError};
+use super::rule::{Example, Rule};
+use super::syntax::{self, Span, Statement};
+
+/// The newest opset that a range may name.
+const NEWEST: i64 = 1000;
+/// Combinations of alternatives and operators that one file may stand for.
+const MOST_INSTANCES: usize = 256;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    rule: Located<String>,
+    summary: String,
+    safety: Safety,
+    opset: Located<String>,
+    #[serde(default)]
+    priority: i64,
+    #[serde(default, rename = "for")]
+    operators: IndexMap<String, Vec<Located<String>>>,
+    #[serde(rename = "match")]
+    matches: Located<Texts>,
+    #[serde(default, rename = "where")]
+    clauses: Vec<Located<String>>,
+    replace: Located<String>,
+    examples: Vec<Located<IndexMap<String, Json>>>,
+}
+
+/// One text or several.
+enum Texts {
+    One(String),
+    Many(Vec<Located<String>>),
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Texts;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a text or a list of texts")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Texts, E> {
+                Ok(Texts::One(text.to_owned()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Texts, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = items.next_element()? {
+                    texts.push(text);
+                }
+                Ok(Texts::Many(texts))
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// A rule text and where it stands in its file.
+pub(crate) struct Source<'a> {
+    file: &'a Arc<str>,
+    /// Line and column of the first character, and the columns before every further line.
+    line: usize,
+    column: usize,
+    indent: usize,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    /// The place of a range of the text.
+    pub(crate) fn place(&self, span: Span) -> Place {
+        let before = self.text.get(..span.start.min(self.text.len())).unwrap_or(self.text);
+        let line = before.matches('\n').count();
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
+        let base = if line == 0 { self.column } else { self.indent + 1 };
+        Place { file: self.file.clone(), line: self.line + line, column: base + column }
+    }
+}
+
+/// Reads one rule file.
+pub(crate) fn rule(file: &str, family: &str, content: &str) -> Result<Rule, RuleError> {
+    let file: Arc<str> = Arc::from(file);
+    let raw: Raw = serde_yaml::from_str(content).map_err(|error| {
+        let place = error.location().map_or((0, 0), |at| (at.line() as usize, at.column() as usize));
+        RuleError::Yaml {
+            place: Place { file: file.clone(), line: place.0, column: place.1 },
+            reason: error.without_snippet().to_string(),
+        }
+    })?;
+    let lines: Vec<&str> = content.lines().collect();
+    let at = |located: serde_yaml::Location| Place {
+        file: file.clone(),
+        line: located.line() as usize,
+        column: located.column() as usize,
+    };
+    let opset = opset_range(&raw.opset.value)
+        .ok_or_else(|| RuleError::Opset {
+            place: at(raw.opset.referenced),
+            reason: format!("`{}` is no range of opsets; write `9..` or `9..17`", raw.opset.value),
+        })?;
+    if raw.rule.value.is_empty() || !raw.rule.value.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
+        return Err(RuleError::Misuse {
+            place: at(raw.rule.referenced),
+            reason: "a rule's name has small letters, digits and hyphens".to_owned(),
+        });
+    }
+    if raw.examples.is_empty() {
+        return Err(RuleError::Misuse {
+            place: at(raw.rule.referenced),
+            reason: "a rule without examples proves nothing".to_owned(),
+        });
+    }
+    let inner: Vec<(String, serde_yaml::Location)> = match raw.matches.value {
+        Texts::One(text) => vec![(text, raw.matches.referenced)],
+        Texts::Many(texts) => texts.into_iter().map(|text| (text.value, text.referenced)).collect(),
+    };
+    let mut rule = Rule {
+        name: raw.rule.value,
+        family: family.to_owned(),
+        file: file.clone(),
+        summary: raw.summary,
+        safety: raw.safety,
+        opset,
+        priority: raw.priority,
+        matches: inner.iter().map(|(text, _)| text.clone()).collect(),
+        clauses: raw.clauses.iter().map(|clause| clause.value.clone()).collect(),
+        replace: raw.replace.value.clone(),
+        operators: raw.operators.iter().map(|(k, v)| (k.clone(), v.iter().map(|o| o.value.clone()).collect())).collect(),
+        examples: raw
+            .examples
+            .into_iter()
+            .map(|example| Example { fields: example.value, place: at(example.referenced) })
+            .collect(),
+        instances: Vec::new(),
+    };
+    let place_operators: Vec<Place> =
+        raw.operators.values().flat_map(|list| list.iter().map(|operator| at(operator.referenced))).collect();
+    let parse = |text: &str, location: serde_yaml::Location| -> Result<Vec<Statement>, RuleError> {
+        let source = locate(&file, &lines, location, text);
+        syntax::statements(text)
+            .map_err(|error| RuleError::Syntax { place: source.place(error.span), reason: error.message })
+    };
+    let replace = parse(&rule.replace, raw.replace.referenced)?;
+    let mut clauses = Vec::new();
+    for clause in &raw.clauses {
+        let source = locate(&file, &lines, clause.referenced, &clause.value);
+        let parsed = syntax::expression(&clause.value)
+            .map_err(|error| RuleError::Syntax { place: source.place(error.span), reason: error.message })?;
+        clauses.push((clause.value.clone(), parsed));
+    }
+    let clause_sources: Vec<Source<'_>> =
+        raw.clauses.iter().map(|clause| locate(&file, &lines, clause.referenced, &clause.value)).collect();
+    let choices = combinations(&rule.operators);
+    if choices.len() * inner.len() > MOST_INSTANCES {
+        return Err(RuleError::Misuse {
+            place: at(raw.rule.referenced),
+            reason: format!("more than {MOST_INSTANCES} combinations of operators and alternatives"),
+        });
+    }
+    for (alternative, (text, location)) in inner.iter().enumerate() {
+        let pattern = parse(text, *location)?;
+        for operators in &choices {
+            let unit = compile::Unit {
+                rule: &rule,
+                alternative,
+                operators: operators.clone(),
+                operator_places: &place_operators,
+                match_source: locate(&file, &lines, *location, text),
+                replace_source: locate(&file, &lines, raw.replace.referenced, &raw.replace.value),
+                clause_sources: &clause_sources,
+            };
+            let instance = unit.compile(&pattern, &clauses, &replace)?;
+            rule.instances.push(instance);
+        }
+    }
+    Ok(rule)
+}
+
+fn combinations(operators: &IndexMap<String, Vec<String>>) -> Vec<Vec<(String, String)>> {
+    operators.iter().fold(vec![Vec::new()], |found, (variable, list)| {
+        found
+            .iter()
+            .flat_map(|chosen: &Vec<(String, String)>| {
+                list.iter().map(move |operator| {
+                    let mut chosen = chosen.clone();
+                    chosen.push((variable.clone(), operator.clone()));
+                    chosen
+                })
+            })
+            .collect()
+    })
+}
+
+fn opset_range(text: &str) -> Option<(i64, Option<i64>)> {
+    let (first, last) = text.split_once("..")?;
+    let first: i64 = first.trim().parse().ok()?;
+    let last = match last.trim() {
+        "" => None,
+        last => Some(last.parse::<i64>().ok()?),
+    };
+    let inside = |version: i64| (1..=NEWEST).contains(&version);
+    (inside(first) && last.is_none_or(|last| inside(last) && last >= first)).then_some((first, last))
+}
+
+/// Where the characters of a scalar stand: at the location itself, or on the lines below a block indicator.
+fn locate<'a>(file: &'a Arc<str>, lines: &[&str], location: serde_yaml::Location, text: &'a str) -> Source<'a> {
+    let (line, column) = (location.line() as usize, location.column() as usize);
+    let here = lines.get(line.saturating_sub(1)).copied().unwrap_or_default();
+    let first = here.chars().nth(column.saturating_sub(1));
+    match first {
+        Some('|' | '>') => {
+            let next = (line..).find(|at| lines.get(*at).is_none_or(|l| !l.trim().is_empty())).unwrap_or(line);
+            let indent = lines.get(next).map_or(0, |l| l.chars().take_while(|c| *c == ' ').count());
+            Source { file, line: line + 1, column: indent + 1, indent, text }
+        }
+        Some('"' | '\'') => Source { file, line, column: column + 1, indent: 0, text },
+        _ => Source { file, line, column, indent: column.saturating_sub(1), text },
+    }
+}

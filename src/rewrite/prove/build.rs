@@ -1,0 +1,272 @@
+//! Builds the model of an example: the pattern itself, over inputs and constants as the example describes them.
+
+use std::collections::BTreeMap;
+
+use rand_chacha::ChaCha8Rng;
+use serde_json::Value as Json;
+
+use crate::engine::{RunValue, RunValues};
+use crate::ir::{
+    DType, GraphBuilder, Input, Model, NodeId, NodeKind, OpsetImport, Operator, Value, ValueId, ValueType,
+};
+use crate::proto;
+
+use super::super::compile::constants_of;
+use super::super::plan::{Folding, Planner};
+use super::super::rule::{Example, Instance, Rule};
+use super::super::syntax::Expr;
+use super::super::value::{Reason, RestItem, Val};
+use super::ProofVerdict;
+use super::spec::Spec;
+
+/// Fields of an example that describe no value.
+const RESERVED: [&str; 7] = ["opset", "refuse", "because", "for", "alternative", "outputs", "graph"];
+
+/// The model of an example.
+pub(super) struct Built {
+    pub(super) model: Model,
+    /// Sizes of symbols.
+    pub(super) sizes: BTreeMap<String, i64>,
+    inputs: Vec<(String, Spec)>,
+    nodes: Vec<NodeId>,
+}
+
+impl Built {
+    /// Values for the graph inputs.
+    pub(super) fn inputs(&self, random: &mut ChaCha8Rng, special: bool) -> Result<RunValues, ProofVerdict> {
+        let mut values = RunValues::new();
+        for (name, spec) in &self.inputs {
+            let tensor = spec.tensor(random, &self.sizes, special).map_err(ProofVerdict::Failed)?;
+            values.insert(name.clone(), RunValue::Tensor(tensor));
+        }
+        Ok(values)
+    }
+
+    /// Nodes at which the rule may have its root, the pattern's own root first.
+    pub(super) fn roots(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes.iter().rev().copied()
+    }
+}
+
+/// Whether the example is about this alternative and these operators.
+pub(super) fn concerns(example: &Example, instance: &Instance) -> bool {
+    if let Some(number) = example.fields.get("alternative").and_then(Json::as_u64)
+        && number != instance.alternative as u64 + 1
+    {
+        return false;
+    }
+    let Some(chosen) = example.fields.get("for").and_then(Json::as_object) else { return true };
+    instance.operators.iter().all(|(variable, operator)| {
+        chosen.get(variable).is_none_or(|wanted| match wanted {
+            Json::Array(list) => list.iter().any(|one| one.as_str() == Some(operator)),
+            one => one.as_str() == Some(operator),
+        })
+    })
+}
+
+/// Builds the model of an example in one opset.
+pub(super) fn build(
+    rule: &Rule,
+    instance: &Instance,
+    example: &Example,
+    opset: i64,
+    random: &mut ChaCha8Rng,
+) -> Result<Built, ProofVerdict> {
+    let failed = |reason: String| ProofVerdict::Failed(format!("{}: {reason}", example.place));
+    for field in example.fields.keys() {
+        let known = RESERVED.contains(&field.as_str())
+            || ["", "@", "*"].iter().any(|mark| instance.names.contains(&format!("{mark}{field}")))
+            || rule.instances.iter().any(|other| other.names.iter().any(|name| name.trim_start_matches(['@', '*']) == field));
+        if !known {
+            return Err(failed(format!("the pattern has no {field}")));
+        }
+    }
+    let constants = constants_of(&instance.clauses);
+    let mut builder = GraphBuilder::new();
+    let mut sizes: BTreeMap<String, i64> = BTreeMap::new();
+    let mut inputs: Vec<(String, Spec)> = Vec::new();
+    let mut bindings: Vec<Option<Val>> = Vec::with_capacity(instance.names.len());
+    let mut literal: Option<DType> = None;
+    let produced: Vec<&str> =
+        instance.source.iter().flat_map(|s| s.outputs.iter().map(|(name, _)| name.as_str())).collect();
+    let splats = splats_of(instance);
+    let mut add = |name: &str, text: &Json, builder: &mut GraphBuilder, random: &mut ChaCha8Rng| -> Result<ValueId, String> {
+        let text = text.as_str().ok_or_else(|| format!("{name} is described by a text such as `float[2,3]`"))?;
+        let spec = Spec::parse(text)?;
+        for dim in &spec.dims {
+            dim.for_each_symbol(&mut |symbol| {
+                let next = 2 + sizes.len() as i64;
+                sizes.entry(symbol.to_string()).or_insert(next);
+            });
+        }
+        if literal.is_none_or(|known| !known.is_float()) && (literal.is_none() || spec.dtype.is_float()) {
+            literal = Some(spec.dtype);
+        }
+        let base = name.split('#').next().unwrap_or(name).to_owned();
+        let constant = spec.constant.unwrap_or(constants.contains(&base) || spec.is_given());
+        if constant {
+            let tensor = spec.tensor(random, &sizes, false)?;
+            return Ok(builder.initializer(name, tensor));
+        }
+        let id = builder.input(Value::typed(name, spec.ty()), Input::default());
+        inputs.push((name.to_owned(), spec));
+        Ok(id)
+    };
+    for name in &instance.names {
+        let plain = name.trim_start_matches(['@', '*']);
+        let field = example.fields.get(plain);
+        let value = if let Some(parameter) = name.strip_prefix('@') {
+            match field {
+                Some(json) => parameter_value(json).ok_or_else(|| failed(format!("@{parameter} is no parameter")))?,
+                None => Val::Absent,
+            }
+        } else if name.starts_with('*') && splats.iter().any(|splat| splat == plain) {
+            let Some(Json::Array(items)) = field else { return Err(failed(format!("{plain} is described by a list of texts"))) };
+            let mut values = Vec::new();
+            for (index, item) in items.iter().enumerate() {
+                values.push(Some(add(&format!("{plain}#{index}"), item, &mut builder, random).map_err(&failed)?));
+            }
+            Val::Values(values)
+        } else if name.starts_with('*') {
+            let mut items = Vec::new();
+            if let Some(Json::Object(map)) = field {
+                for (key, json) in map {
+                    let value = parameter_value(json).ok_or_else(|| failed(format!("{key} is no parameter")))?;
+                    items.push(RestItem::Parameter(key.as_str().into(), value));
+                }
+            }
+            Val::Rest(items)
+        } else if produced.contains(&name.as_str()) {
+            bindings.push(None);
+            continue;
+        } else if let Some(json) = field {
+            Val::Value(add(name, json, &mut builder, random).map_err(&failed)?)
+        } else if optional(instance, name) {
+            Val::Absent
+        } else {
+            return Err(failed(format!("the example does not describe {name}")));
+        };
+        bindings.push(Some(value));
+    }
+    let imports = vec![OpsetImport { domain: Some("".into()), version: Some(opset) }];
+    let graph = builder.finish();
+    let mut planner = Planner {
+        graph: &graph,
+        imports: &imports,
+        names: &instance.names,
+        bindings,
+        locals: Vec::new(),
+        folding: Folding { evaluator: None, bytes: 0 },
+        literal,
+        nodes: Vec::new(),
+    };
+    let not_there = |reason: Reason| match reason.starts_with("opset ") {
+        true => ProofVerdict::NotInOpset(reason.into_owned()),
+        false => failed(reason.into_owned()),
+    };
+    for statement in &instance.source {
+        planner.statement(statement).map_err(not_there)?;
+    }
+    let (nodes, locals) = (planner.nodes, planner.locals);
+    let outputs: Vec<String> = match example.fields.get("outputs") {
+        Some(Json::Array(names)) => names.iter().filter_map(Json::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    };
+    let mut model = Model {
+        header: Box::new(proto::ModelProto { ir_version: Some(10), ..proto::ModelProto::default() }),
+        opset_imports: imports,
+        metadata: Vec::new(),
+        graph,
+        functions: Vec::new(),
+    };
+    let added = add_nodes(&mut model, &nodes, &locals, instance, &outputs).map_err(failed)?;
+    Ok(Built { model, sizes, inputs, nodes: added })
+}
+
+fn add_nodes(
+    model: &mut Model,
+    nodes: &[super::super::plan::PlannedNode],
+    locals: &[(String, Val)],
+    instance: &Instance,
+    outputs: &[String],
+) -> Result<Vec<NodeId>, String> {
+    let mut read: Vec<&str> = Vec::new();
+    for statement in &instance.source {
+        statement.value.walk(&mut |part| {
+            if let Expr::Value { name, .. } = &part.expr {
+                read.push(name);
+            }
+        });
+    }
+    let sink = model.graph.sink();
+    let mut edit = model.graph.edit("example");
+    let mut added: Vec<NodeId> = Vec::new();
+    for planned in nodes {
+        let mut inputs = Vec::new();
+        for value in &planned.inputs {
+            inputs.push(match value {
+                Val::Value(id) => Some(*id),
+                Val::Tensor(tensor) => Some(edit.add_constant("", tensor.clone())),
+                Val::New(node, output) => added.get(*node).map(|id| ValueId::new(*id, *output)),
+                _ => None,
+            });
+        }
+        let values = (0..planned.outputs).map(|_| Value::default()).collect();
+        added.push(edit.add_operator(sink, planned.operator.clone(), &inputs, values).map_err(|e| e.to_string())?);
+    }
+    for (name, value) in locals {
+        let Val::New(node, output) = value else { continue };
+        let Some(id) = added.get(*node).map(|id| ValueId::new(*id, *output)) else { continue };
+        edit.rename(id, name.as_str()).map_err(|e| e.to_string())?;
+        let leaf = !read.contains(&name.as_str());
+        if leaf || outputs.contains(name) {
+            // Read through an Identity, so that the value itself is no graph output and may be replaced by an input.
+            let exposed = edit
+                .add_operator(sink, Operator::new("Identity"), &[Some(id)], vec![Value::named(format!("{name}.out"))])
+                .map_err(|e| e.to_string())?;
+            edit.add_graph_output(ValueId::new(exposed, 0), format!("{name}.out"), ValueType::Unknown)
+                .map_err(|e| e.to_string())?;
+        }
+    }
+    debug_assert!(added.iter().all(|id| matches!(edit.graph().get(*id).map(|n| &n.kind), Some(NodeKind::Operator(_)))));
+    Ok(added)
+}
+
+/// Names that stand in a list of operands as `*name`.
+fn splats_of(instance: &Instance) -> Vec<String> {
+    let mut found = Vec::new();
+    for statement in &instance.source {
+        statement.value.walk(&mut |part| {
+            if let Expr::Splat(name) = &part.expr {
+                found.push(name.clone());
+            }
+        });
+    }
+    found
+}
+
+fn optional(instance: &Instance, name: &str) -> bool {
+    let mut found = false;
+    for statement in &instance.source {
+        statement.value.walk(&mut |part| {
+            found |= matches!(&part.expr, Expr::Value { name: known, optional: true } if known == name);
+        });
+    }
+    found
+}
+
+fn parameter_value(json: &Json) -> Option<Val> {
+    Some(match json {
+        Json::Bool(value) => Val::Bool(*value),
+        Json::Number(number) => match number.as_i64() {
+            Some(value) => Val::Int(value),
+            None => Val::Float(number.as_f64()?),
+        },
+        Json::String(text) => Val::Text(text.clone()),
+        Json::Array(items) => match items.iter().map(Json::as_i64).collect::<Option<Vec<i64>>>() {
+            Some(list) => Val::Ints(list),
+            None => Val::Floats(items.iter().map(Json::as_f64).collect::<Option<_>>()?),
+        },
+        _ => return None,
+    })
+}

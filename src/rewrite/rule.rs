@@ -1,0 +1,129 @@
+//! A rule as the driver uses it: patterns with numbered names, clauses, replacement.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde_json::Value as Json;
+
+use crate::ops;
+use super::safety::Safety;
+
+use super::error::Place;
+use super::syntax::{Spanned, Statement};
+
+/// One rule file.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Name, unique in a set.
+    pub name: String,
+    /// The folder of the file.
+    pub family: String,
+    /// The file.
+    pub file: Arc<str>,
+    /// One sentence.
+    pub summary: String,
+    /// What the rule preserves.
+    pub safety: Safety,
+    /// First and last opset in which the rule holds.
+    pub opset: (i64, Option<i64>),
+    /// Among rules that match the same node, the higher first. Rules below 0 wait until no other fires.
+    pub priority: i64,
+    /// The text of each alternative of `match`.
+    pub matches: Vec<String>,
+    /// The clauses of `where`.
+    pub clauses: Vec<String>,
+    /// The text of `replace`.
+    pub replace: String,
+    /// Operators that each variable of `for` stands for.
+    pub operators: IndexMap<String, Vec<String>>,
+    /// The cases that prove the rule.
+    pub examples: Vec<Example>,
+    pub(crate) instances: Vec<Instance>,
+}
+
+/// One case of a rule: descriptions of its inputs and parameters, and what is expected.
+#[derive(Clone, Debug)]
+pub struct Example {
+    pub(crate) fields: IndexMap<String, Json>,
+    pub(crate) place: Place,
+}
+
+/// A rule with one alternative of `match` and one operator for each variable of `for`.
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    /// Which text of `match`.
+    pub(crate) alternative: usize,
+    /// Operator by variable.
+    pub(crate) operators: Vec<(String, String)>,
+    /// Names by number: `x`, `@eps`, `*rest`.
+    pub(crate) names: Vec<String>,
+    pub(crate) pattern: Pattern,
+    /// The pattern as statements, to build it.
+    pub(crate) source: Vec<Statement>,
+    pub(crate) clauses: Vec<(String, Spanned)>,
+    pub(crate) replace: Vec<Statement>,
+    /// Names of values that the replacement defines in place of the pattern's.
+    pub(crate) results: Vec<String>,
+}
+
+/// A pattern: nodes, the last one being the root from which all others are reached.
+#[derive(Clone, Debug)]
+pub(crate) struct Pattern {
+    pub(crate) nodes: Vec<PatternNode>,
+}
+
+/// One operator of a pattern.
+#[derive(Clone, Debug)]
+pub(crate) struct PatternNode {
+    pub(crate) domain: String,
+    pub(crate) op_type: String,
+    pub(crate) attributes: Vec<(String, Spanned)>,
+    /// The name that takes all other attributes.
+    pub(crate) rest: Option<usize>,
+    pub(crate) operands: Vec<Operand>,
+    /// Names of outputs; `None` for one that is not named.
+    pub(crate) outputs: Vec<Option<usize>>,
+}
+
+/// What stands in an input slot of a pattern node.
+#[derive(Clone, Debug)]
+pub(crate) enum Operand {
+    /// Any value, or nothing if optional.
+    Value { name: usize, optional: bool },
+    /// `_`: any value.
+    Any,
+    /// Output `output` of pattern node `node`, with its name if it has one.
+    Node { node: usize, output: usize },
+    /// A constant whose elements all have these bits.
+    Number(Spanned),
+    /// Any number of values.
+    Splat(usize),
+}
+
+impl Rule {
+    /// Whether the rule holds in this opset.
+    pub fn holds_in(&self, opset: i64) -> bool {
+        opset >= self.opset.0 && self.opset.1.is_none_or(|last| opset <= last)
+    }
+
+    /// The opset range as the file writes it.
+    pub fn opset_text(&self) -> String {
+        match self.opset.1 {
+            Some(last) => format!("{}..{last}", self.opset.0),
+            None => format!("{}..", self.opset.0),
+        }
+    }
+}
+
+impl Pattern {
+    /// The root: the node that the driver looks for.
+    pub(crate) fn root(&self) -> usize {
+        self.nodes.len().saturating_sub(1)
+    }
+}
+
+/// Whether the first two operands may be tried the other way round. `Max` and `Min` differ by the order of their operands in
+/// the sign of zero and in NaN only.
+pub(crate) fn swaps(domain: &str, op_type: &str) -> bool {
+    ops::Traits::of(domain, op_type).commutative || domain.is_empty() && matches!(op_type, "Max" | "Min")
+}
