@@ -10,4 +10,5 @@ pub mod ir;
 pub mod ops;
 pub mod passes;
 pub mod proto;
+pub mod quantize;
 pub mod rewrite;

@@ -1,0 +1,195 @@
+//! Codes of values and back, per tensor, per channel and blocked; packing of 4- and 2-bit codes.
+
+use bytes::Bytes;
+
+use super::kind::{Granularity, Kind};
+use super::parameters::{Parameters, QuantizeError};
+use crate::ir::{Tensor, to_little_endian};
+
+/// The code of one value: divided in `f32`, rounded half to even, moved by the zero point, cut to the type's limits.
+#[inline]
+pub fn quantize(value: f32, parameters: Parameters, kind: Kind) -> i32 {
+    let (low, high) = kind.limits();
+    let code = (value / parameters.scale).round_ties_even() + parameters.zero_point as f32;
+    code.clamp(low as f32, high as f32) as i32
+}
+
+/// The value of one code.
+#[inline]
+pub fn dequantize(code: i32, parameters: Parameters) -> f32 {
+    (code - parameters.zero_point) as f32 * parameters.scale
+}
+
+/// Which of the parameters holds for each element, as a function of the flat index.
+fn selector(
+    dims: &[u64],
+    granularity: Granularity,
+    count: usize,
+) -> Result<impl Fn(usize) -> usize + Sync + use<>, QuantizeError> {
+    let wrong = || QuantizeError::Shape { scales: count, dims: dims.to_vec(), granularity: format!("{granularity:?}") };
+    let (axis, size) = match granularity {
+        Granularity::PerTensor => (None, 1),
+        Granularity::PerChannel(axis) => (Some(axis), 1),
+        Granularity::Blocked { axis, size } => (Some(axis), size),
+    };
+    let Some(axis) = axis else {
+        return if count == 1 { Ok(Selector { inner: 1, length: 1, size: 1, blocks: 1, per_tensor: true, blocked: false }.into_fn()) } else { Err(wrong()) };
+    };
+    let length = *dims.get(axis).ok_or_else(wrong)? as usize;
+    let inner = dims.iter().skip(axis + 1).product::<u64>() as usize;
+    let outer = dims.iter().take(axis).product::<u64>() as usize;
+    let blocked = matches!(granularity, Granularity::Blocked { .. });
+    if size == 0 {
+        return Err(wrong());
+    }
+    let blocks = length.div_ceil(size);
+    let expected = if blocked { outer * blocks * inner } else { length };
+    if count != expected {
+        return Err(wrong());
+    }
+    Ok(Selector { inner: inner.max(1), length: length.max(1), size, blocks, per_tensor: false, blocked }.into_fn())
+}
+
+#[derive(Clone, Copy)]
+struct Selector {
+    inner: usize,
+    length: usize,
+    size: usize,
+    blocks: usize,
+    per_tensor: bool,
+    blocked: bool,
+}
+
+impl Selector {
+    fn into_fn(self) -> impl Fn(usize) -> usize + Sync {
+        move |flat| {
+            if self.per_tensor {
+                return 0;
+            }
+            let along = flat / self.inner % self.length;
+            if !self.blocked {
+                return along;
+            }
+            let outer = flat / self.inner / self.length;
+            (outer * self.blocks + along / self.size) * self.inner + flat % self.inner
+        }
+    }
+}
+
+/// Codes of a float tensor. `parameters` has one entry, one a channel, or one a block in row-major order of the blocked shape.
+pub fn quantize_tensor(
+    tensor: &Tensor,
+    parameters: &[Parameters],
+    granularity: Granularity,
+    kind: Kind,
+) -> Result<Tensor, QuantizeError> {
+    let values = tensor.to_f32()?;
+    let select = selector(tensor.dims(), granularity, parameters.len())?;
+    let fallback = Parameters { scale: 1.0, zero_point: 0 };
+    let codes: Vec<i32> = values
+        .iter()
+        .enumerate()
+        .map(|(at, value)| quantize(*value, parameters.get(select(at)).copied().unwrap_or(fallback), kind))
+        .collect();
+    pack(tensor.dims(), &codes, kind)
+}
+
+/// Values of a tensor of codes.
+pub fn dequantize_tensor(
+    codes: &Tensor,
+    parameters: &[Parameters],
+    granularity: Granularity,
+) -> Result<Tensor, QuantizeError> {
+    let select = selector(codes.dims(), granularity, parameters.len())?;
+    let fallback = Parameters { scale: 1.0, zero_point: 0 };
+    let values: Vec<f32> = codes
+        .to_i64()?
+        .into_iter()
+        .enumerate()
+        .map(|(at, code)| dequantize(code as i32, parameters.get(select(at)).copied().unwrap_or(fallback)))
+        .collect();
+    Ok(Tensor::from_slice(codes.dims(), &values)?)
+}
+
+/// A tensor of codes, packed from the lowest bits up where several share a byte.
+pub fn pack(dims: &[u64], codes: &[i32], kind: Kind) -> Result<Tensor, QuantizeError> {
+    let raw: Bytes = match kind {
+        Kind::Uint8 => codes.iter().map(|code| *code as u8).collect::<Vec<u8>>().into(),
+        Kind::Int8 => codes.iter().map(|code| *code as i8 as u8).collect::<Vec<u8>>().into(),
+        Kind::Uint16 => to_little_endian(&codes.iter().map(|code| *code as u16).collect::<Vec<_>>()),
+        Kind::Int16 => to_little_endian(&codes.iter().map(|code| *code as i16).collect::<Vec<_>>()),
+        packed => {
+            let bits = packed.bits();
+            let per_byte = 8 / bits as usize;
+            let mask = (1u32 << bits) - 1;
+            let bytes: Vec<u8> = codes
+                .chunks(per_byte)
+                .map(|chunk| {
+                    chunk.iter().enumerate().fold(0u32, |byte, (at, code)| byte | (*code as u32 & mask) << (at as u32 * bits)) as u8
+                })
+                .collect();
+            bytes.into()
+        }
+    };
+    Ok(Tensor::from_raw(kind.dtype(), dims.iter().copied(), raw)?)
+}
+
+/// 32-bit codes of a bias with scale `scales[c]` and zero point 0, cut to the type's limits. One scale serves all channels.
+pub fn bias_codes(bias: &[f32], scales: &[f32]) -> Vec<i32> {
+    bias.iter()
+        .enumerate()
+        .map(|(channel, value)| {
+            let scale = scales.get(channel).or(scales.first()).copied().unwrap_or(1.0);
+            let code = (f64::from(*value) / f64::from(scale)).round_ties_even();
+            code.clamp(f64::from(i32::MIN), f64::from(i32::MAX)) as i32
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(scale: f32, zero_point: i32) -> Parameters {
+        Parameters { scale, zero_point }
+    }
+
+    #[test]
+    fn ties_go_to_even_and_codes_saturate() {
+        for (value, expected) in [(0.5, 0), (1.5, 2), (2.5, 2), (-0.5, 0), (-1.5, -2), (1000.0, 127), (-1000.0, -128)] {
+            assert_eq!(quantize(value, of(1.0, 0), Kind::Int8), expected, "{value}");
+        }
+        assert_eq!(quantize(f32::INFINITY, of(0.1, 3), Kind::Uint8), 255);
+    }
+
+    #[test]
+    fn each_granularity_picks_its_parameters() {
+        let x = Tensor::from_slice::<f32>(&[2, 4], &[1., 2., 3., 4., 1., 2., 3., 4.]).unwrap();
+        let codes = |p: &[Parameters], g| quantize_tensor(&x, p, g, Kind::Int8).unwrap().to_i64().unwrap();
+        assert_eq!(codes(&[of(1.0, 0)], Granularity::PerTensor), [1, 2, 3, 4, 1, 2, 3, 4]);
+        assert_eq!(codes(&[of(1.0, 0), of(0.5, 1)], Granularity::PerChannel(0)), [1, 2, 3, 4, 3, 5, 7, 9]);
+        let blocks = [of(1.0, 0), of(0.5, 0), of(0.25, 0), of(1.0, 0)];
+        assert_eq!(codes(&blocks, Granularity::Blocked { axis: 1, size: 2 }), [1, 2, 6, 8, 4, 8, 3, 4]);
+        let short = [of(1.0, 0), of(0.5, 0), of(1.0, 0), of(0.5, 0)];
+        assert_eq!(codes(&short, Granularity::Blocked { axis: 1, size: 3 }), [1, 2, 3, 8, 1, 2, 3, 8]);
+        assert!(quantize_tensor(&x, &short, Granularity::PerTensor, Kind::Int8).is_err());
+        assert!(quantize_tensor(&x, &short, Granularity::PerChannel(5), Kind::Int8).is_err());
+    }
+
+    #[test]
+    fn packed_codes_are_read_back() {
+        let codes = [-8, 7, -1, 3, 2];
+        assert_eq!(pack(&[5], &codes, Kind::Int4).unwrap().to_i64().unwrap(), [-8, 7, -1, 3, 2]);
+        assert_eq!(pack(&[5], &[3, 0, 1, 2, 3], Kind::Uint2).unwrap().to_i64().unwrap(), [3, 0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn values_survive_within_half_a_step() {
+        let x = Tensor::from_slice::<f32>(&[3], &[0.3, -0.2, 0.9]).unwrap();
+        let p = [of(0.01, 5)];
+        let back = dequantize_tensor(&quantize_tensor(&x, &p, Granularity::PerTensor, Kind::Int8).unwrap(), &p, Granularity::PerTensor).unwrap();
+        for (a, b) in x.to_f64().unwrap().iter().zip(back.to_f64().unwrap()) {
+            assert!((a - b).abs() <= 0.005 + 1e-7);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Quantization: integer codes for real numbers, how ranges are found, and what of it an engine makes use of.
+//!
+//! `kind`, `parameters` and `codes` are the numeric core and agree with ONNX Runtime's quantizer and kernels bit for bit;
+//! `histogram` and `range` turn streamed values into ranges. Knows the IR; the passes that insert Q/DQ pairs build on it.
+
+mod codes;
+mod histogram;
+mod kind;
+mod parameters;
+mod range;
+
+pub use codes::{bias_codes, dequantize, dequantize_tensor, pack, quantize, quantize_tensor};
+pub use histogram::Histogram;
+pub use kind::{Granularity, Kind};
+pub use parameters::{Parameters, QuantizeError, Scheme, parameters, weight_scale_for_bias};
+pub use range::{Calibrator, calibrated_range};
