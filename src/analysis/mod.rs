@@ -7,6 +7,7 @@
 
 mod bodies;
 mod call;
+mod check;
 mod content;
 mod cost;
 mod functions;
@@ -15,6 +16,7 @@ mod liveness;
 mod shapes;
 mod symbols;
 
+pub use check::{check, check_as_read, check_types};
 pub use cost::{Cost, NodeCost, cost};
 pub use infer::{Contradiction, InferReport, infer, infer_node};
 pub use liveness::{is_pure, needed};

@@ -11,6 +11,7 @@
 mod attribute;
 mod bind;
 pub mod build;
+mod check;
 mod dtype;
 pub mod edit;
 mod graph;
@@ -24,6 +25,7 @@ mod tensor;
 mod types;
 
 pub use attribute::{Attribute, AttributeValue};
+pub use check::{CheckError, NEWEST_IR_VERSION, Problem, check, check_sorted};
 pub use build::{GraphBuilder, tensor_type};
 pub use dtype::DType;
 pub use edit::{EditError, Editor};

@@ -6,6 +6,7 @@
     unreachable_pub
 )]
 
+mod check;
 mod corpus;
 mod engines;
 mod fold;
