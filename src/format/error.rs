@@ -3,7 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::lift::LiftError;
 use super::limits::Warning;
+use super::lower::LowerError;
 
 /// Why a model could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +56,12 @@ pub enum FormatError {
         /// The decoder's reason.
         source: prost::DecodeError,
     },
+    /// The message is no graph.
+    #[error("not a valid ONNX model: {0}")]
+    Lift(#[from] LiftError),
+    /// A graph that cannot be written: a defect of whatever made it.
+    #[error("the model cannot be written, which is a defect of secateur: {0}")]
+    Lower(#[from] LowerError),
     /// A warning, under `strict`.
     #[error("{warning} (refused because of --strict)")]
     Strict {
@@ -241,7 +249,9 @@ impl FormatError {
             Self::NotAFile { .. } => "not-a-file",
             Self::StreamTooLong { .. } => "stream-too-long",
             Self::Malformed { problem, .. } => problem.code(),
-            Self::Decode { .. } => "decode-failed",
+            Self::Decode { .. } => "malformed-protobuf",
+            Self::Lift(error) => error.code(),
+            Self::Lower(_) => "internal-lower",
             Self::Strict { warning } => warning.kind.code(),
             Self::External { problem, .. } => problem.code(),
             Self::OutputExists { .. } => "output-exists",
@@ -290,10 +300,19 @@ impl FormatError {
         }
     }
 
+    /// The node or tensor that the error is about.
+    pub fn node(&self) -> Option<&str> {
+        match self {
+            Self::Lift(error) => error.subject(),
+            _ => None,
+        }
+    }
+
     /// The value (tensor) that the error is about.
     pub fn value(&self) -> Option<&str> {
         match self {
             Self::External { tensor, .. } => Some(tensor),
+            Self::Lift(error) => error.value(),
             _ => None,
         }
     }
@@ -302,34 +321,29 @@ impl FormatError {
 impl WireProblem {
     fn code(self) -> &'static str {
         match self {
-            Self::Truncated => "truncated",
-            Self::DeclaredSize { .. } => "declared-size",
-            Self::Varint => "invalid-varint",
-            Self::FieldNumber(_) => "invalid-field-number",
-            Self::WireType(_) => "invalid-wire-type",
-            Self::Group => "invalid-group",
-            Self::Utf8 => "invalid-utf8",
-            Self::Depth(_) => "nested-too-deeply",
+            Self::Depth(_) => "too-deep",
             Self::Messages(_) => "too-many-messages",
             Self::Strings(_) => "too-many-strings",
+            _ => "malformed-protobuf",
         }
     }
 }
 
 impl ExternalProblem {
-    fn code(&self) -> &'static str {
+    /// A stable name for this kind of problem.
+    pub fn code(&self) -> &'static str {
         match self {
             Self::NoLocation => "external-no-location",
             Self::InvalidLocation => "external-invalid-location",
             Self::Absolute => "external-absolute",
             Self::Parent => "external-parent",
             Self::Outside(_) => "external-outside",
-            Self::NotFound => "external-not-found",
+            Self::NotFound => "external-missing",
             Self::NotAFile => "external-not-a-file",
             Self::NoDirectory => "external-no-directory",
-            Self::Number { .. } => "external-number",
-            Self::OutOfBounds { .. } => "external-out-of-bounds",
-            Self::Length { .. } => "external-length",
+            Self::Number { .. } => "external-key",
+            Self::OutOfBounds { .. } => "external-range",
+            Self::Length { .. } => "tensor-size",
             Self::Shape => "external-shape",
             Self::Checksum { .. } => "external-checksum",
             Self::Io(_) => "external-read-failed",

@@ -69,7 +69,7 @@ pub(super) fn inline(model: &mut proto::ModelProto, files: &ExternalFiles) -> Re
             tensor.external_data.clear();
             found = true;
         }
-        Ok(())
+        Ok::<_, FormatError>(())
     })?;
     Ok(found)
 }

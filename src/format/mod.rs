@@ -23,6 +23,7 @@ mod sha1;
 mod tensors;
 pub mod text;
 mod transaction;
+mod whole;
 mod wire;
 
 pub use decode::{Decoded, Origin, Source, read_proto};
@@ -36,3 +37,4 @@ pub use lower::{LowerError, lower, tensor_to_proto, type_to_proto, value_info_of
 pub use rope::Rope;
 pub use save::{Saved, Target, WriteOptions, write_proto, write_unchanged};
 pub use transaction::Temporaries;
+pub use whole::{Loaded, read, write};

@@ -135,19 +135,19 @@ impl<'a> Transaction<'a> {
     /// Renames a data file to a new name. It is removed again unless [`Self::publish_last`] succeeds.
     pub(super) fn publish_data(&mut self, temporary: &Path, target: &Path) -> Result<(), FormatError> {
         let mut state = self.enter()?;
-        self.fs
-            .rename_new(temporary, target)
-            .map_err(|source| match source.kind() {
-                io::ErrorKind::AlreadyExists => FormatError::ExternalOutputExists {
-                    path: target.to_owned(),
-                },
-                _ => self.failed(source),
-            })?;
-        state.files.remove(temporary);
-        self.made.retain(|path| path != temporary);
-        state.files.insert(target.to_owned());
-        self.made.push(target.to_owned());
-        Ok(())
+        let renamed = self.fs.rename_new(temporary, target);
+        if renamed.is_ok() || is_gone(temporary) {
+            state.files.remove(temporary);
+            self.made.retain(|path| path != temporary);
+            state.files.insert(target.to_owned());
+            self.made.push(target.to_owned());
+        }
+        renamed.map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => FormatError::ExternalOutputExists {
+                path: target.to_owned(),
+            },
+            _ => self.failed(source),
+        })
     }
 
     /// Renames the model into place: from here on the save has happened.
@@ -163,10 +163,7 @@ impl<'a> Transaction<'a> {
         } else {
             self.fs.rename_new(temporary, target)
         };
-        // An error that comes after the deed (as on a network file system) must not take the data from the new model.
-        let gone =
-            matches!(temporary.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound);
-        if renamed.is_ok() || gone {
+        if renamed.is_ok() || is_gone(temporary) {
             for path in self.made.drain(..) {
                 state.files.remove(&path);
             }
@@ -203,7 +200,12 @@ impl<'a> Transaction<'a> {
                 }
                 // Left by a killed process of the same number.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => return Err(self.failed(source)),
+                Err(source) => {
+                    // The error may come after the deed. The name is this process's own, and a file that stood there
+                    // before would be `AlreadyExists`.
+                    let _ = self.fs.remove_file(&path);
+                    return Err(self.failed(source));
+                }
             }
         }
     }
@@ -226,6 +228,12 @@ impl<'a> Transaction<'a> {
             source,
         }
     }
+}
+
+/// Whether a file has been renamed although the operating system reported an error, as it happens on network file systems:
+/// what belongs to a new model must then stay, and what belongs to none must go.
+fn is_gone(path: &Path) -> bool {
+    matches!(path.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
 impl Drop for Transaction<'_> {

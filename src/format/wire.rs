@@ -297,45 +297,47 @@ mod tests {
     }
 
     #[test]
-    fn malformed_bytes_get_their_own_code() {
-        let deep = {
-            // sequence_type { elem_type { ... } } sixty times: 120 messages deep.
-            let mut bytes = Vec::new();
-            for _ in 0..60 {
-                for tag in [0x0a, 0x22] {
-                    let mut length = Vec::new();
-                    prost::encoding::encode_varint(bytes.len() as u64, &mut length);
-                    bytes.splice(0..0, [tag].into_iter().chain(length));
-                }
-            }
-            for tag in [0x12, 0x5a, 0x3a] {
-                let mut length = Vec::new();
-                prost::encoding::encode_varint(bytes.len() as u64, &mut length);
-                bytes.splice(0..0, [tag].into_iter().chain(length));
-            }
-            bytes
-        };
-        let cases: [(&[u8], &str); 11] = [
-            (&[0x08], "truncated"),
-            (&[0x3a, 5, 0x0a], "declared-size"),
+    fn malformed_bytes_are_named() {
+        use WireProblem::*;
+        // A graph input whose type is a sequence of a sequence ... 60 times: 120 messages deep.
+        let mut deep = Vec::new();
+        for tag in [0x0a, 0x22].repeat(60).into_iter().chain([0x12, 0x5a, 0x3a]) {
+            let mut header = vec![tag];
+            prost::encoding::encode_varint(deep.len() as u64, &mut header);
+            deep.splice(0..0, header);
+        }
+        let endless = [[0x08].as_slice(), &[0xff; 10]].concat();
+        let huge = [[0x3a].as_slice(), &[0xff; 8], &[0x7f]].concat();
+        let cases: [(&[u8], WireProblem); 11] = [
+            (&[0x08], Truncated),
             (
-                &[0x3a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
-                "declared-size",
+                &[0x3a, 5, 0x0a],
+                DeclaredSize {
+                    declared: 5,
+                    available: 1,
+                },
             ),
             (
-                &[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
-                "invalid-varint",
+                &huge,
+                DeclaredSize {
+                    declared: i64::MAX as u64,
+                    available: 0,
+                },
             ),
-            (&[0x00, 1], "invalid-field-number"),
-            (&[0x0a, 0], "invalid-wire-type"),
-            (&[0x12, 1, 0xff], "invalid-utf8"),
-            (&[0x9b, 0x06], "invalid-group"),
-            (&[0x9c, 0x06], "invalid-group"),
-            (&[0x9e, 0x06], "invalid-wire-type"),
-            (&deep, "nested-too-deeply"),
+            (&endless, Varint),
+            (&[0x00, 1], FieldNumber(0)),
+            (&[0x0a, 0], WireType(2)),
+            (&[0x12, 1, 0xff], Utf8),
+            (&[0x9b, 0x06], Group),
+            (&[0x9c, 0x06], Group),
+            (&[0x9e, 0x06], WireType(6)),
+            (&deep, Depth(100)),
         ];
-        for (bytes, code) in cases {
-            assert_eq!(codes(bytes), Err(code), "{bytes:02x?}");
+        for (bytes, expected) in cases {
+            match check_model(bytes, &Limits::default()) {
+                Err(FormatError::Malformed { problem, .. }) => assert_eq!(problem, expected, "{bytes:02x?}"),
+                other => panic!("{bytes:02x?}: {other:?}"),
+            }
         }
     }
 

@@ -95,17 +95,21 @@ impl LiftError {
     /// A stable code.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NoGraph => "no-graph",
+            Self::NoGraph => "missing-graph",
             Self::Undefined { .. } => "undefined-value",
             Self::Duplicate { .. } => "duplicate-value",
-            Self::Tensor { .. } => "tensor-data",
-            Self::ElementType { .. } => "element-type",
-            Self::Dimension { .. } => "negative-dimension",
-            Self::Ambiguous { .. } => "ambiguous-data",
+            Self::Tensor { source, .. } => match source {
+                TensorError::Overflow { .. } => "dims-overflow",
+                TensorError::Length { .. } => "tensor-size",
+                TensorError::Field { .. } | TensorError::Type { .. } => "tensor-data-field",
+            },
+            Self::ElementType { .. } => "unknown-dtype",
+            Self::Dimension { .. } => "negative-dim",
+            Self::Ambiguous { .. } => "tensor-data-field",
             Self::Segment { .. } => "segment",
-            Self::External { .. } => "external-data",
-            Self::Attribute { .. } => "attribute",
-            Self::Unnamed { .. } => "unnamed-value",
+            Self::External { source, .. } => source.code(),
+            Self::Attribute { .. } => "attribute-type",
+            Self::Unnamed { .. } => "missing-name",
         }
     }
 

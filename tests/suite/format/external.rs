@@ -72,24 +72,21 @@ fn each_bad_entry_has_its_own_code() {
         (&[("location", "../w.data")], "external-parent"),
         (&[("location", "a/../../w.data")], "external-parent"),
         (&[("location", "w\0.data")], "external-invalid-location"),
-        (&[("location", ".")], "external-invalid-location"),
-        (&[("location", "missing.data")], "external-not-found"),
-        (&[("location", "w.data"), ("offset", "-1")], "external-number"),
-        (&[("location", "w.data"), ("length", "eight")], "external-number"),
-        (
-            &[("location", "w.data"), ("offset", "9")],
-            "external-out-of-bounds",
-        ),
+        (&[("location", ".")], "external-not-a-file"),
+        (&[("location", "missing.data")], "external-missing"),
+        (&[("location", "w.data"), ("offset", "-1")], "external-key"),
+        (&[("location", "w.data"), ("length", "eight")], "external-key"),
+        (&[("location", "w.data"), ("offset", "9")], "external-range"),
         (
             &[("location", "w.data"), ("offset", "1099511627776")],
-            "external-out-of-bounds",
+            "external-range",
         ),
         (
             &[("location", "w.data"), ("offset", "18446744073709551615")],
-            "external-out-of-bounds",
+            "external-range",
         ),
-        (&[("location", "w.data"), ("length", "7")], "external-length"),
-        (&[("location", "w.data"), ("length", "16")], "external-length"),
+        (&[("location", "w.data"), ("length", "7")], "tensor-size"),
+        (&[("location", "w.data"), ("length", "16")], "tensor-size"),
     ];
     for (entries, expected) in cases {
         assert_eq!(code(folder(entries).path()), Err(*expected), "{entries:?}");

@@ -5,6 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use secateur::format::{ReadOptions, read_proto};
 use secateur::proto;
+use secateur::proto::type_proto::Value as Type;
 
 /// A tensor of bytes.
 pub(super) fn tensor(name: &str, content: &[u8]) -> proto::TensorProto {
@@ -85,6 +86,13 @@ fn value(name: &str, elem_type: i32, dims: &[Option<i64>]) -> proto::ValueInfoPr
     }
 }
 
+fn of(value: proto::type_proto::Value) -> proto::TypeProto {
+    proto::TypeProto {
+        value: Some(value),
+        denotation: None,
+    }
+}
+
 /// About 1 KB with something of everything: a body with a capture, a function, typed and raw tensors, a sparse tensor,
 /// metadata, annotations, training information and device configurations.
 pub(super) fn rich() -> proto::ModelProto {
@@ -144,8 +152,88 @@ pub(super) fn rich() -> proto::ModelProto {
     choice.metadata_props = vec![entry("origin", "here")];
     choice.device_configurations = vec![proto::NodeDeviceConfigurationProto {
         configuration_id: Some("pair".to_owned()),
-        ..Default::default()
+        pipeline_stage: Some(0),
+        sharding_spec: vec![proto::ShardingSpecProto {
+            tensor_name: Some("x".to_owned()),
+            device: vec![0, -1],
+            index_to_device_group_map: vec![proto::IntIntListEntryProto {
+                key: Some(-1),
+                value: vec![0, 1],
+            }],
+            sharded_dim: vec![proto::ShardedDimProto {
+                axis: Some(0),
+                simple_sharding: vec![proto::SimpleShardedDimProto {
+                    num_shards: Some(2),
+                    dim: Some(proto::simple_sharded_dim_proto::Dim::DimParam("n".to_owned())),
+                }],
+            }],
+        }],
     }];
+    let typed = |name: &str, value: Type| proto::ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(of(value)),
+        ..Default::default()
+    };
+    let element = || Some(Box::new(of(Type::TensorType(Default::default()))));
+    let nested = vec![
+        typed(
+            "sequence",
+            Type::SequenceType(Box::new(proto::type_proto::Sequence { elem_type: element() })),
+        ),
+        typed(
+            "optional",
+            Type::OptionalType(Box::new(proto::type_proto::Optional { elem_type: element() })),
+        ),
+        typed(
+            "map",
+            Type::MapType(Box::new(proto::type_proto::Map {
+                key_type: Some(8),
+                value_type: element(),
+            })),
+        ),
+        typed(
+            "sparse",
+            Type::SparseTensorType(proto::type_proto::SparseTensor {
+                elem_type: Some(1),
+                shape: None,
+            }),
+        ),
+        typed(
+            "opaque",
+            Type::OpaqueType(proto::type_proto::Opaque {
+                domain: Some("d".to_owned()),
+                name: None,
+            }),
+        ),
+    ];
+    let other = |name: &str, data_type: i32| proto::TensorProto {
+        name: Some(name.to_owned()),
+        dims: vec![2],
+        data_type: Some(data_type),
+        ..Default::default()
+    };
+    let more = vec![
+        proto::TensorProto {
+            int32_data: vec![-1, 70_000],
+            ..other("int32", 6)
+        },
+        proto::TensorProto {
+            double_data: vec![0.1, f64::INFINITY],
+            ..other("double", 11)
+        },
+        proto::TensorProto {
+            uint64_data: vec![0, u64::MAX],
+            ..other("uint64", 13)
+        },
+        proto::TensorProto {
+            string_data: vec![Bytes::from_static(b"a"), Bytes::new()],
+            ..other("string", 8)
+        },
+        proto::TensorProto {
+            raw_data: Some(Bytes::from_static(&[0x21])),
+            ..other("int4", 22)
+        },
+    ];
     let graph = proto::GraphProto {
         name: Some("main".to_owned()),
         node: vec![
@@ -169,11 +257,11 @@ pub(super) fn rich() -> proto::ModelProto {
                 }],
             ),
         ],
-        initializer: vec![weights, tensor("unused", &[1, 2, 3])],
+        initializer: [vec![weights, tensor("unused", &[1, 2, 3])], more].concat(),
         sparse_initializer: vec![sparse],
         input: vec![value("x", 1, &[None, Some(2)]), value("flag", 9, &[])],
         output: vec![value("z", 1, &[None, Some(2)])],
-        value_info: vec![value("y", 1, &[None, Some(2)])],
+        value_info: [vec![value("y", 1, &[None, Some(2)])], nested].concat(),
         quantization_annotation: vec![proto::TensorAnnotation {
             tensor_name: Some("y".to_owned()),
             quant_parameter_tensor_names: vec![entry("SCALE_TENSOR", "w")],
