@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::error::FormatError;
 use super::fs::{Fs, FsFile};
+use super::location::identity;
 use super::rope::write_pieces;
 
 /// The temporaries of this process.
@@ -135,8 +136,10 @@ impl<'a> Transaction<'a> {
     /// Renames a data file to a new name. It is removed again unless [`Self::publish_last`] succeeds.
     pub(super) fn publish_data(&mut self, temporary: &Path, target: &Path) -> Result<(), FormatError> {
         let mut state = self.enter()?;
+        let before = identity_of(temporary);
         let renamed = self.fs.rename_new(temporary, target);
-        if renamed.is_ok() || is_gone(temporary) {
+        // What another process put there is not ours to remove.
+        if renamed.is_ok() || (is_gone(temporary) && before.is_some() && identity_of(target) == before) {
             state.files.remove(temporary);
             self.made.retain(|path| path != temporary);
             state.files.insert(target.to_owned());
@@ -228,6 +231,10 @@ impl<'a> Transaction<'a> {
             source,
         }
     }
+}
+
+fn identity_of(path: &Path) -> Option<(u64, u64)> {
+    path.symlink_metadata().ok().as_ref().and_then(identity)
 }
 
 /// Whether a file has been renamed although the operating system reported an error, as it happens on network file systems:

@@ -36,13 +36,14 @@ fn value_of(
     context: &Context<'_>,
     captures: &mut Captures,
 ) -> Result<AttributeValue, LiftError> {
-    if let Some(reference) = attribute.ref_attr_name.filter(|reference| !reference.is_empty()) {
-        return Ok(AttributeValue::Reference(Name::from(reference), attribute.r#type.unwrap_or(0)));
-    }
+    let reference = attribute.ref_attr_name.filter(|reference| !reference.is_empty());
     let tensor_label = || format!("{}.{name}", label());
     let tensor = |tensor| tensor_from_proto(tensor, context.external, &tensor_label);
     let mut body = |graph| lift_body(GraphSource::from_graph(graph), context, captures);
     let mut found = Vec::with_capacity(1);
+    if let Some(reference) = reference {
+        found.push(AttributeValue::Reference(Name::from(reference), attribute.r#type.unwrap_or(0)));
+    }
     if let Some(value) = attribute.f {
         found.push(AttributeValue::Float(value));
     }

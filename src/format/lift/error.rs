@@ -19,6 +19,22 @@ pub enum LiftError {
         /// The graph.
         graph: String,
     },
+    /// An output that nothing defines.
+    #[error("{graph}: nothing defines the output {value:?}")]
+    NoOutput {
+        /// The output.
+        value: String,
+        /// The graph.
+        graph: String,
+    },
+    /// A node without an operator.
+    #[error("{graph}: {node} names no operator")]
+    NoOperator {
+        /// The node.
+        node: String,
+        /// The graph.
+        graph: String,
+    },
     /// A value that is defined twice.
     #[error("{graph}: {value:?} is defined twice, the second time by {node}")]
     Duplicate {
@@ -97,6 +113,8 @@ impl LiftError {
         match self {
             Self::NoGraph => "missing-graph",
             Self::Undefined { .. } => "undefined-value",
+            Self::NoOutput { .. } => "missing-output",
+            Self::NoOperator { .. } => "missing-name",
             Self::Duplicate { .. } => "duplicate-value",
             Self::Tensor { source, .. } => match source {
                 TensorError::Overflow { .. } => "dims-overflow",
@@ -116,8 +134,11 @@ impl LiftError {
     /// The node, tensor or value at fault.
     pub fn subject(&self) -> Option<&str> {
         match self {
-            Self::NoGraph => None,
-            Self::Undefined { node, .. } | Self::Duplicate { node, .. } | Self::Attribute { node, .. } => Some(node),
+            Self::NoGraph | Self::NoOutput { .. } => None,
+            Self::NoOperator { node, .. }
+            | Self::Undefined { node, .. }
+            | Self::Duplicate { node, .. }
+            | Self::Attribute { node, .. } => Some(node),
             Self::Tensor { tensor, .. }
             | Self::ElementType { tensor, .. }
             | Self::Dimension { tensor, .. }
@@ -131,7 +152,9 @@ impl LiftError {
     /// The value at fault, where it is another than the subject.
     pub fn value(&self) -> Option<&str> {
         match self {
-            Self::Undefined { value, .. } | Self::Duplicate { value, .. } => Some(value),
+            Self::Undefined { value, .. } | Self::NoOutput { value, .. } | Self::Duplicate { value, .. } => {
+                Some(value)
+            }
             _ => None,
         }
     }

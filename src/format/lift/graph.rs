@@ -6,7 +6,7 @@ use super::super::external::ExternalFiles;
 use super::attribute::attribute_from_proto;
 use super::error::LiftError;
 use super::tensor::tensor_from_proto;
-use super::types::{input_type, type_from_proto};
+use super::types::{input_type, type_from_proto, unknown_element_type};
 use crate::ir::{
     Attribute, AttributeValue, Constant, ConstantOrigin, Graph, GraphBuilder, GraphMeta, GraphOutput, Input, Name, NodeId,
     NodeMeta, Operator, Slot, Tensor, Value, ValueId, ValueType, tensor_type,
@@ -20,15 +20,24 @@ pub(super) struct Context<'a> {
     pub(super) initializers_are_inputs: bool,
 }
 
+/// Who reads a value.
+#[derive(Clone)]
+pub(super) struct Reader {
+    /// How messages call it.
+    pub(super) label: String,
+    /// Whether it is an output of a graph, not an input of a node.
+    pub(super) is_output: bool,
+}
+
 /// Values that bodies read from the graph around their owner, in the order of capture slots, each with its first reader.
 #[derive(Default)]
 pub(super) struct Captures {
-    found: Vec<(Name, String)>,
+    found: Vec<(Name, Reader)>,
     slots: HashMap<Name, u32>,
 }
 
 impl Captures {
-    fn slot(&mut self, name: &Name, reader: &dyn Fn() -> String) -> u32 {
+    fn slot(&mut self, name: &Name, reader: &dyn Fn() -> Reader) -> u32 {
         if let Some(slot) = self.slots.get(name) {
             return *slot;
         }
@@ -92,7 +101,7 @@ impl GraphSource {
 }
 
 /// Lifts a graph that stands by itself; answers the names it reads without defining them, each with a reader.
-pub(super) fn lift_graph(source: GraphSource, context: &Context<'_>) -> Result<(Graph, Vec<(Name, String)>), LiftError> {
+pub(super) fn lift_graph(source: GraphSource, context: &Context<'_>) -> Result<(Graph, Vec<(Name, Reader)>), LiftError> {
     let mut captures = Captures::default();
     let graph = lift_body(source, context, &mut captures)?;
     Ok((graph, captures.found))
@@ -141,7 +150,7 @@ struct Lifter<'a, 'c> {
 struct Pending {
     id: NodeId,
     inputs: Vec<String>,
-    captures: Vec<(Name, String)>,
+    captures: Vec<(Name, Reader)>,
 }
 
 impl Lifter<'_, '_> {
@@ -196,7 +205,11 @@ impl Lifter<'_, '_> {
                 continue;
             }
             let default = tensors.remove(&name).map(|(at, tensor)| (tensor, at));
-            let ty = declared.as_ref().and_then(|info| info.r#type.as_ref()).map_or(ValueType::Unknown, input_type);
+            let declared_type = declared.as_ref().and_then(|info| info.r#type.as_ref());
+            if let Some(number) = declared_type.and_then(unknown_element_type) {
+                return Err(LiftError::ElementType { tensor: name.to_string(), number });
+            }
+            let ty = declared_type.map_or(ValueType::Unknown, input_type);
             let value = self.builder.input(Value::typed(name.clone(), ty), Input { declared, default, index });
             self.define(&name, value, &|| "a graph input".to_owned())?;
         }
@@ -230,6 +243,10 @@ impl Lifter<'_, '_> {
 
     fn node(&mut self, mut node: proto::NodeProto) -> Result<Option<Pending>, LiftError> {
         let op_type = Name::from(node.op_type.take().unwrap_or_default());
+        if op_type.is_empty() {
+            let node = label_of(node.name.as_deref(), node.output.first().map(String::as_str), &"a node".into());
+            return Err(LiftError::NoOperator { node, graph: self.label.clone() });
+        }
         let label = label_of(node.name.as_deref(), node.output.first().map(String::as_str), &op_type);
         let label = || label.clone();
         let mut captures = Captures::default();
@@ -272,7 +289,7 @@ impl Lifter<'_, '_> {
     }
 
     /// The value with this name here, or the capture of it from the graph around.
-    fn resolve(&mut self, name: &Name, reader: &dyn Fn() -> String) -> ValueId {
+    fn resolve(&mut self, name: &Name, reader: &dyn Fn() -> Reader) -> ValueId {
         if let Some(value) = self.values.get(name) {
             return *value;
         }
@@ -286,7 +303,8 @@ impl Lifter<'_, '_> {
         let id = pending.id;
         for (index, input) in pending.inputs.into_iter().enumerate().filter(|(_, input)| !input.is_empty()) {
             let label = self.builder.graph().label(id);
-            let value = self.resolve(&Name::from(input), &|| label.clone());
+            let reader = || Reader { label: label.clone(), is_output: false };
+            let value = self.resolve(&Name::from(input), &reader);
             self.builder.connect(value, id, Slot::Input(index as u32));
         }
         for (index, (name, reader)) in pending.captures.into_iter().enumerate() {
@@ -302,7 +320,8 @@ impl Lifter<'_, '_> {
         }
         let name = Name::from(name);
         let ty = declared.as_ref().and_then(|info| info.r#type.as_ref()).map_or(ValueType::Unknown, type_from_proto);
-        let value = self.resolve(&name, &|| format!("output {name:?}"));
+        let reader = || Reader { label: format!("output {name:?}"), is_output: true };
+        let value = self.resolve(&name, &reader);
         self.builder.output(GraphOutput { name: name.clone(), declared, ty }, Some(value));
         Ok(())
     }

@@ -20,7 +20,7 @@ pub use types::type_from_proto;
 
 pub(super) use graph::constant_tensor;
 
-use graph::GraphSource;
+use graph::{GraphSource, Reader};
 
 /// Lifts a model whose external data is mapped in `external`.
 pub fn lift(mut model: proto::ModelProto, external: &ExternalFiles) -> Result<Model, LiftError> {
@@ -46,12 +46,15 @@ pub fn lift(mut model: proto::ModelProto, external: &ExternalFiles) -> Result<Mo
     })
 }
 
-fn refuse_captures(captures: &[(Name, String)], within: &str) -> Result<(), LiftError> {
+fn refuse_captures(captures: &[(Name, Reader)], within: &str) -> Result<(), LiftError> {
     match captures.first() {
         None => Ok(()),
+        Some((value, reader)) if reader.is_output => {
+            Err(LiftError::NoOutput { value: value.to_string(), graph: within.to_owned() })
+        }
         Some((value, reader)) => Err(LiftError::Undefined {
             value: value.to_string(),
-            node: reader.clone(),
+            node: reader.label.clone(),
             graph: within.to_owned(),
         }),
     }

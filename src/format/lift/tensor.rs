@@ -23,9 +23,10 @@ pub fn tensor_from_proto(
     }
     let outside =
         external.tensor(&tensor).map_err(|source| LiftError::External { tensor: label(), source })?;
-    let data = match outside {
-        Some(bytes) => TensorData::Raw(bytes),
-        None => data(&mut tensor, label)?,
+    let data = match (outside, data(&mut tensor, label)?) {
+        (Some(bytes), TensorData::Absent) => TensorData::Raw(bytes),
+        (None, own) => own,
+        (Some(_), _) => return Err(LiftError::Ambiguous { tensor: label() }),
     };
     let meta = TensorMeta {
         name: tensor.name.map(Name::from),

@@ -48,3 +48,14 @@ pub(super) fn input_type(ty: &proto::TypeProto) -> ValueType {
     }
     ty
 }
+
+/// The element type of a tensor type, if it is one that ONNX does not have.
+pub(super) fn unknown_element_type(ty: &proto::TypeProto) -> Option<i32> {
+    let number = match &ty.value {
+        Some(TypeValue::TensorType(tensor)) => tensor.elem_type?,
+        Some(TypeValue::SparseTensorType(tensor)) => tensor.elem_type?,
+        _ => return None,
+    };
+    // 0 is ONNX's own `UNDEFINED`: the type is left open.
+    Some(number).filter(|number| *number != 0 && DType::from_onnx(*number).is_none())
+}

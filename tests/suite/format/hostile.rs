@@ -68,7 +68,7 @@ fn every_bit_flip_is_an_error_or_a_model() {
 
 /// The codes of `fixtures/malice` that reading into the IR gives; the others are for [`secateur::ir::check`] and the operator
 /// table.
-const READING: [&str; 22] = [
+const READING: [&str; 23] = [
     "malformed-protobuf",
     "too-deep",
     "missing-graph",
@@ -80,6 +80,7 @@ const READING: [&str; 22] = [
     "missing-name",
     "duplicate-value",
     "undefined-value",
+    "missing-output",
     "attribute-type",
     "external-parent",
     "external-absolute",
@@ -108,6 +109,8 @@ fn each_malicious_file_gets_its_code() {
         match found {
             Ok(()) if expected == "ok" => valid += 1,
             Err(code) if code == expected => checked += 1,
+            // These two have the code of a neighbour, but only the operator table and the scopes around tell.
+            Ok(()) if ["attribute-wrong-type.onnx", "body-shadows-outer.onnx"].contains(&file) => {}
             Ok(()) if !READING.contains(&expected) => {}
             other => wrong.push(format!("{file}: {other:?} instead of {expected}")),
         }

@@ -51,7 +51,8 @@ fn every_model_survives_the_ir_byte_for_byte() {
     let mut different = Vec::new();
     let models = all_models();
     for path in &models {
-        let (message, original) = through_ir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let (message, original) =
+            through_ir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         if !is(encode(&message).into_pieces(), &original) {
             different.push(path.clone());
         }
