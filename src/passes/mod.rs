@@ -24,4 +24,4 @@ pub use eliminate_common_subexpressions::EliminateCommonSubexpressions;
 pub use eliminate_dead_code::EliminateDeadCode;
 pub use fold_constants::FoldConstants;
 pub use inline_functions::InlineFunctions;
-pub use pass::{Change, Context, Limits, Needs, Pass, PassError, PassReport, Safety};
+pub use pass::{Change, Context, Limits, Needs, Pass, PassError, PassReport, Resources, Safety};

@@ -6,7 +6,9 @@ use regex::RegexSet;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::ir::{EditError, Model};
+use crate::data::Dataset;
+use crate::engine::Engine;
+use crate::ir::{EditError, Graph, Model};
 pub use crate::rewrite::Safety;
 use crate::rewrite::Evaluator;
 
@@ -52,6 +54,20 @@ pub struct Context<'a> {
     pub base: PathBuf,
     /// Called with a step's progress: done and total, where known.
     pub progress: &'a (dyn Fn(&str, u64, Option<u64>) + Sync),
+    /// Data and an engine, for passes that need them.
+    pub resources: Option<&'a dyn Resources>,
+}
+
+/// What passes that run the model get: an engine and data by role.
+pub trait Resources: Sync {
+    /// The engine that runs the model.
+    fn engine(&self) -> Result<&dyn Engine, String>;
+
+    /// The data of a role (`calibration`, `evaluation`, `training`), fitted to the inputs of `graph`.
+    fn data(&self, role: &str, graph: &Graph) -> Result<Dataset, String>;
+
+    /// Threads to use.
+    fn jobs(&self) -> usize;
 }
 
 impl Context<'_> {

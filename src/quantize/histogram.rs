@@ -60,6 +60,19 @@ impl Histogram {
         }
     }
 
+    /// Notes extremes and number only: the bins stay empty, and with them everything but the range from lowest to highest.
+    pub fn add_extremes(&mut self, values: &[f32]) {
+        for value in values {
+            if value.is_finite() {
+                self.low = self.low.min(*value);
+                self.high = self.high.max(*value);
+                self.count += 1;
+            } else {
+                self.not_finite += 1;
+            }
+        }
+    }
+
     /// Adds another histogram's counts.
     pub fn merge(&mut self, other: &Histogram) {
         let mut other = other.clone();
