@@ -4,9 +4,11 @@
 //! format, and no pass.
 
 mod guard;
+mod ort;
 mod parallel;
 mod tract;
 
+pub use ort::OrtEngine;
 pub use parallel::{run_many, run_ordered};
 pub use tract::{TractEngine, run_node};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use secateur::engine::{CompileOptions, Engine, EngineError, RunValue, RunValues, TractEngine, run_many, run_node};
+use secateur::engine::{CompileOptions, Engine, EngineError, OrtEngine, RunValue, RunValues, TractEngine, run_many, run_node};
 use secateur::ir::{
     Dim, DType, Graph, GraphBuilder, GraphOutput, Input, Model, Operator, OpsetImport, Tensor, Value, ValueType,
 };
@@ -136,4 +136,29 @@ fn one_operator_runs_on_constants() {
     assert_eq!(split[1].view::<f32>().unwrap().as_ref(), [3.0, 4.0]);
     let microsoft = Operator::new("Add").in_domain("com.example");
     assert!(matches!(run_node(&microsoft, 1, &[], 1), Err(EngineError::Unsupported { operator, .. }) if operator == "com.example.Add"));
+}
+
+#[test]
+fn the_runtime_of_an_installed_package_agrees_with_tract() {
+    let ort = match OrtEngine::load() {
+        Ok(ort) => ort,
+        Err(EngineError::Unavailable { reason, .. }) => return println!("skipped: {reason}"),
+        Err(other) => panic!("{other}"),
+    };
+    println!("{}", ort.describe());
+    let options = CompileOptions { expose: vec!["sum".into(), "x".into()], threads: 1, ..CompileOptions::default() };
+    let sessions = [ort.compile(&biased(), &options).unwrap(), TractEngine.compile(&biased(), &options).unwrap()];
+    let samples = || (0..16).map(|i| values([("x", batch(&vec![[i as f32, -0.1 * i as f32]; 1 + i % 3]))]));
+    let mut found = Vec::new();
+    for (session, jobs) in [(&sessions[0], 1), (&sessions[0], 3), (&sessions[1], 1)] {
+        let mut results = Vec::new();
+        run_many(&**session, samples(), jobs, |_, result| {
+            let result = result.unwrap();
+            results.push(["x", "sum", "y"].map(|name| floats(&result, name)));
+            true
+        });
+        found.push(results);
+    }
+    assert_eq!(found[0], found[1]);
+    assert_eq!(found[0], found[2]);
 }

@@ -1,0 +1,182 @@
+//! The user's own ONNX Runtime, loaded at run time.
+//!
+//! [`library`] finds the shared library; there is one in a process. The runtime's `Run` is not shared between threads: a
+//! session keeps several copies of a small model ([`pool`]), and threads wait for each other on a large one.
+
+mod boundary;
+mod library;
+mod pool;
+mod value;
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+
+use super::guard::quietly;
+use super::{CompileOptions, Engine, EngineError, RunValue, RunValues, Session};
+use crate::format::{ExternalFiles, lower};
+use crate::ir::{Model, NodeKind, Tensor, ValueId, ValueType};
+use boundary::Crossings;
+use pool::Pool;
+
+/// The engine's name in errors and reports.
+const ENGINE: &str = "ort";
+
+/// A loaded library.
+struct Loaded {
+    path: PathBuf,
+    environment: Environment,
+}
+
+static LOADED: OnceLock<Result<Loaded, EngineError>> = OnceLock::new();
+
+/// The engine behind [`Engine`]: ONNX Runtime, from a file on the user's machine.
+#[derive(Clone, Copy)]
+pub struct OrtEngine {
+    loaded: &'static Loaded,
+}
+
+impl OrtEngine {
+    /// Loads the library that `ORT_DYLIB_PATH` names, or the one of an installed Python package. The first call decides for the
+    /// whole process.
+    pub fn load() -> Result<Self, EngineError> {
+        let loaded = LOADED.get_or_init(|| {
+            let unavailable = |reason: String| EngineError::Unavailable { engine: ENGINE, reason };
+            let path = library::find(&|name| std::env::var_os(name)).map_err(unavailable)?;
+            let refused = |reason: String| unavailable(format!("{}: {reason}", path.display()));
+            let environment = quietly(ENGINE, || {
+                let builder = ort::init_from(&path).map_err(|e| refused(e.to_string()))?;
+                builder.with_name("secateur").with_telemetry(false).build().map_err(|e| refused(e.to_string()))
+            })?;
+            environment.set_log_level(LogLevel::Fatal);
+            Ok(Loaded { path, environment })
+        });
+        loaded.as_ref().map(|loaded| Self { loaded }).map_err(Clone::clone)
+    }
+
+    /// The library's file.
+    pub fn path(&self) -> &std::path::Path {
+        &self.loaded.path
+    }
+}
+
+impl Engine for OrtEngine {
+    fn name(&self) -> &'static str {
+        ENGINE
+    }
+
+    fn describe(&self) -> String {
+        let version = quietly(ENGINE, || Ok(ort::util::probe(&self.loaded.path))).ok().flatten();
+        let version = version.map_or_else(|| "of an unknown version".to_owned(), |minor| format!("1.{minor}"));
+        format!("ONNX Runtime {version} ({})", self.loaded.path.display())
+    }
+
+    fn compile(&self, model: &Model, options: &CompileOptions) -> Result<Box<dyn Session>, EngineError> {
+        let (exposed, echoes) = expose(model, &options.expose)?;
+        let model = exposed.as_ref().unwrap_or(model);
+        let mut message = lower(model, &ExternalFiles::default()).map_err(|e| failed(e.to_string()))?;
+        let crossings = Crossings::apply(&mut message);
+        let pool = Pool::new(self.loaded.environment.clone(), message, options)?;
+        let declared = model.graph.outputs().iter().map(|output| (output.name.to_string(), output.ty.clone())).collect();
+        Ok(Box::new(OrtSession { pool, crossings, echoes, declared }))
+    }
+}
+
+/// A value to expose that the runtime need not compute.
+enum Echo {
+    Input,
+    Constant(Tensor),
+}
+
+/// The model with values as further outputs, and those that are inputs or constants.
+#[allow(clippy::type_complexity)]
+fn expose(model: &Model, names: &[String]) -> Result<(Option<Model>, Vec<(String, Echo)>), EngineError> {
+    let mut echoes = Vec::new();
+    if names.is_empty() {
+        return Ok((None, echoes));
+    }
+    let mut copy = model.clone();
+    for name in names {
+        if copy.graph.outputs().iter().any(|output| output.name == **name) {
+            continue;
+        }
+        let value: ValueId = copy.graph.find_value(name).ok_or_else(|| EngineError::Input {
+            name: name.clone(),
+            reason: "the model has no value of this name to expose".to_owned(),
+        })?;
+        match copy.graph.get(value.node).map(|node| &node.kind) {
+            Some(NodeKind::Input(_)) => echoes.push((name.clone(), Echo::Input)),
+            Some(NodeKind::Constant(constant)) if constant.tensor.is_some() => {
+                echoes.extend(constant.tensor.clone().map(|tensor| (name.clone(), Echo::Constant(tensor))));
+            }
+            _ => {
+                let ty = copy.graph.ty(value).clone();
+                let added = copy.graph.edit("expose").add_graph_output(value, name.as_str(), ty);
+                added.map_err(|e| failed(e.to_string()))?;
+            }
+        }
+    }
+    Ok((Some(copy), echoes))
+}
+
+struct OrtSession {
+    pool: Pool,
+    crossings: Crossings,
+    echoes: Vec<(String, Echo)>,
+    declared: Vec<(String, ValueType)>,
+}
+
+impl Session for OrtSession {
+    fn run(&self, inputs: &RunValues) -> Result<RunValues, EngineError> {
+        let mut fed = Vec::with_capacity(inputs.len());
+        for (name, value) in inputs {
+            let (outside, value) = self.crossings.inward(name, value)?;
+            fed.push((outside, quietly(ENGINE, || value::to_ort(&value, name))?));
+        }
+        let found = self.pool.run(fed)?;
+        let mut results = RunValues::new();
+        for (name, value) in found {
+            let (inside, value) = self.crossings.outward(&name, value)?;
+            results.insert(inside, value);
+        }
+        for (name, ty) in &self.declared {
+            if let (ValueType::Optional(_), Some(value)) = (ty, results.get_mut(name)) {
+                *value = RunValue::Optional(Some(Box::new(value.clone())));
+            }
+        }
+        for (name, echo) in &self.echoes {
+            let value = match echo {
+                Echo::Constant(tensor) => RunValue::Tensor(tensor.clone()),
+                Echo::Input => inputs.get(name).cloned().ok_or_else(|| EngineError::Input {
+                    name: name.clone(),
+                    reason: "an exposed input must be given".to_owned(),
+                })?,
+            };
+            results.insert(name.clone(), value);
+        }
+        Ok(results)
+    }
+}
+
+fn failed(reason: impl Into<String>) -> EngineError {
+    EngineError::Failed { engine: ENGINE, reason: reason.into() }
+}
+
+/// An error of the runtime; what it has no kernel for is [`EngineError::Unsupported`].
+fn ort_error<R>(error: ort::Error<R>) -> EngineError {
+    let text = error.to_string();
+    let operator = text
+        .split_once("Could not find an implementation for ")
+        .and_then(|(_, rest)| rest.split(['(', ' ']).next().map(str::to_owned));
+    match operator {
+        Some(operator) => EngineError::Unsupported {
+            engine: ENGINE,
+            operator,
+            node: None,
+            reason: "the runtime has no kernel for these types".to_owned(),
+        },
+        None => failed(text.chars().take(600).collect::<String>()),
+    }
+}
