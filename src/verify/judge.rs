@@ -1,0 +1,400 @@
+//! The verdict on a pair of models: both run on the same inputs, and their outputs are compared.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::compare::{Comparison, OutputFigures, Tolerances, Verdict, compare};
+use super::random::{Randomness, randomness};
+use super::session::{self, Shapes};
+use super::sizes::{self, Sizes};
+use super::synthesize::{SampleKind, Synthesizer};
+use crate::data::{DataError, Dataset};
+use crate::engine::{Engine, EngineError, RunValues, Session};
+use crate::ir::Model;
+
+/// How to verify.
+#[derive(Clone, Debug)]
+pub struct VerifyOptions {
+    /// Seed of synthetic inputs.
+    pub seed: u64,
+    /// Tolerances by element type.
+    pub tolerances: Tolerances,
+    /// Sizes of free dimensions that the user chose.
+    pub sizes: Sizes,
+    /// Given samples, instead of synthetic ones.
+    pub data: Option<Arc<Dataset>>,
+    /// Rounds of synthetic samples at each size; one round has a sample of each kind.
+    pub rounds: u64,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        Self { seed: 0, tolerances: Tolerances::default(), sizes: Sizes::new(), data: None, rounds: 1 }
+    }
+}
+
+/// Something that could not be checked, and why.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct NotChecked {
+    /// The output, `reference` or `model`.
+    pub what: String,
+    /// The operator in the way, if it is one.
+    pub operator: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// The result of a verification.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct VerifyReport {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The engine that ran both models.
+    pub engine: String,
+    /// Samples on which outputs were compared.
+    pub samples: u64,
+    /// What could not be checked.
+    pub not_checked: Vec<NotChecked>,
+    /// Figures of each output of the reference.
+    pub outputs: Vec<OutputFigures>,
+    /// The sizes of free dimensions that were tried.
+    pub sizes: Vec<Sizes>,
+    /// What makes the models different beside the figures: an interface or a failure to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The inputs of the sample that differs most.
+    #[serde(skip)]
+    pub worst: Option<RunValues>,
+}
+
+/// Compares `model` with `reference`. Never an error: what could not be run is in the report.
+pub fn verify(reference: &Model, model: &Model, engine: &dyn Engine, options: &VerifyOptions) -> VerifyReport {
+    let mut pair = Pair {
+        reference,
+        model,
+        engine,
+        options,
+        random: merged(randomness(reference), randomness(model)),
+        totals: BTreeMap::new(),
+        samples: 0,
+        sizes: Vec::new(),
+        blocked: Vec::new(),
+        broken: None,
+        worst: None,
+    };
+    if let Some(reason) = interface_difference(reference, model) {
+        pair.broken = Some(reason);
+        return pair.report();
+    }
+    match &options.data {
+        Some(data) => pair.given(data),
+        None => pair.synthetic(),
+    }
+    pair.report()
+}
+
+fn merged(mut a: Randomness, b: Randomness) -> Randomness {
+    a.seeded |= b.seeded;
+    a.outputs.extend(b.outputs);
+    a
+}
+
+/// What makes it impossible to call both models in the same way: an input the reference does not have, an output that is
+/// missing, another type.
+fn interface_difference(reference: &Model, model: &Model) -> Option<String> {
+    let types = |model: &Model| -> BTreeMap<String, crate::ir::ValueType> {
+        let graph = &model.graph;
+        let values = graph.inputs().iter().filter_map(|id| graph.get(*id)?.outputs().first());
+        values.map(|value| (value.name.to_string(), value.ty.clone())).collect()
+    };
+    let known = types(reference);
+    let theirs = types(model);
+    for id in sizes::required_inputs(model) {
+        let name = model.graph.get(id).and_then(|node| node.outputs().first()).map(|value| value.name.to_string())?;
+        match (known.get(&name), theirs.get(&name)) {
+            (None, _) => return Some(format!("the reference has no input {name}")),
+            (Some(a), Some(b)) if a.contradicts(b) => return Some(format!("input {name} is {b}, in the reference {a}")),
+            _ => {}
+        }
+    }
+    let outputs: Vec<_> = model.graph.outputs().iter().map(|output| &output.name).collect();
+    let missing = reference.graph.outputs().iter().find(|output| !outputs.contains(&&output.name))?;
+    Some(format!("output {} is missing", missing.name))
+}
+
+/// Why an attempt at one size came to nothing.
+enum Attempt {
+    Done,
+    /// Other sizes may work.
+    Retry,
+    /// No size will work.
+    Stop,
+}
+
+/// Both models, compiled for one set of shapes.
+struct Sessions {
+    reference: Box<dyn Session>,
+    model: Box<dyn Session>,
+}
+
+struct Pair<'a> {
+    reference: &'a Model,
+    model: &'a Model,
+    engine: &'a dyn Engine,
+    options: &'a VerifyOptions,
+    random: Randomness,
+    totals: BTreeMap<String, Comparison>,
+    samples: u64,
+    sizes: Vec<Sizes>,
+    blocked: Vec<NotChecked>,
+    broken: Option<String>,
+    worst: Option<(f64, RunValues)>,
+}
+
+impl Pair<'_> {
+    /// Runs both models on the batches of a data set, a few at a time; one compilation serves all batches of one shape.
+    fn given(&mut self, data: &Dataset) {
+        /// Batches in memory at a time.
+        const AT_ONCE: usize = 64;
+        let mut compiled: BTreeMap<Shapes, Sessions> = BTreeMap::new();
+        let indices: Vec<u64> = data.batches().collect();
+        for part in indices.chunks(AT_ONCE) {
+            let batches: Result<Vec<RunValues>, _> = part.iter().map(|index| Ok(data.batch(*index)?.inputs)).collect();
+            let batches = match batches {
+                Ok(batches) => batches,
+                Err(error) => {
+                    let error: DataError = error;
+                    return self.block("data", None, error.to_string());
+                }
+            };
+            let mut groups: BTreeMap<Shapes, Vec<RunValues>> = BTreeMap::new();
+            for batch in batches {
+                groups.entry(session::shapes_of(&batch)).or_default().push(batch);
+            }
+            for (shapes, group) in groups {
+                if !compiled.contains_key(&shapes) {
+                    match self.compile(&shapes) {
+                        Ok(sessions) => compiled.insert(shapes.clone(), sessions),
+                        Err(_) => continue,
+                    };
+                }
+                if let Some(sessions) = compiled.get(&shapes) {
+                    self.run(sessions, &group);
+                }
+            }
+        }
+    }
+
+    fn synthetic(&mut self) {
+        let analysed;
+        let plain = if self.reference.functions.is_empty() {
+            self.reference
+        } else {
+            match session::prepare(self.reference, self.engine, &Shapes::new()) {
+                Ok(prepared) => {
+                    analysed = prepared.model;
+                    &analysed
+                }
+                Err(_) => self.reference,
+            }
+        };
+        let synthesizer = Synthesizer::new(plain);
+        let (free, fixed) = sizes::free_dims(self.reference, self.model, &self.options.sizes);
+        let first = sizes::attempts(&free, &fixed, None);
+        let Some(worked) = self.first_that_works(&synthesizer, first, 0) else { return };
+        if !free.is_empty() {
+            let blocked = self.blocked.len();
+            let second = sizes::attempts(&free, &fixed, Some(&worked));
+            if self.first_that_works(&synthesizer, second, 1).is_none() {
+                // One size that works is enough: the model may have been exported for it.
+                self.blocked.truncate(blocked);
+            }
+        }
+    }
+
+    fn first_that_works(&mut self, synthesizer: &Synthesizer, attempts: Vec<Sizes>, series: u64) -> Option<Sizes> {
+        let kinds: &[SampleKind] = if synthesizer.has_floats() {
+            &SampleKind::ALL
+        } else if synthesizer.has_inputs() {
+            &[SampleKind::Normal, SampleKind::Uniform, SampleKind::Zeros, SampleKind::Mixed]
+        } else {
+            &[SampleKind::Normal]
+        };
+        let (blocked, broken) = (self.blocked.len(), self.broken.clone());
+        for sizes in attempts {
+            self.blocked.truncate(blocked);
+            self.broken.clone_from(&broken);
+            let mut samples = Vec::new();
+            for round in 0..self.options.rounds.max(1) {
+                for kind in kinds {
+                    let index = (series << 32) + round * kinds.len() as u64 + samples.len() as u64;
+                    match synthesizer.sample(&sizes, *kind, self.options.seed, index) {
+                        Ok(sample) => samples.push(sample),
+                        Err(error) => {
+                            self.block("reference", None, error.to_string());
+                            return None;
+                        }
+                    }
+                }
+            }
+            let shapes = session::shapes_under(self.reference, &sizes);
+            match self.attempt(&shapes, &samples) {
+                Attempt::Done => {
+                    if !sizes.is_empty() {
+                        self.sizes.push(sizes.clone());
+                    }
+                    return Some(sizes);
+                }
+                Attempt::Retry => {}
+                Attempt::Stop => return None,
+            }
+        }
+        None
+    }
+
+    fn block(&mut self, what: &str, operator: Option<String>, reason: String) {
+        let entry = NotChecked { what: what.to_owned(), operator, reason };
+        if !self.blocked.contains(&entry) {
+            self.blocked.push(entry);
+        }
+    }
+
+    fn block_by(&mut self, what: &str, error: &EngineError) -> Attempt {
+        match error {
+            EngineError::Unsupported { operator, reason, .. } => {
+                self.block(what, Some(operator.clone()), reason.clone());
+                Attempt::Stop
+            }
+            EngineError::Unavailable { .. } => {
+                self.block(what, None, error.to_string());
+                Attempt::Stop
+            }
+            EngineError::Failed { .. } | EngineError::Input { .. } => {
+                self.block(what, None, error.to_string());
+                Attempt::Retry
+            }
+        }
+    }
+
+    /// Compiles both models for one set of shapes; the error says what to try next.
+    fn compile(&mut self, shapes: &Shapes) -> Result<Sessions, Attempt> {
+        let compile = |model: &Model| session::prepare(model, self.engine, shapes)?.compile(self.engine, Vec::new(), false);
+        let reference = compile(self.reference).map_err(|error| ("reference", error));
+        let both = reference.and_then(|reference| {
+            let model = compile(self.model).map_err(|error| ("model", error))?;
+            Ok(Sessions { reference, model })
+        });
+        both.map_err(|(what, error)| self.block_by(what, &error))
+    }
+
+    /// Runs both models on `samples`, all of the given shapes.
+    fn attempt(&mut self, shapes: &Shapes, samples: &[RunValues]) -> Attempt {
+        match self.compile(shapes) {
+            Ok(sessions) => self.run(&sessions, samples),
+            Err(attempt) => attempt,
+        }
+    }
+
+    fn run(&mut self, sessions: &Sessions, samples: &[RunValues]) -> Attempt {
+        let Sessions { reference, model } = sessions;
+        let run = |sample: &RunValues| run_pair(&**reference, &**model, sample, &self.random, &self.options.tolerances);
+        // The first sample decides whether these sizes work at all, before the others cost time.
+        let Some((first, rest)) = samples.split_first() else { return Attempt::Done };
+        let first = run(first);
+        if let Sample::Reference(error) = &first {
+            let error = error.clone();
+            return self.block_by("reference", &error);
+        }
+        let rest: Vec<Sample> =
+            if self.random.seeded { rest.iter().map(run).collect() } else { rest.par_iter().map(run).collect() };
+        for (sample, result) in samples.iter().zip(std::iter::once(first).chain(rest)) {
+            match result {
+                Sample::Compared(outputs) => self.add(sample, outputs),
+                // An input that the reference itself refuses says nothing about the pair.
+                Sample::Reference(_) => {}
+                Sample::Model(error) => match error {
+                    EngineError::Unsupported { .. } | EngineError::Unavailable { .. } => return self.block_by("model", &error),
+                    _ => {
+                        self.broken = Some(format!("the model does not run where the reference does: {error}"));
+                        self.worst = Some((f64::INFINITY, sample.clone()));
+                        return Attempt::Retry;
+                    }
+                },
+            }
+        }
+        Attempt::Done
+    }
+
+    fn add(&mut self, sample: &RunValues, outputs: Vec<(String, Comparison)>) {
+        self.samples += 1;
+        for (name, comparison) in outputs {
+            if comparison.verdict() == Verdict::Different {
+                let error = if comparison.reason().is_some() { f64::INFINITY } else { comparison.max_abs() };
+                if self.worst.as_ref().is_none_or(|(worst, _)| error > *worst) {
+                    self.worst = Some((error, sample.clone()));
+                }
+            }
+            self.totals.entry(name).or_default().add(&comparison);
+        }
+    }
+
+    fn report(mut self) -> VerifyReport {
+        for (output, operator) in std::mem::take(&mut self.random.outputs) {
+            self.block(&output, Some(operator), "its numbers differ from run to run".to_owned());
+        }
+        let outputs: Vec<OutputFigures> = self
+            .reference
+            .graph
+            .outputs()
+            .iter()
+            .filter_map(|output| Some(self.totals.get(&*output.name)?.figures(&output.name)))
+            .collect();
+        let mut verdict = outputs.iter().map(|figures| figures.verdict).max().unwrap_or(Verdict::NotChecked);
+        if !self.blocked.is_empty() || self.samples == 0 {
+            verdict = verdict.max(Verdict::NotChecked);
+        }
+        if self.broken.is_some() {
+            verdict = Verdict::Different;
+        }
+        if verdict == Verdict::NotChecked && self.blocked.is_empty() {
+            self.block("reference", None, "no sample ran".to_owned());
+        }
+        VerifyReport {
+            verdict,
+            engine: self.engine.name().to_owned(),
+            samples: self.samples,
+            not_checked: self.blocked,
+            outputs,
+            sizes: self.sizes,
+            reason: self.broken,
+            worst: self.worst.map(|(_, sample)| sample),
+        }
+    }
+}
+
+enum Sample {
+    Compared(Vec<(String, Comparison)>),
+    Reference(EngineError),
+    Model(EngineError),
+}
+
+fn run_pair(reference: &dyn Session, model: &dyn Session, sample: &RunValues, random: &Randomness, tolerances: &Tolerances) -> Sample {
+    let expected = match reference.run(sample) {
+        Ok(values) => values,
+        Err(error) => return Sample::Reference(error),
+    };
+    let found = match model.run(sample) {
+        Ok(values) => values,
+        Err(error) => return Sample::Model(error),
+    };
+    let compared = expected
+        .iter()
+        .filter(|(name, _)| !random.outputs.iter().any(|(output, _)| output == *name))
+        .filter_map(|(name, value)| Some((name.clone(), compare(value, found.get(name)?, tolerances))))
+        .collect();
+    Sample::Compared(compared)
+}

@@ -1,0 +1,21 @@
+//! Whether two models compute the same: inputs made from the model itself or given, both models run by one engine, outputs
+//! compared with figures and a verdict, and the first node that differs.
+//!
+//! May use engines, lowering, analysis, the operator table and the IR; knows no pass and no pipeline.
+
+mod bisect;
+mod compare;
+mod judge;
+mod localize;
+mod random;
+mod session;
+mod sizes;
+mod synthesize;
+mod uses;
+
+pub use bisect::smallest_breaking;
+pub use compare::{Comparison, OutputFigures, Tolerances, Verdict, compare};
+pub use judge::{NotChecked, VerifyOptions, VerifyReport, verify};
+pub use localize::{Divergence, localize};
+pub use sizes::Sizes;
+pub use synthesize::{SampleKind, SynthesisError};

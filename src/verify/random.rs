@@ -1,0 +1,84 @@
+//! Which outputs depend on chance.
+
+use std::collections::BTreeSet;
+
+use crate::ir::{Graph, Model, NodeId, Operator};
+use crate::ops::Traits;
+
+/// Nested functions and bodies that are followed; the check refuses recursive functions, so real models end before.
+const DEPTH: usize = 32;
+
+/// How a model uses random numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Randomness {
+    /// Output names that depend on an operator whose numbers differ from run to run, with that operator.
+    pub(super) outputs: Vec<(String, String)>,
+    /// Whether an operator draws seeded numbers, so that runs must follow each other in one order.
+    pub(super) seeded: bool,
+}
+
+/// Finds the outputs that depend on chance. Shapes do not: `Shape` and `Size` of a random tensor are as certain as any.
+pub(super) fn randomness(model: &Model) -> Randomness {
+    let graph = &model.graph;
+    let mut result = Randomness::default();
+    let mut tainted: BTreeSet<(NodeId, String)> = BTreeSet::new();
+    let source_of = |tainted: &BTreeSet<(NodeId, String)>, id: NodeId| {
+        tainted.range((id, String::new())..).next().filter(|(node, _)| *node == id).map(|(_, source)| source.clone())
+    };
+    for id in graph.topological_order() {
+        let Some(operator) = graph.operator(id) else { continue };
+        let own = draws(model, graph, id, operator, 0, &mut result.seeded);
+        let inherits = !(operator.is("Shape") || operator.is("Size"));
+        let inputs = graph.inputs_of(id);
+        let captures = graph.captures_of(id);
+        let inherited = inputs
+            .iter()
+            .chain(&captures)
+            .flatten()
+            .find_map(|value| source_of(&tainted, value.node))
+            .filter(|_| inherits);
+        if let Some(source) = own.or(inherited) {
+            tainted.insert((id, source));
+        }
+    }
+    for (output, value) in graph.outputs().iter().zip(graph.output_values()) {
+        if let Some(source) = value.and_then(|value| source_of(&tainted, value.node)) {
+            result.outputs.push((output.name.to_string(), source));
+        }
+    }
+    result
+}
+
+/// The unseeded random operator in `operator`: itself, in its bodies or in the function it calls.
+fn draws(model: &Model, graph: &Graph, id: NodeId, operator: &Operator, depth: usize, seeded: &mut bool) -> Option<String> {
+    if depth > DEPTH {
+        return None;
+    }
+    let random = Traits::of(operator.domain(), &operator.op_type).random || is_training_dropout(graph, id, operator);
+    if random {
+        if operator.attribute("seed").is_none() {
+            return Some(operator.op_type.to_string());
+        }
+        *seeded = true;
+    }
+    for (_, body) in operator.bodies() {
+        if let Some(source) = draws_in(model, body, depth + 1, seeded) {
+            return Some(source);
+        }
+    }
+    let overload = graph.get(id).and_then(|node| node.meta.as_ref()?.overload.clone()).unwrap_or_default();
+    let function = model.function(operator.domain(), &operator.op_type, &overload)?;
+    draws_in(model, &function.graph, depth + 1, seeded)
+}
+
+fn draws_in(model: &Model, graph: &Graph, depth: usize, seeded: &mut bool) -> Option<String> {
+    graph.node_ids().find_map(|id| draws(model, graph, id, graph.operator(id)?, depth, seeded))
+}
+
+/// Dropout drops only where its third input says that this is training; one that is not known to be false may.
+fn is_training_dropout(graph: &Graph, id: NodeId, operator: &Operator) -> bool {
+    operator.is("Dropout")
+        && graph.input(id, 2).is_some_and(|mode| {
+            graph.constant(mode).and_then(|tensor| tensor.to_i64().ok()?.first().copied()) != Some(0)
+        })
+}

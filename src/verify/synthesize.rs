@@ -1,0 +1,479 @@
+//! Inputs that a model can run on, made from nothing but the model and a seed.
+//!
+//! Floats come as normal numbers and as the cases that rewrites get wrong: zeros, negatives, large and denormal numbers.
+//! Everything else follows from how the model uses it ([`super::uses`]). The same seed gives the same bytes; one input's
+//! numbers do not depend on the other inputs.
+
+use bytes::Bytes;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use super::sizes::{self, InputDim, Sizes};
+use super::uses::{self, Demand};
+use crate::engine::{RunValue, RunValues};
+use crate::ir::{DType, Dim, Model, Shape, Tensor, TensorError, ValueType};
+
+/// What the float inputs of a sample are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SampleKind {
+    /// Mean 0, variance 1.
+    Normal,
+    /// From 0 to 1, as images and probabilities are.
+    Uniform,
+    /// All zero.
+    Zeros,
+    /// All negative.
+    Negative,
+    /// A hundred times as large as normal.
+    Large,
+    /// Zeros of both signs, ones, denormal and large numbers among normal ones.
+    Mixed,
+}
+
+impl SampleKind {
+    /// Every kind, in the order of samples.
+    pub const ALL: [SampleKind; 6] =
+        [Self::Normal, Self::Uniform, Self::Zeros, Self::Negative, Self::Large, Self::Mixed];
+}
+
+/// An input for which no value can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SynthesisError {
+    /// The file does not say what the input is, or it is of a type without values of its own.
+    #[error("input {name} is {ty}, for which no values can be made")]
+    Type {
+        /// Input name.
+        name: String,
+        /// Its type.
+        ty: String,
+    },
+    /// The sizes make too large a tensor.
+    #[error("input {name} would have more than {limit} elements")]
+    TooLarge {
+        /// Input name.
+        name: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// The values do not fit the tensor: a defect of secateur.
+    #[error("input {name}: {source}")]
+    Tensor {
+        /// Input name.
+        name: String,
+        /// What does not fit.
+        source: TensorError,
+    },
+}
+
+/// Elements one input may have.
+const LARGEST: u64 = 1 << 28;
+
+/// Makes samples for one model.
+#[derive(Debug)]
+pub(super) struct Synthesizer {
+    inputs: Vec<Plan>,
+}
+
+#[derive(Debug)]
+struct Plan {
+    name: String,
+    ty: ValueType,
+    dims: Vec<InputDim>,
+    demands: Vec<Demand>,
+}
+
+impl Synthesizer {
+    /// Reads off `model` what its inputs must be. Calls of model-local functions should have been inlined: the analysis does not
+    /// look into them.
+    pub(super) fn new(model: &Model) -> Self {
+        let inputs = sizes::required_inputs(model)
+            .filter_map(|id| {
+                let value = model.graph.get(id)?.outputs().first()?;
+                Some(Plan {
+                    name: value.name.to_string(),
+                    ty: value.ty.clone(),
+                    dims: sizes::input_dims(model, id).unwrap_or_default(),
+                    demands: uses::demands(&model.graph, id),
+                })
+            })
+            .collect();
+        Self { inputs }
+    }
+
+    /// Whether the kind of a sample makes a difference.
+    pub(super) fn has_floats(&self) -> bool {
+        self.inputs.iter().any(|plan| sizes::element_type(&plan.ty).and_then(ValueType::dtype).is_some_and(DType::is_float))
+    }
+
+    /// Whether there is any input at all.
+    pub(super) fn has_inputs(&self) -> bool {
+        !self.inputs.is_empty()
+    }
+
+    /// Sample number `index`.
+    pub(super) fn sample(&self, sizes: &Sizes, kind: SampleKind, seed: u64, index: u64) -> Result<RunValues, SynthesisError> {
+        self.inputs
+            .iter()
+            .map(|plan| {
+                let mut rng = generator(seed, index, &plan.name);
+                Ok((plan.name.clone(), plan.value(&plan.ty, sizes, kind, &mut rng)?))
+            })
+            .collect()
+    }
+}
+
+fn generator(seed: u64, index: u64, name: &str) -> ChaCha8Rng {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes()).update(&index.to_le_bytes()).update(name.as_bytes());
+    ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
+}
+
+impl Plan {
+    fn value(&self, ty: &ValueType, sizes: &Sizes, kind: SampleKind, rng: &mut ChaCha8Rng) -> Result<RunValue, SynthesisError> {
+        let unknown = || SynthesisError::Type { name: self.name.clone(), ty: self.ty.to_string() };
+        Ok(match ty {
+            ValueType::Tensor(tensor) => {
+                RunValue::Tensor(self.tensor(tensor.dtype.ok_or_else(unknown)?, sizes, kind, rng)?)
+            }
+            ValueType::Sequence(element) => RunValue::Sequence(
+                (0..2).map(|_| self.value(element, sizes, kind, rng)).collect::<Result<_, _>>()?,
+            ),
+            ValueType::Optional(element) => RunValue::Optional(Some(Box::new(self.value(element, sizes, kind, rng)?))),
+            ValueType::Map(key, element) => self.map(*key, element, kind, rng)?,
+            ValueType::Unknown | ValueType::Sparse(_) | ValueType::Opaque => return Err(unknown()),
+        })
+    }
+
+    fn tensor(&self, dtype: DType, sizes: &Sizes, kind: SampleKind, rng: &mut ChaCha8Rng) -> Result<Tensor, SynthesisError> {
+        let dims: Vec<u64> = self.dims.iter().map(|dim| dim.size(sizes).max(0) as u64).collect();
+        let count = dims.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim)).filter(|count| *count <= LARGEST);
+        let count = count.ok_or_else(|| SynthesisError::TooLarge { name: self.name.clone(), limit: LARGEST })? as usize;
+        let failed = |source| SynthesisError::Tensor { name: self.name.clone(), source };
+        if dtype == DType::String {
+            return Tensor::from_strings(&dims, self.words(count, kind, rng)).map_err(failed);
+        }
+        let demanded = self.demanded(count, &dims, sizes, dtype, rng);
+        let values = demanded.unwrap_or_else(|| self.free(dtype, count, dims.len(), kind, rng));
+        encode(dtype, &dims, &values, rng).map_err(failed)
+    }
+
+    fn map(&self, key: DType, element: &ValueType, kind: SampleKind, rng: &mut ChaCha8Rng) -> Result<RunValue, SynthesisError> {
+        let failed = |source| SynthesisError::Tensor { name: self.name.clone(), source };
+        let dtype = element.dtype().unwrap_or(DType::F32);
+        let words = self.demands.iter().find_map(|demand| match demand {
+            Demand::Words(words) => Some(words.clone()),
+            _ => None,
+        });
+        let keys = match key {
+            DType::String => {
+                let words = words.unwrap_or_else(|| WORDS.map(str::to_owned).to_vec());
+                Tensor::from_strings(&[words.len() as u64], words.into_iter().map(Bytes::from)).map_err(failed)?
+            }
+            _ => encode(key, &[4], &[0.0, 1.0, 2.0, 3.0], rng).map_err(failed)?,
+        };
+        let count = keys.elements();
+        let values = if dtype == DType::String {
+            Tensor::from_strings(&[count], self.words(count as usize, kind, rng)).map_err(failed)?
+        } else {
+            encode(dtype, &[count], &self.free(dtype, count as usize, 1, kind, rng), rng).map_err(failed)?
+        };
+        Ok(RunValue::Map(keys, Box::new(RunValue::Tensor(values))))
+    }
+
+    fn words(&self, count: usize, kind: SampleKind, rng: &mut ChaCha8Rng) -> Vec<Bytes> {
+        let known = self.demands.iter().find_map(|demand| match demand {
+            Demand::Words(words) if !words.is_empty() => Some(words.clone()),
+            _ => None,
+        });
+        // A word that the model does not know takes its default branch.
+        let mut words = known.unwrap_or_else(|| WORDS.map(str::to_owned).to_vec());
+        if kind == SampleKind::Mixed {
+            words.push("another word".to_owned());
+            words.push(String::new());
+        }
+        (0..count).filter_map(|_| words.get(below(rng, words.len() as u64) as usize)).map(|w| Bytes::from(w.clone())).collect()
+    }
+
+    /// Elements that satisfy what the uses demand; `None` if they demand nothing.
+    fn demanded(&self, count: usize, dims: &[u64], sizes: &Sizes, dtype: DType, rng: &mut ChaCha8Rng) -> Option<Vec<f64>> {
+        let evaluate = |dim: &Dim| dim.evaluate(&|symbol| sizes.get(symbol.trim_start_matches('?')).copied()).filter(|size| *size > 0);
+        let mut bound: Option<i64> = None;
+        let mut compared: Vec<f64> = Vec::new();
+        let mut index = false;
+        let mut flag = false;
+        for demand in &self.demands {
+            match demand {
+                Demand::Below(limits) => {
+                    index = true;
+                    bound = limits.iter().filter_map(evaluate).chain(bound).min();
+                }
+                Demand::Compared(values) => compared.extend(values),
+                Demand::Flag => flag = true,
+                Demand::Fill(value) => return Some(vec![*value; count]),
+                Demand::Count => return Some((0..count).map(|_| 1.0 + below(rng, 3) as f64).collect()),
+                Demand::Positive => {
+                    let float = dtype.is_float();
+                    return Some((0..count).map(|_| if float { 0.1 + unit(rng) } else { 1.0 + below(rng, 5) as f64 }).collect());
+                }
+                Demand::Length(size) => {
+                    let most = evaluate(size).unwrap_or(1).max(1) as u64;
+                    return Some((0..count).map(|_| 1.0 + below(rng, most) as f64).collect());
+                }
+                Demand::Axes { of, free } => return Some(axes(of, *free, count)),
+                Demand::Sizes(shape) => return Some(target_sizes(shape.as_ref(), count, &evaluate)),
+                Demand::Parts(size) => return Some(parts(evaluate(size), count)),
+                Demand::FullRange => {
+                    let (low, high) = dtype.integer_range()?;
+                    let width = (high - low + 1).min(1 << 32) as u64;
+                    return Some((0..count).map(|_| low as f64 + below(rng, width) as f64).collect());
+                }
+                Demand::Words(_) => {}
+            }
+        }
+        if index {
+            // Without a bound the table is taken to have a few rows at least.
+            let bound = bound.unwrap_or(2) as u64;
+            return Some((0..count).map(|_| below(rng, bound) as f64).collect());
+        }
+        let flags = flag || !compared.is_empty() && compared.iter().all(|v| *v == 0.0 || *v == 1.0);
+        if flags {
+            // The first element of each row is set, so that no row is masked as a whole.
+            let row = dims.last().copied().unwrap_or(1).max(1) as usize;
+            return Some((0..count).map(|at| if at % row == 0 || below(rng, 4) > 0 { 1.0 } else { 0.0 }).collect());
+        }
+        if !compared.is_empty() && !dtype.is_float() {
+            return Some((0..count).filter_map(|_| compared.get(below(rng, compared.len() as u64) as usize).copied()).collect());
+        }
+        None
+    }
+
+    fn free(&self, dtype: DType, count: usize, rank: usize, kind: SampleKind, rng: &mut ChaCha8Rng) -> Vec<f64> {
+        if dtype == DType::Bool {
+            return (0..count)
+                .map(|_| match kind {
+                    SampleKind::Zeros => 0.0,
+                    SampleKind::Negative => 1.0,
+                    _ => below(rng, 2) as f64,
+                })
+                .collect();
+        }
+        if let Some((low, high)) = dtype.integer_range() {
+            let bytes = dtype.bits() <= 8;
+            let (from, to) = match kind {
+                SampleKind::Zeros => (0, 0),
+                _ if bytes && (rank >= 3 || dtype.bits() < 8) => (low, high),
+                SampleKind::Negative | SampleKind::Mixed => (low.max(-5), high.min(10)),
+                _ => (0, high.min(10)),
+            };
+            return (0..count).map(|_| from as f64 + below(rng, (to - from + 1) as u64) as f64).collect();
+        }
+        // Half-precision networks overflow early.
+        let (large, denormal) = match dtype {
+            DType::F16 => (8.0, 6e-8),
+            DType::F64 => (100.0, 1e-310),
+            _ => (100.0, 1e-40),
+        };
+        let palette = [0.0, -0.0, 1.0, -1.0, denormal, -denormal, large * 10.0, large * -10.0, 0.5, 1e-7];
+        (0..count)
+            .map(|_| match kind {
+                SampleKind::Normal => normal(rng),
+                SampleKind::Uniform => unit(rng),
+                SampleKind::Zeros => 0.0,
+                SampleKind::Negative => -normal(rng).abs(),
+                SampleKind::Large => large * normal(rng),
+                SampleKind::Mixed => match palette.get(below(rng, 2 * palette.len() as u64) as usize) {
+                    Some(value) => *value,
+                    None => normal(rng),
+                },
+            })
+            .collect()
+    }
+}
+
+const WORDS: [&str; 4] = ["a", "b", "word", "secateur"];
+
+/// A number from 0 up to, not including, `bound`.
+fn below(rng: &mut ChaCha8Rng, bound: u64) -> u64 {
+    ((u128::from(rng.next_u64()) * u128::from(bound)) >> 64) as u64
+}
+
+/// A number from 0 to 1.
+fn unit(rng: &mut ChaCha8Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Mean 0, variance 1, nearly normal: the sum of four uniform numbers, which every machine adds to the same bits.
+fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    let bits = rng.next_u64();
+    let sum: f64 = (0..4).map(|part| f64::from((bits >> (16 * part)) as u16) / 65536.0).sum();
+    (sum - 2.0 + 0.5 / 16384.0) * 1.732_050_807_568_877_2
+}
+
+/// The first axes (of size 1, where `free`) of a tensor.
+fn axes(of: &ValueType, free: bool, count: usize) -> Vec<f64> {
+    let candidates: Vec<usize> = match of.shape() {
+        Some(shape) if free => {
+            (0..shape.len()).filter(|axis| shape.get(*axis).is_some_and(|dim| dim.fixed() == Some(1))).collect()
+        }
+        Some(shape) => (0..shape.len()).collect(),
+        None => (0..count).collect(),
+    };
+    (0..count).map(|at| candidates.get(at).copied().unwrap_or(at) as f64).collect()
+}
+
+/// Target sizes of Reshape, Expand, Resize ...: those of the declared output, or as few elements as possible and the rest in
+/// one dimension.
+fn target_sizes(shape: Option<&Shape>, count: usize, evaluate: &dyn Fn(&Dim) -> Option<i64>) -> Vec<f64> {
+    let known = shape.filter(|shape| shape.len() == count).and_then(|shape| shape.iter().map(evaluate).collect::<Option<Vec<_>>>());
+    match known {
+        Some(sizes) => sizes.into_iter().map(|size| size as f64).collect(),
+        None => (0..count).map(|at| if at + 1 == count { -1.0 } else { 1.0 }).collect(),
+    }
+}
+
+fn parts(size: Option<i64>, count: usize) -> Vec<f64> {
+    let (size, parts) = (size.unwrap_or(count as i64).max(0), count.max(1) as i64);
+    (0..parts).map(|at| (size / parts + i64::from(at < size % parts)) as f64).take(count).collect()
+}
+
+/// Numbers as a tensor of any numeric type, rounded and clamped to what it holds.
+fn encode(dtype: DType, dims: &[u64], values: &[f64], rng: &mut ChaCha8Rng) -> Result<Tensor, TensorError> {
+    if matches!(dtype, DType::F32 | DType::F64 | DType::F16 | DType::BF16) {
+        return Tensor::from_f64(dtype, dims, values);
+    }
+    let raw: Vec<u8> = match dtype {
+        DType::Complex64 => values.iter().flat_map(|v| [*v as f32, -*v as f32 * 0.5]).flat_map(f32::to_le_bytes).collect(),
+        DType::Complex128 => values.iter().flat_map(|v| [*v, -*v * 0.5]).flat_map(f64::to_le_bytes).collect(),
+        DType::Bool => values.iter().map(|v| u8::from(*v != 0.0)).collect(),
+        _ => {
+            let bits = dtype.bits();
+            let codes: Vec<u64> = match dtype.integer_range() {
+                Some((low, high)) => values.iter().map(|v| (*v as i128).clamp(low, high) as u64).collect(),
+                None => values.iter().map(|_| small_float(dtype, rng)).collect(),
+            };
+            if dtype.is_packed() {
+                pack(&codes, bits)
+            } else {
+                codes.iter().flat_map(|code| code.to_le_bytes().into_iter().take(bits / 8)).collect()
+            }
+        }
+    };
+    Tensor::from_raw(dtype, dims.iter().copied(), raw)
+}
+
+/// A code of a small float type that is a number of moderate size.
+fn small_float(dtype: DType, rng: &mut ChaCha8Rng) -> u64 {
+    for _ in 0..16 {
+        let code = below(rng, 1 << dtype.bits());
+        if crate::ir::decode_minifloat(dtype, code as u32).abs() <= 16.0 {
+            return code;
+        }
+    }
+    0
+}
+
+/// Codes of `bits` bits each, packed from the lowest bits up.
+fn pack(codes: &[u64], bits: usize) -> Vec<u8> {
+    let mut bytes = vec![0u8; (codes.len() * bits).div_ceil(8)];
+    for (index, code) in codes.iter().enumerate() {
+        for bit in 0..bits {
+            if code >> bit & 1 == 1
+                && let Some(byte) = bytes.get_mut((index * bits + bit) / 8)
+            {
+                *byte |= 1 << ((index * bits + bit) % 8);
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{GraphBuilder, GraphOutput, Operator, Value};
+
+    fn model(build: impl FnOnce(&mut GraphBuilder)) -> Model {
+        let mut graph = GraphBuilder::new();
+        build(&mut graph);
+        Model {
+            header: Box::default(),
+            opset_imports: Vec::new(),
+            metadata: Vec::new(),
+            graph: graph.finish(),
+            functions: Vec::new(),
+        }
+    }
+
+    fn input(graph: &mut GraphBuilder, name: &str, dtype: DType, dims: &[i64]) -> crate::ir::ValueId {
+        let shape: Shape = dims.iter().map(|d| Dim::Fixed(*d)).collect();
+        graph.input(Value::typed(name, ValueType::tensor(dtype, shape)), crate::ir::Input::default())
+    }
+
+    fn tensor<'a>(sample: &'a RunValues, name: &str) -> &'a Tensor {
+        match &sample[name] {
+            RunValue::Tensor(tensor) => tensor,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn indices_stay_below_the_table_they_pick_from_also_behind_casts() {
+        let model = model(|graph| {
+            let ids = input(graph, "ids", DType::I32, &[2, 50]);
+            let table = graph.initializer("table", Tensor::from_slice(&[7, 1], &[0f32; 7]).unwrap());
+            let cast = graph.node(Operator::new("Cast").with("to", 7), &[Some(ids)], vec![Value::named("c")]);
+            let cast = crate::ir::ValueId::new(cast, 0);
+            let y = graph.node(Operator::new("Gather"), &[Some(table), Some(cast)], vec![Value::named("y")]);
+            graph.output(GraphOutput::default(), Some(crate::ir::ValueId::new(y, 0)));
+        });
+        let synthesizer = Synthesizer::new(&model);
+        for kind in SampleKind::ALL {
+            let sample = synthesizer.sample(&Sizes::new(), kind, 1, 0).unwrap();
+            let ids = tensor(&sample, "ids").to_i64().unwrap();
+            assert!(ids.iter().all(|id| (0..7).contains(id)), "{ids:?}");
+            assert!(ids.iter().any(|id| *id != ids[0]));
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_bits_and_each_kind_its_numbers() {
+        let model = model(|graph| {
+            let x = input(graph, "x", DType::F32, &[100]);
+            graph.output(GraphOutput::default(), Some(x));
+        });
+        let synthesizer = Synthesizer::new(&model);
+        let values = |kind, index| -> Vec<f64> {
+            let sample = synthesizer.sample(&Sizes::new(), kind, 7, index).unwrap();
+            tensor(&sample, "x").to_f64().unwrap()
+        };
+        assert_eq!(values(SampleKind::Normal, 0), values(SampleKind::Normal, 0));
+        assert_ne!(values(SampleKind::Normal, 0), values(SampleKind::Normal, 1));
+        assert!(values(SampleKind::Negative, 0).iter().all(|v| *v < 0.0));
+        assert!(values(SampleKind::Zeros, 0).iter().all(|v| *v == 0.0));
+        let mixed = values(SampleKind::Mixed, 0);
+        assert!(mixed.iter().any(|v| *v != 0.0 && v.abs() < f64::from(f32::MIN_POSITIVE)));
+        assert!(mixed.iter().any(|v| *v >= 1000.0));
+        let numbers = values(SampleKind::Normal, 0);
+        let mean = numbers.iter().sum::<f64>() / 100.0;
+        let variance = numbers.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 100.0;
+        assert!(mean.abs() < 0.3 && (0.6..1.5).contains(&variance), "{mean} {variance}");
+    }
+
+    #[test]
+    fn numbers_are_packed_from_the_lowest_bits_up() {
+        assert_eq!(pack(&[7, 15, 8], 4), [0xf7, 0x08]);
+        let mut rng = generator(0, 0, "x");
+        let tensor = encode(DType::I4, &[3], &[7.0, -1.0, -100.0], &mut rng).unwrap();
+        assert_eq!(tensor.to_i64().unwrap(), [7, -1, -8]);
+        assert_eq!(encode(DType::U64, &[1], &[3.7], &mut rng).unwrap().to_i64().unwrap(), [3]);
+    }
+
+    #[test]
+    fn sizes_and_parts_fit_what_they_are_for() {
+        let evaluate = |dim: &Dim| dim.fixed();
+        let shape: Shape = [2i64, 3].map(Dim::Fixed).into_iter().collect();
+        assert_eq!(target_sizes(Some(&shape), 2, &evaluate), [2.0, 3.0]);
+        assert_eq!(target_sizes(None, 2, &evaluate), [1.0, -1.0]);
+        assert_eq!(parts(Some(7), 3), [3.0, 2.0, 2.0]);
+    }
+}

@@ -1,0 +1,254 @@
+//! What the elements of a graph input must be for the model to run, read off from how the model uses them.
+//!
+//! A token id must be below the number of rows of the table it picks from, a mask is 0 or 1, a sequence length is at most
+//! the length of the sequence. The analysis follows an input through operators that only move or convert its elements,
+//! into bodies too.
+
+use std::collections::BTreeSet;
+
+use crate::ir::{Dim, Graph, NodeId, NodeKind, Operator, Shape, Slot, ValueId, ValueType};
+
+/// A constraint that one use puts on the elements of an input.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Demand {
+    /// An index: at least 0 and below each of these sizes that is known.
+    Below(Vec<Dim>),
+    /// 0 or 1.
+    Flag,
+    /// Compared with these constants.
+    Compared(Vec<f64>),
+    /// A length: at least 1 and at most this size.
+    Length(Dim),
+    /// Distinct axes of a tensor of this type; `free` axes must have size 1.
+    Axes { of: ValueType, free: bool },
+    /// Target sizes; an unknown one is chosen so that elements fit.
+    Sizes(Option<Shape>),
+    /// One and the same number everywhere.
+    Fill(f64),
+    /// Above zero.
+    Positive,
+    /// Any number of the type, quantized data.
+    FullRange,
+    /// A small count, at least 1.
+    Count,
+    /// Parts of this size along an axis: their sum is the size.
+    Parts(Dim),
+    /// One of these strings.
+    Words(Vec<String>),
+}
+
+/// Every demand on the value that graph input `input` produces.
+pub(super) fn demands(graph: &Graph, input: NodeId) -> Vec<Demand> {
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    follow(graph, ValueId::new(input, 0), 0, &mut seen, &mut found);
+    found
+}
+
+const MOVES: &[(&str, Option<u32>)] = &[
+    ("Identity", Some(0)),
+    ("Cast", Some(0)),
+    ("CastLike", Some(0)),
+    ("Reshape", Some(0)),
+    ("Squeeze", Some(0)),
+    ("Unsqueeze", Some(0)),
+    ("Flatten", Some(0)),
+    ("Transpose", Some(0)),
+    ("Expand", Some(0)),
+    ("Tile", Some(0)),
+    ("Slice", Some(0)),
+    ("Pad", Some(0)),
+    ("Split", Some(0)),
+    ("Gather", Some(0)),
+    ("GatherElements", Some(0)),
+    ("GatherND", Some(0)),
+    ("Dropout", Some(0)),
+    ("Concat", None),
+];
+
+fn follow(graph: &Graph, value: ValueId, depth: usize, seen: &mut BTreeSet<(usize, ValueId)>, found: &mut Vec<Demand>) {
+    // Bodies are other graphs with their own ids: the depth tells them apart well enough to end every walk.
+    if depth > 16 || !seen.insert((depth, value)) {
+        return;
+    }
+    for at in graph.uses(value) {
+        let Some(operator) = graph.operator(at.node) else { continue };
+        match at.slot {
+            Slot::Capture(slot) => {
+                for (_, body) in operator.bodies() {
+                    if let Some(inner) = captured(body, slot) {
+                        follow(body, inner, depth + 1, seen, found);
+                    }
+                }
+            }
+            Slot::Input(slot) => {
+                if let Some(demand) = demand(graph, at.node, operator, slot) {
+                    found.push(demand);
+                }
+                if operator.domain().is_empty() && passes_on(operator, slot) {
+                    let outputs = graph.get(at.node).map_or(0, |node| node.outputs().len());
+                    for output in 0..outputs {
+                        follow(graph, ValueId::new(at.node, output), depth, seen, found);
+                    }
+                }
+                // The inputs of Loop bodies come one to one, those of Scan bodies too.
+                if operator.is("Loop") || operator.is("Scan") {
+                    for (_, body) in operator.bodies() {
+                        if let Some(input) = body.inputs().get(slot as usize) {
+                            follow(body, ValueId::new(*input, 0), depth + 1, seen, found);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn passes_on(operator: &Operator, slot: u32) -> bool {
+    MOVES.iter().any(|(name, at)| operator.op_type == **name && at.is_none_or(|at| at == slot))
+}
+
+fn captured(body: &Graph, slot: u32) -> Option<ValueId> {
+    body.node_ids().find_map(|id| match &body.get(id)?.kind {
+        NodeKind::Capture(capture) if capture.index == slot => Some(ValueId::new(id, 0)),
+        _ => None,
+    })
+}
+
+/// What the use in input slot `slot` asks for.
+fn demand(graph: &Graph, node: NodeId, operator: &Operator, slot: u32) -> Option<Demand> {
+    let ty = |index: usize| graph.input(node, index).map_or(&ValueType::Unknown, |value| graph.ty(value));
+    let dim = |index: usize, axis: i64| size_along(ty(index), axis);
+    let output = || graph.ty(ValueId::new(node, 0)).shape().cloned();
+    let axis = |default: i64| operator.int("axis").unwrap_or(default);
+    let constant = |index: usize| graph.input(node, index).and_then(|value| graph.constant(value));
+    if operator.domain() == "ai.onnx.ml" {
+        return words(operator);
+    }
+    if !operator.domain().is_empty() {
+        return None;
+    }
+    Some(match (&*operator.op_type, slot) {
+        ("Gather" | "GatherElements" | "ScatterElements" | "Scatter", 1) => Demand::Below(vec![dim(0, axis(0))]),
+        ("GatherND", 1) => {
+            let batch = operator.int("batch_dims").unwrap_or(0).max(0) as usize;
+            Demand::Below(ty(0).shape().map(|shape| shape.iter().skip(batch).cloned().collect()).unwrap_or_default())
+        }
+        ("ScatterND", 1) => Demand::Below(ty(0).shape().map(|shape| shape.to_vec()).unwrap_or_default()),
+        ("OneHot", 0) => match constant(1).and_then(|depth| depth.to_f64().ok()?.first().copied()) {
+            Some(depth) => Demand::Below(vec![Dim::Fixed(depth as i64)]),
+            None => Demand::Below(Vec::new()),
+        },
+        ("OneHot", 1) => Demand::Fill(4.0),
+        ("SoftmaxCrossEntropyLoss" | "NegativeLogLikelihoodLoss", 1) => Demand::Below(vec![dim(0, 1)]),
+        ("RotaryEmbedding", 3) => Demand::Below(vec![dim(1, 0)]),
+        ("RoiAlign", 2) => Demand::Below(vec![dim(0, 0)]),
+        ("MaxUnpool", 1) => {
+            let count = ty(0).shape().map(|s| s.iter().fold(Dim::Fixed(1), |product, dim| product.mul(dim)));
+            Demand::Below(count.into_iter().collect())
+        }
+        ("SequenceAt" | "SequenceErase", 1) | ("SequenceInsert", 2) | ("Trilu", 1) => Demand::Fill(0.0),
+        ("LSTM" | "GRU" | "RNN", 4) => {
+            Demand::Length(dim(0, if operator.int("layout") == Some(1) { 1 } else { 0 }))
+        }
+        ("ReverseSequence", 1) => Demand::Length(dim(0, operator.int("time_axis").unwrap_or(0))),
+        ("TopK", 1) => Demand::Fill(1.0),
+        ("Reshape" | "Expand" | "ConstantOfShape" | "CenterCropPad", s) if s == u32::from(&*operator.op_type != "ConstantOfShape") => {
+            Demand::Sizes(output())
+        }
+        ("Resize", 3) => Demand::Sizes(output()),
+        ("Resize", 2) | ("Upsample", 1) => Demand::Fill(1.0),
+        ("Tile", 1) => Demand::Count,
+        ("Slice", 1) | ("Range", 0) => Demand::Fill(0.0),
+        ("Slice", 2) => Demand::Fill(f64::from(1 << 20)),
+        ("Slice", 4) | ("Range", 2) => Demand::Fill(1.0),
+        ("Range", 1) => Demand::Fill(5.0),
+        ("Slice", 3) | ("Pad", 3) | ("CumSum" | "CumProd", 1) | ("DFT", 2) => Demand::Axes { of: ty(0).clone(), free: false },
+        ("Pad", 1) => Demand::Fill(1.0),
+        ("Squeeze", 1) => Demand::Axes { of: ty(0).clone(), free: true },
+        ("Unsqueeze", 1) => Demand::Axes { of: ValueType::Unknown, free: false },
+        (name, 1) if name.starts_with("Reduce") => Demand::Axes { of: ty(0).clone(), free: false },
+        ("Split", 1) => Demand::Parts(dim(0, axis(0))),
+        ("SplitToSequence", 1) => Demand::Fill(1.0),
+        ("Loop", 0) => Demand::Count,
+        ("Loop", 1) => Demand::Fill(1.0),
+        ("NonMaxSuppression", 2) | ("HannWindow" | "HammingWindow" | "BlackmanWindow", 0) => Demand::Fill(8.0),
+        ("STFT", 1) => Demand::Fill(2.0),
+        ("Dropout", 1) => Demand::Fill(0.5),
+        ("Dropout", 2) => Demand::Fill(0.0),
+        ("BatchNormalization", 4) | ("Div" | "Mod", 1) | ("QuantizeLinear" | "DequantizeLinear", 1) => Demand::Positive,
+        ("BitShift" | "Pow", 1) => Demand::Count,
+        ("DequantizeLinear" | "MatMulInteger" | "ConvInteger" | "QLinearMatMul" | "QLinearConv", 0) => Demand::FullRange,
+        ("MatMulInteger" | "ConvInteger", 1) | ("QLinearMatMul" | "QLinearConv", 3) => Demand::FullRange,
+        ("Cast", 0) if operator.int("to") == Some(9) => Demand::Flag,
+        ("Where", 0) => Demand::Flag,
+        ("Equal", _) => Demand::Compared(constant(1 - slot.min(1) as usize)?.to_f64().ok()?),
+        ("Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual", _) => {
+            let bounds = constant(1 - slot.min(1) as usize)?.to_f64().ok()?;
+            Demand::Compared(bounds.iter().flat_map(|v| [v - 1.0, *v, v + 1.0]).collect())
+        }
+        // 1 - mask, as attention masks are turned into biases.
+        ("Sub", 1) if constant(0)?.single_f64() == Some(1.0) => Demand::Flag,
+        _ => return None,
+    })
+}
+
+/// The keys of a lookup operator.
+fn words(operator: &Operator) -> Option<Demand> {
+    let attribute = ["keys_strings", "cats_strings", "classes_strings", "string_vocabulary"];
+    let texts = attribute.iter().find_map(|name| match operator.attribute(name)? {
+        crate::ir::AttributeValue::Strings(values) => Some(values),
+        _ => None,
+    });
+    if let Some(texts) = texts {
+        return Some(Demand::Words(texts.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect()));
+    }
+    let numbers = ["keys_int64s", "cats_int64s"].iter().find_map(|name| operator.ints(name));
+    numbers.map(|values| Demand::Compared(values.iter().map(|v| *v as f64).collect()))
+}
+
+/// The size along an axis, which may be negative.
+fn size_along(ty: &ValueType, axis: i64) -> Dim {
+    let Some(shape) = ty.shape() else { return Dim::Unknown };
+    let axis = if axis < 0 { axis + shape.len() as i64 } else { axis };
+    usize::try_from(axis).ok().and_then(|axis| shape.get(axis)).cloned().unwrap_or(Dim::Unknown)
+}
+
+/// The size that an operator with constant weights dictates for one axis of an input of unknown size.
+pub(super) fn dictated_size(graph: &Graph, input: NodeId, axis: usize, rank: usize) -> Option<i64> {
+    graph.uses(ValueId::new(input, 0)).into_iter().find_map(|at| {
+        let operator = graph.operator(at.node)?;
+        let weight = |slot: usize| -> Option<Vec<i64>> {
+            graph.ty(graph.input(at.node, slot)?).fixed_shape().filter(|shape| !shape.is_empty())
+        };
+        let last = axis + 1 == rank;
+        match (&*operator.op_type, at.slot) {
+            ("Conv" | "ConvInteger", Slot::Input(0)) if axis == 1 => {
+                Some(weight(1)?.get(1)? * operator.int("group").unwrap_or(1))
+            }
+            ("ConvTranspose", Slot::Input(0)) if axis == 1 => weight(1)?.first().copied(),
+            ("BatchNormalization" | "InstanceNormalization", Slot::Input(0)) if axis == 1 => weight(1)?.first().copied(),
+            ("MatMul" | "MatMulInteger", Slot::Input(0)) if last => {
+                let shape = weight(1)?;
+                shape.get(shape.len().saturating_sub(2)).copied()
+            }
+            ("Gemm", Slot::Input(0)) => {
+                let transposed = |name: &str| operator.int(name).unwrap_or(0) != 0;
+                let inner = if transposed("transA") { 0 } else { 1 };
+                let shape = weight(1)?;
+                (axis == inner).then(|| shape.get(usize::from(transposed("transB"))).copied())?
+            }
+            ("LSTM" | "GRU" | "RNN", Slot::Input(0)) if last => weight(1)?.get(2).copied(),
+            ("LayerNormalization", Slot::Input(0)) if last => weight(1)?.last().copied(),
+            ("Scaler", Slot::Input(0)) if last => operator.floats("offset").map(|v| v.len() as i64),
+            ("TreeEnsembleClassifier" | "TreeEnsembleRegressor", Slot::Input(0)) if last => {
+                operator.ints("nodes_featureids")?.iter().max().map(|v| v + 1)
+            }
+            ("LinearClassifier" | "LinearRegressor", Slot::Input(0)) if last => {
+                let classes = operator.floats("intercepts").map_or(1, <[f32]>::len).max(1);
+                operator.floats("coefficients").map(|v| (v.len() / classes) as i64)
+            }
+            _ => None,
+        }
+    })
+}
