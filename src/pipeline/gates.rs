@@ -1,0 +1,229 @@
+//! Gates: what a result must satisfy, or nothing is written.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::verify::{Verdict, VerifyReport};
+
+/// A condition on the result of a pipeline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Gate {
+    /// How near the outputs must be to those of the input model.
+    Outputs(OutputsGate),
+    /// The size of the file with its external data, as a share of the input's.
+    Size(Share),
+    /// The number of nodes, as a share of the input's.
+    Nodes(Share),
+    /// The number of multiply-accumulate operations, as a share of the input's.
+    Macs(Share),
+}
+
+/// Bounds on the error of every output. A verdict `not-checked` breaks the gate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct OutputsGate {
+    /// Smallest cosine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cosine: Option<f64>,
+    /// Largest absolute error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_abs: Option<f64>,
+    /// Largest mean absolute error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_abs: Option<f64>,
+    /// Smallest signal-to-quantization-noise ratio, in decibels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sqnr_db: Option<f64>,
+    /// Smallest share of rows with the same largest element.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top1_agreement: Option<f64>,
+    /// The worst verdict that is accepted: `equal`, `within` or `different` (bounded by the figures alone).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+}
+
+/// A share of what the input model has: 1.0 is as much.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Share {
+    /// The largest share that is accepted.
+    pub at_most: f64,
+}
+
+/// What a model amounts to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Weight {
+    /// Operators, those in bodies and functions included, Constant nodes not.
+    pub nodes: u64,
+    /// Bytes of the file with its external data.
+    pub bytes: u64,
+    /// Elements of float and quantized constants.
+    pub parameters: u64,
+    /// Multiply-accumulate operations of one run, where the sizes are known.
+    pub macs: Option<u64>,
+}
+
+/// What a gate found.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct GateReport {
+    /// Gate name.
+    pub name: String,
+    /// Whether the result satisfies it.
+    pub passed: bool,
+    /// The figure that decided; `null` if there is none.
+    pub value: Option<f64>,
+    /// The bound.
+    pub bound: Option<f64>,
+    /// In words.
+    pub message: String,
+}
+
+/// Names of all gates, for hints.
+pub(super) const GATES: [&str; 4] = ["outputs", "size", "nodes", "macs"];
+
+impl Gate {
+    /// The name in pipelines.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Outputs(_) => "outputs",
+            Self::Size(_) => "size",
+            Self::Nodes(_) => "nodes",
+            Self::Macs(_) => "macs",
+        }
+    }
+
+    /// Judges a result.
+    pub fn judge(&self, before: &Weight, after: &Weight, verify: Option<&VerifyReport>) -> GateReport {
+        match self {
+            Self::Outputs(gate) => gate.judge(verify),
+            Self::Size(share) => share.judge("size", Some(before.bytes), Some(after.bytes)),
+            Self::Nodes(share) => share.judge("nodes", Some(before.nodes), Some(after.nodes)),
+            Self::Macs(share) => share.judge("macs", before.macs, after.macs),
+        }
+    }
+}
+
+impl Share {
+    fn judge(&self, name: &str, before: Option<u64>, after: Option<u64>) -> GateReport {
+        let bound = Some(self.at_most);
+        let (Some(before), Some(after)) = (before, after) else {
+            let message = format!("{name} is not known: sizes are symbolic; bind them");
+            return GateReport { name: name.to_owned(), passed: false, value: None, bound, message };
+        };
+        // Nothing is no share of anything, and nothing is at most nothing.
+        let share = if before == 0 { if after == 0 { 0.0 } else { f64::INFINITY } } else { after as f64 / before as f64 };
+        let passed = share <= self.at_most;
+        let relation = if passed { "at most" } else { "above" };
+        let message = format!("{name} is {share:.4} of the input's ({after} of {before}), {relation} {}", self.at_most);
+        GateReport { name: name.to_owned(), passed, value: Some(share).filter(|v| v.is_finite()), bound, message }
+    }
+}
+
+impl OutputsGate {
+    fn judge(&self, verify: Option<&VerifyReport>) -> GateReport {
+        let report = |passed, value, bound, message: String| GateReport { name: "outputs".to_owned(), passed, value, bound, message };
+        let Some(verify) = verify else {
+            return report(false, None, None, "outputs were not compared (--no-verify)".to_owned());
+        };
+        if verify.verdict == Verdict::NotChecked || verify.samples == 0 {
+            let why = verify.not_checked.first().map(|entry| entry.reason.clone()).or_else(|| verify.reason.clone());
+            return report(false, None, None, format!("outputs are not checked: {}", why.unwrap_or_default()));
+        }
+        if let Some(reason) = &verify.reason {
+            return report(false, None, None, reason.clone());
+        }
+        let worst = self.verdict.unwrap_or(Verdict::Different);
+        if verify.verdict > worst {
+            return report(false, None, None, format!("the verdict is {}, accepted is {worst}", verify.verdict));
+        }
+        for output in &verify.outputs {
+            if let Some(reason) = &output.reason {
+                return report(false, None, None, format!("{}: {reason}", output.name));
+            }
+            // Equal bits are as near as can be, also where a figure is undefined: the cosine of zeros, the SQNR of no error.
+            if output.verdict == Verdict::Equal {
+                continue;
+            }
+            let no_error = output.max_abs == Some(0.0);
+            let bounds = [
+                ("cosine", output.cosine, self.cosine, false),
+                ("SQNR", output.sqnr_db.or(no_error.then_some(f64::MAX)), self.sqnr_db, false),
+                ("top-1 agreement", output.top1_agreement.or(Some(1.0)), self.top1_agreement, false),
+                ("maximum error", output.max_abs, self.max_abs, true),
+                ("mean error", output.mean_abs, self.mean_abs, true),
+            ];
+            for (what, value, bound, at_most) in bounds {
+                let Some(bound) = bound else { continue };
+                let holds = value.is_some_and(|value| if at_most { value <= bound } else { value >= bound });
+                if !holds {
+                    let found = value.map_or("undefined".to_owned(), |value| format!("{value:.6}"));
+                    let relation = if at_most { "at most" } else { "at least" };
+                    let message = format!("{}: {what} is {found}, {relation} {bound} is accepted", output.name);
+                    return report(false, value, Some(bound), message);
+                }
+            }
+        }
+        report(true, None, None, format!("all {} outputs hold", verify.outputs.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weight(nodes: u64, bytes: u64) -> Weight {
+        Weight { nodes, bytes, parameters: 0, macs: None }
+    }
+
+    fn verified(verdict: Verdict, cosine: Option<f64>) -> VerifyReport {
+        let output = crate::verify::OutputFigures {
+            name: "y".into(),
+            verdict,
+            max_abs: Some(0.5),
+            max_rel: None,
+            mean_abs: Some(0.1),
+            cosine,
+            sqnr_db: Some(20.0),
+            top1_agreement: None,
+            elements: 1,
+            differing: 1,
+            reason: None,
+        };
+        VerifyReport {
+            verdict,
+            engine: "tract".into(),
+            samples: 1,
+            not_checked: Vec::new(),
+            outputs: vec![output],
+            sizes: Vec::new(),
+            reason: None,
+            worst: None,
+        }
+    }
+
+    #[test]
+    fn shares_are_of_the_input() {
+        let gate = Gate::Size(Share { at_most: 0.5 });
+        assert!(gate.judge(&weight(1, 100), &weight(1, 50), None).passed);
+        assert!(!gate.judge(&weight(1, 100), &weight(1, 51), None).passed);
+        assert!(!Gate::Macs(Share { at_most: 2.0 }).judge(&weight(1, 1), &weight(1, 1), None).passed);
+    }
+
+    #[test]
+    fn outputs_must_be_checked_and_within_every_bound() {
+        let gate = |gate: OutputsGate, verify: Option<&VerifyReport>| Gate::Outputs(gate).judge(&weight(1, 1), &weight(1, 1), verify).passed;
+        let cosine = OutputsGate { cosine: Some(0.99), ..OutputsGate::default() };
+        assert!(!gate(cosine.clone(), None));
+        assert!(!gate(cosine.clone(), Some(&verified(Verdict::NotChecked, Some(1.0)))));
+        assert!(gate(cosine.clone(), Some(&verified(Verdict::Different, Some(0.995)))));
+        assert!(!gate(cosine.clone(), Some(&verified(Verdict::Different, Some(0.98)))));
+        assert!(!gate(cosine.clone(), Some(&verified(Verdict::Different, None))));
+        assert!(gate(cosine, Some(&verified(Verdict::Equal, None))));
+        let error = OutputsGate { max_abs: Some(0.4), ..OutputsGate::default() };
+        assert!(!gate(error, Some(&verified(Verdict::Within, Some(1.0)))));
+        let strict = OutputsGate { verdict: Some(Verdict::Within), ..OutputsGate::default() };
+        assert!(!gate(strict, Some(&verified(Verdict::Different, Some(1.0)))));
+    }
+}

@@ -1,0 +1,22 @@
+//! Pipelines: their YAML with a place for every error, running them step by step, the comparison at the end and the gates.
+//!
+//! May use passes, verification, formats and everything below; prints nothing and writes no model.
+
+mod definition;
+mod gates;
+mod nearest;
+pub mod presets;
+mod run;
+mod schema;
+mod weigh;
+mod yaml;
+
+pub use definition::{Pipeline, ROLES, Step, StepError, VERSION, bind_options, option_names, parse_value};
+pub use gates::{Gate, GateReport, OutputsGate, Share, Weight};
+pub use nearest::nearest;
+pub use run::{
+    Bisection, Culprit, Outcome, ReadError, RunError, RunOptions, RunReport, StepReport, bisect, digest, read, run,
+};
+pub use schema::pipeline_schema;
+pub use weigh::{weigh, weigh_input};
+pub use yaml::{ConfigError, Spot};

@@ -1,0 +1,416 @@
+//! Running a pipeline: every step on the IR, a check after each, one comparison with the input at the end, then the gates.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use regex::RegexSet;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::definition::{Pipeline, Step};
+use super::gates::{Gate, GateReport, Weight};
+use super::weigh::{weigh, weigh_input};
+use crate::engine::Engine;
+use crate::format::{LowerError, Origin};
+use crate::ir::{self, CheckError, Model};
+use crate::ops;
+use crate::passes::{Change, Context, Limits, PassError, PassReport, Safety};
+use crate::proto::StringStringEntryProto;
+use crate::rewrite::Evaluator;
+use crate::verify::{Divergence, Verdict, VerifyOptions, VerifyReport, localize, smallest_breaking, verify};
+
+/// How to run a pipeline.
+pub struct RunOptions<'a> {
+    /// Evaluates constants.
+    pub evaluator: &'a dyn Evaluator,
+    /// The engine of the comparison at the end; `None` leaves the result not checked.
+    pub engine: Option<&'a dyn Engine>,
+    /// How to compare.
+    pub verify: VerifyOptions,
+    /// Bounds on the passes; the fuel is for all steps together.
+    pub limits: Limits,
+    /// Patterns beside those of the pipeline.
+    pub keep: Vec<String>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Whether a changed model records where it comes from.
+    pub provenance: bool,
+    /// Called with a step's progress.
+    pub progress: &'a (dyn Fn(&str, u64, Option<u64>) + Sync),
+}
+
+/// What a step did.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct StepReport {
+    /// The pass.
+    pub name: String,
+    /// Wall time.
+    pub seconds: f64,
+    /// Nodes before.
+    pub nodes_before: u64,
+    /// Nodes after.
+    pub nodes_after: u64,
+    /// Bytes before.
+    pub bytes_before: u64,
+    /// Bytes after.
+    pub bytes_after: u64,
+    /// What was done.
+    pub changes: Vec<Change>,
+    /// What was left alone for a reason the user may want to know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// The step that made outputs differ.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Culprit {
+    /// The step, counted from 1.
+    pub step: usize,
+    /// Its pass.
+    pub name: String,
+    /// The first node that differs, where it could be found.
+    pub divergence: Option<Divergence>,
+}
+
+/// The result of a run.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct RunReport {
+    /// Each step.
+    pub steps: Vec<StepReport>,
+    /// How the result compares with the input.
+    pub verdict: Verdict,
+    /// The comparison; `null` when none was made.
+    pub verify: Option<VerifyReport>,
+    /// Each gate.
+    pub gates: Vec<GateReport>,
+    /// The file that was written; `null` if none was.
+    pub output: Option<String>,
+    /// Whether the result differs from the input in any way.
+    pub changed: bool,
+    /// Whether the result may be written.
+    pub accepted: bool,
+    /// The input model.
+    pub before: Weight,
+    /// The result.
+    pub after: Weight,
+    /// The step to blame for different outputs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub culprit: Option<Culprit>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// A result and the model.
+pub struct Outcome {
+    /// The rewritten model.
+    pub model: Model,
+    /// What happened.
+    pub report: RunReport,
+}
+
+/// Why a pipeline could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A pattern of `keep` is not a regular expression.
+    #[error("`keep`: {source}")]
+    Keep {
+        /// What is wrong.
+        source: Box<regex::Error>,
+    },
+    /// A pass failed.
+    #[error("step {step}: {source}")]
+    Pass {
+        /// The step, counted from 1.
+        step: usize,
+        /// What is wrong.
+        source: PassError,
+    },
+    /// A pass left an invalid model: a defect of secateur.
+    #[error("step {step}, {name}, left an invalid model: {source}; this is a defect of secateur, please report it with the model")]
+    Invalid {
+        /// The step, counted from 1.
+        step: usize,
+        /// The pass.
+        name: String,
+        /// What is wrong.
+        source: CheckError,
+    },
+    /// The model cannot be written.
+    #[error("the result cannot be written: {source}; this is a defect of secateur, please report it with the model")]
+    Lower {
+        /// What is wrong.
+        #[from]
+        source: LowerError,
+    },
+}
+
+impl RunError {
+    /// A stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Keep { .. } => "keep-pattern",
+            Self::Pass { source: PassError::Edit { .. }, .. } => "pass-defect",
+            Self::Pass { source: PassError::Option { .. }, .. } => "pass-option",
+            Self::Pass { source: PassError::Model { .. }, .. } => "pass-model",
+            Self::Pass { source: PassError::Resource { .. }, .. } => "pass-resource",
+            Self::Invalid { .. } => "pass-invalid-model",
+            Self::Lower { .. } => "result-unwritable",
+        }
+    }
+}
+
+/// Runs `pipeline` on `input`, which was read from `origin`. A result that is not accepted is an answer, not an error.
+pub fn run(pipeline: &Pipeline, input: &Model, origin: &Origin, options: &RunOptions<'_>) -> Result<Outcome, RunError> {
+    let macs = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Macs(_)));
+    let before = weigh_input(input, origin, macs);
+    let mut runner = Runner::new(pipeline, options)?;
+    let mut model = input.clone();
+    let mut steps = Vec::new();
+    let mut snapshots: Vec<(usize, Model)> = Vec::new();
+    let mut last = before;
+    let mut changed = false;
+    let mut warnings = Vec::new();
+    for (index, step) in pipeline.steps.iter().enumerate() {
+        let (seconds, report) = runner.step(index, step, &mut model)?;
+        let after = if report.changed { weigh(&model, false)? } else { last };
+        changed |= report.changed;
+        if report.changed && options.engine.is_some() {
+            snapshots.push((index, model.clone()));
+        }
+        warnings.extend(report.notes.iter().map(|note| format!("{}: {note}", step.name)));
+        steps.push(StepReport {
+            name: step.name.clone(),
+            seconds,
+            nodes_before: last.nodes,
+            nodes_after: after.nodes,
+            bytes_before: last.bytes,
+            bytes_after: after.bytes,
+            changes: report.changes,
+            notes: report.notes,
+        });
+        last = after;
+    }
+    let after = if macs && changed { weigh(&model, true)? } else { Weight { macs: before.macs.filter(|_| !changed), ..last } };
+    let mut report = RunReport {
+        steps,
+        verdict: if changed { Verdict::NotChecked } else { Verdict::Equal },
+        verify: None,
+        gates: Vec::new(),
+        output: None,
+        changed,
+        accepted: true,
+        before,
+        after,
+        culprit: None,
+        warnings,
+    };
+    judge(pipeline, input, &model, &snapshots, options, &mut report);
+    if changed && options.provenance {
+        record(&mut model, pipeline, origin);
+    }
+    Ok(Outcome { model, report })
+}
+
+/// The comparison with the input and the gates.
+fn judge(
+    pipeline: &Pipeline,
+    input: &Model,
+    model: &Model,
+    snapshots: &[(usize, Model)],
+    options: &RunOptions<'_>,
+    report: &mut RunReport,
+) {
+    let bounded = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Outputs(_)));
+    if let Some(engine) = options.engine.filter(|_| report.changed || bounded) {
+        (options.progress)("verify", 0, None);
+        let found = verify(input, model, engine, &options.verify);
+        report.verdict = found.verdict;
+        if found.verdict == Verdict::Different && pipeline.safety() < Safety::Approximate {
+            report.accepted = false;
+            report.culprit = culprit(pipeline, input, snapshots, engine, options);
+        }
+        if found.verdict == Verdict::NotChecked {
+            let why = found.not_checked.first().map(|entry| match &entry.operator {
+                Some(operator) => format!("{operator}: {}", entry.reason),
+                None => entry.reason.clone(),
+            });
+            report.warnings.push(format!("the result is not checked: {}", why.unwrap_or_default()));
+        }
+        report.verify = Some(found);
+    }
+    report.gates = pipeline.gates.iter().map(|gate| gate.judge(&report.before, &report.after, report.verify.as_ref())).collect();
+    report.accepted &= report.gates.iter().all(|gate| gate.passed);
+}
+
+/// The first step after which the outputs differ from the input's.
+fn culprit(
+    pipeline: &Pipeline,
+    input: &Model,
+    snapshots: &[(usize, Model)],
+    engine: &dyn Engine,
+    options: &RunOptions<'_>,
+) -> Option<Culprit> {
+    let differs = |count: u64| {
+        let at = usize::try_from(count).ok().and_then(|count| snapshots.get(count.checked_sub(1)?));
+        Ok::<bool, ()>(at.is_some_and(|(_, model)| verify(input, model, engine, &options.verify).verdict == Verdict::Different))
+    };
+    let found = smallest_breaking(snapshots.len() as u64, differs).ok().flatten()?;
+    let at = usize::try_from(found).ok()?.checked_sub(1)?;
+    let (index, after) = snapshots.get(at)?;
+    let before = at.checked_sub(1).and_then(|previous| snapshots.get(previous)).map_or(input, |(_, model)| model);
+    let sample = verify(input, after, engine, &options.verify).worst;
+    let divergence = sample.and_then(|sample| localize(before, after, engine, &sample, &options.verify.tolerances).ok().flatten());
+    Some(Culprit { step: index + 1, name: pipeline.steps.get(*index)?.name.clone(), divergence })
+}
+
+/// The steps of one pipeline with what they share.
+struct Runner<'a> {
+    pipeline: &'a Pipeline,
+    options: &'a RunOptions<'a>,
+    keep: RegexSet,
+    fuel: Option<u64>,
+}
+
+impl<'a> Runner<'a> {
+    fn new(pipeline: &'a Pipeline, options: &'a RunOptions<'a>) -> Result<Self, RunError> {
+        let patterns = pipeline.keep.iter().chain(&options.keep);
+        let keep = RegexSet::new(patterns).map_err(|source| RunError::Keep { source: Box::new(source) })?;
+        Ok(Self { pipeline, options, keep, fuel: options.limits.fuel })
+    }
+
+    fn step(&mut self, index: usize, step: &Step, model: &mut Model) -> Result<(f64, PassReport), RunError> {
+        if self.fuel == Some(0) {
+            return Ok((0.0, PassReport::default()));
+        }
+        (self.options.progress)(&step.name, index as u64, Some(self.pipeline.steps.len() as u64));
+        let start = Instant::now();
+        let context = Context {
+            evaluator: self.options.evaluator,
+            limits: Limits { fuel: self.fuel, ..self.options.limits.clone() },
+            keep: self.keep.clone(),
+            seed: self.options.seed,
+            base: self.pipeline.base.clone(),
+            progress: self.options.progress,
+        };
+        let report = step.pass.run(model, &context).map_err(|source| RunError::Pass { step: index + 1, source })?;
+        if report.changed {
+            if let Some(source) = ir::check(model).and_then(|()| ops::check(model)).err().and_then(|errors| errors.into_iter().next()) {
+                return Err(RunError::Invalid { step: index + 1, name: step.name.clone(), source });
+            }
+        }
+        if let Some(fuel) = &mut self.fuel {
+            *fuel = fuel.saturating_sub(report.changes.iter().map(|change| change.count).sum());
+        }
+        Ok((start.elapsed().as_secs_f64(), report))
+    }
+}
+
+/// Writes into the metadata where a model comes from.
+fn record(model: &mut Model, pipeline: &Pipeline, origin: &Origin) {
+    let entries = [
+        ("secateur.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("secateur.pipeline", pipeline.digest()),
+        ("secateur.input", digest(origin)),
+    ];
+    for (key, value) in entries {
+        match model.metadata.iter_mut().find(|entry| entry.key.as_deref() == Some(key)) {
+            Some(entry) => entry.value = Some(value),
+            None => model.metadata.push(StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) }),
+        }
+    }
+}
+
+/// The digest of a model file and its external data files, in the order of their locations.
+pub fn digest(origin: &Origin) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&origin.bytes);
+    for (location, file) in origin.external.iter() {
+        hasher.update(location.as_bytes());
+        hasher.update(&file.bytes);
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// The rewrite that breaks a model: how many there are, the first after which the outputs differ, and what it was.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Bisection {
+    /// Rewrites of the whole run.
+    pub rewrites: u64,
+    /// The number of the first rewrite after which outputs differ; `null` if they do not.
+    pub breaking: Option<u64>,
+    /// What that rewrite changed.
+    pub changes: Vec<Change>,
+    /// The step it is in.
+    pub step: Option<String>,
+    /// The first node that differs.
+    pub divergence: Option<Divergence>,
+}
+
+/// Finds the smallest number of rewrites after which the result differs from `input`.
+pub fn bisect(
+    pipeline: &Pipeline,
+    input: &Model,
+    engine: &dyn Engine,
+    options: &RunOptions<'_>,
+) -> Result<Bisection, RunError> {
+    let with_fuel = |fuel: u64| -> Result<(Model, Vec<(String, PassReport)>), RunError> {
+        let limits = Limits { fuel: Some(fuel), ..options.limits.clone() };
+        let options = RunOptions { limits, verify: options.verify.clone(), keep: options.keep.clone(), ..*options };
+        let mut runner = Runner::new(pipeline, &options)?;
+        let mut model = input.clone();
+        let mut reports = Vec::new();
+        for (index, step) in pipeline.steps.iter().enumerate() {
+            reports.push((step.name.clone(), runner.step(index, step, &mut model)?.1));
+        }
+        Ok((model, reports))
+    };
+    let count = |reports: &[(String, PassReport)]| -> u64 {
+        reports.iter().flat_map(|(_, report)| &report.changes).map(|change| change.count).sum()
+    };
+    let rewrites = count(&with_fuel(options.limits.fuel.unwrap_or(u64::MAX))?.1);
+    let breaking = smallest_breaking(rewrites, |fuel| {
+        let (model, _) = with_fuel(fuel)?;
+        Ok::<bool, RunError>(verify(input, &model, engine, &options.verify).verdict == Verdict::Different)
+    })?;
+    let mut found = Bisection { rewrites, breaking, changes: Vec::new(), step: None, divergence: None };
+    let Some(breaking) = breaking else { return Ok(found) };
+    let (sound, fewer) = with_fuel(breaking - 1)?;
+    let (broken, more) = with_fuel(breaking)?;
+    for ((name, more), (_, fewer)) in more.iter().zip(&fewer) {
+        for change in &more.changes {
+            let known = fewer.changes.iter().find(|known| known.rule == change.rule).map_or(0, |known| known.count);
+            if change.count > known {
+                found.step.get_or_insert_with(|| name.clone());
+                found.changes.push(Change { count: change.count - known, ..change.clone() });
+            }
+        }
+    }
+    if let Some(sample) = verify(input, &broken, engine, &options.verify).worst {
+        found.divergence = localize(&sound, &broken, engine, &sample, &options.verify.tolerances).ok().flatten();
+    }
+    Ok(found)
+}
+
+/// Reads a pipeline from a file.
+pub fn read(path: &Path) -> Result<Pipeline, ReadError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ReadError::File { path: path.to_owned(), source: Arc::new(source) })?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    Ok(Pipeline::parse(&path.display().to_string(), &text, base)?)
+}
+
+/// Why a pipeline file could not be read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The cause.
+        source: Arc<std::io::Error>,
+    },
+    /// The text is not a pipeline.
+    #[error(transparent)]
+    Config(#[from] super::yaml::ConfigError),
+}
