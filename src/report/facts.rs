@@ -1,0 +1,144 @@
+//! What there is to say about a model without running it.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::analysis;
+use crate::format::Origin;
+use crate::ir::{Dim, Model, Name, NodeKind, ValueType};
+
+/// What `inspect` shows.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ModelFacts {
+    /// Operators in every graph, bodies and functions included, without Constant nodes.
+    pub nodes: u64,
+    /// Elements of float and quantized constants; shared ones once.
+    pub parameters: u64,
+    /// Bytes of the file with its external data.
+    pub bytes: u64,
+    /// Multiply-accumulates of one run; `null` where sizes are not known.
+    pub macs: Option<u64>,
+    /// IR version.
+    pub ir_version: i64,
+    /// Version by domain; ONNX's own is `ai.onnx`.
+    pub opsets: IndexMap<String, i64>,
+    /// Number of operators by type, sorted.
+    pub ops: IndexMap<String, u64>,
+    /// Graph inputs.
+    pub inputs: Vec<ValueFacts>,
+    /// Graph outputs.
+    pub outputs: Vec<ValueFacts>,
+    /// The program that wrote the file.
+    pub producer: Option<String>,
+    /// Model-local functions.
+    pub functions: u64,
+    /// External data files with their bytes.
+    pub external: IndexMap<String, u64>,
+    /// Inferred types of the values of the main graph, when asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub values: Option<Vec<ValueFacts>>,
+}
+
+/// A value's name and type.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ValueFacts {
+    /// Name.
+    pub name: String,
+    /// Element type in ONNX's words (`float`, `int64`), or the whole type of what is no tensor; `null` if unknown.
+    pub dtype: Option<String>,
+    /// Sizes: a number, the name of a symbol or an expression of symbols, or `null`. `null` for an unknown rank.
+    pub shape: Option<Vec<Value>>,
+    /// The operator that produces the value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    /// Whether the caller may leave an input out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+}
+
+/// Collects the facts of a model whose types have been inferred.
+pub fn facts(model: &Model, origin: &Origin, values: bool) -> ModelFacts {
+    let cost = analysis::cost(model, &|_| None);
+    let graph = &model.graph;
+    let inputs = graph.inputs().iter().filter_map(|id| graph.get(*id)).filter_map(|node| {
+        let value = node.outputs().first()?;
+        let optional = matches!(&node.kind, NodeKind::Input(input) if input.default.is_some());
+        Some(ValueFacts { optional, ..value_facts(&value.name, &value.ty) })
+    });
+    let outputs = graph.outputs().iter().zip(graph.output_values()).map(|(output, value)| {
+        let inferred = value.map(|value| graph.ty(value).clone()).unwrap_or_default();
+        let ty = if output.ty == ValueType::Unknown { inferred } else { output.ty.clone() };
+        value_facts(&output.name, &ty)
+    });
+    let header = &model.header;
+    let producer = header.producer_name.clone().filter(|name| !name.is_empty());
+    let version = header.producer_version.clone().filter(|version| !version.is_empty());
+    ModelFacts {
+        nodes: cost.nodes,
+        parameters: cost.parameters,
+        bytes: origin.bytes.len() as u64 + origin.external.bytes(),
+        macs: cost.macs,
+        ir_version: model.ir_version(),
+        opsets: opsets(model),
+        ops: operators(model),
+        inputs: inputs.collect(),
+        outputs: outputs.collect(),
+        producer: producer.map(|name| version.map_or(name.clone(), |version| format!("{name} {version}"))),
+        functions: model.functions.len() as u64,
+        external: origin.external.iter().map(|(location, file)| (location.to_owned(), file.bytes.len() as u64)).collect(),
+        values: values.then(|| all_values(model)),
+    }
+}
+
+fn opsets(model: &Model) -> IndexMap<String, i64> {
+    let mut opsets = IndexMap::new();
+    for import in &model.opset_imports {
+        let domain = if import.domain().is_empty() { "ai.onnx" } else { import.domain() };
+        let version = crate::ir::opset_version(&model.opset_imports, import.domain()).unwrap_or(0);
+        opsets.insert(domain.to_owned(), version);
+    }
+    opsets
+}
+
+/// Number of operators by type, in every graph, without Constant nodes.
+pub(super) fn operators(model: &Model) -> IndexMap<String, u64> {
+    let mut ops: IndexMap<String, u64> = IndexMap::new();
+    for path in model.graph_paths() {
+        let Some(graph) = model.graph_at(&path) else { continue };
+        for operator in graph.node_ids().filter_map(|id| graph.operator(id)).filter(|op| !op.is("Constant")) {
+            *ops.entry(operator.op_type.to_string()).or_default() += 1;
+        }
+    }
+    ops.sort_unstable_keys();
+    ops
+}
+
+fn all_values(model: &Model) -> Vec<ValueFacts> {
+    let graph = &model.graph;
+    let mut found = Vec::new();
+    for node in graph.topological_order().into_iter().filter_map(|id| graph.get(id)) {
+        for value in node.outputs().iter().filter(|value| !value.omitted) {
+            let operator = node.operator().map(|operator| operator.op_type.to_string());
+            found.push(ValueFacts { operator, ..value_facts(&value.name, &value.ty) });
+        }
+    }
+    found
+}
+
+fn value_facts(name: &Name, ty: &ValueType) -> ValueFacts {
+    let ty = &analysis::public_type(ty);
+    let (dtype, shape) = match ty {
+        ValueType::Unknown => (None, None),
+        ValueType::Tensor(tensor) => (tensor.dtype.map(|dtype| dtype.name().to_owned()), tensor.shape.as_ref()),
+        other => (Some(other.to_string()), None),
+    };
+    let dim = |dim: &Dim| match dim {
+        Dim::Fixed(size) if *size >= 0 => json!(size),
+        Dim::Fixed(_) | Dim::Unknown => Value::Null,
+        Dim::Expr(expr) => json!(expr.to_string()),
+    };
+    let shape = shape.map(|shape| shape.iter().map(dim).collect());
+    ValueFacts { name: name.to_string(), dtype, shape, operator: None, optional: false }
+}

@@ -1,0 +1,44 @@
+//! The report of a run as a Markdown document.
+
+use super::sanitise;
+use super::table::{self, Style};
+use crate::pipeline::RunReport;
+
+/// A document with the result, the steps, the figures and the gates.
+pub fn run(title: &str, report: &RunReport) -> String {
+    let mut text = format!("# {}\n\n", sanitise(title));
+    let accepted = if report.accepted { "accepted" } else { "refused: nothing was written" };
+    text.push_str(&format!("Verdict **{}**, {accepted}.\n\n", report.verdict));
+    text.push_str(&table::weights(Style::Markdown, &report.before, &report.after));
+    text.push_str("\n\n## Steps\n\n");
+    text.push_str(&table::steps(Style::Markdown, report));
+    if let Some(verify) = &report.verify {
+        text.push_str("\n\n## Outputs\n\n");
+        text.push_str(&table::verdict_line(verify));
+        text.push_str("\n\n");
+        text.push_str(&table::outputs(Style::Markdown, &verify.outputs));
+    }
+    if let Some(culprit) = &report.culprit {
+        text.push_str(&format!("\n\nOutputs differ from step {} (`{}`) on", culprit.step, culprit.name));
+        match &culprit.divergence {
+            Some(divergence) => text.push_str(&format!(
+                ": first at value `{}` of node `{}` ({}).",
+                sanitise(&divergence.value),
+                sanitise(&divergence.model_node),
+                sanitise(&divergence.model_operator)
+            )),
+            None => text.push('.'),
+        }
+    }
+    if !report.gates.is_empty() {
+        text.push_str("\n\n## Gates\n\n");
+        text.push_str(&table::gates(Style::Markdown, &report.gates));
+    }
+    if !report.warnings.is_empty() {
+        text.push_str("\n\n## Warnings\n\n");
+        let lines: Vec<String> = report.warnings.iter().map(|warning| format!("- {}", sanitise(warning))).collect();
+        text.push_str(&lines.join("\n"));
+    }
+    text.push('\n');
+    text
+}

@@ -1,0 +1,256 @@
+//! Tables for people, on a terminal or in Markdown. Text from models is made harmless on the way.
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+
+use super::difference::Difference;
+use super::facts::{ModelFacts, ValueFacts};
+use super::sanitise;
+use crate::pipeline::{GateReport, RunReport, Weight};
+use crate::verify::{OutputFigures, VerifyReport};
+
+/// How tables are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Columns apart by spaces.
+    Terminal,
+    /// Markdown.
+    Markdown,
+}
+
+/// A table with a heading and rows; columns from the second on stand right where `numbers` says so.
+fn table(style: Style, heading: &[&str], numbers: bool, rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(match style {
+        Style::Terminal => presets::NOTHING,
+        Style::Markdown => presets::ASCII_MARKDOWN,
+    });
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(heading.to_vec());
+    for row in rows {
+        let cells = row.iter().enumerate().map(|(column, text)| {
+            let text = sanitise(text);
+            let text = if style == Style::Markdown { text.replace('|', "\\|") } else { text };
+            let aligned = numbers && column > 0;
+            Cell::new(text).set_alignment(if aligned { CellAlignment::Right } else { CellAlignment::Left })
+        });
+        table.add_row(cells.collect::<Vec<_>>());
+    }
+    let text = table.to_string();
+    text.lines().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+}
+
+/// A number of bytes in a unit that reads well.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let unit = UNITS.get(unit).copied().unwrap_or("B");
+    if unit == "B" { format!("{count} B") } else { format!("{value:.1} {unit}") }
+}
+
+/// A count with a narrow gap between thousands.
+pub fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn number(value: Option<f64>) -> String {
+    match value {
+        None => "-".to_owned(),
+        Some(0.0) => "0".to_owned(),
+        Some(value) if (1e-3..1e5).contains(&value.abs()) => format!("{value:.5}"),
+        Some(value) => format!("{value:.3e}"),
+    }
+}
+
+fn change(before: u64, after: u64) -> String {
+    if before == after {
+        return "=".to_owned();
+    }
+    if before == 0 {
+        return format!("+{}", count(after));
+    }
+    format!("{:+.1} %", (after as f64 / before as f64 - 1.0) * 100.0)
+}
+
+/// Before and after.
+pub fn weights(style: Style, before: &Weight, after: &Weight) -> String {
+    let mut rows = vec![
+        vec!["nodes".to_owned(), count(before.nodes), count(after.nodes), change(before.nodes, after.nodes)],
+        vec!["parameters".to_owned(), count(before.parameters), count(after.parameters), change(before.parameters, after.parameters)],
+        vec!["size".to_owned(), bytes(before.bytes), bytes(after.bytes), change(before.bytes, after.bytes)],
+    ];
+    if let (Some(a), Some(b)) = (before.macs, after.macs) {
+        rows.push(vec!["MACs".to_owned(), count(a), count(b), change(a, b)]);
+    }
+    table(style, &["", "before", "after", "change"], true, rows)
+}
+
+/// Each step with what it changed.
+pub fn steps(style: Style, report: &RunReport) -> String {
+    let mut rows = Vec::new();
+    for (index, step) in report.steps.iter().enumerate() {
+        rows.push(vec![
+            format!("{}. {}", index + 1, step.name),
+            format!("{} -> {}", count(step.nodes_before), count(step.nodes_after)),
+            format!("{} -> {}", bytes(step.bytes_before), bytes(step.bytes_after)),
+            format!("{:.3} s", step.seconds),
+        ]);
+        for change in &step.changes {
+            rows.push(vec![format!("   {}", change.rule), format!("{} x", count(change.count)), String::new(), String::new()]);
+        }
+    }
+    table(style, &["step", "nodes", "size", "time"], true, rows)
+}
+
+/// Figures of each output.
+pub fn outputs(style: Style, outputs: &[OutputFigures]) -> String {
+    let rows = outputs.iter().map(|output| {
+        vec![
+            output.name.clone(),
+            output.verdict.to_string(),
+            number(output.max_abs),
+            number(output.max_rel),
+            number(output.mean_abs),
+            number(output.cosine),
+            number(output.sqnr_db),
+            number(output.top1_agreement),
+        ]
+    });
+    table(style, &["output", "verdict", "max abs", "max rel", "mean abs", "cosine", "SQNR dB", "top-1"], true, rows)
+}
+
+/// The verdict in one line, with what stands behind it.
+pub fn verdict_line(report: &VerifyReport) -> String {
+    let mut line = format!("verdict: {} ({}, {} samples", report.verdict, report.engine, report.samples);
+    for sizes in &report.sizes {
+        let sizes: Vec<String> = sizes.iter().map(|(name, size)| format!("{}={size}", sanitise(name))).collect();
+        line.push_str(&format!("; {}", sizes.join(" ")));
+    }
+    line.push(')');
+    if let Some(reason) = &report.reason {
+        line.push_str(&format!("\n  {}", sanitise(reason)));
+    }
+    for entry in &report.not_checked {
+        let operator = entry.operator.as_deref().map(|op| format!(" {}:", sanitise(op))).unwrap_or_default();
+        line.push_str(&format!("\n  not checked: {}:{operator} {}", sanitise(&entry.what), sanitise(&entry.reason)));
+    }
+    for output in report.outputs.iter().filter(|output| output.reason.is_some()) {
+        line.push_str(&format!("\n  {}: {}", sanitise(&output.name), sanitise(output.reason.as_deref().unwrap_or_default())));
+    }
+    line
+}
+
+/// Each gate.
+pub fn gates(style: Style, gates: &[GateReport]) -> String {
+    let rows = gates.iter().map(|gate| {
+        vec![gate.name.clone(), if gate.passed { "passed" } else { "broken" }.to_owned(), gate.message.clone()]
+    });
+    table(style, &["gate", "", ""], false, rows)
+}
+
+/// What `inspect` shows.
+pub fn facts(style: Style, facts: &ModelFacts) -> String {
+    let opsets: Vec<String> = facts.opsets.iter().map(|(domain, version)| format!("{domain} {version}")).collect();
+    let rows = [
+        ("nodes", count(facts.nodes)),
+        ("parameters", count(facts.parameters)),
+        ("size", bytes(facts.bytes)),
+        ("MACs", facts.macs.map_or("unknown (symbolic sizes; see --size)".to_owned(), count)),
+        ("IR version", facts.ir_version.to_string()),
+        ("opsets", opsets.join(", ")),
+        ("producer", facts.producer.clone().unwrap_or_else(|| "-".to_owned())),
+        ("functions", count(facts.functions)),
+    ];
+    let mut text = table(style, &["model", ""], false, rows.map(|(name, value)| vec![name.to_owned(), value]));
+    text.push_str("\n\n");
+    text.push_str(&values(style, "input", &facts.inputs));
+    text.push_str("\n\n");
+    text.push_str(&values(style, "output", &facts.outputs));
+    text.push_str("\n\n");
+    let mut ops: Vec<(&String, &u64)> = facts.ops.iter().collect();
+    ops.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));
+    let rows = ops.into_iter().map(|(name, number)| vec![name.clone(), count(*number)]);
+    text.push_str(&table(style, &["operator", "nodes"], true, rows));
+    if let Some(list) = &facts.values {
+        text.push_str("\n\n");
+        text.push_str(&values(style, "value", list));
+    }
+    text
+}
+
+fn values(style: Style, heading: &str, values: &[ValueFacts]) -> String {
+    let rows = values.iter().map(|value| {
+        let shape = match &value.shape {
+            None => "..".to_owned(),
+            Some(dims) => {
+                let dims: Vec<String> = dims
+                    .iter()
+                    .map(|dim| match dim {
+                        serde_json::Value::Null => "?".to_owned(),
+                        serde_json::Value::String(name) => name.clone(),
+                        other => other.to_string(),
+                    })
+                    .collect();
+                format!("[{}]", dims.join(", "))
+            }
+        };
+        let note = value.operator.clone().or(value.optional.then(|| "optional".to_owned())).unwrap_or_default();
+        vec![value.name.clone(), value.dtype.clone().unwrap_or_else(|| "?".to_owned()), shape, note]
+    });
+    table(style, &[heading, "type", "shape", ""], false, rows)
+}
+
+/// What `diff` shows.
+pub fn difference(difference: &Difference) -> String {
+    if difference.same {
+        return "no difference in interface, nodes and constants".to_owned();
+    }
+    let mut lines = Vec::new();
+    let mut section = |title: &str, items: &[String]| {
+        if !items.is_empty() {
+            lines.push(format!("{title}:"));
+            lines.extend(items.iter().map(|item| format!("  {}", sanitise(item))));
+        }
+    };
+    section("interface", &difference.interface);
+    let ops: Vec<String> = difference.ops.iter().map(|(name, (a, b))| format!("{name}: {a} -> {b}")).collect();
+    section("operators", &ops);
+    section("nodes only in A", &difference.only_in_a);
+    section("nodes only in B", &difference.only_in_b);
+    section("changed nodes", &difference.changed_nodes);
+    section("constants", &difference.constants);
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!((count(0), count(999), count(1000), count(1_234_567)), ("0".into(), "999".into(), "1,000".into(), "1,234,567".into()));
+        assert_eq!((bytes(1023), bytes(1536), bytes(5 << 30)), ("1023 B".into(), "1.5 KiB".into(), "5.0 GiB".into()));
+        assert_eq!((change(100, 80), change(5, 5), change(0, 2)), ("-20.0 %".into(), "=".into(), "+2".into()));
+        assert_eq!((number(None), number(Some(1e-7)), number(Some(0.25))), ("-".into(), "1.000e-7".into(), "0.25000".into()));
+    }
+
+    #[test]
+    fn names_from_models_cannot_steer_a_terminal_or_break_a_table() {
+        let text = table(Style::Markdown, &["a", "b"], false, [vec!["x\u{1b}[2J|y".to_owned(), "z\nw".to_owned()]]);
+        assert!(!text.contains('\u{1b}'), "{text}");
+        assert!(text.contains("\\|"), "{text}");
+        assert_eq!(text.lines().count(), 3, "{text}");
+    }
+}
