@@ -1,6 +1,7 @@
 //! secateur rewrites ONNX models before deployment and proves that the result still computes what it should.
 
 pub mod analysis;
+pub mod cli;
 pub mod data;
 pub mod engine;
 pub mod evaluate;
@@ -9,6 +10,9 @@ pub mod format;
 pub mod ir;
 pub mod ops;
 pub mod passes;
+pub mod pipeline;
 pub mod proto;
 pub mod quantize;
+pub mod report;
 pub mod rewrite;
+pub mod verify;

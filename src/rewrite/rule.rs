@@ -100,6 +100,13 @@ pub(crate) enum Operand {
     Splat(usize),
 }
 
+impl Example {
+    /// What the file says of each input and parameter, in its order.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &Json)> {
+        self.fields.iter().map(|(name, value)| (name.as_str(), value))
+    }
+}
+
 impl Rule {
     /// Whether the rule holds in this opset.
     pub fn holds_in(&self, opset: i64) -> bool {

@@ -1,0 +1,69 @@
+//! `bisect MODEL`: the one rewrite that breaks a model.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::global::Global;
+use super::options::Comparing;
+use super::progress::Progress;
+use super::run::find;
+use super::{Answer, engines, model, terminal, verify};
+use crate::fold::TractEvaluator;
+use crate::passes::Limits;
+use crate::pipeline::{self, RunOptions};
+use crate::report::sanitise;
+
+/// Find the first rewrite of a pipeline after which the outputs differ
+///
+/// Exit status 0: no rewrite breaks the model. 1: one does, and it is named.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Arguments {
+    /// The model; `-` is stdin
+    model: PathBuf,
+    /// A pipeline file, or the name of a preset
+    #[arg(long, default_value = "simplify")]
+    pipeline: PathBuf,
+    #[command(flatten)]
+    comparing: Comparing,
+}
+
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+    let pipeline = find(&arguments.pipeline)?;
+    let engine = engines::engine(global)?;
+    let loaded = model::read(global, &arguments.model)?;
+    let progress = Progress::new(global);
+    let tell = |what: &str, done: u64, total: Option<u64>| progress.tell(what, done, total);
+    let options = RunOptions {
+        evaluator: &TractEvaluator,
+        engine: None,
+        verify: arguments.comparing.verify_options(global),
+        limits: Limits { max_growth: global.max_growth, ..Limits::default() },
+        keep: Vec::new(),
+        seed: global.seed,
+        provenance: false,
+        progress: &tell,
+    };
+    let found = pipeline::bisect(&pipeline, &loaded.model, &*engine, &options)?;
+    drop(progress);
+    if global.json {
+        terminal::json(&found);
+    } else {
+        match found.breaking {
+            None => terminal::answer(&format!("none of {} rewrites makes the outputs differ", found.rewrites)),
+            Some(breaking) => {
+                let step = found.step.as_deref().unwrap_or("?");
+                terminal::answer(&format!("rewrite {breaking} of {} makes the outputs differ, in step {step}", found.rewrites));
+                for change in &found.changes {
+                    terminal::answer(&format!("  {}", change.rule));
+                    change.details.iter().for_each(|detail| terminal::answer(&format!("    {}", sanitise(detail))));
+                }
+                if let Some(divergence) = &found.divergence {
+                    terminal::answer(&verify::describe(divergence));
+                }
+            }
+        }
+    }
+    Ok(if found.breaking.is_some() { Answer::No } else { Answer::Done })
+}

@@ -1,0 +1,34 @@
+//! `diff A B`: what differs between two models, without running them.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::global::Global;
+use super::{Answer, model, terminal};
+use crate::report::difference::difference;
+use crate::report::table;
+
+/// Show what differs between two models: interface, operators, nodes, constants
+///
+/// Compares by names and runs nothing; `verify` compares what models compute. Exit status 0: no difference. 1: some.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Arguments {
+    /// The first model; `-` is stdin
+    a: PathBuf,
+    /// The second model
+    b: PathBuf,
+}
+
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+    let a = model::read(global, &arguments.a)?;
+    let b = model::read(global, &arguments.b)?;
+    let found = difference(&a.model, &b.model);
+    if global.json {
+        terminal::json(&found);
+    } else {
+        terminal::answer(&table::difference(&found));
+    }
+    Ok(if found.same { Answer::Done } else { Answer::No })
+}

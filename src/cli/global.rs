@@ -1,0 +1,66 @@
+//! Options that every verb takes.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Options of every verb.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of every verb")]
+pub struct Global {
+    /// Print one JSON document on stdout
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Threads; the results do not depend on it [default: all cores]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub(super) jobs: Option<u64>,
+    /// What runs models
+    #[arg(long, global = true, value_enum, default_value_t = EngineName::Tract)]
+    pub(super) engine: EngineName,
+    /// Seed of everything random
+    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    pub(super) seed: u64,
+    /// Replace an output that exists
+    #[arg(long, global = true)]
+    pub(super) force: bool,
+    /// Write the result over the input
+    #[arg(long, global = true)]
+    pub(super) in_place: bool,
+    /// Take warnings about a model file for errors
+    #[arg(long, global = true)]
+    pub(super) strict: bool,
+    /// How much the file may grow, as a share of its size
+    #[arg(long, global = true, value_name = "SHARE", default_value_t = 0.0)]
+    pub(super) max_growth: f64,
+    /// Do not compare the result with the input
+    #[arg(long, global = true)]
+    pub(super) no_verify: bool,
+    /// Print less: once no warnings, twice no tables either
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) quiet: u8,
+    /// Print more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// Load the rewrite rules in this folder, too
+    #[arg(long = "rules", global = true, value_name = "DIR")]
+    pub(super) rule_folders: Vec<PathBuf>,
+}
+
+/// An engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum EngineName {
+    /// Built in
+    Tract,
+    /// ONNX Runtime: the library at ORT_DYLIB_PATH, or that of an installed Python wheel
+    Ort,
+}
+
+impl Global {
+    /// Limits the threads of everything that runs in parallel. Called once, before the first parallel work.
+    pub(super) fn limit_threads(&self) {
+        if let Some(jobs) = self.jobs.and_then(|jobs| usize::try_from(jobs).ok()) {
+            // It fails only when threads run already, and then they are limited.
+            let _ = rayon::ThreadPoolBuilder::new().num_threads(jobs).build_global();
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! `inspect MODEL`: what is in a model.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::global::Global;
+use super::{Answer, model, options, terminal};
+use crate::analysis;
+use crate::report::facts::facts;
+use crate::report::table::{self, Style};
+
+/// Show what is in a model: nodes, parameters, size, operations, interface, operators
+#[derive(Clone, Debug, Args)]
+pub(super) struct Arguments {
+    /// The model; `-` is stdin
+    model: PathBuf,
+    /// List every value of the main graph with its inferred type
+    #[arg(long)]
+    values: bool,
+    /// Size of a symbol when operations are counted
+    #[arg(long = "size", value_name = "NAME=SIZE", value_parser = options::size)]
+    sizes: Vec<(String, i64)>,
+}
+
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+    let loaded = model::read(global, &arguments.model)?;
+    let mut model = loaded.model;
+    analysis::infer(&mut model);
+    let mut facts = facts(&model, &loaded.origin, arguments.values);
+    if !arguments.sizes.is_empty() {
+        let size = |symbol: &str| {
+            let symbol = symbol.trim_start_matches('?');
+            arguments.sizes.iter().find(|(name, _)| name == symbol).map(|(_, size)| *size)
+        };
+        facts.macs = analysis::cost(&model, &size).macs;
+    }
+    if global.json {
+        terminal::json(&facts);
+    } else {
+        terminal::answer(&table::facts(Style::Terminal, &facts));
+    }
+    Ok(Answer::Done)
+}

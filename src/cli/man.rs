@@ -1,0 +1,44 @@
+//! `man [VERB]`: manual pages in roff.
+
+use clap::Args;
+use clap_mangen::Man;
+
+use super::failure::Failure;
+use super::global::Global;
+use super::{Answer, command, terminal};
+use crate::pipeline::nearest;
+
+/// Print the manual page of secateur or of one of its verbs, in roff
+#[derive(Clone, Debug, Args)]
+pub(super) struct Arguments {
+    /// The verb; without one, the page of secateur itself
+    verb: Option<String>,
+}
+
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+    let mut whole = command();
+    whole.build();
+    let page = match &arguments.verb {
+        None => whole,
+        Some(verb) => match whole.find_subcommand(verb) {
+            Some(found) => found.clone(),
+            None => {
+                let failure = Failure::new("unknown-verb", format!("there is no verb `{verb}`"));
+                let names = whole.get_subcommands().map(clap::Command::get_name);
+                return Err(match nearest(verb, names) {
+                    Some(name) => failure.hint(format!("did you mean `{name}`?")),
+                    None => failure,
+                });
+            }
+        },
+    };
+    let mut roff = Vec::new();
+    Man::new(page).render(&mut roff).map_err(|error| Failure::new("write-failed", error.to_string()))?;
+    let roff = String::from_utf8_lossy(&roff);
+    if global.json {
+        terminal::json(&serde_json::json!({ "roff": roff }));
+    } else {
+        terminal::answer(&roff);
+    }
+    Ok(Answer::Done)
+}

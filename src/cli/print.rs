@@ -1,0 +1,40 @@
+//! `print MODEL`: the model in ONNX's textual syntax.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::global::Global;
+use super::{Answer, model, terminal};
+use crate::format::text::{PrintOptions, print_model};
+use crate::format;
+
+/// Print a model in ONNX's textual syntax
+#[derive(Clone, Debug, Args)]
+pub(super) struct Arguments {
+    /// The model; `-` is stdin
+    model: PathBuf,
+    /// The most elements of a tensor to print; `...` stands for the rest, and the text cannot be read back
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    max_elements: usize,
+    /// Print every element
+    #[arg(long, conflicts_with = "max_elements")]
+    all: bool,
+}
+
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+    let loaded = model::read(global, &arguments.model)?;
+    let message = format::lower(&loaded.model, &format::ExternalFiles::default())?;
+    let options = PrintOptions { max_elements: (!arguments.all).then_some(arguments.max_elements) };
+    let text = print_model(&message, &options);
+    if global.json {
+        terminal::json(&json!({ "text": text }));
+    } else {
+        // The syntax has escapes of its own for what stands in quotes; what is left is made harmless line by line.
+        let lines: Vec<String> = text.lines().map(crate::report::sanitise).collect();
+        terminal::answer(&lines.join("\n"));
+    }
+    Ok(Answer::Done)
+}

@@ -1,0 +1,137 @@
+//! `rules list` and `rules test`: the rewrite rules there are, and whether their examples prove them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::global::Global;
+use super::progress::Progress;
+use super::{Answer, engines, terminal};
+use crate::fold::TractEvaluator;
+use crate::report::sanitise;
+use crate::rewrite::prove::{Proof, ProofVerdict, prove};
+use crate::rewrite::{Rule, RuleSet};
+
+/// List rewrite rules, or prove them with their examples
+#[derive(Clone, Debug, Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Action {
+    /// List the rules: those that come with secateur, and those of --rules
+    List,
+    /// Run the examples of the rules in a folder, or of those that come with secateur
+    Test {
+        /// A folder of rules
+        folder: Option<PathBuf>,
+        /// Only rules whose names contain this text
+        #[arg(long, value_name = "TEXT")]
+        name: Option<String>,
+    },
+}
+
+/// The rules that come with secateur and those of `--rules`.
+pub(super) fn all(global: &Global) -> Result<RuleSet, Failure> {
+    let mut set = RuleSet::embedded()?.clone();
+    for folder in &global.rule_folders {
+        set = set.with(&RuleSet::load_dir(folder)?)?;
+    }
+    Ok(set)
+}
+
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+    match &arguments.action {
+        Action::List => list(global),
+        Action::Test { folder, name } => {
+            let set = match folder {
+                Some(folder) => RuleSet::load_dir(folder)?,
+                None => all(global)?,
+            };
+            let chosen: Vec<&Rule> = set.rules().iter().filter(|rule| name.as_ref().is_none_or(|text| rule.name.contains(text))).collect();
+            test(global, &chosen)
+        }
+    }
+}
+
+fn list(global: &Global) -> Result<Answer, Failure> {
+    let set = all(global)?;
+    if global.json {
+        let rules: Vec<Value> = set
+            .rules()
+            .iter()
+            .map(|rule| {
+                json!({
+                    "name": rule.name, "family": rule.family, "summary": rule.summary, "safety": rule.safety,
+                    "opset": rule.opset_text(), "examples": rule.examples.len(), "file": &*rule.file,
+                })
+            })
+            .collect();
+        terminal::json(&json!({ "rules": rules }));
+        return Ok(Answer::Done);
+    }
+    let width = set.rules().iter().map(|rule| rule.name.len()).max().unwrap_or(0);
+    let mut families: Vec<&str> = set.rules().iter().map(|rule| rule.family.as_str()).collect();
+    families.sort_unstable();
+    families.dedup();
+    let mut text = String::new();
+    for family in families {
+        text.push_str(&format!("{family}:\n"));
+        for rule in set.rules().iter().filter(|rule| rule.family == family) {
+            text.push_str(&format!("  {:width$}  {}\n", sanitise(&rule.name), sanitise(&rule.summary)));
+        }
+    }
+    terminal::answer(&text);
+    Ok(Answer::Done)
+}
+
+/// Exit status 1 when an example speaks against its rule, or a rule has none that says something for it.
+fn test(global: &Global, rules: &[&Rule]) -> Result<Answer, Failure> {
+    let engine = engines::engine(global)?;
+    let progress = Progress::new(global);
+    let mut documents = Vec::new();
+    let (mut proven, mut failed, mut unproven) = (0usize, 0usize, Vec::new());
+    for (index, rule) in rules.iter().enumerate() {
+        progress.tell(&rule.name, index as u64, Some(rules.len() as u64));
+        let proofs = prove(rule, &*engine, &TractEvaluator);
+        proven += proofs.iter().filter(|proof| proof.verdict.is_proven()).count();
+        failed += proofs.iter().filter(|proof| proof.verdict.is_failed()).count();
+        if !proofs.iter().any(|proof| proof.verdict.is_proven()) {
+            unproven.push(rule.name.clone());
+        }
+        if global.json {
+            documents.extend(proofs.iter().map(document));
+            continue;
+        }
+        for proof in proofs.iter().filter(|proof| proof.verdict.is_failed() || global.verbose > 0) {
+            terminal::answer(&sanitise(&proof.to_string()));
+        }
+    }
+    drop(progress);
+    let passed = failed == 0 && unproven.is_empty();
+    if global.json {
+        terminal::json(&json!({ "passed": passed, "rules": rules.len(), "proven": proven, "failed": failed, "unproven": unproven, "cases": documents }));
+    } else {
+        for name in &unproven {
+            terminal::answer(&format!("{}: no example proves it", sanitise(name)));
+        }
+        terminal::answer(&format!("{} rules, {proven} cases proven, {failed} failed", rules.len()));
+    }
+    Ok(if passed { Answer::Done } else { Answer::No })
+}
+
+fn document(proof: &Proof) -> Value {
+    let (verdict, detail): (&str, Value) = match &proof.verdict {
+        ProofVerdict::Equal => ("equal", Value::Null),
+        ProofVerdict::Within(difference) => ("within", json!(difference)),
+        ProofVerdict::Refused => ("refused", Value::Null),
+        ProofVerdict::NotInOpset(reason) => ("not-in-opset", json!(reason)),
+        ProofVerdict::NotChecked(reason) => ("not-checked", json!(reason)),
+        ProofVerdict::Failed(reason) => ("failed", json!(reason)),
+    };
+    json!({ "rule": proof.rule, "example": proof.example + 1, "variant": proof.variant, "opset": proof.opset, "verdict": verdict, "detail": detail })
+}

@@ -1,0 +1,53 @@
+//! `schema NAME`: the JSON Schemas of what secateur reads and prints.
+
+use clap::Args;
+use schemars::schema_for;
+use serde_json::Value;
+
+use super::failure::{ErrorDocument, Failure};
+use super::global::Global;
+use super::{Answer, terminal};
+use crate::passes::registry;
+use crate::pipeline::{Bisection, RunReport, nearest, pipeline_schema};
+use crate::report::difference::Difference;
+use crate::report::facts::ModelFacts;
+use crate::verify::VerifyReport;
+
+/// Print the JSON Schema of pipelines, of a pass's options or of what a verb prints under --json
+#[derive(Clone, Debug, Args)]
+pub(super) struct Arguments {
+    /// pipeline, a pass, or one of run, verify, inspect, diff, bisect, error
+    #[arg(default_value = "pipeline")]
+    name: String,
+}
+
+const DOCUMENTS: [&str; 7] = ["pipeline", "run", "verify", "inspect", "diff", "bisect", "error"];
+
+pub(super) fn execute(_: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+    terminal::json(&schema(&arguments.name)?);
+    Ok(Answer::Done)
+}
+
+fn schema(name: &str) -> Result<Value, Failure> {
+    Ok(match name {
+        "pipeline" => pipeline_schema(),
+        "run" => schema_for!(RunReport).to_value(),
+        "verify" => schema_for!(VerifyReport).to_value(),
+        "inspect" => schema_for!(ModelFacts).to_value(),
+        "diff" => schema_for!(Difference).to_value(),
+        "bisect" => schema_for!(Bisection).to_value(),
+        "error" => schema_for!(ErrorDocument<'_>).to_value(),
+        other => {
+            let entries = registry::entries();
+            if let Some(entry) = entries.iter().find(|entry| entry.name == other) {
+                return Ok(entry.schema.as_value().clone());
+            }
+            let names = DOCUMENTS.into_iter().chain(entries.iter().map(|entry| entry.name));
+            let hint = match nearest(other, names) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => format!("schemas are {}, and the passes", DOCUMENTS.join(", ")),
+            };
+            return Err(Failure::new("unknown-schema", format!("there is no schema `{other}`")).hint(hint));
+        }
+    })
+}

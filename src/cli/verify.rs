@@ -1,0 +1,111 @@
+//! `verify REFERENCE MODEL`: do both compute the same?
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::global::Global;
+use super::options::Comparing;
+use super::progress::Progress;
+use super::{Answer, engines, model, terminal};
+use crate::data::{Dataset, Spec};
+use crate::report::table::{self, Style};
+use crate::report::sanitise;
+use crate::verify::{Divergence, Verdict, VerifyReport, localize, verify};
+
+/// Compare the outputs of two models on the same inputs
+///
+/// Without data, inputs are made from the model itself: free dimensions at two sizes, indices and masks as the model uses them,
+/// floats normal and adversarial. Exit status 0: equal, or within the tolerance. 1: different, or not checked.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Arguments {
+    /// The model that is right; `-` is stdin
+    reference: PathBuf,
+    /// The model to judge
+    model: PathBuf,
+    #[command(flatten)]
+    comparing: Comparing,
+    /// Compare on this data (.npz, a folder of ONNX test sets or images, a description in YAML) instead of synthetic inputs
+    #[arg(long, value_name = "DATA")]
+    data: Option<PathBuf>,
+    /// Name the first node that differs
+    #[arg(long)]
+    localize: bool,
+    /// Exit with status 0 also for what could not be checked
+    #[arg(long)]
+    allow_not_checked: bool,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    report: &'a VerifyReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    divergence: Option<&'a Divergence>,
+}
+
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+    let engine = engines::engine(global)?;
+    let mut reference = model::read(global, &arguments.reference)?.model;
+    let mut judged = model::read(global, &arguments.model)?.model;
+    let mut options = arguments.comparing.verify_options(global);
+    if let Some(path) = &arguments.data {
+        let (spec, base) = Spec::from_path(path)?;
+        options.data = Some(Arc::new(Dataset::open(&spec, &base, &reference.graph)?));
+    }
+    crate::analysis::infer(&mut reference);
+    crate::analysis::infer(&mut judged);
+    let progress = Progress::new(global);
+    progress.tell("verify", 0, None);
+    let report = verify(&reference, &judged, &*engine, &options);
+    let divergence = match &report.worst {
+        Some(sample) if arguments.localize => {
+            progress.tell("localize", 0, None);
+            localize(&reference, &judged, &*engine, sample, &options.tolerances)?
+        }
+        _ => None,
+    };
+    drop(progress);
+    if global.json {
+        terminal::json(&Document { report: &report, divergence: divergence.as_ref() });
+    } else {
+        if global.quiet < 2 && !report.outputs.is_empty() {
+            terminal::answer(&format!("{}\n", table::outputs(Style::Terminal, &report.outputs)));
+        }
+        terminal::answer(&table::verdict_line(&report));
+        if let Some(divergence) = &divergence {
+            terminal::answer(&describe(divergence));
+        } else if arguments.localize && report.verdict == Verdict::Different {
+            terminal::answer("no value that both models name differs before the outputs");
+        }
+    }
+    Ok(match report.verdict {
+        Verdict::Equal | Verdict::Within => Answer::Done,
+        Verdict::NotChecked if arguments.allow_not_checked => Answer::Done,
+        Verdict::NotChecked | Verdict::Different => Answer::No,
+    })
+}
+
+/// The first difference in words.
+pub(super) fn describe(divergence: &Divergence) -> String {
+    let node = |name: &str, operator: &str| format!("{} ({})", sanitise(name), sanitise(operator));
+    let mut text = format!(
+        "first difference: value {}, node {} in the reference, {} in the model",
+        sanitise(&divergence.value),
+        node(&divergence.reference_node, &divergence.reference_operator),
+        node(&divergence.model_node, &divergence.model_operator),
+    );
+    if let Some(error) = divergence.figures.max_abs {
+        text.push_str(&format!(", maximum error {error:.3e}"));
+    }
+    if let Some(reason) = &divergence.figures.reason {
+        text.push_str(&format!(", {}", sanitise(reason)));
+    }
+    if !divergence.origins.is_empty() {
+        text.push_str(&format!("; rewritten by {}", divergence.origins.join(", ")));
+    }
+    text
+}
