@@ -39,10 +39,14 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         evaluator: &TractEvaluator,
         engine: None,
         verify: arguments.comparing.verify_options(global),
-        limits: Limits { max_growth: global.max_growth, ..Limits::default() },
+        limits: Limits {
+            max_growth: global.max_growth,
+            ..Limits::default()
+        },
         keep: Vec::new(),
         seed: global.seed,
         provenance: false,
+        resources: None,
         progress: &tell,
     };
     let found = pipeline::bisect(&pipeline, &loaded.model, &*engine, &options)?;
@@ -51,13 +55,22 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         terminal::json(&found);
     } else {
         match found.breaking {
-            None => terminal::answer(&format!("none of {} rewrites makes the outputs differ", found.rewrites)),
+            None => terminal::answer(&format!(
+                "none of {} rewrites makes the outputs differ",
+                found.rewrites
+            )),
             Some(breaking) => {
                 let step = found.step.as_deref().unwrap_or("?");
-                terminal::answer(&format!("rewrite {breaking} of {} makes the outputs differ, in step {step}", found.rewrites));
+                terminal::answer(&format!(
+                    "rewrite {breaking} of {} makes the outputs differ, in step {step}",
+                    found.rewrites
+                ));
                 for change in &found.changes {
                     terminal::answer(&format!("  {}", change.rule));
-                    change.details.iter().for_each(|detail| terminal::answer(&format!("    {}", sanitise(detail))));
+                    change
+                        .details
+                        .iter()
+                        .for_each(|detail| terminal::answer(&format!("    {}", sanitise(detail))));
                 }
                 if let Some(divergence) = &found.divergence {
                     terminal::answer(&verify::describe(divergence));
@@ -65,5 +78,9 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
             }
         }
     }
-    Ok(if found.breaking.is_some() { Answer::No } else { Answer::Done })
+    Ok(if found.breaking.is_some() {
+        Answer::No
+    } else {
+        Answer::Done
+    })
 }

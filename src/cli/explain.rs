@@ -30,14 +30,18 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
-    let Some(name) = &arguments.name else { return list(global) };
+    let Some(name) = &arguments.name else {
+        return list(global);
+    };
     if let Some(entry) = registry::entries().into_iter().find(|entry| entry.name == *name) {
         pass(global, &entry);
         return Ok(Answer::Done);
     }
     if let Some(text) = presets::text(name) {
         if global.json {
-            terminal::json(&json!({ "name": name, "kind": "preset", "summary": presets::summary(name), "pipeline": text }));
+            terminal::json(
+                &json!({ "name": name, "kind": "preset", "summary": presets::summary(name), "pipeline": text }),
+            );
         } else {
             terminal::answer(text);
         }
@@ -54,8 +58,16 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         };
     }
     let entries = registry::entries();
-    let names = rules.rules().iter().map(|rule| rule.name.as_str()).chain(presets::names()).chain(entries.iter().map(|entry| entry.name));
-    let failure = Failure::new("unknown-name", format!("there is no pass, rule or preset `{name}`"));
+    let names = rules
+        .rules()
+        .iter()
+        .map(|rule| rule.name.as_str())
+        .chain(presets::names())
+        .chain(entries.iter().map(|entry| entry.name));
+    let failure = Failure::new(
+        "unknown-name",
+        format!("there is no pass, rule or preset `{name}`"),
+    );
     Err(match nearest(name, names) {
         Some(name) => failure.hint(format!("did you mean `{name}`?")),
         None => failure.hint("`secateur explain` lists them"),
@@ -70,8 +82,10 @@ fn list(global: &Global) -> Result<Answer, Failure> {
             .iter()
             .map(|entry| json!({ "name": entry.name, "safety": entry.safety, "summary": entry.summary() }))
             .collect();
-        let presets: Vec<Value> =
-            presets::names().into_iter().map(|name| json!({ "name": name, "summary": presets::summary(name) })).collect();
+        let presets: Vec<Value> = presets::names()
+            .into_iter()
+            .map(|name| json!({ "name": name, "summary": presets::summary(name) }))
+            .collect();
         let rules: Vec<Value> = rules
             .rules()
             .iter()
@@ -87,9 +101,15 @@ fn list(global: &Global) -> Result<Answer, Failure> {
     }
     text.push_str("presets:\n");
     for name in presets::names() {
-        text.push_str(&format!("  {name:width$}  {}\n", presets::summary(name).unwrap_or_default()));
+        text.push_str(&format!(
+            "  {name:width$}  {}\n",
+            presets::summary(name).unwrap_or_default()
+        ));
     }
-    text.push_str(&format!("rules: {}, see `secateur rules list`\n", rules.rules().len()));
+    text.push_str(&format!(
+        "rules: {}, see `secateur rules list`\n",
+        rules.rules().len()
+    ));
     terminal::answer(&text);
     Ok(Answer::Done)
 }
@@ -102,29 +122,51 @@ fn describe(global: &Global, rule: &Rule) {
             "examples": rule.examples.iter().map(example).collect::<Vec<_>>(), "file": &*rule.file,
         }));
     }
-    let indent = |text: &str| -> String { text.lines().map(|line| format!("  {}\n", sanitise(line))).collect() };
-    let mut text = format!("{} ({}, opset {})\n\n{}\n", rule.name, word(rule.safety), rule.opset_text(), sanitise(&rule.summary));
+    let indent = |text: &str| -> String {
+        text.lines()
+            .map(|line| format!("  {}\n", sanitise(line)))
+            .collect()
+    };
+    let mut text = format!(
+        "{} ({}, opset {})\n\n{}\n",
+        rule.name,
+        word(rule.safety),
+        rule.opset_text(),
+        sanitise(&rule.summary)
+    );
     for matched in &rule.matches {
         text.push_str(&format!("\nmatch:\n{}", indent(matched)));
     }
     if !rule.clauses.is_empty() {
         text.push_str("\nwhere:\n");
-        rule.clauses.iter().for_each(|clause| text.push_str(&indent(clause)));
+        rule.clauses
+            .iter()
+            .for_each(|clause| text.push_str(&indent(clause)));
     }
     text.push_str(&format!("\nreplace:\n{}", indent(&rule.replace)));
     if !rule.examples.is_empty() {
         text.push_str("\nexamples:\n");
-        rule.examples.iter().for_each(|case| text.push_str(&indent(&example(case).to_string())));
+        rule.examples
+            .iter()
+            .for_each(|case| text.push_str(&indent(&example(case).to_string())));
     }
     terminal::answer(&text);
 }
 
 fn example(example: &Example) -> Value {
-    Value::Object(example.fields().map(|(name, value)| (name.to_owned(), value.clone())).collect())
+    Value::Object(
+        example
+            .fields()
+            .map(|(name, value)| (name.to_owned(), value.clone()))
+            .collect(),
+    )
 }
 
 fn word(safety: Safety) -> String {
-    serde_json::to_value(safety).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    serde_json::to_value(safety)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 /// Says why `rule` does not fire at the node of this name, or at the node that produces the value of this name.
@@ -133,11 +175,14 @@ fn why_not(global: &Global, rule: &Rule, name: &str, path: &Path) -> Result<Answ
     analysis::infer(&mut model);
     let mut found = None;
     for graph_path in model.graph_paths() {
-        let Some(graph) = model.graph_at(&graph_path) else { continue };
+        let Some(graph) = model.graph_at(&graph_path) else {
+            continue;
+        };
         let named = |id: &NodeId| {
             graph.operator(*id).is_some()
                 && graph.get(*id).is_some_and(|node| {
-                    node.name.as_deref() == Some(name) || node.outputs().iter().any(|value| value.name == *name)
+                    node.name.as_deref() == Some(name)
+                        || node.outputs().iter().any(|value| value.name == *name)
                 })
         };
         if let Some(id) = graph.topological_order().into_iter().find(named) {
@@ -146,8 +191,17 @@ fn why_not(global: &Global, rule: &Rule, name: &str, path: &Path) -> Result<Answ
         }
     }
     let Some((graph_path, id)) = found else {
-        let known: Vec<String> = model.graph.topological_order().into_iter().map(|id| model.graph.label(id)).collect();
-        let failure = Failure::new("unknown-node", format!("no node or value of the model is called {name}")).in_file(path);
+        let known: Vec<String> = model
+            .graph
+            .topological_order()
+            .into_iter()
+            .map(|id| model.graph.label(id))
+            .collect();
+        let failure = Failure::new(
+            "unknown-node",
+            format!("no node or value of the model is called {name}"),
+        )
+        .in_file(path);
         return Err(match nearest(name, known.iter().map(String::as_str)) {
             Some(name) => failure.hint(format!("did you mean `{name}`?")),
             None => failure,
@@ -156,9 +210,16 @@ fn why_not(global: &Global, rule: &Rule, name: &str, path: &Path) -> Result<Answ
     let answer = rewrite::why_not(&model, rule, &graph_path, id, &Options::new(&TractEvaluator));
     if global.json {
         let fires = answer == WhyNot::Fires;
-        terminal::json(&json!({ "rule": rule.name, "node": name, "fires": fires, "reason": answer.to_string() }));
+        terminal::json(
+            &json!({ "rule": rule.name, "node": name, "fires": fires, "reason": answer.to_string() }),
+        );
     } else {
-        terminal::answer(&format!("{} at {}: {}", rule.name, sanitise(name), sanitise(&answer.to_string())));
+        terminal::answer(&format!(
+            "{} at {}: {}",
+            rule.name,
+            sanitise(name),
+            sanitise(&answer.to_string())
+        ));
     }
     Ok(Answer::Done)
 }
@@ -173,14 +234,31 @@ fn pass(global: &Global, entry: &registry::Entry) {
             "options": entry.schema,
         }));
     }
-    let mut text = format!("{} ({})\n\n{}\n", entry.name, word(entry.safety), entry.documentation());
-    let properties = entry.schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let mut text = format!(
+        "{} ({})\n\n{}\n",
+        entry.name,
+        word(entry.safety),
+        entry.documentation()
+    );
+    let properties = entry
+        .schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten();
     for (index, (option, schema)) in properties.enumerate() {
         if index == 0 {
             text.push_str("\noptions:\n");
         }
-        let about = schema.get("description").and_then(Value::as_str).unwrap_or("").replace('\n', " ");
-        let default = schema.get("default").map(|value| format!(" [default: {value}]")).unwrap_or_default();
+        let about = schema
+            .get("description")
+            .and_then(Value::as_str)
+            .unwrap_or("")
+            .replace('\n', " ");
+        let default = schema
+            .get("default")
+            .map(|value| format!(" [default: {value}]"))
+            .unwrap_or_default();
         text.push_str(&format!("  {option}{default}\n      {about}\n"));
     }
     terminal::answer(&text);

@@ -68,7 +68,15 @@ struct ErrorBody<'a> {
 
 impl Failure {
     pub(super) fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), file: None, node: None, value: None, hint: None, snippet: None }
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
+            file: None,
+            node: None,
+            value: None,
+            hint: None,
+            snippet: None,
+        }
     }
 
     /// A command line that cannot be.
@@ -97,10 +105,23 @@ impl Failure {
     }
 
     /// Points at `length` bytes from `offset` of a text.
-    pub(super) fn pointing(mut self, file: &str, text: &Arc<str>, offset: usize, length: usize, line: u64, column: u64) -> Self {
+    pub(super) fn pointing(
+        mut self,
+        file: &str,
+        text: &Arc<str>,
+        offset: usize,
+        length: usize,
+        line: u64,
+        column: u64,
+    ) -> Self {
         self.file = Some(file.to_owned());
         let source = NamedSource::new(sanitise(file), text.clone());
-        self.snippet = Some(Snippet { source, label: LabeledSpan::at(offset..offset + length.max(1), "here"), line, column });
+        self.snippet = Some(Snippet {
+            source,
+            label: LabeledSpan::at(offset..offset + length.max(1), "here"),
+            line,
+            column,
+        });
         self
     }
 
@@ -113,9 +134,15 @@ impl Failure {
         if global.json {
             return self.show_json();
         }
-        let theme = if terminal::colours() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let theme = if terminal::colours() {
+            GraphicalTheme::unicode()
+        } else {
+            GraphicalTheme::unicode_nocolor()
+        };
         let mut text = String::new();
-        let handler = GraphicalReportHandler::new_themed(theme).with_width(110).with_links(false);
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_width(110)
+            .with_links(false);
         if handler.render_report(&mut text, self).is_err() {
             text = format!("error: {self}");
         }
@@ -131,8 +158,16 @@ impl Failure {
                 node: self.node.as_deref(),
                 value: self.value.as_deref(),
                 hint: self.hint.as_deref(),
-                line: self.snippet.as_ref().map(|snippet| snippet.line).filter(|line| *line > 0),
-                column: self.snippet.as_ref().map(|snippet| snippet.column).filter(|column| *column > 0),
+                line: self
+                    .snippet
+                    .as_ref()
+                    .map(|snippet| snippet.line)
+                    .filter(|line| *line > 0),
+                column: self
+                    .snippet
+                    .as_ref()
+                    .map(|snippet| snippet.column)
+                    .filter(|column| *column > 0),
             },
         });
     }
@@ -142,7 +177,9 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = sanitise(&self.message);
         match &self.file {
-            Some(file) if self.snippet.is_none() && !message.contains(file.as_str()) => write!(f, "{}: {message}", sanitise(file)),
+            Some(file) if self.snippet.is_none() && !message.contains(file.as_str()) => {
+                write!(f, "{}: {message}", sanitise(file))
+            }
             _ => f.write_str(&message),
         }
     }
@@ -156,11 +193,15 @@ impl Diagnostic for Failure {
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.hint.as_ref().map(|hint| Box::new(sanitise(hint)) as Box<dyn fmt::Display>)
+        self.hint
+            .as_ref()
+            .map(|hint| Box::new(sanitise(hint)) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.snippet.as_ref().map(|snippet| &snippet.source as &dyn SourceCode)
+        self.snippet
+            .as_ref()
+            .map(|snippet| &snippet.source as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
@@ -173,7 +214,9 @@ impl From<FormatError> for Failure {
     fn from(error: FormatError) -> Self {
         let failure = Self::new(error.code(), error.to_string());
         let failure = match &error {
-            FormatError::Read { path, .. } | FormatError::Write { path, .. } | FormatError::NotAFile { path } => failure.in_file(path),
+            FormatError::Read { path, .. }
+            | FormatError::Write { path, .. }
+            | FormatError::NotAFile { path } => failure.in_file(path),
             FormatError::OutputExists { path } | FormatError::OutputIsInput { path } => failure.in_file(path),
             FormatError::External { tensor, .. } => failure.at_value(Some(tensor.clone())),
             _ => failure,
@@ -254,8 +297,13 @@ impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         let failure = Self::new(error.code(), error.to_string());
         match &error {
-            RunError::Pass { source: PassError::Model { node, .. }, .. } => failure.at_node(Some(node.clone())),
-            RunError::Invalid { source, .. } => failure.at_node(source.node.clone()).at_value(source.value.clone()),
+            RunError::Pass {
+                source: PassError::Model { node, .. },
+                ..
+            } => failure.at_node(Some(node.clone())),
+            RunError::Invalid { source, .. } => failure
+                .at_node(source.node.clone())
+                .at_value(source.value.clone()),
             _ => failure,
         }
     }

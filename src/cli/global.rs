@@ -56,6 +56,14 @@ pub(super) enum EngineName {
 }
 
 impl Global {
+    /// Threads to use.
+    pub(super) fn threads(&self) -> usize {
+        let all = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.jobs
+            .and_then(|jobs| usize::try_from(jobs).ok())
+            .unwrap_or_else(all)
+    }
+
     /// Limits the threads of everything that runs in parallel. Called once, before the first parallel work.
     pub(super) fn limit_threads(&self) {
         if let Some(jobs) = self.jobs.and_then(|jobs| usize::try_from(jobs).ok()) {

@@ -32,7 +32,11 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     if !arguments.sizes.is_empty() {
         let size = |symbol: &str| {
             let symbol = symbol.trim_start_matches('?');
-            arguments.sizes.iter().find(|(name, _)| name == symbol).map(|(_, size)| *size)
+            arguments
+                .sizes
+                .iter()
+                .find(|(name, _)| name == symbol)
+                .map(|(_, size)| *size)
         };
         facts.macs = analysis::cost(&model, &size).macs;
     }

@@ -33,7 +33,9 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         },
     };
     let mut roff = Vec::new();
-    Man::new(page).render(&mut roff).map_err(|error| Failure::new("write-failed", error.to_string()))?;
+    Man::new(page)
+        .render(&mut roff)
+        .map_err(|error| Failure::new("write-failed", error.to_string()))?;
     let roff = String::from_utf8_lossy(&roff);
     if global.json {
         terminal::json(&serde_json::json!({ "roff": roff }));

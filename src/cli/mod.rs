@@ -34,7 +34,13 @@ pub use global::Global;
 
 /// Rewrites ONNX models before deployment and proves that the result still computes what it should.
 #[derive(Debug, Parser)]
-#[command(name = "secateur", version, max_term_width = 110, arg_required_else_help = true, subcommand_required = true)]
+#[command(
+    name = "secateur",
+    version,
+    max_term_width = 110,
+    arg_required_else_help = true,
+    subcommand_required = true
+)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -76,7 +82,10 @@ pub fn command() -> Command {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     signals::install();
-    let json = arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json");
+    let json = arguments
+        .iter()
+        .take_while(|argument| *argument != "--")
+        .any(|argument| argument == "--json");
     let answer = match parse(&arguments) {
         Ok(Parsed::Verb(cli)) => dispatch(&cli).map_err(|failure| (failure, cli.global)),
         Ok(Parsed::Step(step, global)) => step::execute(&global, &step).map_err(|failure| (failure, *global)),
@@ -101,7 +110,11 @@ fn parse(arguments: &[OsString]) -> Result<Parsed, clap::Error> {
     // The verbs of passes are made from their schemas, which only they and the help need.
     let verbs = Cli::command();
     let named = |argument: &OsString| verbs.get_subcommands().any(|verb| argument == verb.get_name());
-    let plain = arguments.iter().skip(1).find(|argument| !argument.to_string_lossy().starts_with('-')).is_some_and(named);
+    let plain = arguments
+        .iter()
+        .skip(1)
+        .find(|argument| !argument.to_string_lossy().starts_with('-'))
+        .is_some_and(named);
     let mut command = if plain { verbs } else { command() };
     let matches = command.try_get_matches_from_mut(arguments)?;
     if let Some((name, own)) = matches.subcommand()

@@ -20,18 +20,33 @@ pub(super) struct Loaded {
 
 /// Reads and checks a model; `-` is stdin.
 pub(super) fn read(global: &Global, path: &Path) -> Result<Loaded, Failure> {
-    let options = ReadOptions { strict: global.strict, ..ReadOptions::default() };
-    let decoded = format::read_proto(Source::from_argument(path), &options).map_err(|error| Failure::from(error).in_file(path))?;
+    let options = ReadOptions {
+        strict: global.strict,
+        ..ReadOptions::default()
+    };
+    let decoded = format::read_proto(Source::from_argument(path), &options)
+        .map_err(|error| Failure::from(error).in_file(path))?;
     if global.quiet == 0 {
         for warning in &decoded.warnings {
-            terminal::note(&format!("warning: {}: {}", path.display(), sanitise(&warning.to_string())));
+            terminal::note(&format!(
+                "warning: {}: {}",
+                path.display(),
+                sanitise(&warning.to_string())
+            ));
         }
     }
-    let model = format::lift(decoded.model, &decoded.origin.external).map_err(|error| Failure::from(error).in_file(path))?;
-    if let Some(error) = analysis::check_as_read(&model).err().and_then(|errors| errors.into_iter().next()) {
+    let model = format::lift(decoded.model, &decoded.origin.external)
+        .map_err(|error| Failure::from(error).in_file(path))?;
+    if let Some(error) = analysis::check_as_read(&model)
+        .err()
+        .and_then(|errors| errors.into_iter().next())
+    {
         return Err(Failure::from(error).in_file(path));
     }
-    Ok(Loaded { model, origin: decoded.origin })
+    Ok(Loaded {
+        model,
+        origin: decoded.origin,
+    })
 }
 
 /// Where a result goes.
@@ -44,12 +59,17 @@ pub(super) enum Output {
 }
 
 /// The output that `-o` and `--in-place` name together, checked before any work is done.
-pub(super) fn output(global: &Global, input: &Path, output: Option<&Path>) -> Result<Option<Output>, Failure> {
+pub(super) fn output(
+    global: &Global,
+    input: &Path,
+    output: Option<&Path>,
+) -> Result<Option<Output>, Failure> {
     let stdin = input == Path::new("-");
     let target = match (output, global.in_place) {
         (Some(path), false) if path == Path::new("-") => {
             if global.json {
-                return Err(Failure::usage("a model and JSON cannot both go to stdout").hint("write the model to a file with -o"));
+                return Err(Failure::usage("a model and JSON cannot both go to stdout")
+                    .hint("write the model to a file with -o"));
             }
             return Ok(Some(Output::Stdout));
         }
@@ -57,16 +77,26 @@ pub(super) fn output(global: &Global, input: &Path, output: Option<&Path>) -> Re
         (None, true) if stdin => return Err(Failure::usage("--in-place needs a model in a file")),
         (None, true) => input,
         (Some(path), true) if is_same(path, input) => path,
-        (Some(_), true) => return Err(Failure::usage("--in-place writes the input; -o names another file")),
+        (Some(_), true) => {
+            return Err(Failure::usage(
+                "--in-place writes the input; -o names another file",
+            ));
+        }
         (None, false) => return Ok(None),
     };
     if target.symlink_metadata().is_ok() {
         if !stdin && is_same(target, input) {
             if !global.in_place {
-                return Err(FormatError::OutputIsInput { path: target.to_owned() }.into());
+                return Err(FormatError::OutputIsInput {
+                    path: target.to_owned(),
+                }
+                .into());
             }
         } else if !global.force {
-            return Err(FormatError::OutputExists { path: target.to_owned() }.into());
+            return Err(FormatError::OutputExists {
+                path: target.to_owned(),
+            }
+            .into());
         }
     }
     Ok(Some(Output::File(target.to_owned())))
@@ -77,8 +107,18 @@ fn is_same(a: &Path, b: &Path) -> bool {
 }
 
 /// Writes a result: the input's own bytes where nothing changed.
-pub(super) fn write(global: &Global, output: &Output, model: &Model, origin: &Origin, changed: bool) -> Result<(), Failure> {
-    let options = WriteOptions { force: global.force, in_place: global.in_place, ..WriteOptions::default() };
+pub(super) fn write(
+    global: &Global,
+    output: &Output,
+    model: &Model,
+    origin: &Origin,
+    changed: bool,
+) -> Result<(), Failure> {
+    let options = WriteOptions {
+        force: global.force,
+        in_place: global.in_place,
+        ..WriteOptions::default()
+    };
     let mut stdout;
     let target = match output {
         // The input is what it should be already.
@@ -96,7 +136,10 @@ pub(super) fn write(global: &Global, output: &Output, model: &Model, origin: &Or
         format::write_unchanged(origin, target, &options)?;
     }
     if *output == Output::Stdout {
-        io::stdout().flush().map_err(|source| FormatError::Write { path: "-".into(), source })?;
+        io::stdout().flush().map_err(|source| FormatError::Write {
+            path: "-".into(),
+            source,
+        })?;
     }
     Ok(())
 }

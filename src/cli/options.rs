@@ -29,7 +29,13 @@ impl Comparing {
         for (dtype, share) in &self.tolerance {
             tolerances.set(*dtype, *share);
         }
-        VerifyOptions { seed: global.seed, tolerances, sizes: self.sizes(), data: None, rounds: self.rounds.max(1) }
+        VerifyOptions {
+            seed: global.seed,
+            tolerances,
+            sizes: self.sizes(),
+            data: None,
+            rounds: self.rounds.max(1),
+        }
     }
 
     /// The chosen sizes.
@@ -40,8 +46,13 @@ impl Comparing {
 
 /// Reads `NAME=SIZE`.
 pub(super) fn size(text: &str) -> Result<(String, i64), String> {
-    let (name, size) = text.rsplit_once('=').ok_or("write NAME=SIZE, for example batch=4 or x[0]=1")?;
-    let size: i64 = size.trim().parse().map_err(|_| format!("{size:?} is not a size"))?;
+    let (name, size) = text
+        .rsplit_once('=')
+        .ok_or("write NAME=SIZE, for example batch=4 or x[0]=1")?;
+    let size: i64 = size
+        .trim()
+        .parse()
+        .map_err(|_| format!("{size:?} is not a size"))?;
     if size < 0 || name.is_empty() {
         return Err("write NAME=SIZE with a size of at least 0".to_owned());
     }
@@ -50,7 +61,9 @@ pub(super) fn size(text: &str) -> Result<(String, i64), String> {
 
 /// Reads `DTYPE=SHARE`; element types also by their short names.
 pub(super) fn tolerance(text: &str) -> Result<(DType, f64), String> {
-    let (name, share) = text.split_once('=').ok_or("write DTYPE=SHARE, for example float=1e-3")?;
+    let (name, share) = text
+        .split_once('=')
+        .ok_or("write DTYPE=SHARE, for example float=1e-3")?;
     let name = match name {
         "f64" | "float64" => "double",
         "f32" | "float32" => "float",
@@ -59,7 +72,10 @@ pub(super) fn tolerance(text: &str) -> Result<(DType, f64), String> {
         other => other,
     };
     let dtype = DType::from_name(name).ok_or_else(|| format!("{name:?} is not an element type"))?;
-    let share: f64 = share.trim().parse().map_err(|_| format!("{share:?} is not a number"))?;
+    let share: f64 = share
+        .trim()
+        .parse()
+        .map_err(|_| format!("{share:?} is not a number"))?;
     if share.is_nan() || share < 0.0 {
         return Err("a tolerance is at least 0".to_owned());
     }

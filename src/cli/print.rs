@@ -8,8 +8,8 @@ use serde_json::json;
 use super::failure::Failure;
 use super::global::Global;
 use super::{Answer, model, terminal};
-use crate::format::text::{PrintOptions, print_model};
 use crate::format;
+use crate::format::text::{PrintOptions, print_model};
 
 /// Print a model in ONNX's textual syntax
 #[derive(Clone, Debug, Args)]
@@ -27,7 +27,9 @@ pub(super) struct Arguments {
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
     let loaded = model::read(global, &arguments.model)?;
     let message = format::lower(&loaded.model, &format::ExternalFiles::default())?;
-    let options = PrintOptions { max_elements: (!arguments.all).then_some(arguments.max_elements) };
+    let options = PrintOptions {
+        max_elements: (!arguments.all).then_some(arguments.max_elements),
+    };
     let text = print_model(&message, &options);
     if global.json {
         terminal::json(&json!({ "text": text }));

@@ -45,7 +45,9 @@ impl Progress {
                 state.bar = Some(bar);
             }
         };
-        let _ = std::thread::Builder::new().name("progress".to_owned()).spawn(show);
+        let _ = std::thread::Builder::new()
+            .name("progress".to_owned())
+            .spawn(show);
         Self(Some(shared))
     }
 

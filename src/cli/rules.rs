@@ -52,7 +52,11 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
                 Some(folder) => RuleSet::load_dir(folder)?,
                 None => all(global)?,
             };
-            let chosen: Vec<&Rule> = set.rules().iter().filter(|rule| name.as_ref().is_none_or(|text| rule.name.contains(text))).collect();
+            let chosen: Vec<&Rule> = set
+                .rules()
+                .iter()
+                .filter(|rule| name.as_ref().is_none_or(|text| rule.name.contains(text)))
+                .collect();
             test(global, &chosen)
         }
     }
@@ -82,7 +86,11 @@ fn list(global: &Global) -> Result<Answer, Failure> {
     for family in families {
         text.push_str(&format!("{family}:\n"));
         for rule in set.rules().iter().filter(|rule| rule.family == family) {
-            text.push_str(&format!("  {:width$}  {}\n", sanitise(&rule.name), sanitise(&rule.summary)));
+            text.push_str(&format!(
+                "  {:width$}  {}\n",
+                sanitise(&rule.name),
+                sanitise(&rule.summary)
+            ));
         }
     }
     terminal::answer(&text);
@@ -107,19 +115,27 @@ fn test(global: &Global, rules: &[&Rule]) -> Result<Answer, Failure> {
             documents.extend(proofs.iter().map(document));
             continue;
         }
-        for proof in proofs.iter().filter(|proof| proof.verdict.is_failed() || global.verbose > 0) {
+        for proof in proofs
+            .iter()
+            .filter(|proof| proof.verdict.is_failed() || global.verbose > 0)
+        {
             terminal::answer(&sanitise(&proof.to_string()));
         }
     }
     drop(progress);
     let passed = failed == 0 && unproven.is_empty();
     if global.json {
-        terminal::json(&json!({ "passed": passed, "rules": rules.len(), "proven": proven, "failed": failed, "unproven": unproven, "cases": documents }));
+        terminal::json(
+            &json!({ "passed": passed, "rules": rules.len(), "proven": proven, "failed": failed, "unproven": unproven, "cases": documents }),
+        );
     } else {
         for name in &unproven {
             terminal::answer(&format!("{}: no example proves it", sanitise(name)));
         }
-        terminal::answer(&format!("{} rules, {proven} cases proven, {failed} failed", rules.len()));
+        terminal::answer(&format!(
+            "{} rules, {proven} cases proven, {failed} failed",
+            rules.len()
+        ));
     }
     Ok(if passed { Answer::Done } else { Answer::No })
 }

@@ -13,10 +13,11 @@ use super::model::{self, Loaded, Output};
 use super::options::{self, Comparing};
 use super::progress::Progress;
 use super::{Answer, engines, terminal, verify};
-use crate::data::{Dataset, Spec};
 use crate::fold::TractEvaluator;
-use crate::passes::{Limits, Safety};
-use crate::pipeline::{self, Outcome, Pipeline, ROLES, RunOptions, RunReport, Step, nearest, presets};
+use crate::passes::{Limits, Needs, Safety};
+use crate::pipeline::{
+    self, Outcome, Pipeline, ROLES, RunOptions, RunReport, Step, StepResources, nearest, presets,
+};
 use crate::report::table::{self, Style};
 use crate::report::{markdown, sanitise};
 use crate::verify::{Verdict, VerifyOptions};
@@ -88,7 +89,13 @@ fn safety(text: &str) -> Result<Safety, String> {
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
     let pipeline = find(&arguments.pipeline)?;
-    rewrite(global, pipeline, arguments.model.as_deref(), &arguments.running, !global.no_verify)
+    rewrite(
+        global,
+        pipeline,
+        arguments.model.as_deref(),
+        &arguments.running,
+        !global.no_verify,
+    )
 }
 
 /// The pipeline that an argument names: a file, or a preset.
@@ -126,29 +133,60 @@ pub(super) fn rewrite(
     }
     let input = input.ok_or_else(|| Failure::usage("a model is needed"))?;
     let writes = !running.dry_run && !running.check;
-    let output = if writes { model::output(global, input, running.output.as_deref())? } else { None };
+    let output = if writes {
+        model::output(global, input, running.output.as_deref())?
+    } else {
+        None
+    };
     if writes && output.is_none() {
-        return Err(Failure::usage("there is no output").hint("choose one with -o FILE, or pass --in-place, --check or --dry-run"));
+        return Err(Failure::usage("there is no output")
+            .hint("choose one with -o FILE, or pass --in-place, --check or --dry-run"));
     }
-    if let Some(report) = running.report.as_deref().filter(|report| !global.force && report.exists()) {
-        return Err(crate::format::FormatError::OutputExists { path: report.to_owned() }.into());
+    if let Some(report) = running
+        .report
+        .as_deref()
+        .filter(|report| !global.force && report.exists())
+    {
+        return Err(crate::format::FormatError::OutputExists {
+            path: report.to_owned(),
+        }
+        .into());
     }
     let loaded = model::read(global, input)?;
     let compare = compare && !running.dry_run;
-    let engine = if compare { Some(engines::engine(global)?) } else { None };
+    let needs_engine = pipeline
+        .steps
+        .iter()
+        .any(|step| step.pass.needs() != Needs::default());
+    let engine = if compare || needs_engine {
+        Some(engines::engine(global)?)
+    } else {
+        None
+    };
     let progress = Progress::new(global);
     let tell = |what: &str, done: u64, total: Option<u64>| progress.tell(what, done, total);
+    global.limit_threads();
+    let resources = StepResources {
+        engine: engine.as_deref(),
+        data: &pipeline.data,
+        base: &pipeline.base,
+        jobs: global.threads(),
+    };
     let run = RunOptions {
         evaluator: &TractEvaluator,
-        engine: engine.as_deref(),
+        engine: engine.as_deref().filter(|_| compare),
         verify: verify_options(global, &pipeline, running, &loaded)?,
-        limits: Limits { max_growth: global.max_growth, fuel: running.fuel, ..Limits::default() },
+        limits: Limits {
+            max_growth: global.max_growth,
+            fuel: running.fuel,
+            ..Limits::default()
+        },
         keep: running.keep.clone(),
         seed: global.seed,
         provenance: !running.no_provenance,
+        resources: Some(&resources),
         progress: &tell,
     };
-    global.limit_threads();
     let Outcome { model, mut report } = pipeline::run(&pipeline, &loaded.model, &loaded.origin, &run)?;
     drop(progress);
     if report.accepted
@@ -162,13 +200,20 @@ pub(super) fn rewrite(
     }
     show(global, &report, output.as_ref(), running);
     let refused = !report.accepted && !running.dry_run;
-    Ok(if refused || running.check && report.changed { Answer::No } else { Answer::Done })
+    Ok(if refused || running.check && report.changed {
+        Answer::No
+    } else {
+        Answer::Done
+    })
 }
 
 /// Applies what the command line says to the pipeline: sizes, rules, safety, data.
 fn adjust(global: &Global, pipeline: &mut Pipeline, running: &Running) -> Result<(), Failure> {
     let set = |step: &mut Step, option: &str, value: Value| -> Result<(), Failure> {
-        if pipeline::option_names(&step.name).iter().any(|name| name == option) {
+        if pipeline::option_names(&step.name)
+            .iter()
+            .any(|name| name == option)
+        {
             let mut options = step.options.clone();
             options.insert(option.to_owned(), value);
             *step = Step::new(&step.name, options)?;
@@ -178,8 +223,11 @@ fn adjust(global: &Global, pipeline: &mut Pipeline, running: &Running) -> Result
     if !global.rule_folders.is_empty() {
         // Folders on the command line are relative to the working directory, not to the pipeline's file.
         let here = std::env::current_dir().unwrap_or_default();
-        let folders: Vec<Value> =
-            global.rule_folders.iter().map(|folder| here.join(folder).to_string_lossy().into_owned().into()).collect();
+        let folders: Vec<Value> = global
+            .rule_folders
+            .iter()
+            .map(|folder| here.join(folder).to_string_lossy().into_owned().into())
+            .collect();
         for step in &mut pipeline.steps {
             set(step, "rules", Value::Array(folders.clone()))?;
         }
@@ -194,22 +242,38 @@ fn adjust(global: &Global, pipeline: &mut Pipeline, running: &Running) -> Result
         }
     }
     if !running.bind.is_empty() {
-        let sizes: Map<String, Value> = running.bind.iter().map(|(name, size)| (name.clone(), (*size).into())).collect();
-        pipeline.steps.insert(0, Step::new("bind", pipeline::bind_options(sizes))?);
+        let sizes: Map<String, Value> = running
+            .bind
+            .iter()
+            .map(|(name, size)| (name.clone(), (*size).into()))
+            .collect();
+        pipeline
+            .steps
+            .insert(0, Step::new("bind", pipeline::bind_options(sizes))?);
     }
     for text in &running.data {
         let (role, data) = match text.split_once('=') {
             Some((role, data)) if ROLES.contains(&role) => (role, data),
             _ => (sole_role(pipeline), text.as_str()),
         };
-        pipeline.data.insert(role.to_owned(), Value::String(std::env::current_dir().unwrap_or_default().join(data).to_string_lossy().into_owned()));
+        pipeline.data.insert(
+            role.to_owned(),
+            Value::String(
+                std::env::current_dir()
+                    .unwrap_or_default()
+                    .join(data)
+                    .to_string_lossy()
+                    .into_owned(),
+            ),
+        );
     }
     Ok(())
 }
 
 /// The role of data without one: what the steps need, else evaluation.
 fn sole_role(pipeline: &Pipeline) -> &'static str {
-    let needs = |role: fn(&crate::passes::Needs) -> bool| pipeline.steps.iter().any(|step| role(&step.pass.needs()));
+    let needs =
+        |role: fn(&crate::passes::Needs) -> bool| pipeline.steps.iter().any(|step| role(&step.pass.needs()));
     match (needs(|needs| needs.calibration), needs(|needs| needs.training)) {
         (true, false) => "calibration",
         (false, true) => "training",
@@ -218,18 +282,19 @@ fn sole_role(pipeline: &Pipeline) -> &'static str {
 }
 
 /// How the result is compared: on the evaluation data, if there is any, else on synthetic inputs.
-fn verify_options(global: &Global, pipeline: &Pipeline, running: &Running, loaded: &Loaded) -> Result<VerifyOptions, Failure> {
+fn verify_options(
+    global: &Global,
+    pipeline: &Pipeline,
+    running: &Running,
+    loaded: &Loaded,
+) -> Result<VerifyOptions, Failure> {
     let mut options = running.comparing.verify_options(global);
     if let Some(described) = pipeline.data.get("evaluation") {
-        let (spec, base) = match described {
-            Value::String(path) => Spec::from_path(&pipeline.base.join(path))?,
-            other => {
-                let spec: Spec = serde_json::from_value(other.clone())
-                    .map_err(|error| Failure::new("data-spec", format!("data, evaluation: {error}")))?;
-                (spec, pipeline.base.clone())
-            }
-        };
-        options.data = Some(Arc::new(Dataset::open(&spec, &base, &loaded.model.graph)?));
+        options.data = Some(Arc::new(pipeline::open_data(
+            described,
+            &pipeline.base,
+            &loaded.model.graph,
+        )?));
     }
     Ok(options)
 }
@@ -244,13 +309,26 @@ fn show(global: &Global, report: &RunReport, output: Option<&Output>, running: &
             terminal::note(&format!("warning: {}", sanitise(warning)));
         }
     }
-    let say = |text: &str| if output == Some(&Output::Stdout) { terminal::note(text) } else { terminal::answer(text) };
+    let say = |text: &str| {
+        if output == Some(&Output::Stdout) {
+            terminal::note(text)
+        } else {
+            terminal::answer(text)
+        }
+    };
     if global.quiet < 2 {
         if report.steps.len() > 1 || global.verbose > 0 || running.dry_run {
             say(&format!("{}\n", table::steps(Style::Terminal, report)));
         }
-        say(&format!("{}\n", table::weights(Style::Terminal, &report.before, &report.after)));
-        if let Some(verify) = report.verify.as_ref().filter(|verify| verify.verdict != Verdict::Equal && !verify.outputs.is_empty()) {
+        say(&format!(
+            "{}\n",
+            table::weights(Style::Terminal, &report.before, &report.after)
+        ));
+        if let Some(verify) = report
+            .verify
+            .as_ref()
+            .filter(|verify| verify.verdict != Verdict::Equal && !verify.outputs.is_empty())
+        {
             say(&format!("{}\n", table::outputs(Style::Terminal, &verify.outputs)));
         }
         if !report.gates.is_empty() {
@@ -263,7 +341,10 @@ fn show(global: &Global, report: &RunReport, output: Option<&Output>, running: &
         None => say("verdict: not-checked (not compared)"),
     }
     if let Some(culprit) = &report.culprit {
-        say(&format!("outputs differ from step {} on: {}", culprit.step, culprit.name));
+        say(&format!(
+            "outputs differ from step {} on: {}",
+            culprit.step, culprit.name
+        ));
         if let Some(divergence) = &culprit.divergence {
             say(&verify::describe(divergence));
         }
@@ -283,8 +364,20 @@ fn write_report(path: &Path, pipeline: &Pipeline, report: &RunReport, force: boo
         let failed = |error: serde_json::Error| Failure::new("report", error.to_string());
         serde_json::to_string_pretty(report).map_err(failed)? + "\n"
     };
-    let failed = |source| Failure::from(crate::format::FormatError::Write { path: path.to_owned(), source });
+    let failed = |source| {
+        Failure::from(crate::format::FormatError::Write {
+            path: path.to_owned(),
+            source,
+        })
+    };
     let mut options = std::fs::OpenOptions::new();
-    let options = options.write(true).create_new(!force).create(force).truncate(force);
-    options.open(path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(failed)
+    let options = options
+        .write(true)
+        .create_new(!force)
+        .create(force)
+        .truncate(force);
+    options
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(failed)
 }

@@ -42,7 +42,9 @@ fn schema(name: &str) -> Result<Value, Failure> {
             if let Some(entry) = entries.iter().find(|entry| entry.name == other) {
                 return Ok(entry.schema.as_value().clone());
             }
-            let names = DOCUMENTS.into_iter().chain(entries.iter().map(|entry| entry.name));
+            let names = DOCUMENTS
+                .into_iter()
+                .chain(entries.iter().map(|entry| entry.name));
             let hint = match nearest(other, names) {
                 Some(name) => format!("did you mean `{name}`?"),
                 None => format!("schemas are {}, and the passes", DOCUMENTS.join(", ")),

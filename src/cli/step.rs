@@ -6,10 +6,10 @@ use std::sync::LazyLock;
 use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _};
 use serde_json::{Map, Value};
 
+use super::Answer;
 use super::failure::Failure;
 use super::global::Global;
 use super::run::{Running, rewrite};
-use super::Answer;
 use crate::passes::{Safety, registry};
 use crate::pipeline::{self, Pipeline};
 
@@ -24,8 +24,26 @@ pub(super) struct Step {
 
 /// Options that every verb of a pass has; options of a pass with these names are set with `--set`.
 const COMMON: [&str; 20] = [
-    "output", "bind", "keep", "fuel", "only", "data", "dry-run", "check", "print-pipeline", "report", "no-provenance", "size",
-    "tolerance", "rounds", "verify", "set", "rules", "seed", "engine", "force",
+    "output",
+    "bind",
+    "keep",
+    "fuel",
+    "only",
+    "data",
+    "dry-run",
+    "check",
+    "print-pipeline",
+    "report",
+    "no-provenance",
+    "size",
+    "tolerance",
+    "rounds",
+    "verify",
+    "set",
+    "rules",
+    "seed",
+    "engine",
+    "force",
 ];
 
 /// Every pass; its schema is made when the first of them is asked for.
@@ -48,7 +66,12 @@ fn command(entry: &'static registry::Entry) -> Command {
                 .required_unless_present("print_pipeline")
                 .help("The model; `-` is stdin"),
         )
-        .arg(Arg::new("verify").long("verify").action(ArgAction::SetTrue).help("Compare the result with the input"))
+        .arg(
+            Arg::new("verify")
+                .long("verify")
+                .action(ArgAction::SetTrue)
+                .help("Compare the result with the input"),
+        )
         .arg(
             Arg::new("set")
                 .long("set")
@@ -58,7 +81,8 @@ fn command(entry: &'static registry::Entry) -> Command {
         );
     for (name, property) in properties(schema) {
         if !COMMON.contains(&name) {
-            command = command.arg(option(name, resolve(schema, property)).help_heading("Options of the step"));
+            command =
+                command.arg(option(name, resolve(schema, property)).help_heading("Options of the step"));
         }
     }
     command
@@ -70,7 +94,11 @@ fn plain(text: &str) -> String {
 }
 
 fn properties(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
-    let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let properties = schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten();
     properties.map(|(name, property)| (name.as_str(), property))
 }
 
@@ -78,13 +106,22 @@ fn properties(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
 fn resolve<'a>(root: &'a Value, mut schema: &'a Value) -> Shape<'a> {
     let help = schema.get("description").and_then(Value::as_str).unwrap_or("");
     for _ in 0..8 {
-        if let Some(target) = schema.get("$ref").and_then(Value::as_str).and_then(|target| root.pointer(target.trim_start_matches('#'))) {
+        if let Some(target) = schema
+            .get("$ref")
+            .and_then(Value::as_str)
+            .and_then(|target| root.pointer(target.trim_start_matches('#')))
+        {
             schema = target;
             continue;
         }
-        let alternatives = ["anyOf", "oneOf"].iter().find_map(|key| schema.get(key)?.as_array());
-        let some: Vec<&Value> =
-            alternatives.into_iter().flatten().filter(|one| one.get("type").and_then(Value::as_str) != Some("null")).collect();
+        let alternatives = ["anyOf", "oneOf"]
+            .iter()
+            .find_map(|key| schema.get(key)?.as_array());
+        let some: Vec<&Value> = alternatives
+            .into_iter()
+            .flatten()
+            .filter(|one| one.get("type").and_then(Value::as_str) != Some("null"))
+            .collect();
         match some.as_slice() {
             [one] => schema = one,
             _ => break,
@@ -103,15 +140,30 @@ impl<'a> Shape<'a> {
     fn kind(&self) -> &'a str {
         match self.schema.get("type") {
             Some(Value::String(kind)) => kind,
-            Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null").unwrap_or(""),
+            Some(Value::Array(kinds)) => kinds
+                .iter()
+                .filter_map(Value::as_str)
+                .find(|kind| *kind != "null")
+                .unwrap_or(""),
             _ => "",
         }
     }
 
     /// The words that are allowed, if they are listed.
     fn words(&self) -> Vec<&'a str> {
-        let listed = self.schema.get("enum").and_then(Value::as_array).into_iter().flatten();
-        let constants = self.schema.get("oneOf").and_then(Value::as_array).into_iter().flatten().filter_map(|one| one.get("const"));
+        let listed = self
+            .schema
+            .get("enum")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        let constants = self
+            .schema
+            .get("oneOf")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|one| one.get("const"));
         listed.chain(constants).filter_map(Value::as_str).collect()
     }
 }
@@ -121,11 +173,18 @@ fn option(name: &'static str, shape: Shape<'static>) -> Arg {
     let arg = Arg::new(name).long(name).help(plain(first.trim_end_matches('.')));
     let words = shape.words();
     match shape.kind() {
-        "boolean" => arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("BOOL").value_parser(["true", "false"]),
+        "boolean" => arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .value_name("BOOL")
+            .value_parser(["true", "false"]),
         "array" => arg.action(ArgAction::Append).value_name("VALUE"),
         "object" => arg.action(ArgAction::Append).value_name("NAME=VALUE"),
         "integer" | "number" => arg.value_name("N").allow_negative_numbers(true),
-        _ if !words.is_empty() => arg.value_name("WORD").value_parser(clap::builder::PossibleValuesParser::new(words)),
+        _ if !words.is_empty() => arg
+            .value_name("WORD")
+            .value_parser(clap::builder::PossibleValuesParser::new(words)),
         _ => arg.value_name("VALUE"),
     }
 }
@@ -142,16 +201,23 @@ impl Step {
         if matches.try_contains_id("set").is_err() {
             return Ok(None);
         }
-        let Some(entry) = ENTRIES.iter().find(|entry| entry.name == name) else { return Ok(None) };
+        let Some(entry) = ENTRIES.iter().find(|entry| entry.name == name) else {
+            return Ok(None);
+        };
         let schema = entry.schema.as_value();
         let mut options = Map::new();
         for (option, property) in properties(schema).filter(|(option, _)| !COMMON.contains(option)) {
-            let Some(values) = matches.get_many::<String>(option) else { continue };
+            let Some(values) = matches.get_many::<String>(option) else {
+                continue;
+            };
             let values: Vec<&String> = values.collect();
             let value = match resolve(schema, property).kind() {
                 "array" => values.iter().map(|value| yaml(value)).collect(),
                 "object" => Value::Object(values.iter().map(|value| pair(value)).collect::<Result<_, _>>()?),
-                "string" => values.last().map(|value| Value::String((*value).clone())).unwrap_or_default(),
+                "string" => values
+                    .last()
+                    .map(|value| Value::String((*value).clone()))
+                    .unwrap_or_default(),
                 _ => values.last().map(|value| yaml(value)).unwrap_or_default(),
             };
             options.insert(option.to_owned(), value);
@@ -185,11 +251,19 @@ pub(super) fn execute(global: &Global, step: &Step) -> Result<Answer, Failure> {
     let mut running = step.running.clone();
     let mut options = step.options.clone();
     if step.name == "bind" && !running.bind.is_empty() {
-        let sizes = std::mem::take(&mut running.bind).into_iter().map(|(name, size)| (name, size.into()));
+        let sizes = std::mem::take(&mut running.bind)
+            .into_iter()
+            .map(|(name, size)| (name, size.into()));
         options = pipeline::bind_options(sizes.collect());
     }
     let pass = pipeline::Step::new(&step.name, options)?;
     let compare = step.compare && !global.no_verify;
     debug_assert!(pass.pass.safety() <= Safety::Approximate);
-    rewrite(global, Pipeline::of(&step.name, vec![pass]), step.model.as_deref(), &running, compare)
+    rewrite(
+        global,
+        Pipeline::of(&step.name, vec![pass]),
+        step.model.as_deref(),
+        &running,
+        compare,
+    )
 }

@@ -12,8 +12,8 @@ use super::options::Comparing;
 use super::progress::Progress;
 use super::{Answer, engines, model, terminal};
 use crate::data::{Dataset, Spec};
-use crate::report::table::{self, Style};
 use crate::report::sanitise;
+use crate::report::table::{self, Style};
 use crate::verify::{Divergence, Verdict, VerifyReport, localize, verify};
 
 /// Compare the outputs of two models on the same inputs
@@ -70,7 +70,10 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     };
     drop(progress);
     if global.json {
-        terminal::json(&Document { report: &report, divergence: divergence.as_ref() });
+        terminal::json(&Document {
+            report: &report,
+            divergence: divergence.as_ref(),
+        });
     } else {
         if global.quiet < 2 && !report.outputs.is_empty() {
             terminal::answer(&format!("{}\n", table::outputs(Style::Terminal, &report.outputs)));

@@ -46,7 +46,10 @@ pub struct Step {
 
 impl std::fmt::Debug for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Step").field("name", &self.name).field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Step")
+            .field("name", &self.name)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,12 +99,14 @@ impl StepError {
     /// What would be right.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Unknown { nearest, .. } => {
-                Some(did_you_mean(nearest.as_deref(), "`secateur explain` lists the passes"))
-            }
-            Self::Option { name, nearest, .. } => {
-                Some(did_you_mean(nearest.as_deref(), &format!("`secateur explain {name}` lists its options")))
-            }
+            Self::Unknown { nearest, .. } => Some(did_you_mean(
+                nearest.as_deref(),
+                "`secateur explain` lists the passes",
+            )),
+            Self::Option { name, nearest, .. } => Some(did_you_mean(
+                nearest.as_deref(),
+                &format!("`secateur explain {name}` lists its options"),
+            )),
             Self::Value { .. } => None,
         }
     }
@@ -116,17 +121,31 @@ impl Step {
     pub fn new(name: &str, options: Map<String, Value>) -> Result<Self, StepError> {
         let build = |options: &Map<String, Value>| registry::build(name, Value::Object(options.clone()));
         match build(&options) {
-            Ok(Some(pass)) => Ok(Self { name: name.to_owned(), options, pass }),
+            Ok(Some(pass)) => Ok(Self {
+                name: name.to_owned(),
+                options,
+                pass,
+            }),
             Ok(None) => {
                 let entries = registry::entries();
                 let nearest = nearest(name, entries.iter().map(|entry| entry.name)).map(str::to_owned);
-                Err(StepError::Unknown { name: name.to_owned(), nearest })
+                Err(StepError::Unknown {
+                    name: name.to_owned(),
+                    nearest,
+                })
             }
             Err(error) => {
                 let known = option_names(name);
-                if let Some(option) = options.keys().find(|key| !known.is_empty() && !known.contains(key)) {
+                if let Some(option) = options
+                    .keys()
+                    .find(|key| !known.is_empty() && !known.contains(key))
+                {
                     let nearest = nearest(option, known.iter().map(String::as_str)).map(str::to_owned);
-                    return Err(StepError::Option { name: name.to_owned(), option: option.clone(), nearest });
+                    return Err(StepError::Option {
+                        name: name.to_owned(),
+                        option: option.clone(),
+                        nearest,
+                    });
                 }
                 // The option without which the error is gone or another one is the one at fault.
                 let without = |key: &String| {
@@ -135,40 +154,69 @@ impl Step {
                     build(&fewer)
                 };
                 let reason = error.to_string();
-                let option = options.keys().find(|key| without(key).map_or_else(|other| other.to_string() != reason, |_| true));
-                Err(StepError::Value { name: name.to_owned(), option: option.cloned(), reason })
+                let option = options
+                    .keys()
+                    .find(|key| without(key).map_or_else(|other| other.to_string() != reason, |_| true));
+                Err(StepError::Value {
+                    name: name.to_owned(),
+                    option: option.cloned(),
+                    reason,
+                })
             }
         }
     }
 
     /// The step as YAML has it: the name alone when there are no options.
     fn to_json(&self) -> Value {
-        if self.options.is_empty() { json!(self.name) } else { json!({ &self.name: self.options }) }
+        if self.options.is_empty() {
+            json!(self.name)
+        } else {
+            json!({ &self.name: self.options })
+        }
     }
 }
 
 /// Option names of a pass, from its JSON Schema.
 pub fn option_names(pass: &str) -> Vec<String> {
-    let Some(entry) = registry::entries().into_iter().find(|entry| entry.name == pass) else { return Vec::new() };
+    let Some(entry) = registry::entries().into_iter().find(|entry| entry.name == pass) else {
+        return Vec::new();
+    };
     let properties = entry.schema.get("properties").and_then(Value::as_object);
-    properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default()
+    properties
+        .map(|properties| properties.keys().cloned().collect())
+        .unwrap_or_default()
 }
 
 impl Pipeline {
     /// A pipeline of these steps.
     pub fn of(name: &str, steps: Vec<Step>) -> Self {
-        Self { name: name.to_owned(), base: PathBuf::new(), keep: Vec::new(), data: Map::new(), steps, gates: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            base: PathBuf::new(),
+            keep: Vec::new(),
+            data: Map::new(),
+            steps,
+            gates: Vec::new(),
+        }
     }
 
     /// The preset with this name, if there is one.
     pub fn preset(name: &str) -> Option<Result<Self, ConfigError>> {
         let text = presets::text(name)?;
-        Some(Self::parse(&format!("preset {name}"), text, Path::new("")).map(|pipeline| Self { name: name.to_owned(), ..pipeline }))
+        Some(
+            Self::parse(&format!("preset {name}"), text, Path::new("")).map(|pipeline| Self {
+                name: name.to_owned(),
+                ..pipeline
+            }),
+        )
     }
 
     /// Reads a pipeline. `file` is what errors call the text; relative paths in it start from `base`.
     pub fn parse(file: &str, text: &str, base: &Path) -> Result<Self, ConfigError> {
-        let document = Document { file: file.to_owned(), text: text.into() };
+        let document = Document {
+            file: file.to_owned(),
+            text: text.into(),
+        };
         let tree = document.parse()?;
         let entries = match tree.entries() {
             Some(entries) if matches!(tree.value, Yaml::Map(_)) => entries,
@@ -189,14 +237,28 @@ impl Pipeline {
                 "data" => pipeline.data = data(&document, value)?,
                 "steps" => {
                     has_steps = true;
-                    pipeline.steps = list(&document, value, "steps")?.iter().map(|item| parse_step(&document, item)).collect::<Result<_, _>>()?;
+                    pipeline.steps = list(&document, value, "steps")?
+                        .iter()
+                        .map(|item| parse_step(&document, item))
+                        .collect::<Result<_, _>>()?;
                 }
                 "gates" => {
-                    pipeline.gates = list(&document, value, "gates")?.iter().map(|item| gate(&document, item)).collect::<Result<_, _>>()?;
+                    pipeline.gates = list(&document, value, "gates")?
+                        .iter()
+                        .map(|item| gate(&document, item))
+                        .collect::<Result<_, _>>()?;
                 }
                 other => {
-                    let hint = did_you_mean(nearest(other, KEYS), &format!("a pipeline has {}", KEYS.join(", ")));
-                    return Err(document.error("unknown-key", key.spot, format!("unknown key `{other}`"), Some(hint)));
+                    let hint = did_you_mean(
+                        nearest(other, KEYS),
+                        &format!("a pipeline has {}", KEYS.join(", ")),
+                    );
+                    return Err(document.error(
+                        "unknown-key",
+                        key.spot,
+                        format!("unknown key `{other}`"),
+                        Some(hint),
+                    ));
                 }
             }
         }
@@ -209,7 +271,11 @@ impl Pipeline {
 
     /// What the steps preserve together.
     pub fn safety(&self) -> Safety {
-        self.steps.iter().map(|step| step.pass.safety()).max().unwrap_or(Safety::Exact)
+        self.steps
+            .iter()
+            .map(|step| step.pass.safety())
+            .max()
+            .unwrap_or(Safety::Exact)
     }
 
     /// The pipeline as YAML, with the line that tells editors which schema holds.
@@ -241,9 +307,19 @@ fn version(document: &Document, value: &Located) -> Result<(), ConfigError> {
         Yaml::Integer(VERSION) => Ok(()),
         Yaml::Integer(other) => {
             let hint = format!("this release reads version {VERSION}");
-            Err(document.error("pipeline-version", value.spot, format!("version {other} is not known"), Some(hint)))
+            Err(document.error(
+                "pipeline-version",
+                value.spot,
+                format!("version {other} is not known"),
+                Some(hint),
+            ))
         }
-        _ => Err(document.error("pipeline-version", value.spot, format!("the version is a number, not {}", value.kind()), None)),
+        _ => Err(document.error(
+            "pipeline-version",
+            value.spot,
+            format!("the version is a number, not {}", value.kind()),
+            None,
+        )),
     }
 }
 
@@ -251,14 +327,24 @@ fn list<'a>(document: &Document, value: &'a Located, key: &str) -> Result<&'a [L
     match &value.value {
         Yaml::List(items) => Ok(items),
         Yaml::Null => Ok(&[]),
-        _ => Err(document.error("pipeline-shape", value.spot, format!("`{key}` is a list, not {}", value.kind()), None)),
+        _ => Err(document.error(
+            "pipeline-shape",
+            value.spot,
+            format!("`{key}` is a list, not {}", value.kind()),
+            None,
+        )),
     }
 }
 
 fn texts(document: &Document, value: &Located) -> Result<Vec<String>, ConfigError> {
     let text = |item: &Located| match &item.value {
         Yaml::Text(text) => Ok(text.clone()),
-        _ => Err(document.error("pipeline-shape", item.spot, format!("a pattern is a text, not {}", item.kind()), None)),
+        _ => Err(document.error(
+            "pipeline-shape",
+            item.spot,
+            format!("a pattern is a text, not {}", item.kind()),
+            None,
+        )),
     };
     match &value.value {
         Yaml::Text(_) => Ok(vec![text(value)?]),
@@ -268,13 +354,26 @@ fn texts(document: &Document, value: &Located) -> Result<Vec<String>, ConfigErro
 
 fn data(document: &Document, value: &Located) -> Result<Map<String, Value>, ConfigError> {
     let Some(entries) = value.entries() else {
-        return Err(document.error("pipeline-shape", value.spot, format!("`data` is a map of roles, not {}", value.kind()), None));
+        return Err(document.error(
+            "pipeline-shape",
+            value.spot,
+            format!("`data` is a map of roles, not {}", value.kind()),
+            None,
+        ));
     };
     let mut data = Map::new();
     for (key, value) in entries {
         if !ROLES.contains(&key.name.as_str()) {
-            let hint = did_you_mean(nearest(&key.name, ROLES), &format!("roles are {}", ROLES.join(", ")));
-            return Err(document.error("unknown-role", key.spot, format!("unknown role `{}`", key.name), Some(hint)));
+            let hint = did_you_mean(
+                nearest(&key.name, ROLES),
+                &format!("roles are {}", ROLES.join(", ")),
+            );
+            return Err(document.error(
+                "unknown-role",
+                key.spot,
+                format!("unknown role `{}`", key.name),
+                Some(hint),
+            ));
         }
         data.insert(key.name.clone(), value.to_json());
     }
@@ -284,15 +383,34 @@ fn data(document: &Document, value: &Located) -> Result<Map<String, Value>, Conf
 /// `name`, `name:` or `{ name: options }`.
 fn parse_step(document: &Document, item: &Located) -> Result<Step, ConfigError> {
     match &item.value {
-        Yaml::Text(name) => step(document, &Key { spot: item.spot, name: name.clone() }, None, name),
+        Yaml::Text(name) => step(
+            document,
+            &Key {
+                spot: item.spot,
+                name: name.clone(),
+            },
+            None,
+            name,
+        ),
         Yaml::Map(entries) => match entries.as_slice() {
             [(key, options)] => step(document, key, Some(options), &key.name),
             _ => {
-                let hint = "write each step as its own list item; options go below its name, indented".to_owned();
-                Err(document.error("pipeline-shape", item.spot, "a step is one name with its options", Some(hint)))
+                let hint =
+                    "write each step as its own list item; options go below its name, indented".to_owned();
+                Err(document.error(
+                    "pipeline-shape",
+                    item.spot,
+                    "a step is one name with its options",
+                    Some(hint),
+                ))
             }
         },
-        _ => Err(document.error("pipeline-shape", item.spot, format!("a step is a name, not {}", item.kind()), None)),
+        _ => Err(document.error(
+            "pipeline-shape",
+            item.spot,
+            format!("a step is a name, not {}", item.kind()),
+            None,
+        )),
     }
 }
 
@@ -300,17 +418,28 @@ fn step(document: &Document, key: &Key, options: Option<&Located>, name: &str) -
     let entries = match options {
         None => &[],
         Some(value) => value.entries().ok_or_else(|| {
-            document.error("pipeline-shape", value.spot, format!("the options of `{name}` are a map, not {}", value.kind()), None)
+            document.error(
+                "pipeline-shape",
+                value.spot,
+                format!("the options of `{name}` are a map, not {}", value.kind()),
+                None,
+            )
         })?,
     };
-    let map: Map<String, Value> = entries.iter().map(|(key, value)| (key.name.clone(), value.to_json())).collect();
+    let map: Map<String, Value> = entries
+        .iter()
+        .map(|(key, value)| (key.name.clone(), value.to_json()))
+        .collect();
     let options = if name == "bind" { bind_options(map) } else { map };
     Step::new(name, options).map_err(|error| {
         let at = |option: &String| entries.iter().find(|(key, _)| key.name == *option);
         let spot = match &error {
             StepError::Unknown { .. } => key.spot,
             StepError::Option { option, .. } => at(option).map_or(key.spot, |(key, _)| key.spot),
-            StepError::Value { option, .. } => option.as_ref().and_then(at).map_or(key.spot, |(_, value)| value.spot),
+            StepError::Value { option, .. } => option
+                .as_ref()
+                .and_then(at)
+                .map_or(key.spot, |(_, value)| value.spot),
         };
         document.error(error.code(), spot, error.to_string(), error.hint())
     })
@@ -326,7 +455,10 @@ pub fn bind_options(sizes: Map<String, Value>) -> Map<String, Value> {
 
 /// Reads one YAML value; `None` if the text is none.
 pub fn parse_value(text: &str) -> Option<Value> {
-    let document = Document { file: String::new(), text: text.into() };
+    let document = Document {
+        file: String::new(),
+        text: text.into(),
+    };
     document.parse().ok().map(|value| value.to_json())
 }
 
@@ -334,18 +466,54 @@ fn gate(document: &Document, item: &Located) -> Result<Gate, ConfigError> {
     let (key, options) = match &item.value {
         Yaml::Map(entries) => match entries.as_slice() {
             [(key, options)] => (key.clone(), options),
-            _ => return Err(document.error("pipeline-shape", item.spot, "a gate is one name with its bounds", None)),
+            _ => {
+                return Err(document.error(
+                    "pipeline-shape",
+                    item.spot,
+                    "a gate is one name with its bounds",
+                    None,
+                ));
+            }
         },
-        Yaml::Text(name) => (Key { spot: item.spot, name: name.clone() }, item),
-        _ => return Err(document.error("pipeline-shape", item.spot, format!("a gate is a name, not {}", item.kind()), None)),
+        Yaml::Text(name) => (
+            Key {
+                spot: item.spot,
+                name: name.clone(),
+            },
+            item,
+        ),
+        _ => {
+            return Err(document.error(
+                "pipeline-shape",
+                item.spot,
+                format!("a gate is a name, not {}", item.kind()),
+                None,
+            ));
+        }
     };
     if !GATES.contains(&key.name.as_str()) {
-        let hint = did_you_mean(nearest(&key.name, GATES), &format!("gates are {}", GATES.join(", ")));
-        return Err(document.error("unknown-gate", key.spot, format!("there is no gate `{}`", key.name), Some(hint)));
+        let hint = did_you_mean(
+            nearest(&key.name, GATES),
+            &format!("gates are {}", GATES.join(", ")),
+        );
+        return Err(document.error(
+            "unknown-gate",
+            key.spot,
+            format!("there is no gate `{}`", key.name),
+            Some(hint),
+        ));
     }
-    let bounds = if matches!(item.value, Yaml::Text(_)) { json!({}) } else { options.to_json() };
+    let bounds = if matches!(item.value, Yaml::Text(_)) {
+        json!({})
+    } else {
+        options.to_json()
+    };
     serde_json::from_value(json!({ &key.name: bounds })).map_err(|error| {
-        let misspelt = options.entries().unwrap_or_default().iter().find(|(entry, _)| error.to_string().contains(&format!("`{}`", entry.name)));
+        let misspelt = options
+            .entries()
+            .unwrap_or_default()
+            .iter()
+            .find(|(entry, _)| error.to_string().contains(&format!("`{}`", entry.name)));
         let spot = misspelt.map_or(options.spot, |(entry, _)| entry.spot);
         document.error("gate-bounds", spot, format!("gate `{}`: {error}", key.name), None)
     })
@@ -361,7 +529,12 @@ mod tests {
 
     fn failure(text: &str) -> (&'static str, u64, u64, String) {
         let error = parse(text).map(|_| ()).unwrap_err();
-        (error.code, error.spot.line, error.spot.column, error.hint.unwrap_or_default())
+        (
+            error.code,
+            error.spot.line,
+            error.spot.column,
+            error.hint.unwrap_or_default(),
+        )
     }
 
     #[test]
@@ -369,7 +542,10 @@ mod tests {
         let text = "version: 1\nsteps:\n  - fold-constants\n  - eliminate-dead-code:\n  - eliminate-dead-code: { keep-functions: true }\n";
         let pipeline = parse(text).unwrap();
         let names: Vec<&str> = pipeline.steps.iter().map(|step| step.name.as_str()).collect();
-        assert_eq!(names, ["fold-constants", "eliminate-dead-code", "eliminate-dead-code"]);
+        assert_eq!(
+            names,
+            ["fold-constants", "eliminate-dead-code", "eliminate-dead-code"]
+        );
         assert_eq!(pipeline.steps[2].options.len(), 1);
         assert_eq!(pipeline.safety(), Safety::Exact);
     }
@@ -377,17 +553,35 @@ mod tests {
     #[test]
     fn errors_point_at_the_word_and_name_the_nearest_valid_one() {
         for (text, expected) in [
-            ("steps:\n  - fold-constnts\n", ("unknown-pass", 2, 5, "did you mean `fold-constants`?")),
+            (
+                "steps:\n  - fold-constnts\n",
+                ("unknown-pass", 2, 5, "did you mean `fold-constants`?"),
+            ),
             ("step: []\n", ("unknown-key", 1, 1, "did you mean `steps`?")),
             (
                 "steps:\n  - eliminate-dead-code:\n      keep-function: true\n",
                 ("unknown-option", 3, 7, "did you mean `keep-functions`?"),
             ),
-            ("steps:\n  - eliminate-dead-code:\n      keep-functions: 7\n", ("option-value", 3, 23, "")),
-            ("steps: []\ngates:\n  - sise: { at-most: 1 }\n", ("unknown-gate", 3, 5, "did you mean `size`?")),
-            ("steps: []\ngates:\n  - size: { at-mst: 1 }\n", ("gate-bounds", 3, 13, "")),
-            ("steps: []\ndata: { calibation: { npz: a } }\n", ("unknown-role", 2, 9, "did you mean `calibration`?")),
-            ("version: 2\nsteps: []\n", ("pipeline-version", 1, 10, "this release reads version 1")),
+            (
+                "steps:\n  - eliminate-dead-code:\n      keep-functions: 7\n",
+                ("option-value", 3, 23, ""),
+            ),
+            (
+                "steps: []\ngates:\n  - sise: { at-most: 1 }\n",
+                ("unknown-gate", 3, 5, "did you mean `size`?"),
+            ),
+            (
+                "steps: []\ngates:\n  - size: { at-mst: 1 }\n",
+                ("gate-bounds", 3, 13, ""),
+            ),
+            (
+                "steps: []\ndata: { calibation: { npz: a } }\n",
+                ("unknown-role", 2, 9, "did you mean `calibration`?"),
+            ),
+            (
+                "version: 2\nsteps: []\n",
+                ("pipeline-version", 1, 10, "this release reads version 1"),
+            ),
             ("steps:\n  - fold-constants: 3\n", ("pipeline-shape", 2, 21, "")),
             ("- simplify\n", ("pipeline-shape", 1, 1, "")),
         ] {

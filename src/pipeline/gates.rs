@@ -110,33 +110,77 @@ impl Share {
         let bound = Some(self.at_most);
         let (Some(before), Some(after)) = (before, after) else {
             let message = format!("{name} is not known: sizes are symbolic; bind them");
-            return GateReport { name: name.to_owned(), passed: false, value: None, bound, message };
+            return GateReport {
+                name: name.to_owned(),
+                passed: false,
+                value: None,
+                bound,
+                message,
+            };
         };
         // Nothing is no share of anything, and nothing is at most nothing.
-        let share = if before == 0 { if after == 0 { 0.0 } else { f64::INFINITY } } else { after as f64 / before as f64 };
+        let share = if before == 0 {
+            if after == 0 { 0.0 } else { f64::INFINITY }
+        } else {
+            after as f64 / before as f64
+        };
         let passed = share <= self.at_most;
         let relation = if passed { "at most" } else { "above" };
-        let message = format!("{name} is {share:.4} of the input's ({after} of {before}), {relation} {}", self.at_most);
-        GateReport { name: name.to_owned(), passed, value: Some(share).filter(|v| v.is_finite()), bound, message }
+        let message = format!(
+            "{name} is {share:.4} of the input's ({after} of {before}), {relation} {}",
+            self.at_most
+        );
+        GateReport {
+            name: name.to_owned(),
+            passed,
+            value: Some(share).filter(|v| v.is_finite()),
+            bound,
+            message,
+        }
     }
 }
 
 impl OutputsGate {
     fn judge(&self, verify: Option<&VerifyReport>) -> GateReport {
-        let report = |passed, value, bound, message: String| GateReport { name: "outputs".to_owned(), passed, value, bound, message };
+        let report = |passed, value, bound, message: String| GateReport {
+            name: "outputs".to_owned(),
+            passed,
+            value,
+            bound,
+            message,
+        };
         let Some(verify) = verify else {
-            return report(false, None, None, "outputs were not compared (--no-verify)".to_owned());
+            return report(
+                false,
+                None,
+                None,
+                "outputs were not compared (--no-verify)".to_owned(),
+            );
         };
         if verify.verdict == Verdict::NotChecked || verify.samples == 0 {
-            let why = verify.not_checked.first().map(|entry| entry.reason.clone()).or_else(|| verify.reason.clone());
-            return report(false, None, None, format!("outputs are not checked: {}", why.unwrap_or_default()));
+            let why = verify
+                .not_checked
+                .first()
+                .map(|entry| entry.reason.clone())
+                .or_else(|| verify.reason.clone());
+            return report(
+                false,
+                None,
+                None,
+                format!("outputs are not checked: {}", why.unwrap_or_default()),
+            );
         }
         if let Some(reason) = &verify.reason {
             return report(false, None, None, reason.clone());
         }
         let worst = self.verdict.unwrap_or(Verdict::Different);
         if verify.verdict > worst {
-            return report(false, None, None, format!("the verdict is {}, accepted is {worst}", verify.verdict));
+            return report(
+                false,
+                None,
+                None,
+                format!("the verdict is {}, accepted is {worst}", verify.verdict),
+            );
         }
         for output in &verify.outputs {
             if let Some(reason) = &output.reason {
@@ -149,8 +193,18 @@ impl OutputsGate {
             let no_error = output.max_abs == Some(0.0);
             let bounds = [
                 ("cosine", output.cosine, self.cosine, false),
-                ("SQNR", output.sqnr_db.or(no_error.then_some(f64::MAX)), self.sqnr_db, false),
-                ("top-1 agreement", output.top1_agreement.or(Some(1.0)), self.top1_agreement, false),
+                (
+                    "SQNR",
+                    output.sqnr_db.or(no_error.then_some(f64::MAX)),
+                    self.sqnr_db,
+                    false,
+                ),
+                (
+                    "top-1 agreement",
+                    output.top1_agreement.or(Some(1.0)),
+                    self.top1_agreement,
+                    false,
+                ),
                 ("maximum error", output.max_abs, self.max_abs, true),
                 ("mean error", output.mean_abs, self.mean_abs, true),
             ];
@@ -160,12 +214,20 @@ impl OutputsGate {
                 if !holds {
                     let found = value.map_or("undefined".to_owned(), |value| format!("{value:.6}"));
                     let relation = if at_most { "at most" } else { "at least" };
-                    let message = format!("{}: {what} is {found}, {relation} {bound} is accepted", output.name);
+                    let message = format!(
+                        "{}: {what} is {found}, {relation} {bound} is accepted",
+                        output.name
+                    );
                     return report(false, value, Some(bound), message);
                 }
             }
         }
-        report(true, None, None, format!("all {} outputs hold", verify.outputs.len()))
+        report(
+            true,
+            None,
+            None,
+            format!("all {} outputs hold", verify.outputs.len()),
+        )
     }
 }
 
@@ -174,7 +236,12 @@ mod tests {
     use super::*;
 
     fn weight(nodes: u64, bytes: u64) -> Weight {
-        Weight { nodes, bytes, parameters: 0, macs: None }
+        Weight {
+            nodes,
+            bytes,
+            parameters: 0,
+            macs: None,
+        }
     }
 
     fn verified(verdict: Verdict, cosine: Option<f64>) -> VerifyReport {
@@ -208,22 +275,48 @@ mod tests {
         let gate = Gate::Size(Share { at_most: 0.5 });
         assert!(gate.judge(&weight(1, 100), &weight(1, 50), None).passed);
         assert!(!gate.judge(&weight(1, 100), &weight(1, 51), None).passed);
-        assert!(!Gate::Macs(Share { at_most: 2.0 }).judge(&weight(1, 1), &weight(1, 1), None).passed);
+        assert!(
+            !Gate::Macs(Share { at_most: 2.0 })
+                .judge(&weight(1, 1), &weight(1, 1), None)
+                .passed
+        );
     }
 
     #[test]
     fn outputs_must_be_checked_and_within_every_bound() {
-        let gate = |gate: OutputsGate, verify: Option<&VerifyReport>| Gate::Outputs(gate).judge(&weight(1, 1), &weight(1, 1), verify).passed;
-        let cosine = OutputsGate { cosine: Some(0.99), ..OutputsGate::default() };
+        let gate = |gate: OutputsGate, verify: Option<&VerifyReport>| {
+            Gate::Outputs(gate)
+                .judge(&weight(1, 1), &weight(1, 1), verify)
+                .passed
+        };
+        let cosine = OutputsGate {
+            cosine: Some(0.99),
+            ..OutputsGate::default()
+        };
         assert!(!gate(cosine.clone(), None));
-        assert!(!gate(cosine.clone(), Some(&verified(Verdict::NotChecked, Some(1.0)))));
-        assert!(gate(cosine.clone(), Some(&verified(Verdict::Different, Some(0.995)))));
-        assert!(!gate(cosine.clone(), Some(&verified(Verdict::Different, Some(0.98)))));
+        assert!(!gate(
+            cosine.clone(),
+            Some(&verified(Verdict::NotChecked, Some(1.0)))
+        ));
+        assert!(gate(
+            cosine.clone(),
+            Some(&verified(Verdict::Different, Some(0.995)))
+        ));
+        assert!(!gate(
+            cosine.clone(),
+            Some(&verified(Verdict::Different, Some(0.98)))
+        ));
         assert!(!gate(cosine.clone(), Some(&verified(Verdict::Different, None))));
         assert!(gate(cosine, Some(&verified(Verdict::Equal, None))));
-        let error = OutputsGate { max_abs: Some(0.4), ..OutputsGate::default() };
+        let error = OutputsGate {
+            max_abs: Some(0.4),
+            ..OutputsGate::default()
+        };
         assert!(!gate(error, Some(&verified(Verdict::Within, Some(1.0)))));
-        let strict = OutputsGate { verdict: Some(Verdict::Within), ..OutputsGate::default() };
+        let strict = OutputsGate {
+            verdict: Some(Verdict::Within),
+            ..OutputsGate::default()
+        };
         assert!(!gate(strict, Some(&verified(Verdict::Different, Some(1.0)))));
     }
 }

@@ -6,6 +6,7 @@ mod definition;
 mod gates;
 mod nearest;
 pub mod presets;
+mod resources;
 mod run;
 mod schema;
 mod weigh;
@@ -14,8 +15,10 @@ mod yaml;
 pub use definition::{Pipeline, ROLES, Step, StepError, VERSION, bind_options, option_names, parse_value};
 pub use gates::{Gate, GateReport, OutputsGate, Share, Weight};
 pub use nearest::nearest;
+pub use resources::{StepResources, open_data};
 pub use run::{
-    Bisection, Culprit, Outcome, ReadError, RunError, RunOptions, RunReport, StepReport, bisect, digest, read, run,
+    Bisection, Culprit, Outcome, ReadError, RunError, RunOptions, RunReport, StepReport, bisect, digest,
+    read, run,
 };
 pub use schema::pipeline_schema;
 pub use weigh::{weigh, weigh_input};

@@ -19,7 +19,9 @@ fn distance(a: &str, b: &str) -> usize {
     for (i, x) in a.iter().enumerate() {
         let mut row = vec![i + 1; b.len() + 1];
         for (j, y) in b.iter().enumerate() {
-            let mut best = (last[j] + usize::from(x != y)).min(last[j + 1] + 1).min(row[j] + 1);
+            let mut best = (last[j] + usize::from(x != y))
+                .min(last[j + 1] + 1)
+                .min(row[j] + 1);
             if i > 0 && j > 0 && a[i - 1] == *y && *x == b[j - 1] {
                 best = best.min(before[j - 1] + 1);
             }
@@ -46,6 +48,13 @@ mod tests {
 
     #[test]
     fn a_swap_of_neighbours_is_one_edit() {
-        assert_eq!((distance("bind", "bnid"), distance("", "abc"), distance("abc", "abc")), (1, 3, 0));
+        assert_eq!(
+            (
+                distance("bind", "bnid"),
+                distance("", "abc"),
+                distance("abc", "abc")
+            ),
+            (1, 3, 0)
+        );
     }
 }

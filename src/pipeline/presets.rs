@@ -22,6 +22,9 @@ pub fn names() -> Vec<&'static str> {
 /// The comment at the top of a preset: what it does.
 pub fn summary(name: &str) -> Option<String> {
     let lines = text(name)?.lines().take_while(|line| line.starts_with('#'));
-    let words: Vec<&str> = lines.map(|line| line.trim_start_matches(['#', ' '])).filter(|line| !line.contains("yaml-language-server")).collect();
+    let words: Vec<&str> = lines
+        .map(|line| line.trim_start_matches(['#', ' ']))
+        .filter(|line| !line.contains("yaml-language-server"))
+        .collect();
     Some(words.join(" "))
 }

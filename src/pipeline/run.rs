@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::format::{LowerError, Origin};
 use crate::ir::{self, CheckError, Model};
 use crate::ops;
-use crate::passes::{Change, Context, Limits, PassError, PassReport, Safety};
+use crate::passes::{Change, Context, Limits, PassError, PassReport, Resources, Safety};
 use crate::proto::StringStringEntryProto;
 use crate::rewrite::Evaluator;
 use crate::verify::{Divergence, Verdict, VerifyOptions, VerifyReport, localize, smallest_breaking, verify};
@@ -36,6 +36,8 @@ pub struct RunOptions<'a> {
     pub seed: u64,
     /// Whether a changed model records where it comes from.
     pub provenance: bool,
+    /// Data and an engine, for steps that need them.
+    pub resources: Option<&'a dyn Resources>,
     /// Called with a step's progress.
     pub progress: &'a (dyn Fn(&str, u64, Option<u64>) + Sync),
 }
@@ -127,7 +129,9 @@ pub enum RunError {
         source: PassError,
     },
     /// A pass left an invalid model: a defect of secateur.
-    #[error("step {step}, {name}, left an invalid model: {source}; this is a defect of secateur, please report it with the model")]
+    #[error(
+        "step {step}, {name}, left an invalid model: {source}; this is a defect of secateur, please report it with the model"
+    )]
     Invalid {
         /// The step, counted from 1.
         step: usize,
@@ -137,7 +141,9 @@ pub enum RunError {
         source: CheckError,
     },
     /// The model cannot be written.
-    #[error("the result cannot be written: {source}; this is a defect of secateur, please report it with the model")]
+    #[error(
+        "the result cannot be written: {source}; this is a defect of secateur, please report it with the model"
+    )]
     Lower {
         /// What is wrong.
         #[from]
@@ -150,10 +156,22 @@ impl RunError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Keep { .. } => "keep-pattern",
-            Self::Pass { source: PassError::Edit { .. }, .. } => "pass-defect",
-            Self::Pass { source: PassError::Option { .. }, .. } => "pass-option",
-            Self::Pass { source: PassError::Model { .. }, .. } => "pass-model",
-            Self::Pass { source: PassError::Resource { .. }, .. } => "pass-resource",
+            Self::Pass {
+                source: PassError::Edit { .. },
+                ..
+            } => "pass-defect",
+            Self::Pass {
+                source: PassError::Option { .. },
+                ..
+            } => "pass-option",
+            Self::Pass {
+                source: PassError::Model { .. },
+                ..
+            } => "pass-model",
+            Self::Pass {
+                source: PassError::Resource { .. },
+                ..
+            } => "pass-resource",
             Self::Invalid { .. } => "pass-invalid-model",
             Self::Lower { .. } => "result-unwritable",
         }
@@ -161,7 +179,12 @@ impl RunError {
 }
 
 /// Runs `pipeline` on `input`, which was read from `origin`. A result that is not accepted is an answer, not an error.
-pub fn run(pipeline: &Pipeline, input: &Model, origin: &Origin, options: &RunOptions<'_>) -> Result<Outcome, RunError> {
+pub fn run(
+    pipeline: &Pipeline,
+    input: &Model,
+    origin: &Origin,
+    options: &RunOptions<'_>,
+) -> Result<Outcome, RunError> {
     let macs = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Macs(_)));
     let before = weigh_input(input, origin, macs);
     let mut runner = Runner::new(pipeline, options)?;
@@ -173,7 +196,11 @@ pub fn run(pipeline: &Pipeline, input: &Model, origin: &Origin, options: &RunOpt
     let mut warnings = Vec::new();
     for (index, step) in pipeline.steps.iter().enumerate() {
         let (seconds, report) = runner.step(index, step, &mut model)?;
-        let after = if report.changed { weigh(&model, false)? } else { last };
+        let after = if report.changed {
+            weigh(&model, false)?
+        } else {
+            last
+        };
         changed |= report.changed;
         if report.changed && options.engine.is_some() {
             snapshots.push((index, model.clone()));
@@ -191,10 +218,21 @@ pub fn run(pipeline: &Pipeline, input: &Model, origin: &Origin, options: &RunOpt
         });
         last = after;
     }
-    let after = if macs && changed { weigh(&model, true)? } else { Weight { macs: before.macs.filter(|_| !changed), ..last } };
+    let after = if macs && changed {
+        weigh(&model, true)?
+    } else {
+        Weight {
+            macs: before.macs.filter(|_| !changed),
+            ..last
+        }
+    };
     let mut report = RunReport {
         steps,
-        verdict: if changed { Verdict::NotChecked } else { Verdict::Equal },
+        verdict: if changed {
+            Verdict::NotChecked
+        } else {
+            Verdict::Equal
+        },
         verify: None,
         gates: Vec::new(),
         output: None,
@@ -235,11 +273,17 @@ fn judge(
                 Some(operator) => format!("{operator}: {}", entry.reason),
                 None => entry.reason.clone(),
             });
-            report.warnings.push(format!("the result is not checked: {}", why.unwrap_or_default()));
+            report
+                .warnings
+                .push(format!("the result is not checked: {}", why.unwrap_or_default()));
         }
         report.verify = Some(found);
     }
-    report.gates = pipeline.gates.iter().map(|gate| gate.judge(&report.before, &report.after, report.verify.as_ref())).collect();
+    report.gates = pipeline
+        .gates
+        .iter()
+        .map(|gate| gate.judge(&report.before, &report.after, report.verify.as_ref()))
+        .collect();
     report.accepted &= report.gates.iter().all(|gate| gate.passed);
 }
 
@@ -252,16 +296,33 @@ fn culprit(
     options: &RunOptions<'_>,
 ) -> Option<Culprit> {
     let differs = |count: u64| {
-        let at = usize::try_from(count).ok().and_then(|count| snapshots.get(count.checked_sub(1)?));
-        Ok::<bool, ()>(at.is_some_and(|(_, model)| verify(input, model, engine, &options.verify).verdict == Verdict::Different))
+        let at = usize::try_from(count)
+            .ok()
+            .and_then(|count| snapshots.get(count.checked_sub(1)?));
+        Ok::<bool, ()>(at.is_some_and(|(_, model)| {
+            verify(input, model, engine, &options.verify).verdict == Verdict::Different
+        }))
     };
-    let found = smallest_breaking(snapshots.len() as u64, differs).ok().flatten()?;
+    let found = smallest_breaking(snapshots.len() as u64, differs)
+        .ok()
+        .flatten()?;
     let at = usize::try_from(found).ok()?.checked_sub(1)?;
     let (index, after) = snapshots.get(at)?;
-    let before = at.checked_sub(1).and_then(|previous| snapshots.get(previous)).map_or(input, |(_, model)| model);
+    let before = at
+        .checked_sub(1)
+        .and_then(|previous| snapshots.get(previous))
+        .map_or(input, |(_, model)| model);
     let sample = verify(input, after, engine, &options.verify).worst;
-    let divergence = sample.and_then(|sample| localize(before, after, engine, &sample, &options.verify.tolerances).ok().flatten());
-    Some(Culprit { step: index + 1, name: pipeline.steps.get(*index)?.name.clone(), divergence })
+    let divergence = sample.and_then(|sample| {
+        localize(before, after, engine, &sample, &options.verify.tolerances)
+            .ok()
+            .flatten()
+    });
+    Some(Culprit {
+        step: index + 1,
+        name: pipeline.steps.get(*index)?.name.clone(),
+        divergence,
+    })
 }
 
 /// The steps of one pipeline with what they share.
@@ -275,8 +336,15 @@ struct Runner<'a> {
 impl<'a> Runner<'a> {
     fn new(pipeline: &'a Pipeline, options: &'a RunOptions<'a>) -> Result<Self, RunError> {
         let patterns = pipeline.keep.iter().chain(&options.keep);
-        let keep = RegexSet::new(patterns).map_err(|source| RunError::Keep { source: Box::new(source) })?;
-        Ok(Self { pipeline, options, keep, fuel: options.limits.fuel })
+        let keep = RegexSet::new(patterns).map_err(|source| RunError::Keep {
+            source: Box::new(source),
+        })?;
+        Ok(Self {
+            pipeline,
+            options,
+            keep,
+            fuel: options.limits.fuel,
+        })
     }
 
     fn step(&mut self, index: usize, step: &Step, model: &mut Model) -> Result<(f64, PassReport), RunError> {
@@ -287,16 +355,31 @@ impl<'a> Runner<'a> {
         let start = Instant::now();
         let context = Context {
             evaluator: self.options.evaluator,
-            limits: Limits { fuel: self.fuel, ..self.options.limits.clone() },
+            limits: Limits {
+                fuel: self.fuel,
+                ..self.options.limits.clone()
+            },
             keep: self.keep.clone(),
             seed: self.options.seed,
             base: self.pipeline.base.clone(),
             progress: self.options.progress,
+            resources: self.options.resources,
         };
-        let report = step.pass.run(model, &context).map_err(|source| RunError::Pass { step: index + 1, source })?;
+        let report = step.pass.run(model, &context).map_err(|source| RunError::Pass {
+            step: index + 1,
+            source,
+        })?;
         if report.changed {
-            if let Some(source) = ir::check(model).and_then(|()| ops::check(model)).err().and_then(|errors| errors.into_iter().next()) {
-                return Err(RunError::Invalid { step: index + 1, name: step.name.clone(), source });
+            if let Some(source) = ir::check(model)
+                .and_then(|()| ops::check(model))
+                .err()
+                .and_then(|errors| errors.into_iter().next())
+            {
+                return Err(RunError::Invalid {
+                    step: index + 1,
+                    name: step.name.clone(),
+                    source,
+                });
             }
         }
         if let Some(fuel) = &mut self.fuel {
@@ -314,9 +397,16 @@ fn record(model: &mut Model, pipeline: &Pipeline, origin: &Origin) {
         ("secateur.input", digest(origin)),
     ];
     for (key, value) in entries {
-        match model.metadata.iter_mut().find(|entry| entry.key.as_deref() == Some(key)) {
+        match model
+            .metadata
+            .iter_mut()
+            .find(|entry| entry.key.as_deref() == Some(key))
+        {
             Some(entry) => entry.value = Some(value),
-            None => model.metadata.push(StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) }),
+            None => model.metadata.push(StringStringEntryProto {
+                key: Some(key.to_owned()),
+                value: Some(value),
+            }),
         }
     }
 }
@@ -355,8 +445,16 @@ pub fn bisect(
     options: &RunOptions<'_>,
 ) -> Result<Bisection, RunError> {
     let with_fuel = |fuel: u64| -> Result<(Model, Vec<(String, PassReport)>), RunError> {
-        let limits = Limits { fuel: Some(fuel), ..options.limits.clone() };
-        let options = RunOptions { limits, verify: options.verify.clone(), keep: options.keep.clone(), ..*options };
+        let limits = Limits {
+            fuel: Some(fuel),
+            ..options.limits.clone()
+        };
+        let options = RunOptions {
+            limits,
+            verify: options.verify.clone(),
+            keep: options.keep.clone(),
+            ..*options
+        };
         let mut runner = Runner::new(pipeline, &options)?;
         let mut model = input.clone();
         let mut reports = Vec::new();
@@ -366,35 +464,59 @@ pub fn bisect(
         Ok((model, reports))
     };
     let count = |reports: &[(String, PassReport)]| -> u64 {
-        reports.iter().flat_map(|(_, report)| &report.changes).map(|change| change.count).sum()
+        reports
+            .iter()
+            .flat_map(|(_, report)| &report.changes)
+            .map(|change| change.count)
+            .sum()
     };
     let rewrites = count(&with_fuel(options.limits.fuel.unwrap_or(u64::MAX))?.1);
     let breaking = smallest_breaking(rewrites, |fuel| {
         let (model, _) = with_fuel(fuel)?;
         Ok::<bool, RunError>(verify(input, &model, engine, &options.verify).verdict == Verdict::Different)
     })?;
-    let mut found = Bisection { rewrites, breaking, changes: Vec::new(), step: None, divergence: None };
-    let Some(breaking) = breaking else { return Ok(found) };
+    let mut found = Bisection {
+        rewrites,
+        breaking,
+        changes: Vec::new(),
+        step: None,
+        divergence: None,
+    };
+    let Some(breaking) = breaking else {
+        return Ok(found);
+    };
     let (sound, fewer) = with_fuel(breaking - 1)?;
     let (broken, more) = with_fuel(breaking)?;
     for ((name, more), (_, fewer)) in more.iter().zip(&fewer) {
         for change in &more.changes {
-            let known = fewer.changes.iter().find(|known| known.rule == change.rule).map_or(0, |known| known.count);
+            let known = fewer
+                .changes
+                .iter()
+                .find(|known| known.rule == change.rule)
+                .map_or(0, |known| known.count);
             if change.count > known {
                 found.step.get_or_insert_with(|| name.clone());
-                found.changes.push(Change { count: change.count - known, ..change.clone() });
+                found.changes.push(Change {
+                    count: change.count - known,
+                    ..change.clone()
+                });
             }
         }
     }
     if let Some(sample) = verify(input, &broken, engine, &options.verify).worst {
-        found.divergence = localize(&sound, &broken, engine, &sample, &options.verify.tolerances).ok().flatten();
+        found.divergence = localize(&sound, &broken, engine, &sample, &options.verify.tolerances)
+            .ok()
+            .flatten();
     }
     Ok(found)
 }
 
 /// Reads a pipeline from a file.
 pub fn read(path: &Path) -> Result<Pipeline, ReadError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ReadError::File { path: path.to_owned(), source: Arc::new(source) })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ReadError::File {
+        path: path.to_owned(),
+        source: Arc::new(source),
+    })?;
     let base = path.parent().unwrap_or(Path::new(""));
     Ok(Pipeline::parse(&path.display().to_string(), &text, base)?)
 }

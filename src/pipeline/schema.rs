@@ -27,7 +27,10 @@ pub fn pipeline_schema() -> Value {
     }
     let mut gate = schema_for!(Gate).to_value();
     hoist(&mut gate, &mut definitions);
-    definitions.insert("Step".to_owned(), json!({ "description": "A pass, with its options.", "anyOf": alternatives }));
+    definitions.insert(
+        "Step".to_owned(),
+        json!({ "description": "A pass, with its options.", "anyOf": alternatives }),
+    );
     definitions.insert("Gate".to_owned(), gate);
     definitions.insert(
         "Data".to_owned(),
@@ -74,7 +77,9 @@ pub fn pipeline_schema() -> Value {
 
 /// Moves a schema's own definitions to the shared ones and drops what only a whole document has.
 fn hoist(schema: &mut Value, definitions: &mut Map<String, Value>) {
-    let Some(object) = schema.as_object_mut() else { return };
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
     object.remove("$schema");
     object.remove("title");
     if let Some(Value::Object(own)) = object.remove("$defs") {

@@ -29,5 +29,10 @@ fn weight(model: &Model, bytes: u64, macs: bool) -> Weight {
         model
     };
     let cost = analysis::cost(model, &|_| None);
-    Weight { nodes: cost.nodes, bytes, parameters: cost.parameters, macs: cost.macs.filter(|_| macs) }
+    Weight {
+        nodes: cost.nodes,
+        bytes,
+        parameters: cost.parameters,
+        macs: cost.macs.filter(|_| macs),
+    }
 }

@@ -71,8 +71,21 @@ pub(super) struct Document {
 }
 
 impl Document {
-    pub(super) fn error(&self, code: &'static str, spot: Spot, message: impl Into<String>, hint: Option<String>) -> ConfigError {
-        ConfigError { code, file: self.file.clone(), text: self.text.clone(), spot, message: message.into(), hint }
+    pub(super) fn error(
+        &self,
+        code: &'static str,
+        spot: Spot,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) -> ConfigError {
+        ConfigError {
+            code,
+            file: self.file.clone(),
+            text: self.text.clone(),
+            spot,
+            message: message.into(),
+            hint,
+        }
     }
 
     /// Parses the text. Only the spellings of YAML 1.2 are booleans, so `y` and `no` are words.
@@ -80,7 +93,10 @@ impl Document {
         let options = serde_yaml::options! { strict_booleans: true };
         serde_yaml::from_str_with_options::<Located>(&self.text, options).map_err(|error| {
             let error = error.without_snippet();
-            let spot = error.location().map(|location| spot_of(location, &self.text)).unwrap_or_default();
+            let spot = error
+                .location()
+                .map(|location| spot_of(location, &self.text))
+                .unwrap_or_default();
             self.error("yaml-syntax", spot, plain_message(&error.to_string()), None)
         })
     }
@@ -89,14 +105,29 @@ impl Document {
 /// The parser's message without the place that it appends, which is shown in its own way.
 fn plain_message(message: &str) -> String {
     let line = message.lines().next().unwrap_or(message);
-    line.split(" at line ").next().unwrap_or(line).trim_start_matches("error: ").to_owned()
+    line.split(" at line ")
+        .next()
+        .unwrap_or(line)
+        .trim_start_matches("error: ")
+        .to_owned()
 }
 
 fn spot_of(location: serde_yaml::Location, text: &str) -> Spot {
     let span = location.span();
-    let offset = span.byte_offset().map_or(0, |offset| offset as usize).min(text.len());
-    let length = span.byte_len().map_or(0, |length| length as usize).min(text.len() - offset);
-    Spot { line: location.line(), column: location.column(), offset, length }
+    let offset = span
+        .byte_offset()
+        .map_or(0, |offset| offset as usize)
+        .min(text.len());
+    let length = span
+        .byte_len()
+        .map_or(0, |length| length as usize)
+        .min(text.len() - offset);
+    Spot {
+        line: location.line(),
+        column: location.column(),
+        offset,
+        length,
+    }
 }
 
 fn spot_of_span(location: serde_yaml::Location) -> Spot {
@@ -119,9 +150,12 @@ impl Located {
             Yaml::Float(value) => (*value).into(),
             Yaml::Text(value) => value.clone().into(),
             Yaml::List(items) => items.iter().map(Located::to_json).collect(),
-            Yaml::Map(entries) => {
-                serde_json::Value::Object(entries.iter().map(|(key, value)| (key.name.clone(), value.to_json())).collect())
-            }
+            Yaml::Map(entries) => serde_json::Value::Object(
+                entries
+                    .iter()
+                    .map(|(key, value)| (key.name.clone(), value.to_json()))
+                    .collect(),
+            ),
         }
     }
 
@@ -150,7 +184,10 @@ impl Located {
 impl<'de> Deserialize<'de> for Located {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Yaml>::deserialize(deserializer)?;
-        Ok(Self { spot: spot_of_span(spanned.referenced), value: spanned.value })
+        Ok(Self {
+            spot: spot_of_span(spanned.referenced),
+            value: spanned.value,
+        })
     }
 }
 
@@ -190,7 +227,9 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<Yaml, E> {
-        i64::try_from(value).map(Yaml::Integer).map_err(|_| E::custom(format!("{value} is too large")))
+        i64::try_from(value)
+            .map(Yaml::Integer)
+            .map_err(|_| E::custom(format!("{value} is too large")))
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Yaml, E> {
@@ -213,7 +252,13 @@ impl<'de> Visitor<'de> for AnyValue {
         let mut map: Vec<(Key, Located)> = Vec::new();
         while let Some(key) = entries.next_key::<Spanned<String>>()? {
             let value = entries.next_value::<Located>()?;
-            map.push((Key { spot: spot_of_span(key.referenced), name: key.value }, value));
+            map.push((
+                Key {
+                    spot: spot_of_span(key.referenced),
+                    name: key.value,
+                },
+                value,
+            ));
         }
         Ok(Yaml::Map(map))
     }
@@ -224,25 +269,51 @@ mod tests {
     use super::*;
 
     fn document(text: &str) -> Document {
-        Document { file: "test.yaml".into(), text: text.into() }
+        Document {
+            file: "test.yaml".into(),
+            text: text.into(),
+        }
     }
 
     #[test]
     fn keys_and_values_know_their_places() {
-        let tree = document("version: 1\nsteps:\n  - simplify\n  - bind: { batch: 2 }\n").parse().unwrap();
+        let tree = document("version: 1\nsteps:\n  - simplify\n  - bind: { batch: 2 }\n")
+            .parse()
+            .unwrap();
         let entries = tree.entries().unwrap();
-        assert_eq!(entries[0].0.spot, Spot { line: 1, column: 1, offset: 0, length: 7 });
-        let Yaml::List(steps) = &entries[1].1.value else { panic!("{:?}", entries[1].1) };
+        assert_eq!(
+            entries[0].0.spot,
+            Spot {
+                line: 1,
+                column: 1,
+                offset: 0,
+                length: 7
+            }
+        );
+        let Yaml::List(steps) = &entries[1].1.value else {
+            panic!("{:?}", entries[1].1)
+        };
         assert_eq!((steps[0].spot.line, steps[0].spot.column), (3, 5));
         let bind = &steps[1].entries().unwrap()[0];
-        assert_eq!((bind.0.name.as_str(), bind.0.spot.line, bind.0.spot.column), ("bind", 4, 5));
-        assert_eq!(tree.to_json().to_string(), r#"{"version":1,"steps":["simplify",{"bind":{"batch":2}}]}"#);
+        assert_eq!(
+            (bind.0.name.as_str(), bind.0.spot.line, bind.0.spot.column),
+            ("bind", 4, 5)
+        );
+        assert_eq!(
+            tree.to_json().to_string(),
+            r#"{"version":1,"steps":["simplify",{"bind":{"batch":2}}]}"#
+        );
     }
 
     #[test]
     fn words_that_older_yaml_took_for_booleans_are_words() {
-        let tree = document("labels: y\nflag: true\nnone:\nratio: 0.5\n").parse().unwrap();
-        assert_eq!(tree.to_json().to_string(), r#"{"labels":"y","flag":true,"none":null,"ratio":0.5}"#);
+        let tree = document("labels: y\nflag: true\nnone:\nratio: 0.5\n")
+            .parse()
+            .unwrap();
+        assert_eq!(
+            tree.to_json().to_string(),
+            r#"{"labels":"y","flag":true,"none":null,"ratio":0.5}"#
+        );
     }
 
     #[test]

@@ -51,10 +51,18 @@ pub fn difference(a: &Model, b: &Model) -> Difference {
             }
         }
     }
-    found.only_in_b = right.iter().filter(|(label, _)| !left.contains_key(*label)).map(|(label, id)| describe(&b.graph, label, *id)).collect();
+    found.only_in_b = right
+        .iter()
+        .filter(|(label, _)| !left.contains_key(*label))
+        .map(|(label, id)| describe(&b.graph, label, *id))
+        .collect();
     constants(&a.graph, &b.graph, &mut found.constants);
     if a.functions.len() != b.functions.len() {
-        found.interface.push(format!("{} model-local functions, then {}", a.functions.len(), b.functions.len()));
+        found.interface.push(format!(
+            "{} model-local functions, then {}",
+            a.functions.len(),
+            b.functions.len()
+        ));
     }
     found.same = found == Difference::default();
     found
@@ -67,7 +75,11 @@ fn interface(a: &Model, b: &Model, found: &mut Vec<String>) {
     if a.opset_imports != b.opset_imports {
         let text = |model: &Model| {
             let imports = model.opset_imports.iter().map(|import| {
-                let domain = if import.domain().is_empty() { "ai.onnx" } else { import.domain() };
+                let domain = if import.domain().is_empty() {
+                    "ai.onnx"
+                } else {
+                    import.domain()
+                };
                 format!("{domain} {}", import.version.unwrap_or(0))
             });
             imports.collect::<Vec<_>>().join(", ")
@@ -76,13 +88,26 @@ fn interface(a: &Model, b: &Model, found: &mut Vec<String>) {
     }
     let inputs = |model: &Model| -> Vec<(String, String)> {
         let graph = &model.graph;
-        let values = graph.inputs().iter().filter_map(|id| graph.get(*id)?.outputs().first());
-        values.map(|value| (value.name.to_string(), value.ty.to_string())).collect()
+        let values = graph
+            .inputs()
+            .iter()
+            .filter_map(|id| graph.get(*id)?.outputs().first());
+        values
+            .map(|value| (value.name.to_string(), value.ty.to_string()))
+            .collect()
     };
     let outputs = |model: &Model| -> Vec<(String, String)> {
-        model.graph.outputs().iter().map(|output| (output.name.to_string(), output.ty.to_string())).collect()
+        model
+            .graph
+            .outputs()
+            .iter()
+            .map(|output| (output.name.to_string(), output.ty.to_string()))
+            .collect()
     };
-    for (what, left, right) in [("input", inputs(a), inputs(b)), ("output", outputs(a), outputs(b))] {
+    for (what, left, right) in [
+        ("input", inputs(a), inputs(b)),
+        ("output", outputs(a), outputs(b)),
+    ] {
         for (name, ty) in &left {
             match right.iter().find(|(other, _)| other == name) {
                 None => found.push(format!("{what} {name} is only in A")),
@@ -90,7 +115,10 @@ fn interface(a: &Model, b: &Model, found: &mut Vec<String>) {
                 Some(_) => {}
             }
         }
-        for (name, _) in right.iter().filter(|(name, _)| !left.iter().any(|(other, _)| other == name)) {
+        for (name, _) in right
+            .iter()
+            .filter(|(name, _)| !left.iter().any(|(other, _)| other == name))
+        {
             found.push(format!("{what} {name} is only in B"));
         }
     }
@@ -107,13 +135,22 @@ fn nodes(graph: &Graph) -> IndexMap<String, NodeId> {
         let label = graph.label(id);
         let count = seen.entry(label.clone()).or_default();
         *count += 1;
-        found.insert(if *count == 1 { label } else { format!("{label} ({count})") }, id);
+        found.insert(
+            if *count == 1 {
+                label
+            } else {
+                format!("{label} ({count})")
+            },
+            id,
+        );
     }
     found
 }
 
 fn describe(graph: &Graph, label: &str, id: NodeId) -> String {
-    graph.operator(id).map_or(label.to_owned(), |operator| format!("{label}: {}", operator.op_type))
+    graph.operator(id).map_or(label.to_owned(), |operator| {
+        format!("{label}: {}", operator.op_type)
+    })
 }
 
 fn node_difference(a: &Graph, left: NodeId, b: &Graph, right: NodeId) -> Option<String> {
@@ -127,7 +164,10 @@ fn node_difference(a: &Graph, left: NodeId, b: &Graph, right: NodeId) -> Option<
         .chain(y.attributes())
         .map(|attribute| attribute.name.to_string())
         .filter(|name| match (x.attribute(name), y.attribute(name)) {
-            (Some(AttributeValue::Graph(_) | AttributeValue::Graphs(_)), Some(AttributeValue::Graph(_) | AttributeValue::Graphs(_))) => false,
+            (
+                Some(AttributeValue::Graph(_) | AttributeValue::Graphs(_)),
+                Some(AttributeValue::Graph(_) | AttributeValue::Graphs(_)),
+            ) => false,
             (Some(a), Some(b)) => !a.same_as(b),
             _ => true,
         })
@@ -141,7 +181,15 @@ fn node_difference(a: &Graph, left: NodeId, b: &Graph, right: NodeId) -> Option<
     }
     let names = |graph: &Graph, id: NodeId| -> Vec<String> {
         let inputs = graph.inputs_of(id);
-        inputs.iter().map(|value| value.and_then(|value| graph.value(value)).map(|v| v.name.to_string()).unwrap_or_default()).collect()
+        inputs
+            .iter()
+            .map(|value| {
+                value
+                    .and_then(|value| graph.value(value))
+                    .map(|v| v.name.to_string())
+                    .unwrap_or_default()
+            })
+            .collect()
     };
     let (x, y) = (names(a, left), names(b, right));
     (x != y).then(|| format!("reads {}, then {}", x.join(", "), y.join(", ")))
@@ -167,5 +215,10 @@ fn constants(a: &Graph, b: &Graph, found: &mut Vec<String>) {
             Some(_) => {}
         }
     }
-    found.extend(right.keys().filter(|name| !left.contains_key(*name)).map(|name| format!("{name} is only in B")));
+    found.extend(
+        right
+            .keys()
+            .filter(|name| !left.contains_key(*name))
+            .map(|name| format!("{name} is only in B")),
+    );
 }

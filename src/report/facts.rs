@@ -62,19 +62,37 @@ pub struct ValueFacts {
 pub fn facts(model: &Model, origin: &Origin, values: bool) -> ModelFacts {
     let cost = analysis::cost(model, &|_| None);
     let graph = &model.graph;
-    let inputs = graph.inputs().iter().filter_map(|id| graph.get(*id)).filter_map(|node| {
-        let value = node.outputs().first()?;
-        let optional = matches!(&node.kind, NodeKind::Input(input) if input.default.is_some());
-        Some(ValueFacts { optional, ..value_facts(&value.name, &value.ty) })
-    });
-    let outputs = graph.outputs().iter().zip(graph.output_values()).map(|(output, value)| {
-        let inferred = value.map(|value| graph.ty(value).clone()).unwrap_or_default();
-        let ty = if output.ty == ValueType::Unknown { inferred } else { output.ty.clone() };
-        value_facts(&output.name, &ty)
-    });
+    let inputs = graph
+        .inputs()
+        .iter()
+        .filter_map(|id| graph.get(*id))
+        .filter_map(|node| {
+            let value = node.outputs().first()?;
+            let optional = matches!(&node.kind, NodeKind::Input(input) if input.default.is_some());
+            Some(ValueFacts {
+                optional,
+                ..value_facts(&value.name, &value.ty)
+            })
+        });
+    let outputs = graph
+        .outputs()
+        .iter()
+        .zip(graph.output_values())
+        .map(|(output, value)| {
+            let inferred = value.map(|value| graph.ty(value).clone()).unwrap_or_default();
+            let ty = if output.ty == ValueType::Unknown {
+                inferred
+            } else {
+                output.ty.clone()
+            };
+            value_facts(&output.name, &ty)
+        });
     let header = &model.header;
     let producer = header.producer_name.clone().filter(|name| !name.is_empty());
-    let version = header.producer_version.clone().filter(|version| !version.is_empty());
+    let version = header
+        .producer_version
+        .clone()
+        .filter(|version| !version.is_empty());
     ModelFacts {
         nodes: cost.nodes,
         parameters: cost.parameters,
@@ -87,7 +105,11 @@ pub fn facts(model: &Model, origin: &Origin, values: bool) -> ModelFacts {
         outputs: outputs.collect(),
         producer: producer.map(|name| version.map_or(name.clone(), |version| format!("{name} {version}"))),
         functions: model.functions.len() as u64,
-        external: origin.external.iter().map(|(location, file)| (location.to_owned(), file.bytes.len() as u64)).collect(),
+        external: origin
+            .external
+            .iter()
+            .map(|(location, file)| (location.to_owned(), file.bytes.len() as u64))
+            .collect(),
         values: values.then(|| all_values(model)),
     }
 }
@@ -95,7 +117,11 @@ pub fn facts(model: &Model, origin: &Origin, values: bool) -> ModelFacts {
 fn opsets(model: &Model) -> IndexMap<String, i64> {
     let mut opsets = IndexMap::new();
     for import in &model.opset_imports {
-        let domain = if import.domain().is_empty() { "ai.onnx" } else { import.domain() };
+        let domain = if import.domain().is_empty() {
+            "ai.onnx"
+        } else {
+            import.domain()
+        };
         let version = crate::ir::opset_version(&model.opset_imports, import.domain()).unwrap_or(0);
         opsets.insert(domain.to_owned(), version);
     }
@@ -106,8 +132,14 @@ fn opsets(model: &Model) -> IndexMap<String, i64> {
 pub(super) fn operators(model: &Model) -> IndexMap<String, u64> {
     let mut ops: IndexMap<String, u64> = IndexMap::new();
     for path in model.graph_paths() {
-        let Some(graph) = model.graph_at(&path) else { continue };
-        for operator in graph.node_ids().filter_map(|id| graph.operator(id)).filter(|op| !op.is("Constant")) {
+        let Some(graph) = model.graph_at(&path) else {
+            continue;
+        };
+        for operator in graph
+            .node_ids()
+            .filter_map(|id| graph.operator(id))
+            .filter(|op| !op.is("Constant"))
+        {
             *ops.entry(operator.op_type.to_string()).or_default() += 1;
         }
     }
@@ -118,10 +150,17 @@ pub(super) fn operators(model: &Model) -> IndexMap<String, u64> {
 fn all_values(model: &Model) -> Vec<ValueFacts> {
     let graph = &model.graph;
     let mut found = Vec::new();
-    for node in graph.topological_order().into_iter().filter_map(|id| graph.get(id)) {
+    for node in graph
+        .topological_order()
+        .into_iter()
+        .filter_map(|id| graph.get(id))
+    {
         for value in node.outputs().iter().filter(|value| !value.omitted) {
             let operator = node.operator().map(|operator| operator.op_type.to_string());
-            found.push(ValueFacts { operator, ..value_facts(&value.name, &value.ty) });
+            found.push(ValueFacts {
+                operator,
+                ..value_facts(&value.name, &value.ty)
+            });
         }
     }
     found
@@ -131,7 +170,10 @@ fn value_facts(name: &Name, ty: &ValueType) -> ValueFacts {
     let ty = &analysis::public_type(ty);
     let (dtype, shape) = match ty {
         ValueType::Unknown => (None, None),
-        ValueType::Tensor(tensor) => (tensor.dtype.map(|dtype| dtype.name().to_owned()), tensor.shape.as_ref()),
+        ValueType::Tensor(tensor) => (
+            tensor.dtype.map(|dtype| dtype.name().to_owned()),
+            tensor.shape.as_ref(),
+        ),
         other => (Some(other.to_string()), None),
     };
     let dim = |dim: &Dim| match dim {
@@ -140,5 +182,11 @@ fn value_facts(name: &Name, ty: &ValueType) -> ValueFacts {
         Dim::Expr(expr) => json!(expr.to_string()),
     };
     let shape = shape.map(|shape| shape.iter().map(dim).collect());
-    ValueFacts { name: name.to_string(), dtype, shape, operator: None, optional: false }
+    ValueFacts {
+        name: name.to_string(),
+        dtype,
+        shape,
+        operator: None,
+        optional: false,
+    }
 }

@@ -7,7 +7,11 @@ use crate::pipeline::RunReport;
 /// A document with the result, the steps, the figures and the gates.
 pub fn run(title: &str, report: &RunReport) -> String {
     let mut text = format!("# {}\n\n", sanitise(title));
-    let accepted = if report.accepted { "accepted" } else { "refused: nothing was written" };
+    let accepted = if report.accepted {
+        "accepted"
+    } else {
+        "refused: nothing was written"
+    };
     text.push_str(&format!("Verdict **{}**, {accepted}.\n\n", report.verdict));
     text.push_str(&table::weights(Style::Markdown, &report.before, &report.after));
     text.push_str("\n\n## Steps\n\n");
@@ -19,7 +23,10 @@ pub fn run(title: &str, report: &RunReport) -> String {
         text.push_str(&table::outputs(Style::Markdown, &verify.outputs));
     }
     if let Some(culprit) = &report.culprit {
-        text.push_str(&format!("\n\nOutputs differ from step {} (`{}`) on", culprit.step, culprit.name));
+        text.push_str(&format!(
+            "\n\nOutputs differ from step {} (`{}`) on",
+            culprit.step, culprit.name
+        ));
         match &culprit.divergence {
             Some(divergence) => text.push_str(&format!(
                 ": first at value `{}` of node `{}` ({}).",
@@ -36,7 +43,11 @@ pub fn run(title: &str, report: &RunReport) -> String {
     }
     if !report.warnings.is_empty() {
         text.push_str("\n\n## Warnings\n\n");
-        let lines: Vec<String> = report.warnings.iter().map(|warning| format!("- {}", sanitise(warning))).collect();
+        let lines: Vec<String> = report
+            .warnings
+            .iter()
+            .map(|warning| format!("- {}", sanitise(warning)))
+            .collect();
         text.push_str(&lines.join("\n"));
     }
     text.push('\n');

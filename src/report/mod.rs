@@ -11,7 +11,8 @@ pub mod table;
 pub fn sanitise(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for character in text.chars() {
-        let reorders = matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let reorders =
+            matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if character.is_control() || reorders {
             clean.extend(character.escape_unicode());
         } else {
@@ -28,6 +29,9 @@ mod tests {
     #[test]
     fn only_what_steers_a_terminal_is_escaped() {
         assert_eq!(sanitise("conv/größe.1"), "conv/größe.1");
-        assert_eq!(sanitise("a\u{1b}]0;x\u{7}\nb\u{202e}c"), "a\\u{1b}]0;x\\u{7}\\u{a}b\\u{202e}c");
+        assert_eq!(
+            sanitise("a\u{1b}]0;x\u{7}\nb\u{202e}c"),
+            "a\\u{1b}]0;x\\u{7}\\u{a}b\\u{202e}c"
+        );
     }
 }

@@ -18,7 +18,12 @@ pub enum Style {
 }
 
 /// A table with a heading and rows; columns from the second on stand right where `numbers` says so.
-fn table(style: Style, heading: &[&str], numbers: bool, rows: impl IntoIterator<Item = Vec<String>>) -> String {
+fn table(
+    style: Style,
+    heading: &[&str],
+    numbers: bool,
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
     let mut table = Table::new();
     table.load_style(match style {
         Style::Terminal => presets::NOTHING,
@@ -29,14 +34,25 @@ fn table(style: Style, heading: &[&str], numbers: bool, rows: impl IntoIterator<
     for row in rows {
         let cells = row.iter().enumerate().map(|(column, text)| {
             let text = sanitise(text);
-            let text = if style == Style::Markdown { text.replace('|', "\\|") } else { text };
+            let text = if style == Style::Markdown {
+                text.replace('|', "\\|")
+            } else {
+                text
+            };
             let aligned = numbers && column > 0;
-            Cell::new(text).set_alignment(if aligned { CellAlignment::Right } else { CellAlignment::Left })
+            Cell::new(text).set_alignment(if aligned {
+                CellAlignment::Right
+            } else {
+                CellAlignment::Left
+            })
         });
         table.add_row(cells.collect::<Vec<_>>());
     }
     let text = table.to_string();
-    text.lines().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|line| line.trim_end())
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// A number of bytes in a unit that reads well.
@@ -49,7 +65,11 @@ pub fn bytes(count: u64) -> String {
         unit += 1;
     }
     let unit = UNITS.get(unit).copied().unwrap_or("B");
-    if unit == "B" { format!("{count} B") } else { format!("{value:.1} {unit}") }
+    if unit == "B" {
+        format!("{count} B")
+    } else {
+        format!("{value:.1} {unit}")
+    }
 }
 
 /// A count with a narrow gap between thousands.
@@ -87,9 +107,24 @@ fn change(before: u64, after: u64) -> String {
 /// Before and after.
 pub fn weights(style: Style, before: &Weight, after: &Weight) -> String {
     let mut rows = vec![
-        vec!["nodes".to_owned(), count(before.nodes), count(after.nodes), change(before.nodes, after.nodes)],
-        vec!["parameters".to_owned(), count(before.parameters), count(after.parameters), change(before.parameters, after.parameters)],
-        vec!["size".to_owned(), bytes(before.bytes), bytes(after.bytes), change(before.bytes, after.bytes)],
+        vec![
+            "nodes".to_owned(),
+            count(before.nodes),
+            count(after.nodes),
+            change(before.nodes, after.nodes),
+        ],
+        vec![
+            "parameters".to_owned(),
+            count(before.parameters),
+            count(after.parameters),
+            change(before.parameters, after.parameters),
+        ],
+        vec![
+            "size".to_owned(),
+            bytes(before.bytes),
+            bytes(after.bytes),
+            change(before.bytes, after.bytes),
+        ],
     ];
     if let (Some(a), Some(b)) = (before.macs, after.macs) {
         rows.push(vec!["MACs".to_owned(), count(a), count(b), change(a, b)]);
@@ -108,7 +143,12 @@ pub fn steps(style: Style, report: &RunReport) -> String {
             format!("{:.3} s", step.seconds),
         ]);
         for change in &step.changes {
-            rows.push(vec![format!("   {}", change.rule), format!("{} x", count(change.count)), String::new(), String::new()]);
+            rows.push(vec![
+                format!("   {}", change.rule),
+                format!("{} x", count(change.count)),
+                String::new(),
+                String::new(),
+            ]);
         }
     }
     table(style, &["step", "nodes", "size", "time"], true, rows)
@@ -128,14 +168,27 @@ pub fn outputs(style: Style, outputs: &[OutputFigures]) -> String {
             number(output.top1_agreement),
         ]
     });
-    table(style, &["output", "verdict", "max abs", "max rel", "mean abs", "cosine", "SQNR dB", "top-1"], true, rows)
+    table(
+        style,
+        &[
+            "output", "verdict", "max abs", "max rel", "mean abs", "cosine", "SQNR dB", "top-1",
+        ],
+        true,
+        rows,
+    )
 }
 
 /// The verdict in one line, with what stands behind it.
 pub fn verdict_line(report: &VerifyReport) -> String {
-    let mut line = format!("verdict: {} ({}, {} samples", report.verdict, report.engine, report.samples);
+    let mut line = format!(
+        "verdict: {} ({}, {} samples",
+        report.verdict, report.engine, report.samples
+    );
     for sizes in &report.sizes {
-        let sizes: Vec<String> = sizes.iter().map(|(name, size)| format!("{}={size}", sanitise(name))).collect();
+        let sizes: Vec<String> = sizes
+            .iter()
+            .map(|(name, size)| format!("{}={size}", sanitise(name)))
+            .collect();
         line.push_str(&format!("; {}", sizes.join(" ")));
     }
     line.push(')');
@@ -143,11 +196,23 @@ pub fn verdict_line(report: &VerifyReport) -> String {
         line.push_str(&format!("\n  {}", sanitise(reason)));
     }
     for entry in &report.not_checked {
-        let operator = entry.operator.as_deref().map(|op| format!(" {}:", sanitise(op))).unwrap_or_default();
-        line.push_str(&format!("\n  not checked: {}:{operator} {}", sanitise(&entry.what), sanitise(&entry.reason)));
+        let operator = entry
+            .operator
+            .as_deref()
+            .map(|op| format!(" {}:", sanitise(op)))
+            .unwrap_or_default();
+        line.push_str(&format!(
+            "\n  not checked: {}:{operator} {}",
+            sanitise(&entry.what),
+            sanitise(&entry.reason)
+        ));
     }
     for output in report.outputs.iter().filter(|output| output.reason.is_some()) {
-        line.push_str(&format!("\n  {}: {}", sanitise(&output.name), sanitise(output.reason.as_deref().unwrap_or_default())));
+        line.push_str(&format!(
+            "\n  {}: {}",
+            sanitise(&output.name),
+            sanitise(output.reason.as_deref().unwrap_or_default())
+        ));
     }
     line
 }
@@ -155,25 +220,46 @@ pub fn verdict_line(report: &VerifyReport) -> String {
 /// Each gate.
 pub fn gates(style: Style, gates: &[GateReport]) -> String {
     let rows = gates.iter().map(|gate| {
-        vec![gate.name.clone(), if gate.passed { "passed" } else { "broken" }.to_owned(), gate.message.clone()]
+        vec![
+            gate.name.clone(),
+            if gate.passed { "passed" } else { "broken" }.to_owned(),
+            gate.message.clone(),
+        ]
     });
     table(style, &["gate", "", ""], false, rows)
 }
 
 /// What `inspect` shows.
 pub fn facts(style: Style, facts: &ModelFacts) -> String {
-    let opsets: Vec<String> = facts.opsets.iter().map(|(domain, version)| format!("{domain} {version}")).collect();
+    let opsets: Vec<String> = facts
+        .opsets
+        .iter()
+        .map(|(domain, version)| format!("{domain} {version}"))
+        .collect();
     let rows = [
         ("nodes", count(facts.nodes)),
         ("parameters", count(facts.parameters)),
         ("size", bytes(facts.bytes)),
-        ("MACs", facts.macs.map_or("unknown (symbolic sizes; see --size)".to_owned(), count)),
+        (
+            "MACs",
+            facts
+                .macs
+                .map_or("unknown (symbolic sizes; see --size)".to_owned(), count),
+        ),
         ("IR version", facts.ir_version.to_string()),
         ("opsets", opsets.join(", ")),
-        ("producer", facts.producer.clone().unwrap_or_else(|| "-".to_owned())),
+        (
+            "producer",
+            facts.producer.clone().unwrap_or_else(|| "-".to_owned()),
+        ),
         ("functions", count(facts.functions)),
     ];
-    let mut text = table(style, &["model", ""], false, rows.map(|(name, value)| vec![name.to_owned(), value]));
+    let mut text = table(
+        style,
+        &["model", ""],
+        false,
+        rows.map(|(name, value)| vec![name.to_owned(), value]),
+    );
     text.push_str("\n\n");
     text.push_str(&values(style, "input", &facts.inputs));
     text.push_str("\n\n");
@@ -181,7 +267,9 @@ pub fn facts(style: Style, facts: &ModelFacts) -> String {
     text.push_str("\n\n");
     let mut ops: Vec<(&String, &u64)> = facts.ops.iter().collect();
     ops.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));
-    let rows = ops.into_iter().map(|(name, number)| vec![name.clone(), count(*number)]);
+    let rows = ops
+        .into_iter()
+        .map(|(name, number)| vec![name.clone(), count(*number)]);
     text.push_str(&table(style, &["operator", "nodes"], true, rows));
     if let Some(list) = &facts.values {
         text.push_str("\n\n");
@@ -206,8 +294,17 @@ fn values(style: Style, heading: &str, values: &[ValueFacts]) -> String {
                 format!("[{}]", dims.join(", "))
             }
         };
-        let note = value.operator.clone().or(value.optional.then(|| "optional".to_owned())).unwrap_or_default();
-        vec![value.name.clone(), value.dtype.clone().unwrap_or_else(|| "?".to_owned()), shape, note]
+        let note = value
+            .operator
+            .clone()
+            .or(value.optional.then(|| "optional".to_owned()))
+            .unwrap_or_default();
+        vec![
+            value.name.clone(),
+            value.dtype.clone().unwrap_or_else(|| "?".to_owned()),
+            shape,
+            note,
+        ]
     });
     table(style, &[heading, "type", "shape", ""], false, rows)
 }
@@ -225,7 +322,11 @@ pub fn difference(difference: &Difference) -> String {
         }
     };
     section("interface", &difference.interface);
-    let ops: Vec<String> = difference.ops.iter().map(|(name, (a, b))| format!("{name}: {a} -> {b}")).collect();
+    let ops: Vec<String> = difference
+        .ops
+        .iter()
+        .map(|(name, (a, b))| format!("{name}: {a} -> {b}"))
+        .collect();
     section("operators", &ops);
     section("nodes only in A", &difference.only_in_a);
     section("nodes only in B", &difference.only_in_b);
@@ -240,15 +341,32 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!((count(0), count(999), count(1000), count(1_234_567)), ("0".into(), "999".into(), "1,000".into(), "1,234,567".into()));
-        assert_eq!((bytes(1023), bytes(1536), bytes(5 << 30)), ("1023 B".into(), "1.5 KiB".into(), "5.0 GiB".into()));
-        assert_eq!((change(100, 80), change(5, 5), change(0, 2)), ("-20.0 %".into(), "=".into(), "+2".into()));
-        assert_eq!((number(None), number(Some(1e-7)), number(Some(0.25))), ("-".into(), "1.000e-7".into(), "0.25000".into()));
+        assert_eq!(
+            (count(0), count(999), count(1000), count(1_234_567)),
+            ("0".into(), "999".into(), "1,000".into(), "1,234,567".into())
+        );
+        assert_eq!(
+            (bytes(1023), bytes(1536), bytes(5 << 30)),
+            ("1023 B".into(), "1.5 KiB".into(), "5.0 GiB".into())
+        );
+        assert_eq!(
+            (change(100, 80), change(5, 5), change(0, 2)),
+            ("-20.0 %".into(), "=".into(), "+2".into())
+        );
+        assert_eq!(
+            (number(None), number(Some(1e-7)), number(Some(0.25))),
+            ("-".into(), "1.000e-7".into(), "0.25000".into())
+        );
     }
 
     #[test]
     fn names_from_models_cannot_steer_a_terminal_or_break_a_table() {
-        let text = table(Style::Markdown, &["a", "b"], false, [vec!["x\u{1b}[2J|y".to_owned(), "z\nw".to_owned()]]);
+        let text = table(
+            Style::Markdown,
+            &["a", "b"],
+            false,
+            [vec!["x\u{1b}[2J|y".to_owned(), "z\nw".to_owned()]],
+        );
         assert!(!text.contains('\u{1b}'), "{text}");
         assert!(text.contains("\\|"), "{text}");
         assert_eq!(text.lines().count(), 3, "{text}");

@@ -4,7 +4,10 @@
 /// rewrites do not repair a model. `None` if it says no for `most`.
 ///
 /// `broken` is asked about log2(`most`) times.
-pub fn smallest_breaking<E>(most: u64, mut broken: impl FnMut(u64) -> Result<bool, E>) -> Result<Option<u64>, E> {
+pub fn smallest_breaking<E>(
+    most: u64,
+    mut broken: impl FnMut(u64) -> Result<bool, E>,
+) -> Result<Option<u64>, E> {
     if most == 0 || !broken(most)? {
         return Ok(None);
     }

@@ -48,7 +48,12 @@ pub struct Tolerances(BTreeMap<DType, f64>);
 
 impl Default for Tolerances {
     fn default() -> Self {
-        Self(BTreeMap::from([(DType::F64, 1e-9), (DType::F32, 1e-4), (DType::F16, 1e-2), (DType::BF16, 5e-2)]))
+        Self(BTreeMap::from([
+            (DType::F64, 1e-9),
+            (DType::F32, 1e-4),
+            (DType::F16, 1e-2),
+            (DType::BF16, 5e-2),
+        ]))
     }
 }
 
@@ -164,7 +169,8 @@ impl Comparison {
             max_abs: numeric(self.max_abs).filter(|_| comparable),
             max_rel: numeric(self.max_rel).filter(|_| comparable),
             mean_abs: numeric(self.sum_abs / self.finite as f64).filter(|_| comparable),
-            cosine: finite(self.dot / (self.reference_power.sqrt() * self.model_power.sqrt())).filter(|_| comparable),
+            cosine: finite(self.dot / (self.reference_power.sqrt() * self.model_power.sqrt()))
+                .filter(|_| comparable),
             sqnr_db: finite(10.0 * (self.reference_power / self.error_power).log10()).filter(|_| comparable),
             top1_agreement: (self.rows > 0).then(|| self.same_rows as f64 / self.rows as f64),
             elements: self.elements,
@@ -187,7 +193,11 @@ impl Comparison {
 
 /// The larger one, an undefined number being the largest.
 fn larger(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::INFINITY } else { a.max(b) }
+    if a.is_nan() || b.is_nan() {
+        f64::INFINITY
+    } else {
+        a.max(b)
+    }
 }
 
 /// Compares a value of the model with the reference's.
@@ -205,12 +215,18 @@ fn compare_into(reference: &RunValue, model: &RunValue, tolerances: &Tolerances,
             if a.len() != b.len() {
                 return result.differ(format!("{} elements instead of {}", b.len(), a.len()));
             }
-            a.iter().zip(b).for_each(|(a, b)| compare_into(a, b, tolerances, result));
+            a.iter()
+                .zip(b)
+                .for_each(|(a, b)| compare_into(a, b, tolerances, result));
         }
         (RunValue::Optional(None), RunValue::Optional(None)) => result.judge(Verdict::Equal),
         (RunValue::Optional(Some(a)), RunValue::Optional(Some(b))) => compare_into(a, b, tolerances, result),
         (RunValue::Optional(a), RunValue::Optional(_)) => {
-            result.differ(if a.is_some() { "absent instead of present" } else { "present instead of absent" });
+            result.differ(if a.is_some() {
+                "absent instead of present"
+            } else {
+                "present instead of absent"
+            });
         }
         (RunValue::Map(keys, a), RunValue::Map(other, b)) => {
             if !keys.same_as(other) {
@@ -238,7 +254,11 @@ fn compare_tensors(reference: &Tensor, model: &Tensor, tolerances: &Tolerances) 
         return result;
     }
     if reference.dims() != model.dims() {
-        result.differ(format!("shape {:?} instead of {:?}", model.dims(), reference.dims()));
+        result.differ(format!(
+            "shape {:?} instead of {:?}",
+            model.dims(),
+            reference.dims()
+        ));
         return result;
     }
     result.elements = reference.elements();
@@ -246,7 +266,11 @@ fn compare_tensors(reference: &Tensor, model: &Tensor, tolerances: &Tolerances) 
         return compare_strings(reference, model, result);
     }
     let same_bits = reference.same_as(model);
-    result.judge(if same_bits { Verdict::Equal } else { Verdict::Within });
+    result.judge(if same_bits {
+        Verdict::Equal
+    } else {
+        Verdict::Within
+    });
     let (Some(expected), Some(found)) = (numbers(reference), numbers(model)) else {
         result.differ(format!("{} elements cannot be read", reference.dtype()));
         return result;
@@ -295,7 +319,11 @@ fn compare_strings(reference: &Tensor, model: &Tensor, mut result: Comparison) -
     match (reference.strings(), model.strings()) {
         (Ok(a), Ok(b)) => {
             result.differing = a.iter().zip(b).filter(|(a, b)| a != b).count() as u64;
-            result.judge(if result.differing == 0 { Verdict::Equal } else { Verdict::Different });
+            result.judge(if result.differing == 0 {
+                Verdict::Equal
+            } else {
+                Verdict::Different
+            });
         }
         _ => result.differ("string elements cannot be read"),
     }
@@ -306,16 +334,26 @@ fn compare_strings(reference: &Tensor, model: &Tensor, mut result: Comparison) -
 fn numbers(tensor: &Tensor) -> Option<Vec<f64>> {
     let raw = tensor.raw().ok()?;
     Some(match tensor.dtype() {
-        DType::F32 | DType::Complex64 => {
-            raw.chunks_exact(4).filter_map(|b| b.try_into().ok()).map(|b| f64::from(f32::from_le_bytes(b))).collect()
-        }
-        DType::F64 | DType::Complex128 => {
-            raw.chunks_exact(8).filter_map(|b| b.try_into().ok()).map(f64::from_le_bytes).collect()
-        }
-        DType::F16 => raw.chunks_exact(2).filter_map(|b| b.try_into().ok()).map(|b| f16::from_le_bytes(b).to_f64()).collect(),
-        DType::BF16 => {
-            raw.chunks_exact(2).filter_map(|b| b.try_into().ok()).map(|b| bf16::from_le_bytes(b).to_f64()).collect()
-        }
+        DType::F32 | DType::Complex64 => raw
+            .chunks_exact(4)
+            .filter_map(|b| b.try_into().ok())
+            .map(|b| f64::from(f32::from_le_bytes(b)))
+            .collect(),
+        DType::F64 | DType::Complex128 => raw
+            .chunks_exact(8)
+            .filter_map(|b| b.try_into().ok())
+            .map(f64::from_le_bytes)
+            .collect(),
+        DType::F16 => raw
+            .chunks_exact(2)
+            .filter_map(|b| b.try_into().ok())
+            .map(|b| f16::from_le_bytes(b).to_f64())
+            .collect(),
+        DType::BF16 => raw
+            .chunks_exact(2)
+            .filter_map(|b| b.try_into().ok())
+            .map(|b| bf16::from_le_bytes(b).to_f64())
+            .collect(),
         _ => tensor.to_f64().ok()?,
     })
 }
@@ -366,22 +404,51 @@ mod tests {
     fn the_tolerance_is_a_share_of_the_largest_reference() {
         let reference = floats(&[2], &[100.0, 0.0]);
         assert_eq!(verdict(&reference, &floats(&[2], &[100.0, 0.0])), Verdict::Equal);
-        assert_eq!(verdict(&reference, &floats(&[2], &[100.0, 0.009])), Verdict::Within);
-        assert_eq!(verdict(&reference, &floats(&[2], &[100.0, 0.011])), Verdict::Different);
+        assert_eq!(
+            verdict(&reference, &floats(&[2], &[100.0, 0.009])),
+            Verdict::Within
+        );
+        assert_eq!(
+            verdict(&reference, &floats(&[2], &[100.0, 0.011])),
+            Verdict::Different
+        );
         // Signed zeros are other bits and no error.
-        assert_eq!(verdict(&reference, &floats(&[2], &[100.0, -0.0])), Verdict::Within);
+        assert_eq!(
+            verdict(&reference, &floats(&[2], &[100.0, -0.0])),
+            Verdict::Within
+        );
     }
 
     #[test]
     fn nan_and_infinity_are_compared_by_position() {
         let (nan, inf) = (f32::NAN, f32::INFINITY);
         let reference = floats(&[3], &[nan, inf, 1.0]);
-        assert_eq!(verdict(&reference, &floats(&[3], &[nan, inf, 1.0])), Verdict::Equal);
-        for other in [[1.0, inf, nan], [nan, -inf, 1.0], [nan, inf, nan], [nan, 1.0, 1.0]] {
-            assert_eq!(verdict(&reference, &floats(&[3], &other)), Verdict::Different, "{other:?}");
+        assert_eq!(
+            verdict(&reference, &floats(&[3], &[nan, inf, 1.0])),
+            Verdict::Equal
+        );
+        for other in [
+            [1.0, inf, nan],
+            [nan, -inf, 1.0],
+            [nan, inf, nan],
+            [nan, 1.0, 1.0],
+        ] {
+            assert_eq!(
+                verdict(&reference, &floats(&[3], &other)),
+                Verdict::Different,
+                "{other:?}"
+            );
         }
-        let figures = compare(&reference, &floats(&[3], &[nan, nan, 1.0]), &Tolerances::default()).figures("y");
-        assert_eq!((figures.max_abs, figures.reason.as_deref()), (None, Some("NaN in place of inf")));
+        let figures = compare(
+            &reference,
+            &floats(&[3], &[nan, nan, 1.0]),
+            &Tolerances::default(),
+        )
+        .figures("y");
+        assert_eq!(
+            (figures.max_abs, figures.reason.as_deref()),
+            (None, Some("NaN in place of inf"))
+        );
     }
 
     #[test]
@@ -389,32 +456,48 @@ mod tests {
         let ints = |v: i64| RunValue::Tensor(Tensor::vector_i64(&[v]));
         assert_eq!(verdict(&ints(1 << 60), &ints((1 << 60) + 1)), Verdict::Different);
         assert_eq!(verdict(&ints(7), &ints(7)), Verdict::Equal);
-        let text = |v: &'static str| RunValue::Tensor(Tensor::from_strings(&[1], [bytes::Bytes::from(v)]).unwrap());
+        let text =
+            |v: &'static str| RunValue::Tensor(Tensor::from_strings(&[1], [bytes::Bytes::from(v)]).unwrap());
         assert_eq!(verdict(&text("a"), &text("a")), Verdict::Equal);
         assert_eq!(verdict(&text("a"), &text("b")), Verdict::Different);
         assert_eq!(verdict(&ints(1), &floats(&[1], &[1.0])), Verdict::Different);
-        assert_eq!(verdict(&ints(1), &RunValue::Sequence(vec![ints(1)])), Verdict::Different);
+        assert_eq!(
+            verdict(&ints(1), &RunValue::Sequence(vec![ints(1)])),
+            Verdict::Different
+        );
     }
 
     #[test]
     fn figures_follow_their_definitions() {
-        let figures =
-            compare(&floats(&[2, 2], &[3.0, 4.0, 2.0, 1.0]), &floats(&[2, 2], &[4.0, 3.0, 2.0, 1.0]), &Tolerances::default())
-                .figures("y");
+        let figures = compare(
+            &floats(&[2, 2], &[3.0, 4.0, 2.0, 1.0]),
+            &floats(&[2, 2], &[4.0, 3.0, 2.0, 1.0]),
+            &Tolerances::default(),
+        )
+        .figures("y");
         assert_eq!(figures.max_abs, Some(1.0));
         assert_eq!(figures.max_rel, Some(1.0 / 3.0));
         assert_eq!(figures.mean_abs, Some(0.5));
         assert_eq!(figures.cosine, Some(29.0 / 30.0));
         assert_eq!(figures.sqnr_db, Some(10.0 * (30.0f64 / 2.0).log10()));
         assert_eq!(figures.top1_agreement, Some(0.5));
-        let same = compare(&floats(&[1], &[0.0]), &floats(&[1], &[0.0]), &Tolerances::default()).figures("y");
-        assert_eq!((same.max_abs, same.cosine, same.sqnr_db, same.top1_agreement), (Some(0.0), None, None, None));
+        let same = compare(
+            &floats(&[1], &[0.0]),
+            &floats(&[1], &[0.0]),
+            &Tolerances::default(),
+        )
+        .figures("y");
+        assert_eq!(
+            (same.max_abs, same.cosine, same.sqnr_db, same.top1_agreement),
+            (Some(0.0), None, None, None)
+        );
     }
 
     #[test]
     fn sums_do_not_depend_on_how_samples_are_grouped() {
         let pairs = [(1.0, 1.5), (2.0, 2.0), (-3.0, -3.25)];
-        let parts = pairs.map(|(a, b)| compare(&floats(&[1], &[a]), &floats(&[1], &[b]), &Tolerances::default()));
+        let parts =
+            pairs.map(|(a, b)| compare(&floats(&[1], &[a]), &floats(&[1], &[b]), &Tolerances::default()));
         let mut all = Comparison::default();
         parts.iter().for_each(|part| all.add(part));
         assert_eq!(all.verdict(), Verdict::Different);

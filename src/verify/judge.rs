@@ -33,7 +33,13 @@ pub struct VerifyOptions {
 
 impl Default for VerifyOptions {
     fn default() -> Self {
-        Self { seed: 0, tolerances: Tolerances::default(), sizes: Sizes::new(), data: None, rounds: 1 }
+        Self {
+            seed: 0,
+            tolerances: Tolerances::default(),
+            sizes: Sizes::new(),
+            data: None,
+            rounds: 1,
+        }
     }
 }
 
@@ -72,7 +78,12 @@ pub struct VerifyReport {
 }
 
 /// Compares `model` with `reference`. Never an error: what could not be run is in the report.
-pub fn verify(reference: &Model, model: &Model, engine: &dyn Engine, options: &VerifyOptions) -> VerifyReport {
+pub fn verify(
+    reference: &Model,
+    model: &Model,
+    engine: &dyn Engine,
+    options: &VerifyOptions,
+) -> VerifyReport {
     let mut pair = Pair {
         reference,
         model,
@@ -108,21 +119,36 @@ fn merged(mut a: Randomness, b: Randomness) -> Randomness {
 fn interface_difference(reference: &Model, model: &Model) -> Option<String> {
     let types = |model: &Model| -> BTreeMap<String, crate::ir::ValueType> {
         let graph = &model.graph;
-        let values = graph.inputs().iter().filter_map(|id| graph.get(*id)?.outputs().first());
-        values.map(|value| (value.name.to_string(), value.ty.clone())).collect()
+        let values = graph
+            .inputs()
+            .iter()
+            .filter_map(|id| graph.get(*id)?.outputs().first());
+        values
+            .map(|value| (value.name.to_string(), value.ty.clone()))
+            .collect()
     };
     let known = types(reference);
     let theirs = types(model);
     for id in sizes::required_inputs(model) {
-        let name = model.graph.get(id).and_then(|node| node.outputs().first()).map(|value| value.name.to_string())?;
+        let name = model
+            .graph
+            .get(id)
+            .and_then(|node| node.outputs().first())
+            .map(|value| value.name.to_string())?;
         match (known.get(&name), theirs.get(&name)) {
             (None, _) => return Some(format!("the reference has no input {name}")),
-            (Some(a), Some(b)) if a.contradicts(b) => return Some(format!("input {name} is {b}, in the reference {a}")),
+            (Some(a), Some(b)) if a.contradicts(b) => {
+                return Some(format!("input {name} is {b}, in the reference {a}"));
+            }
             _ => {}
         }
     }
     let outputs: Vec<_> = model.graph.outputs().iter().map(|output| &output.name).collect();
-    let missing = reference.graph.outputs().iter().find(|output| !outputs.contains(&&output.name))?;
+    let missing = reference
+        .graph
+        .outputs()
+        .iter()
+        .find(|output| !outputs.contains(&&output.name))?;
     Some(format!("output {} is missing", missing.name))
 }
 
@@ -163,7 +189,8 @@ impl Pair<'_> {
         let mut compiled: BTreeMap<Shapes, Sessions> = BTreeMap::new();
         let indices: Vec<u64> = data.batches().collect();
         for part in indices.chunks(AT_ONCE) {
-            let batches: Result<Vec<RunValues>, _> = part.iter().map(|index| Ok(data.batch(*index)?.inputs)).collect();
+            let batches: Result<Vec<RunValues>, _> =
+                part.iter().map(|index| Ok(data.batch(*index)?.inputs)).collect();
             let batches = match batches {
                 Ok(batches) => batches,
                 Err(error) => {
@@ -205,7 +232,9 @@ impl Pair<'_> {
         let synthesizer = Synthesizer::new(plain);
         let (free, fixed) = sizes::free_dims(self.reference, self.model, &self.options.sizes);
         let first = sizes::attempts(&free, &fixed, None);
-        let Some(worked) = self.first_that_works(&synthesizer, first, 0) else { return };
+        let Some(worked) = self.first_that_works(&synthesizer, first, 0) else {
+            return;
+        };
         if !free.is_empty() {
             let blocked = self.blocked.len();
             let second = sizes::attempts(&free, &fixed, Some(&worked));
@@ -216,11 +245,21 @@ impl Pair<'_> {
         }
     }
 
-    fn first_that_works(&mut self, synthesizer: &Synthesizer, attempts: Vec<Sizes>, series: u64) -> Option<Sizes> {
+    fn first_that_works(
+        &mut self,
+        synthesizer: &Synthesizer,
+        attempts: Vec<Sizes>,
+        series: u64,
+    ) -> Option<Sizes> {
         let kinds: &[SampleKind] = if synthesizer.has_floats() {
             &SampleKind::ALL
         } else if synthesizer.has_inputs() {
-            &[SampleKind::Normal, SampleKind::Uniform, SampleKind::Zeros, SampleKind::Mixed]
+            &[
+                SampleKind::Normal,
+                SampleKind::Uniform,
+                SampleKind::Zeros,
+                SampleKind::Mixed,
+            ]
         } else {
             &[SampleKind::Normal]
         };
@@ -257,7 +296,11 @@ impl Pair<'_> {
     }
 
     fn block(&mut self, what: &str, operator: Option<String>, reason: String) {
-        let entry = NotChecked { what: what.to_owned(), operator, reason };
+        let entry = NotChecked {
+            what: what.to_owned(),
+            operator,
+            reason,
+        };
         if !self.blocked.contains(&entry) {
             self.blocked.push(entry);
         }
@@ -282,7 +325,9 @@ impl Pair<'_> {
 
     /// Compiles both models for one set of shapes; the error says what to try next.
     fn compile(&mut self, shapes: &Shapes) -> Result<Sessions, Attempt> {
-        let compile = |model: &Model| session::prepare(model, self.engine, shapes)?.compile(self.engine, Vec::new(), false);
+        let compile = |model: &Model| {
+            session::prepare(model, self.engine, shapes)?.compile(self.engine, Vec::new(), false)
+        };
         let reference = compile(self.reference).map_err(|error| ("reference", error));
         let both = reference.and_then(|reference| {
             let model = compile(self.model).map_err(|error| ("model", error))?;
@@ -301,25 +346,42 @@ impl Pair<'_> {
 
     fn run(&mut self, sessions: &Sessions, samples: &[RunValues]) -> Attempt {
         let Sessions { reference, model } = sessions;
-        let run = |sample: &RunValues| run_pair(&**reference, &**model, sample, &self.random, &self.options.tolerances);
+        let run = |sample: &RunValues| {
+            run_pair(
+                &**reference,
+                &**model,
+                sample,
+                &self.random,
+                &self.options.tolerances,
+            )
+        };
         // The first sample decides whether these sizes work at all, before the others cost time.
-        let Some((first, rest)) = samples.split_first() else { return Attempt::Done };
+        let Some((first, rest)) = samples.split_first() else {
+            return Attempt::Done;
+        };
         let first = run(first);
         if let Sample::Reference(error) = &first {
             let error = error.clone();
             return self.block_by("reference", &error);
         }
-        let rest: Vec<Sample> =
-            if self.random.seeded { rest.iter().map(run).collect() } else { rest.par_iter().map(run).collect() };
+        let rest: Vec<Sample> = if self.random.seeded {
+            rest.iter().map(run).collect()
+        } else {
+            rest.par_iter().map(run).collect()
+        };
         for (sample, result) in samples.iter().zip(std::iter::once(first).chain(rest)) {
             match result {
                 Sample::Compared(outputs) => self.add(sample, outputs),
                 // An input that the reference itself refuses says nothing about the pair.
                 Sample::Reference(_) => {}
                 Sample::Model(error) => match error {
-                    EngineError::Unsupported { .. } | EngineError::Unavailable { .. } => return self.block_by("model", &error),
+                    EngineError::Unsupported { .. } | EngineError::Unavailable { .. } => {
+                        return self.block_by("model", &error);
+                    }
                     _ => {
-                        self.broken = Some(format!("the model does not run where the reference does: {error}"));
+                        self.broken = Some(format!(
+                            "the model does not run where the reference does: {error}"
+                        ));
                         self.worst = Some((f64::INFINITY, sample.clone()));
                         return Attempt::Retry;
                     }
@@ -333,7 +395,11 @@ impl Pair<'_> {
         self.samples += 1;
         for (name, comparison) in outputs {
             if comparison.verdict() == Verdict::Different {
-                let error = if comparison.reason().is_some() { f64::INFINITY } else { comparison.max_abs() };
+                let error = if comparison.reason().is_some() {
+                    f64::INFINITY
+                } else {
+                    comparison.max_abs()
+                };
                 if self.worst.as_ref().is_none_or(|(worst, _)| error > *worst) {
                     self.worst = Some((error, sample.clone()));
                 }
@@ -344,7 +410,11 @@ impl Pair<'_> {
 
     fn report(mut self) -> VerifyReport {
         for (output, operator) in std::mem::take(&mut self.random.outputs) {
-            self.block(&output, Some(operator), "its numbers differ from run to run".to_owned());
+            self.block(
+                &output,
+                Some(operator),
+                "its numbers differ from run to run".to_owned(),
+            );
         }
         let outputs: Vec<OutputFigures> = self
             .reference
@@ -353,7 +423,11 @@ impl Pair<'_> {
             .iter()
             .filter_map(|output| Some(self.totals.get(&*output.name)?.figures(&output.name)))
             .collect();
-        let mut verdict = outputs.iter().map(|figures| figures.verdict).max().unwrap_or(Verdict::NotChecked);
+        let mut verdict = outputs
+            .iter()
+            .map(|figures| figures.verdict)
+            .max()
+            .unwrap_or(Verdict::NotChecked);
         if !self.blocked.is_empty() || self.samples == 0 {
             verdict = verdict.max(Verdict::NotChecked);
         }
@@ -382,7 +456,13 @@ enum Sample {
     Model(EngineError),
 }
 
-fn run_pair(reference: &dyn Session, model: &dyn Session, sample: &RunValues, random: &Randomness, tolerances: &Tolerances) -> Sample {
+fn run_pair(
+    reference: &dyn Session,
+    model: &dyn Session,
+    sample: &RunValues,
+    random: &Randomness,
+    tolerances: &Tolerances,
+) -> Sample {
     let expected = match reference.run(sample) {
         Ok(values) => values,
         Err(error) => return Sample::Reference(error),

@@ -46,8 +46,11 @@ pub fn localize(
     let left = session::prepare(reference, engine, &shapes)?;
     let right = session::prepare(model, engine, &shapes)?;
     let theirs = producers(&right.model.graph);
-    let random: BTreeSet<String> =
-        [reference, model].into_iter().flat_map(|model| randomness(model).outputs).map(|(name, _)| name).collect();
+    let random: BTreeSet<String> = [reference, model]
+        .into_iter()
+        .flat_map(|model| randomness(model).outputs)
+        .map(|(name, _)| name)
+        .collect();
     let shared: Vec<(String, ValueId)> = ordered(&left.model.graph)
         .into_iter()
         .filter(|(name, _)| theirs.contains_key(name) && !random.contains(name))
@@ -58,7 +61,9 @@ pub fn localize(
         let expected = left.compile(engine, names.clone(), false)?.run(sample)?;
         let found = right.compile(engine, names, false)?.run(sample)?;
         for (name, value) in part {
-            let (Some(a), Some(b)) = (expected.get(name), found.get(name)) else { continue };
+            let (Some(a), Some(b)) = (expected.get(name), found.get(name)) else {
+                continue;
+            };
             let comparison = compare(a, b, tolerances);
             if comparison.verdict() != Verdict::Different {
                 agreed.insert(name.clone());
@@ -82,14 +87,25 @@ pub fn localize(
 }
 
 fn describe(graph: &Graph, node: NodeId) -> (String, String) {
-    (graph.label(node), graph.operator(node).map(|op| op.op_type.to_string()).unwrap_or_default())
+    (
+        graph.label(node),
+        graph
+            .operator(node)
+            .map(|op| op.op_type.to_string())
+            .unwrap_or_default(),
+    )
 }
 
 /// Named values of operators, in topological order.
 fn ordered(graph: &Graph) -> Vec<(String, ValueId)> {
     let mut found = Vec::new();
     for id in graph.topological_order() {
-        let Some(node) = graph.get(id).filter(|node| matches!(node.kind, NodeKind::Operator(_))) else { continue };
+        let Some(node) = graph
+            .get(id)
+            .filter(|node| matches!(node.kind, NodeKind::Operator(_)))
+        else {
+            continue;
+        };
         for (output, value) in node.outputs().iter().enumerate() {
             if !value.omitted && !value.name.is_empty() {
                 found.push((value.name.to_string(), ValueId::new(id, output)));
@@ -116,7 +132,9 @@ fn origins(model: &Model, lowered: &Graph, value: ValueId, agreed: &BTreeSet<Str
         let inputs = lowered.inputs_of(id);
         let captures = lowered.captures_of(id);
         for input in inputs.iter().chain(&captures).flatten() {
-            let known = lowered.value(*input).is_some_and(|value| agreed.contains(value.name.as_str()));
+            let known = lowered
+                .value(*input)
+                .is_some_and(|value| agreed.contains(value.name.as_str()));
             if !known {
                 pending.push(input.node);
             }
@@ -124,7 +142,11 @@ fn origins(model: &Model, lowered: &Graph, value: ValueId, agreed: &BTreeSet<Str
     }
     let mut found = Vec::new();
     for entry in model.graph.journal() {
-        let touches = entry.after.iter().chain(&entry.before).any(|label| labels.contains(label));
+        let touches = entry
+            .after
+            .iter()
+            .chain(&entry.before)
+            .any(|label| labels.contains(label));
         if touches && !found.iter().any(|origin| *origin == *entry.origin) {
             found.push(entry.origin.to_string());
         }

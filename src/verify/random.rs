@@ -23,10 +23,16 @@ pub(super) fn randomness(model: &Model) -> Randomness {
     let mut result = Randomness::default();
     let mut tainted: BTreeSet<(NodeId, String)> = BTreeSet::new();
     let source_of = |tainted: &BTreeSet<(NodeId, String)>, id: NodeId| {
-        tainted.range((id, String::new())..).next().filter(|(node, _)| *node == id).map(|(_, source)| source.clone())
+        tainted
+            .range((id, String::new())..)
+            .next()
+            .filter(|(node, _)| *node == id)
+            .map(|(_, source)| source.clone())
     };
     for id in graph.topological_order() {
-        let Some(operator) = graph.operator(id) else { continue };
+        let Some(operator) = graph.operator(id) else {
+            continue;
+        };
         let own = draws(model, graph, id, operator, 0, &mut result.seeded);
         let inherits = !(operator.is("Shape") || operator.is("Size"));
         let inputs = graph.inputs_of(id);
@@ -50,11 +56,19 @@ pub(super) fn randomness(model: &Model) -> Randomness {
 }
 
 /// The unseeded random operator in `operator`: itself, in its bodies or in the function it calls.
-fn draws(model: &Model, graph: &Graph, id: NodeId, operator: &Operator, depth: usize, seeded: &mut bool) -> Option<String> {
+fn draws(
+    model: &Model,
+    graph: &Graph,
+    id: NodeId,
+    operator: &Operator,
+    depth: usize,
+    seeded: &mut bool,
+) -> Option<String> {
     if depth > DEPTH {
         return None;
     }
-    let random = Traits::of(operator.domain(), &operator.op_type).random || is_training_dropout(graph, id, operator);
+    let random =
+        Traits::of(operator.domain(), &operator.op_type).random || is_training_dropout(graph, id, operator);
     if random {
         if operator.attribute("seed").is_none() {
             return Some(operator.op_type.to_string());
@@ -66,19 +80,27 @@ fn draws(model: &Model, graph: &Graph, id: NodeId, operator: &Operator, depth: u
             return Some(source);
         }
     }
-    let overload = graph.get(id).and_then(|node| node.meta.as_ref()?.overload.clone()).unwrap_or_default();
+    let overload = graph
+        .get(id)
+        .and_then(|node| node.meta.as_ref()?.overload.clone())
+        .unwrap_or_default();
     let function = model.function(operator.domain(), &operator.op_type, &overload)?;
     draws_in(model, &function.graph, depth + 1, seeded)
 }
 
 fn draws_in(model: &Model, graph: &Graph, depth: usize, seeded: &mut bool) -> Option<String> {
-    graph.node_ids().find_map(|id| draws(model, graph, id, graph.operator(id)?, depth, seeded))
+    graph
+        .node_ids()
+        .find_map(|id| draws(model, graph, id, graph.operator(id)?, depth, seeded))
 }
 
 /// Dropout drops only where its third input says that this is training; one that is not known to be false may.
 fn is_training_dropout(graph: &Graph, id: NodeId, operator: &Operator) -> bool {
     operator.is("Dropout")
         && graph.input(id, 2).is_some_and(|mode| {
-            graph.constant(mode).and_then(|tensor| tensor.to_i64().ok()?.first().copied()) != Some(0)
+            graph
+                .constant(mode)
+                .and_then(|tensor| tensor.to_i64().ok()?.first().copied())
+                != Some(0)
         })
 }

@@ -27,7 +27,9 @@ pub(super) fn shapes_of(inputs: &RunValues) -> Shapes {
     inputs
         .iter()
         .filter_map(|(name, value)| match value {
-            RunValue::Tensor(tensor) => Some((name.clone(), tensor.dims().iter().map(|d| *d as i64).collect())),
+            RunValue::Tensor(tensor) => {
+                Some((name.clone(), tensor.dims().iter().map(|d| *d as i64).collect()))
+            }
             _ => None,
         })
         .collect()
@@ -43,8 +45,12 @@ pub(super) fn prepare(model: &Model, engine: &dyn Engine, shapes: &Shapes) -> Re
     let mut symbols = BTreeMap::new();
     let mut changes = Vec::new();
     for id in model.graph.inputs() {
-        let Some((name, ty)) = input(model, *id) else { continue };
-        let (Some(shape), Some(tensor)) = (shapes.get(&name), ty.as_tensor()) else { continue };
+        let Some((name, ty)) = input(model, *id) else {
+            continue;
+        };
+        let (Some(shape), Some(tensor)) = (shapes.get(&name), ty.as_tensor()) else {
+            continue;
+        };
         for (dim, size) in sizes::input_dims(model, *id).iter().flatten().zip(shape) {
             if let InputDim::Free(key) = dim {
                 symbols.entry(key.clone()).or_insert(*size);
@@ -57,12 +63,17 @@ pub(super) fn prepare(model: &Model, engine: &dyn Engine, shapes: &Shapes) -> Re
     }
     let mut bound = model.clone();
     if !changes.is_empty() {
-        edit::reshape(&mut bound, "verify", changes, |_| Ok::<(), EditError>(())).map_err(|error| EngineError::Failed {
-            engine: engine.name(),
-            reason: error.to_string(),
+        edit::reshape(&mut bound, "verify", changes, |_| Ok::<(), EditError>(())).map_err(|error| {
+            EngineError::Failed {
+                engine: engine.name(),
+                reason: error.to_string(),
+            }
         })?;
     }
-    Ok(Prepared { model: bound, symbols })
+    Ok(Prepared {
+        model: bound,
+        symbols,
+    })
 }
 
 /// A model that an engine can compile.
@@ -74,7 +85,20 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// Compiles the model so that it also returns the values in `expose`.
-    pub(super) fn compile(&self, engine: &dyn Engine, expose: Vec<String>, optimise: bool) -> Result<Box<dyn Session>, EngineError> {
-        engine.compile(&self.model, &CompileOptions { expose, symbols: self.symbols.clone(), optimise, threads: 1 })
+    pub(super) fn compile(
+        &self,
+        engine: &dyn Engine,
+        expose: Vec<String>,
+        optimise: bool,
+    ) -> Result<Box<dyn Session>, EngineError> {
+        engine.compile(
+            &self.model,
+            &CompileOptions {
+                expose,
+                symbols: self.symbols.clone(),
+                optimise,
+                threads: 1,
+            },
+        )
     }
 }

@@ -87,15 +87,22 @@ fn sum_of(key: &str, symbol: &dyn Fn(&str) -> Option<i64>) -> Option<i64> {
     if !key.contains('+') {
         return None;
     }
-    key.split('+').map(str::trim).try_fold(0i64, |sum, term| sum.checked_add(term.parse().ok().or_else(|| symbol(term))?))
+    key.split('+').map(str::trim).try_fold(0i64, |sum, term| {
+        sum.checked_add(term.parse().ok().or_else(|| symbol(term))?)
+    })
 }
 
 /// Graph inputs that a caller must give: those without a default.
 pub(super) fn required_inputs(model: &Model) -> impl Iterator<Item = NodeId> + '_ {
-    model.graph.inputs().iter().copied().filter(|id| match model.graph.get(*id).map(|node| &node.kind) {
-        Some(NodeKind::Input(input)) => input.default.is_none(),
-        _ => false,
-    })
+    model
+        .graph
+        .inputs()
+        .iter()
+        .copied()
+        .filter(|id| match model.graph.get(*id).map(|node| &node.kind) {
+            Some(NodeKind::Input(input)) => input.default.is_none(),
+            _ => false,
+        })
 }
 
 /// The free dimensions of the required inputs. Where `other` fixes a dimension, it is not free: that number is in the
@@ -104,13 +111,26 @@ pub(super) fn free_dims(model: &Model, other: &Model, given: &Sizes) -> (Vec<Fre
     let mut free: Vec<FreeDim> = Vec::new();
     let mut fixed = given.clone();
     for input in required_inputs(model) {
-        let Some(dims) = input_dims(model, input) else { continue };
-        let name = model.graph.get(input).and_then(|node| node.outputs().first()).map(|v| v.name.clone()).unwrap_or_default();
+        let Some(dims) = input_dims(model, input) else {
+            continue;
+        };
+        let name = model
+            .graph
+            .get(input)
+            .and_then(|node| node.outputs().first())
+            .map(|v| v.name.clone())
+            .unwrap_or_default();
         let theirs = other
             .graph
             .inputs()
             .iter()
-            .find(|id| other.graph.get(**id).and_then(|n| n.outputs().first()).is_some_and(|v| v.name == name))
+            .find(|id| {
+                other
+                    .graph
+                    .get(**id)
+                    .and_then(|n| n.outputs().first())
+                    .is_some_and(|v| v.name == name)
+            })
             .and_then(|id| input_dims(other, *id));
         for (axis, dim) in dims.iter().enumerate() {
             let InputDim::Free(key) = dim else { continue };
@@ -120,7 +140,11 @@ pub(super) fn free_dims(model: &Model, other: &Model, given: &Sizes) -> (Vec<Fre
             let dictated = uses::dictated_size(&model.graph, input, axis, dims.len());
             match free.iter_mut().find(|dim| dim.key == *key) {
                 Some(known) => known.dictated = known.dictated.or(dictated),
-                None => free.push(FreeDim { key: key.clone(), ladder: ladder(key, axis, dims.len()), dictated }),
+                None => free.push(FreeDim {
+                    key: key.clone(),
+                    ladder: ladder(key, axis, dims.len()),
+                    dictated,
+                }),
             }
         }
     }
@@ -169,24 +193,45 @@ pub(super) fn attempts(free: &[FreeDim], fixed: &Sizes, differing_from: Option<&
     let deepest = kinds.iter().map(|kind| kind.len()).max().unwrap_or(0);
     let mut found: Vec<Sizes> = Vec::new();
     let mut add = |sizes: Sizes| {
-        if differing_from.is_none_or(|other| *other != sizes) && !found.contains(&sizes) && found.len() < ATTEMPTS {
+        if differing_from.is_none_or(|other| *other != sizes)
+            && !found.contains(&sizes)
+            && found.len() < ATTEMPTS
+        {
             found.push(sizes);
         }
     };
     if let Some(first) = differing_from {
         // One step up from what worked, all kinds at once and then each alone.
         let working = |kind: &'static [i64]| {
-            let size = free.iter().find(|dim| dim.dictated.is_none() && dim.ladder == kind).and_then(|dim| first.get(&dim.key));
-            size.and_then(|size| kind.iter().position(|v| v == size)).unwrap_or(0)
+            let size = free
+                .iter()
+                .find(|dim| dim.dictated.is_none() && dim.ladder == kind)
+                .and_then(|dim| first.get(&dim.key));
+            size.and_then(|size| kind.iter().position(|v| v == size))
+                .unwrap_or(0)
         };
-        let next = |kind: &'static [i64]| if working(kind) + 1 < kind.len() { working(kind) + 1 } else { 0 };
+        let next = |kind: &'static [i64]| {
+            if working(kind) + 1 < kind.len() {
+                working(kind) + 1
+            } else {
+                0
+            }
+        };
         add(assign(&next));
         for chosen in &kinds {
-            add(assign(&|kind| if kind == *chosen { next(kind) } else { working(kind) }));
+            add(assign(&|kind| {
+                if kind == *chosen {
+                    next(kind)
+                } else {
+                    working(kind)
+                }
+            }));
         }
         for level in 0..deepest {
             for chosen in &kinds {
-                add(assign(&|kind| if kind == *chosen { level } else { working(kind) }));
+                add(assign(&|kind| {
+                    if kind == *chosen { level } else { working(kind) }
+                }));
             }
         }
         return found;
@@ -206,7 +251,11 @@ mod tests {
     use super::*;
 
     fn dim(key: &str, axis: usize, rank: usize) -> FreeDim {
-        FreeDim { key: key.to_owned(), ladder: ladder(key, axis, rank), dictated: None }
+        FreeDim {
+            key: key.to_owned(),
+            ladder: ladder(key, axis, rank),
+            dictated: None,
+        }
     }
 
     #[test]

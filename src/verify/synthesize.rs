@@ -32,8 +32,14 @@ pub enum SampleKind {
 
 impl SampleKind {
     /// Every kind, in the order of samples.
-    pub const ALL: [SampleKind; 6] =
-        [Self::Normal, Self::Uniform, Self::Zeros, Self::Negative, Self::Large, Self::Mixed];
+    pub const ALL: [SampleKind; 6] = [
+        Self::Normal,
+        Self::Uniform,
+        Self::Zeros,
+        Self::Negative,
+        Self::Large,
+        Self::Mixed,
+    ];
 }
 
 /// An input for which no value can be made.
@@ -102,7 +108,11 @@ impl Synthesizer {
 
     /// Whether the kind of a sample makes a difference.
     pub(super) fn has_floats(&self) -> bool {
-        self.inputs.iter().any(|plan| sizes::element_type(&plan.ty).and_then(ValueType::dtype).is_some_and(DType::is_float))
+        self.inputs.iter().any(|plan| {
+            sizes::element_type(&plan.ty)
+                .and_then(ValueType::dtype)
+                .is_some_and(DType::is_float)
+        })
     }
 
     /// Whether there is any input at all.
@@ -111,7 +121,13 @@ impl Synthesizer {
     }
 
     /// Sample number `index`.
-    pub(super) fn sample(&self, sizes: &Sizes, kind: SampleKind, seed: u64, index: u64) -> Result<RunValues, SynthesisError> {
+    pub(super) fn sample(
+        &self,
+        sizes: &Sizes,
+        kind: SampleKind,
+        seed: u64,
+        index: u64,
+    ) -> Result<RunValues, SynthesisError> {
         self.inputs
             .iter()
             .map(|plan| {
@@ -124,31 +140,66 @@ impl Synthesizer {
 
 fn generator(seed: u64, index: u64, name: &str) -> ChaCha8Rng {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes()).update(&index.to_le_bytes()).update(name.as_bytes());
+    hasher
+        .update(&seed.to_le_bytes())
+        .update(&index.to_le_bytes())
+        .update(name.as_bytes());
     ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
 }
 
 impl Plan {
-    fn value(&self, ty: &ValueType, sizes: &Sizes, kind: SampleKind, rng: &mut ChaCha8Rng) -> Result<RunValue, SynthesisError> {
-        let unknown = || SynthesisError::Type { name: self.name.clone(), ty: self.ty.to_string() };
+    fn value(
+        &self,
+        ty: &ValueType,
+        sizes: &Sizes,
+        kind: SampleKind,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<RunValue, SynthesisError> {
+        let unknown = || SynthesisError::Type {
+            name: self.name.clone(),
+            ty: self.ty.to_string(),
+        };
         Ok(match ty {
             ValueType::Tensor(tensor) => {
                 RunValue::Tensor(self.tensor(tensor.dtype.ok_or_else(unknown)?, sizes, kind, rng)?)
             }
             ValueType::Sequence(element) => RunValue::Sequence(
-                (0..2).map(|_| self.value(element, sizes, kind, rng)).collect::<Result<_, _>>()?,
+                (0..2)
+                    .map(|_| self.value(element, sizes, kind, rng))
+                    .collect::<Result<_, _>>()?,
             ),
-            ValueType::Optional(element) => RunValue::Optional(Some(Box::new(self.value(element, sizes, kind, rng)?))),
+            ValueType::Optional(element) => {
+                RunValue::Optional(Some(Box::new(self.value(element, sizes, kind, rng)?)))
+            }
             ValueType::Map(key, element) => self.map(*key, element, kind, rng)?,
             ValueType::Unknown | ValueType::Sparse(_) | ValueType::Opaque => return Err(unknown()),
         })
     }
 
-    fn tensor(&self, dtype: DType, sizes: &Sizes, kind: SampleKind, rng: &mut ChaCha8Rng) -> Result<Tensor, SynthesisError> {
-        let dims: Vec<u64> = self.dims.iter().map(|dim| dim.size(sizes).max(0) as u64).collect();
-        let count = dims.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim)).filter(|count| *count <= LARGEST);
-        let count = count.ok_or_else(|| SynthesisError::TooLarge { name: self.name.clone(), limit: LARGEST })? as usize;
-        let failed = |source| SynthesisError::Tensor { name: self.name.clone(), source };
+    fn tensor(
+        &self,
+        dtype: DType,
+        sizes: &Sizes,
+        kind: SampleKind,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Tensor, SynthesisError> {
+        let dims: Vec<u64> = self
+            .dims
+            .iter()
+            .map(|dim| dim.size(sizes).max(0) as u64)
+            .collect();
+        let count = dims
+            .iter()
+            .try_fold(1u64, |product, dim| product.checked_mul(*dim))
+            .filter(|count| *count <= LARGEST);
+        let count = count.ok_or_else(|| SynthesisError::TooLarge {
+            name: self.name.clone(),
+            limit: LARGEST,
+        })? as usize;
+        let failed = |source| SynthesisError::Tensor {
+            name: self.name.clone(),
+            source,
+        };
         if dtype == DType::String {
             return Tensor::from_strings(&dims, self.words(count, kind, rng)).map_err(failed);
         }
@@ -157,8 +208,17 @@ impl Plan {
         encode(dtype, &dims, &values, rng).map_err(failed)
     }
 
-    fn map(&self, key: DType, element: &ValueType, kind: SampleKind, rng: &mut ChaCha8Rng) -> Result<RunValue, SynthesisError> {
-        let failed = |source| SynthesisError::Tensor { name: self.name.clone(), source };
+    fn map(
+        &self,
+        key: DType,
+        element: &ValueType,
+        kind: SampleKind,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<RunValue, SynthesisError> {
+        let failed = |source| SynthesisError::Tensor {
+            name: self.name.clone(),
+            source,
+        };
         let dtype = element.dtype().unwrap_or(DType::F32);
         let words = self.demands.iter().find_map(|demand| match demand {
             Demand::Words(words) => Some(words.clone()),
@@ -167,7 +227,8 @@ impl Plan {
         let keys = match key {
             DType::String => {
                 let words = words.unwrap_or_else(|| WORDS.map(str::to_owned).to_vec());
-                Tensor::from_strings(&[words.len() as u64], words.into_iter().map(Bytes::from)).map_err(failed)?
+                Tensor::from_strings(&[words.len() as u64], words.into_iter().map(Bytes::from))
+                    .map_err(failed)?
             }
             _ => encode(key, &[4], &[0.0, 1.0, 2.0, 3.0], rng).map_err(failed)?,
         };
@@ -175,7 +236,13 @@ impl Plan {
         let values = if dtype == DType::String {
             Tensor::from_strings(&[count], self.words(count as usize, kind, rng)).map_err(failed)?
         } else {
-            encode(dtype, &[count], &self.free(dtype, count as usize, 1, kind, rng), rng).map_err(failed)?
+            encode(
+                dtype,
+                &[count],
+                &self.free(dtype, count as usize, 1, kind, rng),
+                rng,
+            )
+            .map_err(failed)?
         };
         Ok(RunValue::Map(keys, Box::new(RunValue::Tensor(values))))
     }
@@ -191,12 +258,25 @@ impl Plan {
             words.push("another word".to_owned());
             words.push(String::new());
         }
-        (0..count).filter_map(|_| words.get(below(rng, words.len() as u64) as usize)).map(|w| Bytes::from(w.clone())).collect()
+        (0..count)
+            .filter_map(|_| words.get(below(rng, words.len() as u64) as usize))
+            .map(|w| Bytes::from(w.clone()))
+            .collect()
     }
 
     /// Elements that satisfy what the uses demand; `None` if they demand nothing.
-    fn demanded(&self, count: usize, dims: &[u64], sizes: &Sizes, dtype: DType, rng: &mut ChaCha8Rng) -> Option<Vec<f64>> {
-        let evaluate = |dim: &Dim| dim.evaluate(&|symbol| sizes.get(symbol.trim_start_matches('?')).copied()).filter(|size| *size > 0);
+    fn demanded(
+        &self,
+        count: usize,
+        dims: &[u64],
+        sizes: &Sizes,
+        dtype: DType,
+        rng: &mut ChaCha8Rng,
+    ) -> Option<Vec<f64>> {
+        let evaluate = |dim: &Dim| {
+            dim.evaluate(&|symbol| sizes.get(symbol.trim_start_matches('?')).copied())
+                .filter(|size| *size > 0)
+        };
         let mut bound: Option<i64> = None;
         let mut compared: Vec<f64> = Vec::new();
         let mut index = false;
@@ -213,7 +293,17 @@ impl Plan {
                 Demand::Count => return Some((0..count).map(|_| 1.0 + below(rng, 3) as f64).collect()),
                 Demand::Positive => {
                     let float = dtype.is_float();
-                    return Some((0..count).map(|_| if float { 0.1 + unit(rng) } else { 1.0 + below(rng, 5) as f64 }).collect());
+                    return Some(
+                        (0..count)
+                            .map(|_| {
+                                if float {
+                                    0.1 + unit(rng)
+                                } else {
+                                    1.0 + below(rng, 5) as f64
+                                }
+                            })
+                            .collect(),
+                    );
                 }
                 Demand::Length(size) => {
                     let most = evaluate(size).unwrap_or(1).max(1) as u64;
@@ -225,7 +315,11 @@ impl Plan {
                 Demand::FullRange => {
                     let (low, high) = dtype.integer_range()?;
                     let width = (high - low + 1).min(1 << 32) as u64;
-                    return Some((0..count).map(|_| low as f64 + below(rng, width) as f64).collect());
+                    return Some(
+                        (0..count)
+                            .map(|_| low as f64 + below(rng, width) as f64)
+                            .collect(),
+                    );
                 }
                 Demand::Words(_) => {}
             }
@@ -239,15 +333,36 @@ impl Plan {
         if flags {
             // The first element of each row is set, so that no row is masked as a whole.
             let row = dims.last().copied().unwrap_or(1).max(1) as usize;
-            return Some((0..count).map(|at| if at % row == 0 || below(rng, 4) > 0 { 1.0 } else { 0.0 }).collect());
+            return Some(
+                (0..count)
+                    .map(|at| {
+                        if at % row == 0 || below(rng, 4) > 0 {
+                            1.0
+                        } else {
+                            0.0
+                        }
+                    })
+                    .collect(),
+            );
         }
         if !compared.is_empty() && !dtype.is_float() {
-            return Some((0..count).filter_map(|_| compared.get(below(rng, compared.len() as u64) as usize).copied()).collect());
+            return Some(
+                (0..count)
+                    .filter_map(|_| compared.get(below(rng, compared.len() as u64) as usize).copied())
+                    .collect(),
+            );
         }
         None
     }
 
-    fn free(&self, dtype: DType, count: usize, rank: usize, kind: SampleKind, rng: &mut ChaCha8Rng) -> Vec<f64> {
+    fn free(
+        &self,
+        dtype: DType,
+        count: usize,
+        rank: usize,
+        kind: SampleKind,
+        rng: &mut ChaCha8Rng,
+    ) -> Vec<f64> {
         if dtype == DType::Bool {
             return (0..count)
                 .map(|_| match kind {
@@ -265,7 +380,9 @@ impl Plan {
                 SampleKind::Negative | SampleKind::Mixed => (low.max(-5), high.min(10)),
                 _ => (0, high.min(10)),
             };
-            return (0..count).map(|_| from as f64 + below(rng, (to - from + 1) as u64) as f64).collect();
+            return (0..count)
+                .map(|_| from as f64 + below(rng, (to - from + 1) as u64) as f64)
+                .collect();
         }
         // Half-precision networks overflow early.
         let (large, denormal) = match dtype {
@@ -273,7 +390,18 @@ impl Plan {
             DType::F64 => (100.0, 1e-310),
             _ => (100.0, 1e-40),
         };
-        let palette = [0.0, -0.0, 1.0, -1.0, denormal, -denormal, large * 10.0, large * -10.0, 0.5, 1e-7];
+        let palette = [
+            0.0,
+            -0.0,
+            1.0,
+            -1.0,
+            denormal,
+            -denormal,
+            large * 10.0,
+            large * -10.0,
+            0.5,
+            1e-7,
+        ];
         (0..count)
             .map(|_| match kind {
                 SampleKind::Normal => normal(rng),
@@ -305,35 +433,46 @@ fn unit(rng: &mut ChaCha8Rng) -> f64 {
 /// Mean 0, variance 1, nearly normal: the sum of four uniform numbers, which every machine adds to the same bits.
 fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let bits = rng.next_u64();
-    let sum: f64 = (0..4).map(|part| f64::from((bits >> (16 * part)) as u16) / 65536.0).sum();
+    let sum: f64 = (0..4)
+        .map(|part| f64::from((bits >> (16 * part)) as u16) / 65536.0)
+        .sum();
     (sum - 2.0 + 0.5 / 16384.0) * 1.732_050_807_568_877_2
 }
 
 /// The first axes (of size 1, where `free`) of a tensor.
 fn axes(of: &ValueType, free: bool, count: usize) -> Vec<f64> {
     let candidates: Vec<usize> = match of.shape() {
-        Some(shape) if free => {
-            (0..shape.len()).filter(|axis| shape.get(*axis).is_some_and(|dim| dim.fixed() == Some(1))).collect()
-        }
+        Some(shape) if free => (0..shape.len())
+            .filter(|axis| shape.get(*axis).is_some_and(|dim| dim.fixed() == Some(1)))
+            .collect(),
         Some(shape) => (0..shape.len()).collect(),
         None => (0..count).collect(),
     };
-    (0..count).map(|at| candidates.get(at).copied().unwrap_or(at) as f64).collect()
+    (0..count)
+        .map(|at| candidates.get(at).copied().unwrap_or(at) as f64)
+        .collect()
 }
 
 /// Target sizes of Reshape, Expand, Resize ...: those of the declared output, or as few elements as possible and the rest in
 /// one dimension.
 fn target_sizes(shape: Option<&Shape>, count: usize, evaluate: &dyn Fn(&Dim) -> Option<i64>) -> Vec<f64> {
-    let known = shape.filter(|shape| shape.len() == count).and_then(|shape| shape.iter().map(evaluate).collect::<Option<Vec<_>>>());
+    let known = shape
+        .filter(|shape| shape.len() == count)
+        .and_then(|shape| shape.iter().map(evaluate).collect::<Option<Vec<_>>>());
     match known {
         Some(sizes) => sizes.into_iter().map(|size| size as f64).collect(),
-        None => (0..count).map(|at| if at + 1 == count { -1.0 } else { 1.0 }).collect(),
+        None => (0..count)
+            .map(|at| if at + 1 == count { -1.0 } else { 1.0 })
+            .collect(),
     }
 }
 
 fn parts(size: Option<i64>, count: usize) -> Vec<f64> {
     let (size, parts) = (size.unwrap_or(count as i64).max(0), count.max(1) as i64);
-    (0..parts).map(|at| (size / parts + i64::from(at < size % parts)) as f64).take(count).collect()
+    (0..parts)
+        .map(|at| (size / parts + i64::from(at < size % parts)) as f64)
+        .take(count)
+        .collect()
 }
 
 /// Numbers as a tensor of any numeric type, rounded and clamped to what it holds.
@@ -342,19 +481,33 @@ fn encode(dtype: DType, dims: &[u64], values: &[f64], rng: &mut ChaCha8Rng) -> R
         return Tensor::from_f64(dtype, dims, values);
     }
     let raw: Vec<u8> = match dtype {
-        DType::Complex64 => values.iter().flat_map(|v| [*v as f32, -*v as f32 * 0.5]).flat_map(f32::to_le_bytes).collect(),
-        DType::Complex128 => values.iter().flat_map(|v| [*v, -*v * 0.5]).flat_map(f64::to_le_bytes).collect(),
+        DType::Complex64 => values
+            .iter()
+            .flat_map(|v| [*v as f32, -*v as f32 * 0.5])
+            .flat_map(f32::to_le_bytes)
+            .collect(),
+        DType::Complex128 => values
+            .iter()
+            .flat_map(|v| [*v, -*v * 0.5])
+            .flat_map(f64::to_le_bytes)
+            .collect(),
         DType::Bool => values.iter().map(|v| u8::from(*v != 0.0)).collect(),
         _ => {
             let bits = dtype.bits();
             let codes: Vec<u64> = match dtype.integer_range() {
-                Some((low, high)) => values.iter().map(|v| (*v as i128).clamp(low, high) as u64).collect(),
+                Some((low, high)) => values
+                    .iter()
+                    .map(|v| (*v as i128).clamp(low, high) as u64)
+                    .collect(),
                 None => values.iter().map(|_| small_float(dtype, rng)).collect(),
             };
             if dtype.is_packed() {
                 pack(&codes, bits)
             } else {
-                codes.iter().flat_map(|code| code.to_le_bytes().into_iter().take(bits / 8)).collect()
+                codes
+                    .iter()
+                    .flat_map(|code| code.to_le_bytes().into_iter().take(bits / 8))
+                    .collect()
             }
         }
     };
@@ -406,7 +559,10 @@ mod tests {
 
     fn input(graph: &mut GraphBuilder, name: &str, dtype: DType, dims: &[i64]) -> crate::ir::ValueId {
         let shape: Shape = dims.iter().map(|d| Dim::Fixed(*d)).collect();
-        graph.input(Value::typed(name, ValueType::tensor(dtype, shape)), crate::ir::Input::default())
+        graph.input(
+            Value::typed(name, ValueType::tensor(dtype, shape)),
+            crate::ir::Input::default(),
+        )
     }
 
     fn tensor<'a>(sample: &'a RunValues, name: &str) -> &'a Tensor {
@@ -421,9 +577,17 @@ mod tests {
         let model = model(|graph| {
             let ids = input(graph, "ids", DType::I32, &[2, 50]);
             let table = graph.initializer("table", Tensor::from_slice(&[7, 1], &[0f32; 7]).unwrap());
-            let cast = graph.node(Operator::new("Cast").with("to", 7), &[Some(ids)], vec![Value::named("c")]);
+            let cast = graph.node(
+                Operator::new("Cast").with("to", 7),
+                &[Some(ids)],
+                vec![Value::named("c")],
+            );
             let cast = crate::ir::ValueId::new(cast, 0);
-            let y = graph.node(Operator::new("Gather"), &[Some(table), Some(cast)], vec![Value::named("y")]);
+            let y = graph.node(
+                Operator::new("Gather"),
+                &[Some(table), Some(cast)],
+                vec![Value::named("y")],
+            );
             graph.output(GraphOutput::default(), Some(crate::ir::ValueId::new(y, 0)));
         });
         let synthesizer = Synthesizer::new(&model);
@@ -451,12 +615,19 @@ mod tests {
         assert!(values(SampleKind::Negative, 0).iter().all(|v| *v < 0.0));
         assert!(values(SampleKind::Zeros, 0).iter().all(|v| *v == 0.0));
         let mixed = values(SampleKind::Mixed, 0);
-        assert!(mixed.iter().any(|v| *v != 0.0 && v.abs() < f64::from(f32::MIN_POSITIVE)));
+        assert!(
+            mixed
+                .iter()
+                .any(|v| *v != 0.0 && v.abs() < f64::from(f32::MIN_POSITIVE))
+        );
         assert!(mixed.iter().any(|v| *v >= 1000.0));
         let numbers = values(SampleKind::Normal, 0);
         let mean = numbers.iter().sum::<f64>() / 100.0;
         let variance = numbers.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 100.0;
-        assert!(mean.abs() < 0.3 && (0.6..1.5).contains(&variance), "{mean} {variance}");
+        assert!(
+            mean.abs() < 0.3 && (0.6..1.5).contains(&variance),
+            "{mean} {variance}"
+        );
     }
 
     #[test]
@@ -465,7 +636,13 @@ mod tests {
         let mut rng = generator(0, 0, "x");
         let tensor = encode(DType::I4, &[3], &[7.0, -1.0, -100.0], &mut rng).unwrap();
         assert_eq!(tensor.to_i64().unwrap(), [7, -1, -8]);
-        assert_eq!(encode(DType::U64, &[1], &[3.7], &mut rng).unwrap().to_i64().unwrap(), [3]);
+        assert_eq!(
+            encode(DType::U64, &[1], &[3.7], &mut rng)
+                .unwrap()
+                .to_i64()
+                .unwrap(),
+            [3]
+        );
     }
 
     #[test]

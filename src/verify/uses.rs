@@ -66,13 +66,21 @@ const MOVES: &[(&str, Option<u32>)] = &[
     ("Concat", None),
 ];
 
-fn follow(graph: &Graph, value: ValueId, depth: usize, seen: &mut BTreeSet<(usize, ValueId)>, found: &mut Vec<Demand>) {
+fn follow(
+    graph: &Graph,
+    value: ValueId,
+    depth: usize,
+    seen: &mut BTreeSet<(usize, ValueId)>,
+    found: &mut Vec<Demand>,
+) {
     // Bodies are other graphs with their own ids: the depth tells them apart well enough to end every walk.
     if depth > 16 || !seen.insert((depth, value)) {
         return;
     }
     for at in graph.uses(value) {
-        let Some(operator) = graph.operator(at.node) else { continue };
+        let Some(operator) = graph.operator(at.node) else {
+            continue;
+        };
         match at.slot {
             Slot::Capture(slot) => {
                 for (_, body) in operator.bodies() {
@@ -105,7 +113,9 @@ fn follow(graph: &Graph, value: ValueId, depth: usize, seen: &mut BTreeSet<(usiz
 }
 
 fn passes_on(operator: &Operator, slot: u32) -> bool {
-    MOVES.iter().any(|(name, at)| operator.op_type == **name && at.is_none_or(|at| at == slot))
+    MOVES
+        .iter()
+        .any(|(name, at)| operator.op_type == **name && at.is_none_or(|at| at == slot))
 }
 
 fn captured(body: &Graph, slot: u32) -> Option<ValueId> {
@@ -117,7 +127,11 @@ fn captured(body: &Graph, slot: u32) -> Option<ValueId> {
 
 /// What the use in input slot `slot` asks for.
 fn demand(graph: &Graph, node: NodeId, operator: &Operator, slot: u32) -> Option<Demand> {
-    let ty = |index: usize| graph.input(node, index).map_or(&ValueType::Unknown, |value| graph.ty(value));
+    let ty = |index: usize| {
+        graph
+            .input(node, index)
+            .map_or(&ValueType::Unknown, |value| graph.ty(value))
+    };
     let dim = |index: usize, axis: i64| size_along(ty(index), axis);
     let output = || graph.ty(ValueId::new(node, 0)).shape().cloned();
     let axis = |default: i64| operator.int("axis").unwrap_or(default);
@@ -129,10 +143,17 @@ fn demand(graph: &Graph, node: NodeId, operator: &Operator, slot: u32) -> Option
         return None;
     }
     Some(match (&*operator.op_type, slot) {
-        ("Gather" | "GatherElements" | "ScatterElements" | "Scatter", 1) => Demand::Below(vec![dim(0, axis(0))]),
+        ("Gather" | "GatherElements" | "ScatterElements" | "Scatter", 1) => {
+            Demand::Below(vec![dim(0, axis(0))])
+        }
         ("GatherND", 1) => {
             let batch = operator.int("batch_dims").unwrap_or(0).max(0) as usize;
-            Demand::Below(ty(0).shape().map(|shape| shape.iter().skip(batch).cloned().collect()).unwrap_or_default())
+            Demand::Below(
+                ty(0)
+                    .shape()
+                    .map(|shape| shape.iter().skip(batch).cloned().collect())
+                    .unwrap_or_default(),
+            )
         }
         ("ScatterND", 1) => Demand::Below(ty(0).shape().map(|shape| shape.to_vec()).unwrap_or_default()),
         ("OneHot", 0) => match constant(1).and_then(|depth| depth.to_f64().ok()?.first().copied()) {
@@ -144,7 +165,9 @@ fn demand(graph: &Graph, node: NodeId, operator: &Operator, slot: u32) -> Option
         ("RotaryEmbedding", 3) => Demand::Below(vec![dim(1, 0)]),
         ("RoiAlign", 2) => Demand::Below(vec![dim(0, 0)]),
         ("MaxUnpool", 1) => {
-            let count = ty(0).shape().map(|s| s.iter().fold(Dim::Fixed(1), |product, dim| product.mul(dim)));
+            let count = ty(0)
+                .shape()
+                .map(|s| s.iter().fold(Dim::Fixed(1), |product, dim| product.mul(dim)));
             Demand::Below(count.into_iter().collect())
         }
         ("SequenceAt" | "SequenceErase", 1) | ("SequenceInsert", 2) | ("Trilu", 1) => Demand::Fill(0.0),
@@ -153,7 +176,9 @@ fn demand(graph: &Graph, node: NodeId, operator: &Operator, slot: u32) -> Option
         }
         ("ReverseSequence", 1) => Demand::Length(dim(0, operator.int("time_axis").unwrap_or(0))),
         ("TopK", 1) => Demand::Fill(1.0),
-        ("Reshape" | "Expand" | "ConstantOfShape" | "CenterCropPad", s) if s == u32::from(&*operator.op_type != "ConstantOfShape") => {
+        ("Reshape" | "Expand" | "ConstantOfShape" | "CenterCropPad", s)
+            if s == u32::from(&*operator.op_type != "ConstantOfShape") =>
+        {
             Demand::Sizes(output())
         }
         ("Resize", 3) => Demand::Sizes(output()),
@@ -163,22 +188,40 @@ fn demand(graph: &Graph, node: NodeId, operator: &Operator, slot: u32) -> Option
         ("Slice", 2) => Demand::Fill(f64::from(1 << 20)),
         ("Slice", 4) | ("Range", 2) => Demand::Fill(1.0),
         ("Range", 1) => Demand::Fill(5.0),
-        ("Slice", 3) | ("Pad", 3) | ("CumSum" | "CumProd", 1) | ("DFT", 2) => Demand::Axes { of: ty(0).clone(), free: false },
+        ("Slice", 3) | ("Pad", 3) | ("CumSum" | "CumProd", 1) | ("DFT", 2) => Demand::Axes {
+            of: ty(0).clone(),
+            free: false,
+        },
         ("Pad", 1) => Demand::Fill(1.0),
-        ("Squeeze", 1) => Demand::Axes { of: ty(0).clone(), free: true },
-        ("Unsqueeze", 1) => Demand::Axes { of: ValueType::Unknown, free: false },
-        (name, 1) if name.starts_with("Reduce") => Demand::Axes { of: ty(0).clone(), free: false },
+        ("Squeeze", 1) => Demand::Axes {
+            of: ty(0).clone(),
+            free: true,
+        },
+        ("Unsqueeze", 1) => Demand::Axes {
+            of: ValueType::Unknown,
+            free: false,
+        },
+        (name, 1) if name.starts_with("Reduce") => Demand::Axes {
+            of: ty(0).clone(),
+            free: false,
+        },
         ("Split", 1) => Demand::Parts(dim(0, axis(0))),
         ("SplitToSequence", 1) => Demand::Fill(1.0),
         ("Loop", 0) => Demand::Count,
         ("Loop", 1) => Demand::Fill(1.0),
-        ("NonMaxSuppression", 2) | ("HannWindow" | "HammingWindow" | "BlackmanWindow", 0) => Demand::Fill(8.0),
+        ("NonMaxSuppression", 2) | ("HannWindow" | "HammingWindow" | "BlackmanWindow", 0) => {
+            Demand::Fill(8.0)
+        }
         ("STFT", 1) => Demand::Fill(2.0),
         ("Dropout", 1) => Demand::Fill(0.5),
         ("Dropout", 2) => Demand::Fill(0.0),
-        ("BatchNormalization", 4) | ("Div" | "Mod", 1) | ("QuantizeLinear" | "DequantizeLinear", 1) => Demand::Positive,
+        ("BatchNormalization", 4) | ("Div" | "Mod", 1) | ("QuantizeLinear" | "DequantizeLinear", 1) => {
+            Demand::Positive
+        }
         ("BitShift" | "Pow", 1) => Demand::Count,
-        ("DequantizeLinear" | "MatMulInteger" | "ConvInteger" | "QLinearMatMul" | "QLinearConv", 0) => Demand::FullRange,
+        ("DequantizeLinear" | "MatMulInteger" | "ConvInteger" | "QLinearMatMul" | "QLinearConv", 0) => {
+            Demand::FullRange
+        }
         ("MatMulInteger" | "ConvInteger", 1) | ("QLinearMatMul" | "QLinearConv", 3) => Demand::FullRange,
         ("Cast", 0) if operator.int("to") == Some(9) => Demand::Flag,
         ("Where", 0) => Demand::Flag,
@@ -195,23 +238,41 @@ fn demand(graph: &Graph, node: NodeId, operator: &Operator, slot: u32) -> Option
 
 /// The keys of a lookup operator.
 fn words(operator: &Operator) -> Option<Demand> {
-    let attribute = ["keys_strings", "cats_strings", "classes_strings", "string_vocabulary"];
+    let attribute = [
+        "keys_strings",
+        "cats_strings",
+        "classes_strings",
+        "string_vocabulary",
+    ];
     let texts = attribute.iter().find_map(|name| match operator.attribute(name)? {
         crate::ir::AttributeValue::Strings(values) => Some(values),
         _ => None,
     });
     if let Some(texts) = texts {
-        return Some(Demand::Words(texts.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect()));
+        return Some(Demand::Words(
+            texts
+                .iter()
+                .map(|text| String::from_utf8_lossy(text).into_owned())
+                .collect(),
+        ));
     }
-    let numbers = ["keys_int64s", "cats_int64s"].iter().find_map(|name| operator.ints(name));
+    let numbers = ["keys_int64s", "cats_int64s"]
+        .iter()
+        .find_map(|name| operator.ints(name));
     numbers.map(|values| Demand::Compared(values.iter().map(|v| *v as f64).collect()))
 }
 
 /// The size along an axis, which may be negative.
 fn size_along(ty: &ValueType, axis: i64) -> Dim {
-    let Some(shape) = ty.shape() else { return Dim::Unknown };
+    let Some(shape) = ty.shape() else {
+        return Dim::Unknown;
+    };
     let axis = if axis < 0 { axis + shape.len() as i64 } else { axis };
-    usize::try_from(axis).ok().and_then(|axis| shape.get(axis)).cloned().unwrap_or(Dim::Unknown)
+    usize::try_from(axis)
+        .ok()
+        .and_then(|axis| shape.get(axis))
+        .cloned()
+        .unwrap_or(Dim::Unknown)
 }
 
 /// The size that an operator with constant weights dictates for one axis of an input of unknown size.
@@ -219,7 +280,10 @@ pub(super) fn dictated_size(graph: &Graph, input: NodeId, axis: usize, rank: usi
     graph.uses(ValueId::new(input, 0)).into_iter().find_map(|at| {
         let operator = graph.operator(at.node)?;
         let weight = |slot: usize| -> Option<Vec<i64>> {
-            graph.ty(graph.input(at.node, slot)?).fixed_shape().filter(|shape| !shape.is_empty())
+            graph
+                .ty(graph.input(at.node, slot)?)
+                .fixed_shape()
+                .filter(|shape| !shape.is_empty())
         };
         let last = axis + 1 == rank;
         match (&*operator.op_type, at.slot) {
@@ -227,7 +291,9 @@ pub(super) fn dictated_size(graph: &Graph, input: NodeId, axis: usize, rank: usi
                 Some(weight(1)?.get(1)? * operator.int("group").unwrap_or(1))
             }
             ("ConvTranspose", Slot::Input(0)) if axis == 1 => weight(1)?.first().copied(),
-            ("BatchNormalization" | "InstanceNormalization", Slot::Input(0)) if axis == 1 => weight(1)?.first().copied(),
+            ("BatchNormalization" | "InstanceNormalization", Slot::Input(0)) if axis == 1 => {
+                weight(1)?.first().copied()
+            }
             ("MatMul" | "MatMulInteger", Slot::Input(0)) if last => {
                 let shape = weight(1)?;
                 shape.get(shape.len().saturating_sub(2)).copied()
@@ -246,7 +312,9 @@ pub(super) fn dictated_size(graph: &Graph, input: NodeId, axis: usize, rank: usi
             }
             ("LinearClassifier" | "LinearRegressor", Slot::Input(0)) if last => {
                 let classes = operator.floats("intercepts").map_or(1, <[f32]>::len).max(1);
-                operator.floats("coefficients").map(|v| (v.len() / classes) as i64)
+                operator
+                    .floats("coefficients")
+                    .map(|v| (v.len() / classes) as i64)
             }
             _ => None,
         }

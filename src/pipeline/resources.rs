@@ -1,0 +1,59 @@
+//! Data by role and the engine, for steps that run the model.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::data::{DataError, Dataset, Spec};
+use crate::engine::Engine;
+use crate::ir::Graph;
+use crate::passes::Resources;
+
+/// What a pipeline's `data` and the command line say, as passes ask for it.
+pub struct StepResources<'a> {
+    /// The engine; `None` if none was asked for.
+    pub engine: Option<&'a dyn Engine>,
+    /// Descriptions by role.
+    pub data: &'a Map<String, Value>,
+    /// The folder that their relative paths start from.
+    pub base: &'a Path,
+    /// Threads to use.
+    pub jobs: usize,
+}
+
+impl Resources for StepResources<'_> {
+    fn engine(&self) -> Result<&dyn Engine, String> {
+        self.engine
+            .ok_or_else(|| "there is no engine to run the model".to_owned())
+    }
+
+    fn data(&self, role: &str, graph: &Graph) -> Result<Dataset, String> {
+        let described = self.data.get(role).ok_or_else(|| {
+            format!(
+                "there is no {role} data: describe it under `data` in the pipeline or with --data {role}=PATH"
+            )
+        })?;
+        open_data(described, self.base, graph).map_err(|error| error.to_string())
+    }
+
+    fn jobs(&self) -> usize {
+        self.jobs
+    }
+}
+
+/// Opens the data that a pipeline describes: a path, or a map as in a description file.
+pub fn open_data(described: &Value, base: &Path, graph: &Graph) -> Result<Dataset, DataError> {
+    match described {
+        Value::String(path) => {
+            let (spec, base) = Spec::from_path(&base.join(path))?;
+            Dataset::open(&spec, &base, graph)
+        }
+        other => {
+            let spec: Spec = serde_json::from_value(other.clone()).map_err(|error| DataError::Spec {
+                file: None,
+                message: error.to_string(),
+            })?;
+            Dataset::open(&spec, base, graph)
+        }
+    }
+}
