@@ -10,7 +10,7 @@ use crate::corpus;
 fn read(bytes: impl Into<Bytes>) -> Result<Vec<String>, FormatError> {
     let loaded = format::read(bytes.into(), &ReadOptions::default())?;
     let message = format::lower(&loaded.model, &loaded.origin.external)?;
-    assert!(format::encode(&message).len() > 0);
+    assert!(!format::encode(&message).is_empty());
     Ok(loaded
         .warnings
         .iter()

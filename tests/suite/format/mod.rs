@@ -3,6 +3,7 @@
 mod external;
 mod faults;
 mod hostile;
+mod memory;
 mod roundtrip;
 mod samples;
 mod saving;
