@@ -190,7 +190,8 @@ impl<'a> Call<'a> {
             return content::of_tensor(tensor).map(Cow::Owned);
         }
         if let Some(content) = argument.content {
-            return Some(Cow::Borrowed(content));
+            let flat = argument.ty.rank().is_none_or(|rank| rank <= 1);
+            return flat.then_some(Cow::Borrowed(content));
         }
         match argument.ty.shape()?.as_slice() {
             [] => Some(Cow::Owned(content::scalar(Dim::Unknown))),
@@ -199,6 +200,19 @@ impl<'a> Call<'a> {
             }
             _ => None,
         }
+    }
+
+    /// Dimensions and elements, in row-major order, of a small input of any rank.
+    pub(super) fn listed(&self, input: usize) -> Option<(Vec<usize>, Cow<'a, [Dim]>)> {
+        let argument = self.argument(input)?;
+        let dims: Vec<usize> = argument.ty.fixed_shape()?.into_iter().map(|dim| usize::try_from(dim).ok()).collect::<Option<_>>()?;
+        let elements = match (argument.tensor, argument.content) {
+            (Some(tensor), _) => Cow::Owned(content::of_any_rank(tensor)?),
+            (None, Some(content)) => Cow::Borrowed(content.elements.as_slice()),
+            (None, None) => Cow::Owned(self.sizes(input)?.into_owned().elements),
+        };
+        let count = dims.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim))?;
+        (count == elements.len()).then_some((dims, elements))
     }
 
     /// The elements of an input, when each is a number.

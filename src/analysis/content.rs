@@ -17,24 +17,35 @@ pub(super) fn scalar(element: Dim) -> ShapeContent {
     ShapeContent { scalar: true, elements: vec![element] }
 }
 
-/// The elements of a small constant of rank 0 or 1: integers and booleans as numbers, floats only where they are integers.
+/// The elements of a small constant of rank 0 or 1.
 pub(super) fn of_tensor(tensor: &Tensor) -> Option<ShapeContent> {
-    if tensor.rank() > 1 || tensor.elements() > MAX_ELEMENTS {
+    if tensor.rank() > 1 {
         return None;
     }
-    let elements = match tensor.dtype() {
+    Some(ShapeContent { scalar: tensor.rank() == 0, elements: of_any_rank(tensor)? })
+}
+
+/// The elements of a small constant: integers and booleans as numbers, floats only where they are integers.
+pub(super) fn of_any_rank(tensor: &Tensor) -> Option<Vec<Dim>> {
+    if tensor.elements() > MAX_ELEMENTS {
+        return None;
+    }
+    match tensor.dtype() {
         dtype if dtype.is_integer() || dtype == DType::Bool => {
-            tensor.to_i64().ok()?.into_iter().map(Dim::Fixed).collect()
+            Some(tensor.to_i64().ok()?.into_iter().map(Dim::Fixed).collect())
         }
-        DType::F32 | DType::F64 => tensor
-            .to_f64()
-            .ok()?
-            .into_iter()
-            .map(|v| if v.fract() == 0.0 && v.abs() < MAX_EXACT_FLOAT { Dim::Fixed(v as i64) } else { Dim::Unknown })
-            .collect(),
-        _ => return None,
-    };
-    Some(ShapeContent { scalar: tensor.rank() == 0, elements })
+        DType::F32 | DType::F64 => {
+            let whole = |v: f64| if v.fract() == 0.0 && v.abs() < MAX_EXACT_FLOAT { Dim::Fixed(v as i64) } else { Dim::Unknown };
+            Some(tensor.to_f64().ok()?.into_iter().map(whole).collect())
+        }
+        _ => None,
+    }
+}
+
+/// A content of any rank: its elements in row-major order, when there are as many as the shape says.
+pub(super) fn of_shape(shape: &[Dim], elements: Vec<Dim>) -> Option<ShapeContent> {
+    let count = shape.iter().try_fold(1i64, |product, dim| product.checked_mul(dim.fixed()?))?;
+    (count == elements.len() as i64).then_some(ShapeContent { scalar: shape.is_empty(), elements })
 }
 
 /// Whether anything is known of the elements. A content of no elements says that there are none.

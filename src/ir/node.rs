@@ -5,6 +5,7 @@ use std::sync::Arc;
 use petgraph::stable_graph::NodeIndex;
 
 use super::attribute::{Attribute, AttributeValue};
+use super::dtype::DType;
 use super::graph::Graph;
 use super::name::Name;
 use super::symbols::Dim;
@@ -184,7 +185,8 @@ pub struct Value {
     pub declared: Option<Box<(u32, proto::ValueInfoProto)>>,
 }
 
-/// Elements of a rank-0 or rank-1 integer tensor, as dimensions.
+/// Elements of a small tensor of integers, booleans (0 and 1) or whole floats, as dimensions, in row-major order. One of
+/// rank 2 or more has a type with a fixed shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShapeContent {
     /// Whether the tensor has rank 0; then there is one element.
@@ -197,6 +199,27 @@ impl Value {
     /// A value with a name and nothing known.
     pub fn named(name: impl Into<Name>) -> Self {
         Self { name: name.into(), ..Self::default() }
+    }
+
+    /// The tensor of an `int64` or `int32` value whose elements are all known as numbers.
+    pub fn content_tensor(&self) -> Option<Tensor> {
+        let content = self.content.as_deref()?;
+        let elements: Vec<i64> = content.elements.iter().map(Dim::fixed).collect::<Option<_>>()?;
+        let dims: Vec<u64> = match self.ty.rank() {
+            _ if content.scalar => Vec::new(),
+            Some(rank) if rank > 1 => {
+                self.ty.fixed_shape()?.into_iter().map(|dim| u64::try_from(dim).ok()).collect::<Option<_>>()?
+            }
+            _ => vec![elements.len() as u64],
+        };
+        match self.ty.dtype()? {
+            DType::I64 => Tensor::from_slice(&dims, &elements).ok(),
+            DType::I32 => {
+                let narrow: Vec<i32> = elements.into_iter().map(|v| i32::try_from(v).ok()).collect::<Option<_>>()?;
+                Tensor::from_slice(&dims, &narrow).ok()
+            }
+            _ => None,
+        }
     }
 
     /// A value that is left out.

@@ -175,6 +175,9 @@ impl Dim {
         let (Some(a), Some(b)) = (self.expr(), other.expr()) else { return Self::Unknown };
         // floor((q*d + r) / d) = q + floor(r / d) for a constant divisor.
         if let Some(divisor) = other.fixed() {
+            if let Some((numerator, inner)) = a.as_shifted_quotient() {
+                return inner.checked_mul(divisor).map_or(Self::Unknown, |product| numerator.floor_div(&Self::Fixed(product)));
+            }
             let mut whole = Vec::new();
             let mut rest = Vec::new();
             for (monomial, coefficient) in a.terms {
@@ -313,6 +316,21 @@ impl Expr {
             },
             _ => None,
         }
+    }
+
+    /// The x and d of floor(x / d) + k, with d and k numbers, so that the expression is floor((x + k*d) / d): then a further
+    /// division by e gives floor((x + k*d) / (d*e)), which keeps chains of halved sizes flat.
+    fn as_shifted_quotient(&self) -> Option<(Dim, i64)> {
+        let (quotient, shift) = match self.terms.as_slice() {
+            [quotient] => (quotient, 0),
+            [(constant, shift), quotient] if constant.is_empty() => (quotient, *shift),
+            _ => return None,
+        };
+        let (monomial, 1) = quotient else { return None };
+        let [Atom::FloorDiv(numerator, divisor)] = monomial.as_slice() else { return None };
+        let divisor = divisor.dim().fixed()?;
+        let shifted = numerator.dim().add(&Dim::Fixed(shift.checked_mul(divisor)?));
+        shifted.is_known().then_some((shifted, divisor))
     }
 
     /// Lowest and highest value over all sizes, where bounded.
@@ -507,6 +525,17 @@ mod tests {
         assert_eq!(n().floor_div(&c()), Dim::Unknown);
         assert_eq!(k(-1).floor_div(&k(2)), k(-1));
         assert_eq!(n().add(&k(1)).floor_div(&k(2)).evaluate(&|_| Some(5)), Some(3));
+    }
+
+    #[test]
+    fn chains_of_divisions_stay_flat() {
+        let halved = |dim: &Dim| dim.sub(&k(1)).floor_div(&k(2)).add(&k(1));
+        let sixth = (0..6).fold(n(), |dim, _| halved(&dim));
+        assert_eq!(sixth.to_string(), "floor((N + 63)/(64))");
+        for size in 0..300 {
+            let expected = (0..6).fold(size, |dim: i64, _| (dim - 1).div_euclid(2) + 1);
+            assert_eq!(sixth.evaluate(&|_| Some(size)), Some(expected));
+        }
     }
 
     #[test]

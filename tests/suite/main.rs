@@ -11,6 +11,7 @@ mod corpus;
 mod engines;
 mod fold;
 mod format;
+mod malice;
 mod shapes;
 mod text;
 mod node_tests;

@@ -1,6 +1,7 @@
 //! Operators that work element by element: unary, broadcast and variadic ones, casts, and their arithmetic on sizes.
 
 use super::super::call::{Call, Facts, Rule};
+use super::super::content;
 use super::broadcast;
 use crate::ir::{DType, Dim, ShapeContent};
 
@@ -184,9 +185,8 @@ fn power(a: &Dim, b: &Dim, _: DType) -> Dim {
 
 fn identity(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     facts.whole(0, call.ty(0)?.clone());
-    if call.rank(0).is_some_and(|rank| rank <= 1) {
-        facts.content(0, call.sizes(0)?.into_owned());
-    }
+    let (_, elements) = call.listed(0)?;
+    facts.content(0, content::of_shape(call.shape(0)?, elements.into_owned())?);
     Some(())
 }
 
@@ -205,16 +205,17 @@ fn cast(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     facts.dtype(0, dtype);
     same_shape(call, facts)?;
     let dtype = dtype.filter(|dtype| carries_sizes(*dtype))?;
-    if call.rank(0)? > 1 || !carries_sizes(call.dtype(0)?) {
+    if !carries_sizes(call.dtype(0)?) {
         return None;
     }
-    let sizes = call.sizes(0)?;
+    let (_, elements) = call.listed(0)?;
     let convert = |element: &Dim| match (element, dtype) {
         (Dim::Fixed(value), DType::Bool) => Dim::Fixed(i64::from(*value != 0)),
         (element, DType::Bool) if element.at_least(1) => Dim::Fixed(1),
         (element, dtype) => fitting(element.clone(), dtype),
     };
-    facts.content(0, ShapeContent { scalar: sizes.scalar, elements: sizes.elements.iter().map(convert).collect() });
+    let converted = elements.iter().map(convert).collect();
+    facts.content(0, content::of_shape(call.shape(0)?, converted)?);
     Some(())
 }
 

@@ -3,7 +3,7 @@
 use super::super::call::{Call, Facts, Rule, axis, product};
 use super::super::content;
 use super::broadcast;
-use crate::ir::{Dim, Shape, ShapeContent};
+use crate::ir::{Dim, Shape};
 
 pub(super) const RULES: &[(&str, Rule)] = &[
     ("DepthToSpace", depth_to_space),
@@ -17,27 +17,12 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("Unsqueeze", unsqueeze),
 ];
 
-/// The listed elements of the input go through unchanged, if the result has rank 0 or 1.
+/// The listed elements of the input go through unchanged.
 fn pass_content(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
-    let rank = facts.0.first()?.shape.as_ref()?.len();
-    let elements = listed(call)?;
-    match rank {
-        0 if elements.len() == 1 => facts.content(0, ShapeContent { scalar: true, elements }),
-        1 => facts.content(0, content::vector(elements)),
-        _ => {}
-    }
+    let (_, elements) = call.listed(0)?;
+    let content = content::of_shape(facts.0.first()?.shape.as_ref()?, elements.into_owned())?;
+    facts.content(0, content);
     Some(())
-}
-
-/// The elements of a constant of any rank, or of a listed value.
-fn listed(call: &Call<'_>) -> Option<Vec<Dim>> {
-    match call.tensor(0) {
-        Some(tensor) if tensor.rank() > 1 => {
-            let flat = tensor.reshaped(&[tensor.elements()]).ok()?;
-            Some(content::of_tensor(&flat)?.elements)
-        }
-        _ => Some(call.sizes(0)?.into_owned().elements),
-    }
 }
 
 fn reshape(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
@@ -164,7 +149,32 @@ fn transpose(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
         None => shape.iter().rev().cloned().collect(),
     };
     facts.shape(0, permuted);
-    if shape.len() <= 1 { pass_content(call, facts) } else { Some(()) }
+    if shape.len() <= 1 {
+        return pass_content(call, facts);
+    }
+    let (dims, elements) = call.listed(0)?;
+    let perm: Vec<usize> = match call.ints("perm") {
+        Some(perm) => perm.iter().map(|at| axis(*at, dims.len())).collect::<Option<_>>()?,
+        None => (0..dims.len()).rev().collect(),
+    };
+    let selections: Vec<Vec<usize>> = dims.iter().map(|dim| (0..*dim).collect()).collect();
+    let moved = select(&dims, &elements, &selections, &perm)?;
+    facts.content(0, content::of_shape(facts.0.first()?.shape.as_ref()?, moved)?);
+    Some(())
+}
+
+/// Elements of a row-major tensor: on each axis the indices of `selections`, axes in the order of `perm`.
+pub(super) fn select(dims: &[usize], elements: &[Dim], selections: &[Vec<usize>], perm: &[usize]) -> Option<Vec<Dim>> {
+    let mut strides = vec![1usize; dims.len()];
+    for at in (1..dims.len()).rev() {
+        *strides.get_mut(at - 1)? = strides.get(at)? * dims.get(at)?;
+    }
+    let mut offsets = vec![0usize];
+    for at in perm {
+        let (stride, taken) = (strides.get(*at)?, selections.get(*at)?);
+        offsets = offsets.iter().flat_map(|offset| taken.iter().map(move |index| offset + index * stride)).collect();
+    }
+    offsets.into_iter().map(|offset| elements.get(offset).cloned()).collect()
 }
 
 fn expand(call: &Call<'_>, facts: &mut Facts) -> Option<()> {

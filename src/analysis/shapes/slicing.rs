@@ -3,6 +3,7 @@
 use super::super::call::{Call, Facts, Rule, axis};
 use super::super::content;
 use super::elementwise::same_shape;
+use super::reshape::select;
 use crate::ir::Dim;
 
 pub(super) const RULES: &[(&str, Rule)] = &[
@@ -95,7 +96,7 @@ fn slice(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     };
     let steps = if call.has(4) { call.numbers(4) } else { Some(vec![1; axes.len()]) };
     let mut result = shape.clone();
-    let mut only = None;
+    let mut ranges = Vec::with_capacity(axes.len());
     for (index, at) in axes.iter().enumerate() {
         let at = axis(*at, shape.len())?;
         let slot = result.get_mut(at)?;
@@ -107,33 +108,38 @@ fn slice(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
             step: steps.as_ref().and_then(|steps| steps.get(index)).copied().unwrap_or(0),
         };
         *slot = sliced(&range, shape.get(at)?);
-        only = Some(range);
+        ranges.push(range);
     }
     facts.shape(0, result);
-    let (1, Some(range)) = (axes.len(), only) else { return None };
-    elements(call, facts, &range)
+    elements(call, facts, &ranges)
 }
 
-/// The elements that a slice of a listed vector takes.
-fn elements(call: &Call<'_>, facts: &mut Facts, range: &Range) -> Option<()> {
-    let sizes = call.sizes(0)?;
-    if sizes.scalar || range.axis != 0 || range.step == 0 {
-        return None;
+/// The elements that a slice of a listed tensor takes.
+fn elements(call: &Call<'_>, facts: &mut Facts, ranges: &[Range]) -> Option<()> {
+    let (dims, elements) = call.listed(0)?;
+    let mut selections: Vec<Vec<usize>> = dims.iter().map(|dim| (0..*dim).collect()).collect();
+    for range in ranges {
+        let size = Dim::Fixed(*dims.get(range.axis)? as i64);
+        let backwards = range.step < 0;
+        let start = position(&range.start, &size, backwards)?.fixed()?;
+        let end = match range.end {
+            Dim::Fixed(end) if backwards && end <= -i64::from(i32::MAX) => -1,
+            _ => position(&range.end, &size, backwards)?.fixed()?,
+        };
+        if range.step == 0 {
+            return None;
+        }
+        let mut taken = Vec::new();
+        let mut at = start;
+        while if backwards { at > end } else { at < end } {
+            taken.push(usize::try_from(at).ok()?);
+            at = at.checked_add(range.step)?;
+        }
+        *selections.get_mut(range.axis)? = taken;
     }
-    let size = Dim::Fixed(sizes.elements.len() as i64);
-    let backwards = range.step < 0;
-    let start = position(&range.start, &size, backwards)?.fixed()?;
-    let end = match range.end {
-        Dim::Fixed(end) if backwards && end <= -i64::from(i32::MAX) => -1,
-        _ => position(&range.end, &size, backwards)?.fixed()?,
-    };
-    let mut taken = Vec::new();
-    let mut at = start;
-    while if backwards { at > end } else { at < end } {
-        taken.push(sizes.elements.get(usize::try_from(at).ok()?)?.clone());
-        at = at.checked_add(range.step)?;
-    }
-    facts.content(0, content::vector(taken));
+    let order: Vec<usize> = (0..dims.len()).collect();
+    let taken = select(&dims, &elements, &selections, &order)?;
+    facts.content(0, content::of_shape(facts.0.first()?.shape.as_ref()?, taken)?);
     Some(())
 }
 

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::super::scope::{Scope, node_bound};
-use crate::ir::{DType, Dim, Graph, NodeId, Operator, ShapeContent, Tensor, ValueId, ValueType};
+use crate::ir::{DType, Dim, Graph, NodeId, Operator, Tensor, ValueId, ValueType};
 use crate::ops::Traits;
 use crate::rewrite::EvaluateError;
 
@@ -75,8 +75,8 @@ fn from_facts(graph: &Graph, scope: &Scope<'_>, id: NodeId, operator: &Operator)
     if graph.get(id)?.outputs().len() != 1 || !scope.deterministic(graph, id, operator) {
         return None;
     }
-    if let Some(content) = graph.value(value)?.content.as_deref() {
-        return content_tensor(content, graph.ty(value).dtype()?);
+    if graph.value(value)?.content.is_some() {
+        return graph.value(value)?.content_tensor();
     }
     let shape = || graph.ty(graph.input(id, 0)?).fixed_shape();
     if operator.is("Size") {
@@ -92,21 +92,6 @@ fn from_facts(graph: &Graph, scope: &Scope<'_>, id: NodeId, operator: &Operator)
         return Some(Tensor::vector_i64(&taken.iter().map(Dim::fixed).collect::<Option<Vec<_>>>()?));
     }
     None
-}
-
-/// The tensor of a value all of whose elements are numbers.
-fn content_tensor(content: &ShapeContent, dtype: DType) -> Option<Tensor> {
-    let elements: Vec<i64> = content.elements.iter().map(Dim::fixed).collect::<Option<_>>()?;
-    let dims: &[u64] = &[elements.len() as u64];
-    let dims = if content.scalar { &[] } else { dims };
-    match dtype {
-        DType::I64 => Tensor::from_slice(dims, &elements).ok(),
-        DType::I32 => {
-            let elements: Vec<i32> = elements.into_iter().map(|v| i32::try_from(v).ok()).collect::<Option<_>>()?;
-            Tensor::from_slice(dims, &elements).ok()
-        }
-        _ => None,
-    }
 }
 
 /// The outputs of an operator all of whose inputs are known; `None` if it is not for folding.

@@ -210,20 +210,7 @@ fn safe_product(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
 fn content(scope: &Scope<'_>, value: &Val) -> Result<Tensor, Reason> {
     let Val::Value(id) = value else { return Err(unknown("not a value of the graph")) };
     let found = scope.graph.value(*id).ok_or(unknown("not a value of the graph"))?;
-    let content = found.content.as_ref().ok_or(unknown("the content is not known"))?;
-    let elements: Vec<i64> =
-        content.elements.iter().map(Dim::fixed).collect::<Option<_>>().ok_or(unknown("an element is no number"))?;
-    let dims: &[u64] = &[elements.len() as u64];
-    let dims = if content.scalar { &[] } else { dims };
-    match found.ty.dtype() {
-        Some(DType::I64) => Tensor::from_slice(dims, &elements),
-        Some(DType::I32) => {
-            let narrow: Option<Vec<i32>> = elements.iter().map(|v| i32::try_from(*v).ok()).collect();
-            Tensor::from_slice(dims, &narrow.ok_or(unknown("an element does not fit"))?)
-        }
-        _ => return Err(unknown("the element type is not int64 or int32")),
-    }
-    .map_err(|_| unknown("the content does not fit its shape"))
+    found.content_tensor().ok_or(unknown("the content is not known as int64 or int32 numbers"))
 }
 
 fn along_axis(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
