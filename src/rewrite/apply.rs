@@ -11,6 +11,9 @@ use super::cost::{Cost, macs, node_macs, shape_of};
 use super::plan::Plan;
 use super::value::{Reason, Val};
 
+/// About what an operator without its constants takes in a file.
+const OPERATOR_BYTES: i64 = 64;
+
 /// What holds for every rewrite of a run.
 pub(crate) struct Bounds<'a> {
     /// Whether the user protects a name.
@@ -24,7 +27,7 @@ pub(crate) struct Bounds<'a> {
 /// What a rewrite did.
 #[derive(Debug)]
 pub(crate) struct Applied {
-    /// Bytes of constants added, less those removed.
+    /// Bytes added, less those removed.
     pub(crate) growth: i64,
     pub(crate) added: Vec<NodeId>,
     /// Values that now stand for others.
@@ -54,7 +57,7 @@ pub(crate) fn apply(
 ) -> Result<Applied, Refusal> {
     check_results(graph, plan)?;
     let dead = dead_nodes(graph, plan, bounds)?;
-    let growth = added_bytes(plan) - dead_bytes(graph, &dead);
+    let growth = added_bytes(plan) + OPERATOR_BYTES * plan.nodes.len() as i64 - dead_bytes(graph, &dead);
     if growth > bounds.growth.max(0) {
         return Err(Refusal::NoEffect(Reason::Owned(format!("the constants would grow by {growth} bytes"))));
     }
@@ -225,7 +228,12 @@ fn added_bytes(plan: &Plan) -> i64 {
 }
 
 fn dead_bytes(graph: &Graph, dead: &[NodeId]) -> i64 {
-    dead.iter().filter_map(|id| graph.get(*id)?.constant()).map(|tensor| tensor.byte_len() as i64).sum()
+    let bytes = |id: &NodeId| match graph.get(*id).map(|node| &node.kind) {
+        Some(NodeKind::Operator(_)) => OPERATOR_BYTES,
+        Some(NodeKind::Constant(constant)) => constant.tensor.as_ref().map_or(0, |tensor| tensor.byte_len() as i64),
+        _ => 0,
+    };
+    dead.iter().map(bytes).sum()
 }
 
 fn check_cost(graph: &Graph, plan: &Plan, dead: &[NodeId]) -> Result<(), Refusal> {

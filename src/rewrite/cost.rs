@@ -52,6 +52,7 @@ pub(crate) fn macs(operator: &Operator, inputs: &[Option<Shape>], output: Option
             let inner = if operator.int("transA") == Some(1) { 0 } else { 1 };
             output.zip(input(0)).and_then(|(y, a)| Some(product(y).mul(a.get(inner)?)))
         }
+        "Einsum" | "Attention" => None,
         _ => Some(Dim::Fixed(0)),
     };
     found.unwrap_or(Dim::Unknown)

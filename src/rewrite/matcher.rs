@@ -12,11 +12,10 @@ use super::value::{Reason, Val};
 /// Arrangements that one attempt may try before it gives up.
 const MOST_STEPS: usize = 20_000;
 
-/// A fit: what each name is bound to and which node each pattern node is.
+/// A fit: what each name is bound to.
 #[derive(Clone, Debug)]
 pub(crate) struct Match {
     pub(crate) bindings: Vec<Option<Val>>,
-    pub(crate) nodes: Vec<Option<NodeId>>,
 }
 
 /// Why a pattern did not fit.
@@ -73,7 +72,7 @@ impl<'a> Matcher<'a> {
     /// Matches the pattern with `root` as its root.
     pub(crate) fn at(mut self, root: NodeId) -> Result<Match, Option<Miss>> {
         if self.node(self.instance.pattern.root(), root, None, Vec::new()) {
-            return Ok(Match { bindings: self.bindings, nodes: self.nodes });
+            return Ok(Match { bindings: self.bindings });
         }
         Err(self.miss.map(|(_, miss)| miss))
     }
@@ -169,7 +168,7 @@ impl<'a> Matcher<'a> {
         for (name, wanted) in &pattern.attributes {
             let value = match view.parameter(name, positional) {
                 Parameter::Known(value) => value,
-                Parameter::Computed(_) => return self.no_match(id, || format!("{name} is no constant")),
+                Parameter::Computed => return self.no_match(id, || format!("{name} is no constant")),
                 Parameter::Opaque => return self.no_match(id, || format!("{name} cannot be read")),
             };
             let fits = match &wanted.expr {
@@ -329,14 +328,15 @@ impl<'a> Matcher<'a> {
 
     fn clauses(&mut self) -> bool {
         let instance = self.instance;
-        for (text, clause) in &instance.clauses {
+        for (index, (text, clause)) in instance.clauses.iter().enumerate() {
             let reason: Reason = match self.eval(clause) {
                 Ok(Val::Bool(true)) => continue,
                 Ok(Val::Bool(false)) => Reason::Borrowed("it does not hold"),
                 Ok(other) => Reason::Owned(format!("it is {}", other.kind())),
                 Err(reason) => reason,
             };
-            return self.fail(usize::MAX, |_| Miss::Clause { clause: text.clone(), reason: reason.into_owned() });
+            // Any clause outranks any difference in operators, a later clause an earlier one.
+            return self.fail(usize::MAX / 2 + index, |_| Miss::Clause { clause: text.clone(), reason: reason.into_owned() });
         }
         true
     }

@@ -30,6 +30,7 @@ mod value;
 pub use driver::{Options, RewriteError, apply, why_not};
 pub use error::{Place, RuleError};
 pub use evaluator::{EvaluateError, Evaluator};
+pub use helper::reference;
 pub use report::{Fired, Refused, RewriteReport, WhyNot};
 pub use rule::{Example, Rule};
 pub use safety::Safety;

@@ -100,8 +100,22 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// The element type of a value; for a new operator what its schema says.
     fn dtype(&self, value: &Val) -> Option<DType> {
-        self.scope().ty(value).dtype()
+        let Val::New(node, output) = value else { return self.scope().ty(value).dtype() };
+        let planned = self.nodes.get(*node)?;
+        let operator = &planned.operator;
+        if operator.is("Cast") {
+            return DType::from_onnx(i32::try_from(operator.int("to")?).ok()?);
+        }
+        let schema = ops::schema(operator.domain(), &operator.op_type, opset_version(self.imports, operator.domain())?)?;
+        let ty = schema.output(*output)?.ty;
+        if let Some(name) = ty.strip_prefix("tensor(").and_then(|rest| rest.strip_suffix(')')) {
+            return DType::from_name(name);
+        }
+        // Parameters of one type variable have one element type.
+        let same = |slot: usize| schema.input(slot).is_some_and(|parameter| parameter.ty == ty);
+        planned.inputs.iter().enumerate().filter(|(slot, _)| same(*slot)).find_map(|(_, input)| self.dtype(input))
     }
 
     fn call(&mut self, call: &OperatorCall, outputs: usize) -> Result<Val, Reason> {

@@ -15,3 +15,4 @@ mod malice;
 mod shapes;
 mod text;
 mod node_tests;
+mod rules;

@@ -37,6 +37,33 @@ pub(super) const TABLE: &[Helper] = &[
         run: |_, a| ints_of(a, 0)?.iter().max().map(|v| Val::Int(*v)).ok_or(unknown("the list is empty")),
     },
     Helper {
+        name: "higher",
+        arguments: &[("a", Kind::Number), ("b", Kind::Number)],
+        variadic: false,
+        result: Kind::Number,
+        docs: "The higher of two numbers.",
+        run: |_, a| chosen(a, |x, y| x >= y),
+    },
+    Helper {
+        name: "lower",
+        arguments: &[("a", Kind::Number), ("b", Kind::Number)],
+        variadic: false,
+        result: Kind::Number,
+        docs: "The lower of two numbers.",
+        run: |_, a| chosen(a, |x, y| x <= y),
+    },
+    Helper {
+        name: "text_in",
+        arguments: &[("text", Kind::Text), ("choice", Kind::Text)],
+        variadic: true,
+        result: Kind::Truth,
+        docs: "The text is one of the choices.",
+        run: |_, a| {
+            let Val::Text(text) = argument(a, 0) else { return Err(unknown("not a text")) };
+            truth(a.iter().skip(1).any(|choice| matches!(choice, Val::Text(one) if one == text)))
+        },
+    },
+    Helper {
         name: "at",
         arguments: &[("list", Kind::List), ("index", Kind::Number)],
         variadic: false,
@@ -272,6 +299,14 @@ pub(super) const TABLE: &[Helper] = &[
         },
     },
 ];
+
+fn chosen(arguments: &[Val], first: fn(f64, f64) -> bool) -> Result<Val, Reason> {
+    let (a, b) = (argument(arguments, 0), argument(arguments, 1));
+    match (a.number(), b.number()) {
+        (Some(x), Some(y)) => Ok(if first(x, y) { a.clone() } else { b.clone() }),
+        _ => Err(unknown("not a number")),
+    }
+}
 
 fn rank_of(arguments: &[Val], index: usize) -> Result<usize, Reason> {
     usize::try_from(int_of(arguments, index)?).ok().filter(|r| *r <= MOST as usize).ok_or(unknown("not a rank"))

@@ -78,6 +78,15 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Helper> {
     types::TABLE.iter().chain(constants::TABLE).chain(lists::TABLE)
 }
 
+/// The predicates and helpers as a Markdown table: signature and meaning.
+pub fn reference() -> String {
+    let mut table = String::from("| call | meaning |\n|---|---|\n");
+    for helper in all() {
+        table.push_str(&format!("| `{}` | {} |\n", helper.signature(), helper.docs.replace('|', "\\|")));
+    }
+    table
+}
+
 /// The helper with this name.
 pub(crate) fn find(name: &str) -> Option<&'static Helper> {
     all().find(|helper| helper.name == name)

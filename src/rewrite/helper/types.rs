@@ -214,6 +214,31 @@ pub(super) const TABLE: &[Helper] = &[
         },
     },
     Helper {
+        name: "elements",
+        arguments: &[("value", Kind::Value)],
+        variadic: false,
+        result: Kind::Number,
+        docs: "Number of elements; fails unless every dimension is a number.",
+        run: |scope, a| {
+            let dims = shape(scope, argument(a, 0))?;
+            let product = dims.iter().try_fold(1i64, |product, dim| product.checked_mul(dim.fixed()?));
+            product.map(Val::Int).ok_or(unknown("a dimension is no number"))
+        },
+    },
+    Helper {
+        name: "same_trailing",
+        arguments: &[("a", Kind::Value), ("x", Kind::Value), ("count", Kind::Number)],
+        variadic: false,
+        result: Kind::Truth,
+        docs: "The shape of `a` is that of the last `count` dimensions of `x`.",
+        run: |scope, a| {
+            let (small, large) = (shape(scope, argument(a, 0))?, shape(scope, argument(a, 1))?);
+            let count = usize::try_from(int_of(a, 2)?).map_err(|_| unknown("a negative count"))?;
+            let tail = large.len().checked_sub(count).and_then(|from| large.get(from..));
+            truth(tail.is_some_and(|tail| same_dims(&small, tail)))
+        },
+    },
+    Helper {
         name: "view_shape",
         arguments: &[("x", Kind::Value), ("y", Kind::Value)],
         variadic: false,

@@ -1,0 +1,64 @@
+//! The embedded rules: every example is a test.
+
+use secateur::engine::TractEngine;
+use secateur::fold::TractEvaluator;
+use secateur::rewrite::RuleSet;
+use secateur::rewrite::prove::{ProofVerdict, prove};
+
+/// Rules whose replacement no built-in engine runs: they are proven by the cross-checks against ONNX Runtime.
+const NOT_RUN_BY_TRACT: &[&str] = &["attention", "sequence-at", "swish-with-factor"];
+
+#[test]
+fn every_embedded_rule_is_proven_by_its_examples() {
+    let folder = std::env::var("SECATEUR_RULES").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/passes/rules").to_owned());
+    let rules = &RuleSet::load_dir(std::path::Path::new(&folder)).unwrap_or_else(|_| panic!("{}", every_error(&folder)));
+    let only = std::env::var("SECATEUR_RULE").ok();
+    let mut failed = Vec::new();
+    let (mut proven, mut unchecked) = (0usize, 0usize);
+    for rule in rules.rules() {
+        if only.as_ref().is_some_and(|name| *name != rule.name) {
+            continue;
+        }
+        let proofs = prove(rule, &TractEngine, &TractEvaluator);
+        for example in 0..rule.examples.len() {
+            let own: Vec<_> = proofs.iter().filter(|proof| proof.example == example).collect();
+            let done = own.iter().filter(|proof| proof.verdict.is_proven()).count();
+            let wrong: Vec<String> = own.iter().filter(|p| p.verdict.is_failed()).map(|p| p.to_string()).collect();
+            let open: Vec<String> = own.iter().filter(|p| !p.verdict.is_proven()).map(|p| p.to_string()).collect();
+            proven += done;
+            unchecked += own.iter().filter(|p| matches!(p.verdict, ProofVerdict::NotChecked(_))).count();
+            if !wrong.is_empty() {
+                failed.push(wrong.into_iter().take(4).collect::<Vec<_>>().join("\n"));
+            } else if done == 0 && NOT_RUN_BY_TRACT.contains(&rule.name.as_str()) {
+                println!("skipped: {}", open.first().map_or("", String::as_str));
+            } else if done == 0 {
+                let reasons = open.into_iter().take(4).collect::<Vec<_>>().join("\n  ");
+                failed.push(format!("{} example {} proves nothing:\n  {reasons}", rule.name, example + 1));
+            } else if only.is_some() {
+                println!("{}", own.iter().map(|p| p.to_string()).collect::<Vec<_>>().join("\n"));
+            }
+        }
+    }
+    println!("{} rules, {proven} cases proven, {unchecked} not checked", rules.rules().len());
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// What is wrong with each file of a folder by itself.
+fn every_error(folder: &str) -> String {
+    let mut errors = Vec::new();
+    let mut folders = vec![std::path::PathBuf::from(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let file = vec![(path.display().to_string(), std::fs::read_to_string(&path).unwrap())];
+            errors.extend(RuleSet::from_files(file).err().map(|error| error.to_string()));
+        }
+    }
+    
+    errors.sort();
+    errors.join("\n")
+}
