@@ -220,7 +220,10 @@ impl Editor<'_> {
 
     /// Adds a copy of another graph's constant, placed where `near` is. A `Constant` node stays one; an initializer comes after
     /// all others.
-    pub fn copy_constant(&mut self, near: NodeId, value: Value, mut constant: Constant) -> ValueId {
+    pub fn copy_constant(&mut self, near: NodeId, mut value: Value, mut constant: Constant) -> ValueId {
+        if let Some(tensor) = &constant.tensor {
+            value.ty = tensor_type(tensor);
+        }
         if let ConstantOrigin::Initializer(index) | ConstantOrigin::Sparse(_, index) = &mut constant.origin {
             *index = self.graph.next_initializer;
             self.graph.next_initializer += 1;

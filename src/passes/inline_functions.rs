@@ -9,6 +9,7 @@ use super::scope::{self, Scope};
 use super::splice::{Bindings, Names, Naming, hand_over, obstacle, splice};
 use super::sweep::remove_unused;
 use super::{Context, EliminateDeadCode, Pass, PassError, PassReport, Safety};
+use crate::analysis::infer;
 use crate::ir::{
     AttributeValue, Constant, ConstantOrigin, EditError, Function, Graph, Model, Name, NodeId, OpsetImport,
     Operator, Tensor, Value, ValueId, opset_version,
@@ -70,6 +71,7 @@ impl Pass for InlineFunctions {
         if inlined > 0 {
             model.opset_imports = imports;
             report.merge(EliminateDeadCode::remove_functions(model, context));
+            infer(model);
         }
         Ok(report)
     }

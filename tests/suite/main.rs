@@ -12,6 +12,7 @@ mod engines;
 mod fold;
 mod format;
 mod malice;
+mod passes;
 mod shapes;
 mod text;
 mod node_tests;

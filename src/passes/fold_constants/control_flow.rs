@@ -166,6 +166,7 @@ fn once(
     let bindings = Bindings { inputs: &inputs, captures: &captures };
     let spliced = splice(&mut editor, id, &body, &bindings, Naming::Move, &prefix, &mut fold.names)
         .map_err(|error| scope.defect(error))?;
+    let mut unused = spliced.operators;
     let mut values = spliced.outputs;
     if !values.is_empty() {
         values.remove(0);
@@ -174,7 +175,7 @@ fn once(
         *value = stack_one(&mut editor, id, *value, version).map_err(|error| scope.defect(error))?;
     }
     replace_outputs(&mut editor, scope, id, &values)?;
-    let unused: Vec<NodeId> = values.iter().chain(inputs.iter().flatten()).map(|value| value.node).collect();
+    unused.extend(inputs.iter().flatten().map(|value| value.node));
     remove_unused(&mut editor, scope, unused).map_err(|error| scope.defect(error))?;
     Ok(Ok("Loop that runs once"))
 }

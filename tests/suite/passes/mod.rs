@@ -1,0 +1,164 @@
+//! Native passes, on models in ONNX text: what they change, what they leave alone, and that the outputs stay the same.
+
+mod folding;
+mod interface;
+mod opsets;
+mod sharing;
+
+use std::path::PathBuf;
+
+use regex::RegexSet;
+use secateur::analysis::infer;
+use secateur::engine::{CompileOptions, Engine, RunValue, RunValues, TractEngine, run_node};
+use secateur::format::text::{PrintOptions, parse_model, print_model, print_node};
+use secateur::format::{ExternalFiles, lift, lower};
+use secateur::ir::{DType, Dim, Model, NodeKind, Operator, Tensor, ValueId};
+use secateur::passes::{Context, Limits, Pass, PassError, PassReport};
+use secateur::rewrite::{EvaluateError, Evaluator};
+
+/// Evaluates through one-node models in tract.
+struct OneNode;
+
+impl Evaluator for OneNode {
+    fn evaluate(
+        &self,
+        operator: &Operator,
+        version: i64,
+        inputs: &[Option<Tensor>],
+        outputs: usize,
+    ) -> Result<Vec<Tensor>, EvaluateError> {
+        run_node(operator, version, inputs, outputs)
+            .map_err(|error| EvaluateError::Failed { operator: operator.op_type.to_string(), reason: error.to_string() })
+    }
+}
+
+/// How a pass is run.
+#[derive(Clone, Default)]
+struct Setting {
+    keep: Vec<&'static str>,
+    limits: Limits,
+}
+
+/// Keeps what these patterns match.
+fn keep(patterns: &[&'static str]) -> Setting {
+    Setting { keep: patterns.to_vec(), ..Setting::default() }
+}
+
+/// Lets the file grow by this share.
+fn growth(max_growth: f64) -> Setting {
+    Setting { limits: Limits { max_growth, ..Limits::default() }, ..Setting::default() }
+}
+
+/// A model from its text, with inferred types.
+fn model(text: &str) -> Model {
+    let message = parse_model(text).unwrap_or_else(|error| panic!("{error}"));
+    let mut model = lift(message, &ExternalFiles::default()).unwrap();
+    infer(&mut model);
+    model
+}
+
+fn run_pass(pass: &dyn Pass, model: &mut Model, setting: &Setting) -> Result<PassReport, PassError> {
+    let context = Context {
+        evaluator: &OneNode,
+        limits: setting.limits.clone(),
+        keep: RegexSet::new(&setting.keep).unwrap(),
+        seed: 0,
+        base: PathBuf::new(),
+        progress: &|_, _, _| {},
+    };
+    pass.run(model, &context)
+}
+
+/// The main graph of a model: a line each for its constants (name, type, numbers) and its nodes, in order.
+fn lines(model: &Model) -> Vec<String> {
+    let mut model = model.clone();
+    model.name_values();
+    let mut lines: Vec<String> = Vec::new();
+    for (id, constant) in model.graph.initializers() {
+        let value = model.graph.value(ValueId::new(id, 0)).unwrap();
+        let numbers = constant.tensor.as_ref().map(|tensor| numbers(tensor)).unwrap_or_default();
+        lines.push(format!("{}: {} = {numbers}", value.name, value.ty));
+    }
+    let message = lower(&model, &ExternalFiles::default()).unwrap();
+    // Whatever a pass leaves can be written and read again.
+    let text = print_model(&message, &PrintOptions::default());
+    parse_model(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    lift(message.clone(), &ExternalFiles::default()).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let squeeze = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    lines.extend(message.graph.unwrap().node.iter().map(|node| squeeze(print_node(node, &PrintOptions::default()))));
+    lines
+}
+
+fn numbers(tensor: &Tensor) -> String {
+    let shown: Vec<String> = match tensor.to_f64() {
+        Ok(values) => values.iter().take(8).map(f64::to_string).collect(),
+        Err(_) => return "?".to_owned(),
+    };
+    format!("{}{}", shown.join(" "), if tensor.elements() > 8 { " ..." } else { "" })
+}
+
+/// Runs `pass` and compares the main graph with `expected`, line by line; the outputs in tract have to be the same bits.
+fn check(pass: &dyn Pass, text: &str, setting: &Setting, expected: &[&str]) -> PassReport {
+    let before = model(text);
+    let mut after = before.clone();
+    let report = run_pass(pass, &mut after, setting).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let found = lines(&after);
+    assert_eq!(found, expected, "{text}\n{report:#?}");
+    assert_eq!(report.changed, found != lines(&before), "{text}\n{report:#?}");
+    same_outputs(&before, &after, text);
+    report
+}
+
+/// Checks that `pass` leaves a model alone.
+fn check_untouched(pass: &dyn Pass, text: &str, setting: &Setting) -> PassReport {
+    let before = lines(&model(text));
+    let before: Vec<&str> = before.iter().map(String::as_str).collect();
+    check(pass, text, setting, &before)
+}
+
+/// Runs both models on the same numbers. Symbols are 2; models with random operators or float64 are not run.
+fn same_outputs(before: &Model, after: &Model, text: &str) {
+    let Some(expected) = outputs(before) else { return };
+    let found = outputs(after).unwrap_or_else(|| panic!("does not run any more\n{text}"));
+    for (name, value) in &expected {
+        let (RunValue::Tensor(a), Some(RunValue::Tensor(b))) = (value, found.get(name)) else { continue };
+        assert!(a.same_as(b), "{name} differs: {} -> {}\n{text}", numbers(a), numbers(b));
+    }
+}
+
+fn outputs(model: &Model) -> Option<RunValues> {
+    let mut model = model.clone();
+    model.name_values();
+    let mut inputs = RunValues::new();
+    for (index, id) in model.graph.inputs().iter().enumerate() {
+        let node = model.graph.get(*id).unwrap();
+        let NodeKind::Input(input) = &node.kind else { continue };
+        if input.default.is_some() {
+            continue;
+        }
+        let ty = model.graph.ty(ValueId::new(*id, 0));
+        let dims: Vec<u64> = ty.shape()?.iter().map(|dim| if let Dim::Fixed(n) = dim { *n as u64 } else { 2 }).collect();
+        let count = dims.iter().product::<u64>() as usize;
+        let tensor = match ty.dtype()? {
+            DType::F32 => {
+                let values: Vec<f32> = (0..count).map(|i| ((i * 7 + index * 3) % 11) as f32 * 0.75 - 3.0).collect();
+                Tensor::from_slice(&dims, &values).unwrap()
+            }
+            DType::I64 => Tensor::from_slice(&dims, &(0..count as i64).collect::<Vec<_>>()).unwrap(),
+            DType::Bool => Tensor::from_bools(&dims, &vec![index % 2 == 0; count]).unwrap(),
+            _ => return None,
+        };
+        let name = node.outputs()[0].name.to_string();
+        inputs.insert(name, RunValue::Tensor(tensor));
+    }
+    let mut options = CompileOptions::default();
+    for id in model.graph.inputs() {
+        for dim in model.graph.ty(ValueId::new(*id, 0)).shape()? {
+            dim.for_each_symbol(&mut |name| {
+                options.symbols.insert(name.to_string(), 2);
+            });
+        }
+    }
+    let session = TractEngine.compile(&model, &options).ok()?;
+    session.run(&inputs).ok()
+}
