@@ -9,28 +9,12 @@ use std::path::PathBuf;
 
 use regex::RegexSet;
 use secateur::analysis::infer;
-use secateur::engine::{CompileOptions, Engine, RunValue, RunValues, TractEngine, run_node};
+use secateur::engine::{CompileOptions, Engine, RunValue, RunValues, TractEngine};
+use secateur::fold::TractEvaluator;
 use secateur::format::text::{PrintOptions, parse_model, print_model, print_node};
 use secateur::format::{ExternalFiles, lift, lower};
-use secateur::ir::{DType, Dim, Model, NodeKind, Operator, Tensor, ValueId};
+use secateur::ir::{DType, Dim, Model, NodeKind, Tensor, ValueId};
 use secateur::passes::{Context, Limits, Pass, PassError, PassReport};
-use secateur::rewrite::{EvaluateError, Evaluator};
-
-/// Evaluates through one-node models in tract.
-struct OneNode;
-
-impl Evaluator for OneNode {
-    fn evaluate(
-        &self,
-        operator: &Operator,
-        version: i64,
-        inputs: &[Option<Tensor>],
-        outputs: usize,
-    ) -> Result<Vec<Tensor>, EvaluateError> {
-        run_node(operator, version, inputs, outputs)
-            .map_err(|error| EvaluateError::Failed { operator: operator.op_type.to_string(), reason: error.to_string() })
-    }
-}
 
 /// How a pass is run.
 #[derive(Clone, Default)]
@@ -59,7 +43,7 @@ fn model(text: &str) -> Model {
 
 fn run_pass(pass: &dyn Pass, model: &mut Model, setting: &Setting) -> Result<PassReport, PassError> {
     let context = Context {
-        evaluator: &OneNode,
+        evaluator: &TractEvaluator,
         limits: setting.limits.clone(),
         keep: RegexSet::new(&setting.keep).unwrap(),
         seed: 0,

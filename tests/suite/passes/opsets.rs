@@ -56,7 +56,7 @@ fn what_goes_up_several_versions_takes_every_step() {
         &[
             "s: float[4] = 1 1 2 2",
             "constant_1: float[0] = ",
-            "y = Resize <mode = \"nearest\", coordinate_transformation_mode = \"asymmetric\", nearest_mode = \"floor\"> (x, constant_1, s)",
+            "y = Resize <mode = \"nearest\", coordinate_transformation_mode = \"asymmetric\", nearest_mode = \"floor\"> ( x, constant_1, s )",
         ]);
     convert(7, 13, "(float[2, 3] x) => (float[1, 3] y) { a = ReduceMax <axes = [0]> (x)  b = Squeeze <axes = [0]> (a)  y = Unsqueeze <axes = [0]> (b) }",
         &[
@@ -74,9 +74,9 @@ fn softmax_of_flattened_dimensions_stays_what_it_was() {
     convert(11, 13, "(float[2, 3, 2] x) => (float[2, 3, 2] y) { z = Softmax (x)  y = Neg (z) }",
         &[
             "flatten_1 = Flatten <axis = 1> (x)",
-            "shape_2 = Shape (x)",
-            "softmax_3 = Softmax <axis = -1> (flatten_1)",
-            "z = Reshape (softmax_3, shape_2)",
+            "softmax_2 = Softmax <axis = -1> (flatten_1)",
+            "shape_3 = Shape (x)",
+            "z = Reshape (softmax_2, shape_3)",
             "y = Neg (z)",
         ]);
 }
