@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Pass, PassError, PassReport, Safety};
-use crate::analysis::{infer, is_private_symbol};
+use crate::analysis::{check, infer, is_private_symbol};
 use crate::ir::edit::{Reshape, reshape};
 use crate::ir::{Dim, EditError, Model, Name, NodeId, TensorType, ValueId, ValueType};
 
@@ -50,7 +50,13 @@ impl Pass for Bind {
         };
         reshape::<Failure>(model, NAME, plan.changes(model), |model| {
             match infer(model).contradictions.into_iter().find(|contradiction| !known.contains(&contradiction.value)) {
-                None => Ok(()),
+                None => match check(model) {
+                    Ok(()) => Ok(()),
+                    Err(errors) => {
+                        let words = errors.first().map(|error| error.to_string()).unwrap_or_default();
+                        Err(Failure::Contradiction("the model with these sizes".to_owned(), words))
+                    }
+                },
                 Some(found) => Err(Failure::Contradiction(
                     found.value,
                     format!("these sizes give {} where the model says {}", found.inferred, found.declared),

@@ -14,6 +14,7 @@ mod inline_functions;
 mod pass;
 pub mod registry;
 mod scope;
+mod simplify;
 mod splice;
 mod sweep;
 
@@ -25,3 +26,4 @@ pub use eliminate_dead_code::EliminateDeadCode;
 pub use fold_constants::FoldConstants;
 pub use inline_functions::InlineFunctions;
 pub use pass::{Change, Context, Limits, Needs, Pass, PassError, PassReport, Resources, Safety};
+pub use simplify::Simplify;

@@ -47,6 +47,7 @@ passes! {
     super::EliminateDeadCode,
     super::FoldConstants,
     super::InlineFunctions,
+    super::Simplify,
 }
 
 /// What there is to say about a pass.

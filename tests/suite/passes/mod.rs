@@ -4,6 +4,7 @@ mod folding;
 mod interface;
 mod opsets;
 mod sharing;
+mod simplifying;
 
 use std::path::PathBuf;
 
@@ -49,6 +50,7 @@ fn run_pass(pass: &dyn Pass, model: &mut Model, setting: &Setting) -> Result<Pas
         seed: 0,
         base: PathBuf::new(),
         progress: &|_, _, _| {},
+        resources: None,
     };
     pass.run(model, &context)
 }
@@ -86,6 +88,7 @@ fn check(pass: &dyn Pass, text: &str, setting: &Setting, expected: &[&str]) -> P
     let before = model(text);
     let mut after = before.clone();
     let report = run_pass(pass, &mut after, setting).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    secateur::analysis::check(&after).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
     let found = lines(&after);
     assert_eq!(found, expected, "{text}\n{report:#?}");
     assert_eq!(report.changed, found != lines(&before), "{text}\n{report:#?}");
