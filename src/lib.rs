@@ -15,4 +15,5 @@ pub mod proto;
 pub mod quantize;
 pub mod report;
 pub mod rewrite;
+pub mod statistics;
 pub mod verify;

@@ -36,7 +36,10 @@ pub(super) fn convert(tensor: Tensor, to: DType) -> Result<Tensor, TensorError> 
     if tensor.dtype() == to {
         return Ok(tensor);
     }
-    let wrong = || TensorError::Type { expected: to.name(), found: tensor.dtype() };
+    let wrong = || TensorError::Type {
+        expected: to.name(),
+        found: tensor.dtype(),
+    };
     if to.is_float() {
         return Tensor::from_f64(to, tensor.dims(), &tensor.to_f64()?);
     }
@@ -48,7 +51,10 @@ pub(super) fn convert(tensor: Tensor, to: DType) -> Result<Tensor, TensorError> 
             Tensor::from_slice(tensor.dims(), &narrow.ok_or_else(wrong)?)
         }
         DType::Bool => Tensor::from_bools(tensor.dims(), &values.iter().map(|v| *v != 0).collect::<Vec<_>>()),
-        DType::U8 => Tensor::from_slice(tensor.dims(), &values.iter().map(|v| (*v != 0) as u8).collect::<Vec<_>>()),
+        DType::U8 => Tensor::from_slice(
+            tensor.dims(),
+            &values.iter().map(|v| (*v != 0) as u8).collect::<Vec<_>>(),
+        ),
         _ => Err(wrong()),
     }
 }
@@ -58,11 +64,17 @@ pub(super) fn not_finite(tensor: &Tensor) -> Option<(usize, f64)> {
     match tensor.dtype() {
         DType::F32 => {
             let values = tensor.view::<f32>().ok()?;
-            values.iter().position(|v| !v.is_finite()).map(|at| (at, values[at] as f64))
+            values
+                .iter()
+                .position(|v| !v.is_finite())
+                .map(|at| (at, values[at] as f64))
         }
         dtype if dtype.is_float() => {
             let values = tensor.to_f64().ok()?;
-            values.iter().position(|v| !v.is_finite()).map(|at| (at, values[at]))
+            values
+                .iter()
+                .position(|v| !v.is_finite())
+                .map(|at| (at, values[at]))
         }
         _ => None,
     }

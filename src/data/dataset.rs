@@ -33,10 +33,20 @@ pub struct Dataset {
 
 #[derive(Debug)]
 enum Source {
-    Arrays { columns: Vec<Column>, labels: Option<ArrayFile>, preprocess: Option<Preprocess> },
+    Arrays {
+        columns: Vec<Column>,
+        labels: Option<ArrayFile>,
+        preprocess: Option<Preprocess>,
+    },
     Images(ImageFolder),
-    Synthetic { spec: SyntheticSpec, dims: Vec<Vec<u64>> },
-    TestSets { folders: Vec<PathBuf>, graph: Box<Graph> },
+    Synthetic {
+        spec: SyntheticSpec,
+        dims: Vec<Vec<u64>>,
+    },
+    TestSets {
+        folders: Vec<PathBuf>,
+        graph: Box<Graph>,
+    },
 }
 
 /// One array and how its entries become one model input.
@@ -72,10 +82,14 @@ impl Dataset {
             .preprocessing()
             .map(PreprocessSpec::resolve)
             .transpose()
-            .map_err(|message| DataError::Spec { file: None, message: format!("preprocess: {message}") })?;
+            .map_err(|message| DataError::Spec {
+                file: None,
+                message: format!("preprocess: {message}"),
+            })?;
         let source = spec.source()?;
         if let (false, Some(input)) = (matches!(source, SourceSpec::Onnx(_)), other.first()) {
-            let message = format!("the model's input {input} is not a tensor; only ONNX test sets can fill it");
+            let message =
+                format!("the model's input {input} is not a tensor; only ONNX test sets can fill it");
             return Err(DataError::Spec { file: None, message });
         }
         let (source, available, origin) = match source {
@@ -83,12 +97,20 @@ impl Dataset {
             SourceSpec::Images(images) => {
                 let preprocess = preprocess.ok_or_else(|| DataError::Spec {
                     file: None,
-                    message: "images need preprocess: torchvision, efficientnet-lite, mnist or fields of their own".to_owned(),
+                    message:
+                        "images need preprocess: torchvision, efficientnet-lite, mnist or fields of their own"
+                            .to_owned(),
                 })?;
                 let folder = ImageFolder::open(images, base, preprocess)?;
                 if signature.inputs.len() != 1 {
-                    let message = format!("an image folder fills one input, the model has {}", signature.inputs.len());
-                    return Err(DataError::Spec { file: Some(folder.folder), message });
+                    let message = format!(
+                        "an image folder fills one input, the model has {}",
+                        signature.inputs.len()
+                    );
+                    return Err(DataError::Spec {
+                        file: Some(folder.folder),
+                        message,
+                    });
                 }
                 let (count, origin) = (folder.files.len() as u64, folder.folder.clone());
                 (Source::Images(folder), count, origin)
@@ -97,27 +119,55 @@ impl Dataset {
                 let path = base.join(path);
                 let folders = test_sets::folders(&path)?;
                 let count = folders.len() as u64;
-                (Source::TestSets { folders, graph: Box::new(graph.clone()) }, count, path)
+                (
+                    Source::TestSets {
+                        folders,
+                        graph: Box::new(graph.clone()),
+                    },
+                    count,
+                    path,
+                )
             }
             SourceSpec::Synthetic(synthetic) => {
-                let dims = signature.inputs.iter().map(|input| synthetic::sample_dims(input, synthetic)).collect::<Result<_, _>>()?;
+                let dims = signature
+                    .inputs
+                    .iter()
+                    .map(|input| synthetic::sample_dims(input, synthetic))
+                    .collect::<Result<_, _>>()?;
                 let count = spec.samples.unwrap_or(16);
-                (Source::Synthetic { spec: synthetic.clone(), dims }, count, PathBuf::from("synthetic"))
+                (
+                    Source::Synthetic {
+                        spec: synthetic.clone(),
+                        dims,
+                    },
+                    count,
+                    PathBuf::from("synthetic"),
+                )
             }
         };
         let samples = spec.samples.map_or(available, |wanted| wanted.min(available));
         if samples == 0 {
-            return Err(DataError::Empty { file: origin, detail: String::new() });
+            return Err(DataError::Empty {
+                file: origin,
+                detail: String::new(),
+            });
         }
         let synthetic = matches!(source, Source::Synthetic { .. });
-        let chosen = spec.seed.filter(|_| samples < available && !synthetic).map(|seed| choose(seed, available, samples));
+        let chosen = spec
+            .seed
+            .filter(|_| samples < available && !synthetic)
+            .map(|seed| choose(seed, available, samples));
         let whole = match &source {
             Source::TestSets { .. } => true,
             Source::Arrays { columns, .. } => columns.iter().any(|column| column.whole),
             _ => false,
         };
         let fixed = signature.fixed_batch().filter(|size| *size > 0);
-        let batch = if whole { 1 } else { fixed.or(spec.batch).unwrap_or(1).max(1) };
+        let batch = if whole {
+            1
+        } else {
+            fixed.or(spec.batch).unwrap_or(1).max(1)
+        };
         let count = samples.div_ceil(batch);
         let batches = match spec.shard {
             Some(shard) => {
@@ -128,8 +178,18 @@ impl Dataset {
         };
         let fill = fixed.is_some() && !whole;
         let seed = spec.seed.unwrap_or(0);
-        let mut dataset =
-            Self { source, signature, origin, chosen, samples, batch, fill, batches, seed, digest: String::new() };
+        let mut dataset = Self {
+            source,
+            signature,
+            origin,
+            chosen,
+            samples,
+            batch,
+            fill,
+            batches,
+            seed,
+            digest: String::new(),
+        };
         dataset.digest = dataset.compute_digest(spec)?;
         Ok(dataset)
     }
@@ -178,7 +238,10 @@ impl Dataset {
         let first = index * self.batch;
         let count = self.samples.saturating_sub(first).min(self.batch);
         if count == 0 {
-            return Err(DataError::Read { file: self.origin.clone(), reason: format!("no batch {index}") });
+            return Err(DataError::Read {
+                file: self.origin.clone(),
+                reason: format!("no batch {index}"),
+            });
         }
         let mut rows: Vec<u64> = (first..first + count).map(|sample| self.row(sample)).collect();
         let real = rows.len();
@@ -188,31 +251,57 @@ impl Dataset {
             rows.resize(self.batch as usize, last);
         }
         let (inputs, labels) = match &self.source {
-            Source::Arrays { columns, labels, preprocess } => {
+            Source::Arrays {
+                columns,
+                labels,
+                preprocess,
+            } => {
                 let mut inputs = RunValues::new();
                 for (input, column) in self.signature.inputs.iter().zip(columns) {
                     let tensor = column.read(input, &rows, first, preprocess.as_ref())?;
                     inputs.insert(input.name.clone(), RunValue::Tensor(tensor));
                 }
-                let labels = labels.as_ref().map(|array| label_rows(array, rows.get(..real).unwrap_or(&rows))).transpose()?;
+                let labels = labels
+                    .as_ref()
+                    .map(|array| label_rows(array, rows.get(..real).unwrap_or(&rows)))
+                    .transpose()?;
                 (inputs, labels)
             }
             Source::Images(folder) => self.images(folder, &rows, real)?,
             Source::Synthetic { spec, dims } => (self.synthetic(spec, dims, first, rows.len())?, None),
             Source::TestSets { folders, graph } => {
-                let folder = rows.first().and_then(|row| folders.get(*row as usize)).unwrap_or(&self.origin);
+                let folder = rows
+                    .first()
+                    .and_then(|row| folders.get(*row as usize))
+                    .unwrap_or(&self.origin);
                 (test_sets::read(folder, graph)?.inputs, None)
             }
         };
-        Ok(Batch { index, first, count: real, inputs, labels })
+        Ok(Batch {
+            index,
+            first,
+            count: real,
+            inputs,
+            labels,
+        })
     }
 
     fn row(&self, sample: u64) -> u64 {
-        self.chosen.as_ref().and_then(|rows| rows.get(sample as usize).copied()).unwrap_or(sample)
+        self.chosen
+            .as_ref()
+            .and_then(|rows| rows.get(sample as usize).copied())
+            .unwrap_or(sample)
     }
 
-    fn images(&self, folder: &ImageFolder, rows: &[u64], real: usize) -> Result<(RunValues, Option<Tensor>), DataError> {
-        let Some(input) = self.signature.inputs.first() else { return Ok((RunValues::new(), None)) };
+    fn images(
+        &self,
+        folder: &ImageFolder,
+        rows: &[u64],
+        real: usize,
+    ) -> Result<(RunValues, Option<Tensor>), DataError> {
+        let Some(input) = self.signature.inputs.first() else {
+            return Ok((RunValues::new(), None));
+        };
         let mut dims: Vec<u64> = Vec::new();
         let mut values = Vec::new();
         for row in rows {
@@ -220,7 +309,11 @@ impl Dataset {
             let (one, pixels) = folder.read(*row as usize)?;
             let full: Vec<u64> = [rows.len() as u64].iter().chain(&one).copied().collect();
             if !input.fits(&full) || (!dims.is_empty() && dims != full) {
-                let expected = if dims.is_empty() { input.shape_text() } else { format!("{dims:?}, as the images before it") };
+                let expected = if dims.is_empty() {
+                    input.shape_text()
+                } else {
+                    format!("{dims:?}, as the images before it")
+                };
                 return Err(DataError::Shape {
                     file: file(),
                     array: "the image after preprocessing".to_owned(),
@@ -241,25 +334,45 @@ impl Dataset {
             hint: "",
         })?;
         let labels = folder.labels.as_ref().map(|labels| {
-            let classes: Vec<i64> =
-                rows.iter().take(real).filter_map(|row| labels.get(*row as usize).copied()).collect();
+            let classes: Vec<i64> = rows
+                .iter()
+                .take(real)
+                .filter_map(|row| labels.get(*row as usize).copied())
+                .collect();
             Tensor::vector_i64(&classes)
         });
-        Ok((RunValues::from([(input.name.clone(), RunValue::Tensor(tensor))]), labels))
+        Ok((
+            RunValues::from([(input.name.clone(), RunValue::Tensor(tensor))]),
+            labels,
+        ))
     }
 
-    fn synthetic(&self, spec: &SyntheticSpec, dims: &[Vec<u64>], first: u64, count: usize) -> Result<RunValues, DataError> {
+    fn synthetic(
+        &self,
+        spec: &SyntheticSpec,
+        dims: &[Vec<u64>],
+        first: u64,
+        count: usize,
+    ) -> Result<RunValues, DataError> {
         let mut inputs = RunValues::new();
         for (position, (input, dims)) in self.signature.inputs.iter().zip(dims).enumerate() {
-            let failed = |e: crate::ir::TensorError| DataError::Spec { file: None, message: format!("input {}: {e}", input.name) };
+            let failed = |e: crate::ir::TensorError| DataError::Spec {
+                file: None,
+                message: format!("input {}: {e}", input.name),
+            };
             let scalar = input.shape.as_ref().is_some_and(|shape| shape.is_empty());
             let rows = if scalar { 1 } else { count };
             let mut bytes = Vec::new();
             for row in 0..rows as u64 {
-                let sample = synthetic::sample(input, position, dims, spec, self.seed, first + row).map_err(failed)?;
+                let sample =
+                    synthetic::sample(input, position, dims, spec, self.seed, first + row).map_err(failed)?;
                 bytes.extend_from_slice(&sample.raw().map_err(failed)?);
             }
-            let full = if scalar { Vec::new() } else { [rows as u64].iter().chain(dims).copied().collect() };
+            let full = if scalar {
+                Vec::new()
+            } else {
+                [rows as u64].iter().chain(dims).copied().collect()
+            };
             let tensor = Tensor::from_raw(input.dtype, full, bytes).map_err(failed)?;
             inputs.insert(input.name.clone(), RunValue::Tensor(tensor));
         }
@@ -274,7 +387,10 @@ impl Dataset {
             images.folder = PathBuf::new();
         }
         hasher.update(serde_json::to_string(&described).unwrap_or_default().as_bytes());
-        let read = |file: &Path, e: std::io::Error| DataError::Read { file: file.to_owned(), reason: e.to_string() };
+        let read = |file: &Path, e: std::io::Error| DataError::Read {
+            file: file.to_owned(),
+            reason: e.to_string(),
+        };
         match &self.source {
             Source::Arrays { columns, .. } => {
                 if let Some(column) = columns.first() {
@@ -286,14 +402,30 @@ impl Dataset {
             Source::Images(folder) => {
                 for (index, file) in folder.files.iter().enumerate() {
                     let size = std::fs::metadata(file).map_err(|e| read(file, e))?.len();
-                    hasher.update(file.file_name().map(|name| name.as_encoded_bytes()).unwrap_or_default());
+                    hasher.update(
+                        file.file_name()
+                            .map(|name| name.as_encoded_bytes())
+                            .unwrap_or_default(),
+                    );
                     hasher.update(&size.to_le_bytes());
-                    hasher.update(&folder.labels.as_ref().and_then(|l| l.get(index).copied()).unwrap_or(-1).to_le_bytes());
+                    hasher.update(
+                        &folder
+                            .labels
+                            .as_ref()
+                            .and_then(|l| l.get(index).copied())
+                            .unwrap_or(-1)
+                            .to_le_bytes(),
+                    );
                 }
             }
             Source::TestSets { folders, .. } => {
                 for folder in folders {
-                    hasher.update(folder.file_name().map(|name| name.as_encoded_bytes()).unwrap_or_default());
+                    hasher.update(
+                        folder
+                            .file_name()
+                            .map(|name| name.as_encoded_bytes())
+                            .unwrap_or_default(),
+                    );
                 }
             }
             Source::Synthetic { .. } => {}
@@ -317,13 +449,24 @@ fn choose(seed: u64, available: u64, count: u64) -> Vec<u64> {
 
 type Opened = (Source, u64, PathBuf);
 
-fn arrays(spec: &Spec, path: &Path, signature: &Signature, preprocess: Option<Preprocess>) -> Result<Opened, DataError> {
+fn arrays(
+    spec: &Spec,
+    path: &Path,
+    signature: &Signature,
+    preprocess: Option<Preprocess>,
+) -> Result<Opened, DataError> {
     let names = array_names(path)?;
     for input in spec.inputs.keys() {
         if !signature.inputs.iter().any(|known| known.name == *input) {
             let known: Vec<&str> = signature.inputs.iter().map(|input| input.name.as_str()).collect();
-            let message = format!("inputs: the model has no input {input:?}; it has {}", known.join(", "));
-            return Err(DataError::Spec { file: Some(path.to_owned()), message });
+            let message = format!(
+                "inputs: the model has no input {input:?}; it has {}",
+                known.join(", ")
+            );
+            return Err(DataError::Spec {
+                file: Some(path.to_owned()),
+                message,
+            });
         }
     }
     let label = spec.labels.as_deref();
@@ -337,10 +480,18 @@ fn arrays(spec: &Spec, path: &Path, signature: &Signature, preprocess: Option<Pr
             None if signature.inputs.len() == 1 && names.iter().any(|name| name == "x") => "x",
             None => {
                 let array = input.name.clone();
-                return Err(DataError::NoArray { file: path.to_owned(), array, available: names });
+                return Err(DataError::NoArray {
+                    file: path.to_owned(),
+                    array,
+                    available: names,
+                });
             }
         };
-        columns.push(Column::open(ArrayFile::open(path, array)?, input, preprocess.as_ref())?);
+        columns.push(Column::open(
+            ArrayFile::open(path, array)?,
+            input,
+            preprocess.as_ref(),
+        )?);
     }
     let labels = label.map(|name| ArrayFile::open(path, name)).transpose()?;
     let mut samples: Option<(u64, String)> = None;
@@ -361,11 +512,23 @@ fn arrays(spec: &Spec, path: &Path, signature: &Signature, preprocess: Option<Pr
         }
     }
     let samples = samples.map_or(0, |(count, _)| count);
-    Ok((Source::Arrays { columns, labels, preprocess }, samples, path.to_owned()))
+    Ok((
+        Source::Arrays {
+            columns,
+            labels,
+            preprocess,
+        },
+        samples,
+        path.to_owned(),
+    ))
 }
 
 impl Column {
-    fn open(array: ArrayFile, input: &InputSignature, preprocess: Option<&Preprocess>) -> Result<Self, DataError> {
+    fn open(
+        array: ArrayFile,
+        input: &InputSignature,
+        preprocess: Option<&Preprocess>,
+    ) -> Result<Self, DataError> {
         let wrong_shape = |array: &ArrayFile| DataError::Shape {
             file: array.path.clone(),
             array: array.name.clone(),
@@ -373,7 +536,10 @@ impl Column {
             expected: input.shape_text(),
             found: format!("{:?}", array.dims),
         };
-        let (rank, entry) = (input.shape.as_ref().map(|s| s.len()), array.dims.get(1..).unwrap_or(&[]).to_vec());
+        let (rank, entry) = (
+            input.shape.as_ref().map(|s| s.len()),
+            array.dims.get(1..).unwrap_or(&[]).to_vec(),
+        );
         if array.dims.is_empty() {
             return Err(wrong_shape(&array));
         }
@@ -388,12 +554,20 @@ impl Column {
             Some(_) => return Err(wrong_shape(&array)),
             None => {}
         }
-        let mut full: Vec<u64> = if whole { entry.clone() } else { [1].iter().chain(&entry).copied().collect() };
+        let mut full: Vec<u64> = if whole {
+            entry.clone()
+        } else {
+            [1].iter().chain(&entry).copied().collect()
+        };
         if let Some(axis) = channel {
             full.insert(axis + 1, 1);
         }
         let fixed_first = |dims: &mut Vec<u64>| {
-            let first = input.shape.as_ref().and_then(|s| s.first()).and_then(|d| d.fixed());
+            let first = input
+                .shape
+                .as_ref()
+                .and_then(|s| s.first())
+                .and_then(|d| d.fixed());
             if let (false, Some(size), Some(slot)) = (whole, first, dims.first_mut()) {
                 *slot = size as u64;
             }
@@ -421,7 +595,11 @@ impl Column {
                 hint,
             });
         }
-        Ok(Self { array, whole, channel })
+        Ok(Self {
+            array,
+            whole,
+            channel,
+        })
     }
 
     fn read(
@@ -461,12 +639,23 @@ impl Column {
 }
 
 /// Pixels of `[N, C, H, W]` or `[N, H, W, C]` as values. Mean and deviation follow the channel axis; without one, the first applies.
-fn scaled(tensor: &Tensor, preprocess: &Preprocess, dtype: DType, whole: bool) -> Result<Tensor, crate::ir::TensorError> {
+fn scaled(
+    tensor: &Tensor,
+    preprocess: &Preprocess,
+    dtype: DType,
+    whole: bool,
+) -> Result<Tensor, crate::ir::TensorError> {
     let dims = tensor.dims();
     let rank = dims.len().saturating_sub(1);
-    let axis = preprocess.channel_axis(rank).map(|axis| axis + 1).filter(|_| !whole || rank >= 3);
+    let axis = preprocess
+        .channel_axis(rank)
+        .map(|axis| axis + 1)
+        .filter(|_| !whole || rank >= 3);
     let (size, inner) = match axis {
-        Some(axis) => (dims.get(axis).copied().unwrap_or(1).max(1), dims.iter().skip(axis + 1).product::<u64>().max(1)),
+        Some(axis) => (
+            dims.get(axis).copied().unwrap_or(1).max(1),
+            dims.iter().skip(axis + 1).product::<u64>().max(1),
+        ),
         None => (1, 1),
     };
     let values: Vec<f64> = tensor
@@ -480,7 +669,10 @@ fn scaled(tensor: &Tensor, preprocess: &Preprocess, dtype: DType, whole: bool) -
 
 fn label_rows(array: &ArrayFile, rows: &[u64]) -> Result<Tensor, DataError> {
     let read = read_rows(array, rows)?;
-    let wrong = |reason: String| DataError::Labels { file: array.path.clone(), reason: format!("labels {}: {reason}", array.name) };
+    let wrong = |reason: String| DataError::Labels {
+        file: array.path.clone(),
+        reason: format!("labels {}: {reason}", array.name),
+    };
     let tensor = read.tensor().map_err(|e| wrong(e.to_string()))?;
     if tensor.dtype().is_float() {
         return match not_finite(&tensor) {
@@ -507,7 +699,11 @@ fn read_rows(array: &ArrayFile, rows: &[u64]) -> Result<Array, DataError> {
         bytes.extend(array.read(start, length)?.bytes);
         at += length as usize;
     }
-    Ok(Array { dtype: array.dtype, dims, bytes })
+    Ok(Array {
+        dtype: array.dtype,
+        dims,
+        bytes,
+    })
 }
 
 #[cfg(test)]
@@ -518,7 +714,10 @@ mod tests {
 
     fn graph(dtype: DType, shape: Vec<Dim>) -> Graph {
         let mut builder = GraphBuilder::new();
-        builder.input(Value::typed("x", ValueType::tensor(dtype, Some(shape.into_iter().collect()))), Input::default());
+        builder.input(
+            Value::typed("x", ValueType::tensor(dtype, Some(shape.into_iter().collect()))),
+            Input::default(),
+        );
         builder.finish()
     }
 
@@ -533,10 +732,12 @@ mod tests {
     impl Fixture {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let x = Tensor::from_slice::<f32>(&[5, 2], &(0..10).map(|v| v as f32).collect::<Vec<_>>()).unwrap();
+            let x =
+                Tensor::from_slice::<f32>(&[5, 2], &(0..10).map(|v| v as f32).collect::<Vec<_>>()).unwrap();
             let y = Tensor::from_slice::<i64>(&[5], &[0, 1, 2, 3, 4]).unwrap();
             let u = Tensor::from_slice::<u8>(&[5, 2], &[0; 10]).unwrap();
-            let bad = Tensor::from_slice::<f32>(&[5, 2], &[0., 1., f32::NAN, 0., 0., 0., 0., 0., 0., 0.]).unwrap();
+            let bad =
+                Tensor::from_slice::<f32>(&[5, 2], &[0., 1., f32::NAN, 0., 0., 0., 0., 0., 0., 0.]).unwrap();
             let short = Tensor::from_slice::<i64>(&[4], &[0; 4]).unwrap();
             let arrays = [("x", &x), ("y", &y), ("u", &u), ("bad", &bad), ("short", &short)];
             write_npz(&folder.path().join("d.npz"), arrays).unwrap();
@@ -550,16 +751,23 @@ mod tests {
     }
 
     fn first_values(batch: &Batch) -> Vec<f32> {
-        let RunValue::Tensor(tensor) = &batch.inputs["x"] else { panic!("not a tensor") };
+        let RunValue::Tensor(tensor) = &batch.inputs["x"] else {
+            panic!("not a tensor")
+        };
         tensor.view::<f32>().unwrap().to_vec()
     }
 
     #[test]
     fn a_fixed_batch_is_filled_and_counts_only_real_samples() {
-        let data = Fixture::new().open("npz: d.npz\nlabels: y", batch_of(Dim::Fixed(2))).unwrap();
+        let data = Fixture::new()
+            .open("npz: d.npz\nlabels: y", batch_of(Dim::Fixed(2)))
+            .unwrap();
         assert_eq!((data.samples(), data.batches()), (5, 0..3));
         let last = data.batch(2).unwrap();
-        assert_eq!((last.first, last.count, first_values(&last)), (4, 1, vec![8., 9., 8., 9.]));
+        assert_eq!(
+            (last.first, last.count, first_values(&last)),
+            (4, 1, vec![8., 9., 8., 9.])
+        );
         assert_eq!(last.labels.unwrap().to_i64().unwrap(), [4]);
     }
 
@@ -567,10 +775,20 @@ mod tests {
     fn shards_are_whole_batches_and_cover_everything_once() {
         let fixture = Fixture::new();
         let ranges: Vec<_> = (0..3)
-            .map(|i| fixture.open(&format!("npz: d.npz\nbatch: 2\nshard: {i}/3"), batch_of(Dim::symbol("N"))).unwrap())
+            .map(|i| {
+                fixture
+                    .open(
+                        &format!("npz: d.npz\nbatch: 2\nshard: {i}/3"),
+                        batch_of(Dim::symbol("N")),
+                    )
+                    .unwrap()
+            })
             .map(|data| (data.sample_range(), data.digest().to_owned()))
             .collect();
-        assert_eq!(ranges.iter().map(|r| r.0.clone()).collect::<Vec<_>>(), [0..2, 2..4, 4..5]);
+        assert_eq!(
+            ranges.iter().map(|r| r.0.clone()).collect::<Vec<_>>(),
+            [0..2, 2..4, 4..5]
+        );
         assert!(ranges.windows(2).all(|pair| pair[0].1 == pair[1].1));
     }
 
@@ -579,7 +797,13 @@ mod tests {
         let fixture = Fixture::new();
         let rows = |seed: u64| {
             let yaml = format!("npz: d.npz\nsamples: 3\nbatch: 3\nseed: {seed}");
-            first_values(&fixture.open(&yaml, batch_of(Dim::symbol("N"))).unwrap().batch(0).unwrap())
+            first_values(
+                &fixture
+                    .open(&yaml, batch_of(Dim::symbol("N")))
+                    .unwrap()
+                    .batch(0)
+                    .unwrap(),
+            )
         };
         assert_eq!(rows(1), rows(1));
         assert!((2..20).any(|seed| rows(seed) != rows(1)));
@@ -589,17 +813,38 @@ mod tests {
     fn each_defect_has_its_own_error() {
         let fixture = Fixture::new();
         for (yaml, shape, code) in [
-            ("npz: d.npz\ninputs: {x: u}", batch_of(Dim::symbol("N")), "data-type"),
-            ("npz: d.npz\ninputs: {x: nothing}", batch_of(Dim::symbol("N")), "data-no-array"),
-            ("npz: d.npz\ninputs: {z: x}", batch_of(Dim::symbol("N")), "data-spec"),
-            ("npz: d.npz\nlabels: short", batch_of(Dim::symbol("N")), "data-length"),
+            (
+                "npz: d.npz\ninputs: {x: u}",
+                batch_of(Dim::symbol("N")),
+                "data-type",
+            ),
+            (
+                "npz: d.npz\ninputs: {x: nothing}",
+                batch_of(Dim::symbol("N")),
+                "data-no-array",
+            ),
+            (
+                "npz: d.npz\ninputs: {z: x}",
+                batch_of(Dim::symbol("N")),
+                "data-spec",
+            ),
+            (
+                "npz: d.npz\nlabels: short",
+                batch_of(Dim::symbol("N")),
+                "data-length",
+            ),
             ("npz: d.npz", vec![Dim::symbol("N"), Dim::Fixed(3)], "data-shape"),
             ("npz: missing.npz", batch_of(Dim::symbol("N")), "data-read"),
         ] {
             assert_eq!(fixture.open(yaml, shape).unwrap_err().code(), code, "{yaml}");
         }
-        let data = fixture.open("npz: d.npz\ninputs: {x: bad}", batch_of(Dim::symbol("N"))).unwrap();
-        assert!(matches!(data.batch(1), Err(DataError::NotFinite { sample: 1, .. })));
+        let data = fixture
+            .open("npz: d.npz\ninputs: {x: bad}", batch_of(Dim::symbol("N")))
+            .unwrap();
+        assert!(matches!(
+            data.batch(1),
+            Err(DataError::NotFinite { sample: 1, .. })
+        ));
     }
 
     #[test]
@@ -622,7 +867,9 @@ mod tests {
         let all = |batch: u64| {
             let yaml = format!("synthetic: {{}}\nsamples: 4\nseed: 7\nbatch: {batch}");
             let data = fixture.open(&yaml, batch_of(Dim::symbol("N"))).unwrap();
-            data.batches().flat_map(|i| first_values(&data.batch(i).unwrap())).collect::<Vec<_>>()
+            data.batches()
+                .flat_map(|i| first_values(&data.batch(i).unwrap()))
+                .collect::<Vec<_>>()
         };
         assert_eq!(all(1), all(4));
     }

@@ -22,7 +22,14 @@ impl ImageFolder {
         let (files, labels) = match &spec.labels {
             Some(labels) => {
                 let inside = folder.join(labels);
-                listed(&folder, if inside.exists() { inside } else { base.join(labels) })?
+                listed(
+                    &folder,
+                    if inside.exists() {
+                        inside
+                    } else {
+                        base.join(labels)
+                    },
+                )?
             }
             None => by_folder(&folder)?,
         };
@@ -30,28 +37,48 @@ impl ImageFolder {
             let detail = "; JPEG, PNG and WebP files are read".to_owned();
             return Err(DataError::Empty { file: folder, detail });
         }
-        Ok(Self { folder, files, labels, preprocess })
+        Ok(Self {
+            folder,
+            files,
+            labels,
+            preprocess,
+        })
     }
 
     /// One image as values, with its dimensions without the batch axis.
     pub(super) fn read(&self, index: usize) -> Result<(Vec<u64>, Vec<f64>), DataError> {
         let Some(file) = self.files.get(index) else {
-            return Err(DataError::Read { file: self.folder.clone(), reason: format!("no image {index}") });
+            return Err(DataError::Read {
+                file: self.folder.clone(),
+                reason: format!("no image {index}"),
+            });
         };
-        let bytes = fs::read(file).map_err(|e| DataError::Read { file: file.clone(), reason: e.to_string() })?;
-        let image = image::load_from_memory(&bytes)
-            .map_err(|e| DataError::Image { file: file.clone(), reason: e.to_string() })?;
+        let bytes = fs::read(file).map_err(|e| DataError::Read {
+            file: file.clone(),
+            reason: e.to_string(),
+        })?;
+        let image = image::load_from_memory(&bytes).map_err(|e| DataError::Image {
+            file: file.clone(),
+            reason: e.to_string(),
+        })?;
         Ok(self.preprocess.image(&image))
     }
 }
 
 fn is_image(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+    let extension = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or("")
+        .to_ascii_lowercase();
     matches!(extension.as_str(), "jpg" | "jpeg" | "png" | "webp")
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let read = |e: std::io::Error| DataError::Read { file: folder.to_owned(), reason: e.to_string() };
+    let read = |e: std::io::Error| DataError::Read {
+        file: folder.to_owned(),
+        reason: e.to_string(),
+    };
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(read)? {
         paths.push(entry.map_err(read)?.path());
@@ -79,9 +106,19 @@ fn by_folder(folder: &Path) -> Result<Listing, DataError> {
 }
 
 fn listed(folder: &Path, table: PathBuf) -> Result<Listing, DataError> {
-    let wrong = |reason: String| DataError::Labels { file: table.clone(), reason };
-    let text = fs::read_to_string(&table).map_err(|e| DataError::Read { file: table.clone(), reason: e.to_string() })?;
-    let delimiter = if text.lines().next().is_some_and(|line| line.contains('\t')) { b'\t' } else { b',' };
+    let wrong = |reason: String| DataError::Labels {
+        file: table.clone(),
+        reason,
+    };
+    let text = fs::read_to_string(&table).map_err(|e| DataError::Read {
+        file: table.clone(),
+        reason: e.to_string(),
+    })?;
+    let delimiter = if text.lines().next().is_some_and(|line| line.contains('\t')) {
+        b'\t'
+    } else {
+        b','
+    };
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(delimiter)
         .has_headers(false)
@@ -91,11 +128,19 @@ fn listed(folder: &Path, table: PathBuf) -> Result<Listing, DataError> {
     let (mut files, mut labels) = (Vec::new(), Vec::new());
     for (line, record) in reader.records().enumerate() {
         let record = record.map_err(|e| wrong(format!("line {}: {e}", line + 1)))?;
-        let Some(name) = record.get(0).filter(|name| !name.is_empty()) else { continue };
+        let Some(name) = record.get(0).filter(|name| !name.is_empty()) else {
+            continue;
+        };
         match record.get(1).map(str::parse::<i64>) {
             Some(Ok(label)) if label >= 0 => labels.push(label),
             Some(Err(_)) if line == 0 => continue,
-            Some(_) => return Err(wrong(format!("line {}: {:?} is not a class number", line + 1, record.get(1).unwrap_or("")))),
+            Some(_) => {
+                return Err(wrong(format!(
+                    "line {}: {:?} is not a class number",
+                    line + 1,
+                    record.get(1).unwrap_or("")
+                )));
+            }
             None => return Err(wrong(format!("line {}: {name} has no label", line + 1))),
         }
         files.push(folder.join(name));
@@ -109,7 +154,11 @@ mod tests {
     use super::*;
 
     fn open(folder: &Path, labels: Option<&str>) -> Result<ImageFolder, DataError> {
-        let spec = ImageSpec { folder: folder.to_owned(), labels: labels.map(PathBuf::from), preprocess: None };
+        let spec = ImageSpec {
+            folder: folder.to_owned(),
+            labels: labels.map(PathBuf::from),
+            preprocess: None,
+        };
         let preprocess = PreprocessSpec::preset("mnist").unwrap().resolve().unwrap();
         ImageFolder::open(&spec, Path::new(""), preprocess)
     }
@@ -119,7 +168,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for name in ["dog", "cat"] {
             fs::create_dir(folder.path().join(name)).unwrap();
-            image::GrayImage::new(2, 2).save(folder.path().join(name).join("a.png")).unwrap();
+            image::GrayImage::new(2, 2)
+                .save(folder.path().join(name).join("a.png"))
+                .unwrap();
         }
         let images = open(folder.path(), None).unwrap();
         assert_eq!(images.labels, Some(vec![0, 1]));
@@ -134,7 +185,10 @@ mod tests {
         fs::write(&table, "file\tlabel\na.png\t3\n").unwrap();
         assert_eq!(open(folder.path(), Some("l.tsv")).unwrap().labels, Some(vec![3]));
         fs::write(&table, "a.png\t3\nb.png\n").unwrap();
-        assert_eq!(open(folder.path(), Some("l.tsv")).unwrap_err().code(), "data-labels");
+        assert_eq!(
+            open(folder.path(), Some("l.tsv")).unwrap_err().code(),
+            "data-labels"
+        );
     }
 
     #[test]
@@ -142,6 +196,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(open(folder.path(), None).unwrap_err().code(), "data-empty");
         fs::write(folder.path().join("a.jpg"), b"\xff\xd8\xff broken").unwrap();
-        assert_eq!(open(folder.path(), None).unwrap().read(0).unwrap_err().code(), "data-image");
+        assert_eq!(
+            open(folder.path(), None).unwrap().read(0).unwrap_err().code(),
+            "data-image"
+        );
     }
 }

@@ -26,7 +26,12 @@ pub(super) struct ArrayFile {
 /// The names of the arrays in a file; a `.npy` file has one, named by its stem.
 pub(super) fn array_names(path: &Path) -> Result<Vec<String>, DataError> {
     if is_npy(path) {
-        return Ok(vec![path.file_stem().and_then(|s| s.to_str()).unwrap_or("array").to_owned()]);
+        return Ok(vec![
+            path.file_stem()
+                .and_then(|s| s.to_str())
+                .unwrap_or("array")
+                .to_owned(),
+        ]);
     }
     let archive = npyz::npz::NpzArchive::open(path).map_err(|e| read_error(path, e))?;
     let mut names: Vec<String> = archive.array_names().map(str::to_owned).collect();
@@ -39,15 +44,22 @@ fn is_npy(path: &Path) -> bool {
 }
 
 fn read_error(path: &Path, error: io::Error) -> DataError {
-    DataError::Read { file: path.to_owned(), reason: error.to_string() }
+    DataError::Read {
+        file: path.to_owned(),
+        reason: error.to_string(),
+    }
 }
 
 impl ArrayFile {
     /// Opens one array.
     pub(super) fn open(path: &Path, name: &str) -> Result<Self, DataError> {
-        let wrong = |reason: String| DataError::Read { file: path.to_owned(), reason: format!("array {name:?}: {reason}") };
+        let wrong = |reason: String| DataError::Read {
+            file: path.to_owned(),
+            reason: format!("array {name:?}: {reason}"),
+        };
         if is_npy(path) {
-            let npy = NpyFile::new(File::open(path).map_err(|e| read_error(path, e))?).map_err(|e| read_error(path, e))?;
+            let npy = NpyFile::new(File::open(path).map_err(|e| read_error(path, e))?)
+                .map_err(|e| read_error(path, e))?;
             let (dtype, dims) = describe(&npy).map_err(wrong)?;
             let mut file = npy.into_inner();
             let start = file.stream_position().map_err(|e| read_error(path, e))?;
@@ -56,7 +68,11 @@ impl ArrayFile {
         let mut archive = npyz::npz::NpzArchive::open(path).map_err(|e| read_error(path, e))?;
         let Some(npy) = archive.by_name(name).map_err(|e| read_error(path, e))? else {
             let available = array_names(path)?;
-            return Err(DataError::NoArray { file: path.to_owned(), array: name.to_owned(), available });
+            return Err(DataError::NoArray {
+                file: path.to_owned(),
+                array: name.to_owned(),
+                available,
+            });
         };
         let (dtype, dims) = describe(&npy).map_err(wrong)?;
         let mut entry = npy.into_inner();
@@ -66,15 +82,37 @@ impl ArrayFile {
         Self::checked(path, name, dtype, dims, spool, 0)
     }
 
-    fn checked(path: &Path, name: &str, dtype: DType, dims: Vec<u64>, file: File, start: u64) -> Result<Self, DataError> {
-        let wrong = |reason: String| DataError::Read { file: path.to_owned(), reason: format!("array {name:?}: {reason}") };
+    fn checked(
+        path: &Path,
+        name: &str,
+        dtype: DType,
+        dims: Vec<u64>,
+        file: File,
+        start: u64,
+    ) -> Result<Self, DataError> {
+        let wrong = |reason: String| DataError::Read {
+            file: path.to_owned(),
+            reason: format!("array {name:?}: {reason}"),
+        };
         let elements = dims.iter().try_fold(1u64, |p, d| p.checked_mul(*d));
-        let needed = elements.and_then(|n| dtype.byte_len(n)).ok_or_else(|| wrong("its size overflows".to_owned()))?;
+        let needed = elements
+            .and_then(|n| dtype.byte_len(n))
+            .ok_or_else(|| wrong("its size overflows".to_owned()))?;
         let length = file.metadata().map_err(|e| read_error(path, e))?.len();
         if length.saturating_sub(start) < needed {
-            return Err(wrong(format!("it declares {needed} bytes and holds {}", length.saturating_sub(start))));
+            return Err(wrong(format!(
+                "it declares {needed} bytes and holds {}",
+                length.saturating_sub(start)
+            )));
         }
-        Ok(Self { path: path.to_owned(), name: name.to_owned(), dtype, dims, file: Mutex::new(file), start })
+        Ok(Self {
+            path: path.to_owned(),
+            name: name.to_owned(),
+            dtype,
+            dims,
+            file: Mutex::new(file),
+            start,
+        })
     }
 
     /// Entries `from .. from + count` of the first axis.
@@ -82,14 +120,23 @@ impl ArrayFile {
         let inner: u64 = self.dims.iter().skip(1).product();
         let entry = self.dtype.byte_len(inner).unwrap_or(0);
         let mut bytes = vec![0u8; (entry * count) as usize];
-        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        file.seek(SeekFrom::Start(self.start + from * entry)).map_err(|e| read_error(&self.path, e))?;
-        file.read_exact(&mut bytes).map_err(|e| read_error(&self.path, e))?;
+        let mut file = self
+            .file
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.start + from * entry))
+            .map_err(|e| read_error(&self.path, e))?;
+        file.read_exact(&mut bytes)
+            .map_err(|e| read_error(&self.path, e))?;
         let mut dims = self.dims.clone();
         if let Some(first) = dims.first_mut() {
             *first = count;
         }
-        Ok(Array { dtype: self.dtype, dims, bytes })
+        Ok(Array {
+            dtype: self.dtype,
+            dims,
+            bytes,
+        })
     }
 }
 
@@ -97,7 +144,9 @@ fn describe<R: Read>(npy: &NpyFile<R>) -> Result<(DType, Vec<u64>), String> {
     if npy.order() != Order::C {
         return Err("it is in Fortran order; save it in C order (numpy.ascontiguousarray)".to_owned());
     }
-    let npyz::DType::Plain(ty) = npy.dtype() else { return Err("structured arrays are not supported".to_owned()) };
+    let npyz::DType::Plain(ty) = npy.dtype() else {
+        return Err("structured arrays are not supported".to_owned());
+    };
     if ty.endianness() == Endianness::Big && ty.size_field() > 1 {
         return Err("it is big-endian".to_owned());
     }
@@ -125,12 +174,19 @@ pub fn write_npz<'a>(
     path: &Path,
     arrays: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
 ) -> Result<(), DataError> {
-    let wrong = |reason: String| DataError::Read { file: path.to_owned(), reason };
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let wrong = |reason: String| DataError::Read {
+        file: path.to_owned(),
+        reason,
+    };
+    let parent = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let temporary = tempfile::NamedTempFile::new_in(parent).map_err(|e| read_error(path, e))?;
     let mut writer = npyz::npz::NpzWriter::new(io::BufWriter::new(temporary));
     for (name, tensor) in arrays {
-        let code = numpy_code(tensor.dtype()).ok_or_else(|| wrong(format!("{name}: numpy has no {}", tensor.dtype())))?;
+        let code = numpy_code(tensor.dtype())
+            .ok_or_else(|| wrong(format!("{name}: numpy has no {}", tensor.dtype())))?;
         let shape = tensor.dims().iter().map(|d| format!("{d},")).collect::<String>();
         let mut header = format!("{{'descr': '{code}', 'fortran_order': False, 'shape': ({shape}), }}");
         while (10 + header.len() + 1) % 64 != 0 {
@@ -138,8 +194,10 @@ pub fn write_npz<'a>(
         }
         header.push('\n');
         let zip = writer.zip_writer();
-        zip.start_file(npyz::npz::file_name_from_array_name(name), Default::default()).map_err(|e| wrong(e.to_string()))?;
-        let length = u16::try_from(header.len()).map_err(|_| wrong(format!("{name}: too many dimensions")))?;
+        zip.start_file(npyz::npz::file_name_from_array_name(name), Default::default())
+            .map_err(|e| wrong(e.to_string()))?;
+        let length =
+            u16::try_from(header.len()).map_err(|_| wrong(format!("{name}: too many dimensions")))?;
         let raw = tensor.raw().map_err(|e| wrong(format!("{name}: {e}")))?;
         zip.write_all(b"\x93NUMPY\x01\x00")
             .and_then(|()| zip.write_all(&length.to_le_bytes()))

@@ -121,7 +121,9 @@ impl<'de> Deserialize<'de> for PreprocessSpec {
         impl<'de> serde::de::Visitor<'de> for Visitor {
             type Value = PreprocessSpec;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a preset (torchvision, efficientnet-lite, mnist) or a map of preprocessing fields")
+                f.write_str(
+                    "a preset (torchvision, efficientnet-lite, mnist) or a map of preprocessing fields",
+                )
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PreprocessSpec, E> {
                 Preset::deserialize(serde::de::value::StrDeserializer::new(text)).map(PreprocessSpec::Preset)
@@ -164,9 +166,13 @@ impl Preset {
 impl PreprocessSpec {
     /// The preset with this name.
     pub fn preset(name: &str) -> Result<Self, String> {
-        Preset::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(name))
-            .map(Self::Preset)
-            .map_err(|_| format!("unknown preprocessing {name:?}; there are torchvision, efficientnet-lite, mnist"))
+        Preset::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(
+            name,
+        ))
+        .map(Self::Preset)
+        .map_err(|_| {
+            format!("unknown preprocessing {name:?}; there are torchvision, efficientnet-lite, mnist")
+        })
     }
 
     /// Every field settled; an error says which are not possible together.
@@ -199,7 +205,10 @@ impl PreprocessSpec {
         let channels = settled.channels();
         for (name, list) in [("mean", &settled.mean), ("std", &settled.std)] {
             if list.len() != 1 && list.len() != channels {
-                return Err(format!("{name} has {} numbers; 1 or {channels} are possible", list.len()));
+                return Err(format!(
+                    "{name} has {} numbers; 1 or {channels} are possible",
+                    list.len()
+                ));
             }
         }
         if settled.std.iter().any(|s| *s == 0.0 || !s.is_finite()) {
@@ -240,17 +249,34 @@ impl Preprocess {
         };
         let channels = self.channels();
         let area = height as usize * width as usize;
-        let source = |channel: usize| if self.color == Color::Bgr { 2 - channel } else { channel };
+        let source = |channel: usize| {
+            if self.color == Color::Bgr {
+                2 - channel
+            } else {
+                channel
+            }
+        };
         // At most 256 values a channel: a table spares the division for each pixel.
-        let table: Vec<Vec<f64>> =
-            (0..channels).map(|c| (0..=255u8).map(|p| self.value(f64::from(p), c)).collect()).collect();
+        let table: Vec<Vec<f64>> = (0..channels)
+            .map(|c| (0..=255u8).map(|p| self.value(f64::from(p), c)).collect())
+            .collect();
         let look_up = |channel: usize, at: usize| -> f64 {
             let pixel = pixels.get(at * channels + source(channel)).copied().unwrap_or(0);
-            table.get(channel).and_then(|row| row.get(pixel as usize)).copied().unwrap_or(0.0)
+            table
+                .get(channel)
+                .and_then(|row| row.get(pixel as usize))
+                .copied()
+                .unwrap_or(0.0)
         };
         let values = match self.layout {
-            Layout::Nchw => (0..channels).flat_map(|c| (0..area).map(move |at| (c, at))).map(|(c, at)| look_up(c, at)).collect(),
-            Layout::Nhwc => (0..area).flat_map(|at| (0..channels).map(move |c| (c, at))).map(|(c, at)| look_up(c, at)).collect(),
+            Layout::Nchw => (0..channels)
+                .flat_map(|c| (0..area).map(move |at| (c, at)))
+                .map(|(c, at)| look_up(c, at))
+                .collect(),
+            Layout::Nhwc => (0..area)
+                .flat_map(|at| (0..channels).map(move |c| (c, at)))
+                .map(|(c, at)| look_up(c, at))
+                .collect(),
         };
         (self.dims(height, width), values)
     }
@@ -265,11 +291,14 @@ impl Preprocess {
             Some(Resize::Exact([h, w])) => image.resize_exact(w, h, FilterType::Triangle),
             Some(Resize::Shortest(side)) => {
                 let shortest = width.min(height).max(1);
-                let scaled = |length: u32| ((u64::from(length) * u64::from(side)) / u64::from(shortest)).max(1) as u32;
+                let scaled =
+                    |length: u32| ((u64::from(length) * u64::from(side)) / u64::from(shortest)).max(1) as u32;
                 image.resize_exact(scaled(width), scaled(height), FilterType::Triangle)
             }
         };
-        let Some([crop_height, crop_width]) = self.crop else { return resized };
+        let Some([crop_height, crop_width]) = self.crop else {
+            return resized;
+        };
         let (width, height) = resized.dimensions();
         let x = width.saturating_sub(crop_width) / 2;
         let y = height.saturating_sub(crop_height) / 2;
@@ -296,21 +325,49 @@ mod tests {
 
     #[test]
     fn channels_and_layouts_are_ordered_as_declared() {
-        let base = PreprocessFields { scale: Some(1.0), ..PreprocessFields::default() };
+        let base = PreprocessFields {
+            scale: Some(1.0),
+            ..PreprocessFields::default()
+        };
         for (color, layout, dims, expected) in [
-            (Color::Rgb, Layout::Nchw, vec![3, 1, 2], vec![255., 0., 0., 255., 127., 127.]),
-            (Color::Bgr, Layout::Nchw, vec![3, 1, 2], vec![127., 127., 0., 255., 255., 0.]),
-            (Color::Rgb, Layout::Nhwc, vec![1, 2, 3], vec![255., 0., 127., 0., 255., 127.]),
+            (
+                Color::Rgb,
+                Layout::Nchw,
+                vec![3, 1, 2],
+                vec![255., 0., 0., 255., 127., 127.],
+            ),
+            (
+                Color::Bgr,
+                Layout::Nchw,
+                vec![3, 1, 2],
+                vec![127., 127., 0., 255., 255., 0.],
+            ),
+            (
+                Color::Rgb,
+                Layout::Nhwc,
+                vec![1, 2, 3],
+                vec![255., 0., 127., 0., 255., 127.],
+            ),
         ] {
-            let fields = PreprocessFields { color: Some(color), layout: Some(layout), ..base.clone() };
-            let (d, v) = PreprocessSpec::Fields(fields).resolve().unwrap().image(&two_pixels());
+            let fields = PreprocessFields {
+                color: Some(color),
+                layout: Some(layout),
+                ..base.clone()
+            };
+            let (d, v) = PreprocessSpec::Fields(fields)
+                .resolve()
+                .unwrap()
+                .image(&two_pixels());
             assert_eq!((d, v), (dims, expected));
         }
     }
 
     #[test]
     fn presets_give_the_published_values() {
-        let lite = PreprocessSpec::preset("efficientnet-lite").unwrap().resolve().unwrap();
+        let lite = PreprocessSpec::preset("efficientnet-lite")
+            .unwrap()
+            .resolve()
+            .unwrap();
         assert_eq!(lite.value(255.0, 2), 1.0);
         let torch = PreprocessSpec::preset("torchvision").unwrap().resolve().unwrap();
         assert!((torch.value(255.0, 0) - (1.0 - 0.485) / 0.229).abs() < 1e-12);
@@ -328,9 +385,13 @@ mod tests {
     fn a_name_or_a_map_is_read() {
         let spec: PreprocessSpec = serde_yaml::from_str("mnist").unwrap();
         assert_eq!(spec, PreprocessSpec::Preset(Preset::Mnist));
-        let spec: PreprocessSpec = serde_yaml::from_str("{ preset: torchvision, layout: nhwc, resize: [10, 20] }").unwrap();
+        let spec: PreprocessSpec =
+            serde_yaml::from_str("{ preset: torchvision, layout: nhwc, resize: [10, 20] }").unwrap();
         let settled = spec.resolve().unwrap();
-        assert_eq!((settled.layout, settled.resize), (Layout::Nhwc, Some(Resize::Exact([10, 20]))));
+        assert_eq!(
+            (settled.layout, settled.resize),
+            (Layout::Nhwc, Some(Resize::Exact([10, 20])))
+        );
         assert!(serde_yaml::from_str::<PreprocessSpec>("{ meen: [1] }").is_err());
     }
 }

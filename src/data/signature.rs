@@ -27,13 +27,19 @@ impl Signature {
         let (mut inputs, mut other) = (Vec::new(), Vec::new());
         for id in graph.inputs() {
             let Some(node) = graph.get(*id) else { continue };
-            let (NodeKind::Input(input), Some(value)) = (&node.kind, node.outputs().first()) else { continue };
+            let (NodeKind::Input(input), Some(value)) = (&node.kind, node.outputs().first()) else {
+                continue;
+            };
             if input.default.is_some() {
                 continue;
             }
             match value.ty.dtype() {
                 Some(dtype) => {
-                    inputs.push(InputSignature { name: value.name.to_string(), dtype, shape: value.ty.shape().cloned() });
+                    inputs.push(InputSignature {
+                        name: value.name.to_string(),
+                        dtype,
+                        shape: value.ty.shape().cloned(),
+                    });
                 }
                 None => other.push(value.name.to_string()),
             }
@@ -43,7 +49,11 @@ impl Signature {
 
     /// The batch size that the model fixes: the first dimension of its first input of rank 1 or more, when that is a number.
     pub fn fixed_batch(&self) -> Option<u64> {
-        let first = self.inputs.iter().find_map(|input| input.shape.as_ref().filter(|s| !s.is_empty()))?.first()?;
+        let first = self
+            .inputs
+            .iter()
+            .find_map(|input| input.shape.as_ref().filter(|s| !s.is_empty()))?
+            .first()?;
         first.fixed().and_then(|size| u64::try_from(size).ok())
     }
 }
@@ -54,7 +64,10 @@ impl InputSignature {
         match &self.shape {
             None => "any shape".to_owned(),
             Some(shape) => {
-                format!("[{}]", shape.iter().map(Dim::to_string).collect::<Vec<_>>().join(", "))
+                format!(
+                    "[{}]",
+                    shape.iter().map(Dim::to_string).collect::<Vec<_>>().join(", ")
+                )
             }
         }
     }
@@ -63,7 +76,10 @@ impl InputSignature {
     pub fn fits(&self, dims: &[u64]) -> bool {
         self.shape.as_ref().is_none_or(|shape| {
             shape.len() == dims.len()
-                && shape.iter().zip(dims).all(|(want, have)| want.fixed().is_none_or(|size| u64::try_from(size) == Ok(*have)))
+                && shape
+                    .iter()
+                    .zip(dims)
+                    .all(|(want, have)| want.fixed().is_none_or(|size| u64::try_from(size) == Ok(*have)))
         })
     }
 }

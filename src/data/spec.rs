@@ -108,7 +108,11 @@ impl FromStr for Shard {
         let (index, count) = text.split_once('/').ok_or_else(wrong)?;
         let index = index.trim().parse().map_err(|_| wrong())?;
         let count = count.trim().parse().map_err(|_| wrong())?;
-        if index < count { Ok(Self { index, count }) } else { Err(wrong()) }
+        if index < count {
+            Ok(Self { index, count })
+        } else {
+            Err(wrong())
+        }
     }
 }
 
@@ -120,7 +124,9 @@ impl Serialize for Shard {
 
 impl<'de> Deserialize<'de> for Shard {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -145,36 +151,73 @@ impl Spec {
 
     /// The preprocessing, wherever it stands.
     pub fn preprocessing(&self) -> Option<&PreprocessSpec> {
-        self.preprocess.as_ref().or_else(|| self.images.as_ref()?.preprocess.as_ref())
+        self.preprocess
+            .as_ref()
+            .or_else(|| self.images.as_ref()?.preprocess.as_ref())
     }
 
     /// The description that a path on the command line stands for: a `.yaml` file holds one, `.npz` and `.npy` files and folders
     /// are sources; a folder with `test_data_set_*` folders is an ONNX test set, any other one an image folder, with the labels
     /// file `labels.tsv` or `labels.csv` if it has one. Answers the folder that relative paths start from, too.
     pub fn from_path(path: &Path) -> Result<(Self, PathBuf), DataError> {
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+        let extension = path
+            .extension()
+            .and_then(|e| e.to_str())
+            .unwrap_or("")
+            .to_ascii_lowercase();
         let here = PathBuf::new();
-        let read = |reason: String| DataError::Read { file: path.to_owned(), reason };
+        let read = |reason: String| DataError::Read {
+            file: path.to_owned(),
+            reason,
+        };
         match extension.as_str() {
             "yaml" | "yml" => {
                 let text = std::fs::read_to_string(path).map_err(|error| read(error.to_string()))?;
-                let spec = serde_yaml::from_str(&text)
-                    .map_err(|error| DataError::Spec { file: Some(path.to_owned()), message: error.to_string() })?;
+                let spec = serde_yaml::from_str(&text).map_err(|error| DataError::Spec {
+                    file: Some(path.to_owned()),
+                    message: error.to_string(),
+                })?;
                 Ok((spec, path.parent().map(Path::to_owned).unwrap_or_default()))
             }
-            "npz" | "npy" => Ok((Self { npz: Some(path.to_owned()), ..Self::default() }, here)),
+            "npz" | "npy" => Ok((
+                Self {
+                    npz: Some(path.to_owned()),
+                    ..Self::default()
+                },
+                here,
+            )),
             _ if path.is_dir() => {
                 let mut names: Vec<String> = std::fs::read_dir(path)
                     .map_err(|error| read(error.to_string()))?
                     .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
                     .collect();
                 names.sort();
-                if names.iter().any(|name| name.starts_with("test_data_set_")) || names.iter().any(|n| n == "input_0.pb") {
-                    return Ok((Self { onnx: Some(path.to_owned()), ..Self::default() }, here));
+                if names.iter().any(|name| name.starts_with("test_data_set_"))
+                    || names.iter().any(|n| n == "input_0.pb")
+                {
+                    return Ok((
+                        Self {
+                            onnx: Some(path.to_owned()),
+                            ..Self::default()
+                        },
+                        here,
+                    ));
                 }
-                let labels = names.iter().find(|name| matches!(name.as_str(), "labels.tsv" | "labels.csv"));
-                let images = ImageSpec { folder: path.to_owned(), labels: labels.map(PathBuf::from), preprocess: None };
-                Ok((Self { images: Some(images), ..Self::default() }, here))
+                let labels = names
+                    .iter()
+                    .find(|name| matches!(name.as_str(), "labels.tsv" | "labels.csv"));
+                let images = ImageSpec {
+                    folder: path.to_owned(),
+                    labels: labels.map(PathBuf::from),
+                    preprocess: None,
+                };
+                Ok((
+                    Self {
+                        images: Some(images),
+                        ..Self::default()
+                    },
+                    here,
+                ))
             }
             _ if !path.exists() => Err(read("no such file or folder".to_owned())),
             _ => Err(DataError::Spec {

@@ -37,15 +37,19 @@ pub(super) fn chooser(seed: u64) -> ChaCha8Rng {
 /// Dimensions of one sample of `input`: the shape without its first axis, symbols replaced by their sizes or 1.
 pub(super) fn sample_dims(input: &InputSignature, spec: &SyntheticSpec) -> Result<Vec<u64>, DataError> {
     let unknown = |message: String| DataError::Spec { file: None, message };
-    let shape = input.shape.as_ref().ok_or_else(|| {
-        unknown(format!("input {}: synthetic data needs a known rank", input.name))
-    })?;
+    let shape = input
+        .shape
+        .as_ref()
+        .ok_or_else(|| unknown(format!("input {}: synthetic data needs a known rank", input.name)))?;
     shape
         .iter()
         .skip(1)
         .map(|dim| {
-            let size = dim.evaluate(&|name| Some(spec.sizes.get(name).copied().unwrap_or(1))).unwrap_or(1);
-            u64::try_from(size).map_err(|_| unknown(format!("input {}: {dim} has the size {size}", input.name)))
+            let size = dim
+                .evaluate(&|name| Some(spec.sizes.get(name).copied().unwrap_or(1)))
+                .unwrap_or(1);
+            u64::try_from(size)
+                .map_err(|_| unknown(format!("input {}: {dim} has the size {size}", input.name)))
         })
         .collect()
 }
@@ -69,11 +73,37 @@ pub(super) fn sample(
             let values: Vec<f64> = (0..count).map(|_| low + (high - low) * unit(&mut rng)).collect();
             Tensor::from_f64(input.dtype, dims, &values)
         }
-        DType::Bool => Tensor::from_bools(dims, &(0..count).map(|_| below(&mut rng, 2) == 1).collect::<Vec<_>>()),
-        DType::I64 => Tensor::from_slice(dims, &(0..count).map(|_| below(&mut rng, bound) as i64).collect::<Vec<_>>()),
-        DType::I32 => Tensor::from_slice(dims, &(0..count).map(|_| below(&mut rng, bound) as i32).collect::<Vec<_>>()),
-        DType::U8 => Tensor::from_slice(dims, &(0..count).map(|_| below(&mut rng, bound) as u8).collect::<Vec<_>>()),
-        DType::I8 => Tensor::from_slice(dims, &(0..count).map(|_| below(&mut rng, bound) as i8).collect::<Vec<_>>()),
-        found => Err(TensorError::Type { expected: "a type that random values are made for", found }),
+        DType::Bool => Tensor::from_bools(
+            dims,
+            &(0..count).map(|_| below(&mut rng, 2) == 1).collect::<Vec<_>>(),
+        ),
+        DType::I64 => Tensor::from_slice(
+            dims,
+            &(0..count)
+                .map(|_| below(&mut rng, bound) as i64)
+                .collect::<Vec<_>>(),
+        ),
+        DType::I32 => Tensor::from_slice(
+            dims,
+            &(0..count)
+                .map(|_| below(&mut rng, bound) as i32)
+                .collect::<Vec<_>>(),
+        ),
+        DType::U8 => Tensor::from_slice(
+            dims,
+            &(0..count)
+                .map(|_| below(&mut rng, bound) as u8)
+                .collect::<Vec<_>>(),
+        ),
+        DType::I8 => Tensor::from_slice(
+            dims,
+            &(0..count)
+                .map(|_| below(&mut rng, bound) as i8)
+                .collect::<Vec<_>>(),
+        ),
+        found => Err(TensorError::Type {
+            expected: "a type that random values are made for",
+            found,
+        }),
     }
 }

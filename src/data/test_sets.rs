@@ -69,11 +69,16 @@ pub fn folders(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     if folder.join("input_0.pb").exists() {
         return Ok(vec![folder.to_owned()]);
     }
-    let read = |e: std::io::Error| DataError::Read { file: folder.to_owned(), reason: e.to_string() };
+    let read = |e: std::io::Error| DataError::Read {
+        file: folder.to_owned(),
+        reason: e.to_string(),
+    };
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(read)? {
         let path = entry.map_err(read)?.path();
-        let number = path.file_name().and_then(|name| name.to_str()?.strip_prefix("test_data_set_")?.parse::<u64>().ok());
+        let number = path
+            .file_name()
+            .and_then(|name| name.to_str()?.strip_prefix("test_data_set_")?.parse::<u64>().ok());
         if let Some(number) = number.filter(|_| path.is_dir()) {
             found.push((number, path));
         }
@@ -81,18 +86,26 @@ pub fn folders(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     found.sort();
     if found.is_empty() {
         let detail = "; test_data_set_N folders with input_N.pb files are read".to_owned();
-        return Err(DataError::Empty { file: folder.to_owned(), detail });
+        return Err(DataError::Empty {
+            file: folder.to_owned(),
+            detail,
+        });
     }
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
 /// Reads one folder for the inputs and outputs of `graph`. A file is missing where an optional input is left out.
 pub fn read(folder: &Path, graph: &Graph) -> Result<TestSet, DataError> {
-    let mut set = TestSet { folder: folder.to_owned(), ..TestSet::default() };
+    let mut set = TestSet {
+        folder: folder.to_owned(),
+        ..TestSet::default()
+    };
     let mut index = 0;
     for id in graph.inputs() {
         let Some(node) = graph.get(*id) else { continue };
-        let (NodeKind::Input(_), Some(value)) = (&node.kind, node.outputs().first()) else { continue };
+        let (NodeKind::Input(_), Some(value)) = (&node.kind, node.outputs().first()) else {
+            continue;
+        };
         if let Some(read) = read_value(&folder.join(format!("input_{index}.pb")), &value.ty)? {
             set.inputs.insert(value.name.to_string(), read);
         }
@@ -110,7 +123,10 @@ fn read_value(file: &Path, ty: &ValueType) -> Result<Option<RunValue>, DataError
     if !file.exists() {
         return Ok(None);
     }
-    let wrong = |reason: String| DataError::Read { file: file.to_owned(), reason };
+    let wrong = |reason: String| DataError::Read {
+        file: file.to_owned(),
+        reason,
+    };
     let bytes = Bytes::from(fs::read(file).map_err(|e| wrong(e.to_string()))?);
     let decode = |e: prost::DecodeError| wrong(format!("not a recorded value: {e}"));
     let value = match ty {
@@ -124,7 +140,9 @@ fn read_value(file: &Path, ty: &ValueType) -> Result<Option<RunValue>, DataError
 
 fn tensor(message: TensorProto) -> Result<RunValue, String> {
     let name = message.name.clone().unwrap_or_default();
-    tensor_from_proto(message, &ExternalFiles::default(), &|| name.clone()).map(RunValue::Tensor).map_err(|e| e.to_string())
+    tensor_from_proto(message, &ExternalFiles::default(), &|| name.clone())
+        .map(RunValue::Tensor)
+        .map_err(|e| e.to_string())
 }
 
 fn sequence(message: SequenceMessage) -> Result<RunValue, String> {
@@ -132,7 +150,12 @@ fn sequence(message: SequenceMessage) -> Result<RunValue, String> {
     let sequences = message.sequence_values.into_iter().map(sequence);
     let maps = message.map_values.into_iter().map(map);
     let optionals = message.optional_values.into_iter().map(optional);
-    tensors.chain(sequences).chain(maps).chain(optionals).collect::<Result<_, _>>().map(RunValue::Sequence)
+    tensors
+        .chain(sequences)
+        .chain(maps)
+        .chain(optionals)
+        .collect::<Result<_, _>>()
+        .map(RunValue::Sequence)
 }
 
 fn optional(message: OptionalMessage) -> Result<RunValue, String> {

@@ -25,12 +25,23 @@ mod pairs {
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<(i64, i64), u64>, serializer: S) -> Result<S::Ok, S::Error> {
-        map.iter().map(|((a, b), n)| (*a, *b, *n)).collect::<Vec<_>>().serialize(serializer)
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<(i64, i64), u64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        map.iter()
+            .map(|((a, b), n)| (*a, *b, *n))
+            .collect::<Vec<_>>()
+            .serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<(i64, i64), u64>, D::Error> {
-        Ok(Vec::<(i64, i64, u64)>::deserialize(deserializer)?.into_iter().map(|(a, b, n)| ((a, b), n)).collect())
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<(i64, i64), u64>, D::Error> {
+        Ok(Vec::<(i64, i64, u64)>::deserialize(deserializer)?
+            .into_iter()
+            .map(|(a, b, n)| ((a, b), n))
+            .collect())
     }
 }
 
@@ -60,7 +71,11 @@ pub struct ClassScores {
 impl Classification {
     /// An empty table for a model with `classes` outputs, or for one that answers class numbers.
     pub fn new(classes: Option<u64>) -> Self {
-        Self { classes: classes.unwrap_or(0), top5: classes.map(|_| 0), ..Self::default() }
+        Self {
+            classes: classes.unwrap_or(0),
+            top5: classes.map(|_| 0),
+            ..Self::default()
+        }
     }
 
     /// Counts one sample by its outputs, one a class. Ties go to the lower class; NaN counts as the highest value, as in numpy.
@@ -70,7 +85,10 @@ impl Classification {
         if scores.iter().any(|score| !score.is_finite()) {
             self.not_finite += 1;
         }
-        if let (Some(hits), Some(own)) = (&mut self.top5, usize::try_from(truth).ok().and_then(|at| scores.get(at))) {
+        if let (Some(hits), Some(own)) = (
+            &mut self.top5,
+            usize::try_from(truth).ok().and_then(|at| scores.get(at)),
+        ) {
             let better = scores
                 .iter()
                 .enumerate()
@@ -104,7 +122,11 @@ impl Classification {
 
     /// Samples whose prediction is right.
     pub fn correct(&self) -> u64 {
-        self.confusion.iter().filter(|((truth, predicted), _)| truth == predicted).map(|(_, count)| count).sum()
+        self.confusion
+            .iter()
+            .filter(|((truth, predicted), _)| truth == predicted)
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// Share of right predictions.
@@ -119,7 +141,11 @@ impl Classification {
 
     /// Classes that occur among the true or the predicted ones, ascending: those that averages run over.
     pub fn labels(&self) -> Vec<i64> {
-        let labels: BTreeSet<i64> = self.confusion.keys().flat_map(|(truth, predicted)| [*truth, *predicted]).collect();
+        let labels: BTreeSet<i64> = self
+            .confusion
+            .keys()
+            .flat_map(|(truth, predicted)| [*truth, *predicted])
+            .collect();
         labels.into_iter().collect()
     }
 
@@ -139,13 +165,18 @@ impl Classification {
         self.labels()
             .into_iter()
             .map(|class| {
-                let (right, support, predicted) = (of(&right, class), of(&truths, class), of(&predictions, class));
+                let (right, support, predicted) =
+                    (of(&right, class), of(&truths, class), of(&predictions, class));
                 let scores = Scores {
                     precision: ratio(right, predicted),
                     recall: ratio(right, support),
                     f1: ratio(2 * right, support + predicted),
                 };
-                ClassScores { class, support, scores }
+                ClassScores {
+                    class,
+                    support,
+                    scores,
+                }
             })
             .collect()
     }
@@ -163,7 +194,11 @@ impl Classification {
     /// Over all samples together: all three equal the accuracy.
     pub fn micro_average(&self) -> Scores {
         let accuracy = self.accuracy();
-        Scores { precision: accuracy, recall: accuracy, f1: accuracy }
+        Scores {
+            precision: accuracy,
+            recall: accuracy,
+            f1: accuracy,
+        }
     }
 
     /// The whole table, a row a true class, over the classes `0 .. n`; `None` above `limit` classes or with a negative class.
@@ -175,7 +210,10 @@ impl Classification {
         }
         let mut rows = vec![vec![0; highest as usize]; highest as usize];
         for ((truth, predicted), count) in &self.confusion {
-            if let Some(cell) = rows.get_mut(*truth as usize).and_then(|row| row.get_mut(*predicted as usize)) {
+            if let Some(cell) = rows
+                .get_mut(*truth as usize)
+                .and_then(|row| row.get_mut(*predicted as usize))
+            {
                 *cell = *count;
             }
         }
@@ -196,15 +234,27 @@ pub fn argmax(scores: &[f64]) -> i64 {
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
 }
 
 fn average(classes: &[ClassScores], weight: impl Fn(&ClassScores) -> f64) -> Scores {
     let total: f64 = classes.iter().map(&weight).sum();
     let mean = |score: fn(&Scores) -> f64| {
-        if total == 0.0 { 0.0 } else { classes.iter().map(|c| weight(c) * score(&c.scores)).sum::<f64>() / total }
+        if total == 0.0 {
+            0.0
+        } else {
+            classes.iter().map(|c| weight(c) * score(&c.scores)).sum::<f64>() / total
+        }
     };
-    Scores { precision: mean(|s| s.precision), recall: mean(|s| s.recall), f1: mean(|s| s.f1) }
+    Scores {
+        precision: mean(|s| s.precision),
+        recall: mean(|s| s.recall),
+        f1: mean(|s| s.f1),
+    }
 }
 
 #[cfg(test)]
@@ -213,7 +263,9 @@ mod tests {
 
     fn table(pairs: &[(i64, i64)]) -> Classification {
         let mut table = Classification::new(None);
-        pairs.iter().for_each(|(truth, predicted)| table.count(*truth, *predicted));
+        pairs
+            .iter()
+            .for_each(|(truth, predicted)| table.count(*truth, *predicted));
         table
     }
 
@@ -224,7 +276,10 @@ mod tests {
         assert_eq!(scores.precision, (1.0 + 0.5 + 0.0 + 0.0) / 4.0);
         assert_eq!(scores.recall, (0.5 + 1.0 + 0.0 + 0.0) / 4.0);
         assert!((scores.f1 - (2.0 / 3.0 + 2.0 / 3.0) / 4.0).abs() < 1e-15);
-        assert_eq!(table(&[(0, 0), (0, 1), (1, 1), (2, 3)]).weighted_average().recall, 0.5);
+        assert_eq!(
+            table(&[(0, 0), (0, 1), (1, 1), (2, 3)]).weighted_average().recall,
+            0.5
+        );
     }
 
     #[test]

@@ -26,7 +26,11 @@ const WARM_UP: usize = 3;
 
 /// Times `runs` runs of each session on the same inputs, one after the other in turn, so that a change of the machine's speed
 /// meets all of them alike.
-pub fn measure(sessions: &[&dyn Session], inputs: &RunValues, runs: usize) -> Result<Vec<Latency>, EvaluateError> {
+pub fn measure(
+    sessions: &[&dyn Session],
+    inputs: &RunValues,
+    runs: usize,
+) -> Result<Vec<Latency>, EvaluateError> {
     for session in sessions {
         for _ in 0..WARM_UP {
             session.run(inputs)?;
@@ -49,14 +53,24 @@ fn summary(mut times: Vec<f64>) -> Latency {
         let index = (share * times.len().saturating_sub(1) as f64).round() as usize;
         times.get(index).copied().unwrap_or(0.0)
     };
-    Latency { p50: at(0.5), p95: at(0.95), min: at(0.0), runs: times.len() }
+    Latency {
+        p50: at(0.5),
+        p95: at(0.95),
+        min: at(0.0),
+        runs: times.len(),
+    }
 }
 
 /// Peak resident memory of this process in bytes, where the operating system tells.
 pub fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib * 1024)
 }
 
 #[cfg(test)]

@@ -76,11 +76,18 @@ impl Regression {
         if self.columns.len() < other.columns.len() {
             self.columns.resize(other.columns.len(), Column::default());
         }
-        self.columns.iter_mut().zip(&other.columns).for_each(|(a, b)| a.merge(b));
+        self.columns
+            .iter_mut()
+            .zip(&other.columns)
+            .for_each(|(a, b)| a.merge(b));
     }
 
     fn mean(&self, figure: impl Fn(&Column) -> f64) -> f64 {
-        if self.columns.is_empty() { 0.0 } else { self.columns.iter().map(figure).sum::<f64>() / self.columns.len() as f64 }
+        if self.columns.is_empty() {
+            0.0
+        } else {
+            self.columns.iter().map(figure).sum::<f64>() / self.columns.len() as f64
+        }
     }
 
     /// Mean squared error, averaged over the columns.
@@ -112,7 +119,10 @@ mod tests {
         assert!((whole.mean_absolute_error() - 0.5).abs() < 1e-15);
         assert!((whole.r2() - (1.0 - 1.5 / 28.75)).abs() < 1e-15);
         let mut parts = [Regression::default(), Regression::default()];
-        pairs.iter().enumerate().for_each(|(i, (t, o))| parts[i / 3].count(&[*t], &[*o]));
+        pairs
+            .iter()
+            .enumerate()
+            .for_each(|(i, (t, o))| parts[i / 3].count(&[*t], &[*o]));
         let [mut a, b] = parts;
         a.merge(&b);
         assert!((a.r2() - whole.r2()).abs() < 1e-12);

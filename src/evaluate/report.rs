@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::classification::{Classification, ClassScores, Scores};
+use super::classification::{ClassScores, Classification, Scores};
 use super::latency::Latency;
 use super::state::State;
 use super::statistics::{Interval, wilson};
@@ -100,7 +100,10 @@ pub struct Against {
 impl Figures {
     /// The figures that follow from a state's counts; latency, memory and size are filled in by whoever measures them.
     pub fn of(state: &State) -> Self {
-        let mut figures = Self { samples: state.samples(), ..Self::default() };
+        let mut figures = Self {
+            samples: state.samples(),
+            ..Self::default()
+        };
         if let Some(table) = &state.classification {
             figures.add_classes(table);
         }
@@ -133,7 +136,8 @@ impl Figures {
         self.accuracy = Some(table.accuracy());
         self.accuracy_interval = Some(wilson(table.correct(), table.samples(), 0.95));
         self.top5 = table.top5_accuracy();
-        (self.precision, self.recall, self.f1) = (Some(scores.precision), Some(scores.recall), Some(scores.f1));
+        (self.precision, self.recall, self.f1) =
+            (Some(scores.precision), Some(scores.recall), Some(scores.f1));
         self.micro = Some(table.micro_average());
         self.weighted = Some(table.weighted_average());
         self.confusion = table.matrix(WHOLE_TABLE);

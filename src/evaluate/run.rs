@@ -48,17 +48,31 @@ pub fn evaluate(
     mut options: Options<'_>,
 ) -> Result<(), EvaluateError> {
     if options.needs_labels && !data.has_labels() {
-        let reason = "no labels; name them with labels: (an array, a file) or give a folder of class folders".to_owned();
-        return Err(DataError::Labels { file: data.origin().to_owned(), reason }.into());
+        let reason = "no labels; name them with labels: (an array, a file) or give a folder of class folders"
+            .to_owned();
+        return Err(DataError::Labels {
+            file: data.origin().to_owned(),
+            reason,
+        }
+        .into());
     }
-    let todo: Vec<u64> = data.batches().filter(|index| !state.covers(index * data.batch_size())).collect();
+    let todo: Vec<u64> = data
+        .batches()
+        .filter(|index| !state.covers(index * data.batch_size()))
+        .collect();
     let mut last = Instant::now();
     let mut failure = None;
     let work = |index: u64| -> Result<Ran, EvaluateError> {
         let batch = data.batch(index)?;
         let model = model.session.run(&batch.inputs)?;
-        let reference = reference.map(|reference| reference.session.run(&batch.inputs)).transpose()?;
-        Ok(Ran { batch, model, reference })
+        let reference = reference
+            .map(|reference| reference.session.run(&batch.inputs))
+            .transpose()?;
+        Ok(Ran {
+            batch,
+            model,
+            reference,
+        })
     };
     run_ordered(todo.into_iter(), options.jobs, work, |_, ran| {
         let counted = ran.and_then(|ran| {
@@ -101,22 +115,35 @@ fn count(
 ) -> Result<(), EvaluateError> {
     let wanted = options.output.as_deref();
     let (name, output) = outputs::output(&ran.model, &model.outputs, wanted)?;
-    if let Some(targets) = ran.batch.labels.as_ref().filter(|labels| labels.dtype().is_float()) {
+    if let Some(targets) = ran
+        .batch
+        .labels
+        .as_ref()
+        .filter(|labels| labels.dtype().is_float())
+    {
         return count_values(name, output, targets, state);
     }
     let shape: Vec<u64> = match &ran.batch.labels {
         Some(labels) => labels.dims().to_vec(),
         None => vec![ran.batch.count as u64],
     };
-    let truths = ran.batch.labels.as_ref().map(Tensor::to_i64).transpose().map_err(|e| EvaluateError::Output {
-        output: "labels".to_owned(),
-        problem: e.to_string(),
-    })?;
+    let truths = ran
+        .batch
+        .labels
+        .as_ref()
+        .map(Tensor::to_i64)
+        .transpose()
+        .map_err(|e| EvaluateError::Output {
+            output: "labels".to_owned(),
+            problem: e.to_string(),
+        })?;
     let predictions = outputs::classes(name, output, &shape, options.threshold)?;
     check_classes(&predictions, truths.as_deref())?;
     let predicted = match &truths {
         Some(truths) => {
-            let table = state.classification.get_or_insert_with(|| Classification::new(class_count(&predictions)));
+            let table = state
+                .classification
+                .get_or_insert_with(|| Classification::new(class_count(&predictions)));
             tally(table, truths, &predictions)
         }
         None => best(&predictions),
@@ -126,23 +153,37 @@ fn count(
         let others = outputs::classes(name, output, &shape, options.threshold)?;
         let other = match &truths {
             Some(truths) => {
-                let table = state.reference.get_or_insert_with(|| Classification::new(class_count(&others)));
+                let table = state
+                    .reference
+                    .get_or_insert_with(|| Classification::new(class_count(&others)));
                 tally(table, truths, &others)
             }
             None => best(&others),
         };
         let paired = state.paired.get_or_insert_with(Paired::default);
         for (at, (model, reference)) in predicted.iter().zip(&other).enumerate() {
-            paired.count(truths.as_ref().and_then(|truths| truths.get(at).copied()), *model, *reference);
+            paired.count(
+                truths.as_ref().and_then(|truths| truths.get(at).copied()),
+                *model,
+                *reference,
+            );
         }
     }
     Ok(())
 }
 
-fn count_values(name: &str, output: &Tensor, targets: &Tensor, state: &mut State) -> Result<(), EvaluateError> {
+fn count_values(
+    name: &str,
+    output: &Tensor,
+    targets: &Tensor,
+    state: &mut State,
+) -> Result<(), EvaluateError> {
     let rows = targets.dims().first().copied().unwrap_or(1);
     let columns: u64 = targets.dims().iter().skip(1).product();
-    let wrong = |e: crate::ir::TensorError| EvaluateError::Output { output: name.to_owned(), problem: e.to_string() };
+    let wrong = |e: crate::ir::TensorError| EvaluateError::Output {
+        output: name.to_owned(),
+        problem: e.to_string(),
+    };
     let all = targets.to_f64().map_err(wrong)?;
     if let Predictions::Values(values) = outputs::values(name, output, rows, columns)? {
         let sums = state.regression.get_or_insert_with(Regression::default);
@@ -161,18 +202,33 @@ fn class_count(predictions: &Predictions) -> Option<u64> {
 }
 
 fn check_classes(predictions: &Predictions, truths: Option<&[i64]>) -> Result<(), EvaluateError> {
-    let (Some(classes), Some(truths)) = (class_count(predictions), truths) else { return Ok(()) };
-    match truths.iter().find(|truth| **truth < 0 || **truth as u64 >= classes) {
-        Some(label) => Err(EvaluateError::Label { label: *label, classes }),
+    let (Some(classes), Some(truths)) = (class_count(predictions), truths) else {
+        return Ok(());
+    };
+    match truths
+        .iter()
+        .find(|truth| **truth < 0 || **truth as u64 >= classes)
+    {
+        Some(label) => Err(EvaluateError::Label {
+            label: *label,
+            classes,
+        }),
         None => Ok(()),
     }
 }
 
 fn tally(table: &mut Classification, truths: &[i64], predictions: &Predictions) -> Vec<i64> {
     match predictions {
-        Predictions::Scores(rows) => truths.iter().zip(rows).map(|(truth, scores)| table.count_scores(*truth, scores)).collect(),
+        Predictions::Scores(rows) => truths
+            .iter()
+            .zip(rows)
+            .map(|(truth, scores)| table.count_scores(*truth, scores))
+            .collect(),
         Predictions::Classes(classes) => {
-            truths.iter().zip(classes).for_each(|(truth, class)| table.count(*truth, *class));
+            truths
+                .iter()
+                .zip(classes)
+                .for_each(|(truth, class)| table.count(*truth, *class));
             classes.clone()
         }
         Predictions::Values(_) => Vec::new(),

@@ -75,13 +75,19 @@ impl State {
 
     /// Whether a sample is counted already.
     pub fn covers(&self, sample: u64) -> bool {
-        self.ranges.iter().any(|(start, end)| (*start..*end).contains(&sample))
+        self.ranges
+            .iter()
+            .any(|(start, end)| (*start..*end).contains(&sample))
     }
 
     /// Adds a range; it must not overlap those that are there.
     pub fn add_range(&mut self, start: u64, end: u64) -> Result<(), EvaluateError> {
         if let Some((a, b)) = self.ranges.iter().find(|(a, b)| start < *b && *a < end) {
-            return Err(EvaluateError::Merge(format!("samples {} to {} are counted twice", start.max(*a), end.min(*b) - 1)));
+            return Err(EvaluateError::Merge(format!(
+                "samples {} to {} are counted twice",
+                start.max(*a),
+                end.min(*b) - 1
+            )));
         }
         self.ranges.push((start, end));
         self.ranges.sort_unstable();
@@ -102,7 +108,10 @@ impl State {
         for (what, same) in [
             ("models", a.model == b.model),
             ("reference models", a.reference == b.reference),
-            ("data sets or preprocessings", a.data == b.data && a.samples == b.samples),
+            (
+                "data sets or preprocessings",
+                a.data == b.data && a.samples == b.samples,
+            ),
             ("engines", a.engine == b.engine),
             ("outputs", a.output == b.output),
             ("batch sizes", a.batch == b.batch),
@@ -114,7 +123,11 @@ impl State {
         for (start, end) in &other.ranges {
             self.add_range(*start, *end)?;
         }
-        merge_part(&mut self.classification, &other.classification, Classification::merge);
+        merge_part(
+            &mut self.classification,
+            &other.classification,
+            Classification::merge,
+        );
         merge_part(&mut self.regression, &other.regression, Regression::merge);
         merge_part(&mut self.paired, &other.paired, Paired::merge);
         merge_part(&mut self.reference, &other.reference, Classification::merge);
@@ -123,7 +136,10 @@ impl State {
 
     /// Reads a state file.
     pub fn read(path: &Path) -> Result<Self, EvaluateError> {
-        let wrong = |reason: String| EvaluateError::State { file: path.to_owned(), reason };
+        let wrong = |reason: String| EvaluateError::State {
+            file: path.to_owned(),
+            reason,
+        };
         let text = fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
         let state: State = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
         if state.format != FORMAT {
@@ -134,11 +150,19 @@ impl State {
 
     /// Writes a state file: all or nothing, so that a killed run leaves the state of its last checkpoint.
     pub fn write(&self, path: &Path) -> Result<(), EvaluateError> {
-        let wrong = |reason: String| EvaluateError::State { file: path.to_owned(), reason };
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let wrong = |reason: String| EvaluateError::State {
+            file: path.to_owned(),
+            reason,
+        };
+        let parent = path
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(parent).map_err(|e| wrong(e.to_string()))?;
         let text = serde_json::to_string(self).map_err(|e| wrong(e.to_string()))?;
-        file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(|e| wrong(e.to_string()))?;
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.as_file().sync_all())
+            .map_err(|e| wrong(e.to_string()))?;
         file.persist(path).map_err(|e| wrong(e.error.to_string()))?;
         Ok(())
     }
@@ -157,7 +181,10 @@ mod tests {
     use super::*;
 
     fn part(start: u64, end: u64) -> State {
-        let mut state = State::new(Subject { data: "d".to_owned(), ..Subject::default() });
+        let mut state = State::new(Subject {
+            data: "d".to_owned(),
+            ..Subject::default()
+        });
         state.add_range(start, end).unwrap();
         let mut table = Classification::new(None);
         (start..end).for_each(|i| table.count(i as i64 % 3, 0));

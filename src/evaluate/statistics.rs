@@ -66,13 +66,21 @@ impl Paired {
         let total = self.labelled() as f64 + 2.0;
         let (b, c) = (self.only_reference as f64 + 0.5, self.only_model as f64 + 0.5);
         let centre = (b - c) / total;
-        let width = normal_quantile(0.5 + confidence / 2.0) * ((b + c - (b - c) * (b - c) / total).max(0.0)).sqrt() / total;
-        Interval { low: (centre - width).max(-1.0), high: (centre + width).min(1.0) }
+        let width = normal_quantile(0.5 + confidence / 2.0)
+            * ((b + c - (b - c) * (b - c) / total).max(0.0)).sqrt()
+            / total;
+        Interval {
+            low: (centre - width).max(-1.0),
+            high: (centre + width).min(1.0),
+        }
     }
 
     /// Two-sided p-value of McNemar's exact test: how likely disagreement at least this lopsided is between equally good models.
     pub fn mcnemar(&self) -> f64 {
-        let (low, total) = (self.only_model.min(self.only_reference), self.only_model + self.only_reference);
+        let (low, total) = (
+            self.only_model.min(self.only_reference),
+            self.only_model + self.only_reference,
+        );
         if total == 0 {
             return 1.0;
         }
@@ -94,10 +102,17 @@ pub fn wilson(hits: u64, total: u64, confidence: f64) -> Interval {
     if total == 0 {
         return Interval { low: 0.0, high: 1.0 };
     }
-    let (n, p, z) = (total as f64, hits as f64 / total as f64, normal_quantile(0.5 + confidence / 2.0));
+    let (n, p, z) = (
+        total as f64,
+        hits as f64 / total as f64,
+        normal_quantile(0.5 + confidence / 2.0),
+    );
     let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
     let width = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
-    Interval { low: (centre - width).max(0.0), high: (centre + width).min(1.0) }
+    Interval {
+        low: (centre - width).max(0.0),
+        high: (centre + width).min(1.0),
+    }
 }
 
 /// Quantile of the standard normal distribution: bisection on the complementary error function's series, to 1e-12.
@@ -144,7 +159,12 @@ mod tests {
         assert!((normal_quantile(0.975) - 1.959963984540054).abs() < 1e-9);
         let interval = wilson(81, 263, 0.95);
         assert!((interval.low - 0.2553).abs() < 1e-4 && (interval.high - 0.3662).abs() < 1e-4);
-        let paired = Paired { only_model: 1, only_reference: 7, both: 10, ..Paired::default() };
+        let paired = Paired {
+            only_model: 1,
+            only_reference: 7,
+            both: 10,
+            ..Paired::default()
+        };
         assert!((paired.mcnemar() - 0.0703125).abs() < 1e-12);
         assert!((paired.drop() - 6.0 / 18.0).abs() < 1e-15);
     }
@@ -152,7 +172,12 @@ mod tests {
     #[test]
     fn no_disagreement_means_no_evidence() {
         assert_eq!(Paired::default().mcnemar(), 1.0);
-        let interval = Paired { both: 350, agree: 350, ..Paired::default() }.drop_interval(0.95);
+        let interval = Paired {
+            both: 350,
+            agree: 350,
+            ..Paired::default()
+        }
+        .drop_interval(0.95);
         assert!(interval.low < 0.0 && interval.high > 0.0 && interval.high < 0.01);
     }
 }

@@ -47,6 +47,7 @@ passes! {
     super::EliminateDeadCode,
     super::FoldConstants,
     super::InlineFunctions,
+    super::Quantize,
     super::Simplify,
 }
 

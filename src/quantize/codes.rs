@@ -26,14 +26,30 @@ fn selector(
     granularity: Granularity,
     count: usize,
 ) -> Result<impl Fn(usize) -> usize + Sync + use<>, QuantizeError> {
-    let wrong = || QuantizeError::Shape { scales: count, dims: dims.to_vec(), granularity: format!("{granularity:?}") };
+    let wrong = || QuantizeError::Shape {
+        scales: count,
+        dims: dims.to_vec(),
+        granularity: format!("{granularity:?}"),
+    };
     let (axis, size) = match granularity {
         Granularity::PerTensor => (None, 1),
         Granularity::PerChannel(axis) => (Some(axis), 1),
         Granularity::Blocked { axis, size } => (Some(axis), size),
     };
     let Some(axis) = axis else {
-        return if count == 1 { Ok(Selector { inner: 1, length: 1, size: 1, blocks: 1, per_tensor: true, blocked: false }.into_fn()) } else { Err(wrong()) };
+        return if count == 1 {
+            Ok(Selector {
+                inner: 1,
+                length: 1,
+                size: 1,
+                blocks: 1,
+                per_tensor: true,
+                blocked: false,
+            }
+            .into_fn())
+        } else {
+            Err(wrong())
+        };
     };
     let length = *dims.get(axis).ok_or_else(wrong)? as usize;
     let inner = dims.iter().skip(axis + 1).product::<u64>() as usize;
@@ -47,7 +63,15 @@ fn selector(
     if count != expected {
         return Err(wrong());
     }
-    Ok(Selector { inner: inner.max(1), length: length.max(1), size, blocks, per_tensor: false, blocked }.into_fn())
+    Ok(Selector {
+        inner: inner.max(1),
+        length: length.max(1),
+        size,
+        blocks,
+        per_tensor: false,
+        blocked,
+    }
+    .into_fn())
 }
 
 #[derive(Clone, Copy)]
@@ -85,11 +109,20 @@ pub fn quantize_tensor(
 ) -> Result<Tensor, QuantizeError> {
     let values = tensor.to_f32()?;
     let select = selector(tensor.dims(), granularity, parameters.len())?;
-    let fallback = Parameters { scale: 1.0, zero_point: 0 };
+    let fallback = Parameters {
+        scale: 1.0,
+        zero_point: 0,
+    };
     let codes: Vec<i32> = values
         .iter()
         .enumerate()
-        .map(|(at, value)| quantize(*value, parameters.get(select(at)).copied().unwrap_or(fallback), kind))
+        .map(|(at, value)| {
+            quantize(
+                *value,
+                parameters.get(select(at)).copied().unwrap_or(fallback),
+                kind,
+            )
+        })
         .collect();
     pack(tensor.dims(), &codes, kind)
 }
@@ -101,12 +134,20 @@ pub fn dequantize_tensor(
     granularity: Granularity,
 ) -> Result<Tensor, QuantizeError> {
     let select = selector(codes.dims(), granularity, parameters.len())?;
-    let fallback = Parameters { scale: 1.0, zero_point: 0 };
+    let fallback = Parameters {
+        scale: 1.0,
+        zero_point: 0,
+    };
     let values: Vec<f32> = codes
         .to_i64()?
         .into_iter()
         .enumerate()
-        .map(|(at, code)| dequantize(code as i32, parameters.get(select(at)).copied().unwrap_or(fallback)))
+        .map(|(at, code)| {
+            dequantize(
+                code as i32,
+                parameters.get(select(at)).copied().unwrap_or(fallback),
+            )
+        })
         .collect();
     Ok(Tensor::from_slice(codes.dims(), &values)?)
 }
@@ -115,7 +156,11 @@ pub fn dequantize_tensor(
 pub fn pack(dims: &[u64], codes: &[i32], kind: Kind) -> Result<Tensor, QuantizeError> {
     let raw: Bytes = match kind {
         Kind::Uint8 => codes.iter().map(|code| *code as u8).collect::<Vec<u8>>().into(),
-        Kind::Int8 => codes.iter().map(|code| *code as i8 as u8).collect::<Vec<u8>>().into(),
+        Kind::Int8 => codes
+            .iter()
+            .map(|code| *code as i8 as u8)
+            .collect::<Vec<u8>>()
+            .into(),
         Kind::Uint16 => to_little_endian(&codes.iter().map(|code| *code as u16).collect::<Vec<_>>()),
         Kind::Int16 => to_little_endian(&codes.iter().map(|code| *code as i16).collect::<Vec<_>>()),
         packed => {
@@ -125,7 +170,9 @@ pub fn pack(dims: &[u64], codes: &[i32], kind: Kind) -> Result<Tensor, QuantizeE
             let bytes: Vec<u8> = codes
                 .chunks(per_byte)
                 .map(|chunk| {
-                    chunk.iter().enumerate().fold(0u32, |byte, (at, code)| byte | (*code as u32 & mask) << (at as u32 * bits)) as u8
+                    chunk.iter().enumerate().fold(0u32, |byte, (at, code)| {
+                        byte | (*code as u32 & mask) << (at as u32 * bits)
+                    }) as u8
                 })
                 .collect();
             bytes.into()
@@ -156,7 +203,15 @@ mod tests {
 
     #[test]
     fn ties_go_to_even_and_codes_saturate() {
-        for (value, expected) in [(0.5, 0), (1.5, 2), (2.5, 2), (-0.5, 0), (-1.5, -2), (1000.0, 127), (-1000.0, -128)] {
+        for (value, expected) in [
+            (0.5, 0),
+            (1.5, 2),
+            (2.5, 2),
+            (-0.5, 0),
+            (-1.5, -2),
+            (1000.0, 127),
+            (-1000.0, -128),
+        ] {
             assert_eq!(quantize(value, of(1.0, 0), Kind::Int8), expected, "{value}");
         }
         assert_eq!(quantize(f32::INFINITY, of(0.1, 3), Kind::Uint8), 255);
@@ -166,12 +221,24 @@ mod tests {
     fn each_granularity_picks_its_parameters() {
         let x = Tensor::from_slice::<f32>(&[2, 4], &[1., 2., 3., 4., 1., 2., 3., 4.]).unwrap();
         let codes = |p: &[Parameters], g| quantize_tensor(&x, p, g, Kind::Int8).unwrap().to_i64().unwrap();
-        assert_eq!(codes(&[of(1.0, 0)], Granularity::PerTensor), [1, 2, 3, 4, 1, 2, 3, 4]);
-        assert_eq!(codes(&[of(1.0, 0), of(0.5, 1)], Granularity::PerChannel(0)), [1, 2, 3, 4, 3, 5, 7, 9]);
+        assert_eq!(
+            codes(&[of(1.0, 0)], Granularity::PerTensor),
+            [1, 2, 3, 4, 1, 2, 3, 4]
+        );
+        assert_eq!(
+            codes(&[of(1.0, 0), of(0.5, 1)], Granularity::PerChannel(0)),
+            [1, 2, 3, 4, 3, 5, 7, 9]
+        );
         let blocks = [of(1.0, 0), of(0.5, 0), of(0.25, 0), of(1.0, 0)];
-        assert_eq!(codes(&blocks, Granularity::Blocked { axis: 1, size: 2 }), [1, 2, 6, 8, 4, 8, 3, 4]);
+        assert_eq!(
+            codes(&blocks, Granularity::Blocked { axis: 1, size: 2 }),
+            [1, 2, 6, 8, 4, 8, 3, 4]
+        );
         let short = [of(1.0, 0), of(0.5, 0), of(1.0, 0), of(0.5, 0)];
-        assert_eq!(codes(&short, Granularity::Blocked { axis: 1, size: 3 }), [1, 2, 3, 8, 1, 2, 3, 8]);
+        assert_eq!(
+            codes(&short, Granularity::Blocked { axis: 1, size: 3 }),
+            [1, 2, 3, 8, 1, 2, 3, 8]
+        );
         assert!(quantize_tensor(&x, &short, Granularity::PerTensor, Kind::Int8).is_err());
         assert!(quantize_tensor(&x, &short, Granularity::PerChannel(5), Kind::Int8).is_err());
     }
@@ -179,15 +246,29 @@ mod tests {
     #[test]
     fn packed_codes_are_read_back() {
         let codes = [-8, 7, -1, 3, 2];
-        assert_eq!(pack(&[5], &codes, Kind::Int4).unwrap().to_i64().unwrap(), [-8, 7, -1, 3, 2]);
-        assert_eq!(pack(&[5], &[3, 0, 1, 2, 3], Kind::Uint2).unwrap().to_i64().unwrap(), [3, 0, 1, 2, 3]);
+        assert_eq!(
+            pack(&[5], &codes, Kind::Int4).unwrap().to_i64().unwrap(),
+            [-8, 7, -1, 3, 2]
+        );
+        assert_eq!(
+            pack(&[5], &[3, 0, 1, 2, 3], Kind::Uint2)
+                .unwrap()
+                .to_i64()
+                .unwrap(),
+            [3, 0, 1, 2, 3]
+        );
     }
 
     #[test]
     fn values_survive_within_half_a_step() {
         let x = Tensor::from_slice::<f32>(&[3], &[0.3, -0.2, 0.9]).unwrap();
         let p = [of(0.01, 5)];
-        let back = dequantize_tensor(&quantize_tensor(&x, &p, Granularity::PerTensor, Kind::Int8).unwrap(), &p, Granularity::PerTensor).unwrap();
+        let back = dequantize_tensor(
+            &quantize_tensor(&x, &p, Granularity::PerTensor, Kind::Int8).unwrap(),
+            &p,
+            Granularity::PerTensor,
+        )
+        .unwrap();
         for (a, b) in x.to_f64().unwrap().iter().zip(back.to_f64().unwrap()) {
             assert!((a - b).abs() <= 0.005 + 1e-7);
         }

@@ -79,7 +79,10 @@ impl Histogram {
         let exponent = self.exponent.max(other.exponent);
         self.grow_to(exponent);
         other.grow_to(exponent);
-        self.counts.iter_mut().zip(&other.counts).for_each(|(a, b)| *a += b);
+        self.counts
+            .iter_mut()
+            .zip(&other.counts)
+            .for_each(|(a, b)| *a += b);
         self.low = self.low.min(other.low);
         self.high = self.high.max(other.high);
         self.count += other.count;
@@ -160,7 +163,11 @@ mod tests {
     use super::*;
 
     fn values(seed: u32) -> Vec<f32> {
-        (0..500u32).map(|i| (i.wrapping_mul(2654435761).wrapping_add(seed) as f32 / 4e9 - 0.5) * (1 << (i % 12)) as f32).collect()
+        (0..500u32)
+            .map(|i| {
+                (i.wrapping_mul(2654435761).wrapping_add(seed) as f32 / 4e9 - 0.5) * (1 << (i % 12)) as f32
+            })
+            .collect()
     }
 
     #[test]
@@ -183,10 +190,18 @@ mod tests {
     fn bins_hold_their_values() {
         let mut histogram = Histogram::default();
         histogram.add(&[1.0, -1.0, 0.0, 0.25, f32::NAN]);
-        assert_eq!((histogram.extremes(), histogram.not_finite()), (Some((-1.0, 1.0)), 1));
+        assert_eq!(
+            (histogram.extremes(), histogram.not_finite()),
+            (Some((-1.0, 1.0)), 1)
+        );
         let width = histogram.bin_width();
         for value in [1.0, -1.0, 0.0, 0.25] {
-            assert!(histogram.bins().any(|(edge, _)| edge <= value && value < edge + width), "{value}");
+            assert!(
+                histogram
+                    .bins()
+                    .any(|(edge, _)| edge <= value && value < edge + width),
+                "{value}"
+            );
         }
     }
 }

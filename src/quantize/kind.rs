@@ -65,7 +65,11 @@ impl Kind {
     /// Lowest and highest code of the type.
     pub fn limits(self) -> (i32, i32) {
         let bits = self.bits();
-        if self.is_signed() { (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) } else { (0, (1 << bits) - 1) }
+        if self.is_signed() {
+            (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+        } else {
+            (0, (1 << bits) - 1)
+        }
     }
 
     /// Lowest and highest code that a range is spread over. Symmetric codes of a signed 8- or 16-bit type leave out the lowest

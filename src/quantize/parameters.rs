@@ -53,7 +53,12 @@ pub enum QuantizeError {
 impl Scheme {
     /// Codes of `kind` over the whole type.
     pub fn new(kind: Kind, symmetric: bool) -> Self {
-        Self { kind, symmetric, reduced: false, minimum_range: None }
+        Self {
+            kind,
+            symmetric,
+            reduced: false,
+            minimum_range: None,
+        }
     }
 }
 
@@ -74,14 +79,20 @@ pub fn parameters(low: f32, high: f32, scheme: &Scheme) -> Result<Parameters, Qu
     let (first, last) = scheme.kind.code_range(scheme.symmetric, scheme.reduced);
     let scale = (f64::from(high) - f64::from(low)) / (f64::from(last) - f64::from(first));
     if scale < f64::from(f32::MIN_POSITIVE) {
-        return Ok(Parameters { scale: 1.0, zero_point: 0 });
+        return Ok(Parameters {
+            scale: 1.0,
+            zero_point: 0,
+        });
     }
     let zero_point = if scheme.symmetric {
         (f64::from(first + last) / 2.0).round_ties_even()
     } else {
         (f64::from(first) - f64::from(low) / scale).round_ties_even()
     };
-    Ok(Parameters { scale: scale as f32, zero_point: zero_point as i32 })
+    Ok(Parameters {
+        scale: scale as f32,
+        zero_point: zero_point as i32,
+    })
 }
 
 /// A weight scale that is large enough for `bias` to fit 32-bit codes of scale `input_scale * weight_scale`; `None` when it already is.
@@ -89,7 +100,8 @@ pub fn weight_scale_for_bias(bias: f32, input_scale: f32, weight_scale: f32) -> 
     let span = f64::from(i32::MAX) - f64::from(i32::MIN + 1);
     let smallest = 1.0001 * (2.0 * f64::from(bias.abs())) / span;
     let candidate = f64::from(input_scale) * f64::from(weight_scale);
-    (candidate < smallest && candidate > 0.0).then(|| (f64::from(weight_scale) * (smallest / candidate)) as f32)
+    (candidate < smallest && candidate > 0.0)
+        .then(|| (f64::from(weight_scale) * (smallest / candidate)) as f32)
 }
 
 #[cfg(test)]
@@ -108,7 +120,14 @@ mod tests {
             (0.0, 0.0, Kind::Int8, false, 1.0, 0),
         ] {
             let found = parameters(low, high, &Scheme::new(kind, symmetric)).unwrap();
-            assert_eq!(found, Parameters { scale: scale as f32, zero_point }, "{low} {high} {kind:?}");
+            assert_eq!(
+                found,
+                Parameters {
+                    scale: scale as f32,
+                    zero_point
+                },
+                "{low} {high} {kind:?}"
+            );
         }
         assert!(parameters(f32::NAN, 1.0, &Scheme::new(Kind::Int8, true)).is_err());
     }

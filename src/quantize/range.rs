@@ -30,7 +30,11 @@ const ENTROPY_BINS: usize = 2048;
 const SEARCH_STEPS: usize = 100;
 
 /// The range that `calibrator` finds for codes of `scheme`; `None` when nothing was counted.
-pub fn calibrated_range(histogram: &Histogram, calibrator: Calibrator, scheme: &Scheme) -> Option<(f32, f32)> {
+pub fn calibrated_range(
+    histogram: &Histogram,
+    calibrator: Calibrator,
+    scheme: &Scheme,
+) -> Option<(f32, f32)> {
     let (low, high) = histogram.extremes()?;
     Some(match calibrator {
         Calibrator::MinMax => (low, high),
@@ -54,7 +58,11 @@ fn percentile(histogram: &Histogram, percent: f64, (low, high): (f32, f32)) -> (
             if seen + *count as f64 > tail {
                 // Values are taken as evenly spread within their bin.
                 let inside = ((tail - seen) / *count as f64).clamp(0.0, 1.0) * width;
-                return Some(if from_left { start + inside } else { start + width - inside });
+                return Some(if from_left {
+                    start + inside
+                } else {
+                    start + width - inside
+                });
             }
             seen += *count as f64;
         }
@@ -67,7 +75,9 @@ fn percentile(histogram: &Histogram, percent: f64, (low, high): (f32, f32)) -> (
 
 /// The bound on absolute values whose clipped and quantized distribution diverges least from the true one.
 fn entropy_bound(histogram: &Histogram, kind: Kind) -> f32 {
-    let Some((low, high)) = histogram.extremes() else { return 0.0 };
+    let Some((low, high)) = histogram.extremes() else {
+        return 0.0;
+    };
     let largest = f64::from(low.abs().max(high.abs()));
     if largest == 0.0 {
         return 0.0;
@@ -137,14 +147,21 @@ fn divergence(counts: &[f64], kept: usize, levels: usize) -> f64 {
 
 /// Shrinks both ends in steps and keeps the range with the least squared error, clipped values weighted.
 fn search(histogram: &Histogram, scheme: &Scheme, clip_weight: f64) -> (f32, f32) {
-    let Some((low, high)) = histogram.extremes() else { return (0.0, 0.0) };
+    let Some((low, high)) = histogram.extremes() else {
+        return (0.0, 0.0);
+    };
     let width = histogram.bin_width();
-    let bins: Vec<(f64, f64)> = histogram.bins().map(|(edge, count)| (edge + 0.5 * width, count as f64)).collect();
+    let bins: Vec<(f64, f64)> = histogram
+        .bins()
+        .map(|(edge, count)| (edge + 0.5 * width, count as f64))
+        .collect();
     let mut best = (f64::INFINITY, (low, high));
     for step in 0..SEARCH_STEPS {
         let share = 1.0 - step as f32 / SEARCH_STEPS as f32;
         let candidate = (low * share, high * share);
-        let Ok(found) = parameters(candidate.0, candidate.1, scheme) else { continue };
+        let Ok(found) = parameters(candidate.0, candidate.1, scheme) else {
+            continue;
+        };
         let error = squared_error(&bins, found, scheme, clip_weight);
         if error < best.0 {
             best = (error, candidate);
@@ -156,11 +173,18 @@ fn search(histogram: &Histogram, scheme: &Scheme, clip_weight: f64) -> (f32, f32
 fn squared_error(bins: &[(f64, f64)], parameters: Parameters, scheme: &Scheme, clip_weight: f64) -> f64 {
     let (first, last) = scheme.kind.code_range(scheme.symmetric, scheme.reduced);
     let (scale, zero) = (f64::from(parameters.scale), f64::from(parameters.zero_point));
-    let (lowest, highest) = ((f64::from(first) - zero) * scale, (f64::from(last) - zero) * scale);
+    let (lowest, highest) = (
+        (f64::from(first) - zero) * scale,
+        (f64::from(last) - zero) * scale,
+    );
     bins.iter()
         .map(|(value, count)| {
             if *value < lowest || *value > highest {
-                let beyond = if *value < lowest { lowest - value } else { value - highest };
+                let beyond = if *value < lowest {
+                    lowest - value
+                } else {
+                    value - highest
+                };
                 clip_weight * beyond * beyond * count
             } else {
                 let code = (value / scale).round_ties_even();
@@ -181,7 +205,9 @@ mod tests {
         let values: Vec<f32> = (0..20_000)
             .map(|i| {
                 let uniform = |salt: u64| {
-                    let mut x = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(salt);
+                    let mut x = (i as u64 + 1)
+                        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                        .wrapping_add(salt);
                     x ^= x >> 31;
                     x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
                     ((x >> 11) as f64 + 0.5) / (1u64 << 53) as f64
@@ -197,7 +223,10 @@ mod tests {
     #[test]
     fn clipping_calibrators_drop_the_outlier_and_keep_the_bulk() {
         let scheme = Scheme::new(Kind::Int8, true);
-        assert_eq!(calibrated_range(&bell(), Calibrator::MinMax, &scheme).unwrap().1, 50.0);
+        assert_eq!(
+            calibrated_range(&bell(), Calibrator::MinMax, &scheme).unwrap().1,
+            50.0
+        );
         for calibrator in [Calibrator::Percentile(99.9), Calibrator::Entropy, Calibrator::Mse] {
             let (_, high) = calibrated_range(&bell(), calibrator, &scheme).unwrap();
             assert!((2.0..45.0).contains(&high), "{calibrator:?} gives {high}");
@@ -207,10 +236,17 @@ mod tests {
     #[test]
     fn nothing_counted_is_no_range_and_zeros_stay_zero() {
         let scheme = Scheme::new(Kind::Uint8, false);
-        assert_eq!(calibrated_range(&Histogram::default(), Calibrator::Mse, &scheme), None);
+        assert_eq!(
+            calibrated_range(&Histogram::default(), Calibrator::Mse, &scheme),
+            None
+        );
         let mut zeros = Histogram::default();
         zeros.add(&[0.0; 10]);
-        for calibrator in [Calibrator::MinMax, Calibrator::Entropy, Calibrator::Percentile(99.0)] {
+        for calibrator in [
+            Calibrator::MinMax,
+            Calibrator::Entropy,
+            Calibrator::Percentile(99.0),
+        ] {
             let (low, high) = calibrated_range(&zeros, calibrator, &scheme).unwrap();
             assert!(low.abs() < 1e-12 && high.abs() < 1e-12, "{calibrator:?}");
         }

@@ -1,0 +1,201 @@
+//! Static quantization: QuantizeLinear and DequantizeLinear pairs where the target engine turns them into integer kernels.
+
+mod apply;
+mod plan;
+mod profile;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::apply::{ApplyError, WeightScheme};
+use self::plan::Decision;
+use super::{Context, ConvertOpset, Needs, Pass, PassError, PassReport, Safety};
+use crate::analysis;
+use crate::ir::{Model, ValueId};
+use crate::quantize::{Calibrator, Kind, Parameters, Scheme, calibrated_range, parameters};
+use crate::statistics::{self, Wanted};
+
+pub use profile::Profile;
+
+/// Quantizes weights and activations to 8-bit integers with Q/DQ pairs, placed so that the target engine runs the operators
+/// between them on integers. Ranges come from the calibration data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Quantize {
+    /// The engine that the result is for: it decides types, symmetry and where pairs go.
+    pub profile: Profile,
+    /// How ranges of activations are found.
+    pub calibrate: Calibrator,
+    /// One scale for each output channel of a weight; else one for the whole weight.
+    pub per_channel: bool,
+    /// Weights with one bit less, for processors without VNNI that add pairs of products in 16 bits.
+    pub reduce_range: bool,
+    /// Nodes that stay float: regular expressions on node names and output names.
+    pub exclude: Vec<String>,
+    /// The role of the data that ranges come from.
+    pub data: String,
+}
+
+impl Default for Quantize {
+    fn default() -> Self {
+        Self {
+            profile: Profile::default(),
+            calibrate: Calibrator::default(),
+            per_channel: true,
+            reduce_range: false,
+            exclude: Vec::new(),
+            data: "calibration".to_owned(),
+        }
+    }
+}
+
+const NAME: &str = "quantize";
+
+impl Pass for Quantize {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn safety(&self) -> Safety {
+        Safety::Approximate
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            calibration: true,
+            ..Needs::default()
+        }
+    }
+
+    fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
+        let option = |message: String| PassError::Option { pass: NAME, message };
+        let resource = |message: String| PassError::Resource { pass: NAME, message };
+        let excluded = regex::RegexSet::new(&self.exclude).map_err(|e| option(format!("exclude: {e}")))?;
+        let mut report = PassReport::default();
+        if model.opset().is_none_or(|version| version < 13) {
+            report.merge(ConvertOpset { version: 13 }.run(model, context)?);
+        }
+        model.name_values();
+        analysis::infer(model);
+        let opset = model.opset().unwrap_or(13);
+        let graph = &model.graph;
+        let plan = plan::plan(graph, self.profile, opset, &|id| {
+            let names = graph.get(id).into_iter().flat_map(|node| {
+                node.name
+                    .iter()
+                    .map(|name| name.to_string())
+                    .chain(node.outputs().iter().map(|value| value.name.to_string()))
+            });
+            let mut kept = false;
+            for name in names {
+                if !self.exclude.is_empty() && excluded.is_match(&name) {
+                    return Some("excluded".to_owned());
+                }
+                kept |= context.keeps(&name);
+            }
+            kept.then(|| "protected by keep".to_owned())
+        });
+        if plan.products.is_empty() {
+            report.notes.push(
+                "no convolution or matrix product with a constant weight: nothing to quantize".to_owned(),
+            );
+            return Ok(report);
+        }
+        let resources = context
+            .resources
+            .ok_or_else(|| resource("needs calibration data".to_owned()))?;
+        let scheme = Scheme::new(self.profile.activation(), false);
+        let ranges = self.ranges(model, &plan, resources, context)?;
+        let mut activations: BTreeMap<ValueId, Parameters> = BTreeMap::new();
+        for (value, source) in &plan.activations {
+            let name = label(model, *source);
+            let (low, high) = match (model.graph.constant(*source), ranges.get(&name)) {
+                (Some(tensor), _) => {
+                    let values = tensor.to_f32().map_err(|e| option(format!("{name}: {e}")))?;
+                    values
+                        .iter()
+                        .fold((0f32, 0f32), |(low, high), v| (low.min(*v), high.max(*v)))
+                }
+                (None, Some(summary)) => calibrated_range(&summary.histogram, self.calibrate, &scheme)
+                    .ok_or_else(|| resource(format!("no values of {name} in the calibration data")))?,
+                (None, None) => return Err(resource(format!("no values of {name} in the calibration data"))),
+            };
+            let found = parameters(low, high, &scheme).map_err(|e| resource(format!("{name}: {e}")))?;
+            activations.insert(*value, found);
+        }
+        let weights = WeightScheme {
+            kind: Kind::Int8,
+            per_channel: self.per_channel,
+            reduced: self.reduce_range,
+        };
+        let labels: Vec<(String, Decision)> = plan
+            .decisions
+            .iter()
+            .map(|(id, decision)| (model.graph.label(*id), decision.clone()))
+            .collect();
+        let pairs = apply::apply(
+            &mut model.graph,
+            &plan,
+            &activations,
+            self.profile.activation(),
+            weights,
+        )
+        .map_err(|error| match error {
+            ApplyError::Edit(source) => PassError::Edit { pass: NAME, source },
+            other => resource(other.to_string()),
+        })?;
+        analysis::infer(model);
+        report.add("activation-pair", pairs);
+        report.add(
+            "integer-node",
+            labels.iter().filter(|(_, d)| *d == Decision::Integer).count() as u64,
+        );
+        report.add("implied-clamp", plan.clamps.len() as u64);
+        for (node, decision) in labels {
+            if let Decision::Float(why) = decision {
+                report.notes.push(format!("{node} stays float: {why}"));
+            }
+        }
+        Ok(report)
+    }
+}
+
+fn label(model: &Model, value: ValueId) -> String {
+    model
+        .graph
+        .value(value)
+        .map(|v| v.name.to_string())
+        .unwrap_or_default()
+}
+
+impl Quantize {
+    fn ranges(
+        &self,
+        model: &Model,
+        plan: &plan::Plan,
+        resources: &dyn super::Resources,
+        context: &Context<'_>,
+    ) -> Result<BTreeMap<String, statistics::Summary>, PassError> {
+        let resource = |message: String| PassError::Resource { pass: NAME, message };
+        let mut values: Vec<String> = plan
+            .activations
+            .values()
+            .filter(|value| model.graph.constant(**value).is_none())
+            .map(|value| label(model, *value))
+            .collect();
+        values.sort();
+        values.dedup();
+        let data = resources.data(&self.data, &model.graph).map_err(resource)?;
+        let engine = resources.engine().map_err(resource)?;
+        let total = data.sample_range().end - data.sample_range().start;
+        let progress = |done: u64| (context.progress)("calibrating", done, Some(total));
+        let wanted = Wanted {
+            histograms: self.calibrate != Calibrator::MinMax,
+            channel_means: false,
+        };
+        statistics::collect(model, &values, wanted, &data, engine, resources.jobs(), &progress)
+            .map_err(|e| resource(e.to_string()))
+    }
+}
