@@ -42,7 +42,7 @@ pub struct Global {
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
     /// Load the rewrite rules in this folder, too
-    #[arg(long = "rules", global = true, value_name = "DIR")]
+    #[arg(id = "rules", long = "rules", global = true, value_name = "DIR")]
     pub(super) rule_folders: Vec<PathBuf>,
 }
 

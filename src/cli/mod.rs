@@ -16,6 +16,7 @@ mod model;
 mod options;
 mod print;
 mod progress;
+mod reference;
 mod rules;
 mod run;
 mod schema;
@@ -31,6 +32,7 @@ use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use failure::Failure;
 pub use global::Global;
+pub use reference::reference;
 
 /// Rewrites ONNX models before deployment and proves that the result still computes what it should.
 #[derive(Debug, Parser)]

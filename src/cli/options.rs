@@ -12,7 +12,7 @@ use crate::verify::{Sizes, Tolerances, VerifyOptions};
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct Comparing {
     /// Size of a free dimension in runs, by symbol or as input[axis]
-    #[arg(long = "size", value_name = "NAME=SIZE", value_parser = size)]
+    #[arg(id = "size", long = "size", value_name = "NAME=SIZE", value_parser = size)]
     pub(super) sizes: Vec<(String, i64)>,
     /// Largest error of an element type, as a share of the largest magnitude of the reference
     #[arg(long, value_name = "DTYPE=SHARE", value_parser = tolerance)]

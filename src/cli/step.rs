@@ -23,7 +23,10 @@ pub(super) struct Step {
 }
 
 /// Options that every verb of a pass has; options of a pass with these names are set with `--set`.
-const COMMON: [&str; 20] = [
+const COMMON: [&str; 31] = [
+    "model",
+    "verify",
+    "set",
     "output",
     "bind",
     "keep",
@@ -38,12 +41,20 @@ const COMMON: [&str; 20] = [
     "size",
     "tolerance",
     "rounds",
-    "verify",
-    "set",
-    "rules",
-    "seed",
+    "json",
+    "jobs",
     "engine",
+    "seed",
     "force",
+    "in-place",
+    "strict",
+    "max-growth",
+    "no-verify",
+    "quiet",
+    "verbose",
+    "rules",
+    "help",
+    "version",
 ];
 
 /// Every pass; its schema is made when the first of them is asked for.

@@ -101,7 +101,15 @@ pub fn verify(
         pair.broken = Some(reason);
         return pair.report();
     }
+    let by_chance = |name: &str| pair.random.outputs.iter().any(|(output, _)| output == name);
+    let certain = reference
+        .graph
+        .outputs()
+        .iter()
+        .any(|output| !by_chance(&output.name));
+    // Where every output depends on chance, no run says anything.
     match &options.data {
+        _ if !certain => {}
         Some(data) => pair.given(data),
         None => pair.synthetic(),
     }
@@ -164,7 +172,8 @@ enum Attempt {
 /// Both models, compiled for one set of shapes.
 struct Sessions {
     reference: Box<dyn Session>,
-    model: Box<dyn Session>,
+    /// Why there is none is worth saying only where the reference runs.
+    model: Result<Box<dyn Session>, EngineError>,
 }
 
 struct Pair<'a> {
@@ -236,12 +245,10 @@ impl Pair<'_> {
             return;
         };
         if !free.is_empty() {
-            let blocked = self.blocked.len();
             let second = sizes::attempts(&free, &fixed, Some(&worked));
-            if self.first_that_works(&synthesizer, second, 1).is_none() {
-                // One size that works is enough: the model may have been exported for it.
-                self.blocked.truncate(blocked);
-            }
+            self.first_that_works(&synthesizer, second, 1);
+            // One size at which the reference runs is enough: it may have been exported for it.
+            self.blocked.retain(|entry| entry.what != "reference");
         }
     }
 
@@ -263,10 +270,10 @@ impl Pair<'_> {
         } else {
             &[SampleKind::Normal]
         };
-        let (blocked, broken) = (self.blocked.len(), self.broken.clone());
         for sizes in attempts {
-            self.blocked.truncate(blocked);
-            self.broken.clone_from(&broken);
+            // Sizes at which the reference does not run say nothing; a model that does not run where the reference does
+            // is remembered, whatever other sizes give.
+            self.blocked.retain(|entry| entry.what != "reference");
             let mut samples = Vec::new();
             for round in 0..self.options.rounds.max(1) {
                 for kind in kinds {
@@ -328,12 +335,13 @@ impl Pair<'_> {
         let compile = |model: &Model| {
             session::prepare(model, self.engine, shapes)?.compile(self.engine, Vec::new(), false)
         };
-        let reference = compile(self.reference).map_err(|error| ("reference", error));
-        let both = reference.and_then(|reference| {
-            let model = compile(self.model).map_err(|error| ("model", error))?;
-            Ok(Sessions { reference, model })
-        });
-        both.map_err(|(what, error)| self.block_by(what, &error))
+        match compile(self.reference) {
+            Ok(reference) => Ok(Sessions {
+                reference,
+                model: compile(self.model),
+            }),
+            Err(error) => Err(self.block_by("reference", &error)),
+        }
     }
 
     /// Runs both models on `samples`, all of the given shapes.
@@ -345,24 +353,31 @@ impl Pair<'_> {
     }
 
     fn run(&mut self, sessions: &Sessions, samples: &[RunValues]) -> Attempt {
-        let Sessions { reference, model } = sessions;
-        let run = |sample: &RunValues| {
-            run_pair(
-                &**reference,
-                &**model,
-                sample,
-                &self.random,
-                &self.options.tolerances,
-            )
-        };
-        // The first sample decides whether these sizes work at all, before the others cost time.
         let Some((first, rest)) = samples.split_first() else {
             return Attempt::Done;
         };
-        let first = run(first);
-        if let Sample::Reference(error) = &first {
-            let error = error.clone();
-            return self.block_by("reference", &error);
+        let expected = match sessions.reference.run(first) {
+            Ok(expected) => expected,
+            Err(error) => return self.block_by("reference", &error),
+        };
+        let model = match &sessions.model {
+            Ok(model) => model,
+            Err(error) => return self.block_by("model", &error.clone()),
+        };
+        let (random, tolerances) = (&self.random, &self.options.tolerances);
+        let judge = |sample: &RunValues, expected: &RunValues| match model.run(sample) {
+            Ok(found) => Sample::Compared(compare_all(expected, &found, random, tolerances)),
+            Err(error) => Sample::Model(error),
+        };
+        let run = |sample: &RunValues| match sessions.reference.run(sample) {
+            Ok(expected) => judge(sample, &expected),
+            Err(_) => Sample::Reference,
+        };
+        // The first sample decides whether these sizes work at all, before the others cost time. An engine may find only
+        // now what it cannot do; that is no difference between the models.
+        let first = judge(first, &expected);
+        if let Sample::Model(error) = &first {
+            return self.block_by("model", &error.clone());
         }
         let rest: Vec<Sample> = if self.random.seeded {
             rest.iter().map(run).collect()
@@ -373,7 +388,7 @@ impl Pair<'_> {
             match result {
                 Sample::Compared(outputs) => self.add(sample, outputs),
                 // An input that the reference itself refuses says nothing about the pair.
-                Sample::Reference(_) => {}
+                Sample::Reference => {}
                 Sample::Model(error) => match error {
                     EngineError::Unsupported { .. } | EngineError::Unavailable { .. } => {
                         return self.block_by("model", &error);
@@ -409,6 +424,7 @@ impl Pair<'_> {
     }
 
     fn report(mut self) -> VerifyReport {
+        let ran = std::mem::take(&mut self.blocked);
         for (output, operator) in std::mem::take(&mut self.random.outputs) {
             self.block(
                 &output,
@@ -416,6 +432,7 @@ impl Pair<'_> {
                 "its numbers differ from run to run".to_owned(),
             );
         }
+        self.blocked.extend(ran);
         let outputs: Vec<OutputFigures> = self
             .reference
             .graph
@@ -452,29 +469,20 @@ impl Pair<'_> {
 
 enum Sample {
     Compared(Vec<(String, Comparison)>),
-    Reference(EngineError),
+    Reference,
     Model(EngineError),
 }
 
-fn run_pair(
-    reference: &dyn Session,
-    model: &dyn Session,
-    sample: &RunValues,
+/// Compares every output that does not depend on chance.
+fn compare_all(
+    expected: &RunValues,
+    found: &RunValues,
     random: &Randomness,
     tolerances: &Tolerances,
-) -> Sample {
-    let expected = match reference.run(sample) {
-        Ok(values) => values,
-        Err(error) => return Sample::Reference(error),
-    };
-    let found = match model.run(sample) {
-        Ok(values) => values,
-        Err(error) => return Sample::Model(error),
-    };
-    let compared = expected
+) -> Vec<(String, Comparison)> {
+    expected
         .iter()
         .filter(|(name, _)| !random.outputs.iter().any(|(output, _)| output == *name))
         .filter_map(|(name, value)| Some((name.clone(), compare(value, found.get(name)?, tolerances))))
-        .collect();
-    Sample::Compared(compared)
+        .collect()
 }

@@ -7,12 +7,14 @@
 )]
 
 mod check;
+mod cli;
 mod corpus;
 mod engines;
 mod fold;
 mod format;
 mod malice;
 mod passes;
+mod pipeline;
 mod shapes;
 mod text;
 mod node_tests;

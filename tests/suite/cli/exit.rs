@@ -1,0 +1,160 @@
+//! Exit statuses: 0 done, 1 the answer is no, 2 it could not be done.
+
+use super::Bench;
+
+#[test]
+fn every_verb_ends_with_its_documented_status() {
+    let bench = Bench::new();
+    for (arguments, code) in [
+        ("run clean.yaml dead.onnx -o run.onnx", 0),
+        ("run clean.yaml dead.onnx -o run.onnx", 2),
+        ("run clean.yaml dead.onnx -o run.onnx --force", 0),
+        ("run clean.yaml dead.onnx --check", 1),
+        ("run clean.yaml relu.onnx --check", 0),
+        ("run clean.yaml dead.onnx --dry-run", 0),
+        ("run clean.yaml dead.onnx", 2),
+        ("run clean.yaml dead.onnx --print-pipeline", 0),
+        ("run clean.yaml --print-pipeline", 0),
+        ("run clean.yaml broken.onnx -o never.onnx", 2),
+        ("run clean.yaml missing.onnx -o never.onnx", 2),
+        ("run missing.yaml relu.onnx -o never.onnx", 2),
+        ("run no-such-preset relu.onnx -o never.onnx", 2),
+        ("eliminate-dead-code dead.onnx -o step.onnx", 0),
+        ("eliminate-dead-code dead.onnx -o step2.onnx --verify", 0),
+        ("eliminate-dead-code dead.onnx --check", 1),
+        ("eliminate-dead-code dead.onnx -o never.onnx --no-such-flag", 2),
+        (
+            "eliminate-dead-code dead.onnx -o never.onnx --set keep-function=true",
+            2,
+        ),
+        ("bind relu.onnx --bind batch=2 -o bound.onnx", 0),
+        ("bind relu.onnx --bind height=2 -o never.onnx", 2),
+        ("verify relu.onnx relu.onnx", 0),
+        ("verify relu.onnx dead.onnx", 0),
+        ("verify relu.onnx bound.onnx", 0),
+        ("verify relu.onnx sigmoid.onnx", 1),
+        ("verify relu.onnx sigmoid.onnx --tolerance f32=10", 0),
+        ("verify unknown.onnx unknown.onnx", 1),
+        ("verify unknown.onnx unknown.onnx --allow-not-checked", 0),
+        ("verify random.onnx random.onnx", 1),
+        ("verify random.onnx random.onnx --allow-not-checked", 0),
+        ("verify relu.onnx broken.onnx", 2),
+        ("inspect relu.onnx", 0),
+        ("inspect broken.onnx", 2),
+        ("diff relu.onnx relu.onnx", 0),
+        ("diff relu.onnx sigmoid.onnx", 1),
+        ("diff relu.onnx missing.onnx", 2),
+        ("print relu.onnx", 0),
+        ("print broken.onnx", 2),
+        ("explain", 0),
+        ("explain fold-constants", 0),
+        ("explain fold-constnts", 2),
+        ("rules list", 0),
+        ("rules test --name no-rule-has-this-name", 0),
+        ("bisect dead.onnx --pipeline clean.yaml", 0),
+        ("bisect broken.onnx --pipeline clean.yaml", 2),
+        ("schema", 0),
+        ("schema verify", 0),
+        ("schema nothing", 2),
+        ("completions bash", 0),
+        ("completions csh", 2),
+        ("man", 0),
+        ("man verify", 0),
+        ("man nothing", 2),
+        ("--version", 0),
+        ("--help", 0),
+        ("verify --help", 0),
+        ("fold-constants --help", 0),
+        ("no-such-verb", 2),
+        ("", 2),
+    ] {
+        let called = bench.call(arguments);
+        assert_eq!(
+            called.code,
+            code,
+            "{arguments}\n{}\n{}",
+            called.text(),
+            called.stderr
+        );
+        assert!(
+            !called.stderr.contains("panicked"),
+            "{arguments}\n{}",
+            called.stderr
+        );
+    }
+    assert!(!bench.path("never.onnx").exists());
+}
+
+#[test]
+fn errors_go_to_stderr_for_people_and_to_stdout_as_json() {
+    let bench = Bench::new();
+    let people = bench.call("run clean.yaml missing.onnx -o out.onnx");
+    assert!(people.stdout.is_empty(), "{}", people.text());
+    assert!(
+        people.stderr.contains("read-failed") && people.stderr.contains("missing.onnx"),
+        "{}",
+        people.stderr
+    );
+    for (arguments, code) in [
+        ("inspect missing.onnx", "read-failed"),
+        ("run clean.yaml relu.onnx -o relu.onnx", "output-is-input"),
+        ("run clean.yaml relu.onnx -o dead.onnx", "output-exists"),
+        ("run clean.yaml relu.onnx", "usage"),
+        ("run clean.yaml relu.onnx -o - ", "usage"),
+        ("run nothing relu.onnx -o out.onnx", "unknown-preset"),
+        (
+            "eliminate-dead-code relu.onnx -o out.onnx --keep (",
+            "keep-pattern",
+        ),
+        (
+            "eliminate-dead-code relu.onnx -o out.onnx --set keep-function=true",
+            "unknown-option",
+        ),
+        (
+            "eliminate-dead-code relu.onnx -o out.onnx --set keep-functions=7",
+            "option-value",
+        ),
+        ("bind relu.onnx --bind height=2 -o out.onnx", "pass-option"),
+        ("verify relu.onnx relu.onnx --data missing.npz", "data-read"),
+        ("inspect", "usage"),
+        ("verify relu.onnx relu.onnx --tolerance float=-1", "usage"),
+    ] {
+        let called = bench.call(&format!("{arguments} --json"));
+        assert_eq!(
+            (called.code, called.error_code().as_str()),
+            (2, code),
+            "{arguments}\n{}",
+            called.text()
+        );
+        let error = &called.json()["error"];
+        for field in ["code", "message", "file", "node", "value"] {
+            assert!(error.get(field).is_some(), "{arguments}: no {field} in {error}");
+        }
+    }
+}
+
+#[test]
+fn a_mistake_in_a_pipeline_is_shown_with_its_line_and_the_nearest_name() {
+    let bench = Bench::new();
+    std::fs::write(
+        bench.path("slip.yaml"),
+        "version: 1\nsteps:\n  - eliminate-ded-code\n",
+    )
+    .unwrap();
+    let people = bench.call("run slip.yaml relu.onnx -o out.onnx");
+    assert_eq!(people.code, 2);
+    for part in [
+        "slip.yaml:3:5",
+        "unknown-pass",
+        "did you mean `eliminate-dead-code`?",
+        "- eliminate-ded-code",
+    ] {
+        assert!(people.stderr.contains(part), "no {part} in\n{}", people.stderr);
+    }
+    let error = bench.call("run slip.yaml relu.onnx -o out.onnx --json").json()["error"].clone();
+    assert_eq!(
+        (error["line"].as_u64(), error["column"].as_u64()),
+        (Some(3), Some(5)),
+        "{error}"
+    );
+}

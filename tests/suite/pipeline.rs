@@ -1,0 +1,134 @@
+//! What a pipeline does with a step that breaks a model, which no step of secateur should be.
+
+use secateur::engine::TractEngine;
+use secateur::fold::TractEvaluator;
+use secateur::format::{self, Origin};
+use secateur::ir::{Model, Name};
+use secateur::passes::{Context, Limits, Pass, PassError, PassReport, Safety};
+use secateur::pipeline::{Pipeline, RunOptions, Step, bisect, run};
+use secateur::verify::{Verdict, VerifyOptions};
+
+/// Turns operators of one type into another, one after the other; the fuel is how many.
+struct Swap {
+    from: &'static str,
+    to: &'static str,
+    safety: Safety,
+}
+
+impl Pass for Swap {
+    fn name(&self) -> &'static str {
+        "swap"
+    }
+
+    fn safety(&self) -> Safety {
+        self.safety
+    }
+
+    fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
+        let mut report = PassReport::default();
+        let fuel = context.limits.fuel.unwrap_or(u64::MAX);
+        for id in model.graph.topological_order() {
+            if report.changes.iter().map(|change| change.count).sum::<u64>() == fuel {
+                break;
+            }
+            if model
+                .graph
+                .operator(id)
+                .is_some_and(|operator| operator.is(self.from))
+            {
+                let edit = model
+                    .graph
+                    .edit("swap")
+                    .set_operator_type(id, None, Name::new(self.to));
+                edit.map_err(|source| PassError::Edit { pass: "swap", source })?;
+                report.add("swapped", 1);
+            }
+        }
+        Ok(report)
+    }
+}
+
+fn step(from: &'static str, to: &'static str, safety: Safety) -> Step {
+    Step {
+        name: format!("{from}-to-{to}"),
+        options: Default::default(),
+        pass: Box::new(Swap { from, to, safety }),
+    }
+}
+
+fn model(nodes: &str) -> Model {
+    let text =
+        format!("<ir_version: 8, opset_import: [\"\" : 17]> g (float[4] x) => (float[4] y) {{ {nodes} }}");
+    let message = format::text::parse_model(&text).unwrap();
+    format::lift(message, &Default::default()).unwrap()
+}
+
+fn options() -> RunOptions<'static> {
+    RunOptions {
+        evaluator: &TractEvaluator,
+        engine: Some(&TractEngine),
+        verify: VerifyOptions::default(),
+        limits: Limits::default(),
+        keep: Vec::new(),
+        seed: 0,
+        provenance: false,
+        resources: None,
+        progress: &|_, _, _| {},
+    }
+}
+
+#[test]
+fn different_outputs_are_refused_and_blamed_on_the_step_and_the_node() {
+    let input = model("a = Relu(x) b = Neg(a) c = Abs(b) y = Identity(c)");
+    let steps = vec![
+        step("Identity", "Identity", Safety::Exact),
+        step("Neg", "Abs", Safety::Exact),
+        step("Abs", "Exp", Safety::Rounding),
+    ];
+    // The second step breaks `b` but not the output, for Abs follows; the third one breaks the output.
+    let outcome = run(
+        &Pipeline::of("test", steps),
+        &input,
+        &Origin::default(),
+        &options(),
+    )
+    .unwrap();
+    let report = outcome.report;
+    assert!(!report.accepted);
+    assert_eq!(report.verdict, Verdict::Different);
+    let culprit = report.culprit.unwrap();
+    assert_eq!((culprit.step, culprit.name.as_str()), (3, "Abs-to-Exp"));
+    let divergence = culprit.divergence.unwrap();
+    assert_eq!(
+        (divergence.value.as_str(), divergence.model_operator.as_str()),
+        ("b", "Exp")
+    );
+    assert_eq!(divergence.origins, ["swap"]);
+}
+
+#[test]
+fn approximate_steps_are_left_to_the_gates() {
+    let input = model("y = Abs(x)");
+    let pipeline = Pipeline::of("test", vec![step("Abs", "Exp", Safety::Approximate)]);
+    let outcome = run(&pipeline, &input, &Origin::default(), &options()).unwrap();
+    assert_eq!(
+        (outcome.report.verdict, outcome.report.accepted),
+        (Verdict::Different, true)
+    );
+}
+
+#[test]
+fn bisect_names_the_first_rewrite_that_shows() {
+    // Relu after Abs does nothing, so only the third swap, of the Relu that sees negative numbers, shows.
+    let input = model("a = Abs(x) b = Relu(a) c = Relu(b) d = Neg(c) e = Relu(d) y = Identity(e)");
+    let pipeline = Pipeline::of("test", vec![step("Relu", "Identity", Safety::Exact)]);
+    let found = bisect(&pipeline, &input, &TractEngine, &options()).unwrap();
+    assert_eq!((found.rewrites, found.breaking), (3, Some(3)));
+    assert_eq!(found.step.as_deref(), Some("Relu-to-Identity"));
+    assert_eq!(found.divergence.unwrap().value, "e");
+    let sound = Pipeline::of("test", vec![step("Relu", "Relu", Safety::Exact)]);
+    assert_eq!(
+        bisect(&sound, &input, &TractEngine, &options()).unwrap().breaking,
+        None
+    );
+}
