@@ -2,13 +2,20 @@
 
 use super::failure::Failure;
 use super::global::{EngineName, Global};
-use crate::engine::{Engine, TractEngine};
+use super::terminal;
+use crate::engine::{Engine, OrtEngine, TractEngine};
 
 /// Makes the engine; nothing is loaded before.
 pub(super) fn engine(global: &Global) -> Result<Box<dyn Engine>, Failure> {
     global.limit_threads();
     match global.engine {
         EngineName::Tract => Ok(Box::new(TractEngine)),
-        EngineName::Ort => Err(Failure::new("engine-unavailable", "not yet")),
+        EngineName::Ort => {
+            let engine = OrtEngine::load()?;
+            if global.quiet == 0 {
+                terminal::note(&format!("{}, {}", engine.describe(), engine.path().display()));
+            }
+            Ok(Box::new(engine))
+        }
     }
 }

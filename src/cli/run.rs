@@ -53,9 +53,9 @@ pub(super) struct Running {
     /// Apply at most this many rewrites
     #[arg(long, value_name = "N")]
     pub(super) fuel: Option<u64>,
-    /// Apply only rewrites that are this safe
-    #[arg(long, value_name = "SAFETY", value_parser = safety)]
-    pub(super) only: Option<Safety>,
+    /// Apply only rewrites that are this safe (exact, rounding, approximate), or only this rule or part of a step
+    #[arg(long, value_name = "SAFETY|RULE")]
+    pub(super) only: Vec<String>,
     /// Data for a role (calibration, evaluation, training), instead of the pipeline's
     #[arg(long, value_name = "[ROLE=]DATA")]
     pub(super) data: Vec<String>,
@@ -78,12 +78,13 @@ pub(super) struct Running {
     pub(super) comparing: Comparing,
 }
 
-fn safety(text: &str) -> Result<Safety, String> {
+/// The safety that a word names.
+fn safety(text: &str) -> Option<Safety> {
     match text {
-        "exact" => Ok(Safety::Exact),
-        "rounding" => Ok(Safety::Rounding),
-        "approximate" => Ok(Safety::Approximate),
-        _ => Err("write exact, rounding or approximate".to_owned()),
+        "exact" => Some(Safety::Exact),
+        "rounding" => Some(Safety::Rounding),
+        "approximate" => Some(Safety::Approximate),
+        _ => None,
     }
 }
 
@@ -232,11 +233,21 @@ fn adjust(global: &Global, pipeline: &mut Pipeline, running: &Running) -> Result
             set(step, "rules", Value::Array(folders.clone()))?;
         }
     }
-    if let Some(only) = running.only {
+    let names: Vec<&String> = running
+        .only
+        .iter()
+        .filter(|word| safety(word).is_none())
+        .collect();
+    if !names.is_empty() {
         for step in &mut pipeline.steps {
-            set(step, "only", serde_json::to_value(only).unwrap_or_default())?;
+            set(step, "only", names.iter().map(|name| (*name).clone()).collect())?;
         }
-        if let Some(step) = pipeline.steps.iter().find(|step| step.pass.safety() > only) {
+    }
+    if let Some(allowed) = running.only.iter().filter_map(|word| safety(word)).min() {
+        for step in &mut pipeline.steps {
+            set(step, "safety", serde_json::to_value(allowed).unwrap_or_default())?;
+        }
+        if let Some(step) = pipeline.steps.iter().find(|step| step.pass.safety() > allowed) {
             let message = format!("step `{}` is not as safe as --only asks", step.name);
             return Err(Failure::new("not-safe-enough", message));
         }
@@ -317,6 +328,13 @@ fn show(global: &Global, report: &RunReport, output: Option<&Output>, running: &
         }
     };
     if global.quiet < 2 {
+        if global.verbose > 0 {
+            for step in &report.steps {
+                step.notes
+                    .iter()
+                    .for_each(|note| terminal::note(&format!("{}: {}", step.name, sanitise(note))));
+            }
+        }
         if report.steps.len() > 1 || global.verbose > 0 || running.dry_run {
             say(&format!("{}\n", table::steps(Style::Terminal, report)));
         }

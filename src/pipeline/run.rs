@@ -193,7 +193,6 @@ pub fn run(
     let mut snapshots: Vec<(usize, Model)> = Vec::new();
     let mut last = before;
     let mut changed = false;
-    let mut warnings = Vec::new();
     for (index, step) in pipeline.steps.iter().enumerate() {
         let (seconds, report) = runner.step(index, step, &mut model)?;
         let after = if report.changed {
@@ -205,7 +204,6 @@ pub fn run(
         if report.changed && options.engine.is_some() {
             snapshots.push((index, model.clone()));
         }
-        warnings.extend(report.notes.iter().map(|note| format!("{}: {note}", step.name)));
         steps.push(StepReport {
             name: step.name.clone(),
             seconds,
@@ -241,7 +239,7 @@ pub fn run(
         before,
         after,
         culprit: None,
-        warnings,
+        warnings: Vec::new(),
     };
     judge(pipeline, input, &model, &snapshots, options, &mut report);
     if changed && options.provenance {

@@ -66,7 +66,7 @@ fn call_with(folder: &Path, arguments: &str, stdin: &[u8]) -> Called {
     }
 }
 
-/// A folder with small models: `relu`, `sigmoid` (another function), `dead` (relu with an unused node), `unknown` (an operator that
+/// A folder with small models: `relu`, `sigmoid` (another function), `scaled` (1 % off), `dead` (relu with an unused node), `unknown` (an operator that
 /// no engine has), `random`, `broken` (no model) and a pipeline `clean.yaml`.
 struct Bench(tempfile::TempDir);
 
@@ -87,6 +87,10 @@ impl Bench {
         ] {
             bench.model(name, &body(nodes));
         }
+        let text = format!(
+            "{header} g (float[batch, 3] x) => (float[batch, 3] y) <float k = {{1.01}}> {{ a = Relu(x) y = Mul(a, k) }}"
+        );
+        bench.model("scaled", &text);
         std::fs::write(bench.path("broken.onnx"), b"not a model").unwrap();
         std::fs::write(
             bench.path("clean.yaml"),
