@@ -6,7 +6,8 @@ use super::call::{Call, Facts};
 use super::infer::{Driver, Scope, filled};
 use super::shapes::control::{self, Results};
 use crate::ir::{
-    BodyIndex, Dim, Graph, NodeId, NodeKind, ShapeContent, Tensor, TensorType, ValueId, ValueType, opset_version,
+    BodyIndex, Dim, Graph, NodeId, NodeKind, ShapeContent, Tensor, TensorType, ValueId, ValueType,
+    opset_version,
 };
 
 /// Depth of bodies within bodies up to which loops are inferred again until the types of their state are stable.
@@ -24,11 +25,19 @@ struct Captured {
 impl Driver<'_> {
     /// The outputs of an operator with bodies. The bodies themselves get their types, too.
     pub(super) fn with_bodies(&mut self, graph: &mut Graph, id: NodeId, scope: &Scope<'_>) -> Facts {
-        let Some(operator) = graph.operator(id) else { return Facts::new(0) };
+        let Some(operator) = graph.operator(id) else {
+            return Facts::new(0);
+        };
         let version = opset_version(scope.imports, operator.domain()).unwrap_or(0);
         let bodies: Vec<BodyIndex> = operator.bodies().map(|(body, _)| body).collect();
-        let captured: Vec<Option<Captured>> = graph.captures_of(id).into_iter().map(|v| Some(captured(graph, v?))).collect();
-        let Some(plan) = Call::of(graph, id, version).map(|call| control::plan(&call)) else { return Facts::new(0) };
+        let captured: Vec<Option<Captured>> = graph
+            .captures_of(id)
+            .into_iter()
+            .map(|v| Some(captured(graph, v?)))
+            .collect();
+        let Some(plan) = Call::of(graph, id, version).map(|call| control::plan(&call)) else {
+            return Facts::new(0);
+        };
         let mut facts = Facts::new(graph.get(id).map_or(0, |node| node.outputs().len()));
         let mut seeds = plan.seeds.clone();
         let mut rounds = 0;
@@ -36,9 +45,14 @@ impl Driver<'_> {
             let mark = self.contradictions.len();
             let mut inferred = Vec::with_capacity(bodies.len());
             for body in &bodies {
-                let Some(mut inner) = graph.body(id, *body).cloned() else { continue };
-                let inner_scope =
-                    Scope { imports: scope.imports, path: scope.path.body(id, *body), depth: scope.depth + 1 };
+                let Some(mut inner) = graph.body(id, *body).cloned() else {
+                    continue;
+                };
+                let inner_scope = Scope {
+                    imports: scope.imports,
+                    path: scope.path.body(id, *body),
+                    depth: scope.depth + 1,
+                };
                 set_captures(&mut inner, &captured);
                 seed(&mut inner, &seeds);
                 self.graph(&mut inner, &inner_scope);
@@ -67,7 +81,11 @@ impl Driver<'_> {
             let named: Vec<Results<'_>> = results
                 .iter()
                 .map(|(body, inner)| Results {
-                    attribute: call.operator.attributes().get(body.attribute).map_or("", |attribute| &attribute.name),
+                    attribute: call
+                        .operator
+                        .attributes()
+                        .get(body.attribute)
+                        .map_or("", |attribute| &attribute.name),
                     body: inner,
                 })
                 .collect();
@@ -160,7 +178,9 @@ pub(super) fn hide_inputs(ty: &ValueType, graph: &Graph) -> ValueType {
         .collect();
     map_dims(ty, &|dim| {
         let mut local = false;
-        dim.for_each_symbol(&mut |name| local |= prefixes.iter().any(|prefix| name.starts_with(prefix.as_str())));
+        dim.for_each_symbol(&mut |name| {
+            local |= prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
+        });
         if local { Dim::Unknown } else { dim.clone() }
     })
 }
@@ -170,9 +190,12 @@ pub(super) fn join(a: &ValueType, b: &ValueType) -> ValueType {
     let tensor = |a: &TensorType, b: &TensorType| TensorType {
         dtype: a.dtype.filter(|dtype| b.dtype == Some(*dtype)),
         shape: match (&a.shape, &b.shape) {
-            (Some(a), Some(b)) if a.len() == b.len() => {
-                Some(a.iter().zip(b).map(|(a, b)| if a.same(b) { a.clone() } else { Dim::Unknown }).collect())
-            }
+            (Some(a), Some(b)) if a.len() == b.len() => Some(
+                a.iter()
+                    .zip(b)
+                    .map(|(a, b)| if a.same(b) { a.clone() } else { Dim::Unknown })
+                    .collect(),
+            ),
             _ => None,
         },
     };
@@ -181,7 +204,9 @@ pub(super) fn join(a: &ValueType, b: &ValueType) -> ValueType {
         (ValueType::Sparse(a), ValueType::Sparse(b)) => ValueType::Sparse(tensor(a, b)),
         (ValueType::Sequence(a), ValueType::Sequence(b)) => ValueType::Sequence(Box::new(join(a, b))),
         (ValueType::Optional(a), ValueType::Optional(b)) => ValueType::Optional(Box::new(join(a, b))),
-        (ValueType::Map(ka, a), ValueType::Map(kb, b)) if ka == kb => ValueType::Map(*ka, Box::new(join(a, b))),
+        (ValueType::Map(ka, a), ValueType::Map(kb, b)) if ka == kb => {
+            ValueType::Map(*ka, Box::new(join(a, b)))
+        }
         (ValueType::Opaque, ValueType::Opaque) => ValueType::Opaque,
         _ => ValueType::Unknown,
     }

@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use smallvec::{SmallVec, smallvec};
 
 use super::content;
-use crate::ir::{DType, Dim, Graph, NodeId, NodeKind, Operator, Shape, ShapeContent, Tensor, TensorType, ValueId, ValueType};
+use crate::ir::{
+    DType, Dim, Graph, NodeId, NodeKind, Operator, Shape, ShapeContent, Tensor, TensorType, ValueId,
+    ValueType,
+};
 use crate::ops::{Schema, schema};
 
 /// Most elements that a tensor of known length may have for its unknown elements to be listed.
@@ -76,7 +79,9 @@ impl Facts {
     }
 
     pub(super) fn content(&mut self, output: usize, content: ShapeContent) {
+        // The bound keeps chains of Concat and Tile from doubling without end.
         if let Some(fact) = self.0.get_mut(output)
+            && content.elements.len() <= content::MAX_ELEMENTS
             && content::says_something(&content)
         {
             fact.content = Some(content);
@@ -85,7 +90,11 @@ impl Facts {
 
     /// Sets content and the shape that follows from it.
     pub(super) fn sizes(&mut self, output: usize, content: ShapeContent) {
-        let shape = if content.scalar { None } else { Some(Dim::Fixed(content.elements.len() as i64)) };
+        let shape = if content.scalar {
+            None
+        } else {
+            Some(Dim::Fixed(content.elements.len() as i64))
+        };
         self.shape(output, shape);
         self.content(output, content);
     }
@@ -116,7 +125,11 @@ pub(super) fn product<'d>(dims: impl IntoIterator<Item = &'d Dim>) -> Dim {
 /// An axis counted from the end when negative; `None` out of range.
 pub(super) fn axis(value: i64, rank: usize) -> Option<usize> {
     let rank = i64::try_from(rank).ok()?;
-    let at = if value < 0 { value.checked_add(rank)? } else { value };
+    let at = if value < 0 {
+        value.checked_add(rank)?
+    } else {
+        value
+    };
     (0..rank).contains(&at).then_some(at as usize)
 }
 
@@ -125,9 +138,19 @@ impl<'a> Call<'a> {
     pub(super) fn of(graph: &'a Graph, id: NodeId, version: i64) -> Option<Self> {
         let node = graph.get(id)?;
         let operator = node.operator()?;
-        let inputs = graph.inputs_of(id).into_iter().map(|value| Some(Argument::of(graph, value?))).collect();
+        let inputs = graph
+            .inputs_of(id)
+            .into_iter()
+            .map(|value| Some(Argument::of(graph, value?)))
+            .collect();
         let schema = schema(operator.domain(), &operator.op_type, version);
-        Some(Self { operator, version, schema, inputs, outputs: node.outputs().len() })
+        Some(Self {
+            operator,
+            version,
+            schema,
+            inputs,
+            outputs: node.outputs().len(),
+        })
     }
 
     pub(super) fn argument(&self, input: usize) -> Option<&Argument<'a>> {
@@ -156,7 +179,10 @@ impl<'a> Call<'a> {
 
     /// A dimension of an input; unknown where the shape is.
     pub(super) fn dim(&self, input: usize, axis: usize) -> Dim {
-        self.shape(input).and_then(|shape| shape.get(axis)).cloned().unwrap_or(Dim::Unknown)
+        self.shape(input)
+            .and_then(|shape| shape.get(axis))
+            .cloned()
+            .unwrap_or(Dim::Unknown)
     }
 
     /// The type of the elements of a sequence or optional.
@@ -205,20 +231,31 @@ impl<'a> Call<'a> {
     /// Dimensions and elements, in row-major order, of a small input of any rank.
     pub(super) fn listed(&self, input: usize) -> Option<(Vec<usize>, Cow<'a, [Dim]>)> {
         let argument = self.argument(input)?;
-        let dims: Vec<usize> = argument.ty.fixed_shape()?.into_iter().map(|dim| usize::try_from(dim).ok()).collect::<Option<_>>()?;
+        let dims: Vec<usize> = argument
+            .ty
+            .fixed_shape()?
+            .into_iter()
+            .map(|dim| usize::try_from(dim).ok())
+            .collect::<Option<_>>()?;
         let elements = match (argument.tensor, argument.content) {
             (Some(tensor), _) => Cow::Owned(content::of_any_rank(tensor)?),
             (None, Some(content)) => Cow::Borrowed(content.elements.as_slice()),
             (None, None) => Cow::Owned(self.sizes(input)?.into_owned().elements),
         };
-        let count = dims.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim))?;
+        let count = dims
+            .iter()
+            .try_fold(1usize, |product, dim| product.checked_mul(*dim))?;
         (count == elements.len()).then_some((dims, elements))
     }
 
     /// The elements of an input, when each is a number.
     pub(super) fn numbers(&self, input: usize) -> Option<Vec<i64>> {
         if let Some(tensor) = self.tensor(input) {
-            return if tensor.rank() <= 1 { tensor.to_i64().ok() } else { None };
+            return if tensor.rank() <= 1 {
+                tensor.to_i64().ok()
+            } else {
+                None
+            };
         }
         self.sizes(input)?.elements.iter().map(Dim::fixed).collect()
     }
@@ -236,7 +273,11 @@ impl<'a> Call<'a> {
         if let Some(axes) = self.ints(name) {
             return Some(Some(axes.to_vec()));
         }
-        if self.has(input) { self.numbers(input).map(Some) } else { Some(None) }
+        if self.has(input) {
+            self.numbers(input).map(Some)
+        } else {
+            Some(None)
+        }
     }
 
     /// The element types of the schema: a concrete type, the one type that a variable may stand for, or the element type
@@ -247,7 +288,9 @@ impl<'a> Call<'a> {
             if fact.whole.is_some() || fact.dtype.is_some() {
                 continue;
             }
-            let Some(parameter) = schema.output(slot) else { continue };
+            let Some(parameter) = schema.output(slot) else {
+                continue;
+            };
             if let Some(dtype) = schema.type_set(parameter.ty).and_then(|set| set.only_dtype()) {
                 fact.dtype = Some(dtype);
                 continue;
@@ -276,7 +319,11 @@ impl<'a> Argument<'a> {
             },
             _ => Cow::Borrowed(graph.ty(id)),
         };
-        Self { ty, content: value.and_then(|value| value.content.as_deref()), tensor: graph.constant(id) }
+        Self {
+            ty,
+            content: value.and_then(|value| value.content.as_deref()),
+            tensor: graph.constant(id),
+        }
     }
 }
 
@@ -286,7 +333,13 @@ impl Fact {
         match self.whole {
             Some(ty) => (ty, self.content),
             None if self.dtype.is_none() && self.shape.is_none() => (ValueType::Unknown, None),
-            None => (ValueType::Tensor(TensorType { dtype: self.dtype, shape: self.shape }), self.content),
+            None => (
+                ValueType::Tensor(TensorType {
+                    dtype: self.dtype,
+                    shape: self.shape,
+                }),
+                self.content,
+            ),
         }
     }
 }

@@ -26,8 +26,13 @@ pub fn check_as_read(model: &Model) -> Result<(), Vec<CheckError>> {
 pub fn check_types(model: &Model) -> Result<(), Vec<CheckError>> {
     let mut errors = Vec::new();
     for path in model.graph_paths() {
-        let Some(graph) = model.graph_at(&path) else { continue };
-        let mut nodes: Vec<NodeId> = graph.node_ids().filter(|id| graph.operator(*id).is_some()).collect();
+        let Some(graph) = model.graph_at(&path) else {
+            continue;
+        };
+        let mut nodes: Vec<NodeId> = graph
+            .node_ids()
+            .filter(|id| graph.operator(*id).is_some())
+            .collect();
         nodes.sort_by_key(|id| (graph.get(*id).map(Node::position), *id));
         for id in nodes {
             inputs(model, graph, &path, id, &mut errors);
@@ -60,21 +65,40 @@ fn element(ty: &ValueType) -> ValueType {
 }
 
 fn inputs(model: &Model, graph: &Graph, path: &GraphPath, id: NodeId, errors: &mut Vec<CheckError>) {
-    let (Some(node), Some(operator)) = (graph.get(id), graph.operator(id)) else { return };
-    let overload = node.meta.as_ref().and_then(|meta| meta.overload.as_deref()).unwrap_or("");
-    if model.function(operator.domain(), &operator.op_type, overload).is_some() {
+    let (Some(node), Some(operator)) = (graph.get(id), graph.operator(id)) else {
+        return;
+    };
+    let overload = node
+        .meta
+        .as_ref()
+        .and_then(|meta| meta.overload.as_deref())
+        .unwrap_or("");
+    if model
+        .function(operator.domain(), &operator.op_type, overload)
+        .is_some()
+    {
         return;
     }
     let version = opset_version(model.opsets(path), operator.domain()).unwrap_or(1);
-    let Some(schema) = ops::schema(operator.domain(), &operator.op_type, version) else { return };
+    let Some(schema) = ops::schema(operator.domain(), &operator.op_type, version) else {
+        return;
+    };
     let mut bound: Vec<(&str, ValueType)> = Vec::new();
     for (slot, value) in graph.inputs_of(id).into_iter().enumerate() {
-        let (Some(value), Some(formal)) = (value, schema.input(slot)) else { continue };
+        let (Some(value), Some(formal)) = (value, schema.input(slot)) else {
+            continue;
+        };
         let ty = graph.ty(value);
         let mut report = |expected: String| {
             let what = format!("input {slot} ({})", formal.name);
-            let problem = Problem::TypeMismatch { what, found: ty.to_string(), expected };
-            let name = graph.value(value).map_or(String::new(), |value| value.name.to_string());
+            let problem = Problem::TypeMismatch {
+                what,
+                found: ty.to_string(),
+                expected,
+            };
+            let name = graph
+                .value(value)
+                .map_or(String::new(), |value| value.name.to_string());
             errors.push(CheckError::of_node(path, graph, id, problem).with_value(&name));
         };
         if schema.type_set(formal.ty).is_some_and(|set| !set.admits(ty)) {
@@ -87,7 +111,9 @@ fn inputs(model: &Model, graph: &Graph, path: &GraphPath, id: NodeId, errors: &m
         let found = element(ty);
         match bound.iter_mut().find(|(variable, _)| *variable == formal.ty) {
             None => bound.push((formal.ty, found)),
-            Some((_, known)) if known.contradicts(&found) => report(format!("{known} as the other inputs of {}", formal.ty)),
+            Some((_, known)) if known.contradicts(&found) => {
+                report(format!("{known} as the other inputs of {}", formal.ty))
+            }
             Some((_, known)) => *known = known.refined_by(&found),
         }
     }

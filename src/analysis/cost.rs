@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use super::call::{Call, product};
 use super::shapes::matmul;
 use crate::ir::{
-    AttributeValue, DType, Dim, Graph, GraphPath, Model, NodeId, NodeKind, Shape, Tensor, TensorData, ValueId, opset_version,
+    AttributeValue, DType, Dim, Graph, GraphPath, Model, NodeId, NodeKind, Shape, Tensor, TensorData,
+    ValueId, opset_version,
 };
 
 /// What a model costs.
@@ -41,10 +42,15 @@ pub struct NodeCost {
 /// The cost of a model whose types have been inferred. `size` gives symbols their sizes; those it answers `None` for count as 1.
 /// Bodies count as run once, functions where they are called.
 pub fn cost(model: &Model, size: &dyn Fn(&str) -> Option<i64>) -> Cost {
-    let mut cost = Cost { macs: Some(0), ..Cost::default() };
+    let mut cost = Cost {
+        macs: Some(0),
+        ..Cost::default()
+    };
     let mut seen = HashSet::new();
     for path in model.graph_paths() {
-        let Some(graph) = model.graph_at(&path) else { continue };
+        let Some(graph) = model.graph_at(&path) else {
+            continue;
+        };
         for id in graph.topological_order() {
             let Some(node) = graph.get(id) else { continue };
             match &node.kind {
@@ -64,16 +70,26 @@ pub fn cost(model: &Model, size: &dyn Fn(&str) -> Option<i64>) -> Cost {
                         match &attribute.value {
                             AttributeValue::Tensor(tensor) => count_tensor(tensor, &mut cost, &mut seen),
                             AttributeValue::Tensors(tensors) => {
-                                tensors.iter().for_each(|tensor| count_tensor(tensor, &mut cost, &mut seen));
+                                tensors
+                                    .iter()
+                                    .for_each(|tensor| count_tensor(tensor, &mut cost, &mut seen));
                             }
                             _ => {}
                         }
                     }
                     let version = opset_version(model.opsets(&path), operator.domain()).unwrap_or(0);
-                    let Some(macs) = macs(graph, id, version, size) else { continue };
+                    let Some(macs) = macs(graph, id, version, size) else {
+                        continue;
+                    };
                     cost.macs = cost.macs.zip(macs).and_then(|(sum, macs)| sum.checked_add(macs));
                     let (label, op_type) = (graph.label(id), operator.op_type.to_string());
-                    cost.by_node.push(NodeCost { path: path.clone(), node: id, label, op_type, macs });
+                    cost.by_node.push(NodeCost {
+                        path: path.clone(),
+                        node: id,
+                        label,
+                        op_type,
+                        macs,
+                    });
                 }
                 _ => {}
             }
@@ -109,17 +125,28 @@ fn macs(graph: &Graph, id: NodeId, version: i64, size: &dyn Fn(&str) -> Option<i
     let call = Call::of(graph, id, version)?;
     let result = graph.ty(ValueId::new(id, 0)).shape();
     let count = match (call.operator.domain(), call.operator.op_type.as_str()) {
-        ("", "Conv" | "ConvInteger") | ("com.microsoft", "FusedConv") => per_output(result, kernel(call.shape(1))),
+        ("", "Conv" | "ConvInteger") | ("com.microsoft", "FusedConv") => {
+            per_output(result, kernel(call.shape(1)))
+        }
         ("", "QLinearConv") => per_output(result, kernel(call.shape(3))),
         ("", "ConvTranspose") => per_output(call.shape(0), kernel(call.shape(1))),
-        ("", "MatMul" | "MatMulInteger") | ("com.microsoft", "FusedMatMul") => per_output(result, inner(call.shape(0))),
-        ("", "QLinearMatMul") => per_output(result, inner(call.shape(0))),
-        ("", "Gemm") | ("com.microsoft", "FusedGemm") => {
-            per_output(result, call.shape(0)?.get(if call.int_or("transA", 0) != 0 { 0 } else { 1 }).cloned())
+        ("", "MatMul" | "MatMulInteger") | ("com.microsoft", "FusedMatMul") => {
+            per_output(result, inner(call.shape(0)))
         }
+        ("", "QLinearMatMul") => per_output(result, inner(call.shape(0))),
+        ("", "Gemm") | ("com.microsoft", "FusedGemm") => per_output(
+            result,
+            call.shape(0)?
+                .get(if call.int_or("transA", 0) != 0 { 0 } else { 1 })
+                .cloned(),
+        ),
         ("", "Einsum") => matmul::equation(&call).map(|equation| {
             // Every letter once; an equation of one operand multiplies nothing.
-            if call.inputs.len() < 2 { Dim::Fixed(0) } else { product(equation.sizes.values()).mul(&product(&equation.ellipsis)) }
+            if call.inputs.len() < 2 {
+                Dim::Fixed(0)
+            } else {
+                product(equation.sizes.values()).mul(&product(&equation.ellipsis))
+            }
         }),
         ("", "LSTM") => recurrent(&call),
         ("", "GRU") => recurrent(&call),

@@ -30,9 +30,16 @@ impl<'m> Functions<'m> {
         for (at, function) in list.iter().enumerate() {
             let header = &function.header;
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
-            index.entry((text(&header.domain), text(&header.name), text(&header.overload))).or_insert(at);
+            index
+                .entry((text(&header.domain), text(&header.name), text(&header.overload)))
+                .or_insert(at);
         }
-        Self { list, index, called_with: RefCell::new(vec![None; list.len()]), budget: Cell::new(BUDGET) }
+        Self {
+            list,
+            index,
+            called_with: RefCell::new(vec![None; list.len()]),
+            budget: Cell::new(BUDGET),
+        }
     }
 
     /// The function that a node calls.
@@ -42,8 +49,19 @@ impl<'m> Functions<'m> {
         }
         let node = graph.get(id)?;
         let operator = node.operator()?;
-        let overload = node.meta.as_ref().and_then(|meta| meta.overload.as_deref()).unwrap_or("").to_owned();
-        self.index.get(&(operator.domain().to_owned(), operator.op_type.to_string(), overload)).copied()
+        let overload = node
+            .meta
+            .as_ref()
+            .and_then(|meta| meta.overload.as_deref())
+            .unwrap_or("")
+            .to_owned();
+        self.index
+            .get(&(
+                operator.domain().to_owned(),
+                operator.op_type.to_string(),
+                overload,
+            ))
+            .copied()
     }
 
     /// Gives the inputs of a function's own graph the types that all its calls agree on.
@@ -72,14 +90,20 @@ impl Driver<'_> {
     /// The outputs of a call.
     pub(super) fn call_function(&mut self, index: usize, call: &Call<'_>, scope: &Scope<'_>) -> Facts {
         let mut facts = Facts::new(call.outputs);
-        let Some(functions) = self.functions else { return facts };
-        let Some(function) = functions.list.get(index) else { return facts };
+        let Some(functions) = self.functions else {
+            return facts;
+        };
+        let Some(function) = functions.list.get(index) else {
+            return facts;
+        };
         let types: Vec<ValueType> = (0..function.graph.inputs().len())
             .map(|input| call.ty(input).cloned().unwrap_or(ValueType::Unknown))
             .collect();
         functions.note_call(index, &types);
         let nodes = function.graph.node_ids().count();
-        let Some(rest) = functions.budget.get().checked_sub(nodes) else { return facts };
+        let Some(rest) = functions.budget.get().checked_sub(nodes) else {
+            return facts;
+        };
         if scope.depth >= MAX_DEPTH {
             return facts;
         }
@@ -88,7 +112,11 @@ impl Driver<'_> {
         seed(&mut graph, &types);
         bind_attributes(&mut graph, call.operator, &function.header);
         let mark = self.contradictions.len();
-        let inner = Scope { imports: &function.opset_imports, path: GraphPath::function(index), depth: scope.depth + 1 };
+        let inner = Scope {
+            imports: &function.opset_imports,
+            path: GraphPath::function(index),
+            depth: scope.depth + 1,
+        };
         self.graph(&mut graph, &inner);
         self.contradictions.truncate(mark);
         for (output, value) in graph.output_values().into_iter().enumerate() {
@@ -102,7 +130,9 @@ impl Driver<'_> {
 /// Puts the values of a call, or the function's defaults, in place of references to the function's attributes.
 fn bind_attributes(graph: &mut Graph, call: &Operator, header: &proto::FunctionProto) {
     for id in graph.node_ids().collect::<Vec<_>>() {
-        let Some(operator) = graph.operator(id) else { continue };
+        let Some(operator) = graph.operator(id) else {
+            continue;
+        };
         let references: Vec<(Name, Option<AttributeValue>)> = operator
             .attributes()
             .iter()
@@ -133,7 +163,10 @@ fn bind_attributes(graph: &mut Graph, call: &Operator, header: &proto::FunctionP
 
 /// The default of a function's attribute, for the kinds that shapes depend on.
 fn default(header: &proto::FunctionProto, name: &str) -> Option<AttributeValue> {
-    let attribute = header.attribute_proto.iter().find(|attribute| attribute.name.as_deref() == Some(name))?;
+    let attribute = header
+        .attribute_proto
+        .iter()
+        .find(|attribute| attribute.name.as_deref() == Some(name))?;
     Some(match attribute.r#type? {
         1 => AttributeValue::Float(attribute.f?),
         2 => AttributeValue::Int(attribute.i?),

@@ -7,8 +7,8 @@ use super::functions::Functions;
 use super::symbols::public_type;
 use super::{content, shapes};
 use crate::ir::{
-    AttributeValue, Constant, ConstantOrigin, DType, Dim, Graph, GraphPath, Model, NodeId, NodeKind, OpsetImport,
-    ShapeContent, TensorType, ValueId, ValueType, opset_version, tensor_type,
+    AttributeValue, Constant, ConstantOrigin, DType, Dim, Graph, GraphPath, Model, NodeId, NodeKind,
+    OpsetImport, ShapeContent, TensorType, ValueId, ValueType, opset_version, tensor_type,
 };
 
 /// A declaration of the file that no value can fulfil; what was inferred holds.
@@ -38,13 +38,30 @@ pub struct InferReport {
 /// values only fill in what inference leaves open. Also refreshes what bodies know of the values they capture.
 pub fn infer(model: &mut Model) -> InferReport {
     let functions = Functions::new(&model.functions);
-    let mut driver = Driver { functions: Some(&functions), contradictions: Vec::new() };
-    driver.graph(&mut model.graph, &Scope { imports: &model.opset_imports, path: GraphPath::MAIN, depth: 0 });
+    let mut driver = Driver {
+        functions: Some(&functions),
+        contradictions: Vec::new(),
+    };
+    driver.graph(
+        &mut model.graph,
+        &Scope {
+            imports: &model.opset_imports,
+            path: GraphPath::MAIN,
+            depth: 0,
+        },
+    );
     let mut inferred = Vec::with_capacity(model.functions.len());
     for (index, function) in model.functions.iter().enumerate() {
         let mut graph = function.graph.clone();
         functions.seed(index, &mut graph);
-        driver.graph(&mut graph, &Scope { imports: &function.opset_imports, path: GraphPath::function(index), depth: 0 });
+        driver.graph(
+            &mut graph,
+            &Scope {
+                imports: &function.opset_imports,
+                path: GraphPath::function(index),
+                depth: 0,
+            },
+        );
         inferred.push(graph);
     }
     let contradictions = driver.contradictions;
@@ -57,8 +74,19 @@ pub fn infer(model: &mut Model) -> InferReport {
 /// Infers the outputs of one node, whose inputs are inferred already, and its bodies. `imports` are those of the graph's
 /// model or function. Calls of model-local functions stay unknown: only [`infer`] sees those.
 pub fn infer_node(graph: &mut Graph, node: NodeId, imports: &[OpsetImport]) {
-    let mut driver = Driver { functions: None, contradictions: Vec::new() };
-    driver.node(graph, node, &Scope { imports, path: GraphPath::MAIN, depth: 0 });
+    let mut driver = Driver {
+        functions: None,
+        contradictions: Vec::new(),
+    };
+    driver.node(
+        graph,
+        node,
+        &Scope {
+            imports,
+            path: GraphPath::MAIN,
+            depth: 0,
+        },
+    );
 }
 
 /// Where the driver is.
@@ -119,7 +147,9 @@ impl Driver<'_> {
             Some(NodeKind::Operator(operator)) if operator.has_bodies() => self.with_bodies(graph, id, scope),
             Some(NodeKind::Operator(operator)) => {
                 let version = opset_version(scope.imports, operator.domain()).unwrap_or(0);
-                let Some(call) = Call::of(graph, id, version) else { return };
+                let Some(call) = Call::of(graph, id, version) else {
+                    return;
+                };
                 match self.functions.and_then(|functions| functions.find(graph, id)) {
                     Some(index) => self.call_function(index, &call, scope),
                     None => shapes::infer_operator(&call),
@@ -133,7 +163,9 @@ impl Driver<'_> {
                 return;
             }
             Some(NodeKind::Input(input)) => {
-                if let (ValueType::Unknown, Some((tensor, _))) = (graph.ty(ValueId::new(id, 0)), &input.default) {
+                if let (ValueType::Unknown, Some((tensor, _))) =
+                    (graph.ty(ValueId::new(id, 0)), &input.default)
+                {
                     let ty = tensor_type(tensor);
                     graph.set_facts(ValueId::new(id, 0), ty, None);
                 }
@@ -155,7 +187,10 @@ impl Driver<'_> {
             declared => {
                 let declared = public_type(declared);
                 if inferred.contradicts(&declared) {
-                    self.report(graph, id.node, scope, &value.name, &declared, &inferred);
+                    // Without a declaration it is a fact from before a rewrite, or a pass's own guess.
+                    if value.declared.is_some() {
+                        self.report(graph, id.node, scope, &value.name, &declared, &inferred);
+                    }
                     inferred
                 } else {
                     filled(inferred, declared)
@@ -182,7 +217,10 @@ pub(super) fn filled(inferred: ValueType, declared: ValueType) -> ValueType {
                 }
                 (inferred, declared) => inferred.or(declared),
             };
-            ValueType::Tensor(TensorType { dtype: inferred.dtype.or(declared.dtype), shape })
+            ValueType::Tensor(TensorType {
+                dtype: inferred.dtype.or(declared.dtype),
+                shape,
+            })
         }
         (inferred, declared) => inferred.refined_by(&declared),
     }
@@ -190,7 +228,10 @@ pub(super) fn filled(inferred: ValueType, declared: ValueType) -> ValueType {
 
 fn constant_facts(constant: &Constant) -> (ValueType, Option<ShapeContent>) {
     if let Some(tensor) = &constant.tensor {
-        return (tensor_type(tensor), content::of_tensor(tensor).filter(content::says_something));
+        return (
+            tensor_type(tensor),
+            content::of_tensor(tensor).filter(content::says_something),
+        );
     }
     let sparse = match &constant.origin {
         ConstantOrigin::Sparse(sparse, _) => Some(&**sparse),
@@ -200,8 +241,13 @@ fn constant_facts(constant: &Constant) -> (ValueType, Option<ShapeContent>) {
         },
         ConstantOrigin::Initializer(_) => None,
     };
-    let Some(sparse) = sparse else { return (ValueType::Unknown, None) };
-    let dtype = sparse.values.as_ref().and_then(|values| DType::from_onnx(values.data_type?));
+    let Some(sparse) = sparse else {
+        return (ValueType::Unknown, None);
+    };
+    let dtype = sparse
+        .values
+        .as_ref()
+        .and_then(|values| DType::from_onnx(values.data_type?));
     let shape = sparse.dims.iter().map(|dim| size(Dim::Fixed(*dim))).collect();
     (ValueType::tensor(dtype, Some(shape)), None)
 }

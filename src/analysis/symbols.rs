@@ -47,16 +47,31 @@ pub(super) fn is_anonymous(dim: &Dim) -> bool {
 
 /// The type of a graph input with a private symbol for each unnamed dimension, the same at each call.
 pub(super) fn with_private_symbols<'a>(name: &str, ty: &'a ValueType) -> Cow<'a, ValueType> {
-    let ValueType::Tensor(TensorType { dtype, shape: Some(shape) }) = ty else { return Cow::Borrowed(ty) };
+    let ValueType::Tensor(TensorType {
+        dtype,
+        shape: Some(shape),
+    }) = ty
+    else {
+        return Cow::Borrowed(ty);
+    };
     if !shape.iter().any(is_anonymous) {
         return Cow::Borrowed(ty);
     }
     let named = shape
         .iter()
         .enumerate()
-        .map(|(axis, dim)| if is_anonymous(dim) { Dim::symbol(format!("{}{axis}]", private_prefix(name))) } else { dim.clone() })
+        .map(|(axis, dim)| {
+            if is_anonymous(dim) {
+                Dim::symbol(format!("{}{axis}]", private_prefix(name)))
+            } else {
+                dim.clone()
+            }
+        })
         .collect();
-    Cow::Owned(ValueType::Tensor(TensorType { dtype: *dtype, shape: Some(named) }))
+    Cow::Owned(ValueType::Tensor(TensorType {
+        dtype: *dtype,
+        shape: Some(named),
+    }))
 }
 
 /// How the private symbols of the graph input `name` begin.

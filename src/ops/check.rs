@@ -3,7 +3,8 @@
 
 use super::schema::{Schema, schema};
 use crate::ir::{
-    AttributeValue, CheckError, Function, Graph, GraphPath, Model, Node, NodeId, Operator, Problem, opset_version,
+    AttributeValue, CheckError, Function, Graph, GraphPath, Model, Node, NodeId, Operator, Problem,
+    opset_version,
 };
 
 /// The newest version of a domain that the table has; `None` for domains that it does not know.
@@ -19,32 +20,52 @@ pub fn newest_version(domain: &str) -> Option<i64> {
 /// Checks every operator of a model whose structure is sound.
 pub fn check(model: &Model) -> Result<(), Vec<CheckError>> {
     let mut errors = Vec::new();
-    for imports in std::iter::once(&model.opset_imports).chain(model.functions.iter().map(|f| &f.opset_imports)) {
+    for imports in
+        std::iter::once(&model.opset_imports).chain(model.functions.iter().map(|f| &f.opset_imports))
+    {
         for import in imports {
             let version = import.version.unwrap_or(0);
             if newest_version(import.domain()).is_some_and(|newest| !(1..=newest).contains(&version)) {
                 let domain = import.domain().to_owned();
-                errors.push(CheckError::of_model(Problem::UnsupportedOpset { domain, version }));
+                errors.push(CheckError::of_model(Problem::UnsupportedOpset {
+                    domain,
+                    version,
+                }));
             }
         }
     }
     for path in model.graph_paths() {
-        let Some(graph) = model.graph_at(&path) else { continue };
-        let mut nodes: Vec<NodeId> = graph.node_ids().filter(|id| graph.operator(*id).is_some()).collect();
+        let Some(graph) = model.graph_at(&path) else {
+            continue;
+        };
+        let mut nodes: Vec<NodeId> = graph
+            .node_ids()
+            .filter(|id| graph.operator(*id).is_some())
+            .collect();
         nodes.sort_by_key(|id| (graph.get(*id).map(Node::position), *id));
         for id in nodes {
             let mut problems = Vec::new();
             operator(model, graph, &path, id, &mut problems);
-            errors.extend(problems.into_iter().map(|problem| CheckError::of_node(&path, graph, id, problem)));
+            errors.extend(
+                problems
+                    .into_iter()
+                    .map(|problem| CheckError::of_node(&path, graph, id, problem)),
+            );
         }
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
 fn operator(model: &Model, graph: &Graph, path: &GraphPath, id: NodeId, problems: &mut Vec<Problem>) {
-    let (Some(node), Some(operator)) = (graph.get(id), graph.operator(id)) else { return };
+    let (Some(node), Some(operator)) = (graph.get(id), graph.operator(id)) else {
+        return;
+    };
     let (domain, op_type) = (operator.domain(), operator.op_type.as_str());
-    let overload = node.meta.as_ref().and_then(|meta| meta.overload.as_deref()).unwrap_or("");
+    let overload = node
+        .meta
+        .as_ref()
+        .and_then(|meta| meta.overload.as_deref())
+        .unwrap_or("");
     if let Some(function) = model.function(domain, op_type, overload) {
         call(operator, node, function, problems);
         return;
@@ -54,11 +75,18 @@ fn operator(model: &Model, graph: &Graph, path: &GraphPath, id: NodeId, problems
     }
     // A model without any import is of the first version.
     let version = opset_version(model.opsets(path), domain).unwrap_or(1);
-    let unknown = || Problem::UnknownOperator { domain: domain.to_owned(), op_type: op_type.to_owned(), version };
+    let unknown = || Problem::UnknownOperator {
+        domain: domain.to_owned(),
+        op_type: op_type.to_owned(),
+        version,
+    };
     match schema(domain, op_type, version) {
         None => problems.push(unknown()),
         Some(schema) if schema.deprecated => {
-            problems.push(Problem::DeprecatedOperator { op_type: op_type.to_owned(), since: schema.since });
+            problems.push(Problem::DeprecatedOperator {
+                op_type: op_type.to_owned(),
+                since: schema.since,
+            });
         }
         Some(schema) => {
             arity(graph, id, operator, node, schema, problems);
@@ -70,28 +98,54 @@ fn operator(model: &Model, graph: &Graph, path: &GraphPath, id: NodeId, problems
 
 fn within(what: &'static str, found: usize, (lowest, highest): (usize, usize), problems: &mut Vec<Problem>) {
     if !(lowest..=highest).contains(&found) {
-        problems.push(Problem::WrongArity { what, found, lowest, highest });
+        problems.push(Problem::WrongArity {
+            what,
+            found,
+            lowest,
+            highest,
+        });
     }
 }
 
 fn call(operator: &Operator, node: &Node, function: &Function, problems: &mut Vec<Problem>) {
-    within("inputs", operator.input_count(), (0, function.graph.inputs().len()), problems);
-    within("outputs", node.outputs().len(), (0, function.graph.outputs().len()), problems);
+    within(
+        "inputs",
+        operator.input_count(),
+        (0, function.graph.inputs().len()),
+        problems,
+    );
+    within(
+        "outputs",
+        node.outputs().len(),
+        (0, function.graph.outputs().len()),
+        problems,
+    );
     for attribute in &function.header.attribute {
         if operator.attribute(attribute).is_none() {
-            problems.push(Problem::MissingAttribute { attribute: attribute.clone() });
+            problems.push(Problem::MissingAttribute {
+                attribute: attribute.clone(),
+            });
         }
     }
 }
 
-fn arity(graph: &Graph, id: NodeId, operator: &Operator, node: &Node, schema: &Schema, problems: &mut Vec<Problem>) {
+fn arity(
+    graph: &Graph,
+    id: NodeId,
+    operator: &Operator,
+    node: &Node,
+    schema: &Schema,
+    problems: &mut Vec<Problem>,
+) {
     within("inputs", operator.input_count(), schema.inputs_range, problems);
     within("outputs", node.outputs().len(), schema.outputs_range, problems);
     let inputs = graph.inputs_of(id);
     for (slot, formal) in schema.inputs.iter().enumerate() {
         let left_out = inputs.get(slot).is_some_and(Option::is_none);
         if left_out && !formal.optional && !formal.variadic {
-            problems.push(Problem::MissingInput { input: formal.name.to_owned() });
+            problems.push(Problem::MissingInput {
+                input: formal.name.to_owned(),
+            });
         }
     }
 }
@@ -120,7 +174,9 @@ fn kind_of(value: &AttributeValue) -> &'static str {
 fn attributes(operator: &Operator, schema: &Schema, problems: &mut Vec<Problem>) {
     for formal in schema.attributes.iter().filter(|formal| formal.required) {
         if operator.attribute(formal.name).is_none() {
-            problems.push(Problem::MissingAttribute { attribute: formal.name.to_owned() });
+            problems.push(Problem::MissingAttribute {
+                attribute: formal.name.to_owned(),
+            });
         }
     }
     for attribute in operator.attributes() {
@@ -130,12 +186,23 @@ fn attributes(operator: &Operator, schema: &Schema, problems: &mut Vec<Problem>)
             continue;
         };
         let found = kind_of(&attribute.value);
-        if found != formal.kind && !matches!(attribute.value, AttributeValue::Reference(..) | AttributeValue::Missing) {
-            problems.push(Problem::AttributeType { attribute: name, expected: formal.kind.to_owned(), found });
+        if found != formal.kind
+            && !matches!(
+                attribute.value,
+                AttributeValue::Reference(..) | AttributeValue::Missing
+            )
+        {
+            problems.push(Problem::AttributeType {
+                attribute: name,
+                expected: formal.kind.to_owned(),
+                found,
+            });
         }
     }
     if operator.is("Constant") && operator.attributes().len() != 1 {
-        problems.push(Problem::ConstantValue { found: operator.attributes().len() });
+        problems.push(Problem::ConstantValue {
+            found: operator.attributes().len(),
+        });
     }
 }
 
@@ -143,19 +210,30 @@ fn attributes(operator: &Operator, schema: &Schema, problems: &mut Vec<Problem>)
 fn bodies(operator: &Operator, node: &Node, schema: &Schema, problems: &mut Vec<Problem>) {
     let (inputs, outputs) = (operator.input_count(), node.outputs().len());
     for (index, body) in operator.bodies() {
-        let name = operator.attributes().get(index.attribute).map_or(String::new(), |attribute| attribute.name.to_string());
+        let name = operator
+            .attributes()
+            .get(index.attribute)
+            .map_or(String::new(), |attribute| attribute.name.to_string());
         let (body_inputs, body_outputs) = match operator.op_type.as_str() {
             "If" => (Some(0), Some(outputs)),
             // Iteration and condition go in, the condition comes out.
             "Loop" => (Some(inputs.max(2)), Some(outputs + 1)),
             // Opset 8 has the sequence lengths in front.
-            "Scan" => (Some(inputs.saturating_sub(usize::from(schema.since < 9))), Some(outputs)),
+            "Scan" => (
+                Some(inputs.saturating_sub(usize::from(schema.since < 9))),
+                Some(outputs),
+            ),
             "SequenceMap" => (Some(inputs), Some(outputs)),
             _ => (None, None),
         };
         let mut compare = |what: &'static str, found: usize, expected: Option<usize>| {
             if let Some(expected) = expected.filter(|expected| *expected != found) {
-                problems.push(Problem::BodyArity { body: name.clone(), what, found, expected });
+                problems.push(Problem::BodyArity {
+                    body: name.clone(),
+                    what,
+                    found,
+                    expected,
+                });
             }
         };
         compare("inputs", body.inputs().len(), body_inputs);
@@ -171,7 +249,10 @@ mod tests {
     #[test]
     fn the_newest_versions_are_those_of_the_table() {
         for domain in ["", "ai.onnx.ml"] {
-            let newest = operator_names().flat_map(|name| schemas(domain, name)).map(|schema| schema.since).max();
+            let newest = operator_names()
+                .flat_map(|name| schemas(domain, name))
+                .map(|schema| schema.since)
+                .max();
             assert_eq!(newest_version(domain), newest);
         }
     }

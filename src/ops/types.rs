@@ -24,7 +24,10 @@ impl TypeSet {
     /// The set that a formal parameter without a type variable names, such as `tensor(int64)`.
     pub fn of_literal(text: &str) -> Option<Self> {
         let mut set = Self::default();
-        match text.strip_prefix("tensor(").and_then(|rest| rest.strip_suffix(')')) {
+        match text
+            .strip_prefix("tensor(")
+            .and_then(|rest| rest.strip_suffix(')'))
+        {
             Some(name) => set.add_dtype(DType::from_name(name)?),
             None => set.add_kind(text.split('(').next()?)?,
         }
@@ -123,7 +126,10 @@ impl Schema {
             return TypeSet::of_literal(ty);
         }
         let variables = INDEX.get(&(self.domain, self.op_type, self.since))?;
-        variables.iter().find(|(variable, _)| *variable == ty).map(|(_, set)| *set)
+        variables
+            .iter()
+            .find(|(variable, _)| *variable == ty)
+            .map(|(_, set)| *set)
     }
 }
 
@@ -137,13 +143,21 @@ mod tests {
         let names: std::collections::BTreeSet<_> = TABLE
             .lines()
             .filter(|line| !line.starts_with(['#', '=']))
-            .filter_map(|line| line.split_once('\t').map(|(domain, rest)| (domain, rest.split('\t').next().unwrap_or(""))))
+            .filter_map(|line| {
+                line.split_once('\t')
+                    .map(|(domain, rest)| (domain, rest.split('\t').next().unwrap_or("")))
+            })
             .collect();
         assert!(names.len() > 200);
         for (domain, op_type) in names {
             for schema in schemas(domain, op_type) {
                 for parameter in schema.inputs.iter().chain(&schema.outputs) {
-                    assert!(schema.type_set(parameter.ty).is_some(), "{op_type} {} {}", schema.since, parameter.ty);
+                    assert!(
+                        schema.type_set(parameter.ty).is_some(),
+                        "{op_type} {} {}",
+                        schema.since,
+                        parameter.ty
+                    );
                 }
             }
         }

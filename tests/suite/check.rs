@@ -13,7 +13,11 @@ fn every_corpus_model_and_node_test_passes() {
         let decoded = read_proto(path, &ReadOptions::default()).unwrap();
         let model = lift(decoded.model, &decoded.origin.external).unwrap();
         if let Err(errors) = check_as_read(&model) {
-            let errors: Vec<_> = errors.iter().take(3).map(|error| format!("{}: {error}", error.code())).collect();
+            let errors: Vec<_> = errors
+                .iter()
+                .take(3)
+                .map(|error| format!("{}: {error}", error.code()))
+                .collect();
             wrong.push(format!("{}: {}", path.display(), errors.join("; ")));
         }
     }

@@ -6,6 +6,7 @@
     unreachable_pub
 )]
 
+mod analysis;
 mod check;
 mod cli;
 mod corpus;
@@ -16,6 +17,7 @@ mod malice;
 mod passes;
 mod pipeline;
 mod shapes;
+mod shapes_hostile;
 mod text;
 mod node_tests;
 mod rules;

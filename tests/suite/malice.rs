@@ -12,7 +12,10 @@ fn expected() -> Vec<(PathBuf, String)> {
     let rows = table.lines().skip(1).filter(|line| !line.is_empty());
     rows.map(|line| {
         let mut fields = line.split('\t');
-        (folder.join(fields.next().unwrap()), fields.next().unwrap().to_owned())
+        (
+            folder.join(fields.next().unwrap()),
+            fields.next().unwrap().to_owned(),
+        )
     })
     .collect()
 }
@@ -44,7 +47,11 @@ fn every_malicious_file_gets_its_code() {
     for (path, code) in &files {
         let found = verdict(path);
         if found.first() != Some(code) {
-            wrong.push(format!("{}: expected {code}, found {}", path.file_name().unwrap().to_string_lossy(), found.join(" ")));
+            wrong.push(format!(
+                "{}: expected {code}, found {}",
+                path.file_name().unwrap().to_string_lossy(),
+                found.join(" ")
+            ));
         }
     }
     println!("{} files, {} with another code", files.len(), wrong.len());

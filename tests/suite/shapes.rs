@@ -28,13 +28,27 @@ fn recorded(path: &Path, declared: &proto::TypeProto) -> Option<Recorded> {
             let tensor = proto::TensorProto::decode(bytes).ok()?;
             let dims = tensor.dims.iter().copied().map(Dim::Fixed).collect();
             let ty = ValueType::tensor(DType::from_onnx(tensor.data_type?), Some(dims));
-            let lifted = secateur::format::tensor_from_proto(tensor.clone(), &ExternalFiles::default(), &|| String::new()).ok()?;
-            let elements = if lifted.rank() <= 1 { lifted.to_i64().ok() } else { None };
-            Some(Recorded { ty, elements, proto: Some(tensor) })
+            let lifted =
+                secateur::format::tensor_from_proto(tensor.clone(), &ExternalFiles::default(), &|| {
+                    String::new()
+                })
+                .ok()?;
+            let elements = if lifted.rank() <= 1 {
+                lifted.to_i64().ok()
+            } else {
+                None
+            };
+            Some(Recorded {
+                ty,
+                elements,
+                proto: Some(tensor),
+            })
         }
-        Value::SequenceType(_) => {
-            Some(Recorded { ty: ValueType::Sequence(Box::default()), elements: None, proto: None })
-        }
+        Value::SequenceType(_) => Some(Recorded {
+            ty: ValueType::Sequence(Box::default()),
+            elements: None,
+            proto: None,
+        }),
         _ => None,
     }
 }
@@ -57,10 +71,19 @@ fn case(path: &PathBuf) -> Case {
     let graph = model.graph.as_ref().unwrap();
     let read = |infos: &[proto::ValueInfoProto], stem: &str| {
         let file = |index: usize| folder.join("test_data_set_0").join(format!("{stem}_{index}.pb"));
-        infos.iter().enumerate().map(|(index, info)| recorded(&file(index), info.r#type.as_ref()?)).collect::<Vec<_>>()
+        infos
+            .iter()
+            .enumerate()
+            .map(|(index, info)| recorded(&file(index), info.r#type.as_ref()?))
+            .collect::<Vec<_>>()
     };
     let (inputs, outputs) = (read(&graph.input, "input"), read(&graph.output, "output"));
-    Case { name: folder.file_name().unwrap().to_string_lossy().into_owned(), model, inputs, outputs }
+    Case {
+        name: folder.file_name().unwrap().to_string_lossy().into_owned(),
+        model,
+        inputs,
+        outputs,
+    }
 }
 
 /// How much of the dims and types was known, by operator.
@@ -84,7 +107,10 @@ fn print(title: &str, coverage: &BTreeMap<String, Coverage>) {
         sum(|c| c.typed),
     );
     for (operator, c) in coverage.iter().filter(|(_, c)| c.complete < c.outputs) {
-        println!("  {operator}: {} of {} outputs, {} of {} dims, {} types", c.complete, c.outputs, c.known, c.dims, c.typed);
+        println!(
+            "  {operator}: {} of {} outputs, {} of {} dims, {} types",
+            c.complete, c.outputs, c.known, c.dims, c.typed
+        );
     }
 }
 
@@ -98,7 +124,14 @@ fn compare(title: &str, change: impl Fn(&Case, &mut proto::ModelProto), share: f
         let graph = proto.graph.as_mut().unwrap();
         graph.value_info.clear();
         change(&case, &mut proto);
-        let operator = case.model.graph.as_ref().unwrap().node.first().map_or(String::new(), |node| node.op_type().to_owned());
+        let operator = case
+            .model
+            .graph
+            .as_ref()
+            .unwrap()
+            .node
+            .first()
+            .map_or(String::new(), |node| node.op_type().to_owned());
         let mut model = match lift(proto, &ExternalFiles::default()) {
             Ok(model) => model,
             Err(error) => {
@@ -113,7 +146,10 @@ fn compare(title: &str, change: impl Fn(&Case, &mut proto::ModelProto), share: f
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     let outputs: usize = coverage.values().map(|c| c.outputs).sum();
     let complete: usize = coverage.values().map(|c| c.complete).sum();
-    assert!(outputs == 0 || complete as f64 >= share * outputs as f64, "{title}: {complete} of {outputs}");
+    assert!(
+        outputs == 0 || complete as f64 >= share * outputs as f64,
+        "{title}: {complete} of {outputs}"
+    );
 }
 
 fn check_outputs(case: &Case, model: &Model, coverage: &mut Coverage, wrong: &mut Vec<String>) {
@@ -126,15 +162,40 @@ fn check_outputs(case: &Case, model: &Model, coverage: &mut Coverage, wrong: &mu
             // A declared size of 0 stands for an unknown one and gets a private symbol.
             None => {
                 let (input, axis) = name.strip_prefix('?')?.strip_suffix(']')?.rsplit_once('[')?;
-                (case.model.graph.as_ref()?.input.iter().position(|info| info.name() == input)?, axis)
+                (
+                    case.model
+                        .graph
+                        .as_ref()?
+                        .input
+                        .iter()
+                        .position(|info| info.name() == input)?,
+                    axis,
+                )
             }
         };
-        case.inputs.get(input)?.as_ref()?.ty.fixed_shape()?.get(axis.parse::<usize>().ok()?).copied()
+        case.inputs
+            .get(input)?
+            .as_ref()?
+            .ty
+            .fixed_shape()?
+            .get(axis.parse::<usize>().ok()?)
+            .copied()
     };
-    for (index, (value, expected)) in model.graph.output_values().into_iter().zip(&case.outputs).enumerate() {
-        let (Some(value), Some(expected)) = (value, expected) else { continue };
+    for (index, (value, expected)) in model
+        .graph
+        .output_values()
+        .into_iter()
+        .zip(&case.outputs)
+        .enumerate()
+    {
+        let (Some(value), Some(expected)) = (value, expected) else {
+            continue;
+        };
         let found = model.graph.ty(value);
-        let label = format!("{} output {index}: found {found}, recorded {}", case.name, expected.ty);
+        let label = format!(
+            "{} output {index}: found {found}, recorded {}",
+            case.name, expected.ty
+        );
         if let (ValueType::Sequence(_), ValueType::Sequence(_) | ValueType::Unknown) = (&expected.ty, found) {
             continue;
         }
@@ -156,9 +217,6 @@ fn check_outputs(case: &Case, model: &Model, coverage: &mut Coverage, wrong: &mu
         }
         let known = shape.iter().filter(|dim| dim.is_known()).count();
         coverage.known += known;
-        if std::env::var_os("SHAPES_LIST").is_some() && known < dims.len() {
-            println!("    {}: {found}, recorded {}", case.name, expected.ty);
-        }
         coverage.complete += usize::from(known == dims.len() && found.dtype().is_some());
         let evaluates = |dim: &Dim, expected: i64| !dim.is_known() || dim.evaluate(&sizes) == Some(expected);
         if !shape.iter().zip(&dims).all(|(dim, size)| evaluates(dim, *size)) {
@@ -168,9 +226,16 @@ fn check_outputs(case: &Case, model: &Model, coverage: &mut Coverage, wrong: &mu
         if let (Some(content), Some(elements)) = (content, &expected.elements) {
             let same = content.elements.len() == elements.len()
                 && content.scalar == dims.is_empty()
-                && content.elements.iter().zip(elements).all(|(dim, element)| evaluates(dim, *element));
+                && content
+                    .elements
+                    .iter()
+                    .zip(elements)
+                    .all(|(dim, element)| evaluates(dim, *element));
             if !same {
-                wrong.push(format!("{label}: content {:?}, recorded {elements:?}", content.elements));
+                wrong.push(format!(
+                    "{label}: content {:?}, recorded {elements:?}",
+                    content.elements
+                ));
             }
         }
     }
@@ -181,7 +246,11 @@ fn make_constant(case: &Case, model: &mut proto::ModelProto, which: impl Fn(&Rec
     let graph = model.graph.as_mut().unwrap();
     let mut kept = Vec::new();
     for (info, recorded) in std::mem::take(&mut graph.input).into_iter().zip(&case.inputs) {
-        match recorded.as_ref().filter(|recorded| which(recorded)).and_then(|recorded| recorded.proto.clone()) {
+        match recorded
+            .as_ref()
+            .filter(|recorded| which(recorded))
+            .and_then(|recorded| recorded.proto.clone())
+        {
             Some(mut tensor) => {
                 tensor.name = info.name.clone();
                 graph.initializer.push(tensor);
@@ -195,19 +264,33 @@ fn make_constant(case: &Case, model: &mut proto::ModelProto, which: impl Fn(&Rec
 /// Gives each dimension of each tensor input a symbol of its own.
 fn make_symbolic(case: &Case, model: &mut proto::ModelProto) {
     use proto::tensor_shape_proto::{Dimension, dimension};
-    let names: Vec<_> = case.model.graph.as_ref().unwrap().input.iter().map(|info| info.name().to_owned()).collect();
+    let names: Vec<_> = case
+        .model
+        .graph
+        .as_ref()
+        .unwrap()
+        .input
+        .iter()
+        .map(|info| info.name().to_owned())
+        .collect();
     for info in &mut model.graph.as_mut().unwrap().input {
         let input = names.iter().position(|name| name == info.name()).unwrap();
-        let Some(recorded) = &case.inputs[input] else { continue };
+        let Some(recorded) = &case.inputs[input] else {
+            continue;
+        };
         let Some(rank) = recorded.ty.rank() else { continue };
-        let Some(proto::type_proto::Value::TensorType(tensor)) = info.r#type.as_mut().and_then(|ty| ty.value.as_mut()) else {
+        let Some(proto::type_proto::Value::TensorType(tensor)) =
+            info.r#type.as_mut().and_then(|ty| ty.value.as_mut())
+        else {
             continue;
         };
         let symbol = |axis: usize| Dimension {
             value: Some(dimension::Value::DimParam(format!("size_{input}_{axis}"))),
             ..Dimension::default()
         };
-        tensor.shape = Some(proto::TensorShapeProto { dim: (0..rank).map(symbol).collect() });
+        tensor.shape = Some(proto::TensorShapeProto {
+            dim: (0..rank).map(symbol).collect(),
+        });
     }
 }
 
@@ -217,17 +300,21 @@ fn is_integer_list(recorded: &Recorded) -> bool {
 
 #[test]
 fn node_tests_with_declared_inputs_agree_with_the_recorded_outputs() {
-    compare("declared inputs", |_, _| {}, 0.80);
+    compare("declared inputs", |_, _| {}, 0.84);
 }
 
 #[test]
 fn node_tests_with_constant_inputs_agree_with_the_recorded_outputs() {
-    compare("constant inputs", |case, model| make_constant(case, model, |_| true), 0.95);
+    compare(
+        "constant inputs",
+        |case, model| make_constant(case, model, |_| true),
+        0.95,
+    );
 }
 
 #[test]
 fn node_tests_with_symbolic_inputs_agree_with_the_recorded_outputs() {
-    compare("symbolic inputs", make_symbolic, 0.5);
+    compare("symbolic inputs", make_symbolic, 0.67);
 }
 
 #[test]
@@ -236,25 +323,48 @@ fn node_tests_with_symbolic_data_and_constant_sizes_agree_with_the_recorded_outp
         make_constant(case, model, is_integer_list);
         make_symbolic(case, model);
     };
-    compare("symbolic inputs, constant sizes", change, 0.5);
+    compare("symbolic inputs, constant sizes", change, 0.81);
 }
 
 #[test]
 fn a_chain_of_32_000_nodes_is_inferred_in_one_pass() {
     use secateur::ir::{GraphBuilder, GraphOutput, Input, Operator, Value};
     let mut builder = GraphBuilder::new();
-    let ty = ValueType::tensor(DType::F32, Some([Dim::symbol("N"), Dim::Fixed(8)].into_iter().collect()));
+    let ty = ValueType::tensor(
+        DType::F32,
+        Some([Dim::symbol("N"), Dim::Fixed(8)].into_iter().collect()),
+    );
     let mut value = builder.input(Value::typed("x", ty.clone()), Input::default());
-    let bias = builder.initializer("bias", secateur::ir::Tensor::from_slice(&[8], &[0f32; 8]).unwrap());
+    let bias = builder.initializer(
+        "bias",
+        secateur::ir::Tensor::from_slice(&[8], &[0f32; 8]).unwrap(),
+    );
     for index in 0..32_000 {
-        let (operator, inputs) = if index % 2 == 0 { ("Add", vec![Some(value), Some(bias)]) } else { ("Relu", vec![Some(value)]) };
-        let node = builder.node(Operator::new(operator), &inputs, vec![Value::named(format!("v{index}"))]);
+        let (operator, inputs) = if index % 2 == 0 {
+            ("Add", vec![Some(value), Some(bias)])
+        } else {
+            ("Relu", vec![Some(value)])
+        };
+        let node = builder.node(
+            Operator::new(operator),
+            &inputs,
+            vec![Value::named(format!("v{index}"))],
+        );
         value = secateur::ir::ValueId::new(node, 0);
     }
-    builder.output(GraphOutput { name: "v31999".into(), ..GraphOutput::default() }, Some(value));
+    builder.output(
+        GraphOutput {
+            name: "v31999".into(),
+            ..GraphOutput::default()
+        },
+        Some(value),
+    );
     let mut model = Model {
         header: Box::default(),
-        opset_imports: vec![secateur::ir::OpsetImport { domain: None, version: Some(17) }],
+        opset_imports: vec![secateur::ir::OpsetImport {
+            domain: None,
+            version: Some(17),
+        }],
         metadata: Vec::new(),
         graph: builder.finish(),
         functions: Vec::new(),

@@ -4,8 +4,11 @@ use super::super::call::{Call, Facts, Rule};
 use super::elementwise::same_shape;
 use crate::ir::Dim;
 
-pub(super) const RULES: &[(&str, Rule)] =
-    &[("Attention", attention), ("LinearAttention", linear), ("RotaryEmbedding", same_shape)];
+pub(super) const RULES: &[(&str, Rule)] = &[
+    ("Attention", attention),
+    ("LinearAttention", linear),
+    ("RotaryEmbedding", same_shape),
+];
 
 /// Batch, heads, length and head size of `[N, heads, L, size]` or `[N, L, heads * size]`.
 fn heads(call: &Call<'_>, input: usize, count: Option<i64>) -> Option<[Dim; 4]> {
@@ -28,10 +31,17 @@ fn attention(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     if packed {
         facts.shape(0, [n.clone(), q_length.clone(), q_heads.mul(&value_size)]);
     } else {
-        facts.shape(0, [n.clone(), q_heads.clone(), q_length.clone(), value_size.clone()]);
+        facts.shape(
+            0,
+            [n.clone(), q_heads.clone(), q_length.clone(), value_size.clone()],
+        );
     }
     let [_, kv_heads, kv_length, key_size] = heads(call, 1, call.int("kv_num_heads"))?;
-    let past = if call.has(4) { call.dim(4, 2) } else { Dim::Fixed(0) };
+    let past = if call.has(4) {
+        call.dim(4, 2)
+    } else {
+        Dim::Fixed(0)
+    };
     let total = past.add(&kv_length);
     facts.shape(1, [n.clone(), kv_heads.clone(), total.clone(), key_size]);
     facts.shape(2, [n.clone(), kv_heads, total.clone(), value_size]);
@@ -44,7 +54,10 @@ fn linear(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let (q_heads, kv_heads) = (call.int("q_num_heads")?, call.int("kv_num_heads")?);
     let per_head = |input: usize| call.dim(input, 2).floor_div(&Dim::Fixed(kv_heads));
     let value = per_head(2);
-    facts.shape(0, [call.dim(0, 0), call.dim(0, 1), value.mul(&Dim::Fixed(q_heads))]);
+    facts.shape(
+        0,
+        [call.dim(0, 0), call.dim(0, 1), value.mul(&Dim::Fixed(q_heads))],
+    );
     facts.shape(1, [call.dim(0, 0), Dim::Fixed(kv_heads), per_head(1), value]);
     if call.has(3) {
         facts.dtype(1, call.dtype(3));

@@ -35,7 +35,9 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("QGemm", |c, f| {
         // Without an output scale the result stays float.
         f.dtype(0, if c.has(7) { c.dtype(8) } else { Some(DType::F32) });
-        let side = |input: usize, name: &str, axis: usize| c.dim(input, if c.int_or(name, 0) != 0 { 1 - axis } else { axis });
+        let side = |input: usize, name: &str, axis: usize| {
+            c.dim(input, if c.int_or(name, 0) != 0 { 1 - axis } else { axis })
+        };
         f.shape(0, [side(0, "transA", 0), side(3, "transB", 1)]);
         Some(())
     }),
@@ -53,7 +55,13 @@ pub(super) const RULES: &[(&str, Rule)] = &[
         let last = c.int_or("channels_last", 0) != 0;
         let shape = c.shape(0)?;
         let kept = |axis: usize| axis == 0 || if last { axis + 1 == shape.len() } else { axis == 1 };
-        f.shape(0, shape.iter().enumerate().map(|(axis, dim)| if kept(axis) { dim.clone() } else { Dim::Fixed(1) }));
+        f.shape(
+            0,
+            shape
+                .iter()
+                .enumerate()
+                .map(|(axis, dim)| if kept(axis) { dim.clone() } else { Dim::Fixed(1) }),
+        );
         Some(())
     }),
     ("QLinearLeakyRelu", like_first),

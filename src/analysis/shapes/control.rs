@@ -36,7 +36,11 @@ pub(in super::super) struct Results<'a> {
 impl Plan {
     /// The body input and body output of a state.
     fn slots(&self, state: usize) -> (usize, usize) {
-        if self.kind == Kind::Loop { (state + 2, state + 1) } else { (state, state) }
+        if self.kind == Kind::Loop {
+            (state + 2, state + 1)
+        } else {
+            (state, state)
+        }
     }
 }
 
@@ -44,16 +48,28 @@ impl Plan {
 pub(in super::super) fn plan(call: &Call<'_>) -> Plan {
     let known = |input: usize| call.ty(input).cloned().unwrap_or(ValueType::Unknown);
     let count = call.inputs.len();
-    let name = if call.operator.domain().is_empty() { call.operator.op_type.as_str() } else { "" };
+    let name = if call.operator.domain().is_empty() {
+        call.operator.op_type.as_str()
+    } else {
+        ""
+    };
     match name {
-        "If" => Plan { kind: Kind::If, seeds: Vec::new(), states: 0 },
+        "If" => Plan {
+            kind: Kind::If,
+            seeds: Vec::new(),
+            states: 0,
+        },
         "Loop" => {
             let mut seeds = vec![
                 ValueType::tensor(DType::I64, Some(Shape::new())),
                 ValueType::tensor(DType::Bool, Some(Shape::new())),
             ];
             seeds.extend((2..count).map(known));
-            Plan { kind: Kind::Loop, seeds, states: count.saturating_sub(2) }
+            Plan {
+                kind: Kind::Loop,
+                seeds,
+                states: count.saturating_sub(2),
+            }
         }
         "Scan" => {
             let scans = usize::try_from(call.int_or("num_scan_inputs", 0)).unwrap_or(0);
@@ -66,15 +82,20 @@ pub(in super::super) fn plan(call: &Call<'_>) -> Plan {
                     let at = input - first;
                     match (batched, at < states) {
                         (false, true) => known(input),
-                        (false, false) => {
-                            without_axis(&known(input), axes.and_then(|axes| axes.get(at - states)).copied().unwrap_or(0))
-                        }
+                        (false, false) => without_axis(
+                            &known(input),
+                            axes.and_then(|axes| axes.get(at - states)).copied().unwrap_or(0),
+                        ),
                         (true, true) => without_axis(&known(input), 0),
                         (true, false) => without_axis(&without_axis(&known(input), 0), 0),
                     }
                 })
                 .collect();
-            Plan { kind: if batched { Kind::BatchScan } else { Kind::Scan }, seeds, states }
+            Plan {
+                kind: if batched { Kind::BatchScan } else { Kind::Scan },
+                seeds,
+                states,
+            }
         }
         "SequenceMap" => {
             let seeds = (0..count)
@@ -83,9 +104,17 @@ pub(in super::super) fn plan(call: &Call<'_>) -> Plan {
                     other => other,
                 })
                 .collect();
-            Plan { kind: Kind::SequenceMap, seeds, states: 0 }
+            Plan {
+                kind: Kind::SequenceMap,
+                seeds,
+                states: 0,
+            }
         }
-        _ => Plan { kind: Kind::Unknown, seeds: Vec::new(), states: 0 },
+        _ => Plan {
+            kind: Kind::Unknown,
+            seeds: Vec::new(),
+            states: 0,
+        },
     }
 }
 
@@ -95,7 +124,11 @@ pub(in super::super) fn widened(plan: &Plan, seeds: &[ValueType], body: &Graph) 
     let mut next = seeds.to_vec();
     for state in 0..plan.states {
         let (input, output) = plan.slots(state);
-        let result = outputs.get(output).copied().flatten().map_or(&ValueType::Unknown, |value| body.ty(value));
+        let result = outputs
+            .get(output)
+            .copied()
+            .flatten()
+            .map_or(&ValueType::Unknown, |value| body.ty(value));
         if let Some(seed) = next.get_mut(input) {
             *seed = join(seed, result);
         }
@@ -129,7 +162,9 @@ pub(in super::super) fn outputs(call: &Call<'_>, plan: &Plan, bodies: &[Results<
         Kind::SequenceMap => {
             if let [only] = bodies {
                 for (output, value) in only.body.output_values().into_iter().enumerate() {
-                    let element = value.map_or(ValueType::Unknown, |value| hide_inputs(only.body.ty(value), only.body));
+                    let element = value.map_or(ValueType::Unknown, |value| {
+                        hide_inputs(only.body.ty(value), only.body)
+                    });
                     facts.whole(output, ValueType::Sequence(Box::new(element)));
                 }
             }
@@ -140,14 +175,25 @@ pub(in super::super) fn outputs(call: &Call<'_>, plan: &Plan, bodies: &[Results<
 
 fn branches(call: &Call<'_>, bodies: &[Results<'_>], facts: &mut Facts) {
     let condition = call.single(0).and_then(|condition| condition.fixed());
-    let taken = condition.map(|condition| if condition != 0 { "then_branch" } else { "else_branch" });
+    let taken = condition.map(|condition| {
+        if condition != 0 {
+            "then_branch"
+        } else {
+            "else_branch"
+        }
+    });
     let mut joined: Option<Vec<(ValueType, Option<ShapeContent>)>> = None;
-    for result in bodies.iter().filter(|result| taken.is_none_or(|taken| taken == result.attribute)) {
+    for result in bodies
+        .iter()
+        .filter(|result| taken.is_none_or(|taken| taken == result.attribute))
+    {
         let values = result.body.output_values();
-        let known = values.iter().map(|value| match value.and_then(|value| result.body.value(value)) {
-            Some(value) => (value.ty.clone(), value.content.as_deref().cloned()),
-            None => (ValueType::Unknown, None),
-        });
+        let known = values
+            .iter()
+            .map(|value| match value.and_then(|value| result.body.value(value)) {
+                Some(value) => (value.ty.clone(), value.content.as_deref().cloned()),
+                None => (ValueType::Unknown, None),
+            });
         joined = Some(match joined {
             None => known.collect(),
             Some(before) => before
@@ -168,13 +214,24 @@ fn branches(call: &Call<'_>, bodies: &[Results<'_>], facts: &mut Facts) {
 fn iterations(call: &Call<'_>, plan: &Plan, body: &Graph, facts: &mut Facts) {
     let values = body.output_values();
     let result = |output: usize| {
-        values.get(output).copied().flatten().map_or(ValueType::Unknown, |value| hide_inputs(body.ty(value), body))
+        values
+            .get(output)
+            .copied()
+            .flatten()
+            .map_or(ValueType::Unknown, |value| hide_inputs(body.ty(value), body))
     };
     for state in 0..plan.states.min(call.outputs) {
         let (input, output) = plan.slots(state);
         let initial = plan.seeds.get(input).unwrap_or(&ValueType::Unknown);
         let joined = join(initial, &result(output));
-        facts.whole(state, if plan.kind == Kind::BatchScan { with_axis(&joined, 0, call.dim(state + 1, 0)) } else { joined });
+        facts.whole(
+            state,
+            if plan.kind == Kind::BatchScan {
+                with_axis(&joined, 0, call.dim(state + 1, 0))
+            } else {
+                joined
+            },
+        );
     }
     let first_scan = plan.slots(plan.states).1;
     let axes = call.ints("scan_output_axes");
@@ -187,7 +244,10 @@ fn iterations(call: &Call<'_>, plan: &Plan, body: &Graph, facts: &mut Facts) {
                 with_axis(&with_axis(&element, 0, call.dim(scan, 1)), 0, call.dim(scan, 0))
             }
             _ => {
-                let at = axes.and_then(|axes| axes.get(output - plan.states)).copied().unwrap_or(0);
+                let at = axes
+                    .and_then(|axes| axes.get(output - plan.states))
+                    .copied()
+                    .unwrap_or(0);
                 with_axis(&element, at, scan_length(call, plan))
             }
         };
@@ -200,17 +260,32 @@ fn scan_length(call: &Call<'_>, plan: &Plan) -> Dim {
     let axes = call.ints("scan_input_axes");
     (plan.states..call.inputs.len())
         .filter_map(|input| {
-            let at = axes.and_then(|axes| axes.get(input - plan.states)).copied().unwrap_or(0);
+            let at = axes
+                .and_then(|axes| axes.get(input - plan.states))
+                .copied()
+                .unwrap_or(0);
             Some(call.dim(input, axis(at, call.rank(input)?)?))
         })
-        .reduce(|known, other| if known.fixed().is_some() || !other.is_known() { known } else { other })
+        .reduce(|known, other| {
+            if known.fixed().is_some() || !other.is_known() {
+                known
+            } else {
+                other
+            }
+        })
         .unwrap_or(Dim::Unknown)
 }
 
 /// Iterations of a Loop, when its condition never ends it.
 fn trip_count(call: &Call<'_>, body: &Graph) -> Dim {
-    let starts = !call.has(1) || call.single(1).and_then(|cond| cond.fixed()).is_some_and(|cond| cond != 0);
-    let Some(Some(mut condition)) = body.output_values().first().copied() else { return Dim::Unknown };
+    let starts = !call.has(1)
+        || call
+            .single(1)
+            .and_then(|cond| cond.fixed())
+            .is_some_and(|cond| cond != 0);
+    let Some(Some(mut condition)) = body.output_values().first().copied() else {
+        return Dim::Unknown;
+    };
     // No chain is longer than the body; a cycle ends the walk at an Identity, which says nothing.
     for _ in 0..body.operator_count() {
         match body.operator(condition.node) {
@@ -223,19 +298,23 @@ fn trip_count(call: &Call<'_>, body: &Graph) -> Dim {
     }
     let always = match body.get(condition.node).map(|node| &node.kind) {
         Some(NodeKind::Input(_)) => body.inputs().get(1) == Some(&condition.node),
-        Some(NodeKind::Constant(_) | NodeKind::Capture(_)) => {
-            body.constant(condition).and_then(|tensor| tensor.single_i64()).is_some_and(|value| value != 0)
-        }
+        Some(NodeKind::Constant(_) | NodeKind::Capture(_)) => body
+            .constant(condition)
+            .and_then(|tensor| tensor.single_i64())
+            .is_some_and(|value| value != 0),
         _ => false,
     };
     if !(starts && always) {
         return Dim::Unknown;
     }
-    call.single(0).map_or(Dim::Unknown, |count| count.max(&Dim::Fixed(0)))
+    call.single(0)
+        .map_or(Dim::Unknown, |count| count.max(&Dim::Fixed(0)))
 }
 
 fn without_axis(ty: &ValueType, at: i64) -> ValueType {
-    let ValueType::Tensor(TensorType { dtype, shape }) = ty else { return ValueType::Unknown };
+    let ValueType::Tensor(TensorType { dtype, shape }) = ty else {
+        return ValueType::Unknown;
+    };
     let shape = shape.as_ref().and_then(|shape| {
         let mut shape = shape.clone();
         shape.remove(axis(at, shape.len())?);
@@ -245,7 +324,9 @@ fn without_axis(ty: &ValueType, at: i64) -> ValueType {
 }
 
 fn with_axis(ty: &ValueType, at: i64, dim: Dim) -> ValueType {
-    let ValueType::Tensor(TensorType { dtype, shape }) = ty else { return ValueType::Unknown };
+    let ValueType::Tensor(TensorType { dtype, shape }) = ty else {
+        return ValueType::Unknown;
+    };
     let shape = shape.as_ref().and_then(|shape| {
         let mut shape = shape.clone();
         shape.insert(axis(at, shape.len() + 1)?, dim);
@@ -253,4 +334,3 @@ fn with_axis(ty: &ValueType, at: i64, dim: Dim) -> ValueType {
     });
     ValueType::tensor(*dtype, shape)
 }
-

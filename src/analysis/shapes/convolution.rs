@@ -22,23 +22,45 @@ pub(super) struct Window<'a> {
 
 impl<'a> Window<'a> {
     pub(super) fn new(call: &Call<'a>, kernel: Vec<Dim>) -> Self {
-        Self { operator: call.operator, kernel, auto_pad: call.operator.string("auto_pad").unwrap_or("NOTSET") }
+        Self {
+            operator: call.operator,
+            kernel,
+            auto_pad: call.operator.string("auto_pad").unwrap_or("NOTSET"),
+        }
     }
 
     pub(super) fn stride(&self, axis: usize) -> Dim {
-        Dim::Fixed(self.operator.ints("strides").and_then(|s| s.get(axis)).copied().unwrap_or(1))
+        Dim::Fixed(
+            self.operator
+                .ints("strides")
+                .and_then(|s| s.get(axis))
+                .copied()
+                .unwrap_or(1),
+        )
     }
 
     /// Elements that the kernel spans along an axis, holes included.
     pub(super) fn extent(&self, axis: usize) -> Dim {
-        let dilation = self.operator.ints("dilations").and_then(|d| d.get(axis)).copied().unwrap_or(1);
+        let dilation = self
+            .operator
+            .ints("dilations")
+            .and_then(|d| d.get(axis))
+            .copied()
+            .unwrap_or(1);
         let kernel = self.kernel.get(axis).unwrap_or(&Dim::Unknown);
-        kernel.sub(&Dim::Fixed(1)).mul(&Dim::Fixed(dilation)).add(&Dim::Fixed(1))
+        kernel
+            .sub(&Dim::Fixed(1))
+            .mul(&Dim::Fixed(dilation))
+            .add(&Dim::Fixed(1))
     }
 
     /// Padding before and after an axis, when it is explicit.
     pub(super) fn pads(&self, axis: usize) -> (i64, i64) {
-        let pads = if self.auto_pad == "NOTSET" || self.auto_pad.is_empty() { self.operator.ints("pads") } else { None };
+        let pads = if self.auto_pad == "NOTSET" || self.auto_pad.is_empty() {
+            self.operator.ints("pads")
+        } else {
+            None
+        };
         let at = |index: usize| pads.and_then(|p| p.get(index)).copied().unwrap_or(0);
         (at(axis), at(axis + self.kernel.len()))
     }
@@ -54,7 +76,9 @@ impl<'a> Window<'a> {
             return input.ceil_div(&stride);
         }
         let (before, after) = self.pads(axis);
-        let Some(padding) = before.checked_add(after) else { return Dim::Unknown };
+        let Some(padding) = before.checked_add(after) else {
+            return Dim::Unknown;
+        };
         let room = input.add(&Dim::Fixed(padding)).sub(&self.extent(axis));
         room.floor_div(&stride).add(&Dim::Fixed(1))
     }
@@ -77,7 +101,13 @@ fn convolution(call: &Call<'_>, facts: &mut Facts, weights: usize) -> Option<()>
     }
     let window = Window::new(call, kernel);
     let mut shape = vec![input.first()?.clone(), call.dim(weights, 0)];
-    shape.extend(input.iter().skip(2).enumerate().map(|(axis, dim)| window.positions(axis, dim)));
+    shape.extend(
+        input
+            .iter()
+            .skip(2)
+            .enumerate()
+            .map(|(axis, dim)| window.positions(axis, dim)),
+    );
     facts.shape(0, shape);
     Some(())
 }
@@ -93,7 +123,9 @@ fn transposed(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let window = Window::new(call, kernel);
     let group = Dim::Fixed(call.int_or("group", 1));
     let mut shape = vec![input.first()?.clone(), call.dim(1, 1).mul(&group)];
-    let asked = call.ints("output_shape").map(|asked| &asked[asked.len().saturating_sub(spatial)..]);
+    let asked = call
+        .ints("output_shape")
+        .map(|asked| &asked[asked.len().saturating_sub(spatial)..]);
     let extra = call.ints("output_padding");
     for (axis, dim) in input.iter().skip(2).enumerate() {
         let stride = window.stride(axis);
@@ -105,7 +137,9 @@ fn transposed(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
                 .sub(&Dim::Fixed(1))
                 .mul(&stride)
                 .add(&window.extent(axis))
-                .add(&Dim::Fixed(extra.and_then(|extra| extra.get(axis)).copied().unwrap_or(0)))
+                .add(&Dim::Fixed(
+                    extra.and_then(|extra| extra.get(axis)).copied().unwrap_or(0),
+                ))
                 .sub(&Dim::Fixed(before))
                 .sub(&Dim::Fixed(after)),
         });
@@ -117,8 +151,13 @@ fn transposed(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 /// `[N, C * kernel, L]` to `[N, C, image...]`.
 fn col2im(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let image = call.sizes(1)?;
-    let block = call.sizes(2).map_or(Dim::Unknown, |block| super::super::call::product(block.elements.iter()));
-    let channels = call.dim(0, 1).exact_div(&block).unwrap_or_else(|| call.dim(0, 1).floor_div(&block));
+    let block = call.sizes(2).map_or(Dim::Unknown, |block| {
+        super::super::call::product(block.elements.iter())
+    });
+    let channels = call
+        .dim(0, 1)
+        .exact_div(&block)
+        .unwrap_or_else(|| call.dim(0, 1).floor_div(&block));
     let mut shape = vec![call.dim(0, 0), channels];
     shape.extend(image.elements.iter().cloned());
     facts.shape(0, shape);
@@ -129,6 +168,9 @@ fn col2im(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 fn causal(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let input = call.shape(0)?;
     facts.shape(0, input.iter().cloned());
-    facts.shape(1, [call.dim(0, 0), call.dim(0, 1), call.dim(1, 2).sub(&Dim::Fixed(1))]);
+    facts.shape(
+        1,
+        [call.dim(0, 0), call.dim(0, 1), call.dim(1, 2).sub(&Dim::Fixed(1))],
+    );
     Some(())
 }

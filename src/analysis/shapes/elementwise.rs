@@ -23,7 +23,9 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("CumSum", same_shape),
     ("Div", |c, f| binary(c, f, divide)),
     ("Dropout", dropout),
-    ("Equal", |c, f| binary(c, f, |a, b, _| truth(a.same(b), a.differs(b)))),
+    ("Equal", |c, f| {
+        binary(c, f, |a, b, _| truth(a.same(b), a.differs(b)))
+    }),
     ("Floor", |c, f| unary(c, f, |a, _| a.clone())),
     ("Greater", |c, f| binary(c, f, |a, b, _| order(a, b, 1))),
     ("GreaterOrEqual", |c, f| binary(c, f, |a, b, _| order(a, b, 0))),
@@ -33,10 +35,24 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("Max", |c, f| variadic(c, f, Dim::max)),
     ("Mean", |c, f| variadic(c, f, |_, _| Dim::Unknown)),
     ("Min", |c, f| variadic(c, f, Dim::min)),
-    ("Mod", |c, f| binary(c, f, modulo)),
+    ("Mod", |c, f| {
+        binary(
+            c,
+            f,
+            if c.int_or("fmod", 0) == 0 {
+                floored_modulo
+            } else {
+                truncated_modulo
+            },
+        )
+    }),
     ("Mul", |c, f| binary(c, f, |a, b, _| a.mul(b))),
     ("Neg", |c, f| unary(c, f, |a, _| a.mul(&Dim::Fixed(-1)))),
-    ("Not", |c, f| unary(c, f, |a, _| a.fixed().map_or(Dim::Unknown, |a| Dim::Fixed(i64::from(a == 0))))),
+    ("Not", |c, f| {
+        unary(c, f, |a, _| {
+            a.fixed().map_or(Dim::Unknown, |a| Dim::Fixed(i64::from(a == 0)))
+        })
+    }),
     ("Or", |c, f| binary(c, f, |a, b, _| logical(a, b, |a, b| a || b))),
     ("PRelu", same_shape),
     ("Pow", |c, f| binary(c, f, power)),
@@ -68,9 +84,9 @@ pub(super) fn fitting(element: Dim, dtype: DType) -> Dim {
         (Dim::Unknown, _) => false,
         (Dim::Fixed(value), DType::F32 | DType::F64) => value.unsigned_abs() <= 1 << 24,
         (Dim::Fixed(value), DType::Bool) => (0..=1).contains(value),
-        (Dim::Fixed(value), _) => {
-            dtype.integer_range().is_some_and(|(low, high)| (low..=high).contains(&i128::from(*value)))
-        }
+        (Dim::Fixed(value), _) => dtype
+            .integer_range()
+            .is_some_and(|(low, high)| (low..=high).contains(&i128::from(*value))),
         (Dim::Expr(_), _) => matches!(dtype, DType::I64 | DType::I32 | DType::F32 | DType::F64),
     };
     if fits { element } else { Dim::Unknown }
@@ -83,14 +99,27 @@ fn unary(call: &Call<'_>, facts: &mut Facts, of: fn(&Dim, DType) -> Dim) -> Opti
     }
     let dtype = call.dtype(0).filter(|dtype| carries_sizes(*dtype))?;
     let sizes = call.sizes(0)?;
-    let elements = sizes.elements.iter().map(|a| fitting(of(a, dtype), dtype)).collect();
-    facts.content(0, ShapeContent { scalar: sizes.scalar, elements });
+    let elements = sizes
+        .elements
+        .iter()
+        .map(|a| fitting(of(a, dtype), dtype))
+        .collect();
+    facts.content(
+        0,
+        ShapeContent {
+            scalar: sizes.scalar,
+            elements,
+        },
+    );
     Some(())
 }
 
 fn binary_shape(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     // Before opset 7 the second operand is stretched to the first on request, and never the other way round.
-    if call.schema.is_some_and(|schema| schema.attribute("broadcast").is_some()) {
+    if call
+        .schema
+        .is_some_and(|schema| schema.attribute("broadcast").is_some())
+    {
         return same_shape(call, facts);
     }
     facts.shape(0, broadcast::inputs(call, 0, 2)?);
@@ -100,7 +129,10 @@ fn binary_shape(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 fn binary(call: &Call<'_>, facts: &mut Facts, of: fn(&Dim, &Dim, DType) -> Dim) -> Option<()> {
     binary_shape(call, facts)?;
     let dtype = call.dtype(0).filter(|dtype| carries_sizes(*dtype))?;
-    let result = call.schema.and_then(|schema| schema.type_set(schema.output(0)?.ty)?.only_dtype()).unwrap_or(dtype);
+    let result = call
+        .schema
+        .and_then(|schema| schema.type_set(schema.output(0)?.ty)?.only_dtype())
+        .unwrap_or(dtype);
     combined(call, facts, &[0, 1], &mut |elements| match elements {
         [a, b] => fitting(of(a, b, dtype), result),
         _ => Dim::Unknown,
@@ -114,29 +146,60 @@ fn variadic(call: &Call<'_>, facts: &mut Facts, of: fn(&Dim, &Dim) -> Dim) -> Op
     facts.shape(0, broadcast::inputs(call, 0, call.inputs.len())?);
     let dtype = call.dtype(0).filter(|dtype| carries_sizes(*dtype))?;
     let inputs: Vec<usize> = (0..call.inputs.len()).collect();
-    combined(call, facts, &inputs, &mut |elements| match elements.split_first() {
-        Some((first, rest)) => fitting(rest.iter().fold((*first).clone(), |a, b| of(&a, b)), dtype),
-        None => Dim::Unknown,
-    })
+    combined(
+        call,
+        facts,
+        &inputs,
+        &mut |elements| match elements.split_first() {
+            Some((first, rest)) => fitting(rest.iter().fold((*first).clone(), |a, b| of(&a, b)), dtype),
+            None => Dim::Unknown,
+        },
+    )
 }
 
 /// Sets the content of output 0 from the broadcast elements of the inputs, where all are listed.
-fn combined(call: &Call<'_>, facts: &mut Facts, inputs: &[usize], of: &mut dyn FnMut(&[&Dim]) -> Dim) -> Option<()> {
-    if inputs.iter().any(|input| call.rank(*input).is_none_or(|rank| rank > 1)) {
+fn combined(
+    call: &Call<'_>,
+    facts: &mut Facts,
+    inputs: &[usize],
+    of: &mut dyn FnMut(&[&Dim]) -> Dim,
+) -> Option<()> {
+    if inputs
+        .iter()
+        .any(|input| call.rank(*input).is_none_or(|rank| rank > 1))
+    {
         return None;
     }
-    let sizes: Vec<_> = inputs.iter().map(|input| call.sizes(*input)).collect::<Option<_>>()?;
-    let length = sizes.iter().map(|s| s.elements.len()).find(|length| *length != 1).unwrap_or(1);
-    if sizes.iter().any(|s| s.elements.len() != 1 && s.elements.len() != length) {
+    let sizes: Vec<_> = inputs
+        .iter()
+        .map(|input| call.sizes(*input))
+        .collect::<Option<_>>()?;
+    let length = sizes
+        .iter()
+        .map(|s| s.elements.len())
+        .find(|length| *length != 1)
+        .unwrap_or(1);
+    if sizes
+        .iter()
+        .any(|s| s.elements.len() != 1 && s.elements.len() != length)
+    {
         return None;
     }
     let mut elements = Vec::with_capacity(length);
     for index in 0..length {
-        let row: Vec<&Dim> =
-            sizes.iter().filter_map(|s| s.elements.get(if s.elements.len() == 1 { 0 } else { index })).collect();
+        let row: Vec<&Dim> = sizes
+            .iter()
+            .filter_map(|s| s.elements.get(if s.elements.len() == 1 { 0 } else { index }))
+            .collect();
         elements.push(of(&row));
     }
-    facts.content(0, ShapeContent { scalar: sizes.iter().all(|s| s.scalar), elements });
+    facts.content(
+        0,
+        ShapeContent {
+            scalar: sizes.iter().all(|s| s.scalar),
+            elements,
+        },
+    );
     Some(())
 }
 
@@ -164,16 +227,27 @@ fn logical(a: &Dim, b: &Dim, of: fn(bool, bool) -> bool) -> Dim {
 fn divide(a: &Dim, b: &Dim, dtype: DType) -> Dim {
     match (a, b) {
         (Dim::Fixed(_), Dim::Fixed(0)) => Dim::Unknown,
-        (Dim::Fixed(a), Dim::Fixed(b)) if dtype.is_integer() => a.checked_div(*b).map_or(Dim::Unknown, Dim::Fixed),
+        (Dim::Fixed(a), Dim::Fixed(b)) if dtype.is_integer() => {
+            a.checked_div(*b).map_or(Dim::Unknown, Dim::Fixed)
+        }
         (Dim::Fixed(a), Dim::Fixed(b)) if a.checked_rem(*b) == Some(0) => Dim::Fixed(a / b),
         _ if dtype.is_integer() && a.at_least(0) => a.floor_div(b),
         _ => a.exact_div(b).unwrap_or(Dim::Unknown),
     }
 }
 
-/// The remainder takes the sign of the divisor, or with `fmod` that of the dividend; they agree when neither is negative.
-fn modulo(a: &Dim, b: &Dim, _: DType) -> Dim {
-    if a.at_least(0) && b.at_least(1) { a.modulo(b) } else { Dim::Unknown }
+/// The remainder with the sign of the divisor.
+fn floored_modulo(a: &Dim, b: &Dim, _: DType) -> Dim {
+    if b.at_least(1) { a.modulo(b) } else { Dim::Unknown }
+}
+
+/// The remainder with the sign of the dividend: the same where neither is negative.
+fn truncated_modulo(a: &Dim, b: &Dim, dtype: DType) -> Dim {
+    if a.at_least(0) {
+        floored_modulo(a, b, dtype)
+    } else {
+        Dim::Unknown
+    }
 }
 
 fn power(a: &Dim, b: &Dim, _: DType) -> Dim {
@@ -191,7 +265,11 @@ fn identity(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 }
 
 fn cast_shape(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
-    facts.dtype(0, call.int("to").and_then(|to| DType::from_onnx(i32::try_from(to).ok()?)));
+    facts.dtype(
+        0,
+        call.int("to")
+            .and_then(|to| DType::from_onnx(i32::try_from(to).ok()?)),
+    );
     same_shape(call, facts)
 }
 
@@ -199,7 +277,10 @@ fn cast(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let dtype = match call.int("to") {
         Some(to) => i32::try_from(to).ok().and_then(DType::from_onnx),
         // Before opset 6 `to` is the type's name.
-        None if call.operator.op_type == "Cast" => call.operator.string("to").and_then(|name| DType::from_name(&name.to_lowercase())),
+        None if call.operator.op_type == "Cast" => call
+            .operator
+            .string("to")
+            .and_then(|name| DType::from_name(&name.to_lowercase())),
         None => call.dtype(1),
     };
     facts.dtype(0, dtype);
@@ -225,13 +306,28 @@ fn clip(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
         return None;
     }
     let sizes = call.sizes(0)?;
-    let bound = |input: usize| if call.has(input) { call.single(input).map(Some) } else { Some(None) };
+    let bound = |input: usize| {
+        if call.has(input) {
+            call.single(input).map(Some)
+        } else {
+            Some(None)
+        }
+    };
     let (low, high) = (bound(1)?, bound(2)?);
     let elements = sizes.elements.iter().map(|element| {
-        let raised = low.as_ref().map_or_else(|| element.clone(), |low| element.max(low));
-        high.as_ref().map_or_else(|| raised.clone(), |high| raised.min(high))
+        let raised = low
+            .as_ref()
+            .map_or_else(|| element.clone(), |low| element.max(low));
+        high.as_ref()
+            .map_or_else(|| raised.clone(), |high| raised.min(high))
     });
-    facts.content(0, ShapeContent { scalar: sizes.scalar, elements: elements.collect() });
+    facts.content(
+        0,
+        ShapeContent {
+            scalar: sizes.scalar,
+            elements: elements.collect(),
+        },
+    );
     Some(())
 }
 
@@ -252,7 +348,10 @@ fn random_like(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 
 fn select(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     facts.shape(0, broadcast::inputs(call, 0, 3)?);
-    let dtype = call.dtype(1).or_else(|| call.dtype(2)).filter(|dtype| carries_sizes(*dtype))?;
+    let dtype = call
+        .dtype(1)
+        .or_else(|| call.dtype(2))
+        .filter(|dtype| carries_sizes(*dtype))?;
     combined(call, facts, &[0, 1, 2], &mut |elements| match elements {
         [condition, a, b] => match condition.fixed() {
             Some(0) => fitting((*b).clone(), dtype),
@@ -263,4 +362,3 @@ fn select(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
         _ => Dim::Unknown,
     })
 }
-

@@ -28,10 +28,18 @@ pub(super) fn gather(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     }
     let (sizes, indices) = (call.sizes(0)?, call.sizes(1)?);
     let elements = indices.elements.iter().map(|index| {
-        let taken = index.fixed().and_then(|index| sizes.elements.get(axis(index, sizes.elements.len())?));
+        let taken = index
+            .fixed()
+            .and_then(|index| sizes.elements.get(axis(index, sizes.elements.len())?));
         taken.cloned().unwrap_or(Dim::Unknown)
     });
-    facts.content(0, ShapeContent { scalar: indices.scalar, elements: elements.collect() });
+    facts.content(
+        0,
+        ShapeContent {
+            scalar: indices.scalar,
+            elements: elements.collect(),
+        },
+    );
     Some(())
 }
 
@@ -48,8 +56,15 @@ fn gather_nd(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 fn grid_sample(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let grid = call.shape(1)?;
     let points = grid.get(1..grid.len().checked_sub(1)?)?;
-    let batch = if call.dim(0, 0).is_known() { call.dim(0, 0) } else { call.dim(1, 0) };
-    facts.shape(0, [batch, call.dim(0, 1)].into_iter().chain(points.iter().cloned()));
+    let batch = if call.dim(0, 0).is_known() {
+        call.dim(0, 0)
+    } else {
+        call.dim(1, 0)
+    };
+    facts.shape(
+        0,
+        [batch, call.dim(0, 1)].into_iter().chain(points.iter().cloned()),
+    );
     Some(())
 }
 
@@ -57,7 +72,10 @@ fn one_hot(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let indices = call.shape(0)?;
     let at = axis(call.int_or("axis", -1), indices.len() + 1)?;
     let mut shape = indices.clone();
-    let depth = call.tensor(1).and_then(|depth| depth.single_f64()).map(|depth| Dim::Fixed(depth as i64));
+    let depth = call
+        .tensor(1)
+        .and_then(|depth| depth.single_f64())
+        .map(|depth| Dim::Fixed(depth as i64));
     shape.insert(at, depth.or_else(|| call.single(1)).unwrap_or(Dim::Unknown));
     facts.shape(0, shape);
     Some(())

@@ -38,19 +38,37 @@ fn constant(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
             ("value_float", AttributeValue::Float(value)) => set(&Tensor::scalar(*value)),
             ("value_ints", AttributeValue::Ints(values)) => set(&Tensor::vector_i64(values)),
             ("value_floats", AttributeValue::Floats(values)) => {
-                facts.whole(0, ValueType::tensor(DType::F32, Some([Dim::Fixed(values.len() as i64)].into_iter().collect())));
+                facts.whole(
+                    0,
+                    ValueType::tensor(
+                        DType::F32,
+                        Some([Dim::Fixed(values.len() as i64)].into_iter().collect()),
+                    ),
+                );
                 return Some(());
             }
             ("value_string", AttributeValue::String(_)) => {
-                facts.whole(0, ValueType::tensor(DType::String, Some([].into_iter().collect())));
+                facts.whole(
+                    0,
+                    ValueType::tensor(DType::String, Some([].into_iter().collect())),
+                );
                 return Some(());
             }
             ("value_strings", AttributeValue::Strings(values)) => {
-                facts.whole(0, ValueType::tensor(DType::String, Some([Dim::Fixed(values.len() as i64)].into_iter().collect())));
+                facts.whole(
+                    0,
+                    ValueType::tensor(
+                        DType::String,
+                        Some([Dim::Fixed(values.len() as i64)].into_iter().collect()),
+                    ),
+                );
                 return Some(());
             }
             ("sparse_value", AttributeValue::Sparse(sparse)) => {
-                let dtype = sparse.values.as_ref().and_then(|values| DType::from_onnx(values.data_type?));
+                let dtype = sparse
+                    .values
+                    .as_ref()
+                    .and_then(|values| DType::from_onnx(values.data_type?));
                 facts.dtype(0, dtype);
                 facts.shape(0, sparse.dims.iter().copied().map(Dim::Fixed));
                 return Some(());
@@ -78,7 +96,9 @@ fn constant_of_shape(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     };
     match sizes.elements.as_slice() {
         [] => facts.content(0, content::scalar(fill)),
-        [Dim::Fixed(count @ 0..=MAX_LISTED)] => facts.content(0, content::vector(vec![fill; *count as usize])),
+        [Dim::Fixed(count @ 0..=MAX_LISTED)] => {
+            facts.content(0, content::vector(vec![fill; *count as usize]))
+        }
         _ => {}
     }
     Some(())
@@ -114,12 +134,18 @@ fn range(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
         return Some(());
     }
     let (start, limit, delta) = (call.single(0)?, call.single(1)?, call.single(2)?.fixed()?);
-    let span = if delta > 0 { limit.sub(&start) } else { start.sub(&limit) };
+    let span = if delta > 0 {
+        limit.sub(&start)
+    } else {
+        start.sub(&limit)
+    };
     let step = delta.checked_abs().filter(|step| *step > 0)?;
     let count = span.ceil_div(&Dim::Fixed(step)).max(&Dim::Fixed(0));
     facts.shape(0, [count.clone()]);
     let count = count.fixed().filter(|count| *count <= MAX_LISTED)?;
-    let elements = (0..count).map(|index| start.add(&Dim::Fixed(index).mul(&Dim::Fixed(delta)))).collect();
+    let elements = (0..count)
+        .map(|index| start.add(&Dim::Fixed(index).mul(&Dim::Fixed(delta))))
+        .collect();
     facts.content(0, content::vector(elements));
     Some(())
 }
@@ -130,7 +156,12 @@ fn shape(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     // Bounds are clamped, not refused.
     let clamp = |value: i64| {
         let rank = shape.len() as i64;
-        (if value < 0 { value.saturating_add(rank) } else { value }).clamp(0, rank) as usize
+        (if value < 0 {
+            value.saturating_add(rank)
+        } else {
+            value
+        })
+        .clamp(0, rank) as usize
     };
     let start = clamp(call.int_or("start", 0));
     let end = call.int("end").map_or(shape.len(), clamp);
@@ -143,4 +174,3 @@ fn size(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     facts.content(0, content::scalar(product(call.shape(0)?)));
     Some(())
 }
-

@@ -61,8 +61,16 @@ struct Term {
 
 fn term(text: &str) -> Term {
     match text.split_once("...") {
-        Some((before, after)) => Term { before: before.chars().collect(), ellipsis: true, after: after.chars().collect() },
-        None => Term { before: text.chars().collect(), ellipsis: false, after: Vec::new() },
+        Some((before, after)) => Term {
+            before: before.chars().collect(),
+            ellipsis: true,
+            after: after.chars().collect(),
+        },
+        None => Term {
+            before: text.chars().collect(),
+            ellipsis: false,
+            after: Vec::new(),
+        },
     }
 }
 
@@ -76,7 +84,12 @@ pub(in super::super) struct Equation {
 
 /// Reads the equation of an Einsum and binds its letters to the inputs' dimensions.
 pub(in super::super) fn equation(call: &Call<'_>) -> Option<Equation> {
-    let text: String = call.operator.string("equation")?.chars().filter(|c| !c.is_whitespace()).collect();
+    let text: String = call
+        .operator
+        .string("equation")?
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .collect();
     let (operands, result) = match text.split_once("->") {
         Some((operands, result)) => (operands, Some(result)),
         None => (text.as_str(), None),
@@ -108,16 +121,37 @@ pub(in super::super) fn equation(call: &Call<'_>) -> Option<Equation> {
         None => {
             // Without an arrow: the ellipsis, then the letters that occur once, in alphabetical order.
             let count = |letter: char| operands.chars().filter(|c| *c == letter).count();
-            let once = sizes.keys().copied().filter(|letter| count(*letter) == 1).collect();
-            Term { before: Vec::new(), ellipsis: terms.iter().any(|term| term.ellipsis), after: once }
+            let once = sizes
+                .keys()
+                .copied()
+                .filter(|letter| count(*letter) == 1)
+                .collect();
+            Term {
+                before: Vec::new(),
+                ellipsis: terms.iter().any(|term| term.ellipsis),
+                after: once,
+            }
         }
     };
-    Some(Equation { sizes, ellipsis, result })
+    Some(Equation {
+        sizes,
+        ellipsis,
+        result,
+    })
 }
 
 fn einsum(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
-    let Equation { sizes, ellipsis, result } = equation(call)?;
-    let side = |letters: &[char]| letters.iter().map(|letter| sizes.get(letter).cloned()).collect::<Option<Vec<Dim>>>();
+    let Equation {
+        sizes,
+        ellipsis,
+        result,
+    } = equation(call)?;
+    let side = |letters: &[char]| {
+        letters
+            .iter()
+            .map(|letter| sizes.get(letter).cloned())
+            .collect::<Option<Vec<Dim>>>()
+    };
     let mut shape = side(&result.before)?;
     if result.ellipsis {
         shape.extend(ellipsis);

@@ -59,12 +59,27 @@ const ONNX: &[Family] = &[
 ];
 
 static TABLE: LazyLock<HashMap<(&'static str, &'static str), Rule>> = LazyLock::new(|| {
-    let own = ONNX.iter().flat_map(|family| family.iter()).map(|(name, rule)| (("", *name), *rule));
-    let ml = ml::RULES.iter().map(|(name, rule)| (("ai.onnx.ml", *name), *rule));
-    let contrib = contrib::RULES.iter().map(|(name, rule)| (("com.microsoft", *name), *rule));
-    let preview = preview::RULES.iter().map(|(name, rule)| (("ai.onnx.preview", *name), *rule));
-    let training = preview::TRAINING.iter().map(|(name, rule)| (("ai.onnx.preview.training", *name), *rule));
-    own.chain(ml).chain(contrib).chain(preview).chain(training).collect()
+    let own = ONNX
+        .iter()
+        .flat_map(|family| family.iter())
+        .map(|(name, rule)| (("", *name), *rule));
+    let ml = ml::RULES
+        .iter()
+        .map(|(name, rule)| (("ai.onnx.ml", *name), *rule));
+    let contrib = contrib::RULES
+        .iter()
+        .map(|(name, rule)| (("com.microsoft", *name), *rule));
+    let preview = preview::RULES
+        .iter()
+        .map(|(name, rule)| (("ai.onnx.preview", *name), *rule));
+    let training = preview::TRAINING
+        .iter()
+        .map(|(name, rule)| (("ai.onnx.preview.training", *name), *rule));
+    own.chain(ml)
+        .chain(contrib)
+        .chain(preview)
+        .chain(training)
+        .collect()
 });
 
 /// What is known of the outputs of one operator without bodies.
@@ -95,7 +110,10 @@ mod tests {
     fn rules_belong_to_operators_of_the_table() {
         for (domain, name) in TABLE.keys() {
             let without_schema = *domain == "com.microsoft" || domain.starts_with("ai.onnx.preview");
-            assert!(without_schema || !schemas(domain, name).is_empty(), "{domain} {name}");
+            assert!(
+                without_schema || !schemas(domain, name).is_empty(),
+                "{domain} {name}"
+            );
         }
         let listed: usize = ONNX.iter().map(|family| family.len()).sum();
         let others = [ml::RULES, contrib::RULES, preview::RULES, preview::TRAINING];

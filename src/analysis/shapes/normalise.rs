@@ -14,7 +14,9 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("LogSoftmax", same_shape),
     ("LpNormalization", same_shape),
     ("MeanVarianceNormalization", same_shape),
-    ("NegativeLogLikelihoodLoss", |call, facts| loss(call, facts, false)),
+    ("NegativeLogLikelihoodLoss", |call, facts| {
+        loss(call, facts, false)
+    }),
     ("RMSNormalization", same_shape),
     ("Softmax", same_shape),
     ("SoftmaxCrossEntropyLoss", |call, facts| loss(call, facts, true)),
@@ -25,7 +27,13 @@ fn batch(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let channels = (1..5)
         .map(|input| call.dim(input, 0))
         .find(Dim::is_known)
-        .unwrap_or_else(|| if call.rank(0) == Some(1) { Dim::Fixed(1) } else { call.dim(0, 1) });
+        .unwrap_or_else(|| {
+            if call.rank(0) == Some(1) {
+                Dim::Fixed(1)
+            } else {
+                call.dim(0, 1)
+            }
+        });
     for output in 1..call.outputs {
         facts.shape(output, [channels.clone()]);
     }
@@ -39,9 +47,14 @@ pub(super) fn layer(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let at = axis(call.int_or("axis", -1), shape.len())?;
     for output in 1..call.outputs {
         let kept = shape.iter().enumerate();
-        facts.shape(output, kept.map(|(index, dim)| if index < at { dim.clone() } else { Dim::Fixed(1) }));
+        facts.shape(
+            output,
+            kept.map(|(index, dim)| if index < at { dim.clone() } else { Dim::Fixed(1) }),
+        );
         // `stash_type` 1 is float; the specification allows bfloat16, too.
-        let stash = i32::try_from(call.int_or("stash_type", 1)).ok().and_then(DType::from_onnx);
+        let stash = i32::try_from(call.int_or("stash_type", 1))
+            .ok()
+            .and_then(DType::from_onnx);
         facts.dtype(output, stash);
     }
     Some(())

@@ -29,6 +29,9 @@ fn optimiser(call: &Call<'_>, facts: &mut Facts, states: usize) -> Option<()> {
 /// Q `[N, heads, L, d]`, V `[N, heads, S, d_v]` to `[N, heads, L, d_v]`.
 fn flex_attention(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let shape = [call.dim(0, 0), call.dim(0, 1), call.dim(0, 2), call.dim(2, 3)];
-    facts.whole(0, ValueType::tensor(call.dtype(0), Some(shape.into_iter().collect())));
+    facts.whole(
+        0,
+        ValueType::tensor(call.dtype(0), Some(shape.into_iter().collect())),
+    );
     Some(())
 }

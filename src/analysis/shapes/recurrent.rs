@@ -8,7 +8,11 @@ pub(super) const RULES: &[(&str, Rule)] = &[("GRU", recurrent), ("LSTM", recurre
 /// X `[T, N, I]`, R `[directions, gates * H, H]`; with `layout` 1 the batch comes first.
 fn recurrent(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let batch_first = call.int_or("layout", 0) != 0;
-    let (steps, batch) = if batch_first { (call.dim(0, 1), call.dim(0, 0)) } else { (call.dim(0, 0), call.dim(0, 1)) };
+    let (steps, batch) = if batch_first {
+        (call.dim(0, 1), call.dim(0, 0))
+    } else {
+        (call.dim(0, 0), call.dim(0, 1))
+    };
     let directions = match call.operator.string("direction") {
         Some("bidirectional") => Dim::Fixed(2),
         _ => Dim::Fixed(1),
@@ -20,7 +24,11 @@ fn recurrent(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
         facts.shape(0, [steps, directions.clone(), batch.clone(), hidden.clone()]);
     }
     for output in [1, 2] {
-        let state = if batch_first { [batch.clone(), directions.clone()] } else { [directions.clone(), batch.clone()] };
+        let state = if batch_first {
+            [batch.clone(), directions.clone()]
+        } else {
+            [directions.clone(), batch.clone()]
+        };
         facts.shape(output, state.into_iter().chain([hidden.clone()]));
     }
     Some(())

@@ -11,25 +11,37 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("ReduceL2", reduce),
     ("ReduceLogSum", reduce),
     ("ReduceLogSumExp", reduce),
-    ("ReduceMax", |c, f| of_sizes(c, f, |d| d.iter().cloned().reduce(|a, b| a.max(&b)))),
+    ("ReduceMax", |c, f| {
+        of_sizes(c, f, |d| d.iter().cloned().reduce(|a, b| a.max(&b)))
+    }),
     ("ReduceMean", reduce),
-    ("ReduceMin", |c, f| of_sizes(c, f, |d| d.iter().cloned().reduce(|a, b| a.min(&b)))),
+    ("ReduceMin", |c, f| {
+        of_sizes(c, f, |d| d.iter().cloned().reduce(|a, b| a.min(&b)))
+    }),
     ("ReduceProd", |c, f| of_sizes(c, f, |d| Some(product(d)))),
-    ("ReduceSum", |c, f| of_sizes(c, f, |d| Some(d.iter().fold(Dim::Fixed(0), |a, b| a.add(b))))),
+    ("ReduceSum", |c, f| {
+        of_sizes(c, f, |d| Some(d.iter().fold(Dim::Fixed(0), |a, b| a.add(b))))
+    }),
     ("ReduceSumSquare", reduce),
 ];
 
 /// A shape without, or with 1 for, the axes that `reduced` names; without axes all are reduced.
 fn kept(shape: &[Dim], reduced: Option<&[i64]>, keep: bool) -> Option<Shape> {
     let axes = match reduced {
-        Some(axes) => axes.iter().map(|at| axis(*at, shape.len())).collect::<Option<Vec<usize>>>()?,
+        Some(axes) => axes
+            .iter()
+            .map(|at| axis(*at, shape.len()))
+            .collect::<Option<Vec<usize>>>()?,
         None => (0..shape.len()).collect(),
     };
-    let sizes = shape.iter().enumerate().filter_map(|(at, dim)| match axes.contains(&at) {
-        false => Some(dim.clone()),
-        true if keep => Some(Dim::Fixed(1)),
-        true => None,
-    });
+    let sizes = shape
+        .iter()
+        .enumerate()
+        .filter_map(|(at, dim)| match axes.contains(&at) {
+            false => Some(dim.clone()),
+            true if keep => Some(Dim::Fixed(1)),
+            true => None,
+        });
     Some(sizes.collect())
 }
 
@@ -66,12 +78,22 @@ fn of_sizes(call: &Call<'_>, facts: &mut Facts, of: fn(&[Dim]) -> Option<Dim>) -
         return None;
     }
     let element = super::elementwise::fitting(of(&sizes.elements)?, dtype);
-    facts.content(0, if call.int_or("keepdims", 1) != 0 { content::vector(vec![element]) } else { content::scalar(element) });
+    facts.content(
+        0,
+        if call.int_or("keepdims", 1) != 0 {
+            content::vector(vec![element])
+        } else {
+            content::scalar(element)
+        },
+    );
     Some(())
 }
 
 fn arg(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let at = call.int_or("axis", 0);
-    facts.shape(0, kept(call.shape(0)?, Some(&[at]), call.int_or("keepdims", 1) != 0)?);
+    facts.shape(
+        0,
+        kept(call.shape(0)?, Some(&[at]), call.int_or("keepdims", 1) != 0)?,
+    );
     Some(())
 }

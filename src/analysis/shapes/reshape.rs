@@ -41,7 +41,10 @@ pub(super) fn reshaped(input: Option<&Shape>, wanted: &[Dim], keep_zero: bool) -
         .iter()
         .enumerate()
         .map(|(at, dim)| match dim {
-            Dim::Fixed(0) if !keep_zero => input.and_then(|input| input.get(at)).cloned().unwrap_or(Dim::Unknown),
+            Dim::Fixed(0) if !keep_zero => input
+                .and_then(|input| input.get(at))
+                .cloned()
+                .unwrap_or(Dim::Unknown),
             Dim::Fixed(size) if *size < 0 => Dim::Unknown,
             other => other.clone(),
         })
@@ -50,7 +53,11 @@ pub(super) fn reshaped(input: Option<&Shape>, wanted: &[Dim], keep_zero: bool) -
         Some(at) => Some(at),
         // One element that nothing is known of: whatever it says, the sizes must multiply up to the input's.
         None => {
-            let mut unknown = shape.iter().enumerate().filter(|(_, dim)| !dim.is_known()).map(|(at, _)| at);
+            let mut unknown = shape
+                .iter()
+                .enumerate()
+                .filter(|(_, dim)| !dim.is_known())
+                .map(|(at, _)| at);
             match (unknown.next(), unknown.next()) {
                 (Some(at), None) => Some(at),
                 _ => None,
@@ -60,7 +67,12 @@ pub(super) fn reshaped(input: Option<&Shape>, wanted: &[Dim], keep_zero: bool) -
     if let (Some(at), Some(input)) = (rest, input) {
         // Copied dimensions stand on both sides.
         let copied = |index: usize| !keep_zero && wanted.get(index) == Some(&Dim::Fixed(0));
-        let total: Vec<&Dim> = input.iter().enumerate().filter(|(index, _)| !copied(*index)).map(|(_, dim)| dim).collect();
+        let total: Vec<&Dim> = input
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !copied(*index))
+            .map(|(_, dim)| dim)
+            .collect();
         let others: Vec<Dim> = shape
             .iter()
             .enumerate()
@@ -80,7 +92,10 @@ pub(super) fn reshaped(input: Option<&Shape>, wanted: &[Dim], keep_zero: bool) -
 fn quotient(mut total: Vec<&Dim>, parts: &[Dim]) -> Dim {
     let mut divisor: Vec<&Dim> = Vec::new();
     for part in parts {
-        match total.iter().position(|dim| dim.same(part) && **dim != Dim::Fixed(0)) {
+        match total
+            .iter()
+            .position(|dim| dim.same(part) && **dim != Dim::Fixed(0))
+        {
             Some(at) => drop(total.swap_remove(at)),
             None => divisor.push(part),
         }
@@ -89,7 +104,9 @@ fn quotient(mut total: Vec<&Dim>, parts: &[Dim]) -> Dim {
     match (&total, &divisor) {
         (_, Dim::Fixed(0)) => Dim::Unknown,
         (Dim::Fixed(a), Dim::Fixed(b)) if a % b != 0 => Dim::Unknown,
-        _ => total.exact_div(&divisor).unwrap_or_else(|| total.floor_div(&divisor)),
+        _ => total
+            .exact_div(&divisor)
+            .unwrap_or_else(|| total.floor_div(&divisor)),
     }
 }
 
@@ -100,7 +117,11 @@ fn flatten(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     };
     let at = call.int_or("axis", 1);
     // The axis may be the rank itself.
-    let at = if at == shape.len() as i64 { shape.len() } else { axis(at, shape.len())? };
+    let at = if at == shape.len() as i64 {
+        shape.len()
+    } else {
+        axis(at, shape.len())?
+    };
     let (outer, inner) = shape.split_at(at);
     facts.shape(0, [product(outer), product(inner)]);
     Some(())
@@ -110,15 +131,27 @@ fn squeeze(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let shape = call.shape(0)?;
     let kept: Vec<Dim> = match call.axes("axes", 1)? {
         Some(axes) => {
-            let axes = axes.iter().map(|at| axis(*at, shape.len())).collect::<Option<Vec<usize>>>()?;
-            shape.iter().enumerate().filter(|(at, _)| !axes.contains(at)).map(|(_, dim)| dim.clone()).collect()
+            let axes = axes
+                .iter()
+                .map(|at| axis(*at, shape.len()))
+                .collect::<Option<Vec<usize>>>()?;
+            shape
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| !axes.contains(at))
+                .map(|(_, dim)| dim.clone())
+                .collect()
         }
         // Which axes have size 1 must be known of each.
         None => {
             if shape.iter().any(|dim| dim.fixed().is_none() && !dim.at_least(2)) {
                 return None;
             }
-            shape.iter().filter(|dim| **dim != Dim::Fixed(1)).cloned().collect()
+            shape
+                .iter()
+                .filter(|dim| **dim != Dim::Fixed(1))
+                .cloned()
+                .collect()
         }
     };
     facts.shape(0, kept);
@@ -129,11 +162,18 @@ fn unsqueeze(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let shape = call.shape(0)?;
     let axes = call.axes("axes", 1)??;
     let rank = shape.len() + axes.len();
-    let axes = axes.iter().map(|at| axis(*at, rank)).collect::<Option<Vec<usize>>>()?;
+    let axes = axes
+        .iter()
+        .map(|at| axis(*at, rank))
+        .collect::<Option<Vec<usize>>>()?;
     let mut old = shape.iter().cloned();
     let mut result = Vec::with_capacity(rank);
     for at in 0..rank {
-        result.push(if axes.contains(&at) { Dim::Fixed(1) } else { old.next()? });
+        result.push(if axes.contains(&at) {
+            Dim::Fixed(1)
+        } else {
+            old.next()?
+        });
     }
     facts.shape(0, result);
     pass_content(call, facts)
@@ -142,9 +182,10 @@ fn unsqueeze(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 fn transpose(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let shape = call.shape(0)?;
     let permuted: Vec<Dim> = match call.ints("perm") {
-        Some(perm) if perm.len() == shape.len() => {
-            perm.iter().map(|at| axis(*at, shape.len()).and_then(|at| shape.get(at)).cloned()).collect::<Option<_>>()?
-        }
+        Some(perm) if perm.len() == shape.len() => perm
+            .iter()
+            .map(|at| axis(*at, shape.len()).and_then(|at| shape.get(at)).cloned())
+            .collect::<Option<_>>()?,
         Some(_) => return None,
         None => shape.iter().rev().cloned().collect(),
     };
@@ -154,7 +195,10 @@ fn transpose(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     }
     let (dims, elements) = call.listed(0)?;
     let perm: Vec<usize> = match call.ints("perm") {
-        Some(perm) => perm.iter().map(|at| axis(*at, dims.len())).collect::<Option<_>>()?,
+        Some(perm) => perm
+            .iter()
+            .map(|at| axis(*at, dims.len()))
+            .collect::<Option<_>>()?,
         None => (0..dims.len()).rev().collect(),
     };
     let selections: Vec<Vec<usize>> = dims.iter().map(|dim| (0..*dim).collect()).collect();
@@ -164,7 +208,12 @@ fn transpose(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 }
 
 /// Elements of a row-major tensor: on each axis the indices of `selections`, axes in the order of `perm`.
-pub(super) fn select(dims: &[usize], elements: &[Dim], selections: &[Vec<usize>], perm: &[usize]) -> Option<Vec<Dim>> {
+pub(super) fn select(
+    dims: &[usize],
+    elements: &[Dim],
+    selections: &[Vec<usize>],
+    perm: &[usize],
+) -> Option<Vec<Dim>> {
     let mut strides = vec![1usize; dims.len()];
     for at in (1..dims.len()).rev() {
         *strides.get_mut(at - 1)? = strides.get(at)? * dims.get(at)?;
@@ -172,9 +221,15 @@ pub(super) fn select(dims: &[usize], elements: &[Dim], selections: &[Vec<usize>]
     let mut offsets = vec![0usize];
     for at in perm {
         let (stride, taken) = (strides.get(*at)?, selections.get(*at)?);
-        offsets = offsets.iter().flat_map(|offset| taken.iter().map(move |index| offset + index * stride)).collect();
+        offsets = offsets
+            .iter()
+            .flat_map(|offset| taken.iter().map(move |index| offset + index * stride))
+            .collect();
     }
-    offsets.into_iter().map(|offset| elements.get(offset).cloned()).collect()
+    offsets
+        .into_iter()
+        .map(|offset| elements.get(offset).cloned())
+        .collect()
 }
 
 fn expand(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
@@ -183,9 +238,13 @@ fn expand(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     facts.shape(0, shape.clone());
     let sizes = call.sizes(0)?;
     match (sizes.elements.as_slice(), shape.as_slice()) {
-        ([element], [Dim::Fixed(count @ 0..=1024)]) => facts.content(0, content::vector(vec![element.clone(); *count as usize])),
+        ([element], [Dim::Fixed(count @ 0..=1024)]) => {
+            facts.content(0, content::vector(vec![element.clone(); *count as usize]))
+        }
         (_, []) => facts.content(0, sizes.into_owned()),
-        (elements, [Dim::Fixed(count)]) if elements.len() as i64 == *count => facts.content(0, sizes.into_owned()),
+        (elements, [Dim::Fixed(count)]) if elements.len() as i64 == *count => {
+            facts.content(0, sizes.into_owned())
+        }
         _ => {}
     }
     Some(())
@@ -196,7 +255,13 @@ fn tile(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     // Opset 1 repeats along one axis: inputs `tiles` and `axis`.
     if call.schema.is_some_and(|schema| schema.since < 6) {
         let (tiles, at) = (call.single(1)?, axis(call.single(2)?.fixed()?, shape.len())?);
-        facts.shape(0, shape.iter().enumerate().map(|(index, dim)| if index == at { dim.mul(&tiles) } else { dim.clone() }));
+        facts.shape(
+            0,
+            shape
+                .iter()
+                .enumerate()
+                .map(|(index, dim)| if index == at { dim.mul(&tiles) } else { dim.clone() }),
+        );
         return Some(());
     }
     let Some(repeats) = call.sizes(1) else {
@@ -206,8 +271,16 @@ fn tile(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     if repeats.elements.len() != shape.len() {
         return None;
     }
-    facts.shape(0, shape.iter().zip(&repeats.elements).map(|(dim, repeat)| dim.mul(repeat)));
-    let (sizes, Some(repeat @ 0..=64)) = (call.sizes(0)?, repeats.elements.first()?.fixed()) else { return None };
+    facts.shape(
+        0,
+        shape
+            .iter()
+            .zip(&repeats.elements)
+            .map(|(dim, repeat)| dim.mul(repeat)),
+    );
+    let (sizes, Some(repeat @ 0..=64)) = (call.sizes(0)?, repeats.elements.first()?.fixed()) else {
+        return None;
+    };
     let elements = (0..repeat).flat_map(|_| sizes.elements.iter().cloned()).collect();
     facts.content(0, content::vector(elements));
     Some(())
@@ -215,14 +288,34 @@ fn tile(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 
 fn depth_to_space(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let block = Dim::Fixed(call.int("blocksize")?);
-    let [n, c, h, w] = call.shape(0)?.as_slice() else { return None };
-    facts.shape(0, [n.clone(), c.floor_div(&block.mul(&block)), h.mul(&block), w.mul(&block)]);
+    let [n, c, h, w] = call.shape(0)?.as_slice() else {
+        return None;
+    };
+    facts.shape(
+        0,
+        [
+            n.clone(),
+            c.floor_div(&block.mul(&block)),
+            h.mul(&block),
+            w.mul(&block),
+        ],
+    );
     Some(())
 }
 
 fn space_to_depth(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let block = Dim::Fixed(call.int("blocksize")?);
-    let [n, c, h, w] = call.shape(0)?.as_slice() else { return None };
-    facts.shape(0, [n.clone(), c.mul(&block.mul(&block)), h.floor_div(&block), w.floor_div(&block)]);
+    let [n, c, h, w] = call.shape(0)?.as_slice() else {
+        return None;
+    };
+    facts.shape(
+        0,
+        [
+            n.clone(),
+            c.mul(&block.mul(&block)),
+            h.floor_div(&block),
+            w.floor_div(&block),
+        ],
+    );
     Some(())
 }

@@ -3,8 +3,11 @@
 use super::super::call::{Call, Facts, Rule, axis};
 use crate::ir::{Dim, Shape};
 
-pub(super) const RULES: &[(&str, Rule)] =
-    &[("AffineGrid", affine_grid), ("Resize", resize), ("Upsample", upsample)];
+pub(super) const RULES: &[(&str, Rule)] = &[
+    ("AffineGrid", affine_grid),
+    ("Resize", resize),
+    ("Upsample", upsample),
+];
 
 /// The size after scaling: floor(size * scale). A scale that is no integer needs a known size.
 fn scaled(size: &Dim, scale: f64) -> Dim {
@@ -49,7 +52,10 @@ fn resize(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     // An empty tensor stands for an input that is left out.
     let given = |input: usize| call.has(input) && call.dim(input, 0) != Dim::Fixed(0);
     let axes: Vec<usize> = match call.ints("axes") {
-        Some(axes) => axes.iter().map(|at| axis(*at, shape.len())).collect::<Option<_>>()?,
+        Some(axes) => axes
+            .iter()
+            .map(|at| axis(*at, shape.len()))
+            .collect::<Option<_>>()?,
         None => (0..shape.len()).collect(),
     };
     let mut result: Shape = shape.clone();
@@ -62,14 +68,25 @@ fn resize(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
         }
     } else if let Some(scales) = scales(call, Some(2)) {
         let crops = call.operator.string("coordinate_transformation_mode") == Some("tf_crop_and_resize");
-        let regions = if crops { call.tensor(1).and_then(|roi| roi.to_f64().ok()) } else { Some(Vec::new()) };
+        let regions = if crops {
+            call.tensor(1).and_then(|roi| roi.to_f64().ok())
+        } else {
+            Some(Vec::new())
+        };
         for (index, at) in axes.iter().enumerate() {
-            let (Some(scale), Some(size), Some(regions)) = (scales.get(index), shape.get(*at), &regions) else { continue };
+            let (Some(scale), Some(size), Some(regions)) = (scales.get(index), shape.get(*at), &regions)
+            else {
+                continue;
+            };
             let kept = match (regions.get(index), regions.get(index + axes.len())) {
                 (Some(start), Some(end)) => end - start,
                 _ => 1.0,
             };
-            *result.get_mut(*at)? = if kept == 1.0 { scaled(size, *scale) } else { scaled_part(size, kept, *scale) };
+            *result.get_mut(*at)? = if kept == 1.0 {
+                scaled(size, *scale)
+            } else {
+                scaled_part(size, kept, *scale)
+            };
         }
     }
     facts.shape(0, result);
@@ -85,7 +102,10 @@ fn scaled_part(size: &Dim, kept: f64, scale: f64) -> Dim {
 
 /// Sizes, stretched or as the policy about the aspect ratio has it.
 fn resized_to(call: &Call<'_>, shape: &Shape, axes: &[usize], sizes: &[Dim], result: &mut Shape) {
-    let policy = call.operator.string("keep_aspect_ratio_policy").unwrap_or("stretch");
+    let policy = call
+        .operator
+        .string("keep_aspect_ratio_policy")
+        .unwrap_or("stretch");
     let ratio = |index: usize, at: usize| -> Option<f64> {
         Some(sizes.get(index)?.fixed()? as f64 / shape.get(at)?.fixed()? as f64)
     };
@@ -96,7 +116,9 @@ fn resized_to(call: &Call<'_>, shape: &Shape, axes: &[usize], sizes: &[Dim], res
         _ => None,
     };
     for (index, at) in axes.iter().enumerate() {
-        let (Some(slot), Some(old)) = (result.get_mut(*at), shape.get(*at)) else { continue };
+        let (Some(slot), Some(old)) = (result.get_mut(*at), shape.get(*at)) else {
+            continue;
+        };
         *slot = match (policy, common, old.fixed()) {
             ("stretch", ..) => sizes.get(index).cloned().unwrap_or(Dim::Unknown),
             (_, Some(common), Some(old)) => Dim::Fixed((common * old as f64 + 0.5).floor() as i64),
@@ -109,6 +131,12 @@ fn resized_to(call: &Call<'_>, shape: &Shape, axes: &[usize], sizes: &[Dim], res
 fn affine_grid(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let sizes = call.sizes(1)?;
     let (n, spatial) = (sizes.elements.first()?, sizes.elements.get(2..)?);
-    facts.shape(0, [n.clone()].into_iter().chain(spatial.iter().cloned()).chain([Dim::Fixed(spatial.len() as i64)]));
+    facts.shape(
+        0,
+        [n.clone()]
+            .into_iter()
+            .chain(spatial.iter().cloned())
+            .chain([Dim::Fixed(spatial.len() as i64)]),
+    );
     Some(())
 }

@@ -15,7 +15,9 @@ pub(super) const RULES: &[(&str, Rule)] = &[
 ];
 
 pub(super) fn compress(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
-    let taken = call.numbers(1).map(|flags| flags.iter().filter(|flag| **flag != 0).count() as i64);
+    let taken = call
+        .numbers(1)
+        .map(|flags| flags.iter().filter(|flag| **flag != 0).count() as i64);
     let Some(at) = call.int("axis") else {
         facts.shape(0, [taken.map_or(Dim::Unknown, Dim::Fixed)]);
         return Some(());
@@ -29,7 +31,9 @@ pub(super) fn compress(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 
 /// `[rank, number of elements that are not zero]`; a scalar counts as a vector of one.
 pub(super) fn non_zero(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
-    let rank = call.rank(0).map_or(Dim::Unknown, |rank| Dim::Fixed(rank.max(1) as i64));
+    let rank = call
+        .rank(0)
+        .map_or(Dim::Unknown, |rank| Dim::Fixed(rank.max(1) as i64));
     facts.shape(0, [rank, Dim::Unknown]);
     Some(())
 }

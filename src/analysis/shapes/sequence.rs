@@ -42,7 +42,9 @@ fn construct(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 }
 
 fn empty(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
-    let dtype = i32::try_from(call.int_or("dtype", 1)).ok().and_then(DType::from_onnx);
+    let dtype = i32::try_from(call.int_or("dtype", 1))
+        .ok()
+        .and_then(DType::from_onnx);
     sequence(facts, ValueType::tensor(dtype, None));
     Some(())
 }
@@ -86,7 +88,9 @@ fn split(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
         }
     } else if let Some(parts) = call.sizes(1) {
         let parts = &parts.elements;
-        let equal = parts.first().filter(|first| parts.iter().all(|part| part.same(first)));
+        let equal = parts
+            .first()
+            .filter(|first| parts.iter().all(|part| part.same(first)));
         match (equal, call.rank(1), &total) {
             // A scalar cuts into chunks, of which the last may be smaller.
             (Some(part), Some(0), total) if total.modulo(part) == Dim::Fixed(0) => *slot = part.clone(),
@@ -112,10 +116,12 @@ fn optional(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 fn of_proto(ty: &proto::TypeProto) -> ValueType {
     use proto::type_proto::Value;
     match &ty.value {
-        Some(Value::TensorType(tensor)) => ValueType::tensor(tensor.elem_type.and_then(DType::from_onnx), None),
-        Some(Value::SequenceType(sequence)) => {
-            ValueType::Sequence(Box::new(sequence.elem_type.as_deref().map_or(ValueType::Unknown, of_proto)))
+        Some(Value::TensorType(tensor)) => {
+            ValueType::tensor(tensor.elem_type.and_then(DType::from_onnx), None)
         }
+        Some(Value::SequenceType(sequence)) => ValueType::Sequence(Box::new(
+            sequence.elem_type.as_deref().map_or(ValueType::Unknown, of_proto),
+        )),
         _ => ValueType::Unknown,
     }
 }

@@ -13,7 +13,9 @@ pub(super) const RULES: &[(&str, Rule)] = &[
 ];
 
 fn output_dtype(call: &Call<'_>, name: &str) -> Option<DType> {
-    i32::try_from(call.int_or(name, 1)).ok().and_then(DType::from_onnx)
+    i32::try_from(call.int_or(name, 1))
+        .ok()
+        .and_then(DType::from_onnx)
 }
 
 fn window(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
@@ -41,7 +43,11 @@ fn dft(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     };
     let (inverse, onesided) = (call.int_or("inverse", 0) != 0, call.int_or("onesided", 0) != 0);
     let slot = shape.get_mut(at)?;
-    let length = if call.has(1) { call.single(1).unwrap_or(Dim::Unknown) } else { slot.clone() };
+    let length = if call.has(1) {
+        call.single(1).unwrap_or(Dim::Unknown)
+    } else {
+        slot.clone()
+    };
     *slot = match (inverse, onesided) {
         (false, true) => length.floor_div(&Dim::Fixed(2)).add(&Dim::Fixed(1)),
         // From half a spectrum back: 2 (L - 1), unless the length is given.
@@ -64,7 +70,11 @@ fn stft(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     };
     let step = call.single(1).unwrap_or(Dim::Unknown);
     let frames = call.dim(0, 1).sub(&length).floor_div(&step).add(&Dim::Fixed(1));
-    let bins = if call.int_or("onesided", 1) != 0 { length.floor_div(&Dim::Fixed(2)).add(&Dim::Fixed(1)) } else { length };
+    let bins = if call.int_or("onesided", 1) != 0 {
+        length.floor_div(&Dim::Fixed(2)).add(&Dim::Fixed(1))
+    } else {
+        length
+    };
     facts.shape(0, [call.dim(0, 0), frames, bins, Dim::Fixed(2)]);
     Some(())
 }
@@ -72,7 +82,11 @@ fn stft(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 /// `[spectrogram bins, mel bins]`.
 fn mel(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     facts.dtype(0, output_dtype(call, "output_datatype"));
-    let bins = call.single(1).unwrap_or(Dim::Unknown).floor_div(&Dim::Fixed(2)).add(&Dim::Fixed(1));
+    let bins = call
+        .single(1)
+        .unwrap_or(Dim::Unknown)
+        .floor_div(&Dim::Fixed(2))
+        .add(&Dim::Fixed(1));
     facts.shape(0, [bins, call.single(0).unwrap_or(Dim::Unknown)]);
     Some(())
 }

@@ -33,7 +33,11 @@ fn position(bound: &Dim, size: &Dim, backwards: bool) -> Option<Dim> {
         _ if bound.at_least(0) => bound.clone(),
         _ => return None,
     };
-    let (low, high) = if backwards { (-1, size.sub(&Dim::Fixed(1))) } else { (0, size.clone()) };
+    let (low, high) = if backwards {
+        (-1, size.sub(&Dim::Fixed(1)))
+    } else {
+        (0, size.clone())
+    };
     // A bound beyond any size means the end.
     if bound.at_least(i64::from(i32::MAX)) {
         return Some(high);
@@ -66,9 +70,19 @@ fn sliced(range: &Range, size: &Dim) -> Dim {
     }
     let far_before = matches!(range.end, Dim::Fixed(end) if end <= -i64::from(i32::MAX));
     let start = position(&range.start, size, backwards);
-    let end = if backwards && far_before { Some(Dim::Fixed(-1)) } else { position(&range.end, size, backwards) };
-    let (Some(start), Some(end)) = (start, end) else { return Dim::Unknown };
-    let span = if backwards { start.sub(&end) } else { end.sub(&start) };
+    let end = if backwards && far_before {
+        Some(Dim::Fixed(-1))
+    } else {
+        position(&range.end, size, backwards)
+    };
+    let (Some(start), Some(end)) = (start, end) else {
+        return Dim::Unknown;
+    };
+    let span = if backwards {
+        start.sub(&end)
+    } else {
+        end.sub(&start)
+    };
     match range.step.checked_abs() {
         Some(step) if step > 0 => span.ceil_div(&Dim::Fixed(step)).max(&zero),
         _ => Dim::Unknown,
@@ -94,18 +108,31 @@ fn slice(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
         facts.shape(0, vec![Dim::Unknown; shape.len()]);
         return None;
     };
-    let steps = if call.has(4) { call.numbers(4) } else { Some(vec![1; axes.len()]) };
+    let steps = if call.has(4) {
+        call.numbers(4)
+    } else {
+        Some(vec![1; axes.len()])
+    };
     let mut result = shape.clone();
     let mut ranges = Vec::with_capacity(axes.len());
     for (index, at) in axes.iter().enumerate() {
         let at = axis(*at, shape.len())?;
         let slot = result.get_mut(at)?;
-        let bound = |list: &Option<Vec<Dim>>| list.as_ref().and_then(|list| list.get(index)).cloned().unwrap_or(Dim::Unknown);
+        let bound = |list: &Option<Vec<Dim>>| {
+            list.as_ref()
+                .and_then(|list| list.get(index))
+                .cloned()
+                .unwrap_or(Dim::Unknown)
+        };
         let range = Range {
             axis: at,
             start: bound(&starts),
             end: bound(&ends),
-            step: steps.as_ref().and_then(|steps| steps.get(index)).copied().unwrap_or(0),
+            step: steps
+                .as_ref()
+                .and_then(|steps| steps.get(index))
+                .copied()
+                .unwrap_or(0),
         };
         *slot = sliced(&range, shape.get(at)?);
         ranges.push(range);
@@ -150,21 +177,40 @@ fn split(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let count = call.outputs;
     let explicit: Option<Vec<Dim>> = match call.ints("split") {
         Some(split) => Some(split.iter().copied().map(Dim::Fixed).collect()),
-        None if call.has(1) => Some(call.sizes(1).map_or_else(Vec::new, |sizes| sizes.into_owned().elements)),
+        None if call.has(1) => Some(
+            call.sizes(1)
+                .map_or_else(Vec::new, |sizes| sizes.into_owned().elements),
+        ),
         None => None,
     };
     let parts: Vec<Dim> = match explicit {
-        Some(parts) => (0..count).map(|index| parts.get(index).cloned().unwrap_or(Dim::Unknown)).collect(),
+        Some(parts) => (0..count)
+            .map(|index| parts.get(index).cloned().unwrap_or(Dim::Unknown))
+            .collect(),
         // Equal parts, the last one smaller if need be (opset 18).
         None => {
             let parts = Dim::Fixed(call.int("num_outputs").unwrap_or(count as i64));
             let part = total.ceil_div(&parts);
             let last = total.sub(&part.mul(&Dim::Fixed(count as i64 - 1)));
-            (0..count).map(|index| if index + 1 == count { last.clone() } else { part.clone() }).collect()
+            (0..count)
+                .map(|index| {
+                    if index + 1 == count {
+                        last.clone()
+                    } else {
+                        part.clone()
+                    }
+                })
+                .collect()
         }
     };
     for (output, part) in parts.iter().enumerate() {
-        facts.shape(output, shape.iter().enumerate().map(|(index, dim)| if index == at { part.clone() } else { dim.clone() }));
+        facts.shape(
+            output,
+            shape
+                .iter()
+                .enumerate()
+                .map(|(index, dim)| if index == at { part.clone() } else { dim.clone() }),
+        );
     }
     let sizes = call.sizes(0).filter(|sizes| !sizes.scalar)?;
     let mut rest = sizes.elements.as_slice();
@@ -179,7 +225,11 @@ fn split(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 
 pub(super) fn concat(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let rank = (0..call.inputs.len()).find_map(|input| call.rank(input))?;
-    let default = if call.schema.is_some_and(|schema| schema.since < 4) { 1 } else { 0 };
+    let default = if call.schema.is_some_and(|schema| schema.since < 4) {
+        1
+    } else {
+        0
+    };
     let at = axis(call.int_or("axis", default), rank)?;
     let mut shape = vec![Dim::Unknown; rank];
     for (index, slot) in shape.iter_mut().enumerate() {
@@ -187,7 +237,14 @@ pub(super) fn concat(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
         *slot = if index == at {
             dims.fold(Dim::Fixed(0), |sum, dim| sum.add(&dim))
         } else {
-            dims.reduce(|a, b| if a.fixed().is_some() || !b.is_known() { a } else { b }).unwrap_or(Dim::Unknown)
+            dims.reduce(|a, b| {
+                if a.fixed().is_some() || !b.is_known() {
+                    a
+                } else {
+                    b
+                }
+            })
+            .unwrap_or(Dim::Unknown)
         };
     }
     facts.shape(0, shape);
@@ -209,7 +266,11 @@ fn pad(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
         Some(pads) => Some(pads.iter().copied().map(Dim::Fixed).collect()),
         None => call.sizes(1).map(|sizes| sizes.into_owned().elements),
     };
-    let axes = if call.has(3) { call.numbers(3) } else { Some((0..shape.len() as i64).collect()) };
+    let axes = if call.has(3) {
+        call.numbers(3)
+    } else {
+        Some((0..shape.len() as i64).collect())
+    };
     let (Some(pads), Some(axes)) = (pads, axes) else {
         facts.shape(0, vec![Dim::Unknown; shape.len()]);
         return None;
@@ -225,12 +286,18 @@ fn pad(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 
 fn center_crop_pad(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let shape = call.shape(0)?;
-    let axes: Vec<i64> = call.ints("axes").map_or_else(|| (0..shape.len() as i64).collect(), <[i64]>::to_vec);
+    let axes: Vec<i64> = call
+        .ints("axes")
+        .map_or_else(|| (0..shape.len() as i64).collect(), <[i64]>::to_vec);
     let mut result = shape.clone();
     let wanted = call.sizes(1);
     for (index, at) in axes.iter().enumerate() {
         let slot = result.get_mut(axis(*at, shape.len())?)?;
-        *slot = wanted.as_ref().and_then(|wanted| wanted.elements.get(index)).cloned().unwrap_or(Dim::Unknown);
+        *slot = wanted
+            .as_ref()
+            .and_then(|wanted| wanted.elements.get(index))
+            .cloned()
+            .unwrap_or(Dim::Unknown);
     }
     facts.shape(0, result);
     Some(())

@@ -19,7 +19,11 @@ pub(super) const RULES: &[(&str, Rule)] = &[
 
 /// `[height, width, channels]`.
 fn image(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
-    let channels = if call.operator.string("pixel_format") == Some("Grayscale") { 1 } else { 3 };
+    let channels = if call.operator.string("pixel_format") == Some("Grayscale") {
+        1
+    } else {
+        3
+    };
     facts.shape(0, [Dim::Unknown, Dim::Unknown, Dim::Fixed(channels)]);
     Some(())
 }
@@ -27,7 +31,13 @@ fn image(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 /// `[C]` or `[1, C]`; stop words are taken out, and an empty result has one empty string.
 fn normalizer(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     let filters = call.operator.attribute("stopwords").is_some();
-    let size = |dim: &Dim| if filters { Dim::Unknown } else { dim.max(&Dim::Fixed(1)) };
+    let size = |dim: &Dim| {
+        if filters {
+            Dim::Unknown
+        } else {
+            dim.max(&Dim::Fixed(1))
+        }
+    };
     match call.shape(0)?.as_slice() {
         [words] => facts.shape(0, [size(words)]),
         [_, words] => facts.shape(0, [Dim::Fixed(1), size(words)]),
@@ -46,7 +56,11 @@ fn split(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 
 /// `[features]` or `[N, features]`.
 fn tf_idf(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
-    let features = call.ints("ngram_indexes")?.iter().max().map_or(Dim::Unknown, |last| Dim::Fixed(last.saturating_add(1)));
+    let features = call
+        .ints("ngram_indexes")?
+        .iter()
+        .max()
+        .map_or(Dim::Unknown, |last| Dim::Fixed(last.saturating_add(1)));
     match call.shape(0)?.as_slice() {
         [_] | [] => facts.shape(0, [features]),
         [n, _] => facts.shape(0, [n.clone(), features]),

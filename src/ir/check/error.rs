@@ -46,11 +46,20 @@ pub enum Problem {
     #[error("the node reads {reads:?}, which a later node produces")]
     NotSorted { reads: String },
     #[error("the operator {domain}{}{op_type} does not exist in version {version}", if domain.is_empty() { "" } else { "." })]
-    UnknownOperator { domain: String, op_type: String, version: i64 },
+    UnknownOperator {
+        domain: String,
+        op_type: String,
+        version: i64,
+    },
     #[error("the operator {op_type} may not be used from version {since} on")]
     DeprecatedOperator { op_type: String, since: i64 },
     #[error("{found} {what}, {lowest} to {highest} are allowed")]
-    WrongArity { what: &'static str, found: usize, lowest: usize, highest: usize },
+    WrongArity {
+        what: &'static str,
+        found: usize,
+        lowest: usize,
+        highest: usize,
+    },
     #[error("the required input {input} is left out")]
     MissingInput { input: String },
     #[error("the attribute {attribute:?} is missing")]
@@ -60,19 +69,32 @@ pub enum Problem {
     #[error("the attribute {attribute:?} is given twice")]
     DuplicateAttribute { attribute: String },
     #[error("the attribute {attribute:?} is of kind {found}, not {expected}")]
-    AttributeType { attribute: String, expected: String, found: &'static str },
+    AttributeType {
+        attribute: String,
+        expected: String,
+        found: &'static str,
+    },
     #[error("the attribute {attribute:?} refers to an attribute of a function, and is not in one")]
     AttributeReference { attribute: String },
     #[error("a Constant has exactly one value, not {found}")]
     ConstantValue { found: usize },
     #[error("the body {body:?} has {found} {what}, the node needs {expected}")]
-    BodyArity { body: String, what: &'static str, found: usize, expected: usize },
+    BodyArity {
+        body: String,
+        what: &'static str,
+        found: usize,
+        expected: usize,
+    },
     #[error("two functions have this domain, name and overload")]
     DuplicateFunction { function: String },
     #[error("the function calls itself, directly or through others")]
     RecursiveFunction { function: String },
     #[error("{what}: found {found}, expected {expected}")]
-    TypeMismatch { what: String, found: String, expected: String },
+    TypeMismatch {
+        what: String,
+        found: String,
+        expected: String,
+    },
     #[error("the sparse tensor is malformed: {reason}")]
     SparseIndex { reason: &'static str },
     #[error("the dimension {dim} is negative")]
@@ -117,17 +139,32 @@ impl Problem {
 impl CheckError {
     /// A problem of the whole model.
     pub fn of_model(problem: Problem) -> Self {
-        Self { path: None, node: None, value: None, problem }
+        Self {
+            path: None,
+            node: None,
+            value: None,
+            problem,
+        }
     }
 
     /// A problem of a graph.
     pub fn of_graph(path: &GraphPath, problem: Problem) -> Self {
-        Self { path: Some(path.clone()), node: None, value: None, problem }
+        Self {
+            path: Some(path.clone()),
+            node: None,
+            value: None,
+            problem,
+        }
     }
 
     /// A problem of a node.
     pub fn of_node(path: &GraphPath, graph: &Graph, node: NodeId, problem: Problem) -> Self {
-        Self { path: Some(path.clone()), node: Some(graph.label(node)), value: None, problem }
+        Self {
+            path: Some(path.clone()),
+            node: Some(graph.label(node)),
+            value: None,
+            problem,
+        }
     }
 
     /// The same problem, about this value.

@@ -15,11 +15,17 @@ pub(super) fn check(model: &Model, errors: &mut Vec<CheckError>) {
         super::imports(&function.opset_imports, errors);
         let key = key(function);
         if key.1.is_empty() {
-            errors.push(CheckError::of_graph(&path, Problem::MissingName { what: "the function" }));
+            errors.push(CheckError::of_graph(
+                &path,
+                Problem::MissingName { what: "the function" },
+            ));
         }
         let label = label(&key);
         if index.insert(key, at).is_some() {
-            errors.push(CheckError::of_graph(&path, Problem::DuplicateFunction { function: label }));
+            errors.push(CheckError::of_graph(
+                &path,
+                Problem::DuplicateFunction { function: label },
+            ));
         }
     }
     recursion(model, &index, errors);
@@ -29,12 +35,24 @@ fn key(function: &Function) -> Key {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let header = &function.header;
     let domain = text(&header.domain);
-    (if domain == "ai.onnx" { String::new() } else { domain }, text(&header.name), text(&header.overload))
+    (
+        if domain == "ai.onnx" {
+            String::new()
+        } else {
+            domain
+        },
+        text(&header.name),
+        text(&header.overload),
+    )
 }
 
 fn label(key: &Key) -> String {
     let (domain, name, overload) = key;
-    let suffix = if overload.is_empty() { String::new() } else { format!(":{overload}") };
+    let suffix = if overload.is_empty() {
+        String::new()
+    } else {
+        format!(":{overload}")
+    };
     format!("{domain}.{name}{suffix}")
 }
 
@@ -43,8 +61,16 @@ fn calls(graph: &Graph, index: &HashMap<Key, usize>, found: &mut HashSet<usize>)
     for id in graph.node_ids() {
         let Some(node) = graph.get(id) else { continue };
         let Some(operator) = node.operator() else { continue };
-        let overload = node.meta.as_ref().and_then(|meta| meta.overload.as_deref()).unwrap_or("");
-        let key = (operator.domain().to_owned(), operator.op_type.to_string(), overload.to_owned());
+        let overload = node
+            .meta
+            .as_ref()
+            .and_then(|meta| meta.overload.as_deref())
+            .unwrap_or("");
+        let key = (
+            operator.domain().to_owned(),
+            operator.op_type.to_string(),
+            overload.to_owned(),
+        );
         found.extend(index.get(&key));
         for (_, body) in operator.bodies() {
             calls(body, index, found);
@@ -83,7 +109,10 @@ fn recursion(model: &Model, index: &HashMap<Key, usize>, errors: &mut Vec<CheckE
     for at in left {
         if let Some(function) = model.functions.get(at) {
             let function = label(&key(function));
-            errors.push(CheckError::of_graph(&GraphPath::function(at), Problem::RecursiveFunction { function }));
+            errors.push(CheckError::of_graph(
+                &GraphPath::function(at),
+                Problem::RecursiveFunction { function },
+            ));
         }
     }
 }

@@ -7,8 +7,8 @@ use petgraph::visit::EdgeRef;
 
 use super::{CheckError, Problem, sparse};
 use crate::ir::{
-    Attribute, AttributeValue, ConstantOrigin, DType, Graph, GraphPath, Input, Model, Name, Node, NodeId, NodeKind,
-    Operator, Slot, ValueType, opset_version,
+    Attribute, AttributeValue, ConstantOrigin, DType, Graph, GraphPath, Input, Model, Name, Node, NodeId,
+    NodeKind, Operator, Slot, ValueType, opset_version,
 };
 use crate::proto;
 
@@ -29,7 +29,12 @@ pub(super) fn check(
     scopes: &mut Vec<HashSet<Name>>,
     errors: &mut Vec<CheckError>,
 ) {
-    let mut checker = Checker { model, graph, path, errors };
+    let mut checker = Checker {
+        model,
+        graph,
+        path,
+        errors,
+    };
     let defined = checker.names(scopes);
     checker.outputs();
     for id in nodes(graph) {
@@ -55,11 +60,13 @@ fn nodes(graph: &Graph) -> Vec<NodeId> {
 
 impl Checker<'_> {
     fn report(&mut self, id: NodeId, problem: Problem) {
-        self.errors.push(CheckError::of_node(self.path, self.graph, id, problem));
+        self.errors
+            .push(CheckError::of_node(self.path, self.graph, id, problem));
     }
 
     fn report_value(&mut self, id: NodeId, value: &str, problem: Problem) {
-        self.errors.push(CheckError::of_node(self.path, self.graph, id, problem).with_value(value));
+        self.errors
+            .push(CheckError::of_node(self.path, self.graph, id, problem).with_value(value));
     }
 
     /// Names are unique in the graph and hide none of the graphs around. Values that a rewrite made have no name yet.
@@ -68,7 +75,11 @@ impl Checker<'_> {
         for id in nodes(self.graph) {
             let Some(node) = self.graph.get(id) else { continue };
             let captured = matches!(node.kind, NodeKind::Capture(_));
-            for value in node.outputs().iter().filter(|value| !value.name.is_empty() && !value.omitted) {
+            for value in node
+                .outputs()
+                .iter()
+                .filter(|value| !value.name.is_empty() && !value.omitted)
+            {
                 let hides = !captured && scopes.iter().any(|scope| scope.contains(&value.name));
                 if !defined.insert(value.name.clone()) || hides {
                     self.report_value(id, &value.name, Problem::DuplicateValue);
@@ -83,7 +94,12 @@ impl Checker<'_> {
         for (output, value) in self.graph.outputs().iter().zip(self.graph.output_values()) {
             let of_graph = |problem| CheckError::of_graph(self.path, problem).with_value(&output.name);
             if output.name.is_empty() {
-                self.errors.push(CheckError::of_graph(self.path, Problem::MissingName { what: "a graph output" }));
+                self.errors.push(CheckError::of_graph(
+                    self.path,
+                    Problem::MissingName {
+                        what: "a graph output",
+                    },
+                ));
             }
             if value.is_none() {
                 self.errors.push(of_graph(Problem::MissingOutput));
@@ -101,8 +117,12 @@ impl Checker<'_> {
             NodeKind::Constant(constant) => {
                 let problem = match &constant.origin {
                     ConstantOrigin::Sparse(tensor, _) => sparse::check(tensor).err(),
-                    ConstantOrigin::Node { attribute, .. } => self.constant_value(attribute, constant.tensor.is_some()),
-                    ConstantOrigin::Initializer(_) if constant.tensor.is_none() => Some(Problem::ConstantValue { found: 0 }),
+                    ConstantOrigin::Node { attribute, .. } => {
+                        self.constant_value(attribute, constant.tensor.is_some())
+                    }
+                    ConstantOrigin::Initializer(_) if constant.tensor.is_none() => {
+                        Some(Problem::ConstantValue { found: 0 })
+                    }
                     ConstantOrigin::Initializer(_) => None,
                 };
                 if let Some(problem) = problem {
@@ -114,7 +134,12 @@ impl Checker<'_> {
             }
             NodeKind::Capture(capture) => {
                 if captures.is_none_or(|count| capture.index as usize >= count) {
-                    self.report(id, Problem::UndefinedValue { slot: format!("capture {}", capture.index) });
+                    self.report(
+                        id,
+                        Problem::UndefinedValue {
+                            slot: format!("capture {}", capture.index),
+                        },
+                    );
                 }
             }
             NodeKind::Operator(operator) => self.operator(id, operator),
@@ -133,16 +158,26 @@ impl Checker<'_> {
     }
 
     fn input(&mut self, id: NodeId, input: &Input, node: &Node) {
-        let Some(value) = node.outputs().first() else { return };
+        let Some(value) = node.outputs().first() else {
+            return;
+        };
         if value.name.is_empty() {
-            self.report(id, Problem::MissingName { what: "a graph input" });
+            self.report(
+                id,
+                Problem::MissingName {
+                    what: "a graph input",
+                },
+            );
         }
         let is_main = *self.path == GraphPath::MAIN;
         match &input.declared {
             Some(declared) => {
                 if let Some(number) = unknown_dtype(declared) {
                     self.report_value(id, &value.name, Problem::UnknownDtype { number });
-                } else if is_main && declared.r#type.as_ref().is_none_or(|ty| ty.value.is_none()) && input.default.is_none() {
+                } else if is_main
+                    && declared.r#type.as_ref().is_none_or(|ty| ty.value.is_none())
+                    && input.default.is_none()
+                {
                     self.report_value(id, &value.name, Problem::MissingType);
                 }
             }
@@ -172,7 +207,14 @@ impl Checker<'_> {
                 }
                 AttributeValue::Missing => {
                     let expected = "one value".to_owned();
-                    self.report(id, Problem::AttributeType { attribute: name(), expected, found: "nothing" });
+                    self.report(
+                        id,
+                        Problem::AttributeType {
+                            attribute: name(),
+                            expected,
+                            found: "nothing",
+                        },
+                    );
                 }
                 AttributeValue::Sparse(tensor) => {
                     if let Err(problem) = sparse::check(tensor) {
@@ -192,7 +234,12 @@ impl Checker<'_> {
             return;
         }
         if opset_version(imports, domain).is_none() {
-            self.report(id, Problem::MissingOpsetImport { domain: domain.to_owned() });
+            self.report(
+                id,
+                Problem::MissingOpsetImport {
+                    domain: domain.to_owned(),
+                },
+            );
         }
     }
 
@@ -209,18 +256,31 @@ impl Checker<'_> {
                 Slot::Input(index) => (index as usize) < inputs,
                 Slot::Capture(index) => (index as usize) < captures,
             };
-            let source = self.graph.get(edge.source()).and_then(|node| node.outputs().get(weight.output as usize));
+            let source = self
+                .graph
+                .get(edge.source())
+                .and_then(|node| node.outputs().get(weight.output as usize));
             if !in_range || !filled.insert(weight.slot) || source.is_none_or(|value| value.omitted) {
                 let slot = match weight.slot {
                     Slot::Input(index) => format!("input {index}"),
                     Slot::Capture(index) => format!("capture {index}"),
                 };
-                self.errors.push(CheckError::of_node(self.path, self.graph, id, Problem::UndefinedValue { slot }));
+                self.errors.push(CheckError::of_node(
+                    self.path,
+                    self.graph,
+                    id,
+                    Problem::UndefinedValue { slot },
+                ));
             }
         }
         for index in 0..captures as u32 {
             if !filled.contains(&Slot::Capture(index)) {
-                self.report(id, Problem::UndefinedValue { slot: format!("capture {index}") });
+                self.report(
+                    id,
+                    Problem::UndefinedValue {
+                        slot: format!("capture {index}"),
+                    },
+                );
             }
         }
     }
@@ -228,9 +288,14 @@ impl Checker<'_> {
     /// Names one node of each cycle's component that topological order cannot reach.
     fn cycles(&mut self) {
         let ordered: HashSet<NodeId> = self.graph.topological_order().into_iter().collect();
-        let stuck: Vec<NodeId> = nodes(self.graph).into_iter().filter(|id| !ordered.contains(id)).collect();
+        let stuck: Vec<NodeId> = nodes(self.graph)
+            .into_iter()
+            .filter(|id| !ordered.contains(id))
+            .collect();
         // Going back from a node that waits leads into a cycle.
-        let Some(mut at) = stuck.first().copied() else { return };
+        let Some(mut at) = stuck.first().copied() else {
+            return;
+        };
         let mut seen = HashSet::new();
         while seen.insert(at) {
             let before = self
@@ -253,7 +318,8 @@ impl Checker<'_> {
 fn unknown_dtype(declared: &proto::ValueInfoProto) -> Option<i32> {
     use proto::type_proto::Value;
     fn of(ty: &proto::TypeProto) -> Option<i32> {
-        let number = |number: Option<i32>| Some(number.unwrap_or(0)).filter(|n| DType::from_onnx(*n).is_none());
+        let number =
+            |number: Option<i32>| Some(number.unwrap_or(0)).filter(|n| DType::from_onnx(*n).is_none());
         match ty.value.as_ref()? {
             Value::TensorType(tensor) => number(tensor.elem_type),
             Value::SparseTensorType(tensor) => number(tensor.elem_type),
@@ -274,13 +340,25 @@ pub(super) fn sorted(graph: &Graph, path: &GraphPath, errors: &mut Vec<CheckErro
         _ => false,
     };
     for id in nodes(graph) {
-        let Some(node) = graph.get(id).filter(|node| node.operator().is_some() && node.position.serial == 0) else { continue };
-        for value in graph.inputs_of(id).into_iter().chain(graph.captures_of(id)).flatten() {
-            let later = graph
-                .get(value.node)
-                .is_some_and(|source| is_node(source) && source.position.serial == 0 && source.position > node.position);
+        let Some(node) = graph
+            .get(id)
+            .filter(|node| node.operator().is_some() && node.position.serial == 0)
+        else {
+            continue;
+        };
+        for value in graph
+            .inputs_of(id)
+            .into_iter()
+            .chain(graph.captures_of(id))
+            .flatten()
+        {
+            let later = graph.get(value.node).is_some_and(|source| {
+                is_node(source) && source.position.serial == 0 && source.position > node.position
+            });
             if later {
-                let reads = graph.value(value).map_or(String::new(), |value| value.name.to_string());
+                let reads = graph
+                    .value(value)
+                    .map_or(String::new(), |value| value.name.to_string());
                 errors.push(CheckError::of_node(path, graph, id, Problem::NotSorted { reads }));
             }
         }

@@ -21,16 +21,25 @@ pub const NEWEST_IR_VERSION: i64 = 14;
 pub fn check(model: &Model) -> Result<(), Vec<CheckError>> {
     let mut errors = Vec::new();
     if !(1..=NEWEST_IR_VERSION).contains(&model.ir_version()) {
-        errors.push(CheckError::of_model(Problem::UnsupportedIrVersion { version: model.ir_version() }));
+        errors.push(CheckError::of_model(Problem::UnsupportedIrVersion {
+            version: model.ir_version(),
+        }));
     }
     // Before IR version 3 the operators' version was part of the IR version.
     if model.opset_imports.is_empty() && model.ir_version() >= 3 {
-        errors.push(CheckError::of_model(Problem::MissingOpsetImport { domain: String::new() }));
+        errors.push(CheckError::of_model(Problem::MissingOpsetImport {
+            domain: String::new(),
+        }));
     }
     imports(&model.opset_imports, &mut errors);
     functions::check(model, &mut errors);
-    let roots = std::iter::once((GraphPath::MAIN, &model.graph))
-        .chain(model.functions.iter().enumerate().map(|(index, f)| (GraphPath::function(index), &f.graph)));
+    let roots = std::iter::once((GraphPath::MAIN, &model.graph)).chain(
+        model
+            .functions
+            .iter()
+            .enumerate()
+            .map(|(index, f)| (GraphPath::function(index), &f.graph)),
+    );
     for (path, graph) in roots {
         let mut scopes: Vec<HashSet<Name>> = Vec::new();
         graph::check(model, graph, &path, None, &mut scopes, &mut errors);
@@ -58,7 +67,10 @@ fn imports(imports: &[OpsetImport], errors: &mut Vec<CheckError>) {
         let known = *versions.entry(import.domain()).or_insert(version);
         if known != version {
             let domain = import.domain().to_owned();
-            errors.push(CheckError::of_model(Problem::ConflictingOpsetImport { domain, versions: (known, version) }));
+            errors.push(CheckError::of_model(Problem::ConflictingOpsetImport {
+                domain,
+                versions: (known, version),
+            }));
         }
     }
 }
