@@ -13,7 +13,7 @@ use super::{
 };
 use crate::analysis::infer;
 use crate::ir::{Graph, Model};
-use crate::rewrite::{Options, RewriteReport, RuleSet, apply};
+use crate::rewrite::{FREE_GROWTH, Options, RewriteReport, RuleSet, apply};
 
 const NAME: &str = "simplify";
 
@@ -235,7 +235,8 @@ impl Rounds<'_> {
             return Ok(false);
         }
         let before = model.clone();
-        let allowed = self.original as f64 * (1.0 + self.context.limits.max_growth.max(0.0));
+        let limit = self.original as f64 * (1.0 + self.context.limits.max_growth.max(0.0));
+        let allowed = limit + FREE_GROWTH as f64;
         let options = Options {
             safety: self.options.safety,
             only,
@@ -243,7 +244,7 @@ impl Rounds<'_> {
             fuel: self.fuel,
             keep: &|name| self.context.keeps(name),
             fold_bytes: self.context.limits.fold_bytes,
-            growth: (allowed - model_bytes(model) as f64).max(0.0) as u64,
+            growth: (limit - model_bytes(model) as f64).max(0.0) as u64,
             ..Options::new(self.context.evaluator)
         };
         let found = apply(model, self.rules, &options).map_err(|error| PassError::Model {

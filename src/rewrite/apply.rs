@@ -20,6 +20,8 @@ pub(crate) struct Bounds<'a> {
     pub(crate) keep: &'a dyn Fn(&str) -> bool,
     /// Bytes of constants that may still be added; below 0 none.
     pub(crate) growth: i64,
+    /// Operators of the pattern: where the cost is the same, the way to the result has to become shorter.
+    pub(crate) pattern: usize,
     /// Whether the rewrite must lower the cost.
     pub(crate) must_pay: bool,
 }
@@ -62,7 +64,7 @@ pub(crate) fn apply(
         return Err(Refusal::NoEffect(Reason::Owned(format!("the constants would grow by {growth} bytes"))));
     }
     if bounds.must_pay {
-        check_cost(graph, plan, &dead)?;
+        check_cost(graph, plan, &dead, bounds.pattern)?;
     }
     let identity = inherited_identity(graph, plan, &dead);
     let freed: Vec<ValueId> = dead.iter().flat_map(|id| graph.inputs_of(*id).into_iter().flatten()).collect();
@@ -236,7 +238,7 @@ fn dead_bytes(graph: &Graph, dead: &[NodeId]) -> i64 {
     dead.iter().map(bytes).sum()
 }
 
-fn check_cost(graph: &Graph, plan: &Plan, dead: &[NodeId]) -> Result<(), Refusal> {
+fn check_cost(graph: &Graph, plan: &Plan, dead: &[NodeId], pattern: usize) -> Result<(), Refusal> {
     let mut before = Cost::default();
     let mut old_macs = Dim::Fixed(0);
     for id in dead {
@@ -267,7 +269,7 @@ fn check_cost(graph: &Graph, plan: &Plan, dead: &[NodeId]) -> Result<(), Refusal
         let output = result.and_then(|(old, _)| shape_of(graph, *old));
         new_macs = new_macs.add(&macs(&node.operator, &shapes, output.as_ref()));
     }
-    if after >= before {
+    if after > before || after == before && plan.nodes.len() >= pattern {
         return Err(Refusal::NoEffect(Reason::Owned(format!("it would cost {after} instead of {before}"))));
     }
     if new_macs.sub(&old_macs).at_least(1) {

@@ -3,7 +3,7 @@
 //! Many parameters began as attributes and became inputs (`Squeeze` axes, `Clip` bounds, `Pad` pads). A rule names them
 //! like attributes; the table says where they stand in the opset at hand, when reading and when writing.
 
-use crate::ir::{Attribute, AttributeValue, DType, Graph, Inputs, Name, NodeId, Operator, Tensor, ValueId};
+use crate::ir::{Attribute, AttributeValue, DType, Graph, Inputs, Name, NodeId, Operator, Tensor};
 use crate::ops::{self, AttributeDefault, Schema};
 
 use super::value::{RestItem, Val};

@@ -15,8 +15,8 @@ use super::set::RuleSet;
 
 /// Nodes around a change that are looked at again at once; the next sweep finds the others.
 const NEIGHBOURHOOD: usize = 64;
-/// Bytes that constants may grow in all, whatever the limit: small shapes and axes.
-const FREE_GROWTH: i64 = 4096;
+/// Bytes by which a model may grow whatever the limit: shapes and axes that operators become constants by.
+pub const FREE_GROWTH: u64 = 1024;
 /// Different refusals that a report lists.
 const MOST_REFUSALS: usize = 256;
 
@@ -36,7 +36,7 @@ pub struct Options<'a> {
     pub keep: &'a (dyn Fn(&str) -> bool + Sync),
     /// Bytes that a folded constant may have if its inputs have fewer.
     pub fold_bytes: u64,
-    /// Bytes by which all constants together may grow.
+    /// Bytes by which the model may grow, beside [`FREE_GROWTH`].
     pub growth: u64,
 }
 
@@ -80,7 +80,7 @@ pub fn apply(model: &mut Model, rules: &RuleSet, options: &Options<'_>) -> Resul
     let paths = model.graph_paths();
     let operators: usize = paths.iter().filter_map(|path| model.graph_at(path)).map(Graph::operator_count).sum();
     let mut report = RewriteReport::new(options.fuel.unwrap_or(64 + 8 * operators as u64));
-    let mut growth = FREE_GROWTH + i64::try_from(options.growth).unwrap_or(i64::MAX / 2);
+    let mut growth = i64::try_from(options.growth.saturating_add(FREE_GROWTH)).unwrap_or(i64::MAX);
     for path in &paths {
         let imports = model.opsets(path).to_vec();
         let Some(version) = opset_version(&imports, "") else { continue };
@@ -136,8 +136,9 @@ pub fn why_not(
                     Ok(planned) => {
                         let bounds = Bounds {
                             keep: &|name| (options.keep)(name),
-                            growth: FREE_GROWTH + options.growth as i64,
-                            must_pay: rule.family != "lowering",
+                            growth: i64::try_from(options.growth.saturating_add(FREE_GROWTH)).unwrap_or(i64::MAX),
+                            pattern: instance.pattern.nodes.len(),
+                must_pay: rule.family != "lowering",
                         };
                         match apply_plan(&mut graph.clone(), imports, &rule.name, node, &planned, &bounds) {
                             Ok(_) => return WhyNot::Fires,
@@ -298,6 +299,7 @@ impl<'a> Driver<'a> {
             let bounds = Bounds {
                 keep: &|name| (self.options.keep)(name),
                 growth: self.growth,
+                pattern: instance.pattern.nodes.len(),
                 must_pay: rule.family != "lowering",
             };
             match apply_plan(graph, self.imports, &rule.name, id, &planned, &bounds) {

@@ -5,7 +5,8 @@
 //! [`Evaluator`]), `apply` puts it into the graph if that is allowed and pays. `canonical` lets a rule name parameters alike
 //! in all opsets, `helper` holds the closed set of predicates. [`prove`] runs a rule's examples.
 //!
-//! Depends on [`crate::analysis`], [`crate::ops`] and [`crate::ir`]; `prove` also on [`crate::engine`].
+//! Depends on [`crate::analysis`], [`crate::ops`] and [`crate::ir`]; `prove` also on
+//! [`crate::engine`] and the text syntax of [`crate::format`].
 
 mod apply;
 mod canonical;
@@ -27,7 +28,7 @@ mod set;
 mod syntax;
 mod value;
 
-pub use driver::{Options, RewriteError, apply, why_not};
+pub use driver::{FREE_GROWTH, Options, RewriteError, apply, why_not};
 pub use error::{Place, RuleError};
 pub use evaluator::{EvaluateError, Evaluator};
 pub use helper::reference;

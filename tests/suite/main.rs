@@ -20,4 +20,5 @@ mod shapes;
 mod shapes_hostile;
 mod text;
 mod node_tests;
+mod rewriting;
 mod rules;

@@ -62,3 +62,22 @@ fn every_error(folder: &str) -> String {
     errors.sort();
     errors.join("\n")
 }
+
+#[test]
+fn embedded_rules_are_those_of_the_folder() {
+    let folder = RuleSet::load_dir(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/passes/rules"))).unwrap();
+    let names = |set: &RuleSet| set.rules().iter().map(|rule| rule.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(RuleSet::embedded().unwrap()), names(&folder));
+}
+
+#[test]
+fn the_documentation_lists_every_helper() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/rules.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (head, _) = text.split_once("UPDATE=1 renews it -->\n").expect("the mark of the generated part");
+    let wanted = format!("{head}UPDATE=1 renews it -->\n\n{}", secateur::rewrite::reference());
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(path, &wanted).unwrap();
+    }
+    assert!(std::fs::read_to_string(path).unwrap() == wanted, "docs/rules.md is stale; run with UPDATE=1");
+}

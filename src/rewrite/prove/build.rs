@@ -6,6 +6,8 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value as Json;
 
 use crate::engine::{RunValue, RunValues};
+use crate::format::text::parse_model;
+use crate::format::{ExternalFiles, lift};
 use crate::ir::{
     DType, GraphBuilder, Input, Model, NodeId, NodeKind, OpsetImport, Operator, Value, ValueId, ValueType,
 };
@@ -17,7 +19,7 @@ use super::super::rule::{Example, Instance, Rule};
 use super::super::syntax::Expr;
 use super::super::value::{Reason, RestItem, Val};
 use super::ProofVerdict;
-use super::spec::Spec;
+use super::spec::{Range, Spec};
 
 /// Fields of an example that describe no value.
 const RESERVED: [&str; 7] = ["opset", "refuse", "because", "for", "alternative", "outputs", "graph"];
@@ -62,6 +64,31 @@ pub(super) fn concerns(example: &Example, instance: &Instance) -> bool {
             one => one.as_str() == Some(operator),
         })
     })
+}
+
+/// The model that an example gives as a whole, in ONNX text.
+pub(super) fn from_text(example: &Example, text: &str) -> Result<Built, ProofVerdict> {
+    let failed = |reason: String| ProofVerdict::Failed(format!("{}: {reason}", example.place));
+    let message = parse_model(text).map_err(|error| failed(error.to_string()))?;
+    let model = lift(message, &ExternalFiles::default()).map_err(|error| failed(error.to_string()))?;
+    let mut sizes: BTreeMap<String, i64> = BTreeMap::new();
+    let mut inputs = Vec::new();
+    for id in model.graph.inputs() {
+        let Some(value) = model.graph.value(ValueId::new(*id, 0)) else { continue };
+        let Some((dtype, dims)) = value.ty.dtype().zip(value.ty.shape().cloned()) else {
+            return Err(failed(format!("input {} has no type", value.name)));
+        };
+        for dim in &dims {
+            dim.for_each_symbol(&mut |symbol| {
+                let next = 2 + sizes.len() as i64;
+                sizes.entry(symbol.to_string()).or_insert(next);
+            });
+        }
+        let spec = Spec { constant: Some(false), dtype, dims, range: Range::Free };
+        inputs.push((value.name.to_string(), spec));
+    }
+    let nodes = model.graph.node_ids().filter(|id| model.graph.operator(*id).is_some()).collect();
+    Ok(Built { model, sizes, inputs, nodes })
 }
 
 /// Builds the model of an example in one opset.
