@@ -8,6 +8,7 @@ pub mod evaluate;
 pub mod fold;
 pub mod format;
 pub mod ir;
+pub mod lower;
 pub mod ops;
 pub mod passes;
 pub mod pipeline;

@@ -3,6 +3,7 @@
 //! An engine gets a model that [`crate::lower`] has already turned into what the engine can run. It knows the IR and the
 //! format, and no pass.
 
+mod carrier;
 mod guard;
 mod ort;
 mod parallel;

@@ -71,11 +71,11 @@ fn finish(operator: &Operator, dtype: DType, dims: &[u64], values: Option<Vec<i6
     }
 }
 
+/// A shape and, for each of its places, the elements of both operands.
+type Pairs = (Vec<u64>, Vec<(i64, i64)>);
+
 /// Both operands, broadcast.
-fn pairs(
-    operator: &Operator,
-    inputs: &[Option<Tensor>],
-) -> Option<Result<(Vec<u64>, Vec<(i64, i64)>), super::EvaluateError>> {
+fn pairs(operator: &Operator, inputs: &[Option<Tensor>]) -> Option<Result<Pairs, super::EvaluateError>> {
     let (a, b) = (operand(inputs, 0)?, operand(inputs, 1)?);
     if a.dtype() != b.dtype() || inputs.len() != 2 {
         return Some(Err(invalid(operator, format!("operands of type {} and {}", a.dtype(), b.dtype()))));

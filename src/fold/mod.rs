@@ -23,7 +23,6 @@ pub struct TractEvaluator;
 /// Operators that tract computes to within rounding but not to the bit of the specification, where folding needs the bit, and
 /// operators whose results are no function of their inputs' values.
 const NOT_FOLDED: &[(&str, &str)] = &[
-    ("QuantizeLinear", "tract multiplies by the reciprocal of the scale, which moves ties"),
     ("DynamicQuantizeLinear", "tract multiplies by the reciprocal of the scale, which moves ties"),
     ("Dropout", "it is random in its training form"),
 ];
@@ -59,7 +58,7 @@ impl Evaluator for TractEvaluator {
         {
             return refuse(reason);
         }
-        if matches!(&*operator.op_type, "ReduceMax" | "ReduceMin" | "MaxPool" | "GlobalMaxPool" | "Max" | "Min")
+        if matches!(&*operator.op_type, "MaxPool" | "GlobalMaxPool" | "Max" | "Min")
             && inputs.iter().flatten().any(not_finite)
         {
             return refuse("tract is wrong on infinite or undefined elements");

@@ -9,7 +9,7 @@ use secateur::ir::{
 
 fn model(graph: Graph) -> Model {
     Model {
-        header: Box::default(),
+        header: Box::new(secateur::proto::ModelProto { ir_version: Some(8), ..Default::default() }),
         opset_imports: vec![OpsetImport { domain: None, version: Some(17) }],
         metadata: Vec::new(),
         graph,

@@ -10,6 +10,7 @@ mod analysis;
 mod check;
 mod cli;
 mod corpus;
+mod engine_nodes;
 mod engines;
 mod fold;
 mod format;

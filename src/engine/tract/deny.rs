@@ -5,7 +5,7 @@
 //! model comes here.
 
 use super::{ENGINE, kernels};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, carrier};
 use crate::ir::{DType, Graph, GraphPath, Model, NodeId, Operator, Tensor, opset_version};
 
 /// What is known of an operand.
@@ -24,13 +24,16 @@ const OTHER_DOMAINS: &[(&str, &str)] = &[
     ("ai.onnx.ml", "Normalizer"),
 ];
 
+/// Operators whose results are elements of their inputs: right on values that a wider type carries.
+const MOVES: &[&str] = &[
+    "Abs", "Compress", "Concat", "Constant", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity",
+    "If", "Max", "Min", "Neg", "Pad", "Relu", "Reshape", "ScatterElements", "ScatterND", "Slice", "SpaceToDepth", "Split", "Squeeze",
+    "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Where",
+];
+
 /// The first part of a model that tract must not run, as an [`EngineError::Unsupported`].
 pub(super) fn refusal(model: &Model) -> Option<EngineError> {
     for path in model.graph_paths() {
-        // Functions are inlined where they are called; one that stays is named at its call.
-        if path.function.is_some() {
-            continue;
-        }
         let Some(graph) = model.graph_at(&path) else { continue };
         for id in graph.node_ids() {
             if let Some(refusal) = node(model, &path, graph, id) {
@@ -45,14 +48,8 @@ fn node(model: &Model, path: &GraphPath, graph: &Graph, id: NodeId) -> Option<En
     let op = graph.operator(id)?;
     let overload = graph.get(id).and_then(|n| n.meta.as_ref()).and_then(|meta| meta.overload.clone());
     let overload = overload.as_deref().unwrap_or("");
-    let named = |mut error: EngineError| {
-        if let EngineError::Unsupported { node, .. } = &mut error {
-            *node = Some(graph.label(id));
-        }
-        error
-    };
     if model.function(op.written_domain.as_deref().unwrap_or(""), &op.op_type, overload).is_some() {
-        return Some(named(refuse(op, "a call of a model-local function must be inlined first")));
+        return None;
     }
     let version = opset_version(model.opsets(path), op.domain()).unwrap_or(0);
     let inputs = graph.inputs_of(id);
@@ -60,7 +57,21 @@ fn node(model: &Model, path: &GraphPath, graph: &Graph, id: NodeId) -> Option<En
         Some(value) => Operand { dtype: graph.ty(value).dtype(), constant: graph.constant(value) },
         None => Operand::default(),
     };
-    operator(op, version, &operand).map(named)
+    let outputs = graph.get(id)?.outputs();
+    let mut refusal = operator(op, version, &operand);
+    if refusal.is_none()
+        && op.domain().is_empty()
+        && !MOVES.contains(&&*op.op_type)
+        && outputs.iter().any(|value| value.ty.dtype().is_some_and(|dtype| carrier::carrier(dtype).is_some()))
+    {
+        refusal = Some(refuse(op, "its results are of a type that tract lacks"));
+    }
+    refusal.map(|mut error| {
+        if let EngineError::Unsupported { node, .. } = &mut error {
+            *node = Some(graph.label(id));
+        }
+        error
+    })
 }
 
 fn refuse(op: &Operator, reason: &str) -> EngineError {
@@ -83,11 +94,11 @@ pub(super) fn operator<'a>(
     if !kernels::framework().op_register.0.contains_key(&*op.op_type) {
         return no("tract has no such operator");
     }
-    if op.has_references() {
-        return no("an attribute refers to one of an enclosing function");
-    }
     if version < 7 && (op.int("broadcast").is_some_and(|flag| flag != 0) || op.int("consumed_inputs").is_some()) {
         return no("tract ignores the broadcasting attributes of opsets before 7");
+    }
+    if op.domain() == kernels::DOMAIN {
+        return None;
     }
     let dtype = operand(0).dtype;
     match &*op.op_type {
@@ -108,6 +119,11 @@ pub(super) fn operator<'a>(
                 _ => no("tract is undefined for shifts by the width or more"),
             }
         }
+        "QuantizeLinear" => no("tract multiplies by the reciprocal of the scale"),
+        "ReduceMax" | "ReduceMin" if dtype.is_none_or(|dtype| dtype.is_float()) => {
+            no("tract starts from the largest finite number")
+        }
+        "Cast" if op.int("to").and_then(narrow_number).is_some() => no("tract has no such type"),
         "Attention" => no("tract is wrong with a past, a window or fully masked rows"),
         "BatchNormalization" if op.int("spatial") == Some(0) || op.int("training_mode").unwrap_or(0) != 0 => {
             no("tract knows the per-channel inference form only")
@@ -115,4 +131,9 @@ pub(super) fn operator<'a>(
         "Dropout" if op.int("is_test") == Some(0) => no("training form"),
         _ => None,
     }
+}
+
+/// The narrow type with this number.
+fn narrow_number(number: i64) -> Option<DType> {
+    i32::try_from(number).ok().and_then(DType::from_onnx).filter(|dtype| carrier::carrier(*dtype).is_some())
 }

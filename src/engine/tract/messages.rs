@@ -8,11 +8,14 @@ use std::collections::HashMap;
 
 use tract_onnx::pb;
 
+use super::tensor::held;
 use super::{ENGINE, failed};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, carrier};
 use crate::ir::{
-    Attribute, AttributeValue, DType, Graph, NodeId, NodeKind, Operator, OpsetImport, Tensor, ValueId, ValueType,
+    Attribute, AttributeValue, DType, Function, Graph, Model, NodeId, NodeKind, Operator, OpsetImport, Tensor, ValueId, ValueType,
+    opset_version,
 };
+use crate::proto;
 
 /// The main graph as messages, and the names by which to find its parts.
 pub(super) struct Messages {
@@ -25,8 +28,9 @@ pub(super) struct Messages {
 }
 
 /// The main graph of a model, with `outputs` as its graph outputs.
-pub(super) fn graph_messages(graph: &Graph, outputs: &[ValueId]) -> Result<Messages, EngineError> {
-    let mut names = Names::default();
+pub(super) fn graph_messages(model: &Model, outputs: &[ValueId]) -> Result<Messages, EngineError> {
+    let graph = &model.graph;
+    let mut names = Names { model, values: 0, nodes: 0, calls: Vec::new() };
     let (mut messages, scope) = names.nodes(graph, &HashMap::new())?;
     let mut inputs = Vec::new();
     for id in graph.inputs() {
@@ -85,13 +89,21 @@ pub(super) fn model_message(graph: pb::GraphProto, imports: &[OpsetImport]) -> p
 /// Names of the values of one graph.
 type Scope = HashMap<ValueId, String>;
 
-#[derive(Default)]
-struct Names {
+struct Names<'m> {
+    model: &'m Model,
     values: usize,
     nodes: usize,
+    /// The functions that are being read, with the attributes of their calls.
+    calls: Vec<Call<'m>>,
 }
 
-impl Names {
+struct Call<'m> {
+    function: &'m Function,
+    /// References resolved.
+    attributes: Vec<Attribute>,
+}
+
+impl<'m> Names<'m> {
     fn value(&mut self) -> String {
         self.values += 1;
         format!("v{}", self.values)
@@ -123,9 +135,97 @@ impl Names {
         for id in order {
             let Some(NodeKind::Operator(operator)) = graph.get(id).map(|node| &node.kind) else { continue };
             let message = self.node(graph, id, operator, &scope)?;
-            messages.node.push(message);
+            let overload = graph.get(id).and_then(|n| n.meta.as_ref()).and_then(|meta| meta.overload.clone());
+            let domain = operator.written_domain.as_deref().unwrap_or("");
+            match self.model.function(domain, &operator.op_type, overload.as_deref().unwrap_or("")) {
+                Some(function) => self.call(function, operator, message, &mut messages)?,
+                None => messages.node.push(message),
+            }
         }
         Ok((messages, scope))
+    }
+
+    /// The nodes of a function in the place of its call. Identities join the names of both sides.
+    fn call(
+        &mut self,
+        function: &'m Function,
+        operator: &Operator,
+        call: pb::NodeProto,
+        messages: &mut pb::GraphProto,
+    ) -> Result<(), EngineError> {
+        let refuse = |reason: &str| EngineError::Unsupported {
+            engine: ENGINE,
+            operator: operator.op_type.to_string(),
+            node: Some(call.name.clone()),
+            reason: reason.to_owned(),
+        };
+        if self.calls.len() >= MAX_CALLS || self.calls.iter().any(|open| std::ptr::eq(open.function, function)) {
+            return Err(refuse("the function calls itself"));
+        }
+        let differs = function.opset_imports.iter().any(|import| {
+            let version = opset_version(&self.model.opset_imports, import.domain());
+            version.is_some_and(|version| Some(version) != import.version)
+        });
+        if differs {
+            return Err(refuse("the function imports another opset than the model; convert-opset brings them together"));
+        }
+        let mut attributes = Vec::new();
+        for given in operator.attributes() {
+            attributes.extend(self.resolve(given));
+        }
+        for default in &function.header.attribute_proto {
+            let name = default.name.as_deref().unwrap_or("");
+            if !attributes.iter().any(|known: &Attribute| known.name == *name) {
+                let value = default_attribute(default).ok_or_else(|| refuse("a default attribute of an unknown kind"))?;
+                attributes.push(Attribute::new(name, value));
+            }
+        }
+        self.calls.push(Call { function, attributes });
+        let (inner, scope) = self.nodes(&function.graph, &HashMap::new())?;
+        self.calls.pop();
+        let mut inputs = HashMap::new();
+        for (index, id) in function.graph.inputs().iter().enumerate() {
+            let inside = scope.get(&ValueId::new(*id, 0)).cloned().unwrap_or_default();
+            inputs.insert(inside, call.input.get(index).cloned().unwrap_or_default());
+        }
+        for id in function.graph.node_ids() {
+            let Some(NodeKind::Constant(constant)) = function.graph.get(id).map(|node| &node.kind) else { continue };
+            let name = scope.get(&ValueId::new(id, 0)).cloned().unwrap_or_default();
+            let tensor = constant.tensor.as_ref().ok_or_else(|| refuse("the function has a sparse constant"))?;
+            messages.initializer.push(tensor_message(&name, tensor)?);
+        }
+        for mut node in inner.node {
+            rename(&mut node, &inputs);
+            trim(&mut node.input);
+            messages.node.push(node);
+        }
+        messages.initializer.extend(inner.initializer);
+        for (index, value) in function.graph.output_values().iter().enumerate() {
+            let Some(outside) = call.output.get(index).filter(|name| !name.is_empty()) else { continue };
+            let inside = value.and_then(|value| scope.get(&value).cloned());
+            let inside = inside.ok_or_else(|| refuse("the function has an output without a value"))?;
+            let inside = inputs.get(&inside).cloned().unwrap_or(inside);
+            messages.node.push(self.identity(inside, outside.clone()));
+        }
+        Ok(())
+    }
+
+    fn identity(&mut self, from: String, to: String) -> pb::NodeProto {
+        self.nodes += 1;
+        pb::NodeProto {
+            input: vec![from],
+            output: vec![to],
+            name: format!("identity~{}", self.nodes),
+            op_type: "Identity".to_owned(),
+            ..Default::default()
+        }
+    }
+
+    /// An attribute in a function's body: a reference becomes the attribute of the call, or nothing if the call has none.
+    fn resolve(&self, attribute: &Attribute) -> Option<Attribute> {
+        let AttributeValue::Reference(name, _) = &attribute.value else { return Some(attribute.clone()) };
+        let given = self.calls.last()?.attributes.iter().find(|given| given.name == *name)?;
+        Some(Attribute::new(attribute.name.clone(), given.value.clone()))
     }
 
     fn node(
@@ -156,6 +256,7 @@ impl Names {
         }
         let mut attribute = Vec::with_capacity(operator.attributes().len());
         for known in operator.attributes() {
+            let Some(known) = &self.resolve(known) else { continue };
             let mut message = match &known.value {
                 AttributeValue::Graph(_) | AttributeValue::Graphs(_) => pb::AttributeProto::default(),
                 _ => plain_attribute(known)?,
@@ -214,19 +315,40 @@ impl Names {
         let direct = graph.operator(value.node).is_some();
         if !direct || messages.output.iter().any(|known| known.name == name) {
             let identity = self.value();
-            self.nodes += 1;
-            messages.node.push(pb::NodeProto {
-                input: vec![name],
-                output: vec![identity.clone()],
-                name: format!("output~{}", self.nodes),
-                op_type: "Identity".to_owned(),
-                ..Default::default()
-            });
+            messages.node.push(self.identity(name, identity.clone()));
             name = identity;
         }
         messages.output.push(pb::ValueInfoProto { name, ..Default::default() });
         Ok(())
     }
+}
+
+/// Functions that may be open at a time.
+const MAX_CALLS: usize = 64;
+
+/// Reads other names, in bodies too: those of a call's operands for those of a function's inputs.
+fn rename(node: &mut pb::NodeProto, names: &HashMap<String, String>) {
+    for input in &mut node.input {
+        if let Some(name) = names.get(input) {
+            input.clone_from(name);
+        }
+    }
+    for body in node.attribute.iter_mut().filter_map(|attribute| attribute.g.as_mut()) {
+        body.node.iter_mut().for_each(|node| rename(node, names));
+    }
+}
+
+/// The default that a function gives one of its attributes.
+fn default_attribute(default: &proto::AttributeProto) -> Option<AttributeValue> {
+    Some(match default.r#type? {
+        1 => AttributeValue::Float(default.f?),
+        2 => AttributeValue::Int(default.i?),
+        3 => AttributeValue::String(default.s.clone()?),
+        6 => AttributeValue::Floats(default.floats.clone()),
+        7 => AttributeValue::Ints(default.ints.clone()),
+        8 => AttributeValue::Strings(default.strings.clone()),
+        _ => return None,
+    })
 }
 
 /// Drops trailing slots that are left out: tract reads the number of slots as the number of values.
@@ -263,7 +385,7 @@ pub(super) fn concrete(name: &str, dtype: DType, dims: &[u64]) -> pb::ValueInfoP
 }
 
 fn typed(name: &str, dtype: Option<DType>, shape: Option<pb::TensorShapeProto>) -> pb::ValueInfoProto {
-    let tensor = pb::type_proto::Tensor { elem_type: dtype.map_or(0, DType::onnx), shape };
+    let tensor = pb::type_proto::Tensor { elem_type: dtype.map_or(0, |dtype| held(dtype).onnx()), shape };
     pb::ValueInfoProto {
         name: name.to_owned(),
         r#type: Some(pb::TypeProto {
@@ -307,6 +429,13 @@ fn plain_attribute(attribute: &Attribute) -> Result<pb::AttributeProto, EngineEr
 }
 
 fn tensor_message(name: &str, tensor: &Tensor) -> Result<pb::TensorProto, EngineError> {
+    let widened;
+    let tensor = if carrier::carrier(tensor.dtype()).is_some() {
+        widened = carrier::widen(tensor).map_err(|e| failed(e.to_string()))?;
+        &widened
+    } else {
+        tensor
+    };
     let mut message = pb::TensorProto {
         name: name.to_owned(),
         dims: tensor.dims().iter().map(|dim| *dim as i64).collect(),

@@ -9,7 +9,7 @@ use tract_onnx::tract_hir::internal::{InferenceFact, InferenceModel, InferenceOp
 use tract_onnx::tract_hir::ops::konst::Const;
 
 use super::messages::{self, Messages};
-use super::tensor::{datum_type, to_tract, unsupported};
+use super::tensor::{datum_type, held, to_tract, unsupported};
 use super::{ENGINE, failed, kernels};
 use crate::engine::{CompileOptions, EngineError};
 use crate::ir::{DType, Dim, Model, NodeKind, OpsetImport, Tensor, ValueId};
@@ -84,7 +84,7 @@ impl Program {
             values.push(value);
             outputs.push(ProgramOutput { name: name.clone(), dtype: graph.ty(value).dtype() });
         }
-        let Messages { graph: message, inputs: names, constants } = messages::graph_messages(graph, &values)?;
+        let Messages { graph: message, inputs: names, constants } = messages::graph_messages(model, &values)?;
         let mut inputs = Vec::new();
         for (id, message) in graph.inputs().iter().zip(names) {
             let Some(node) = graph.get(*id) else { continue };
@@ -92,7 +92,7 @@ impl Program {
             let value = ValueId::new(*id, 0);
             let name = graph.value(value).map(|v| v.name.to_string()).unwrap_or_default();
             let dtype = graph.ty(value).dtype().ok_or_else(|| no_tensor(&name))?;
-            if datum_type(dtype).is_none() {
+            if datum_type(held(dtype)).is_none() {
                 return Err(unsupported(dtype, &name));
             }
             let default = input.default.as_ref().map(|(tensor, _)| to_tract(tensor, &name).map(Arc::new)).transpose()?;

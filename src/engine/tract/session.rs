@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tract_onnx::prelude::{IntoTValue as _, TValue, Tensor as TractTensor, TypedRunnableModel};
 
 use super::program::{Binding, Program, ProgramInput, Size, tract_error};
-use super::tensor::{from_tract, to_tract};
+use super::tensor::{from_tract_as, to_tract};
 use super::{ENGINE, failed};
 use crate::engine::guard::quietly;
 use crate::engine::{CompileOptions, EngineError, RunValue, RunValues, Session};
@@ -181,12 +181,7 @@ impl TractSession {
         let mut results = RunValues::new();
         for (output, value) in self.program.outputs.iter().zip(values) {
             let value: &TractTensor = value;
-            let tensor = quietly(ENGINE, || from_tract(value, &output.name))?;
-            if let Some(dtype) = output.dtype
-                && dtype != tensor.dtype()
-            {
-                return Err(failed(format!("{} came out as {} instead of {dtype}", output.name, tensor.dtype())));
-            }
+            let tensor = quietly(ENGINE, || from_tract_as(value, output.dtype, &output.name))?;
             results.insert(output.name.clone(), RunValue::Tensor(tensor));
         }
         Ok(results)

@@ -1,7 +1,7 @@
 //! Tensors between the IR and tract.
 //!
-//! tract has the integers of 8 to 64 bits, booleans, strings and floats of 16, 32 and 64 bits. It has no bfloat16, no
-//! complex numbers and no element type below a byte: those are lowered before, or refused here.
+//! tract has the integers of 8 to 64 bits, booleans, strings and floats of 16, 32 and 64 bits. bfloat16, the floats of 8 bits and
+//! fewer and the integers below a byte are carried by wider types ([`carrier`]); complex numbers are refused.
 
 use bytes::Bytes;
 use half::f16;
@@ -10,7 +10,7 @@ use tract_onnx::prelude::{Datum, DatumType, Tensor as TractTensor};
 use tract_onnx::tract_core::internal::TDim;
 
 use super::{ENGINE, failed};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, carrier};
 use crate::ir::{DType, Element, Tensor};
 
 /// tract's element type for one of ONNX's, if there is one.
@@ -31,6 +31,11 @@ pub(super) fn datum_type(dtype: DType) -> Option<DatumType> {
         DType::String => DatumType::String,
         _ => return None,
     })
+}
+
+/// The type in which tract holds the elements of a type: its own, or the one that carries it.
+pub(super) fn held(dtype: DType) -> DType {
+    carrier::carrier(dtype).unwrap_or(dtype)
 }
 
 /// The element type that tract cannot hold, as an error about the value `name`.
@@ -75,6 +80,9 @@ pub(super) fn to_tract(tensor: &Tensor, name: &str) -> Result<TractTensor, Engin
             let array = ArrayD::from_shape_vec(IxDyn(&shape), values).map_err(|e| failed(e.to_string()))?;
             Ok(TractTensor::from(array))
         }
+        narrow if carrier::carrier(narrow).is_some() => {
+            to_tract(&carrier::widen(tensor).map_err(|e| failed(e.to_string()))?, name)
+        }
         other => Err(unsupported(other, name)),
     }
 }
@@ -82,6 +90,20 @@ pub(super) fn to_tract(tensor: &Tensor, name: &str) -> Result<TractTensor, Engin
 fn plain<T: Element + Datum + Copy>(tensor: &Tensor, shape: &[usize]) -> Result<TractTensor, EngineError> {
     let values = tensor.view::<T>().map_err(|e| failed(e.to_string()))?;
     TractTensor::from_shape(shape, &values).map_err(|e| failed(format!("{e:#}")))
+}
+
+/// Copies a tensor of tract's into one of the IR of type `declared`, if one is declared.
+pub(super) fn from_tract_as(tensor: &TractTensor, declared: Option<DType>, name: &str) -> Result<Tensor, EngineError> {
+    let found = from_tract(tensor, name)?;
+    match declared {
+        Some(declared) if carrier::carrier(declared) == Some(found.dtype()) => {
+            carrier::narrow(declared, &found).map_err(|_| failed(format!("{name} holds a number that is no {declared}")))
+        }
+        Some(declared) if declared != found.dtype() => {
+            Err(failed(format!("{name} came out as {} instead of {declared}", found.dtype())))
+        }
+        _ => Ok(found),
+    }
 }
 
 /// Copies a tensor of tract's into one of the IR. Dimensions that tract carries as expressions (`TDim`, where ONNX has
@@ -160,8 +182,20 @@ mod tests {
     }
 
     #[test]
+    fn narrow_types_are_carried_and_come_back() {
+        for (dtype, raw) in [(DType::BF16, vec![0x80u8, 0x3f]), (DType::I4, vec![0x0f]), (DType::F8E5M2, vec![0x7b])] {
+            let tensor = Tensor::from_raw(dtype, [1], raw).unwrap();
+            let there = to_tract(&tensor, "x").unwrap();
+            assert_eq!(Some(there.datum_type()), datum_type(held(dtype)));
+            assert!(from_tract_as(&there, Some(dtype), "x").unwrap().same_as(&tensor), "{dtype}");
+        }
+        let third = to_tract(&Tensor::scalar(1f32 / 3.0), "x").unwrap();
+        assert!(from_tract_as(&third, Some(DType::BF16), "x").is_err());
+    }
+
+    #[test]
     fn types_that_tract_lacks_are_refused_by_name() {
-        let tensor = Tensor::from_raw(DType::BF16, [1], vec![0u8, 0]).unwrap();
-        assert!(matches!(to_tract(&tensor, "x"), Err(EngineError::Unsupported { operator, .. }) if operator == "bfloat16"));
+        let tensor = Tensor::from_raw(DType::Complex64, [1], vec![0u8; 8]).unwrap();
+        assert!(matches!(to_tract(&tensor, "x"), Err(EngineError::Unsupported { operator, .. }) if operator == "complex64"));
     }
 }

@@ -1,0 +1,111 @@
+//! Element by element operators that tract lacks or computes wrongly.
+
+use super::Rule;
+use super::site::{ENGINE_DOMAIN, Site};
+use crate::ir::{DType, EditError, Operator, ValueId};
+
+pub(super) const RULES: &[Rule] = &[
+    ("", "Celu", celu),
+    ("", "Swish", swish),
+    ("", "SwiGLU", swiglu),
+    ("", "BitShift", bit_shift),
+    ("", "CastLike", cast_like),
+];
+
+fn float_input(site: &Site<'_>, index: usize) -> Option<(ValueId, DType)> {
+    let value = site.input(index)?;
+    let dtype = site.dtype(value)?;
+    dtype.is_float().then_some((value, dtype))
+}
+
+/// max(0, x) + min(0, alpha * (exp(x / alpha) - 1)), in float for the types of 16 bits.
+fn celu(site: &mut Site<'_>) -> Result<bool, EditError> {
+    let Some((x, dtype)) = float_input(site, 0) else { return Ok(false) };
+    let alpha = site.float("alpha", 1.0);
+    if !matches!(dtype, DType::F16 | DType::BF16 | DType::F32) {
+        return Ok(false);
+    }
+    let wide = if dtype == DType::F32 { x } else { site.cast(x, DType::F32)? };
+    let (alpha, one, zero) =
+        (site.number(DType::F32, alpha)?, site.number(DType::F32, 1.0)?, site.number(DType::F32, 0.0)?);
+    let scaled = site.op("Div", &[wide, alpha])?;
+    let exp = site.op("Exp", &[scaled])?;
+    let less = site.op("Sub", &[exp, one])?;
+    let tail = site.op("Mul", &[less, alpha])?;
+    let low = site.op("Min", &[tail, zero])?;
+    let high = site.op("Max", &[wide, zero])?;
+    let y = site.op("Add", &[high, low])?;
+    let y = if dtype == DType::F32 { y } else { site.cast(y, dtype)? };
+    site.replace(0, y)?;
+    Ok(true)
+}
+
+/// x * sigmoid(alpha * x).
+fn swish_of(site: &mut Site<'_>, x: ValueId, dtype: DType, alpha: f64) -> Result<ValueId, EditError> {
+    let inner = if alpha == 1.0 {
+        x
+    } else {
+        let alpha = site.number(dtype, alpha)?;
+        site.op("Mul", &[x, alpha])?
+    };
+    let gate = site.op("Sigmoid", &[inner])?;
+    site.op("Mul", &[x, gate])
+}
+
+fn swish(site: &mut Site<'_>) -> Result<bool, EditError> {
+    let Some((x, dtype)) = float_input(site, 0) else { return Ok(false) };
+    let alpha = site.float("alpha", 1.0);
+    let y = swish_of(site, x, dtype, alpha)?;
+    site.replace(0, y)?;
+    Ok(true)
+}
+
+/// swish(a) * b.
+fn swiglu(site: &mut Site<'_>) -> Result<bool, EditError> {
+    let (Some((a, dtype)), Some(b)) = (float_input(site, 0), site.input(1)) else { return Ok(false) };
+    let alpha = site.float("alpha", 1.0);
+    let gate = swish_of(site, a, dtype, alpha)?;
+    let y = site.op("Mul", &[gate, b])?;
+    site.replace(0, y)?;
+    Ok(true)
+}
+
+/// Shifts by the width or more, or by less than 0: 0, or -1 for a negative number that is shifted right.
+fn bit_shift(site: &mut Site<'_>) -> Result<bool, EditError> {
+    let (Some(x), Some(shift), Some(dtype)) = (site.input(0), site.input(1), site.input_dtype(0)) else {
+        return Ok(false);
+    };
+    if !dtype.is_integer() || dtype.is_packed() {
+        return Ok(false);
+    }
+    let right = site.operator.string("direction") == Some("RIGHT");
+    let width = site.number(dtype, dtype.bits() as f64)?;
+    let zero = site.number(dtype, 0.0)?;
+    let large = site.op("Less", &[shift, width])?;
+    let mut bad = site.op("Not", &[large])?;
+    if dtype.is_signed_integer() {
+        let negative = site.op("Less", &[shift, zero])?;
+        bad = site.op("Or", &[bad, negative])?;
+    }
+    let safe = site.op("Where", &[bad, zero, shift])?;
+    let shifted = site.with_attributes(Operator::new("BitShift").in_domain(ENGINE_DOMAIN), &[]);
+    let shifted = site.node(shifted, &[x, safe])?;
+    let rest = if right && dtype.is_signed_integer() {
+        let (minus, negative) = (site.number(dtype, -1.0)?, site.op("Less", &[x, zero])?);
+        site.op("Where", &[negative, minus, zero])?
+    } else {
+        zero
+    };
+    let y = site.op("Where", &[bad, rest, shifted])?;
+    site.replace(0, y)?;
+    Ok(true)
+}
+
+/// A Cast to the type that the second input has.
+fn cast_like(site: &mut Site<'_>) -> Result<bool, EditError> {
+    let (Some(x), Some(dtype)) = (site.input(0), site.input_dtype(1)) else { return Ok(false) };
+    let cast = site.with_attributes(Operator::new("Cast"), &[]).with("to", i64::from(dtype.onnx()));
+    let y = site.node(cast, &[x])?;
+    site.replace(0, y)?;
+    Ok(true)
+}

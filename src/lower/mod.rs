@@ -1,0 +1,125 @@
+//! Rewriting a model into what an engine can run, with the semantics of the ONNX specification.
+//!
+//! A lowered model computes what the model computes, to the engine's rounding; it is run and thrown away, never written. Each
+//! file holds the operators of one family and answers for the form in which the engine gets them; a form that is not known is
+//! left alone, and the engine refuses it. Model-local functions stay: tract inlines their calls as it reads them.
+
+mod attention;
+mod contributed;
+mod elementwise;
+mod loss;
+mod narrow;
+mod quantized;
+mod recurrent;
+mod reduce;
+mod site;
+mod spatial;
+
+use std::collections::HashSet;
+
+use crate::analysis::infer;
+use crate::engine::Engine;
+use crate::ir::{EditError, GraphPath, Model, NodeId, OpsetImport};
+use site::Site;
+
+/// How an operator is rewritten: `true` if it was, `false` if it stays.
+type Apply = fn(&mut Site<'_>) -> Result<bool, EditError>;
+
+/// One row: domain, operator type, and how it is rewritten.
+type Rule = (&'static str, &'static str, Apply);
+
+/// Every rule for tract. An operator may have several; the first that rewrites it wins.
+const TRACT: &[&[Rule]] = &[
+    quantized::RULES,
+    contributed::RULES,
+    recurrent::RULES,
+    elementwise::RULES,
+    spatial::RULES,
+    loss::RULES,
+    attention::RULES,
+    reduce::RULES,
+    narrow::RULES,
+];
+
+/// Rounds of rewriting before the rest is left as it is: a rewritten operator may need rewriting itself, a few levels deep.
+const ROUNDS: usize = 6;
+
+/// A model that could not be lowered.
+#[derive(Debug, thiserror::Error, Clone)]
+#[error("{node}: {operator} could not be lowered: {source}; this is a defect of secateur, please report it with the model")]
+pub struct LowerError {
+    /// Node.
+    pub node: String,
+    /// Operator type.
+    pub operator: String,
+    /// The edit that was refused.
+    pub source: EditError,
+}
+
+/// The model as `engine` can run it: the model itself for an engine that runs ONNX as it is.
+pub fn for_engine(model: &Model, engine: &dyn Engine) -> Result<Model, LowerError> {
+    let mut model = model.clone();
+    if engine.name() == "tract" {
+        for_tract(&mut model)?;
+    }
+    Ok(model)
+}
+
+fn for_tract(model: &mut Model) -> Result<(), LowerError> {
+    infer(model);
+    for path in model.graph_paths() {
+        let imports = model.opsets(&path).to_vec();
+        let mut seen = HashSet::new();
+        for _ in 0..ROUNDS {
+            if !round(model, &path, &imports, &mut seen)? {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Looks at each operator that has not been looked at. Answers whether any was rewritten.
+fn round(
+    model: &mut Model,
+    path: &GraphPath,
+    imports: &[OpsetImport],
+    seen: &mut HashSet<NodeId>,
+) -> Result<bool, LowerError> {
+    let Some(graph) = model.graph_at(path) else { return Ok(false) };
+    let order: Vec<NodeId> = graph.topological_order().into_iter().filter(|id| seen.insert(*id)).collect();
+    let functions: HashSet<(String, String)> = model
+        .functions
+        .iter()
+        .map(|f| (f.header.domain.clone().unwrap_or_default(), f.header.name.clone().unwrap_or_default()))
+        .collect();
+    let mut changed = false;
+    for id in order {
+        let Some(graph) = model.graph_at_mut(path) else { continue };
+        let Some(operator) = graph.operator(id) else { continue };
+        let (domain, op_type) = (operator.domain().to_owned(), operator.op_type.to_string());
+        if functions.contains(&(domain.clone(), op_type.clone())) || operator.has_references() {
+            continue;
+        }
+        let rules = TRACT.iter().flat_map(|family| family.iter());
+        for (_, _, apply) in
+            rules.filter(|(in_domain, name, _)| *name == "*" || *name == op_type && *in_domain == domain)
+        {
+            let node = graph.label(id);
+            let mut site = Site::new(graph, id, imports);
+            let outcome = apply(&mut site);
+            let rewritten = site.finish(matches!(outcome, Ok(true)));
+            match outcome {
+                Ok(true) => {
+                    changed |= rewritten;
+                    break;
+                }
+                Ok(false) => {}
+                // A declared type that contradicts the specification: the operator stays, for the engine to judge.
+                Err(EditError::Type { .. }) => {}
+                Err(source) => return Err(LowerError { node, operator: op_type.clone(), source }),
+            }
+        }
+    }
+    Ok(changed)
+}
