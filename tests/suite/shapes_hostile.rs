@@ -33,7 +33,7 @@ fn number(random: &mut ChaCha8Rng) -> i64 {
 }
 
 fn chance(random: &mut ChaCha8Rng, one_in: u32) -> bool {
-    random.next_u32() % one_in == 0
+    random.next_u32().is_multiple_of(one_in)
 }
 
 fn spoil_attributes(node: &mut proto::NodeProto, random: &mut ChaCha8Rng) {
