@@ -1,6 +1,7 @@
 //! secateur rewrites ONNX models before deployment and proves that the result still computes what it should.
 
 pub mod analysis;
+pub mod autodiff;
 pub mod cli;
 pub mod data;
 pub mod engine;

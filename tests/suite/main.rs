@@ -7,6 +7,7 @@
 )]
 
 mod analysis;
+mod autodiff;
 mod check;
 mod cli;
 mod corpus;
