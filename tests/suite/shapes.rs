@@ -29,10 +29,8 @@ fn recorded(path: &Path, declared: &proto::TypeProto) -> Option<Recorded> {
             let dims = tensor.dims.iter().copied().map(Dim::Fixed).collect();
             let ty = ValueType::tensor(DType::from_onnx(tensor.data_type?), Some(dims));
             let lifted =
-                secateur::format::tensor_from_proto(tensor.clone(), &ExternalFiles::default(), &|| {
-                    String::new()
-                })
-                .ok()?;
+                secateur::format::tensor_from_proto(tensor.clone(), &ExternalFiles::default(), &String::new)
+                    .ok()?;
             let elements = if lifted.rank() <= 1 {
                 lifted.to_i64().ok()
             } else {
