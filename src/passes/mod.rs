@@ -27,5 +27,5 @@ pub use eliminate_dead_code::EliminateDeadCode;
 pub use fold_constants::FoldConstants;
 pub use inline_functions::InlineFunctions;
 pub use pass::{Change, Context, Limits, Needs, Pass, PassError, PassReport, Resources, Safety};
-pub use quantize::{Profile, Quantize};
+pub use quantize::{Profile, Quantize, Saturation};
 pub use simplify::Simplify;

@@ -8,9 +8,11 @@ mod histogram;
 mod kind;
 mod parameters;
 mod range;
+mod saturation;
 
 pub use codes::{bias_codes, dequantize, dequantize_tensor, pack, quantize, quantize_tensor};
 pub use histogram::Histogram;
 pub use kind::{Granularity, Kind};
 pub use parameters::{Parameters, QuantizeError, Scheme, parameters, weight_scale_for_bias};
 pub use range::{Calibrator, calibrated_range};
+pub use saturation::{Fitted, fit_pairs, worst_pair};

@@ -2,6 +2,7 @@
 
 mod apply;
 mod plan;
+mod products;
 mod profile;
 
 use std::collections::BTreeMap;
@@ -11,12 +12,15 @@ use serde::{Deserialize, Serialize};
 
 use self::apply::{ApplyError, WeightScheme};
 use self::plan::Decision;
-use super::{Context, ConvertOpset, Needs, Pass, PassError, PassReport, Safety};
+use super::{
+    Context, ConvertOpset, DeduplicateInitializers, Needs, Pass, PassError, PassReport, Safety, Simplify,
+};
 use crate::analysis;
 use crate::ir::{Model, ValueId};
 use crate::quantize::{Calibrator, Kind, Parameters, Scheme, calibrated_range, parameters};
 use crate::statistics::{self, Wanted};
 
+pub use apply::Saturation;
 pub use profile::Profile;
 
 /// Quantizes weights and activations to 8-bit integers with Q/DQ pairs, placed so that the target engine runs the operators
@@ -32,6 +36,12 @@ pub struct Quantize {
     pub per_channel: bool,
     /// Weights with one bit less, for processors without VNNI that add pairs of products in 16 bits.
     pub reduce_range: bool,
+    /// What is done about weights whose products with 8-bit activations saturate on x86 processors without VNNI. Only the
+    /// profile `ort-x86` has such kernels.
+    pub saturation: Saturation,
+    /// Simplify the model first, so that batch normalization, padding and weights behind Identity, Transpose or Reshape are
+    /// part of the products.
+    pub prepare: bool,
     /// Nodes that stay float: regular expressions on node names and output names.
     pub exclude: Vec<String>,
     /// The role of the data that ranges come from.
@@ -45,6 +55,8 @@ impl Default for Quantize {
             calibrate: Calibrator::default(),
             per_channel: true,
             reduce_range: false,
+            saturation: Saturation::default(),
+            prepare: true,
             exclude: Vec::new(),
             data: "calibration".to_owned(),
         }
@@ -74,6 +86,12 @@ impl Pass for Quantize {
         let resource = |message: String| PassError::Resource { pass: NAME, message };
         let excluded = regex::RegexSet::new(&self.exclude).map_err(|e| option(format!("exclude: {e}")))?;
         let mut report = PassReport::default();
+        let original = model.clone();
+        if self.prepare {
+            let prepared = Simplify::default().run(model, context)?;
+            report.changed |= prepared.changed;
+            report.changes = prepared.changes;
+        }
         if model.opset().is_none_or(|version| version < 13) {
             report.merge(ConvertOpset { version: 13 }.run(model, context)?);
         }
@@ -98,10 +116,13 @@ impl Pass for Quantize {
             kept.then(|| "protected by keep".to_owned())
         });
         if plan.products.is_empty() {
-            report.notes.push(
-                "no convolution or matrix product with a constant weight: nothing to quantize".to_owned(),
-            );
-            return Ok(report);
+            *model = original;
+            return Ok(PassReport {
+                notes: vec![
+                    "no convolution or matrix product with a constant weight: nothing to quantize".to_owned(),
+                ],
+                ..PassReport::default()
+            });
         }
         let resources = context
             .resources
@@ -129,13 +150,18 @@ impl Pass for Quantize {
             kind: Kind::Int8,
             per_channel: self.per_channel,
             reduced: self.reduce_range,
+            saturation: if self.profile == Profile::OrtX86 && !self.reduce_range {
+                self.saturation
+            } else {
+                Saturation::Ignore
+            },
         };
         let labels: Vec<(String, Decision)> = plan
             .decisions
             .iter()
             .map(|(id, decision)| (model.graph.label(*id), decision.clone()))
             .collect();
-        let pairs = apply::apply(
+        let applied = apply::apply(
             &mut model.graph,
             &plan,
             &activations,
@@ -147,12 +173,25 @@ impl Pass for Quantize {
             other => resource(other.to_string()),
         })?;
         analysis::infer(model);
-        report.add("activation-pair", pairs);
+        report.add("activation-pair", applied.pairs);
         report.add(
             "integer-node",
             labels.iter().filter(|(_, d)| *d == Decision::Integer).count() as u64,
         );
         report.add("implied-clamp", plan.clamps.len() as u64);
+        let channels: usize = applied.saturated.iter().map(|product| product.channels).sum();
+        match weights.saturation {
+            Saturation::Avoid => report.add("saturation-avoided-in-channel", channels as u64),
+            _ => report.notes.extend(applied.saturated.iter().map(|product| {
+                format!(
+                    "{}: {} of {} channels may saturate on x86 without VNNI",
+                    model.graph.label(product.node),
+                    product.channels,
+                    product.of
+                )
+            })),
+        }
+        report.merge(DeduplicateInitializers::default().run(model, context)?);
         for (node, decision) in labels {
             if let Decision::Float(why) = decision {
                 report.notes.push(format!("{node} stays float: {why}"));
