@@ -4,15 +4,19 @@
 //! and its page in the book. It sees the IR, never bytes or paths.
 
 mod bind;
+mod convert_float;
 mod convert_opset;
 mod deduplicate_initializers;
 mod eliminate_common_subexpressions;
 mod eliminate_dead_code;
 mod encoded_size;
+mod equalize;
 mod fold_constants;
 mod inline_functions;
 mod pass;
 mod quantize;
+mod quantize_dynamic;
+mod quantize_weights;
 pub mod registry;
 mod scope;
 mod simplify;
@@ -20,12 +24,16 @@ mod splice;
 mod sweep;
 
 pub use bind::Bind;
+pub use convert_float::{ConvertFloat, Half};
 pub use convert_opset::ConvertOpset;
 pub use deduplicate_initializers::DeduplicateInitializers;
 pub use eliminate_common_subexpressions::EliminateCommonSubexpressions;
 pub use eliminate_dead_code::EliminateDeadCode;
+pub use equalize::Equalize;
 pub use fold_constants::FoldConstants;
 pub use inline_functions::InlineFunctions;
 pub use pass::{Change, Context, Limits, Needs, Pass, PassError, PassReport, Resources, Safety};
 pub use quantize::{Profile, Quantize, Saturation};
+pub use quantize_dynamic::QuantizeDynamic;
+pub use quantize_weights::{Form, QuantizeWeights};
 pub use simplify::Simplify;

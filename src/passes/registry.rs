@@ -41,13 +41,17 @@ macro_rules! passes {
 
 passes! {
     super::Bind,
+    super::ConvertFloat,
     super::ConvertOpset,
     super::DeduplicateInitializers,
     super::EliminateCommonSubexpressions,
     super::EliminateDeadCode,
+    super::Equalize,
     super::FoldConstants,
     super::InlineFunctions,
     super::Quantize,
+    super::QuantizeDynamic,
+    super::QuantizeWeights,
     super::Simplify,
 }
 

@@ -21,7 +21,7 @@ pub fn dequantize(code: i32, parameters: Parameters) -> f32 {
 }
 
 /// Which of the parameters holds for each element, as a function of the flat index.
-fn selector(
+pub(super) fn selector(
     dims: &[u64],
     granularity: Granularity,
     count: usize,

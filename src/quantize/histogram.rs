@@ -135,6 +135,26 @@ impl Histogram {
             .map(move |(at, count)| ((at as f64 - HALF as f64) * width, *count))
     }
 
+    /// A histogram from what [`Histogram::parts`] and the other getters answered; `None` if it cannot be one.
+    pub fn from_parts(
+        exponent: i32,
+        counts: Vec<u64>,
+        (low, high): (f32, f32),
+        count: u64,
+        not_finite: u64,
+    ) -> Option<Self> {
+        let counted = counts.iter().try_fold(0u64, |sum, bin| sum.checked_add(*bin))?;
+        let ordered = if count == 0 { counted == 0 } else { low <= high && (counted == count || counted == 0) };
+        (counts.len() == BINS && EXPONENTS.contains(&exponent) && ordered).then_some(Self {
+            exponent,
+            counts,
+            low,
+            high,
+            count,
+            not_finite,
+        })
+    }
+
     /// All counts and the exponent of the range, for statistics files.
     pub fn parts(&self) -> (i32, &[u64]) {
         (self.exponent, &self.counts)

@@ -9,6 +9,7 @@ mod kind;
 mod parameters;
 mod range;
 mod saturation;
+mod weights;
 
 pub use codes::{bias_codes, dequantize, dequantize_tensor, pack, quantize, quantize_tensor};
 pub use histogram::Histogram;
@@ -16,3 +17,4 @@ pub use kind::{Granularity, Kind};
 pub use parameters::{Parameters, QuantizeError, Scheme, parameters, weight_scale_for_bias};
 pub use range::{Calibrator, calibrated_range};
 pub use saturation::{Fitted, fit_pairs, worst_pair};
+pub use weights::{scale_dims, tensor_parameters};

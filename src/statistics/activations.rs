@@ -15,6 +15,8 @@ pub struct Summary {
     pub histogram: Histogram,
     /// Sum and number of the elements of each channel (axis 1), where means were asked for.
     pub channels: Option<(Vec<f64>, u64)>,
+    /// Lowest and highest value of each channel (axis 1), where they were asked for.
+    pub channel_extremes: Option<Vec<(f32, f32)>>,
 }
 
 /// Why statistics could not be collected.
@@ -46,6 +48,8 @@ pub struct Wanted {
     pub histograms: bool,
     /// Means of the channels.
     pub channel_means: bool,
+    /// Extremes of the channels.
+    pub channel_extremes: bool,
 }
 
 /// Runs `model` over the data set's shard and summarises the float values named in `values`, with `jobs` threads.
@@ -113,6 +117,9 @@ pub fn collect(
             if wanted.channel_means {
                 summary.channels = channel_sums(part, dims);
             }
+            if wanted.channel_extremes {
+                summary.channel_extremes = channel_extremes(part, dims);
+            }
             found.push(summary);
         }
         Ok((batch.first + batch.count as u64, found))
@@ -152,6 +159,12 @@ impl Summary {
             }
             (mine, _) => *mine = None,
         }
+        match (&mut self.channel_extremes, &other.channel_extremes) {
+            (Some(mine), Some(more)) if mine.len() == more.len() => {
+                mine.iter_mut().zip(more).for_each(|(a, b)| *a = (a.0.min(b.0), a.1.max(b.1)));
+            }
+            (mine, _) => *mine = None,
+        }
     }
 
     /// Means of the channels.
@@ -174,4 +187,19 @@ fn channel_sums(values: &[f32], dims: &[u64]) -> Option<(Vec<f64>, u64)> {
         }
     }
     Some((sums, (values.len() / channels) as u64))
+}
+
+fn channel_extremes(values: &[f32], dims: &[u64]) -> Option<Vec<(f32, f32)>> {
+    let channels = *dims.get(1)? as usize;
+    let inner = dims.iter().skip(2).product::<u64>() as usize;
+    if channels == 0 || inner == 0 {
+        return None;
+    }
+    let mut extremes = vec![(f32::INFINITY, f32::NEG_INFINITY); channels];
+    for (row, chunk) in values.chunks(inner).enumerate() {
+        if let Some((low, high)) = extremes.get_mut(row % channels) {
+            chunk.iter().for_each(|value| (*low, *high) = (low.min(*value), high.max(*value)));
+        }
+    }
+    Some(extremes)
 }

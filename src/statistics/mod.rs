@@ -3,5 +3,9 @@
 //! May use data sets, engines, lowering and the numeric core of quantization; knows no pass.
 
 mod activations;
+mod digest;
+mod file;
 
 pub use activations::{StatisticsError, Summary, Wanted, collect};
+pub use digest::model_digest;
+pub use file::{Statistics, StatisticsFileError, Subject};

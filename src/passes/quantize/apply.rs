@@ -58,6 +58,7 @@ pub(super) fn apply(
     graph: &mut Graph,
     plan: &Plan,
     activations: &BTreeMap<ValueId, Parameters>,
+    means: &BTreeMap<ValueId, Vec<f64>>,
     kind: Kind,
     weights: WeightScheme,
 ) -> Result<Applied, ApplyError> {
@@ -73,21 +74,23 @@ pub(super) fn apply(
         editor.remove_unused(*clamp);
         moved.insert(output, input);
     }
+    let place = |value: &ValueId| moved.get(value).copied().unwrap_or(*value);
+    let activations: BTreeMap<ValueId, Parameters> = activations.iter().map(|(v, p)| (place(v), *p)).collect();
+    let means: BTreeMap<ValueId, &[f64]> = means.iter().map(|(v, m)| (place(v), m.as_slice())).collect();
     let mut applied = Applied::default();
     for product in &plan.products {
         applied
             .saturated
-            .extend(product_codes(&mut editor, *product, activations, weights)?);
+            .extend(product_codes(&mut editor, *product, &activations, &means, weights)?);
     }
-    for (value, parameters) in activations {
-        let value = moved.get(value).copied().unwrap_or(*value);
-        if editor.graph().value(value).is_none() {
+    for (value, parameters) in &activations {
+        if editor.graph().value(*value).is_none() {
             continue;
         }
-        if is_constant(editor.graph(), value) {
-            constant_codes(&mut editor, value, *parameters, kind)?;
+        if is_constant(editor.graph(), *value) {
+            constant_codes(&mut editor, *value, *parameters, kind)?;
         } else {
-            activation_pair(&mut editor, value, *parameters, kind)?;
+            activation_pair(&mut editor, *value, *parameters, kind)?;
         }
         applied.pairs += 1;
     }

@@ -42,6 +42,9 @@ pub struct Quantize {
     /// Simplify the model first, so that batch normalization, padding and weights behind Identity, Transpose or Reshape are
     /// part of the products.
     pub prepare: bool,
+    /// Move each bias by the mean error that the rounded weights cause, found from the mean of each input channel (Nagel et
+    /// al. 2019, section 4.2).
+    pub correct_bias: bool,
     /// Nodes that stay float: regular expressions on node names and output names.
     pub exclude: Vec<String>,
     /// The role of the data that ranges come from.
@@ -57,6 +60,7 @@ impl Default for Quantize {
             reduce_range: false,
             saturation: Saturation::default(),
             prepare: true,
+            correct_bias: false,
             exclude: Vec::new(),
             data: "calibration".to_owned(),
         }
@@ -146,6 +150,11 @@ impl Pass for Quantize {
             let found = parameters(low, high, &scheme).map_err(|e| resource(format!("{name}: {e}")))?;
             activations.insert(*value, found);
         }
+        let means: BTreeMap<ValueId, Vec<f64>> = self
+            .mean_values(model, &plan)
+            .into_iter()
+            .filter_map(|value| Some((value, ranges.get(&label(model, value))?.channel_means()?)))
+            .collect();
         let weights = WeightScheme {
             kind: Kind::Int8,
             per_channel: self.per_channel,
@@ -165,6 +174,7 @@ impl Pass for Quantize {
             &mut model.graph,
             &plan,
             &activations,
+            &means,
             self.profile.activation(),
             weights,
         )
@@ -210,6 +220,12 @@ fn label(model: &Model, value: ValueId) -> String {
 }
 
 impl Quantize {
+    /// Inputs of products whose channel means are wanted.
+    fn mean_values(&self, model: &Model, plan: &plan::Plan) -> Vec<ValueId> {
+        let products = plan.products.iter().filter(|_| self.correct_bias);
+        products.filter_map(|product| model.graph.input(*product, 0)).collect()
+    }
+
     fn ranges(
         &self,
         model: &Model,
@@ -221,8 +237,10 @@ impl Quantize {
         let mut values: Vec<String> = plan
             .activations
             .values()
-            .filter(|value| model.graph.constant(**value).is_none())
-            .map(|value| label(model, *value))
+            .copied()
+            .chain(self.mean_values(model, plan))
+            .filter(|value| model.graph.constant(*value).is_none())
+            .map(|value| label(model, value))
             .collect();
         values.sort();
         values.dedup();
@@ -232,7 +250,8 @@ impl Quantize {
         let progress = |done: u64| (context.progress)("calibrating", done, Some(total));
         let wanted = Wanted {
             histograms: self.calibrate != Calibrator::MinMax,
-            channel_means: false,
+            channel_means: self.correct_bias,
+            channel_extremes: false,
         };
         statistics::collect(model, &values, wanted, &data, engine, resources.jobs(), &progress)
             .map_err(|e| resource(e.to_string()))

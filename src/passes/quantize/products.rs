@@ -69,6 +69,35 @@ impl Weights<'_> {
     }
 }
 
+impl Weights<'_> {
+    /// Takes the mean error of each output channel off its bias: the error of each weight times the mean of its input channel.
+    fn correct_bias(&self, bias: &mut [f32], codes: &[i64], scales: &[f32], means: &[f64], group: usize) {
+        // Input channels of one group, for weights with output channels first; the row of a `[K, N]` weight is its input.
+        let inputs = self.dims.get(1).copied().unwrap_or(1).max(1) as usize;
+        let fits = if self.axis == 0 { inputs * group } else { self.dims.first().copied().unwrap_or(0) as usize };
+        if means.len() != fits {
+            return;
+        }
+        let mut errors = vec![0f64; self.channels];
+        for (flat, (value, code)) in self.values.iter().zip(codes).enumerate() {
+            let (channel, input) = if self.axis == 0 {
+                let channel = flat / self.inner;
+                let places = (self.inner / inputs).max(1);
+                let first = channel / (self.channels / group.max(1)).max(1) * inputs;
+                (channel, first + flat % self.inner / places)
+            } else {
+                (flat % self.channels, flat / self.channels)
+            };
+            let scale = scales.get(channel).or(scales.first()).copied().unwrap_or(1.0);
+            let error = *code as f64 * f64::from(scale) - f64::from(*value);
+            if let (Some(sum), Some(mean)) = (errors.get_mut(channel), means.get(input)) {
+                *sum += error * mean;
+            }
+        }
+        bias.iter_mut().zip(errors).for_each(|(bias, error)| *bias = (f64::from(*bias) - error) as f32);
+    }
+}
+
 /// Whether kernels multiply pairs of this product's weights: depthwise convolutions work element by element.
 fn multiplies_pairs(operator: &Operator, dims: &[u64]) -> bool {
     !(operator.is("Conv")
@@ -82,6 +111,7 @@ pub(super) fn product_codes(
     editor: &mut Editor<'_>,
     node: NodeId,
     activations: &BTreeMap<ValueId, Parameters>,
+    means: &BTreeMap<ValueId, &[f64]>,
     scheme: WeightScheme,
 ) -> Result<Option<Saturated>, ApplyError> {
     let graph = editor.graph();
@@ -125,7 +155,7 @@ pub(super) fn product_codes(
     } else {
         1.0
     };
-    let bias_values = match &bias_tensor {
+    let mut bias_values = match &bias_tensor {
         Some(bias) if bias.rank() == 1 && bias.elements() as usize == channels => Some(
             bias.to_f32()
                 .map_err(tensor_error)?
@@ -177,6 +207,13 @@ pub(super) fn product_codes(
         codes = pack(tensor.dims(), &whole, scheme.kind).map_err(codes_error)?;
     }
     let scales: Vec<f32> = found.iter().map(|p| p.scale).collect();
+    if let (Some(bias), Some(means)) =
+        (&mut bias_values, graph.input(node, 0).and_then(|value| means.get(&value)))
+    {
+        let codes = codes.to_i64().map_err(tensor_error)?;
+        let group = operator.int("group").unwrap_or(1);
+        weights.correct_bias(bias, &codes, &scales, means, usize::try_from(group).unwrap_or(1));
+    }
     let dims: &[u64] = if scheme.per_channel { &[groups as u64] } else { &[] };
     let scale_tensor = Tensor::from_slice(dims, &scales).map_err(tensor_error)?;
     let zeros = zero_point(scheme.kind, &vec![0; groups], dims).map_err(codes_error)?;

@@ -1,0 +1,127 @@
+//! Which weights of a graph are quantized, and who reads them.
+
+use super::{Found, NAME, QuantizeWeights};
+use crate::ir::{DType, Graph, NodeId, NodeKind, Operator, Slot, ValueId};
+use crate::passes::{Context, PassError};
+
+/// One operator that reads a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reader {
+    pub(super) node: NodeId,
+    pub(super) slot: usize,
+}
+
+/// One weight.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) weight: ValueId,
+    /// Axis of the output channels.
+    pub(super) channel_axis: usize,
+    /// Axis that is summed over, where it is one.
+    pub(super) sum_axis: Option<usize>,
+    /// All readers are MatMul.
+    pub(super) is_matrix_product: bool,
+    pub(super) readers: Vec<Reader>,
+}
+
+/// Axes of the output channels and of the sum, for the weight in slot 1.
+fn axes(operator: &Operator, rank: usize) -> Option<(usize, Option<usize>)> {
+    match &*operator.op_type {
+        "MatMul" if rank >= 2 => Some((rank - 1, Some(rank - 2))),
+        "Gemm" if rank == 2 => Some(match operator.int("transB").unwrap_or(0) {
+            0 => (1, Some(0)),
+            _ => (0, Some(1)),
+        }),
+        "Conv" if rank >= 3 => Some((0, None)),
+        "ConvTranspose" if rank >= 3 && operator.int("group").unwrap_or(1) == 1 => Some((1, None)),
+        _ => None,
+    }
+}
+
+/// The weights of `graph` that the options cover.
+pub(super) fn targets(
+    graph: &Graph,
+    options: &QuantizeWeights,
+    context: &Context<'_>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Target>, PassError> {
+    let excluded = regex::RegexSet::new(&options.exclude).map_err(|error| PassError::Option {
+        pass: NAME,
+        message: format!("exclude: {error}"),
+    })?;
+    let mut found = Found::new();
+    for id in graph.topological_order() {
+        let Some(operator) = graph.operator(id) else { continue };
+        if !operator.domain().is_empty() || !options.operators.iter().any(|name| operator.is(name)) {
+            continue;
+        }
+        let Some(weight) = graph.input(id, 1) else { continue };
+        let is_constant = matches!(graph.get(weight.node).map(|node| &node.kind), Some(NodeKind::Constant(_)));
+        let Some(tensor) = graph.constant(weight).filter(|_| is_constant) else {
+            continue;
+        };
+        let label = graph.label(id);
+        let names = || {
+            let node = graph.get(id);
+            let own = node.and_then(|node| node.name.as_ref()).map(|name| name.to_string());
+            let outputs = node.into_iter().flat_map(|node| node.outputs()).map(|value| value.name.to_string());
+            own.into_iter().chain(outputs).collect::<Vec<_>>()
+        };
+        if names().iter().any(|name| excluded.is_match(name) || context.keeps(name)) {
+            notes.push(format!("{label} stays float: excluded"));
+            continue;
+        }
+        if tensor.dtype() != DType::F32 {
+            if tensor.dtype().is_float() {
+                notes.push(format!("{label} stays {}: only float weights are quantized", tensor.dtype()));
+            }
+            continue;
+        }
+        if tensor.elements() < options.minimum_elements {
+            notes.push(format!("{label} stays float: {} elements", tensor.elements()));
+            continue;
+        }
+        let Some((channel_axis, sum_axis)) = axes(operator, tensor.rank()) else {
+            notes.push(format!("{label} stays float: a weight of shape {:?}", tensor.dims()));
+            continue;
+        };
+        let target = found.entry(weight).or_insert_with(|| Target {
+            weight,
+            channel_axis,
+            sum_axis,
+            is_matrix_product: true,
+            readers: Vec::new(),
+        });
+        if (target.channel_axis, target.sum_axis) != (channel_axis, sum_axis) {
+            notes.push(format!("{label} stays float: its weight is also read transposed"));
+            continue;
+        }
+        target.is_matrix_product &= operator.is("MatMul") && tensor.rank() == 2;
+        target.readers.push(Reader { node: id, slot: 1 });
+    }
+    Ok(found
+        .into_values()
+        .filter(|target| {
+            let covered = |node: NodeId, slot: Slot| {
+                target
+                    .readers
+                    .iter()
+                    .any(|reader| reader.node == node && slot == Slot::Input(reader.slot as u32))
+            };
+            let other = graph.uses(target.weight).into_iter().find(|u| !covered(u.node, u.slot));
+            if let Some(other) = other {
+                let name = graph.value(target.weight).map(|value| value.name.to_string());
+                notes.push(format!(
+                    "{} stays float: {} reads it as float",
+                    name.unwrap_or_default(),
+                    if other.node == graph.sink() {
+                        "a graph output".to_owned()
+                    } else {
+                        graph.label(other.node)
+                    }
+                ));
+            }
+            other.is_none()
+        })
+        .collect())
+}

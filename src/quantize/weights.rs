@@ -1,0 +1,75 @@
+//! Scales of a constant tensor from its own values: one, one a channel, or one a block.
+
+use super::codes::selector;
+use super::kind::Granularity;
+use super::parameters::{Parameters, QuantizeError, Scheme, parameters};
+use crate::ir::Tensor;
+
+/// Parameters from the extremes of each group of elements, in row-major order of the groups.
+pub fn tensor_parameters(
+    tensor: &Tensor,
+    granularity: Granularity,
+    scheme: &Scheme,
+) -> Result<Vec<Parameters>, QuantizeError> {
+    let values = tensor.to_f32()?;
+    let groups = scale_dims(tensor.dims(), granularity).iter().product::<u64>() as usize;
+    let select = selector(tensor.dims(), granularity, groups)?;
+    let mut extremes = vec![(0f32, 0f32); groups];
+    for (flat, value) in values.iter().enumerate() {
+        if !value.is_finite() {
+            return Err(QuantizeError::Range {
+                low: *value,
+                high: *value,
+            });
+        }
+        if let Some(range) = extremes.get_mut(select(flat)) {
+            *range = (range.0.min(*value), range.1.max(*value));
+        }
+    }
+    extremes
+        .into_iter()
+        .map(|(low, high)| parameters(low, high, scheme))
+        .collect()
+}
+
+/// The shape of the scales of a tensor of shape `dims`: none, `[channels]`, or `dims` with blocks along the axis.
+pub fn scale_dims(dims: &[u64], granularity: Granularity) -> Vec<u64> {
+    match granularity {
+        Granularity::PerTensor => Vec::new(),
+        Granularity::PerChannel(axis) => vec![dims.get(axis).copied().unwrap_or(1)],
+        Granularity::Blocked { axis, size } => {
+            let mut blocked = dims.to_vec();
+            if let Some(length) = blocked.get_mut(axis) {
+                *length = length.div_ceil(size.max(1) as u64);
+            }
+            blocked
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quantize::Kind;
+
+    #[test]
+    fn every_group_has_its_own_scale() {
+        let x = Tensor::from_slice::<f32>(&[2, 3], &[1.27, 0.5, -2.54, 0.1, 0.254, 0.0]).unwrap();
+        let scheme = Scheme::new(Kind::Int8, true);
+        let scales = |granularity| -> Vec<f32> {
+            let found = tensor_parameters(&x, granularity, &scheme).unwrap();
+            found.iter().map(|p| (p.scale * 1000.0).round() / 1000.0).collect()
+        };
+        assert_eq!(scales(Granularity::PerTensor), [0.02]);
+        assert_eq!(scales(Granularity::PerChannel(0)), [0.02, 0.002]);
+        let blocked = Granularity::Blocked { axis: 1, size: 2 };
+        assert_eq!(scale_dims(x.dims(), blocked), [2, 2]);
+        assert_eq!(scales(blocked), [0.01, 0.02, 0.002, 1.0]);
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_refused() {
+        let x = Tensor::from_slice::<f32>(&[2], &[1.0, f32::NAN]).unwrap();
+        assert!(tensor_parameters(&x, Granularity::PerTensor, &Scheme::new(Kind::Int8, true)).is_err());
+    }
+}

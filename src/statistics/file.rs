@@ -1,0 +1,334 @@
+//! The statistics file: one safetensors file, with tensors `<kind>/<value>/<field>` and what they were taken from as metadata.
+//!
+//! Fields of the kind `quantize`: `extremes` f32 `[2]`, `count` u64 `[2]` (finite, not finite), `exponent` i64 `[1]` and `counts`
+//! u64 `[8192]` of the histogram, and where asked for `channel_sums` f64 `[C]` with `channel_count` u64 `[1]`, and
+//! `channel_extremes` f32 `[C, 2]`. Parts of one subject over disjoint samples merge: counts and extremes to equal bytes in
+//! any order, sums up to rounding.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::Summary;
+use crate::quantize::Histogram;
+
+/// Version of the file format.
+const FORMAT: u32 = 1;
+/// The metadata entry that holds everything, so that its order is fixed.
+const ENTRY: &str = "secateur";
+const KIND: &str = "quantize";
+
+/// What statistics were taken from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subject {
+    /// Digest of the model that ran: see [`super::model_digest`].
+    pub model: String,
+    /// Digest of data and preprocessing.
+    pub data: String,
+    /// Samples of the whole data set.
+    pub samples: u64,
+    /// Samples a batch.
+    pub batch: u64,
+    /// Engine.
+    pub engine: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    format: u32,
+    subject: Subject,
+    ranges: Vec<(u64, u64)>,
+}
+
+/// Statistics of values over some samples.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Statistics {
+    /// What they are of; others do not merge.
+    pub subject: Subject,
+    /// Ranges of global sample indices, ascending and apart.
+    pub ranges: Vec<(u64, u64)>,
+    /// By value.
+    pub values: BTreeMap<String, Summary>,
+}
+
+/// A statistics file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StatisticsFileError {
+    /// The file cannot be read or written, or is none.
+    #[error("statistics file {file}: {reason}")]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Parts that do not belong together.
+    #[error("statistics do not merge: {0}")]
+    Merge(String),
+}
+
+impl Statistics {
+    /// Adds another part of the same subject.
+    pub fn merge(&mut self, other: &Statistics) -> Result<(), StatisticsFileError> {
+        let (a, b) = (&self.subject, &other.subject);
+        for (what, same) in [
+            ("models", a.model == b.model),
+            ("data sets or preprocessings", a.data == b.data && a.samples == b.samples),
+            ("batch sizes", a.batch == b.batch),
+            ("engines", a.engine == b.engine),
+        ] {
+            if !same {
+                return Err(StatisticsFileError::Merge(format!("the parts are of different {what}")));
+            }
+        }
+        if !self.values.keys().eq(other.values.keys()) {
+            return Err(StatisticsFileError::Merge("the parts are of different values".to_owned()));
+        }
+        for (start, end) in &other.ranges {
+            if let Some((a, b)) = self.ranges.iter().find(|(a, b)| start < b && a < end) {
+                return Err(StatisticsFileError::Merge(format!(
+                    "samples {} to {} are counted twice",
+                    start.max(a),
+                    end.min(b) - 1
+                )));
+            }
+        }
+        self.ranges.extend(&other.ranges);
+        self.ranges.sort_unstable();
+        let mut joined: Vec<(u64, u64)> = Vec::new();
+        for (start, end) in self.ranges.drain(..) {
+            match joined.last_mut() {
+                Some(last) if last.1 == start => last.1 = end,
+                _ => joined.push((start, end)),
+            }
+        }
+        self.ranges = joined;
+        for (name, summary) in &other.values {
+            if let Some(mine) = self.values.get_mut(name) {
+                mine.merge(summary);
+            }
+        }
+        Ok(())
+    }
+
+    /// The file's bytes.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
+        let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+        for (value, summary) in &self.values {
+            let mut add = |field: &str, dtype: Dtype, shape: &[usize], data: Vec<u8>| {
+                tensors.push((format!("{KIND}/{value}/{field}"), dtype, shape.to_vec(), data));
+            };
+            let histogram = &summary.histogram;
+            let (low, high) = histogram.extremes().unwrap_or((f32::INFINITY, f32::NEG_INFINITY));
+            add("extremes", Dtype::F32, &[2], floats(&[low, high]));
+            add("count", Dtype::U64, &[2], integers(&[histogram.count(), histogram.not_finite()]));
+            let (exponent, counts) = histogram.parts();
+            add("exponent", Dtype::I64, &[1], i64::from(exponent).to_le_bytes().to_vec());
+            add("counts", Dtype::U64, &[counts.len()], integers(counts));
+            if let Some((sums, count)) = &summary.channels {
+                let bytes = sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+                add("channel_sums", Dtype::F64, &[sums.len()], bytes);
+                add("channel_count", Dtype::U64, &[1], integers(&[*count]));
+            }
+            if let Some(extremes) = &summary.channel_extremes {
+                let flat: Vec<f32> = extremes.iter().flat_map(|(low, high)| [*low, *high]).collect();
+                add("channel_extremes", Dtype::F32, &[extremes.len(), 2], floats(&flat));
+            }
+        }
+        let views: Vec<(&str, TensorView<'_>)> = tensors
+            .iter()
+            .map(|(name, dtype, shape, data)| {
+                TensorView::new(*dtype, shape.clone(), data).map(|view| (name.as_str(), view))
+            })
+            .collect::<Result<_, _>>()
+            .map_err(|error| error.to_string())?;
+        let header = Header {
+            format: FORMAT,
+            subject: self.subject.clone(),
+            ranges: self.ranges.clone(),
+        };
+        let header = serde_json::to_string(&header).map_err(|error| error.to_string())?;
+        let metadata = HashMap::from([(ENTRY.to_owned(), header)]);
+        safetensors::serialize(views, Some(metadata)).map_err(|error| error.to_string())
+    }
+
+    /// Reads what [`Statistics::to_bytes`] wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+        let header = metadata.metadata().as_ref().and_then(|entries| entries.get(ENTRY));
+        let header = header.ok_or("it was not written by secateur stats")?;
+        let header: Header = serde_json::from_str(header).map_err(|error| error.to_string())?;
+        if header.format != FORMAT {
+            return Err(format!("format {} is not {FORMAT}", header.format));
+        }
+        let tensors = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+        let mut fields: BTreeMap<String, BTreeMap<String, Vec<u8>>> = BTreeMap::new();
+        for (name, view) in tensors.iter() {
+            let rest = name.strip_prefix(KIND).and_then(|rest| rest.strip_prefix('/'));
+            // Names of values may have slashes of their own.
+            let Some((value, field)) = rest.and_then(|rest| rest.rsplit_once('/')) else {
+                continue;
+            };
+            fields
+                .entry(value.to_owned())
+                .or_default()
+                .insert(field.to_owned(), view.data().to_vec());
+        }
+        let mut values = BTreeMap::new();
+        for (value, fields) in fields {
+            let summary = summary(&fields).ok_or_else(|| format!("the fields of {value} do not fit together"))?;
+            values.insert(value, summary);
+        }
+        Ok(Self {
+            subject: header.subject,
+            ranges: header.ranges,
+            values,
+        })
+    }
+
+    /// Reads a statistics file.
+    pub fn read(path: &Path) -> Result<Self, StatisticsFileError> {
+        let wrong = |reason: String| StatisticsFileError::File {
+            file: path.to_owned(),
+            reason,
+        };
+        let bytes = fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        Self::from_bytes(&bytes).map_err(wrong)
+    }
+
+    /// Writes a statistics file, all or nothing.
+    pub fn write(&self, path: &Path) -> Result<(), StatisticsFileError> {
+        let wrong = |reason: String| StatisticsFileError::File {
+            file: path.to_owned(),
+            reason,
+        };
+        let bytes = self.to_bytes().map_err(wrong)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let mut file = tempfile::NamedTempFile::new_in(parent.unwrap_or(Path::new(".")))
+            .map_err(|error| wrong(error.to_string()))?;
+        file.write_all(&bytes)
+            .and_then(|()| file.as_file().sync_all())
+            .map_err(|error| wrong(error.to_string()))?;
+        file.persist(path).map_err(|error| wrong(error.error.to_string()))?;
+        Ok(())
+    }
+}
+
+fn floats(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn integers(values: &[u64]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn read_f32(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
+}
+
+fn read_u64(bytes: &[u8]) -> Vec<u64> {
+    bytes.as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect()
+}
+
+fn summary(fields: &BTreeMap<String, Vec<u8>>) -> Option<Summary> {
+    let extremes = read_f32(fields.get("extremes")?);
+    let count = read_u64(fields.get("count")?);
+    let exponent = *read_u64(fields.get("exponent")?).first()? as i64;
+    let counts = read_u64(fields.get("counts")?);
+    let histogram = Histogram::from_parts(
+        i32::try_from(exponent).ok()?,
+        counts,
+        (*extremes.first()?, *extremes.get(1)?),
+        *count.first()?,
+        *count.get(1)?,
+    )?;
+    let channels = match (fields.get("channel_sums"), fields.get("channel_count")) {
+        (Some(sums), Some(count)) => {
+            let sums = read_u64(sums).into_iter().map(f64::from_bits).collect();
+            Some((sums, *read_u64(count).first()?))
+        }
+        _ => None,
+    };
+    let channel_extremes = fields.get("channel_extremes").map(|bytes| {
+        read_f32(bytes)
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|[low, high]| (*low, *high))
+            .collect()
+    });
+    Some(Summary {
+        histogram,
+        channels,
+        channel_extremes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(start: u64, end: u64) -> Statistics {
+        let mut histogram = Histogram::default();
+        for sample in start..end {
+            histogram.add(&[sample as f32 * 0.3 - 1.0, (sample as f32).exp2()]);
+        }
+        let summary = Summary {
+            histogram,
+            channels: Some((vec![(end - start) as f64, 2.0 * (end - start) as f64], end - start)),
+            channel_extremes: Some(vec![(start as f32, end as f32)]),
+        };
+        Statistics {
+            subject: Subject {
+                samples: 9,
+                batch: 1,
+                ..Subject::default()
+            },
+            ranges: vec![(start, end)],
+            values: BTreeMap::from([("a/b".to_owned(), summary)]),
+        }
+    }
+
+    #[test]
+    fn parts_merge_to_the_bytes_of_the_whole_in_any_order() {
+        let mut whole = part(0, 9);
+        if let Some(summary) = whole.values.get_mut("a/b") {
+            summary.channel_extremes = Some(vec![(0.0, 9.0)]);
+        }
+        for order in [[0u64, 4, 6], [6, 0, 4], [4, 6, 0]] {
+            let ends = |start: u64| if start == 0 { 4 } else if start == 4 { 6 } else { 9 };
+            let mut merged = part(order[0], ends(order[0]));
+            for start in &order[1..] {
+                merged.merge(&part(*start, ends(*start))).unwrap();
+            }
+            assert_eq!(merged.to_bytes().unwrap(), whole.to_bytes().unwrap());
+        }
+    }
+
+    #[test]
+    fn overlaps_and_other_subjects_are_refused() {
+        let mut a = part(0, 4);
+        assert!(matches!(a.merge(&part(3, 5)), Err(StatisticsFileError::Merge(_))));
+        let mut other = part(4, 5);
+        other.subject.data = "another".to_owned();
+        assert!(matches!(a.merge(&other), Err(StatisticsFileError::Merge(_))));
+        assert_eq!(a, part(0, 4));
+    }
+
+    #[test]
+    fn files_are_read_back_and_others_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.safetensors");
+        part(0, 5).write(&path).unwrap();
+        assert_eq!(Statistics::read(&path).unwrap(), part(0, 5));
+        fs::write(&path, b"\x08\0\0\0\0\0\0\0{}      ").unwrap();
+        assert!(matches!(Statistics::read(&path), Err(StatisticsFileError::File { .. })));
+        assert!(Statistics::from_bytes(&[1, 2, 3]).is_err());
+    }
+}
