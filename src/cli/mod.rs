@@ -21,6 +21,7 @@ mod rules;
 mod run;
 mod schema;
 mod signals;
+mod stats;
 mod step;
 mod terminal;
 mod verify;
@@ -61,6 +62,7 @@ enum Verb {
     Explain(explain::Arguments),
     Rules(rules::Arguments),
     Bisect(bisect::Arguments),
+    Stats(stats::Arguments),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -138,6 +140,7 @@ fn dispatch(cli: &Cli) -> Result<Answer, Failure> {
         Verb::Explain(arguments) => explain::execute(global, arguments),
         Verb::Rules(arguments) => rules::execute(global, arguments),
         Verb::Bisect(arguments) => bisect::execute(global, arguments),
+        Verb::Stats(arguments) => stats::execute(global, arguments),
         Verb::Schema(arguments) => schema::execute(global, arguments),
         Verb::Completions(arguments) => completions::execute(global, arguments),
         Verb::Man(arguments) => man::execute(global, arguments),

@@ -33,7 +33,7 @@ pub use equalize::Equalize;
 pub use fold_constants::FoldConstants;
 pub use inline_functions::InlineFunctions;
 pub use pass::{Change, Context, Limits, Needs, Pass, PassError, PassReport, Resources, Safety};
-pub use quantize::{Profile, Quantize, Saturation};
+pub use quantize::{Profile, Quantize, Saturation, Target, collect_statistics};
 pub use quantize_dynamic::QuantizeDynamic;
 pub use quantize_weights::{Form, QuantizeWeights};
 pub use simplify::Simplify;

@@ -245,7 +245,7 @@ impl QuantizeDynamic {
         let zeros = editor.add_constant(suffixed(&weight_name, "zero_point"), zeros);
         let ty = editor.graph().ty(ValueId::new(near, 0)).clone();
         let shape = ty.shape().cloned();
-        let mut add = |editor: &mut Editor<'_>, operator, inputs: &[ValueId], suffix: &str, dtype: DType| {
+        let add = |editor: &mut Editor<'_>, operator, inputs: &[ValueId], suffix: &str, dtype: DType| {
             let inputs: Vec<_> = inputs.iter().copied().map(Some).collect();
             let value = Value::typed(suffixed(&stem, suffix), ValueType::tensor(dtype, shape.clone()));
             editor.add_operator(near, operator, &inputs, vec![value]).map(|node| ValueId::new(node, 0))

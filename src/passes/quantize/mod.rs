@@ -4,8 +4,11 @@ mod apply;
 mod plan;
 mod products;
 mod profile;
+mod scheme;
+mod statistics_run;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,16 +21,21 @@ use super::{
 use crate::analysis;
 use crate::ir::{Model, ValueId};
 use crate::quantize::{Calibrator, Kind, Parameters, Scheme, calibrated_range, parameters};
-use crate::statistics::{self, Wanted};
+use crate::statistics::{self, Statistics, Wanted};
 
 pub use apply::Saturation;
 pub use profile::Profile;
+pub use scheme::Target;
+pub use statistics_run::collect_statistics;
 
 /// Quantizes weights and activations to 8-bit integers with Q/DQ pairs, placed so that the target engine runs the operators
 /// between them on integers. Ranges come from the calibration data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Quantize {
+    /// What becomes integer or narrow, and to which types. The schemes beside `int8` and `int16` are the passes
+    /// `quantize-dynamic`, `quantize-weights` and `convert-float` with their defaults; they need no data.
+    pub scheme: Target,
     /// The engine that the result is for: it decides types, symmetry and where pairs go.
     pub profile: Profile,
     /// How ranges of activations are found.
@@ -49,11 +57,14 @@ pub struct Quantize {
     pub exclude: Vec<String>,
     /// The role of the data that ranges come from.
     pub data: String,
+    /// A statistics file (`secateur stats MODEL --for quantize`) to take ranges from, instead of data.
+    pub stats: Option<PathBuf>,
 }
 
 impl Default for Quantize {
     fn default() -> Self {
         Self {
+            scheme: Target::default(),
             profile: Profile::default(),
             calibrate: Calibrator::default(),
             per_channel: true,
@@ -63,6 +74,7 @@ impl Default for Quantize {
             correct_bias: false,
             exclude: Vec::new(),
             data: "calibration".to_owned(),
+            stats: None,
         }
     }
 }
@@ -80,27 +92,21 @@ impl Pass for Quantize {
 
     fn needs(&self) -> Needs {
         Needs {
-            calibration: true,
+            calibration: self.scheme.needs_data() && self.stats.is_none(),
             ..Needs::default()
         }
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
+        if let Some(other) = self.scheme.other_pass(self) {
+            return other.run(model, context);
+        }
         let option = |message: String| PassError::Option { pass: NAME, message };
         let resource = |message: String| PassError::Resource { pass: NAME, message };
         let excluded = regex::RegexSet::new(&self.exclude).map_err(|e| option(format!("exclude: {e}")))?;
         let mut report = PassReport::default();
         let original = model.clone();
-        if self.prepare {
-            let prepared = Simplify::default().run(model, context)?;
-            report.changed |= prepared.changed;
-            report.changes = prepared.changes;
-        }
-        if model.opset().is_none_or(|version| version < 13) {
-            report.merge(ConvertOpset { version: 13 }.run(model, context)?);
-        }
-        model.name_values();
-        analysis::infer(model);
+        self.make_ready(model, context, &mut report)?;
         let opset = model.opset().unwrap_or(13);
         let graph = &model.graph;
         let plan = plan::plan(graph, self.profile, opset, &|id| {
@@ -128,11 +134,9 @@ impl Pass for Quantize {
                 ..PassReport::default()
             });
         }
-        let resources = context
-            .resources
-            .ok_or_else(|| resource("needs calibration data".to_owned()))?;
-        let scheme = Scheme::new(self.profile.activation(), false);
-        let ranges = self.ranges(model, &plan, resources, context)?;
+        let kind = self.scheme.activation(self.profile);
+        let scheme = Scheme::new(kind, false);
+        let ranges = self.ranges(model, &plan, context)?;
         let mut activations: BTreeMap<ValueId, Parameters> = BTreeMap::new();
         for (value, source) in &plan.activations {
             let name = label(model, *source);
@@ -159,7 +163,7 @@ impl Pass for Quantize {
             kind: Kind::Int8,
             per_channel: self.per_channel,
             reduced: self.reduce_range,
-            saturation: if self.profile == Profile::OrtX86 && !self.reduce_range {
+            saturation: if kind == Kind::Uint8 && !self.reduce_range {
                 self.saturation
             } else {
                 Saturation::Ignore
@@ -175,7 +179,7 @@ impl Pass for Quantize {
             &plan,
             &activations,
             &means,
-            self.profile.activation(),
+            kind,
             weights,
         )
         .map_err(|error| match error {
@@ -220,6 +224,27 @@ fn label(model: &Model, value: ValueId) -> String {
 }
 
 impl Quantize {
+    /// Simplifies, converts to an opset that has what the scheme needs, and names and types every value.
+    fn make_ready(
+        &self,
+        model: &mut Model,
+        context: &Context<'_>,
+        report: &mut PassReport,
+    ) -> Result<(), PassError> {
+        if self.prepare {
+            let prepared = Simplify::default().run(model, context)?;
+            report.changed |= prepared.changed;
+            report.changes = prepared.changes;
+        }
+        let needed = self.scheme.opset();
+        if model.opset().is_none_or(|version| version < needed) {
+            report.merge(ConvertOpset { version: needed }.run(model, context)?);
+        }
+        model.name_values();
+        analysis::infer(model);
+        Ok(())
+    }
+
     /// Inputs of products whose channel means are wanted.
     fn mean_values(&self, model: &Model, plan: &plan::Plan) -> Vec<ValueId> {
         let products = plan.products.iter().filter(|_| self.correct_bias);
@@ -230,7 +255,6 @@ impl Quantize {
         &self,
         model: &Model,
         plan: &plan::Plan,
-        resources: &dyn super::Resources,
         context: &Context<'_>,
     ) -> Result<BTreeMap<String, statistics::Summary>, PassError> {
         let resource = |message: String| PassError::Resource { pass: NAME, message };
@@ -244,6 +268,18 @@ impl Quantize {
             .collect();
         values.sort();
         values.dedup();
+        if let Some(path) = &self.stats {
+            let file = context.base.join(path);
+            let found = Statistics::read(&file).map_err(|e| resource(e.to_string()))?;
+            if found.subject.model != statistics::model_digest(model) {
+                let message = format!("{}: the statistics are of another model", file.display());
+                return Err(resource(message));
+            }
+            return Ok(found.values);
+        }
+        let resources = context
+            .resources
+            .ok_or_else(|| resource("needs calibration data".to_owned()))?;
         let data = resources.data(&self.data, &model.graph).map_err(resource)?;
         let engine = resources.engine().map_err(resource)?;
         let total = data.sample_range().end - data.sample_range().start;

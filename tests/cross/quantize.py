@@ -1,0 +1,258 @@
+"""Quantization against ONNX Runtime.
+
+* Codes: the scales of its quantizer and the codes of its QuantizeLinear are those of `quantize-weights`, bit for bit, over 500
+  random weights: types, axes, blocks, ties, saturation, zeros.
+* Every model with `quantize-weights` (int8, int4), `quantize-dynamic` and `convert-float`: valid, loadable, finite where the
+  original is, near it, and no larger.
+* Static int8 on images: every convolution and every addition runs on integers in the optimised model.
+"""
+
+import os
+import tempfile
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization.quant_utils import QuantType, compute_scale_zp, get_qmin_qmax_for_qType
+
+import corpus
+import runtime
+
+CASES = 500
+PER_MODEL = 10
+TYPES = {
+    "int8": (TensorProto.INT8, QuantType.QInt8),
+    "uint8": (TensorProto.UINT8, QuantType.QUInt8),
+    "int16": (TensorProto.INT16, QuantType.QInt16),
+    "uint16": (TensorProto.UINT16, QuantType.QUInt16),
+    "int4": (TensorProto.INT4, QuantType.QInt4),
+    "uint4": (TensorProto.UINT4, QuantType.QUInt4),
+}
+GRANULARITIES = ("tensor", "channel", "block")
+
+
+def check(report, secateur):
+    with tempfile.TemporaryDirectory(prefix="secateur-quantize-") as folder:
+        check_codes(report, secateur, folder)
+        check_models(report, secateur, folder)
+        check_fused(report, secateur, folder)
+
+
+def check_codes(report, secateur, folder):
+    rng = np.random.default_rng(7)
+    for number in range(CASES // PER_MODEL):
+        kind = list(TYPES)[number % len(TYPES)]
+        granularity = GRANULARITIES[number // len(TYPES) % len(GRANULARITIES)]
+        symmetric = bool(rng.integers(2))
+        block = int(rng.choice([2, 3, 16, 32]))
+        name = f"codes {number} {kind} {granularity} {'symmetric' if symmetric else 'asymmetric'}"
+        if not report.wants(name):
+            continue
+        weights = {f"w{i}": random_weight(rng, i) for i in range(PER_MODEL)}
+        transposed = {weight: bool(rng.integers(2)) for weight in weights}
+        source, target = os.path.join(folder, "one.onnx"), os.path.join(folder, "one_q.onnx")
+        onnx.save(products(weights, transposed), source)
+        options = ["--type", kind, f"--symmetric={str(symmetric).lower()}", "--minimum-elements", "1",
+                   f"--per-channel={str(granularity == 'channel').lower()}", "--prepare=false", "--force"]
+        if granularity == "block":
+            options += ["--block", str(block)]
+        result = secateur.run("quantize-weights", source, "-o", target, *options)
+        if result.code != 0:
+            report.failed(name, result.why())
+            continue
+        onnx.checker.check_model(target, full_check=True)
+        problem = compare_codes(onnx.load(target), weights, transposed, kind, granularity, symmetric, block)
+        if problem:
+            report.failed(name, problem)
+        else:
+            report.passed(name)
+
+
+def random_weight(rng, index):
+    """Weights [K, N] of many kinds: ties, constant columns, tiny and huge values."""
+    k, n = int(rng.integers(1, 40)), int(rng.integers(1, 12))
+    kind = index % 5
+    if kind == 0:
+        return rng.normal(0, float(rng.choice([1e-3, 1, 50])), (k, n)).astype(np.float32)
+    if kind == 1:  # with a largest value of 127, half steps are ties
+        values = rng.integers(-254, 255, (k, n)).astype(np.float32) / 2
+        values[0] = 127
+        return values
+    if kind == 2:
+        return np.abs(rng.normal(0, 1, (k, n))).astype(np.float32)
+    if kind == 3:
+        values = rng.normal(0, 1, (k, n)).astype(np.float32)
+        values[:, :: 2] = 0
+        return values
+    return (rng.standard_cauchy((k, n)) * 1e-2).astype(np.float32)
+
+
+def products(weights, transposed):
+    """A model with one product for each weight."""
+    nodes, inputs, outputs, initializers = [], [], [], []
+    for name, weight in weights.items():
+        k, n = weight.shape
+        stored = np.ascontiguousarray(weight.T) if transposed[name] else weight
+        initializers.append(numpy_helper.from_array(stored, name))
+        inputs.append(helper.make_tensor_value_info(f"x_{name}", TensorProto.FLOAT, [2, k]))
+        outputs.append(helper.make_tensor_value_info(f"y_{name}", TensorProto.FLOAT, [2, n]))
+        nodes.append(helper.make_node("Gemm", [f"x_{name}", name], [f"y_{name}"], transB=int(transposed[name])))
+    graph = helper.make_graph(nodes, "products", inputs, outputs, initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def compare_codes(model, weights, transposed, kind, granularity, symmetric, block):
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, weight in weights.items():
+        stored = np.ascontiguousarray(weight.T) if transposed[name] else weight
+        channel_axis, sum_axis = (0, 1) if transposed[name] else (1, 0)
+        node = next((node for node in model.graph.node
+                     if node.op_type == "DequantizeLinear" and node.input[0] == f"{name}_quantized"), None)
+        if node is None:
+            return f"{name}: no DequantizeLinear"
+        codes, scale, zero = (constants[value] for value in node.input)
+        groups = split(stored, granularity, channel_axis, sum_axis, block)
+        scales = numpy_helper.to_array(scale)
+        zeros = numpy_helper.to_array(zero).astype(np.int64)
+        expected = reference_parameters(groups, TYPES[kind][1], symmetric)
+        if not np.array_equal(scales.ravel(), expected[0]) or not np.array_equal(zeros.ravel(), expected[1]):
+            return f"{name}: other scales or zero points than ONNX Runtime's quantizer"
+        attributes = {}
+        if granularity != "tensor":
+            attributes["axis"] = channel_axis if granularity == "channel" else sum_axis
+        if granularity == "block":
+            attributes["block_size"] = block
+        reference = quantize_in_runtime(stored, scale, zero, TYPES[kind][0], attributes)
+        if not np.array_equal(numpy_helper.to_array(codes).astype(np.int64), reference):
+            return f"{name}: other codes than ONNX Runtime's QuantizeLinear"
+    return None
+
+
+def split(stored, granularity, channel_axis, sum_axis, block):
+    """The groups that share a scale, in the order of the scales."""
+    if granularity == "tensor":
+        return [stored]
+    if granularity == "channel":
+        return list(np.moveaxis(stored, channel_axis, 0))
+    groups = []
+    rows = -(-stored.shape[sum_axis] // block)
+    shape = [rows if axis == sum_axis else stored.shape[axis] for axis in range(2)]
+    for at in np.ndindex(*shape):
+        index = [slice(i, i + 1) for i in at]
+        index[sum_axis] = slice(at[sum_axis] * block, (at[sum_axis] + 1) * block)
+        groups.append(stored[tuple(index)])
+    return groups
+
+
+def reference_parameters(groups, kind, symmetric):
+    lowest, highest = get_qmin_qmax_for_qType(kind, reduce_range=False, symmetric=symmetric)
+    scales, zeros = [], []
+    for group in groups:
+        zero, scale = compute_scale_zp(np.array(group.min()), np.array(group.max()), lowest, highest, symmetric)
+        scales.append(np.float32(scale))
+        zeros.append(int(zero))
+    return np.array(scales, np.float32), np.array(zeros, np.int64)
+
+
+def quantize_in_runtime(x, scale, zero, dtype, attributes):
+    scale.name, zero.name = "scale", "zero"
+    graph = helper.make_graph(
+        [helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"], **attributes),
+         helper.make_node("Cast", ["q"], ["y"], to=TensorProto.INT32)], "quantize",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, x.shape)], [scale, zero])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    return runtime.run(runtime.session(model.SerializeToString()), {"x": x})["y"].astype(np.int64)
+
+
+FORMS = {
+    "weights-int8": 0.2,
+    "weights-int4": 1.0,
+    "dynamic": 0.3,
+    "float16": 0.05,
+}
+
+
+def check_models(report, secateur, folder):
+    if not corpus.folder():
+        report.skipped("models", "SECATEUR_CORPUS is not set")
+        return
+    for model in corpus.every_model():
+        if not report.wants(model.name):
+            continue
+        try:
+            feed = model.inputs(3)
+            expected = runtime.run(runtime.session(model.path), feed)
+        except Exception as error:  # noqa: BLE001 - a model that ONNX Runtime refuses says nothing about ours
+            report.skipped(model.name, f"does not run: {str(error)[:100]}")
+            continue
+        for form in FORMS:
+            name = f"{model.name} [{form}]"
+            target = os.path.join(folder, "form.onnx")
+            result = secateur.run("quantize", model.path, "-o", target, "--scheme", form, "--force", "--json")
+            if result.code != 0:
+                report.failed(name, result.why())
+                continue
+            problem = examine(model, target, feed, expected, FORMS[form])
+            (report.failed if problem else report.passed)(name, problem or "")
+
+
+def examine(model, target, feed, expected, tolerance):
+    try:
+        onnx.checker.check_model(target)
+        found = runtime.run(runtime.session(target), feed)
+    except Exception as error:  # noqa: BLE001 - any failure is the finding
+        return str(error).splitlines()[0][:200]
+    if os.path.getsize(target) > os.path.getsize(model.path) + 65536:
+        return f"grew from {os.path.getsize(model.path)} to {os.path.getsize(target)} bytes"
+    for name, value in expected.items():
+        if not isinstance(value, np.ndarray) or value.dtype != np.float32 or value.size == 0:
+            continue
+        other = found[name]
+        if other.shape != value.shape:
+            return f"{name}: shape {other.shape} instead of {value.shape}"
+        if np.isfinite(value).all() and not np.isfinite(other).all():
+            return f"{name} is not finite"
+        error = np.sqrt(np.mean((other - value) ** 2)) / (np.sqrt(np.mean(value ** 2)) + 1e-12)
+        if error > tolerance:
+            return f"{name}: relative error {error:.3f}"
+    return None
+
+
+IMAGES = {
+    "efficientnet_lite0": ("efficientnet-lite", {"QLinearConv": 49, "QLinearAdd": 9}),
+    "mobilenet_v2_torchvision_bn": ("torchvision", {"QLinearConv": 52, "QLinearAdd": 10}),
+}
+
+
+def check_fused(report, secateur, folder):
+    root = corpus.folder()
+    if not root:
+        return
+    for name, (preprocess, wanted) in IMAGES.items():
+        if not report.wants(name):
+            continue
+        source = os.path.join(root, "models", "pretrained", f"{name}.onnx")
+        images = os.path.join(root, "data", "imagenet", "calibration")
+        data = os.path.join(folder, "images.yaml")
+        with open(data, "w", encoding="utf-8") as file:
+            file.write(f"images: {{ folder: {images}, labels: labels.tsv, preprocess: {preprocess} }}\nsamples: 8\n")
+        target, optimised = os.path.join(folder, "static.onnx"), os.path.join(folder, "optimised.onnx")
+        result = secateur.run("quantize", source, "-o", target, "--data", data, "--force")
+        if result.code != 0:
+            report.failed(f"{name} [int8]", result.why())
+            continue
+        onnx.checker.check_model(target, full_check=True)
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = optimised
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        onnxruntime.InferenceSession(target, options, providers=["CPUExecutionProvider"])
+        counts = Counter(node.op_type for node in onnx.load(optimised).graph.node)
+        missing = {kind: counts[kind] for kind, count in wanted.items() if counts[kind] != count}
+        left = {kind: counts[kind] for kind in ("Conv", "Add", "Clip", "DequantizeLinear") if counts[kind]}
+        if missing or left:
+            report.failed(f"{name} [int8]", f"fused {missing}, left float {left}")
+        else:
+            report.passed(f"{name} [int8]", str(dict(counts)))
