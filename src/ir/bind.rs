@@ -17,7 +17,9 @@ impl Graph {
     /// Puts sizes in the place of symbols in what graph inputs and outputs declare, in bodies too. Inferred types stay.
     pub(super) fn bind_symbols(&mut self, sizes: &Sizes) {
         for id in self.nodes.node_indices().collect::<Vec<_>>() {
-            let Some(node) = self.nodes.node_weight_mut(id) else { continue };
+            let Some(node) = self.nodes.node_weight_mut(id) else {
+                continue;
+            };
             match &mut node.kind {
                 NodeKind::Input(input) => {
                     if let Some(declared) = &mut input.declared {
@@ -46,7 +48,11 @@ impl Graph {
 impl Operator {
     fn bind_body_symbols(&mut self, sizes: &Sizes) {
         for attribute in &mut self.attributes {
-            attribute.value.graphs_mut().iter_mut().for_each(|graph| graph.bind_symbols(sizes));
+            attribute
+                .value
+                .graphs_mut()
+                .iter_mut()
+                .for_each(|graph| graph.bind_symbols(sizes));
         }
     }
 }
@@ -55,7 +61,10 @@ fn bind_type(ty: &ValueType, sizes: &Sizes) -> ValueType {
     let tensor = |tensor: &TensorType| TensorType {
         dtype: tensor.dtype,
         shape: tensor.shape.as_ref().map(|shape| {
-            shape.iter().map(|dim| dim.substitute(&|name| sizes.get(name).copied().map(Dim::Fixed))).collect()
+            shape
+                .iter()
+                .map(|dim| dim.substitute(&|name| sizes.get(name).copied().map(Dim::Fixed)))
+                .collect()
         }),
     };
     match ty {

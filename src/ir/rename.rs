@@ -8,7 +8,11 @@ impl Operator {
     /// Gives every value that the bodies of an operator define, inner bodies included, the name that `rename` answers for it.
     /// For copies that are not in a graph yet: names are not unique any more once a function has been copied twice.
     pub fn rename_body_values(&mut self, rename: &mut dyn FnMut(&Name) -> Name) {
-        for graph in self.attributes.iter_mut().flat_map(|attribute| attribute.value.graphs_mut()) {
+        for graph in self
+            .attributes
+            .iter_mut()
+            .flat_map(|attribute| attribute.value.graphs_mut())
+        {
             graph.rename_all(rename);
         }
     }
@@ -17,7 +21,9 @@ impl Operator {
 impl Graph {
     fn rename_all(&mut self, rename: &mut dyn FnMut(&Name) -> Name) {
         for id in self.topological_order() {
-            let Some(node) = self.nodes.node_weight_mut(id) else { continue };
+            let Some(node) = self.nodes.node_weight_mut(id) else {
+                continue;
+            };
             if let NodeKind::Operator(operator) = &mut node.kind {
                 operator.rename_body_values(rename);
             }
@@ -38,9 +44,15 @@ impl Graph {
         }
         // Annotations name values by text.
         for annotation in &mut self.meta.quantization {
-            annotation.tensor_name = annotation.tensor_name.as_deref().map(|name| rename(&name.into()).to_string());
+            annotation.tensor_name = annotation
+                .tensor_name
+                .as_deref()
+                .map(|name| rename(&name.into()).to_string());
             for entry in &mut annotation.quant_parameter_tensor_names {
-                entry.value = entry.value.as_deref().map(|name| rename(&name.into()).to_string());
+                entry.value = entry
+                    .value
+                    .as_deref()
+                    .map(|name| rename(&name.into()).to_string());
             }
         }
         for output in &mut self.outputs {

@@ -46,20 +46,34 @@ impl Pass for Bind {
         }
         let failed = |failure| match failure {
             Failure::Edit(source) => PassError::Edit { pass: NAME, source },
-            Failure::Contradiction(node, message) => PassError::Model { pass: NAME, node, message },
+            Failure::Contradiction(node, message) => PassError::Model {
+                pass: NAME,
+                node,
+                message,
+            },
         };
         reshape::<Failure>(model, NAME, plan.changes(model), |model| {
-            match infer(model).contradictions.into_iter().find(|contradiction| !known.contains(&contradiction.value)) {
+            match infer(model)
+                .contradictions
+                .into_iter()
+                .find(|contradiction| !known.contains(&contradiction.value))
+            {
                 None => match check(model) {
                     Ok(()) => Ok(()),
                     Err(errors) => {
                         let words = errors.first().map(|error| error.to_string()).unwrap_or_default();
-                        Err(Failure::Contradiction("the model with these sizes".to_owned(), words))
+                        Err(Failure::Contradiction(
+                            "the model with these sizes".to_owned(),
+                            words,
+                        ))
                     }
                 },
                 Some(found) => Err(Failure::Contradiction(
                     found.value,
-                    format!("these sizes give {} where the model says {}", found.inferred, found.declared),
+                    format!(
+                        "these sizes give {} where the model says {}",
+                        found.inferred, found.declared
+                    ),
                 )),
             }
         })
@@ -83,13 +97,31 @@ fn fixed_outputs(model: &Model) -> Vec<Reshape> {
     let mut changes = Vec::new();
     for (index, (output, value)) in graph.outputs().iter().zip(graph.output_values()).enumerate() {
         let Some(value) = value else { continue };
-        let (ValueType::Tensor(declared), ValueType::Tensor(found)) = (&output.ty, graph.ty(value)) else { continue };
-        let (Some(old), Some(new)) = (&declared.shape, &found.shape) else { continue };
-        if old.len() != new.len() || !old.iter().zip(new).any(|(old, new)| old.fixed().is_none() && new.fixed().is_some()) {
+        let (ValueType::Tensor(declared), ValueType::Tensor(found)) = (&output.ty, graph.ty(value)) else {
+            continue;
+        };
+        let (Some(old), Some(new)) = (&declared.shape, &found.shape) else {
+            continue;
+        };
+        if old.len() != new.len()
+            || !old
+                .iter()
+                .zip(new)
+                .any(|(old, new)| old.fixed().is_none() && new.fixed().is_some())
+        {
             continue;
         }
-        let shape = old.iter().zip(new).map(|(old, new)| if new.fixed().is_some() { new.clone() } else { old.clone() });
-        let ty = ValueType::Tensor(TensorType { dtype: declared.dtype, shape: Some(shape.collect()) });
+        let shape = old.iter().zip(new).map(|(old, new)| {
+            if new.fixed().is_some() {
+                new.clone()
+            } else {
+                old.clone()
+            }
+        });
+        let ty = ValueType::Tensor(TensorType {
+            dtype: declared.dtype,
+            shape: Some(shape.collect()),
+        });
         changes.push(Reshape::Output(index, ty));
     }
     changes
@@ -118,16 +150,27 @@ impl Plan {
     fn changes(&self, model: &Model) -> Vec<Reshape> {
         let mut changes = Vec::new();
         for id in model.graph.inputs() {
-            let sizes: Vec<(usize, i64)> =
-                self.axes.iter().filter(|((input, _), _)| input == id).map(|((_, axis), size)| (*axis, *size)).collect();
-            let ValueType::Tensor(tensor) = model.graph.ty(ValueId::new(*id, 0)) else { continue };
-            let Some(mut shape) = tensor.shape.clone().filter(|_| !sizes.is_empty()) else { continue };
+            let sizes: Vec<(usize, i64)> = self
+                .axes
+                .iter()
+                .filter(|((input, _), _)| input == id)
+                .map(|((_, axis), size)| (*axis, *size))
+                .collect();
+            let ValueType::Tensor(tensor) = model.graph.ty(ValueId::new(*id, 0)) else {
+                continue;
+            };
+            let Some(mut shape) = tensor.shape.clone().filter(|_| !sizes.is_empty()) else {
+                continue;
+            };
             for (axis, size) in sizes {
                 if let Some(dim) = shape.get_mut(axis) {
                     *dim = Dim::Fixed(size);
                 }
             }
-            let ty = ValueType::Tensor(TensorType { dtype: tensor.dtype, shape: Some(shape) });
+            let ty = ValueType::Tensor(TensorType {
+                dtype: tensor.dtype,
+                shape: Some(shape),
+            });
             changes.push(Reshape::Input(*id, ty));
         }
         changes.push(Reshape::Symbols(self.symbols.clone()));
@@ -157,13 +200,22 @@ impl Bind {
             let place = declared.axis(key).ok_or_else(|| option(declared.unknown(key)))?;
             match place.dim {
                 Dim::Fixed(fixed) if fixed == size => {}
-                Dim::Fixed(fixed) => return Err(option(format!("{key} is {fixed} in the model, it cannot be {size}"))),
+                Dim::Fixed(fixed) => {
+                    return Err(option(format!(
+                        "{key} is {fixed} in the model, it cannot be {size}"
+                    )));
+                }
                 Dim::Unknown => {
                     plan.axes.insert((place.input, place.axis), size);
                 }
                 Dim::Expr(_) => match place.dim.as_symbol() {
                     Some(symbol) => plan.symbol(symbol, size).map_err(option)?,
-                    None => return Err(option(format!("{key} is {}, bind its symbols instead", place.dim))),
+                    None => {
+                        return Err(option(format!(
+                            "{key} is {}, bind its symbols instead",
+                            place.dim
+                        )));
+                    }
                 },
             }
         }
@@ -187,12 +239,20 @@ struct Declared {
 
 impl Declared {
     fn of(model: &Model) -> Self {
-        let mut declared = Self { symbols: BTreeSet::new(), places: Vec::new() };
+        let mut declared = Self {
+            symbols: BTreeSet::new(),
+            places: Vec::new(),
+        };
         let graph = &model.graph;
         for id in graph.inputs() {
             let value = ValueId::new(*id, 0);
-            let Some(shape) = graph.ty(value).shape() else { continue };
-            let name = graph.value(value).map(|value| value.name.clone()).unwrap_or_default();
+            let Some(shape) = graph.ty(value).shape() else {
+                continue;
+            };
+            let name = graph
+                .value(value)
+                .map(|value| value.name.clone())
+                .unwrap_or_default();
             for (axis, dim) in shape.iter().enumerate() {
                 // Exporters write `?` for any size: a name that names nothing.
                 let unnamed = dim.as_symbol().is_some_and(|symbol| is_private_symbol(symbol));
@@ -200,7 +260,12 @@ impl Declared {
                 dim.for_each_symbol(&mut |symbol| {
                     declared.symbols.insert(symbol.clone());
                 });
-                declared.places.push(Place { input: *id, axis, name: format!("{name}[{axis}]"), dim });
+                declared.places.push(Place {
+                    input: *id,
+                    axis,
+                    name: format!("{name}[{axis}]"),
+                    dim,
+                });
             }
         }
         declared
@@ -212,8 +277,12 @@ impl Declared {
 
     fn unknown(&self, key: &str) -> String {
         let symbols: Vec<&str> = self.symbols.iter().map(Name::as_str).collect();
-        let unnamed: Vec<&str> =
-            self.places.iter().filter(|place| !place.dim.is_known()).map(|place| place.name.as_str()).collect();
+        let unnamed: Vec<&str> = self
+            .places
+            .iter()
+            .filter(|place| !place.dim.is_known())
+            .map(|place| place.name.as_str())
+            .collect();
         let list = |what: &str, names: &[&str]| match names {
             [] => format!("no {what}"),
             names => format!("the {what} {}", names.join(", ")),

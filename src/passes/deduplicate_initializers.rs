@@ -33,7 +33,9 @@ impl Pass for DeduplicateInitializers {
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let mut report = PassReport::default();
-        scope::for_each_root(model, NAME, context, |graph, scope| deduplicate(graph, scope, &mut report))?;
+        scope::for_each_root(model, NAME, context, |graph, scope| {
+            deduplicate(graph, scope, &mut report)
+        })?;
         Ok(report)
     }
 }
@@ -42,27 +44,40 @@ fn deduplicate(graph: &mut Graph, scope: &Scope<'_>, report: &mut PassReport) ->
     let mut groups: HashMap<(DType, Vec<u64>), Vec<NodeId>> = HashMap::new();
     let mut order = Vec::new();
     for id in in_file_order(graph) {
-        let Some(tensor) = graph.get(id).and_then(|node| node.constant()) else { continue };
-        let group = groups.entry((tensor.dtype(), tensor.dims().to_vec())).or_default();
+        let Some(tensor) = graph.get(id).and_then(|node| node.constant()) else {
+            continue;
+        };
+        let group = groups
+            .entry((tensor.dtype(), tensor.dims().to_vec()))
+            .or_default();
         group.push(id);
         if group.len() == 2 {
             order.push((tensor.dtype(), tensor.dims().to_vec()));
         }
     }
     for key in order {
-        let Some(group) = groups.remove(&key) else { continue };
+        let Some(group) = groups.remove(&key) else {
+            continue;
+        };
         let mut first: HashMap<[u8; 32], NodeId> = HashMap::new();
         for id in group {
-            let Some(tensor) = graph.get(id).and_then(|node| node.constant()) else { continue };
+            let Some(tensor) = graph.get(id).and_then(|node| node.constant()) else {
+                continue;
+            };
             let Some(digest) = digest(tensor) else { continue };
             let bytes = tensor.byte_len();
             let survivor = *first.entry(digest).or_insert(id);
             if survivor != id && merge(graph, scope, survivor, id)? {
                 report.add("repeated constant", 1);
-                if let Some(change) = report.changes.iter_mut().find(|change| change.rule == "repeated constant")
+                if let Some(change) = report
+                    .changes
+                    .iter_mut()
+                    .find(|change| change.rule == "repeated constant")
                     && bytes > LARGE
                 {
-                    change.details.push(format!("{bytes} bytes shared through {}", graph.label(survivor)));
+                    change
+                        .details
+                        .push(format!("{bytes} bytes shared through {}", graph.label(survivor)));
                 }
             }
         }

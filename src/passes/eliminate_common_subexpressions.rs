@@ -36,7 +36,9 @@ impl Pass for EliminateCommonSubexpressions {
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let mut report = PassReport::default();
-        scope::for_each_root(model, NAME, context, |graph, scope| number_values(graph, scope, &mut report))?;
+        scope::for_each_root(model, NAME, context, |graph, scope| {
+            number_values(graph, scope, &mut report)
+        })?;
         Ok(report)
     }
 }
@@ -45,7 +47,9 @@ impl Pass for EliminateCommonSubexpressions {
 fn number_values(graph: &mut Graph, scope: &Scope<'_>, report: &mut PassReport) -> Result<(), PassError> {
     let mut first: HashMap<u64, Vec<NodeId>> = HashMap::new();
     for id in graph.topological_order() {
-        let Some(operator) = graph.operator(id) else { continue };
+        let Some(operator) = graph.operator(id) else {
+            continue;
+        };
         if operator.has_bodies() {
             share_captures(graph, scope, id, report)?;
             continue;
@@ -55,10 +59,16 @@ fn number_values(graph: &mut Graph, scope: &Scope<'_>, report: &mut PassReport) 
         }
         let inputs = operands(graph, id, operator);
         let candidates = first.entry(signature(operator, &inputs)).or_default();
-        let same = candidates.iter().copied().find(|earlier| is_same(graph, *earlier, operator, &inputs));
+        let same = candidates
+            .iter()
+            .copied()
+            .find(|earlier| is_same(graph, *earlier, operator, &inputs));
         match same {
             Some(earlier) if merge(graph, scope, earlier, id)? => {
-                let op_type = graph.operator(earlier).map(|operator| operator.op_type.to_string()).unwrap_or_default();
+                let op_type = graph
+                    .operator(earlier)
+                    .map(|operator| operator.op_type.to_string())
+                    .unwrap_or_default();
                 report.add(&format!("repeated {op_type}"), 1);
             }
             Some(_) => {}
@@ -72,7 +82,8 @@ fn number_values(graph: &mut Graph, scope: &Scope<'_>, report: &mut PassReport) 
 fn operands(graph: &Graph, id: NodeId, operator: &Operator) -> Inputs {
     let mut inputs = graph.inputs_of(id);
     // Before opset 7 `axis` and `broadcast` said how the second operand fits the first.
-    let swappable = operator.attributes().is_empty() && Traits::of(operator.domain(), &operator.op_type).commutative;
+    let swappable =
+        operator.attributes().is_empty() && Traits::of(operator.domain(), &operator.op_type).commutative;
     if swappable && inputs.len() == 2 {
         inputs.sort();
     }
@@ -104,13 +115,17 @@ fn in_order(operator: &Operator) -> Vec<&Attribute> {
 }
 
 fn is_same(graph: &Graph, earlier: NodeId, operator: &Operator, inputs: &Inputs) -> bool {
-    let Some(other) = graph.operator(earlier) else { return false };
+    let Some(other) = graph.operator(earlier) else {
+        return false;
+    };
     let (a, b) = (in_order(operator), in_order(other));
     operator.op_type == other.op_type
         && operator.domain() == other.domain()
         && operands(graph, earlier, other) == *inputs
         && a.len() == b.len()
-        && a.iter().zip(&b).all(|(a, b)| a.name == b.name && a.value.same_as(&b.value))
+        && a.iter()
+            .zip(&b)
+            .all(|(a, b)| a.name == b.name && a.value.same_as(&b.value))
 }
 
 /// Lets the readers of `later` read `earlier` and removes `later`; `false` when that cannot be.
@@ -118,7 +133,9 @@ fn merge(graph: &mut Graph, scope: &Scope<'_>, earlier: NodeId, later: NodeId) -
     if scope.protected(graph, later) {
         return Ok(false);
     }
-    let (Some(first), Some(second)) = (graph.get(earlier), graph.get(later)) else { return Ok(false) };
+    let (Some(first), Some(second)) = (graph.get(earlier), graph.get(later)) else {
+        return Ok(false);
+    };
     // The number of outputs may be part of the operator's meaning (BatchNormalization before opset 14).
     if first.outputs().len() != second.outputs().len() {
         return Ok(false);
@@ -128,7 +145,8 @@ fn merge(graph: &mut Graph, scope: &Scope<'_>, earlier: NodeId, later: NodeId) -
         .filter(|(old, _)| graph.use_count(*old) > 0)
         .collect();
     for (old, new) in &pairs {
-        let named = graph.is_graph_output(*old) && (graph.is_graph_output(*new) || scope.protected(graph, earlier));
+        let named =
+            graph.is_graph_output(*old) && (graph.is_graph_output(*new) || scope.protected(graph, earlier));
         let left_out = graph.value(*new).is_none_or(|value| value.omitted);
         if named || left_out || output_names(graph, *old) > 1 || graph.ty(*old).contradicts(graph.ty(*new)) {
             return Ok(false);
@@ -154,25 +172,42 @@ fn output_names(graph: &Graph, value: ValueId) -> usize {
 }
 
 /// Lets bodies read a value that they capture through several slots through the first of them, then numbers their values.
-fn share_captures(graph: &mut Graph, scope: &Scope<'_>, id: NodeId, report: &mut PassReport) -> Result<(), PassError> {
+fn share_captures(
+    graph: &mut Graph,
+    scope: &Scope<'_>,
+    id: NodeId,
+    report: &mut PassReport,
+) -> Result<(), PassError> {
     if scope.protected(graph, id) {
         return Ok(());
     }
     let captured = graph.captures_of(id);
-    let bodies: Vec<_> = graph.operator(id).into_iter().flat_map(Operator::bodies).map(|(at, _)| at).collect();
+    let bodies: Vec<_> = graph
+        .operator(id)
+        .into_iter()
+        .flat_map(Operator::bodies)
+        .map(|(at, _)| at)
+        .collect();
     let mut shared = 0;
     for at in bodies {
-        let Some(body) = graph.body_mut(id, at) else { continue };
+        let Some(body) = graph.body_mut(id, at) else {
+            continue;
+        };
         let mut first: HashMap<ValueId, NodeId> = HashMap::new();
         let mut captures = scope::captures_in(body);
         captures.sort_by_key(|(node, slot)| (*slot, *node));
         for (node, slot) in captures {
-            let Some(outer) = captured.get(slot as usize).copied().flatten() else { continue };
+            let Some(outer) = captured.get(slot as usize).copied().flatten() else {
+                continue;
+            };
             let earlier = *first.entry(outer).or_insert(node);
             if earlier == node || !body.is_used(node) {
                 continue;
             }
-            match body.edit(NAME).replace(ValueId::new(node, 0), ValueId::new(earlier, 0)) {
+            match body
+                .edit(NAME)
+                .replace(ValueId::new(node, 0), ValueId::new(earlier, 0))
+            {
                 Ok(()) => shared += 1,
                 Err(EditError::OutputName { .. } | EditError::Type { .. }) => {}
                 Err(error) => return Err(scope.defect(error)),
@@ -181,7 +216,10 @@ fn share_captures(graph: &mut Graph, scope: &Scope<'_>, id: NodeId, report: &mut
         number_values(body, scope, report)?;
     }
     if shared > 0 {
-        graph.edit(NAME).prune_captures(id).map_err(|error| scope.defect(error))?;
+        graph
+            .edit(NAME)
+            .prune_captures(id)
+            .map_err(|error| scope.defect(error))?;
         report.add("repeated capture", shared);
     }
     Ok(())

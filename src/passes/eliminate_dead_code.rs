@@ -14,8 +14,16 @@ const NAME: &str = "eliminate-dead-code";
 
 /// Operators whose trailing or optional outputs may be left out without changing what the others compute. Not among them:
 /// BatchNormalization, whose number of outputs says (before opset 14) that it is in training mode.
-const OPTIONAL_OUTPUTS: &[&str] =
-    &["Dropout", "GRU", "LSTM", "LayerNormalization", "MaxPool", "RNN", "SoftmaxCrossEntropyLoss", "Unique"];
+const OPTIONAL_OUTPUTS: &[&str] = &[
+    "Dropout",
+    "GRU",
+    "LSTM",
+    "LayerNormalization",
+    "MaxPool",
+    "RNN",
+    "SoftmaxCrossEntropyLoss",
+    "Unique",
+];
 
 /// Removes what no graph output depends on.
 ///
@@ -40,7 +48,9 @@ impl Pass for EliminateDeadCode {
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let mut report = PassReport::default();
-        scope::for_each_root(model, NAME, context, |graph, scope| eliminate(graph, scope, &mut report))?;
+        scope::for_each_root(model, NAME, context, |graph, scope| {
+            eliminate(graph, scope, &mut report)
+        })?;
         if !self.keep_functions {
             report.merge(Self::remove_functions(model, context));
         }
@@ -54,7 +64,11 @@ fn eliminate(graph: &mut Graph, scope: &Scope<'_>, report: &mut PassReport) -> R
         let Some(node) = graph.get(id) else { continue };
         if !graph.is_used(id) {
             if is_removable(graph, scope, id) {
-                let what = if node.operator().is_some() { "unused operator" } else { "unused constant" };
+                let what = if node.operator().is_some() {
+                    "unused operator"
+                } else {
+                    "unused constant"
+                };
                 graph.edit(NAME).remove(id).map_err(|error| scope.defect(error))?;
                 report.add(what, 1);
             }
@@ -71,7 +85,10 @@ fn eliminate(graph: &mut Graph, scope: &Scope<'_>, report: &mut PassReport) -> R
             }
         }
         if !bodies.is_empty() {
-            let pruned = graph.edit(NAME).prune_captures(id).map_err(|error| scope.defect(error))?;
+            let pruned = graph
+                .edit(NAME)
+                .prune_captures(id)
+                .map_err(|error| scope.defect(error))?;
             report.add("unused capture", pruned as u64);
         }
         leave_out_outputs(graph, scope, id, report)?;
@@ -80,29 +97,51 @@ fn eliminate(graph: &mut Graph, scope: &Scope<'_>, report: &mut PassReport) -> R
 }
 
 /// Leaves out optional outputs that nothing reads.
-fn leave_out_outputs(graph: &mut Graph, scope: &Scope<'_>, id: NodeId, report: &mut PassReport) -> Result<(), PassError> {
+fn leave_out_outputs(
+    graph: &mut Graph,
+    scope: &Scope<'_>,
+    id: NodeId,
+    report: &mut PassReport,
+) -> Result<(), PassError> {
     let Some(node) = graph.get(id) else { return Ok(()) };
-    let Some(operator) = node.operator() else { return Ok(()) };
+    let Some(operator) = node.operator() else {
+        return Ok(());
+    };
     if node.outputs().len() < 2 {
         return Ok(());
     }
-    let Some(schema) = scope.schema(operator).filter(|schema| OPTIONAL_OUTPUTS.contains(&schema.op_type)) else {
+    let Some(schema) = scope
+        .schema(operator)
+        .filter(|schema| OPTIONAL_OUTPUTS.contains(&schema.op_type))
+    else {
         return Ok(());
     };
     let unused = |output: usize| graph.use_count(ValueId::new(id, output)) == 0;
     let optional = |output: usize| schema.output(output).is_some_and(|parameter| parameter.optional);
     let omitted: Vec<bool> = node.outputs().iter().map(|value| value.omitted).collect();
     let total = omitted.len();
-    let kept = (0..total).rev().find(|output| !(unused(*output) && optional(*output))).map_or(0, |last| last + 1);
-    let inner: Vec<usize> =
-        (0..kept).filter(|output| omitted.get(*output) == Some(&false) && unused(*output) && optional(*output)).collect();
-    let trailing = omitted.iter().skip(kept.max(1)).filter(|omitted| !**omitted).count();
+    let kept = (0..total)
+        .rev()
+        .find(|output| !(unused(*output) && optional(*output)))
+        .map_or(0, |last| last + 1);
+    let inner: Vec<usize> = (0..kept)
+        .filter(|output| omitted.get(*output) == Some(&false) && unused(*output) && optional(*output))
+        .collect();
+    let trailing = omitted
+        .iter()
+        .skip(kept.max(1))
+        .filter(|omitted| !**omitted)
+        .count();
     let mut editor = graph.edit(NAME);
     for output in &inner {
-        editor.omit_output(ValueId::new(id, *output)).map_err(|error| scope.defect(error))?;
+        editor
+            .omit_output(ValueId::new(id, *output))
+            .map_err(|error| scope.defect(error))?;
     }
     if trailing > 0 {
-        editor.truncate_outputs(id, kept.max(1)).map_err(|error| scope.defect(error))?;
+        editor
+            .truncate_outputs(id, kept.max(1))
+            .map_err(|error| scope.defect(error))?;
     }
     report.add("unused optional output", (inner.len() + trailing) as u64);
     Ok(())
@@ -120,11 +159,20 @@ impl EliminateDeadCode {
         let mut used: BTreeSet<usize> = BTreeSet::new();
         for (at, function) in model.functions.iter().enumerate() {
             index.entry(FunctionKey::of(function)).or_default().push(at);
-            if function.header.name.as_deref().is_some_and(|name| context.keeps(name)) {
+            if function
+                .header
+                .name
+                .as_deref()
+                .is_some_and(|name| context.keeps(name))
+            {
                 used.insert(at);
             }
         }
-        let mut pending: Vec<&Graph> = used.iter().filter_map(|at| model.functions.get(*at)).map(|f| &f.graph).collect();
+        let mut pending: Vec<&Graph> = used
+            .iter()
+            .filter_map(|at| model.functions.get(*at))
+            .map(|f| &f.graph)
+            .collect();
         pending.push(&model.graph);
         while let Some(graph) = pending.pop() {
             let mut calls = Vec::new();
@@ -152,8 +200,16 @@ struct FunctionKey(String, String, String);
 impl FunctionKey {
     fn of(function: &Function) -> Self {
         let header = &function.header;
-        let domain = header.domain.as_deref().filter(|domain| *domain != "ai.onnx").unwrap_or("");
-        Self(domain.to_owned(), header.name.clone().unwrap_or_default(), header.overload.clone().unwrap_or_default())
+        let domain = header
+            .domain
+            .as_deref()
+            .filter(|domain| *domain != "ai.onnx")
+            .unwrap_or("");
+        Self(
+            domain.to_owned(),
+            header.name.clone().unwrap_or_default(),
+            header.overload.clone().unwrap_or_default(),
+        )
     }
 }
 
@@ -161,8 +217,16 @@ fn collect_calls(graph: &Graph, calls: &mut Vec<FunctionKey>) {
     for id in graph.node_ids() {
         let Some(node) = graph.get(id) else { continue };
         let Some(operator) = node.operator() else { continue };
-        let overload = node.meta.as_ref().and_then(|meta| meta.overload.as_deref()).unwrap_or("");
-        calls.push(FunctionKey(operator.domain().to_owned(), operator.op_type.to_string(), overload.to_owned()));
+        let overload = node
+            .meta
+            .as_ref()
+            .and_then(|meta| meta.overload.as_deref())
+            .unwrap_or("");
+        calls.push(FunctionKey(
+            operator.domain().to_owned(),
+            operator.op_type.to_string(),
+            overload.to_owned(),
+        ));
         operator.bodies().for_each(|(_, body)| collect_calls(body, calls));
     }
 }

@@ -34,10 +34,18 @@ pub(super) fn saved_by(graph: &Graph, id: NodeId) -> u64 {
             let inputs: u64 = graph
                 .inputs_of(id)
                 .into_iter()
-                .map(|input| FIELD + input.and_then(|value| graph.value(value)).map_or(0, |value| value.name.len() as u64))
+                .map(|input| {
+                    FIELD
+                        + input
+                            .and_then(|value| graph.value(value))
+                            .map_or(0, |value| value.name.len() as u64)
+                })
                 .sum();
-            let attributes: u64 =
-                operator.attributes().iter().map(|a| a.name.len() as u64 + 4 * FIELD + attribute_bytes(&a.value)).sum();
+            let attributes: u64 = operator
+                .attributes()
+                .iter()
+                .map(|a| a.name.len() as u64 + 4 * FIELD + attribute_bytes(&a.value))
+                .sum();
             inputs + output_names(node) + name + operator.op_type.len() as u64 + attributes + 2 * FIELD
         }
         NodeKind::Input(_) | NodeKind::Capture(_) | NodeKind::Output | NodeKind::Removed => 0,
@@ -45,7 +53,10 @@ pub(super) fn saved_by(graph: &Graph, id: NodeId) -> u64 {
 }
 
 fn output_names(node: &Node) -> u64 {
-    node.outputs().iter().map(|value| value.name.len() as u64 + FIELD).sum()
+    node.outputs()
+        .iter()
+        .map(|value| value.name.len() as u64 + FIELD)
+        .sum()
 }
 
 fn attribute_bytes(value: &AttributeValue) -> u64 {
@@ -76,7 +87,12 @@ fn graph_bytes(graph: &Graph) -> u64 {
 
 /// The bytes of all nodes and constants of a model.
 pub(super) fn model_bytes(model: &Model) -> u64 {
-    graph_bytes(&model.graph) + model.functions.iter().map(|function| graph_bytes(&function.graph)).sum::<u64>()
+    graph_bytes(&model.graph)
+        + model
+            .functions
+            .iter()
+            .map(|function| graph_bytes(&function.graph))
+            .sum::<u64>()
 }
 
 /// How many bytes a pass may still add to the file.
@@ -88,8 +104,14 @@ pub(super) struct Budget {
 impl Budget {
     /// What `max_growth` allows beyond `original` bytes when the model has `now` bytes.
     pub(super) fn new(original: u64, now: u64, max_growth: f64) -> Self {
-        let growth = if max_growth.is_finite() && max_growth > 0.0 { original as f64 * max_growth } else { 0.0 };
-        Self { left: i128::from(original) - i128::from(now) + growth as i128 }
+        let growth = if max_growth.is_finite() && max_growth > 0.0 {
+            original as f64 * max_growth
+        } else {
+            0.0
+        };
+        Self {
+            left: i128::from(original) - i128::from(now) + growth as i128,
+        }
     }
 
     /// Spends `added - saved` bytes, or refuses. Bytes saved may be spent later.
@@ -116,6 +138,9 @@ mod tests {
         assert!(!budget.spend(1, 0));
         let mut budget = Budget::new(1000, 1100, 0.05);
         assert!(!budget.spend(1, 0), "the file is already larger than allowed");
-        assert!(budget.spend(1, 1), "what saves as much as it adds is always allowed");
+        assert!(
+            budget.spend(1, 1),
+            "what saves as much as it adds is always allowed"
+        );
     }
 }

@@ -11,8 +11,8 @@ use super::sweep::remove_unused;
 use super::{Context, EliminateDeadCode, Pass, PassError, PassReport, Safety};
 use crate::analysis::infer;
 use crate::ir::{
-    AttributeValue, Constant, ConstantOrigin, EditError, Function, Graph, Model, Name, NodeId, OpsetImport,
-    Operator, Tensor, Value, ValueId, opset_version,
+    AttributeValue, Constant, ConstantOrigin, EditError, Function, Graph, Model, Name, NodeId, Operator,
+    OpsetImport, Tensor, Value, ValueId, opset_version,
 };
 use crate::ops::schema;
 use crate::proto;
@@ -63,9 +63,18 @@ impl Pass for InlineFunctions {
             notes: BTreeSet::new(),
         };
         scope::for_each_root(model, NAME, context, |graph, scope| {
-            if scope.in_function { Ok(()) } else { inliner.graph(graph, scope) }
+            if scope.in_function {
+                Ok(())
+            } else {
+                inliner.graph(graph, scope)
+            }
         })?;
-        let Inliner { imports, inlined, notes, .. } = inliner;
+        let Inliner {
+            imports,
+            inlined,
+            notes,
+            ..
+        } = inliner;
         report.add("call of a function", inlined);
         report.notes.extend(notes);
         if inlined > 0 {
@@ -90,19 +99,45 @@ impl Functions {
     fn of(functions: &[Function]) -> Self {
         let key = |function: &Function| {
             let header = &function.header;
-            let domain = header.domain.as_deref().filter(|domain| *domain != "ai.onnx").unwrap_or("");
-            (domain.to_owned(), header.name.clone().unwrap_or_default(), header.overload.clone().unwrap_or_default())
+            let domain = header
+                .domain
+                .as_deref()
+                .filter(|domain| *domain != "ai.onnx")
+                .unwrap_or("");
+            (
+                domain.to_owned(),
+                header.name.clone().unwrap_or_default(),
+                header.overload.clone().unwrap_or_default(),
+            )
         };
-        let index = functions.iter().enumerate().rev().map(|(index, function)| (key(function), index)).collect();
-        Self { all: functions.to_vec(), index }
+        let index = functions
+            .iter()
+            .enumerate()
+            .rev()
+            .map(|(index, function)| (key(function), index))
+            .collect();
+        Self {
+            all: functions.to_vec(),
+            index,
+        }
     }
 
     /// The function that a node calls.
     fn called_by(&self, graph: &Graph, id: NodeId) -> Option<usize> {
         let node = graph.get(id)?;
         let operator = node.operator()?;
-        let overload = node.meta.as_ref().and_then(|meta| meta.overload.as_deref()).unwrap_or("");
-        self.index.get(&(operator.domain().to_owned(), operator.op_type.to_string(), overload.to_owned())).copied()
+        let overload = node
+            .meta
+            .as_ref()
+            .and_then(|meta| meta.overload.as_deref())
+            .unwrap_or("");
+        self.index
+            .get(&(
+                operator.domain().to_owned(),
+                operator.op_type.to_string(),
+                overload.to_owned(),
+            ))
+            .copied()
     }
 
     /// Refuses recursion, and calls that multiply beyond [`MAX_OPERATORS`].
@@ -111,7 +146,11 @@ impl Functions {
         let total = self.size_of(main, &mut sizes)?;
         if total > MAX_OPERATORS {
             let message = format!("inlining its calls gives more than {MAX_OPERATORS} operators");
-            return Err(PassError::Model { pass: NAME, node: "main graph".to_owned(), message });
+            return Err(PassError::Model {
+                pass: NAME,
+                node: "main graph".to_owned(),
+                message,
+            });
         }
         Ok(())
     }
@@ -119,7 +158,9 @@ impl Functions {
     fn size_of(&self, graph: &Graph, sizes: &mut Vec<Size>) -> Result<u64, PassError> {
         let mut total = 0u64;
         for id in graph.node_ids() {
-            let Some(operator) = graph.operator(id) else { continue };
+            let Some(operator) = graph.operator(id) else {
+                continue;
+            };
             for (_, body) in operator.bodies() {
                 total = total.saturating_add(self.size_of(body, sizes)?);
             }
@@ -130,8 +171,14 @@ impl Functions {
             let size = match sizes.get(callee) {
                 Some(Size::Known(size)) => *size,
                 Some(Size::Open) | None => {
-                    let message = "is a call in a cycle of calls; a function that calls itself cannot be inlined".to_owned();
-                    return Err(PassError::Model { pass: NAME, node: graph.label(id), message });
+                    let message =
+                        "is a call in a cycle of calls; a function that calls itself cannot be inlined"
+                            .to_owned();
+                    return Err(PassError::Model {
+                        pass: NAME,
+                        node: graph.label(id),
+                        message,
+                    });
                 }
                 Some(Size::Unknown) => {
                     self.set(sizes, callee, Size::Open);
@@ -181,7 +228,12 @@ impl Inliner<'_> {
                 pending.extend(self.call(graph, scope, id, callee)?.into_iter().rev());
                 continue;
             }
-            let bodies: Vec<_> = graph.operator(id).into_iter().flat_map(Operator::bodies).map(|(at, _)| at).collect();
+            let bodies: Vec<_> = graph
+                .operator(id)
+                .into_iter()
+                .flat_map(Operator::bodies)
+                .map(|(at, _)| at)
+                .collect();
             for at in bodies {
                 if let Some(body) = graph.body_mut(id, at) {
                     self.graph(body, scope)?;
@@ -192,12 +244,20 @@ impl Inliner<'_> {
     }
 
     /// Inlines one call and answers the new nodes.
-    fn call(&mut self, graph: &mut Graph, scope: &Scope<'_>, id: NodeId, callee: usize) -> Result<Vec<NodeId>, PassError> {
+    fn call(
+        &mut self,
+        graph: &mut Graph,
+        scope: &Scope<'_>,
+        id: NodeId,
+        callee: usize,
+    ) -> Result<Vec<NodeId>, PassError> {
         let (Some(function), Some(operator)) = (self.functions.all.get(callee), graph.operator(id)) else {
             return Ok(Vec::new());
         };
         let name = function.header.name.clone().unwrap_or_default();
-        if !self.options.functions.is_empty() && !self.options.functions.contains(&name) || scope.protected(graph, id) {
+        if !self.options.functions.is_empty() && !self.options.functions.contains(&name)
+            || scope.protected(graph, id)
+        {
             return Ok(Vec::new());
         }
         let inputs: Vec<Option<ValueId>> = graph.inputs_of(id).into_iter().collect();
@@ -223,9 +283,20 @@ impl Inliner<'_> {
         let prefix = graph.label(id);
         let outputs = graph.get(id).map_or(0, |node| node.outputs().len());
         let mut editor = graph.edit(NAME);
-        let bindings = Bindings { inputs: &inputs, captures: &[] };
-        let spliced = splice(&mut editor, id, &body, &bindings, Naming::Copy, &prefix, &mut self.names)
-            .map_err(|error| scope.defect(error))?;
+        let bindings = Bindings {
+            inputs: &inputs,
+            captures: &[],
+        };
+        let spliced = splice(
+            &mut editor,
+            id,
+            &body,
+            &bindings,
+            Naming::Copy,
+            &prefix,
+            &mut self.names,
+        )
+        .map_err(|error| scope.defect(error))?;
         for (output, value) in spliced.outputs.iter().enumerate().take(outputs) {
             let old = ValueId::new(id, output);
             if editor.graph().use_count(old) > 0 {
@@ -248,10 +319,19 @@ impl Inliner<'_> {
         reason
     }
 
-    fn find_difference(&self, graph: &Graph, own: &[OpsetImport], added: &mut Vec<OpsetImport>) -> Option<String> {
+    fn find_difference(
+        &self,
+        graph: &Graph,
+        own: &[OpsetImport],
+        added: &mut Vec<OpsetImport>,
+    ) -> Option<String> {
         for id in graph.node_ids() {
-            let Some(operator) = graph.operator(id) else { continue };
-            let inner = operator.bodies().find_map(|(_, body)| self.find_difference(body, own, added));
+            let Some(operator) = graph.operator(id) else {
+                continue;
+            };
+            let inner = operator
+                .bodies()
+                .find_map(|(_, body)| self.find_difference(body, own, added));
             if inner.is_some() {
                 return inner;
             }
@@ -260,10 +340,15 @@ impl Inliner<'_> {
             }
             let (domain, op_type) = (operator.domain(), &*operator.op_type);
             let Some(inside) = opset_version(own, domain) else {
-                return Some(format!("it does not import the domain `{domain}` of its operator {op_type}"));
+                return Some(format!(
+                    "it does not import the domain `{domain}` of its operator {op_type}"
+                ));
             };
             match opset_version(&self.imports, domain).or_else(|| opset_version(added, domain)) {
-                None => added.push(OpsetImport { domain: Some(Name::from(domain)), version: Some(inside) }),
+                None => added.push(OpsetImport {
+                    domain: Some(Name::from(domain)),
+                    version: Some(inside),
+                }),
                 Some(outside) if outside == inside => {}
                 Some(outside) => {
                     let since = |version| schema(domain, op_type, version).map(|schema| schema.since);
@@ -280,7 +365,10 @@ impl Inliner<'_> {
 }
 
 /// The function's attributes as this call sets them; `None` for one that is neither given nor has a default.
-fn attribute_values(function: &Function, call: &Operator) -> Result<HashMap<Name, Option<AttributeValue>>, String> {
+fn attribute_values(
+    function: &Function,
+    call: &Operator,
+) -> Result<HashMap<Name, Option<AttributeValue>>, String> {
     let mut values = HashMap::new();
     for name in &function.header.attribute {
         values.insert(Name::from(name.as_str()), call.attribute(name).cloned());
@@ -289,7 +377,8 @@ fn attribute_values(function: &Function, call: &Operator) -> Result<HashMap<Name
         let name = default.name.clone().unwrap_or_default();
         let value = match call.attribute(&name) {
             Some(value) => value.clone(),
-            None => default_value(default).ok_or_else(|| format!("the default of its attribute {name} is of an unusual kind"))?,
+            None => default_value(default)
+                .ok_or_else(|| format!("the default of its attribute {name} is of an unusual kind"))?,
         };
         values.insert(Name::from(name), Some(value));
     }
@@ -312,7 +401,9 @@ fn default_value(default: &proto::AttributeProto) -> Option<AttributeValue> {
 fn substitute(graph: &mut Graph, values: &HashMap<Name, Option<AttributeValue>>) -> Result<(), String> {
     let broken = |error: EditError| error.to_string();
     for id in graph.node_ids().collect::<Vec<_>>() {
-        let Some(operator) = graph.operator(id) else { continue };
+        let Some(operator) = graph.operator(id) else {
+            continue;
+        };
         let label = graph.label(id);
         let references: Vec<(Name, Name)> = operator
             .attributes()
@@ -326,11 +417,14 @@ fn substitute(graph: &mut Graph, values: &HashMap<Name, Option<AttributeValue>>)
         let bodies: Vec<_> = operator.bodies().map(|(at, _)| at).collect();
         let mut editor = graph.edit(NAME);
         for (attribute, to) in references {
-            let value = values.get(&to).ok_or_else(|| format!("{label} refers to an attribute {to} that it does not have"))?;
+            let value = values
+                .get(&to)
+                .ok_or_else(|| format!("{label} refers to an attribute {to} that it does not have"))?;
             match value {
                 Some(value) if is_constant => {
                     let tensor = constant_tensor(value.clone());
-                    let tensor = tensor.ok_or_else(|| format!("{label} is a constant of the unusual attribute {to}"))?;
+                    let tensor = tensor
+                        .ok_or_else(|| format!("{label} is a constant of the unusual attribute {to}"))?;
                     let constant = Constant {
                         tensor: Some(tensor),
                         origin: ConstantOrigin::Initializer(0),
@@ -340,8 +434,14 @@ fn substitute(graph: &mut Graph, values: &HashMap<Name, Option<AttributeValue>>)
                     editor.replace(ValueId::new(id, 0), copy).map_err(broken)?;
                     editor.remove(id).map_err(broken)?;
                 }
-                None if is_constant => return Err(format!("{label} is a constant of attribute {to}, which has no value")),
-                Some(value) => editor.set_attribute(id, attribute, value.clone()).map_err(broken)?,
+                None if is_constant => {
+                    return Err(format!(
+                        "{label} is a constant of attribute {to}, which has no value"
+                    ));
+                }
+                Some(value) => editor
+                    .set_attribute(id, attribute, value.clone())
+                    .map_err(broken)?,
                 None => editor.remove_attribute(id, &attribute).map_err(broken)?,
             }
         }

@@ -71,12 +71,20 @@ pub struct Entry {
 impl Entry {
     fn of<P: Pass + Default + JsonSchema + DeserializeOwned>() -> Self {
         let pass = P::default();
-        Self { name: pass.name(), safety: pass.safety(), needs: pass.needs(), schema: schema_for!(P) }
+        Self {
+            name: pass.name(),
+            safety: pass.safety(),
+            needs: pass.needs(),
+            schema: schema_for!(P),
+        }
     }
 
     /// The documentation, in Markdown.
     pub fn documentation(&self) -> &str {
-        self.schema.get("description").and_then(|text| text.as_str()).unwrap_or("")
+        self.schema
+            .get("description")
+            .and_then(|text| text.as_str())
+            .unwrap_or("")
     }
 
     /// The first sentence of the documentation.
@@ -92,15 +100,33 @@ mod tests {
     #[test]
     fn every_pass_is_documented_and_builds_from_nothing_and_from_its_defaults() {
         for entry in entries() {
-            assert!(entry.summary().ends_with('.') && entry.summary().len() < 120, "{}: {}", entry.name, entry.summary());
+            assert!(
+                entry.summary().ends_with('.') && entry.summary().len() < 120,
+                "{}: {}",
+                entry.name,
+                entry.summary()
+            );
             let built = build(entry.name, serde_json::json!({})).unwrap().unwrap();
             assert_eq!(built.name(), entry.name);
             assert_eq!(default(entry.name).unwrap().name(), entry.name);
-            assert!(entry.name.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{}", entry.name);
-            let options = entry.schema.get("properties").and_then(|properties| properties.as_object()).into_iter().flatten();
+            assert!(
+                entry.name.chars().all(|c| c.is_ascii_lowercase() || c == '-'),
+                "{}",
+                entry.name
+            );
+            let options = entry
+                .schema
+                .get("properties")
+                .and_then(|properties| properties.as_object())
+                .into_iter()
+                .flatten();
             for (option, schema) in options {
                 assert!(!option.contains('_'), "{}: {option}", entry.name);
-                assert!(schema.get("description").is_some(), "{}: {option} is not documented", entry.name);
+                assert!(
+                    schema.get("description").is_some(),
+                    "{}: {option} is not documented",
+                    entry.name
+                );
             }
         }
     }

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use super::{Context, PassError};
-use crate::ir::{DType, EditError, Graph, Model, NodeId, NodeKind, OpsetImport, Operator, ValueId, opset_version};
+use crate::ir::{
+    DType, EditError, Graph, Model, NodeId, NodeKind, Operator, OpsetImport, ValueId, opset_version,
+};
 use crate::ops::{Schema, Traits, schema};
 use crate::proto;
 
@@ -28,7 +30,8 @@ impl Scope<'_> {
 
     /// Whether the operator is a call of a model-local function.
     pub(super) fn is_function(&self, operator: &Operator) -> bool {
-        self.functions.contains(&(operator.domain().to_owned(), operator.op_type.to_string()))
+        self.functions
+            .contains(&(operator.domain().to_owned(), operator.op_type.to_string()))
     }
 
     /// The specification's schema of the operator; `None` for a call of a model-local function, an operator of a domain that
@@ -37,7 +40,12 @@ impl Scope<'_> {
         if self.is_function(operator) {
             return None;
         }
-        schema(operator.domain(), &operator.op_type, self.version(operator.domain())?).filter(|s| !s.deprecated)
+        schema(
+            operator.domain(),
+            &operator.op_type,
+            self.version(operator.domain())?,
+        )
+        .filter(|s| !s.deprecated)
     }
 
     /// Whether the operator is ONNX's own and two runs on the same inputs give the same bits.
@@ -54,8 +62,12 @@ impl Scope<'_> {
         }
         match self.version("") {
             Some(version) if version >= 12 => graph.input(id, 2).is_some_and(|mode| {
-                let known = graph.constant(mode).filter(|tensor| tensor.dtype() == DType::Bool);
-                known.and_then(|tensor| tensor.single_i64()).is_none_or(|training| training != 0)
+                let known = graph
+                    .constant(mode)
+                    .filter(|tensor| tensor.dtype() == DType::Bool);
+                known
+                    .and_then(|tensor| tensor.single_i64())
+                    .is_none_or(|training| training != 0)
             }),
             Some(version) if version >= 7 => false,
             _ => operator.int("is_test").unwrap_or(0) == 0,
@@ -67,7 +79,10 @@ impl Scope<'_> {
     pub(super) fn protected(&self, graph: &Graph, id: NodeId) -> bool {
         let Some(node) = graph.get(id) else { return true };
         node.name.as_deref().is_some_and(|name| self.context.keeps(name))
-            || node.outputs().iter().any(|value| self.context.keeps(&value.name) || self.is_pinned(graph, &value.name))
+            || node
+                .outputs()
+                .iter()
+                .any(|value| self.context.keeps(&value.name) || self.is_pinned(graph, &value.name))
     }
 
     fn is_pinned(&self, graph: &Graph, name: &str) -> bool {
@@ -85,7 +100,10 @@ impl Scope<'_> {
 
     /// Turns an edit that should have been legal into the pass's error.
     pub(super) fn defect(&self, source: EditError) -> PassError {
-        PassError::Edit { pass: self.pass, source }
+        PassError::Edit {
+            pass: self.pass,
+            source,
+        }
     }
 }
 
@@ -110,7 +128,14 @@ pub(super) fn for_each_root(
     change(&mut model.graph, &scope)?;
     for function in &mut model.functions {
         let imports = function.opset_imports.clone();
-        let scope = Scope { context, pass, imports, functions: &functions, pinned: &nothing, in_function: true };
+        let scope = Scope {
+            context,
+            pass,
+            imports,
+            functions: &functions,
+            pinned: &nothing,
+            in_function: true,
+        };
         change(&mut function.graph, &scope)?;
     }
     Ok(())
@@ -124,7 +149,10 @@ fn function_names(model: &Model) -> HashSet<(String, String)> {
         .map(|function| {
             let domain = function.header.domain.as_deref().unwrap_or("");
             let domain = if domain == "ai.onnx" { "" } else { domain };
-            (domain.to_owned(), function.header.name.clone().unwrap_or_default())
+            (
+                domain.to_owned(),
+                function.header.name.clone().unwrap_or_default(),
+            )
         })
         .collect()
 }
@@ -134,7 +162,11 @@ fn training_names(model: &Model) -> HashSet<String> {
     let mut names = HashSet::new();
     for info in &model.header.training_info {
         let bindings = info.initialization_binding.iter().chain(&info.update_binding);
-        names.extend(bindings.flat_map(|entry| [entry.key.clone(), entry.value.clone()]).flatten());
+        names.extend(
+            bindings
+                .flat_map(|entry| [entry.key.clone(), entry.value.clone()])
+                .flatten(),
+        );
         for graph in info.initialization.iter().chain(&info.algorithm) {
             collect_inputs(graph, 0, &mut names);
         }
@@ -174,7 +206,11 @@ pub(super) fn reader_counts(graph: &Graph) -> Vec<u32> {
 
 /// Every value that a node reads, once a slot, captures included.
 pub(super) fn read_by(graph: &Graph, id: NodeId) -> impl Iterator<Item = ValueId> {
-    graph.inputs_of(id).into_iter().chain(graph.captures_of(id)).flatten()
+    graph
+        .inputs_of(id)
+        .into_iter()
+        .chain(graph.captures_of(id))
+        .flatten()
 }
 
 /// One more than the highest node index.

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::encoded_size::{Budget, model_bytes};
 use super::{
-    Context, DeduplicateInitializers, EliminateCommonSubexpressions, EliminateDeadCode, FoldConstants, Pass, PassError,
-    PassReport, Safety,
+    Context, DeduplicateInitializers, EliminateCommonSubexpressions, EliminateDeadCode, FoldConstants, Pass,
+    PassError, PassReport, Safety,
 };
 use crate::analysis::infer;
 use crate::ir::{Graph, Model};
@@ -94,7 +94,10 @@ impl Pass for Simplify {
 impl Simplify {
     /// The embedded rules and those of the folders.
     fn rule_set(&self, context: &Context<'_>) -> Result<RuleSet, PassError> {
-        let failed = |error: crate::rewrite::RuleError| PassError::Resource { pass: NAME, message: error.to_string() };
+        let failed = |error: crate::rewrite::RuleError| PassError::Resource {
+            pass: NAME,
+            message: error.to_string(),
+        };
         let mut rules = RuleSet::embedded().map_err(failed)?.clone();
         for folder in &self.rules {
             let more = RuleSet::load_dir(&context.base.join(folder)).map_err(failed)?;
@@ -105,11 +108,13 @@ impl Simplify {
 
     /// Names in `only` and `except` have to exist.
     fn check_names(&self, rules: &RuleSet) -> Result<(), PassError> {
-        let unknown = |name: &&String| rules.get(name).is_none() && !Part::ALL.iter().any(|part| part.name() == **name);
+        let unknown =
+            |name: &&String| rules.get(name).is_none() && !Part::ALL.iter().any(|part| part.name() == **name);
         match self.only.iter().chain(&self.except).find(unknown) {
             None => Ok(()),
             Some(name) => {
-                let message = format!("there is no rule or part {name}; `secateur rules list` shows all rules");
+                let message =
+                    format!("there is no rule or part {name}; `secateur rules list` shows all rules");
                 Err(PassError::Option { pass: NAME, message })
             }
         }
@@ -117,15 +122,24 @@ impl Simplify {
 
     /// Rules that are not applied.
     fn left_out(&self, rules: &RuleSet) -> Vec<String> {
-        let lowering = rules.rules().iter().filter(|rule| rule.family == LOWERING && !self.only.contains(&rule.name));
-        self.except.iter().cloned().chain(lowering.map(|rule| rule.name.clone())).collect()
+        let lowering = rules
+            .rules()
+            .iter()
+            .filter(|rule| rule.family == LOWERING && !self.only.contains(&rule.name));
+        self.except
+            .iter()
+            .cloned()
+            .chain(lowering.map(|rule| rule.name.clone()))
+            .collect()
     }
 
     /// The run's context with the step's own bounds and patterns.
     fn context<'a>(&self, context: &Context<'a>) -> Result<Context<'a>, PassError> {
         let patterns = context.keep.patterns().iter().chain(&self.keep);
-        let keep = RegexSet::new(patterns)
-            .map_err(|error| PassError::Option { pass: NAME, message: format!("keep: {error}") })?;
+        let keep = RegexSet::new(patterns).map_err(|error| PassError::Option {
+            pass: NAME,
+            message: format!("keep: {error}"),
+        })?;
         let mut limits = context.limits.clone();
         limits.fuel = self.fuel.or(limits.fuel);
         limits.max_growth = self.max_growth.unwrap_or(limits.max_growth);
@@ -189,7 +203,8 @@ impl Rounds<'_> {
             self.report.notes.clear();
             let mut changed = false;
             if self.options.uses(Part::Fold) {
-                let mut budget = Budget::new(self.original, model_bytes(model), self.context.limits.max_growth);
+                let mut budget =
+                    Budget::new(self.original, model_bytes(model), self.context.limits.max_growth);
                 let folded = FoldConstants::default().run_within(model, self.context, &mut budget)?;
                 changed |= self.merge(Part::Fold, folded);
             }
@@ -210,7 +225,9 @@ impl Rounds<'_> {
                 break;
             }
             if round + 1 == MAX_ROUNDS {
-                self.report.notes.push(format!("stopped after {MAX_ROUNDS} rounds although something still changes"));
+                self.report.notes.push(format!(
+                    "stopped after {MAX_ROUNDS} rounds although something still changes"
+                ));
             }
         }
         if self.report.changed {
@@ -230,7 +247,13 @@ impl Rounds<'_> {
 
     /// Applies the rules. What would make the model larger than it may be is taken back.
     fn rewrite(&mut self, model: &mut Model) -> Result<bool, PassError> {
-        let only: Vec<String> = self.options.only.iter().filter(|name| self.rules.get(name).is_some()).cloned().collect();
+        let only: Vec<String> = self
+            .options
+            .only
+            .iter()
+            .filter(|name| self.rules.get(name).is_some())
+            .cloned()
+            .collect();
         if only.is_empty() && !self.options.only.is_empty() || self.fuel == Some(0) {
             return Ok(false);
         }
@@ -255,7 +278,10 @@ impl Rounds<'_> {
         let (now, then) = (model_bytes(model), model_bytes(&before));
         if now as f64 > allowed && now > then {
             *model = before;
-            let note = format!("the rules would let the file grow by {} bytes, more than `max-growth` leaves", now - then);
+            let note = format!(
+                "the rules would let the file grow by {} bytes, more than `max-growth` leaves",
+                now - then
+            );
             self.report.notes.push(note);
             return Ok(false);
         }
@@ -270,10 +296,15 @@ impl Rounds<'_> {
             self.report.add(rule, count);
         }
         for refused in &found.refused {
-            self.report.notes.push(format!("rule {} not applied, {} times: {}", refused.rule, refused.count, refused.reason));
+            self.report.notes.push(format!(
+                "rule {} not applied, {} times: {}",
+                refused.rule, refused.count, refused.reason
+            ));
         }
         if found.exhausted {
-            self.report.notes.push("the rules stopped for want of fuel".to_owned());
+            self.report
+                .notes
+                .push("the rules stopped for want of fuel".to_owned());
         }
         !found.fired.is_empty()
     }

@@ -83,7 +83,10 @@ pub(super) fn obstacle(body: &Graph, inputs: &[Option<ValueId>]) -> Option<Strin
             false => body.captures_of(id).into_iter().flatten().collect(),
         };
         if let Some(value) = must_be_there.into_iter().find(|value| left_out(*value).is_some()) {
-            let name = body.value(value).map(|value| value.name.to_string()).unwrap_or_default();
+            let name = body
+                .value(value)
+                .map(|value| value.name.to_string())
+                .unwrap_or_default();
             return Some(format!("input {name} is left out and needed as a value"));
         }
     }
@@ -146,8 +149,17 @@ pub(super) fn splice(
             }
             NodeKind::Operator(operator) => {
                 let mapped = |value: ValueId| copies.get(&value).copied();
-                let inputs: Vec<_> = body.inputs_of(id).into_iter().map(|value| value.and_then(mapped)).collect();
-                let captures: Vec<_> = body.captures_of(id).into_iter().flatten().filter_map(mapped).collect();
+                let inputs: Vec<_> = body
+                    .inputs_of(id)
+                    .into_iter()
+                    .map(|value| value.and_then(mapped))
+                    .collect();
+                let captures: Vec<_> = body
+                    .captures_of(id)
+                    .into_iter()
+                    .flatten()
+                    .filter_map(mapped)
+                    .collect();
                 if captures.len() != operator.capture_count() {
                     return Err(EditError::NoNode(id.index()));
                 }
@@ -167,7 +179,11 @@ pub(super) fn splice(
             NodeKind::Input(_) | NodeKind::Output | NodeKind::Removed => continue,
         };
         if let Some(name) = node.name.as_ref().filter(|name| !name.is_empty()) {
-            let name = if naming == Naming::Copy { Name::from(format!("{prefix}/{name}")) } else { name.clone() };
+            let name = if naming == Naming::Copy {
+                Name::from(format!("{prefix}/{name}"))
+            } else {
+                name.clone()
+            };
             editor.set_node_name(copy, Some(name))?;
         }
         if let Some(meta) = &node.meta {
@@ -180,13 +196,20 @@ pub(super) fn splice(
     let sink = body.sink().index();
     let outputs = results
         .into_iter()
-        .map(|value| value.and_then(|value| copies.get(&value).copied()).ok_or(EditError::NoNode(sink)))
+        .map(|value| {
+            value
+                .and_then(|value| copies.get(&value).copied())
+                .ok_or(EditError::NoNode(sink))
+        })
         .collect::<Result<_, _>>()?;
     Ok(Spliced { outputs, operators })
 }
 
 fn copy_value(value: &Value, is_result: bool, naming: Naming, prefix: &str, names: &mut Names) -> Value {
-    let mut copy = Value { declared: None, ..value.clone() };
+    let mut copy = Value {
+        declared: None,
+        ..value.clone()
+    };
     if naming == Naming::Copy {
         copy.ty = ValueType::Unknown;
         copy.content = None;
@@ -203,7 +226,12 @@ fn copy_value(value: &Value, is_result: bool, naming: Naming, prefix: &str, name
 pub(super) fn hand_over(editor: &mut Editor<'_>, old: ValueId, new: ValueId) -> Result<(), EditError> {
     match editor.replace(old, new) {
         Err(EditError::OutputName { .. }) => {
-            let identity = editor.add_operator(old.node, Operator::new("Identity"), &[Some(new)], vec![Value::default()])?;
+            let identity = editor.add_operator(
+                old.node,
+                Operator::new("Identity"),
+                &[Some(new)],
+                vec![Value::default()],
+            )?;
             editor.replace(old, ValueId::new(identity, 0))
         }
         result => result,

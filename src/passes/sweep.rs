@@ -10,7 +10,11 @@ pub(super) fn is_removable(graph: &Graph, scope: &Scope<'_>, id: NodeId) -> bool
 }
 
 /// Removes `start` where nothing reads it, then what only it read, and so on. Answers how many nodes went.
-pub(super) fn remove_unused(editor: &mut Editor<'_>, scope: &Scope<'_>, start: Vec<NodeId>) -> Result<u64, EditError> {
+pub(super) fn remove_unused(
+    editor: &mut Editor<'_>,
+    scope: &Scope<'_>,
+    start: Vec<NodeId>,
+) -> Result<u64, EditError> {
     let mut pending = start;
     let mut removed = 0;
     while let Some(id) = pending.pop() {

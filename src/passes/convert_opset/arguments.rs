@@ -20,10 +20,15 @@ pub(super) fn broadcast_7(site: &mut Site<'_>) -> Outcome {
     let axis = site.int("axis")?;
     if let (true, Some(axis)) = (broadcast, axis) {
         let (first, second) = (site.rank(0)?, site.rank(1)?);
-        let start = usize::try_from(if axis < 0 { axis + first as i64 } else { axis }).map_err(|_| "its axis is negative")?;
-        let trailing = first.checked_sub(start + second).ok_or("its operands do not fit its axis")?;
+        let start = usize::try_from(if axis < 0 { axis + first as i64 } else { axis })
+            .map_err(|_| "its axis is negative")?;
+        let trailing = first
+            .checked_sub(start + second)
+            .ok_or("its operands do not fit its axis")?;
         if trailing > 0 {
-            let axes = (second..second + trailing).map(|axis| axis as i64).collect::<Vec<_>>();
+            let axes = (second..second + trailing)
+                .map(|axis| axis as i64)
+                .collect::<Vec<_>>();
             let operand = site.derive(Operator::new("Unsqueeze").with("axes", axes), 1, Vec::new())?;
             site.read(1, operand)?;
         }
@@ -35,7 +40,9 @@ pub(super) fn broadcast_7(site: &mut Site<'_>) -> Outcome {
 /// The slope of version 6 has one element, or one for each channel (axis 1).
 pub(super) fn prelu_7(site: &mut Site<'_>) -> Outcome {
     let slope = site.input_type(1);
-    let single = slope.fixed_shape().is_some_and(|shape| shape.iter().product::<i64>() == 1);
+    let single = slope
+        .fixed_shape()
+        .is_some_and(|shape| shape.iter().product::<i64>() == 1);
     if single || site.rank(1)? != 1 {
         return Ok(());
     }
@@ -55,7 +62,9 @@ pub(super) fn gemm_7(site: &mut Site<'_>) -> Outcome {
 
 /// The target type was written by name.
 pub(super) fn cast_6(site: &mut Site<'_>) -> Outcome {
-    let Some(name) = site.text("to")? else { return Err("it has no target type".to_owned()) };
+    let Some(name) = site.text("to")? else {
+        return Err("it has no target type".to_owned());
+    };
     let dtype = DType::from_name(&name.to_lowercase()).ok_or_else(|| format!("{name} is no element type"))?;
     site.set("to", i64::from(dtype.onnx()))
 }

@@ -34,19 +34,31 @@ pub(super) fn upsample_10(site: &mut Site<'_>) -> Outcome {
 pub(super) fn resize_11(site: &mut Site<'_>) -> Outcome {
     site.set("coordinate_transformation_mode", "asymmetric")?;
     if site.text("mode")?.as_deref().unwrap_or("nearest") == "nearest" {
-        let scales = site.constant(1).ok_or("its scales are no constant, so which pixel is the nearest is not known")?;
+        let scales = site
+            .constant(1)
+            .ok_or("its scales are no constant, so which pixel is the nearest is not known")?;
         let scales = scales.to_f64().map_err(|error| error.to_string())?;
         let rounding = if scales.iter().all(|scale| *scale >= 1.0) {
             "floor"
         } else if scales.iter().all(|scale| *scale <= 1.0) {
             "ceil"
         } else {
-            return Err("it enlarges one axis and shrinks another, which takes two ways of rounding".to_owned());
+            return Err(
+                "it enlarges one axis and shrinks another, which takes two ways of rounding".to_owned(),
+            );
         };
         site.set("nearest_mode", rounding)?;
     }
     let dtype = site.dtype(0)?;
-    let roi = Tensor::from_raw(if dtype.is_float() { dtype } else { crate::ir::DType::F32 }, [0], Vec::new());
+    let roi = Tensor::from_raw(
+        if dtype.is_float() {
+            dtype
+        } else {
+            crate::ir::DType::F32
+        },
+        [0],
+        Vec::new(),
+    );
     site.move_input(1, 2)?;
     site.set_input(1, roi.map_err(|error| error.to_string())?)
 }
@@ -54,7 +66,9 @@ pub(super) fn resize_11(site: &mut Site<'_>) -> Outcome {
 /// One coordinate transformation went away.
 pub(super) fn resize_13(site: &mut Site<'_>) -> Outcome {
     match site.text("coordinate_transformation_mode")?.as_deref() {
-        Some("tf_half_pixel_for_nn") => Err("its coordinate transformation tf_half_pixel_for_nn is gone".to_owned()),
+        Some("tf_half_pixel_for_nn") => {
+            Err("its coordinate transformation tf_half_pixel_for_nn is gone".to_owned())
+        }
         _ => Ok(()),
     }
 }

@@ -57,18 +57,27 @@ impl Pass for ConvertOpset {
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let mut report = PassReport::default();
         if !(1..=NEWEST).contains(&self.version) {
-            let message = format!("version: {} is not an opset; the newest is {NEWEST}", self.version);
+            let message = format!(
+                "version: {} is not an opset; the newest is {NEWEST}",
+                self.version
+            );
             return Err(PassError::Option { pass: NAME, message });
         }
         let target = self.version;
-        let imports = std::iter::once(&model.opset_imports).chain(model.functions.iter().map(|f| &f.opset_imports));
-        if imports.filter_map(|imports| opset_version(imports, "")).all(|version| version >= target) {
+        let imports =
+            std::iter::once(&model.opset_imports).chain(model.functions.iter().map(|f| &f.opset_imports));
+        if imports
+            .filter_map(|imports| opset_version(imports, ""))
+            .all(|version| version >= target)
+        {
             return Ok(report);
         }
         let mut converted = model.clone();
         infer(&mut converted);
         scope::for_each_root(&mut converted, NAME, context, |graph, scope| {
-            let Some(from) = scope.version("") else { return Ok(()) };
+            let Some(from) = scope.version("") else {
+                return Ok(());
+            };
             for version in from + 1..=target {
                 convert(graph, scope, version, &mut report)?;
             }
@@ -88,7 +97,10 @@ impl Pass for ConvertOpset {
 /// Sets the version of ONNX's own domain, where it is lower.
 fn set_version(imports: &mut [OpsetImport], target: i64) -> u64 {
     let mut changed = 0;
-    for import in imports.iter_mut().filter(|import| import.domain().is_empty() && import.version < Some(target)) {
+    for import in imports
+        .iter_mut()
+        .filter(|import| import.domain().is_empty() && import.version < Some(target))
+    {
         import.version = Some(target);
         changed += 1;
     }
@@ -98,9 +110,24 @@ fn set_version(imports: &mut [OpsetImport], target: i64) -> u64 {
 /// The IR version that the opset came with: readers may refuse a newer opset in an older IR version.
 fn raise_ir_version(model: &mut Model, target: i64) {
     /// First opset of each IR version, from the version table of the specification.
-    const FIRST_OPSET: [(i64, i64); 11] =
-        [(1, 3), (9, 4), (10, 5), (11, 6), (12, 7), (15, 8), (19, 9), (21, 10), (23, 11), (24, 12), (25, 13)];
-    let needed = FIRST_OPSET.iter().rev().find(|(opset, _)| *opset <= target).map_or(3, |(_, ir)| *ir);
+    const FIRST_OPSET: [(i64, i64); 11] = [
+        (1, 3),
+        (9, 4),
+        (10, 5),
+        (11, 6),
+        (12, 7),
+        (15, 8),
+        (19, 9),
+        (21, 10),
+        (23, 11),
+        (24, 12),
+        (25, 13),
+    ];
+    let needed = FIRST_OPSET
+        .iter()
+        .rev()
+        .find(|(opset, _)| *opset <= target)
+        .map_or(3, |(_, ir)| *ir);
     // From IR version 4 on, an initializer that is listed as an input may be overridden; an older file lists all of them.
     if model.ir_version() >= 4 && model.ir_version() < needed {
         model.header.ir_version = Some(needed);
@@ -108,9 +135,16 @@ fn raise_ir_version(model: &mut Model, target: i64) {
 }
 
 /// Converts every operator of a graph and its bodies from `version - 1` to `version`.
-fn convert(graph: &mut Graph, scope: &Scope<'_>, version: i64, report: &mut PassReport) -> Result<(), PassError> {
+fn convert(
+    graph: &mut Graph,
+    scope: &Scope<'_>,
+    version: i64,
+    report: &mut PassReport,
+) -> Result<(), PassError> {
     for id in graph.topological_order() {
-        let Some(operator) = graph.operator(id) else { continue };
+        let Some(operator) = graph.operator(id) else {
+            continue;
+        };
         let bodies: Vec<_> = operator.bodies().map(|(at, _)| at).collect();
         if !scope.is_function(operator) && operator.domain().is_empty() {
             convert_operator(graph, id, version, report)?;
@@ -130,21 +164,30 @@ fn convert_operator(
     version: i64,
     report: &mut PassReport,
 ) -> Result<(), PassError> {
-    let Some(operator) = graph.operator(id) else { return Ok(()) };
+    let Some(operator) = graph.operator(id) else {
+        return Ok(());
+    };
     let op_type = operator.op_type.to_string();
     let blocked = |graph: &Graph, reason: String| PassError::Model {
         pass: NAME,
         node: graph.label(id),
-        message: format!("{op_type} cannot be converted from opset {} to {version}: {reason}", version - 1),
+        message: format!(
+            "{op_type} cannot be converted from opset {} to {version}: {reason}",
+            version - 1
+        ),
     };
     let Some(old) = schema("", &op_type, version - 1) else {
         // An operator that the file's opset does not have: what it means is not known.
         return match schemas("", &op_type).first() {
-            Some(first) if first.since == version => Err(blocked(graph, format!("opset {version} introduces it"))),
+            Some(first) if first.since == version => {
+                Err(blocked(graph, format!("opset {version} introduces it")))
+            }
             _ => Ok(()),
         };
     };
-    let Some(new) = schema("", &op_type, version).filter(|new| new.since == version) else { return Ok(()) };
+    let Some(new) = schema("", &op_type, version).filter(|new| new.since == version) else {
+        return Ok(());
+    };
     match step(old, new) {
         Step::Same => Ok(()),
         Step::Adapt(adapter) => {
@@ -157,6 +200,9 @@ fn convert_operator(
                 Err(reason) => Err(blocked(graph, reason)),
             }
         }
-        Step::Unknown => Err(blocked(graph, "its form changed, and there is no adapter".to_owned())),
+        Step::Unknown => Err(blocked(
+            graph,
+            "its form changed, and there is no adapter".to_owned(),
+        )),
     }
 }

@@ -67,9 +67,13 @@ pub(super) fn gru_3(site: &mut Site<'_>) -> Outcome {
 
 /// How odd padding is split, and what SAME means, was turned round.
 pub(super) fn conv_transpose_11(site: &mut Site<'_>) -> Outcome {
-    let automatic = site.text("auto_pad")?.is_some_and(|mode| mode.starts_with("SAME"));
+    let automatic = site
+        .text("auto_pad")?
+        .is_some_and(|mode| mode.starts_with("SAME"));
     if automatic || site.attribute("output_shape")?.is_some() {
-        return Err("its padding follows from auto_pad or output_shape, and is split in another way since".to_owned());
+        return Err(
+            "its padding follows from auto_pad or output_shape, and is split in another way since".to_owned(),
+        );
     }
     Ok(())
 }

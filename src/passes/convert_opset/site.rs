@@ -25,22 +25,30 @@ impl<'g> Site<'g> {
     }
 
     fn operator(&self) -> Result<&Operator, String> {
-        self.graph.operator(self.id).ok_or_else(|| "the node is gone".to_owned())
+        self.graph
+            .operator(self.id)
+            .ok_or_else(|| "the node is gone".to_owned())
     }
 
     /// The type of an input.
     pub(super) fn input_type(&self, slot: usize) -> ValueType {
-        self.graph.input(self.id, slot).map_or(ValueType::Unknown, |value| self.graph.ty(value).clone())
+        self.graph
+            .input(self.id, slot)
+            .map_or(ValueType::Unknown, |value| self.graph.ty(value).clone())
     }
 
     /// The rank of an input, which the conversion depends on.
     pub(super) fn rank(&self, slot: usize) -> Result<usize, String> {
-        self.input_type(slot).rank().ok_or_else(|| format!("the rank of input {slot} is not known"))
+        self.input_type(slot)
+            .rank()
+            .ok_or_else(|| format!("the rank of input {slot} is not known"))
     }
 
     /// The element type of an input, which the conversion depends on.
     pub(super) fn dtype(&self, slot: usize) -> Result<DType, String> {
-        self.input_type(slot).dtype().ok_or_else(|| format!("the element type of input {slot} is not known"))
+        self.input_type(slot)
+            .dtype()
+            .ok_or_else(|| format!("the element type of input {slot} is not known"))
     }
 
     /// Whether there is a value in an input slot.
@@ -65,15 +73,17 @@ impl<'g> Site<'g> {
 
     /// Whether there are outputs from the one with this index on that are not left out.
     pub(super) fn has_output_from(&self, first: usize) -> bool {
-        self.graph.get(self.id).is_some_and(|node| node.outputs().iter().skip(first).any(|value| !value.omitted))
+        self.graph
+            .get(self.id)
+            .is_some_and(|node| node.outputs().iter().skip(first).any(|value| !value.omitted))
     }
 
     /// An attribute's value; an error if it refers to one of the enclosing function.
     pub(super) fn attribute(&self, name: &str) -> Result<Option<AttributeValue>, String> {
         match self.operator()?.attribute(name) {
-            Some(AttributeValue::Reference(to, _)) => {
-                Err(format!("its attribute {name} is the attribute {to} of a function; inline the function first"))
-            }
+            Some(AttributeValue::Reference(to, _)) => Err(format!(
+                "its attribute {name} is the attribute {to} of a function; inline the function first"
+            )),
             value => Ok(value.cloned()),
         }
     }
@@ -118,28 +128,36 @@ impl<'g> Site<'g> {
     pub(super) fn text(&self, name: &str) -> Result<Option<String>, String> {
         match self.attribute(name)? {
             None => Ok(None),
-            Some(AttributeValue::String(value)) => {
-                String::from_utf8(value.to_vec()).map(Some).map_err(|_| format!("its attribute {name} is not UTF-8"))
-            }
+            Some(AttributeValue::String(value)) => String::from_utf8(value.to_vec())
+                .map(Some)
+                .map_err(|_| format!("its attribute {name} is not UTF-8")),
             Some(_) => Err(format!("its attribute {name} is not text")),
         }
     }
 
     /// Sets an attribute.
     pub(super) fn set(&mut self, name: &str, value: impl Into<AttributeValue>) -> Outcome {
-        self.graph.edit(NAME).set_attribute(self.id, name, value).map_err(Self::broken)
+        self.graph
+            .edit(NAME)
+            .set_attribute(self.id, name, value)
+            .map_err(Self::broken)
     }
 
     /// Removes an attribute.
     pub(super) fn strip(&mut self, name: &str) -> Outcome {
-        self.graph.edit(NAME).remove_attribute(self.id, name).map_err(Self::broken)
+        self.graph
+            .edit(NAME)
+            .remove_attribute(self.id, name)
+            .map_err(Self::broken)
     }
 
     /// Makes a constant the value of an input slot.
     pub(super) fn set_input(&mut self, slot: usize, tensor: Tensor) -> Outcome {
         let mut editor = self.graph.edit(NAME);
         let constant = editor.add_constant("", tensor);
-        editor.set_input(self.id, slot, Some(constant)).map_err(Self::broken)
+        editor
+            .set_input(self.id, slot, Some(constant))
+            .map_err(Self::broken)
     }
 
     /// Moves the value of one input slot to a later one and leaves the first empty.
@@ -152,28 +170,51 @@ impl<'g> Site<'g> {
 
     /// Drops input slots from this one on.
     pub(super) fn truncate_inputs(&mut self, count: usize) -> Outcome {
-        self.graph.edit(NAME).truncate_inputs(self.id, count).map_err(Self::broken)
+        self.graph
+            .edit(NAME)
+            .truncate_inputs(self.id, count)
+            .map_err(Self::broken)
     }
 
     /// Turns the operator into another one.
     pub(super) fn become_operator(&mut self, op_type: &str) -> Outcome {
         let domain = self.operator()?.written_domain.clone();
-        self.graph.edit(NAME).set_operator_type(self.id, domain, op_type).map_err(Self::broken)
+        self.graph
+            .edit(NAME)
+            .set_operator_type(self.id, domain, op_type)
+            .map_err(Self::broken)
     }
 
     /// A new operator that reads an input of this one and constants.
-    pub(super) fn derive(&mut self, operator: Operator, slot: usize, constants: Vec<Tensor>) -> Result<ValueId, String> {
-        let value = self.graph.input(self.id, slot).ok_or_else(|| format!("input {slot} is left out"))?;
+    pub(super) fn derive(
+        &mut self,
+        operator: Operator,
+        slot: usize,
+        constants: Vec<Tensor>,
+    ) -> Result<ValueId, String> {
+        let value = self
+            .graph
+            .input(self.id, slot)
+            .ok_or_else(|| format!("input {slot} is left out"))?;
         let mut editor = self.graph.edit(NAME);
         let mut inputs = vec![Some(value)];
-        inputs.extend(constants.into_iter().map(|tensor| Some(editor.add_constant("", tensor))));
-        let id = editor.add_operator(self.id, operator, &inputs, vec![Value::default()]).map_err(Self::broken)?;
+        inputs.extend(
+            constants
+                .into_iter()
+                .map(|tensor| Some(editor.add_constant("", tensor))),
+        );
+        let id = editor
+            .add_operator(self.id, operator, &inputs, vec![Value::default()])
+            .map_err(Self::broken)?;
         Ok(ValueId::new(id, 0))
     }
 
     /// Lets an input slot read another value.
     pub(super) fn read(&mut self, slot: usize, value: ValueId) -> Outcome {
-        self.graph.edit(NAME).set_input(self.id, slot, Some(value)).map_err(Self::broken)
+        self.graph
+            .edit(NAME)
+            .set_input(self.id, slot, Some(value))
+            .map_err(Self::broken)
     }
 
     /// Puts an operator that also reads `second` behind the first output: every reader of that one reads the new one.
@@ -183,11 +224,15 @@ impl<'g> Site<'g> {
         let mut editor = self.graph.edit(NAME);
         // Connected to the operator only afterwards, so that the name of the output goes to what the model's readers read.
         let inputs = [None, Some(second)];
-        let id = editor.add_operator(self.id, operator, &inputs, vec![Value::default()]).map_err(Self::broken)?;
+        let id = editor
+            .add_operator(self.id, operator, &inputs, vec![Value::default()])
+            .map_err(Self::broken)?;
         let new = ValueId::new(id, 0);
         editor.replace(old, new).map_err(Self::broken)?;
         editor.set_input(id, 0, Some(old)).map_err(Self::broken)?;
         editor.set_facts(new, ty, None).map_err(Self::broken)?;
-        editor.set_facts(old, ValueType::Unknown, None).map_err(Self::broken)
+        editor
+            .set_facts(old, ValueType::Unknown, None)
+            .map_err(Self::broken)
     }
 }

@@ -20,14 +20,42 @@ pub(super) enum Step {
 
 /// Operators that lost `consumed_inputs`, which never meant anything for the result, in version 6.
 const CONSUMED_INPUTS: &[&str] = &[
-    "Abs", "Ceil", "Dropout", "Elu", "Exp", "Floor", "HardSigmoid", "InstanceNormalization", "LeakyRelu", "Log", "Max", "Mean",
-    "Min", "Neg", "PRelu", "Reciprocal", "Relu", "Sigmoid", "Sqrt", "Sum", "Tanh",
+    "Abs",
+    "Ceil",
+    "Dropout",
+    "Elu",
+    "Exp",
+    "Floor",
+    "HardSigmoid",
+    "InstanceNormalization",
+    "LeakyRelu",
+    "Log",
+    "Max",
+    "Mean",
+    "Min",
+    "Neg",
+    "PRelu",
+    "Reciprocal",
+    "Relu",
+    "Sigmoid",
+    "Sqrt",
+    "Sum",
+    "Tanh",
 ];
 /// Operators whose legacy broadcasting (`axis`, `broadcast`) became that of NumPy in version 7.
-const LEGACY_BROADCAST: &[&str] = &["Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Pow", "Sub", "Xor"];
+const LEGACY_BROADCAST: &[&str] = &[
+    "Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Pow", "Sub", "Xor",
+];
 /// Reductions whose axes became an input in version 18; that of ReduceSum did in 13.
 const REDUCTIONS: &[&str] = &[
-    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
     "ReduceSumSquare",
 ];
 
@@ -144,7 +172,10 @@ const ADAPTERS: &[(&str, i64, Adapter)] = &[
 /// How to get from `old` to the next form, `new`.
 pub(super) fn step(old: &Schema, new: &Schema) -> Step {
     let op_type = new.op_type;
-    if let Some((_, _, adapter)) = ADAPTERS.iter().find(|(name, since, _)| *name == op_type && *since == new.since) {
+    if let Some((_, _, adapter)) = ADAPTERS
+        .iter()
+        .find(|(name, since, _)| *name == op_type && *since == new.since)
+    {
         return Step::Adapt(*adapter);
     }
     if new.since == 6 && CONSUMED_INPUTS.contains(&op_type) {
@@ -156,19 +187,34 @@ pub(super) fn step(old: &Schema, new: &Schema) -> Step {
     if new.since == 18 && REDUCTIONS.contains(&op_type) {
         return Step::Adapt(args::axes_to_input);
     }
-    if same_form(old, new) { Step::Same } else { Step::Unknown }
+    if same_form(old, new) {
+        Step::Same
+    } else {
+        Step::Unknown
+    }
 }
 
 /// Whether everything that the old form allows is there in the new one, with the same defaults; types may be wider.
 fn same_form(old: &Schema, new: &Schema) -> bool {
-    let inputs = old.inputs.iter().zip(&new.inputs).all(|(a, b)| (!a.optional || b.optional) && a.variadic == b.variadic);
-    let outputs = old.outputs.iter().zip(&new.outputs).all(|(a, b)| (!a.optional || b.optional) && a.variadic == b.variadic);
+    let inputs = old
+        .inputs
+        .iter()
+        .zip(&new.inputs)
+        .all(|(a, b)| (!a.optional || b.optional) && a.variadic == b.variadic);
+    let outputs = old
+        .outputs
+        .iter()
+        .zip(&new.outputs)
+        .all(|(a, b)| (!a.optional || b.optional) && a.variadic == b.variadic);
     let kept = old.attributes.iter().all(|a| {
-        new.attribute(a.name).is_some_and(|b| a.kind == b.kind && a.default == b.default && (a.required || !b.required))
+        new.attribute(a.name)
+            .is_some_and(|b| a.kind == b.kind && a.default == b.default && (a.required || !b.required))
     });
-    let neutral = new.attributes.iter().filter(|b| old.attribute(b.name).is_none()).all(|b| {
-        !b.required && NEUTRAL.contains(&(new.op_type, b.name))
-    });
+    let neutral = new
+        .attributes
+        .iter()
+        .filter(|b| old.attribute(b.name).is_none())
+        .all(|b| !b.required && NEUTRAL.contains(&(new.op_type, b.name)));
     !new.deprecated
         && inputs
         && outputs
@@ -176,8 +222,16 @@ fn same_form(old: &Schema, new: &Schema) -> bool {
         && neutral
         && old.inputs.len() <= new.inputs.len()
         && old.outputs.len() <= new.outputs.len()
-        && new.inputs.iter().skip(old.inputs.len()).all(|extra| extra.optional)
-        && new.outputs.iter().skip(old.outputs.len()).all(|extra| extra.optional)
+        && new
+            .inputs
+            .iter()
+            .skip(old.inputs.len())
+            .all(|extra| extra.optional)
+        && new
+            .outputs
+            .iter()
+            .skip(old.outputs.len())
+            .all(|extra| extra.optional)
         && new.inputs_range.0 <= old.inputs_range.0
 }
 
@@ -215,16 +269,30 @@ mod tests {
     #[test]
     fn the_tables_name_changes_that_exist() {
         for (op_type, since, _) in ADAPTERS {
-            assert!(schemas("", op_type).iter().skip(1).any(|schema| schema.since == *since), "{op_type} {since}");
+            assert!(
+                schemas("", op_type)
+                    .iter()
+                    .skip(1)
+                    .any(|schema| schema.since == *since),
+                "{op_type} {since}"
+            );
         }
         for (list, since) in [(CONSUMED_INPUTS, 6), (LEGACY_BROADCAST, 7), (REDUCTIONS, 18)] {
             for op_type in list {
-                assert!(schemas("", op_type).iter().skip(1).any(|schema| schema.since == since), "{op_type} {since}");
+                assert!(
+                    schemas("", op_type)
+                        .iter()
+                        .skip(1)
+                        .any(|schema| schema.since == since),
+                    "{op_type} {since}"
+                );
             }
         }
         for (op_type, attribute) in NEUTRAL {
             let versions = schemas("", op_type);
-            let added = versions.windows(2).any(|p| p[0].attribute(attribute).is_none() && p[1].attribute(attribute).is_some());
+            let added = versions
+                .windows(2)
+                .any(|p| p[0].attribute(attribute).is_none() && p[1].attribute(attribute).is_some());
             assert!(added, "{op_type} {attribute}");
         }
     }

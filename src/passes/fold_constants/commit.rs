@@ -5,16 +5,21 @@
 
 use std::collections::HashMap;
 
+use super::super::PassError;
 use super::super::encoded_size::{added_constant, saved_by};
 use super::super::scope::{Scope, read_by, reader_counts};
 use super::super::sweep::is_removable;
-use super::super::PassError;
 use super::known::Known;
 use super::{Fold, NAME};
 use crate::ir::{EditError, Graph, NodeId, NodeKind, ValueId};
 
 /// Replaces what is worth it.
-pub(super) fn commit(fold: &mut Fold<'_>, graph: &mut Graph, scope: &Scope<'_>, known: &Known) -> Result<(), PassError> {
+pub(super) fn commit(
+    fold: &mut Fold<'_>,
+    graph: &mut Graph,
+    scope: &Scope<'_>,
+    known: &Known,
+) -> Result<(), PassError> {
     let mut readers = reader_counts(graph);
     for id in known.order.iter().rev().copied() {
         if readers.get(id.index()).copied().unwrap_or(0) == 0 {
@@ -37,7 +42,9 @@ fn share(
     readers: &mut [u32],
     id: NodeId,
 ) -> Result<(), PassError> {
-    let Some(source) = graph.input(id, 0) else { return Ok(()) };
+    let Some(source) = graph.input(id, 0) else {
+        return Ok(());
+    };
     let value = ValueId::new(id, 0);
     // A graph output's name would go over to the source.
     if graph.is_graph_output(value) && scope.protected(graph, source.node) {
@@ -72,7 +79,9 @@ fn replace(
     readers: &mut [u32],
     id: NodeId,
 ) -> Result<(), PassError> {
-    let Some(outputs) = known.outputs(id) else { return Ok(()) };
+    let Some(outputs) = known.outputs(id) else {
+        return Ok(());
+    };
     let used: Vec<(ValueId, usize)> = (0..outputs.len())
         .map(|output| (ValueId::new(id, output), output))
         .filter(|(value, _)| graph.use_count(*value) > 0)
@@ -81,21 +90,35 @@ fn replace(
     let added: u64 = used
         .iter()
         .filter_map(|(value, output)| {
-            Some(added_constant(&graph.value(*value)?.name, outputs.get(*output)?, scope.in_function))
+            Some(added_constant(
+                &graph.value(*value)?.name,
+                outputs.get(*output)?,
+                scope.in_function,
+            ))
         })
         .sum();
     let saved: u64 = dying.iter().map(|dead| saved_by(graph, *dead)).sum();
     if !fold.budget.spend(added, saved) {
-        let reason = format!("the file would grow by {} bytes, more than `max-growth` leaves", added.saturating_sub(saved));
+        let reason = format!(
+            "the file would grow by {} bytes, more than `max-growth` leaves",
+            added.saturating_sub(saved)
+        );
         fold.refuse(graph.label(id), reason);
         return Ok(());
     }
-    let op_type = graph.operator(id).map(|operator| operator.op_type.to_string()).unwrap_or_default();
+    let op_type = graph
+        .operator(id)
+        .map(|operator| operator.op_type.to_string())
+        .unwrap_or_default();
     let mut editor = graph.edit(NAME);
     for (value, output) in used {
-        let Some(tensor) = outputs.get(output) else { continue };
+        let Some(tensor) = outputs.get(output) else {
+            continue;
+        };
         let constant = editor.add_constant("", tensor.clone());
-        editor.replace(value, constant).map_err(|error| scope.defect(error))?;
+        editor
+            .replace(value, constant)
+            .map_err(|error| scope.defect(error))?;
     }
     for dead in &dying {
         for value in read_by(editor.graph(), *dead).collect::<Vec<_>>() {
@@ -120,10 +143,18 @@ fn dying_with(graph: &Graph, scope: &Scope<'_>, readers: &[u32], id: NodeId) -> 
     while let Some(dead) = dying.get(next).copied() {
         next += 1;
         for value in read_by(graph, dead) {
-            let count = left.entry(value.node).or_insert_with(|| readers.get(value.node.index()).copied().unwrap_or(0));
+            let count = left
+                .entry(value.node)
+                .or_insert_with(|| readers.get(value.node.index()).copied().unwrap_or(0));
             *count = count.saturating_sub(1);
-            let is_constant = matches!(graph.get(value.node).map(|node| &node.kind), Some(NodeKind::Constant(_)));
-            if *count == 0 && (is_constant || graph.operator(value.node).is_some()) && is_removable(graph, scope, value.node) {
+            let is_constant = matches!(
+                graph.get(value.node).map(|node| &node.kind),
+                Some(NodeKind::Constant(_))
+            );
+            if *count == 0
+                && (is_constant || graph.operator(value.node).is_some())
+                && is_removable(graph, scope, value.node)
+            {
                 dying.push(value.node);
             }
         }

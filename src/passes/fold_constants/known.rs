@@ -10,9 +10,30 @@ use crate::rewrite::EvaluateError;
 /// Operators whose output holds at most the elements of their inputs, so that they may be evaluated before their output's
 /// shape is known.
 const NEVER_LARGER: &[&str] = &[
-    "ArgMax", "ArgMin", "Compress", "Concat", "Flatten", "NonZero", "ReduceL1", "ReduceL2", "ReduceLogSum",
-    "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Reshape",
-    "Shape", "Size", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
+    "ArgMax",
+    "ArgMin",
+    "Compress",
+    "Concat",
+    "Flatten",
+    "NonZero",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+    "Reshape",
+    "Shape",
+    "Size",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
 ];
 /// Operators that are never evaluated: a dequantized weight would undo the quantization.
 const NEVER_FOLDED: &[&str] = &["DequantizeLinear"];
@@ -33,7 +54,9 @@ pub(super) struct Known {
 impl Known {
     /// The tensor of a value: of a constant in the graph, or of an evaluated operator.
     pub(super) fn tensor<'a>(&'a self, graph: &'a Graph, value: ValueId) -> Option<&'a Tensor> {
-        graph.constant(value).or_else(|| self.outputs(value.node)?.get(value.output as usize))
+        graph
+            .constant(value)
+            .or_else(|| self.outputs(value.node)?.get(value.output as usize))
     }
 
     /// The outputs of an evaluated operator.
@@ -44,9 +67,14 @@ impl Known {
 
 /// Evaluates what can be evaluated; `refuse` is told the node and the reason where a bound or the evaluator says no.
 pub(super) fn find(graph: &Graph, scope: &Scope<'_>, refuse: &mut dyn FnMut(String, String)) -> Known {
-    let mut known = Known { evaluated: vec![None; node_bound(graph)], order: Vec::new() };
+    let mut known = Known {
+        evaluated: vec![None; node_bound(graph)],
+        order: Vec::new(),
+    };
     for id in graph.topological_order() {
-        let Some(operator) = graph.operator(id) else { continue };
+        let Some(operator) = graph.operator(id) else {
+            continue;
+        };
         if scope.protected(graph, id) {
             continue;
         }
@@ -80,16 +108,23 @@ fn from_facts(graph: &Graph, scope: &Scope<'_>, id: NodeId, operator: &Operator)
     }
     let shape = || graph.ty(graph.input(id, 0)?).fixed_shape();
     if operator.is("Size") {
-        let elements = shape()?.iter().try_fold(1i64, |product, dim| product.checked_mul(*dim))?;
+        let elements = shape()?
+            .iter()
+            .try_fold(1i64, |product, dim| product.checked_mul(*dim))?;
         return Some(Tensor::scalar(elements));
     }
     if operator.is("Shape") {
         let dims = graph.ty(graph.input(id, 0)?).shape()?;
         let rank = dims.len() as i64;
         let bound = |at: i64| (if at < 0 { at.saturating_add(rank) } else { at }).clamp(0, rank) as usize;
-        let (start, end) = (bound(operator.int("start").unwrap_or(0)), bound(operator.int("end").unwrap_or(rank)));
+        let (start, end) = (
+            bound(operator.int("start").unwrap_or(0)),
+            bound(operator.int("end").unwrap_or(rank)),
+        );
         let taken = dims.get(start..end.max(start))?;
-        return Some(Tensor::vector_i64(&taken.iter().map(Dim::fixed).collect::<Option<Vec<_>>>()?));
+        return Some(Tensor::vector_i64(
+            &taken.iter().map(Dim::fixed).collect::<Option<Vec<_>>>()?,
+        ));
     }
     None
 }
@@ -124,24 +159,39 @@ fn evaluate(
     if !foldable {
         return Ok(None);
     }
-    let Some(version) = scope.version(operator.domain()) else { return Ok(None) };
+    let Some(version) = scope.version(operator.domain()) else {
+        return Ok(None);
+    };
     let input_bytes: u64 = inputs.iter().flatten().map(Tensor::byte_len).sum();
     let limit = input_bytes.max(scope.context.limits.fold_bytes);
-    let Some(node) = graph.get(id) else { return Ok(None) };
+    let Some(node) = graph.get(id) else {
+        return Ok(None);
+    };
     let expected: Option<u64> = (0..node.outputs().len())
         .map(|output| expected_bytes(graph.ty(ValueId::new(id, output))))
         .try_fold(0u64, |sum, bytes| sum.checked_add(bytes?));
     match expected.or_else(|| upper_bound(operator, &inputs)) {
         Some(bytes) if bytes > limit => {
-            return Err(format!("its output would take more than {limit} bytes, the larger of its inputs and the limit"));
+            return Err(format!(
+                "its output would take more than {limit} bytes, the larger of its inputs and the limit"
+            ));
         }
         Some(_) => {}
-        None => return Err(format!("the size of the output of {} is not known", operator.op_type)),
+        None => {
+            return Err(format!(
+                "the size of the output of {} is not known",
+                operator.op_type
+            ));
+        }
     }
     if let Some(view) = view(graph, id, operator, &inputs) {
         return Ok(Some(SmallVec::from_iter([view])));
     }
-    let outputs = match scope.context.evaluator.evaluate(operator, version, &inputs, node.outputs().len()) {
+    let outputs = match scope
+        .context
+        .evaluator
+        .evaluate(operator, version, &inputs, node.outputs().len())
+    {
         Ok(outputs) => outputs,
         Err(EvaluateError::Unsupported { operator, reason }) => {
             return Err(format!("{operator} cannot be evaluated here: {reason}"));
@@ -155,11 +205,16 @@ fn evaluate(
         let found = crate::ir::tensor_type(tensor);
         let declared = graph.ty(ValueId::new(id, index));
         if declared.contradicts(&found) {
-            return Err(format!("{} gives {found} where the model says {declared}", operator.op_type));
+            return Err(format!(
+                "{} gives {found} where the model says {declared}",
+                operator.op_type
+            ));
         }
     }
     if outputs.iter().map(Tensor::byte_len).sum::<u64>() > limit {
-        return Err(format!("its output takes more than {limit} bytes, the larger of its inputs and the limit"));
+        return Err(format!(
+            "its output takes more than {limit} bytes, the larger of its inputs and the limit"
+        ));
     }
     Ok(Some(outputs.into_iter().collect()))
 }
@@ -177,14 +232,27 @@ fn view(graph: &Graph, id: NodeId, operator: &Operator, inputs: &[Option<Tensor>
     if ty.dtype() != Some(source.dtype()) {
         return None;
     }
-    let dims: Vec<u64> = ty.fixed_shape()?.into_iter().map(|dim| u64::try_from(dim).ok()).collect::<Option<_>>()?;
-    let elements = dims.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim))?;
-    if elements != source.elements() { None } else { source.reshaped(&dims).ok() }
+    let dims: Vec<u64> = ty
+        .fixed_shape()?
+        .into_iter()
+        .map(|dim| u64::try_from(dim).ok())
+        .collect::<Option<_>>()?;
+    let elements = dims
+        .iter()
+        .try_fold(1u64, |product, dim| product.checked_mul(*dim))?;
+    if elements != source.elements() {
+        None
+    } else {
+        source.reshaped(&dims).ok()
+    }
 }
 
 /// Bytes of a value of this type, when they are known; strings count as the widest element.
 fn expected_bytes(ty: &ValueType) -> Option<u64> {
-    let elements = ty.fixed_shape()?.into_iter().try_fold(1u64, |product, dim| product.checked_mul(u64::try_from(dim).ok()?))?;
+    let elements = ty
+        .fixed_shape()?
+        .into_iter()
+        .try_fold(1u64, |product, dim| product.checked_mul(u64::try_from(dim).ok()?))?;
     match ty.dtype() {
         Some(dtype) if dtype != DType::String => dtype.byte_len(elements),
         _ => elements.checked_mul(WIDEST_ELEMENT),
@@ -200,12 +268,18 @@ fn upper_bound(operator: &Operator, inputs: &[Option<Tensor>]) -> Option<u64> {
         let rank = tensors().map(Tensor::rank).max()? as u64;
         // NonZero answers one index per element and axis.
         let factor = if operator.is("NonZero") { rank.max(1) } else { 1 };
-        return elements.checked_mul(WIDEST_ELEMENT)?.checked_mul(factor)?.checked_add(rank * 8);
+        return elements
+            .checked_mul(WIDEST_ELEMENT)?
+            .checked_mul(factor)?
+            .checked_add(rank * 8);
     }
     if traits.elementwise_unary || traits.elementwise_broadcast {
         let rank = tensors().map(Tensor::rank).max()?;
         let elements = (0..rank).try_fold(1u64, |product, axis| {
-            let dim = tensors().filter_map(|t| t.dims().iter().rev().nth(axis)).copied().fold(1u64, |a, b| if a == 1 { b } else { a });
+            let dim = tensors()
+                .filter_map(|t| t.dims().iter().rev().nth(axis))
+                .copied()
+                .fold(1u64, |a, b| if a == 1 { b } else { a });
             product.checked_mul(dim)
         })?;
         return elements.checked_mul(WIDEST_ELEMENT);

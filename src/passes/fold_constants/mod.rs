@@ -52,7 +52,11 @@ impl Pass for FoldConstants {
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let bytes = model_bytes(model);
-        self.run_within(model, context, &mut Budget::new(bytes, bytes, context.limits.max_growth))
+        self.run_within(
+            model,
+            context,
+            &mut Budget::new(bytes, bytes, context.limits.max_growth),
+        )
     }
 }
 
@@ -66,10 +70,24 @@ impl FoldConstants {
     ) -> Result<PassReport, PassError> {
         let mut report = PassReport::default();
         scope::for_each_root(model, NAME, context, |graph, scope| {
-            let names = if graph.bodies().is_empty() { Names::default() } else { Names::of(graph) };
-            let mut fold = Fold { options: self, budget, names, report: PassReport::default(), refused: BTreeMap::new() };
+            let names = if graph.bodies().is_empty() {
+                Names::default()
+            } else {
+                Names::of(graph)
+            };
+            let mut fold = Fold {
+                options: self,
+                budget,
+                names,
+                report: PassReport::default(),
+                refused: BTreeMap::new(),
+            };
             fold.graph(graph, scope)?;
-            let Fold { report: mut found, refused, .. } = fold;
+            let Fold {
+                report: mut found,
+                refused,
+                ..
+            } = fold;
             found.notes.extend(refused.into_iter().map(|(reason, nodes)| {
                 let nodes: Vec<String> = nodes.into_iter().collect();
                 format!("not folded: {}: {reason}", nodes.join(", "))

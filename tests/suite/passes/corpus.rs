@@ -29,7 +29,12 @@ fn readable(paths: Vec<std::path::PathBuf>) -> impl Iterator<Item = Read> {
         let model = lift(decoded.model, &decoded.origin.external).ok()?;
         check(&model).ok()?;
         let bytes = encode_to_bytes(&lower(&model, &decoded.origin.external).ok()?).len();
-        Some(Read { name: path.display().to_string(), model, external: decoded.origin.external, bytes })
+        Some(Read {
+            name: path.display().to_string(),
+            model,
+            external: decoded.origin.external,
+            bytes,
+        })
     })
 }
 
@@ -45,7 +50,10 @@ fn valid_after(pass: &dyn Pass, read: &Read) -> Result<Model, PassError> {
 fn simplified_models_are_valid_and_no_larger() {
     let (mut models, mut before, mut after, mut grown) = (0, 0, 0, Vec::new());
     for read in readable(corpus::models().into_iter().chain(corpus::node_tests()).collect()) {
-        let pass = Simplify { safety: Safety::Rounding, ..Simplify::default() };
+        let pass = Simplify {
+            safety: Safety::Rounding,
+            ..Simplify::default()
+        };
         let mut model = valid_after(&pass, &read).unwrap_or_else(|error| panic!("{}: {error}", read.name));
         models += 1;
         before += read.model.graph.operator_count();
@@ -69,11 +77,18 @@ fn converted_models_are_valid_and_refusals_name_an_operator() {
             Ok(_) => converted += 1,
             Err(PassError::Model { node, message, .. }) => {
                 refused += 1;
-                assert!(!node.is_empty() && message.contains("cannot be converted"), "{}: {message}", read.name);
+                assert!(
+                    !node.is_empty() && message.contains("cannot be converted"),
+                    "{}: {message}",
+                    read.name
+                );
             }
             Err(error) => panic!("{}: {error}", read.name),
         }
     }
     println!("{converted} models converted to opset 26, {refused} refused");
-    assert!(refused * 10 <= converted, "{refused} refused, {converted} converted");
+    assert!(
+        refused * 10 <= converted,
+        "{refused} refused, {converted} converted"
+    );
 }

@@ -2,16 +2,25 @@
 
 use secateur::passes::FoldConstants;
 
-use super::{check, check_untouched, growth, keep, model, run_pass, lines, Setting};
+use super::{Setting, check, check_untouched, growth, keep, lines, model, run_pass};
 
 const HEAD: &str = r#"<ir_version: 8, opset_import: ["" : 17]>"#;
 
 fn fold(body: &str, setting: &Setting, expected: &[&str]) -> secateur::passes::PassReport {
-    check(&FoldConstants::default(), &format!("{HEAD} {body}"), setting, expected)
+    check(
+        &FoldConstants::default(),
+        &format!("{HEAD} {body}"),
+        setting,
+        expected,
+    )
 }
 
 fn untouched(body: &str) -> secateur::passes::PassReport {
-    check_untouched(&FoldConstants::default(), &format!("{HEAD} {body}"), &Setting::default())
+    check_untouched(
+        &FoldConstants::default(),
+        &format!("{HEAD} {body}"),
+        &Setting::default(),
+    )
 }
 
 #[test]
@@ -76,7 +85,10 @@ fn operators_of_other_domains_and_functions_stay() {
         &FoldConstants::default(),
         r#"<ir_version: 8, opset_import: ["" : 17, "my" : 1]>
            g (float[2] x) => (float[2] y) <float[2] w = {1, 2}> { s = my.Op (w)  t = Relu (w)  y = my.Op (x) }"#,
-        &Setting { keep: vec!["^t$"], ..Setting::default() },
+        &Setting {
+            keep: vec!["^t$"],
+            ..Setting::default()
+        },
     );
     check_untouched(
         &FoldConstants::default(),
@@ -96,14 +108,25 @@ fn a_weight_behind_an_identity_is_shared_and_never_copied() {
                v = Identity (w)  a = MatMul (x, w)  y = MatMul (a, v) }}"
         ),
         &Setting::default(),
-        &["w: float[16, 16] = 0 1 2 3 4 5 6 7 ...", "a = MatMul (x, w)", "y = MatMul (a, w)"],
+        &[
+            "w: float[16, 16] = 0 1 2 3 4 5 6 7 ...",
+            "a = MatMul (x, w)",
+            "y = MatMul (a, w)",
+        ],
     );
     // A transposed copy would be a second weight in the file.
     let report = untouched(&format!(
         "g (float[1, 16] x) => (float[1, 16] y) <float[16, 16] w = {{{weight}}}> {{
            v = Transpose (w)  a = MatMul (x, w)  y = MatMul (a, v) }}"
     ));
-    assert!(report.notes.iter().any(|note| note.contains("the file would grow")), "{:?}", report.notes);
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.contains("the file would grow")),
+        "{:?}",
+        report.notes
+    );
     // Nothing else reads the original here: the copy takes its place.
     fold(
         &format!(
@@ -111,7 +134,10 @@ fn a_weight_behind_an_identity_is_shared_and_never_copied() {
                v = Transpose (w)  y = MatMul (x, v) }}"
         ),
         &Setting::default(),
-        &["v: float[16, 16] = 0 16 32 48 64 80 96 112 ...", "y = MatMul (x, v)"],
+        &[
+            "v: float[16, 16] = 0 16 32 48 64 80 96 112 ...",
+            "y = MatMul (x, v)",
+        ],
     );
     // So may it where the file is allowed to grow.
     fold(
@@ -155,12 +181,25 @@ fn constants_do_not_explode() {
             let mut after = before.clone();
             let report = run_pass(&FoldConstants::default(), &mut after, &setting).unwrap();
             assert_eq!(lines(&before), lines(&after));
-            assert!(report.notes.iter().any(|note| note.contains("not folded: c")), "{:?}", report.notes);
+            assert!(
+                report.notes.iter().any(|note| note.contains("not folded: c")),
+                "{:?}",
+                report.notes
+            );
         }
     }
     // A megabyte is below the limit of one constant, yet the file may not grow.
-    let report = untouched("g (float[1] x) => (float[262144] y) <int64[1] n = {262144}> { c = ConstantOfShape <value = float[1] {1}> (n)  y = Add (x, c) }");
-    assert!(report.notes.iter().any(|note| note.contains("the file would grow")), "{:?}", report.notes);
+    let report = untouched(
+        "g (float[1] x) => (float[262144] y) <int64[1] n = {262144}> { c = ConstantOfShape <value = float[1] {1}> (n)  y = Add (x, c) }",
+    );
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.contains("the file would grow")),
+        "{:?}",
+        report.notes
+    );
 }
 
 #[test]
@@ -170,9 +209,19 @@ fn kept_names_stay() {
     fold(
         body,
         &keep(&["^s$"]),
-        &["a: float[2] = 1 2", "b: float[2] = 3 4", "s = Add (a, b)", "t = Mul (s, s)", "y = Add (x, t)"],
+        &[
+            "a: float[2] = 1 2",
+            "b: float[2] = 3 4",
+            "s = Add (a, b)",
+            "t = Mul (s, s)",
+            "y = Add (x, t)",
+        ],
     );
-    fold(body, &keep(&["^a$"]), &["a: float[2] = 1 2", "t: float[2] = 16 36", "y = Add (x, t)"]);
+    fold(
+        body,
+        &keep(&["^a$"]),
+        &["a: float[2] = 1 2", "t: float[2] = 16 36", "y = Add (x, t)"],
+    );
 }
 
 #[test]
@@ -185,10 +234,26 @@ fn an_if_with_a_known_condition_becomes_its_branch() {
     fold(
         body,
         &Setting::default(),
-        &["w: float[2] = 1 2", "p = Neg (x)", "\"z/q\" = Add (p, w)", "z = Abs (\"z/q\")", "y = Neg (z)"],
+        &[
+            "w: float[2] = 1 2",
+            "p = Neg (x)",
+            "\"z/q\" = Add (p, w)",
+            "z = Abs (\"z/q\")",
+            "y = Neg (z)",
+        ],
     );
-    check_untouched(&FoldConstants { keep_control_flow: true }, &format!("{HEAD} {body}"), &Setting::default());
-    check_untouched(&FoldConstants::default(), &format!("{HEAD} {body}"), &keep(&["^b$"]));
+    check_untouched(
+        &FoldConstants {
+            keep_control_flow: true,
+        },
+        &format!("{HEAD} {body}"),
+        &Setting::default(),
+    );
+    check_untouched(
+        &FoldConstants::default(),
+        &format!("{HEAD} {body}"),
+        &keep(&["^b$"]),
+    );
 }
 
 #[test]
@@ -236,7 +301,13 @@ fn loops_that_never_run_or_run_once_are_resolved() {
     fold(
         &text(1, 1),
         &Setting::default(),
-        &["f: float = 0", "i = Neg (x)", "s = Add (i, x)", "r = Add (s, f)", "y = Abs (r)"],
+        &[
+            "f: float = 0",
+            "i = Neg (x)",
+            "s = Add (i, x)",
+            "r = Add (s, f)",
+            "y = Abs (r)",
+        ],
     );
     untouched(&text(2, 1));
 }

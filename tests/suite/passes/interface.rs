@@ -8,7 +8,12 @@ use secateur::passes::{Bind, ConvertOpset, InlineFunctions, PassError};
 use super::{Setting, check, check_untouched, lines, model, run_pass};
 
 fn bind(sizes: &[(&str, u64)]) -> Bind {
-    Bind { sizes: sizes.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect::<BTreeMap<_, _>>() }
+    Bind {
+        sizes: sizes
+            .iter()
+            .map(|(name, size)| ((*name).to_owned(), *size))
+            .collect::<BTreeMap<_, _>>(),
+    }
 }
 
 const BATCHED: &str = r#"<ir_version: 8, opset_import: ["" : 17]>
@@ -17,16 +22,36 @@ const BATCHED: &str = r#"<ir_version: 8, opset_import: ["" : 17]>
 
 fn types(model: &secateur::ir::Model) -> Vec<String> {
     let graph = &model.graph;
-    let inputs = graph.inputs().iter().map(|id| graph.ty(ValueId::new(*id, 0)).to_string());
-    inputs.chain(graph.outputs().iter().map(|output| output.ty.to_string())).collect()
+    let inputs = graph
+        .inputs()
+        .iter()
+        .map(|id| graph.ty(ValueId::new(*id, 0)).to_string());
+    inputs
+        .chain(graph.outputs().iter().map(|output| output.ty.to_string()))
+        .collect()
 }
 
 #[test]
 fn symbols_are_bound_wherever_they_stand() {
     let mut bound = model(BATCHED);
-    let report = run_pass(&bind(&[("N", 4), ("L", 5), ("u[0]", 7)]), &mut bound, &Setting::default()).unwrap();
+    let report = run_pass(
+        &bind(&[("N", 4), ("L", 5), ("u[0]", 7)]),
+        &mut bound,
+        &Setting::default(),
+    )
+    .unwrap();
     assert!(report.changed);
-    assert_eq!(types(&bound), ["float[4, 3]", "float[4, 5]", "float[7, 2]", "float[4, 3]", "float[4, 8]", "float[7, 2]"]);
+    assert_eq!(
+        types(&bound),
+        [
+            "float[4, 3]",
+            "float[4, 5]",
+            "float[7, 2]",
+            "float[4, 3]",
+            "float[4, 8]",
+            "float[7, 2]"
+        ]
+    );
     // The file says so too.
     let message = secateur::format::lower(&bound, &secateur::format::ExternalFiles::default()).unwrap();
     let again = secateur::format::lift(message, &secateur::format::ExternalFiles::default()).unwrap();
@@ -36,26 +61,41 @@ fn symbols_are_bound_wherever_they_stand() {
 #[test]
 fn an_axis_with_a_symbol_binds_the_symbol() {
     let mut bound = model(BATCHED);
-    run_pass(&bind(&[("x[0]", 4), ("x[1]", 3)]), &mut bound, &Setting::default()).unwrap();
+    run_pass(
+        &bind(&[("x[0]", 4), ("x[1]", 3)]),
+        &mut bound,
+        &Setting::default(),
+    )
+    .unwrap();
     assert_eq!(types(&bound)[..2], ["float[4, 3]", "float[4, L]"]);
 }
 
 #[test]
 fn wrong_sizes_are_refused_and_leave_the_model_alone() {
     for (sizes, words) in [
-        (&[("batch", 1)][..], "the symbols L, N and the unnamed dimensions u[0]"),
+        (
+            &[("batch", 1)][..],
+            "the symbols L, N and the unnamed dimensions u[0]",
+        ),
         (&[("x[1]", 4)], "x[1] is 3 in the model"),
         (&[("N", 1), ("z[0]", 2)], "N cannot be 1 and 2"),
     ] {
         let mut refused = model(BATCHED);
         let error = run_pass(&bind(sizes), &mut refused, &Setting::default()).unwrap_err();
-        assert!(matches!(error, PassError::Option { .. }) && error.to_string().contains(words), "{error}");
+        assert!(
+            matches!(error, PassError::Option { .. }) && error.to_string().contains(words),
+            "{error}"
+        );
         assert_eq!(types(&refused), types(&model(BATCHED)));
     }
-    let text = r#"<ir_version: 8, opset_import: ["" : 17]> g (float[N, 3] x) => (float[2, 3] y) { y = Relu (x) }"#;
+    let text =
+        r#"<ir_version: 8, opset_import: ["" : 17]> g (float[N, 3] x) => (float[2, 3] y) { y = Relu (x) }"#;
     let mut refused = model(text);
     let error = run_pass(&bind(&[("N", 5)]), &mut refused, &Setting::default()).unwrap_err();
-    assert!(matches!(&error, PassError::Model { node, .. } if node == "y"), "{error}");
+    assert!(
+        matches!(&error, PassError::Model { node, .. } if node == "y"),
+        "{error}"
+    );
     assert_eq!(types(&refused), types(&model(text)));
 }
 
@@ -105,7 +145,11 @@ fn functions_that_cannot_be_inlined_stay_or_are_refused() {
            <domain: "f", opset_import: ["" : 11]> Old (a) => (b) { b = Softmax (a) }"#,
         &Setting::default(),
     );
-    assert!(report.notes[0].contains("Softmax has another form in opset 11"), "{:?}", report.notes);
+    assert!(
+        report.notes[0].contains("Softmax has another form in opset 11"),
+        "{:?}",
+        report.notes
+    );
     // Relu is the same in both.
     check(
         &InlineFunctions::default(),
@@ -122,7 +166,9 @@ fn functions_that_cannot_be_inlined_stay_or_are_refused() {
     let error = run_pass(&InlineFunctions::default(), &mut model(text), &Setting::default()).unwrap_err();
     assert!(error.to_string().contains("calls itself"), "{error}");
     check_untouched(
-        &InlineFunctions { functions: vec!["Other".to_owned()] },
+        &InlineFunctions {
+            functions: vec!["Other".to_owned()],
+        },
         r#"<ir_version: 8, opset_import: ["" : 17, "f" : 1]>
            g (float[2, 3] x) => (float[2, 3] y) { y = f.A (x) }
            <domain: "f", opset_import: ["" : 17]> A (a) => (b) { b = Relu (a) }"#,

@@ -7,15 +7,29 @@ use super::{Setting, check, check_untouched, keep};
 const HEAD: &str = r#"<ir_version: 8, opset_import: ["" : 17, "my" : 1]>"#;
 
 fn dead(body: &str, setting: &Setting, expected: &[&str]) {
-    check(&EliminateDeadCode::default(), &format!("{HEAD} {body}"), setting, expected);
+    check(
+        &EliminateDeadCode::default(),
+        &format!("{HEAD} {body}"),
+        setting,
+        expected,
+    );
 }
 
 fn common(body: &str, setting: &Setting, expected: &[&str]) {
-    check(&EliminateCommonSubexpressions::default(), &format!("{HEAD} {body}"), setting, expected);
+    check(
+        &EliminateCommonSubexpressions::default(),
+        &format!("{HEAD} {body}"),
+        setting,
+        expected,
+    );
 }
 
 fn distinct(body: &str) {
-    check_untouched(&EliminateCommonSubexpressions::default(), &format!("{HEAD} {body}"), &Setting::default());
+    check_untouched(
+        &EliminateCommonSubexpressions::default(),
+        &format!("{HEAD} {body}"),
+        &Setting::default(),
+    );
 }
 
 #[test]
@@ -41,8 +55,10 @@ fn unused_captures_of_bodies_free_what_they_captured() {
            y = If (c) <then_branch = t () => (float[2] a) { d = Add (p, q)  a = Relu (x) },
                        else_branch = e () => (float[2] b) { b = Neg (x) }> }",
         &Setting::default(),
-        &["y = If (c) < then_branch = t () => (float[2] a) { a = Relu (x) }, \
-           else_branch = e () => (float[2] b) { b = Neg (x) } >"],
+        &[
+            "y = If (c) < then_branch = t () => (float[2] a) { a = Relu (x) }, \
+           else_branch = e () => (float[2] b) { b = Neg (x) } >",
+        ],
     );
 }
 
@@ -56,7 +72,11 @@ fn optional_outputs_that_nothing_reads_are_left_out() {
     );
     // Which of the outputs there are says something about these.
     let body = "g (float[1, 2] x) => (float[1, 1] v) <int64[1] k = {1}> { v, i = TopK (x, k) }";
-    check_untouched(&EliminateDeadCode::default(), &format!("{HEAD} {body}"), &Setting::default());
+    check_untouched(
+        &EliminateDeadCode::default(),
+        &format!("{HEAD} {body}"),
+        &Setting::default(),
+    );
     let body = r#"<ir_version: 8, opset_import: ["" : 9]>
         g (float[1, 2] x) => (float[1, 2] y) <float[2] s = {1, 1}, float[2] b = {0, 0}, float[2] m = {0, 0}, float[2] v = {1, 1}> {
           y, m1, v1, sm, sv = BatchNormalization (x, s, b, m, v) }"#;
@@ -72,7 +92,11 @@ fn functions_that_nothing_calls_go() {
         <domain: "f", opset_import: ["" : 17, "f" : 1]> C (a) => (b) { b = f.B (a) }"#;
     let mut model = super::model(text);
     let report = super::run_pass(&EliminateDeadCode::default(), &mut model, &Setting::default()).unwrap();
-    let names: Vec<_> = model.functions.iter().map(|f| f.header.name.clone().unwrap()).collect();
+    let names: Vec<_> = model
+        .functions
+        .iter()
+        .map(|f| f.header.name.clone().unwrap())
+        .collect();
     assert_eq!(names, ["A", "B"]);
     assert!(report.changed);
     let mut kept = super::model(text);
@@ -99,10 +123,16 @@ fn the_same_computation_is_done_once() {
 #[test]
 fn different_computations_stay() {
     distinct("g (float[2] x, float[2] z) => (float[2] y) { a = Sub (x, z)  b = Sub (z, x)  y = Mul (a, b) }");
-    distinct("g (float[2, 3] x) => (float[2, 3] y) { a = Softmax <axis = 0> (x)  b = Softmax <axis = 1> (x)  y = Mul (a, b) }");
+    distinct(
+        "g (float[2, 3] x) => (float[2, 3] y) { a = Softmax <axis = 0> (x)  b = Softmax <axis = 1> (x)  y = Mul (a, b) }",
+    );
     distinct("g (float[2] x) => (float[2] a, float[2] b) { a = Neg (x)  b = Neg (x) }");
-    distinct("g (float[2] x) => (float[2] y) { a = RandomNormalLike (x)  b = RandomNormalLike (x)  y = Mul (a, b) }");
-    distinct("g (float[2] x) => (float[2] y) { a = Bernoulli <seed = 1.0> (x)  b = Bernoulli <seed = 1.0> (x)  y = Mul (a, b) }");
+    distinct(
+        "g (float[2] x) => (float[2] y) { a = RandomNormalLike (x)  b = RandomNormalLike (x)  y = Mul (a, b) }",
+    );
+    distinct(
+        "g (float[2] x) => (float[2] y) { a = Bernoulli <seed = 1.0> (x)  b = Bernoulli <seed = 1.0> (x)  y = Mul (a, b) }",
+    );
     distinct("g (float[2] x) => (float[2] y) { a = my.Op (x)  b = my.Op (x)  y = Mul (a, b) }");
     distinct(
         "g (float[2] x) => (float[2] y) <float r = {0.5}, bool t = {1}> {
@@ -173,17 +203,23 @@ fn equal_initializers_become_one() {
     // Zeros of both signs, and undefined numbers of other bits, are different constants.
     check_untouched(
         &dedupe,
-        &text("g (float[1] x) => (float[1] y) <float[1] a = {0}, float[1] b = {-0}> { p = Div (x, a)  q = Div (x, b)  y = Add (p, q) }"),
+        &text(
+            "g (float[1] x) => (float[1] y) <float[1] a = {0}, float[1] b = {-0}> { p = Div (x, a)  q = Div (x, b)  y = Add (p, q) }",
+        ),
         &Setting::default(),
     );
     check_untouched(
         &dedupe,
-        &text("g (float[2] x, float[2] a = {1, 2}) => (float[2] y) <float[2] b = {1, 2}> { p = Add (x, a)  y = Mul (p, b) }"),
+        &text(
+            "g (float[2] x, float[2] a = {1, 2}) => (float[2] y) <float[2] b = {1, 2}> { p = Add (x, a)  y = Mul (p, b) }",
+        ),
         &Setting::default(),
     );
     check_untouched(
         &dedupe,
-        &text("g (float[2] x) => (float[2] y) <float[2] a = {1, 2}, float[2] b = {1, 2}> { p = Add (x, a)  y = Mul (p, b) }"),
+        &text(
+            "g (float[2] x) => (float[2] y) <float[2] a = {1, 2}, float[2] b = {1, 2}> { p = Add (x, a)  y = Mul (p, b) }",
+        ),
         &keep(&["^b$"]),
     );
 }
