@@ -7,6 +7,7 @@ mod bisect;
 mod completions;
 mod diff;
 mod engines;
+mod evaluate;
 mod explain;
 mod failure;
 mod global;
@@ -56,6 +57,7 @@ struct Cli {
 enum Verb {
     Run(run::Arguments),
     Verify(verify::Arguments),
+    Evaluate(evaluate::Arguments),
     Inspect(inspect::Arguments),
     Diff(diff::Arguments),
     Print(print::Arguments),
@@ -134,6 +136,7 @@ fn dispatch(cli: &Cli) -> Result<Answer, Failure> {
     match &cli.verb {
         Verb::Run(arguments) => run::execute(global, arguments),
         Verb::Verify(arguments) => verify::execute(global, arguments),
+        Verb::Evaluate(arguments) => evaluate::execute(global, arguments),
         Verb::Inspect(arguments) => inspect::execute(global, arguments),
         Verb::Diff(arguments) => diff::execute(global, arguments),
         Verb::Print(arguments) => print::execute(global, arguments),

@@ -11,6 +11,7 @@ mod report;
 mod run;
 mod state;
 mod statistics;
+mod task;
 
 use std::path::PathBuf;
 
@@ -22,6 +23,7 @@ pub use report::{Against, Figures};
 pub use run::{Options, Subject, evaluate};
 pub use state::{State, Subject as StateSubject};
 pub use statistics::{Interval, Paired, normal_quantile, wilson};
+pub use task::{Checkpoint, Task, names};
 
 /// Why an evaluation stopped.
 #[derive(Debug, thiserror::Error)]

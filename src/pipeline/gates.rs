@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::evaluate::{Figures, Interval, State, wilson};
 use crate::verify::{Verdict, VerifyReport};
 
 /// A condition on the result of a pipeline.
@@ -18,6 +19,44 @@ pub enum Gate {
     Nodes(Share),
     /// The number of multiply-accumulate operations, as a share of the input's.
     Macs(Share),
+    /// The accuracy on the evaluation data.
+    Accuracy(ScoreGate),
+    /// The macro F1 on the evaluation data.
+    F1(ScoreGate),
+    /// The median time of a run, as a share of the input's, both measured in turn in the same process.
+    Latency(Share),
+}
+
+/// Bounds on a score between 0 and 1.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct ScoreGate {
+    /// The smallest score that is accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<f64>,
+    /// The largest loss against the input model that is accepted, absolute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drop: Option<f64>,
+    /// Decide by the unfavourable end of the interval at this confidence instead of by the point estimate (accuracy only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
+}
+
+/// What gates are judged on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Judged<'a> {
+    /// The input model.
+    pub before: Weight,
+    /// The result.
+    pub after: Weight,
+    /// The comparison of outputs.
+    pub verify: Option<&'a VerifyReport>,
+    /// Figures of the result on the evaluation data, with the input model as reference; or why there are none.
+    pub figures: Option<&'a Figures>,
+    /// Counts behind the figures, for intervals.
+    pub state: Option<&'a State>,
+    /// Why there are no figures.
+    pub reason: Option<&'a str>,
 }
 
 /// Bounds on the error of every output. A verdict `not-checked` breaks the gate.
@@ -81,7 +120,7 @@ pub struct GateReport {
 }
 
 /// Names of all gates, for hints.
-pub(super) const GATES: [&str; 4] = ["outputs", "size", "nodes", "macs"];
+pub(super) const GATES: [&str; 7] = ["outputs", "size", "nodes", "macs", "accuracy", "f1", "latency"];
 
 impl Gate {
     /// The name in pipelines.
@@ -91,21 +130,171 @@ impl Gate {
             Self::Size(_) => "size",
             Self::Nodes(_) => "nodes",
             Self::Macs(_) => "macs",
+            Self::Accuracy(_) => "accuracy",
+            Self::F1(_) => "f1",
+            Self::Latency(_) => "latency",
         }
     }
 
+    /// Whether the gate needs the result and the input to run on the evaluation data.
+    pub fn needs_evaluation(&self) -> bool {
+        matches!(self, Self::Accuracy(_) | Self::F1(_) | Self::Latency(_))
+    }
+
     /// Judges a result.
-    pub fn judge(&self, before: &Weight, after: &Weight, verify: Option<&VerifyReport>) -> GateReport {
+    pub fn judge(&self, judged: &Judged<'_>) -> GateReport {
+        let (before, after) = (&judged.before, &judged.after);
         match self {
-            Self::Outputs(gate) => gate.judge(verify),
+            Self::Outputs(gate) => gate.judge(judged.verify),
             Self::Size(share) => share.judge("size", Some(before.bytes), Some(after.bytes)),
             Self::Nodes(share) => share.judge("nodes", Some(before.nodes), Some(after.nodes)),
             Self::Macs(share) => share.judge("macs", before.macs, after.macs),
+            Self::Accuracy(gate) => gate.judge_accuracy(judged),
+            Self::F1(gate) => gate.judge_f1(judged),
+            Self::Latency(share) => share.judge_latency(judged),
         }
     }
 }
 
+impl ScoreGate {
+    fn missing(name: &str, judged: &Judged<'_>) -> GateReport {
+        let why = judged.reason.unwrap_or("the evaluation data has no class labels");
+        GateReport {
+            name: name.to_owned(),
+            passed: false,
+            value: None,
+            bound: None,
+            message: format!("{name} is not known: {why}"),
+        }
+    }
+
+    fn judge_accuracy(&self, judged: &Judged<'_>) -> GateReport {
+        let Some((figures, accuracy)) = judged
+            .figures
+            .and_then(|figures| Some((figures, figures.accuracy?)))
+        else {
+            return Self::missing("accuracy", judged);
+        };
+        let confidence = self.confidence.unwrap_or(0.95);
+        let table = judged.state.and_then(|state| state.classification.as_ref());
+        let interval = table.map(|table| wilson(table.correct(), table.samples(), confidence));
+        let paired = judged.state.and_then(|state| state.paired.as_ref());
+        let drop = figures.against.as_ref().and_then(|against| against.drop);
+        let drop_interval = paired.map(|paired| paired.drop_interval(confidence));
+        let lower = interval
+            .filter(|_| self.confidence.is_some())
+            .map(|interval| interval.low);
+        let upper = drop_interval
+            .filter(|_| self.confidence.is_some())
+            .map(|interval| interval.high);
+        self.judge("accuracy", accuracy, drop, lower, upper, interval, drop_interval)
+    }
+
+    fn judge_f1(&self, judged: &Judged<'_>) -> GateReport {
+        let Some((figures, f1)) = judged.figures.and_then(|figures| Some((figures, figures.f1?))) else {
+            return Self::missing("f1", judged);
+        };
+        let drop = figures
+            .against
+            .as_ref()
+            .and_then(|against| against.f1)
+            .map(|reference| reference - f1);
+        self.judge("f1", f1, drop, None, None, None, None)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn judge(
+        &self,
+        name: &str,
+        score: f64,
+        drop: Option<f64>,
+        lower: Option<f64>,
+        upper: Option<f64>,
+        interval: Option<Interval>,
+        drop_interval: Option<Interval>,
+    ) -> GateReport {
+        let shown = |interval: Option<Interval>| {
+            interval.map_or(String::new(), |interval| {
+                format!(" (interval {:.4} to {:.4})", interval.low, interval.high)
+            })
+        };
+        let report = |passed, value: f64, bound, message| GateReport {
+            name: name.to_owned(),
+            passed,
+            value: Some(value),
+            bound,
+            message,
+        };
+        // Scores are quotients of counts; half a unit in the last place must not decide.
+        const SLACK: f64 = 1e-12;
+        let mut messages = Vec::new();
+        if let Some(bound) = self.at_least {
+            let deciding = lower.unwrap_or(score);
+            let message = format!(
+                "{name} is {score:.4}{}, at least {bound} is accepted",
+                shown(interval)
+            );
+            if deciding < bound - SLACK {
+                return report(false, score, Some(bound), message);
+            }
+            messages.push(message);
+        }
+        if let Some(bound) = self.drop {
+            let Some(drop) = drop else {
+                return report(
+                    false,
+                    score,
+                    Some(bound),
+                    format!("the loss of {name} is not known: the input was not evaluated"),
+                );
+            };
+            let deciding = upper.unwrap_or(drop);
+            let message = format!(
+                "{name} is {score:.4}, a loss of {drop:.4}{}, at most {bound} is accepted",
+                shown(drop_interval)
+            );
+            if deciding > bound + SLACK {
+                return report(false, drop, Some(bound), message);
+            }
+            messages.push(message);
+        }
+        if messages.is_empty() {
+            messages.push(format!(
+                "{name} is {score:.4}{}; the gate has no bound",
+                shown(interval)
+            ));
+        }
+        let (value, bound) = match (self.drop, drop) {
+            (Some(bound), Some(drop)) => (drop, Some(bound)),
+            _ => (score, self.at_least),
+        };
+        report(true, value, bound, messages.join("; "))
+    }
+}
+
 impl Share {
+    fn judge_latency(&self, judged: &Judged<'_>) -> GateReport {
+        let times = judged
+            .figures
+            .and_then(|figures| Some((figures.against.as_ref()?.latency_ms?.p50, figures.latency_ms?.p50)));
+        let Some((before, after)) = times.filter(|(before, _)| *before > 0.0) else {
+            return ScoreGate::missing("latency", judged);
+        };
+        let share = after / before;
+        let passed = share <= self.at_most;
+        let relation = if passed { "at most" } else { "above" };
+        GateReport {
+            name: "latency".to_owned(),
+            passed,
+            value: Some(share),
+            bound: Some(self.at_most),
+            message: format!(
+                "latency is {share:.3} of the input's ({after:.3} ms of {before:.3} ms, medians), {relation} {}",
+                self.at_most
+            ),
+        }
+    }
+
     fn judge(&self, name: &str, before: Option<u64>, after: Option<u64>) -> GateReport {
         let bound = Some(self.at_most);
         let (Some(before), Some(after)) = (before, after) else {
@@ -244,6 +433,54 @@ mod tests {
         }
     }
 
+    fn judged(before: Weight, after: Weight, verify: Option<&VerifyReport>) -> Judged<'_> {
+        Judged {
+            before,
+            after,
+            verify,
+            ..Judged::default()
+        }
+    }
+
+    #[test]
+    fn scores_are_judged_by_the_point_or_by_the_interval() {
+        let mut state = State::new(crate::evaluate::StateSubject::default());
+        let mut table = crate::evaluate::Classification::new(Some(2));
+        let mut paired = crate::evaluate::Paired::default();
+        for index in 0..100 {
+            table.count(0, i64::from(index < 10));
+            paired.count(Some(0), i64::from(index < 10), i64::from(index < 8));
+        }
+        state.classification = Some(table.clone());
+        state.reference = Some(table);
+        state.paired = Some(paired);
+        let figures = Figures::of(&state);
+        let on = Judged {
+            figures: Some(&figures),
+            state: Some(&state),
+            ..Judged::default()
+        };
+        let gate = |at_least, drop, confidence| {
+            Gate::Accuracy(ScoreGate {
+                at_least,
+                drop,
+                confidence,
+            })
+            .judge(&on)
+            .passed
+        };
+        assert!(gate(Some(0.9), None, None) && !gate(Some(0.91), None, None));
+        assert!(!gate(Some(0.9), None, Some(0.95)) && gate(Some(0.8), None, Some(0.95)));
+        assert!(gate(None, Some(0.02), None) && !gate(None, Some(0.019), None));
+        assert!(!gate(None, Some(0.02), Some(0.95)));
+        let nothing = Judged {
+            reason: Some("no data"),
+            ..Judged::default()
+        };
+        assert!(!Gate::F1(ScoreGate::default()).judge(&nothing).passed);
+        assert!(!Gate::Latency(Share { at_most: 9.0 }).judge(&on).passed);
+    }
+
     fn verified(verdict: Verdict, cosine: Option<f64>) -> VerifyReport {
         let output = crate::verify::OutputFigures {
             name: "y".into(),
@@ -273,11 +510,11 @@ mod tests {
     #[test]
     fn shares_are_of_the_input() {
         let gate = Gate::Size(Share { at_most: 0.5 });
-        assert!(gate.judge(&weight(1, 100), &weight(1, 50), None).passed);
-        assert!(!gate.judge(&weight(1, 100), &weight(1, 51), None).passed);
+        assert!(gate.judge(&judged(weight(1, 100), weight(1, 50), None)).passed);
+        assert!(!gate.judge(&judged(weight(1, 100), weight(1, 51), None)).passed);
         assert!(
             !Gate::Macs(Share { at_most: 2.0 })
-                .judge(&weight(1, 1), &weight(1, 1), None)
+                .judge(&judged(weight(1, 1), weight(1, 1), None))
                 .passed
         );
     }
@@ -286,7 +523,7 @@ mod tests {
     fn outputs_must_be_checked_and_within_every_bound() {
         let gate = |gate: OutputsGate, verify: Option<&VerifyReport>| {
             Gate::Outputs(gate)
-                .judge(&weight(1, 1), &weight(1, 1), verify)
+                .judge(&judged(weight(1, 1), weight(1, 1), verify))
                 .passed
         };
         let cosine = OutputsGate {

@@ -13,7 +13,7 @@ mod weigh;
 mod yaml;
 
 pub use definition::{Pipeline, ROLES, Step, StepError, VERSION, bind_options, option_names, parse_value};
-pub use gates::{Gate, GateReport, OutputsGate, Share, Weight};
+pub use gates::{Gate, GateReport, Judged, OutputsGate, ScoreGate, Share, Weight};
 pub use nearest::nearest;
 pub use resources::{StepResources, open_data};
 pub use run::{

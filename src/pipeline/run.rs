@@ -9,9 +9,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::definition::{Pipeline, Step};
-use super::gates::{Gate, GateReport, Weight};
+use super::gates::{Gate, GateReport, Judged, Weight};
 use super::weigh::{weigh, weigh_input};
 use crate::engine::Engine;
+use crate::evaluate::{Figures, State, StateSubject, Task};
 use crate::format::{LowerError, Origin};
 use crate::ir::{self, CheckError, Model};
 use crate::ops;
@@ -86,6 +87,9 @@ pub struct RunReport {
     pub verify: Option<VerifyReport>,
     /// Each gate.
     pub gates: Vec<GateReport>,
+    /// Figures on the evaluation data, where a gate asks for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<Figures>,
     /// The file that was written; `null` if none was.
     pub output: Option<String>,
     /// Whether the result differs from the input in any way.
@@ -233,6 +237,7 @@ pub fn run(
         },
         verify: None,
         gates: Vec::new(),
+        evaluation: None,
         output: None,
         changed,
         accepted: true,
@@ -277,12 +282,56 @@ fn judge(
         }
         report.verify = Some(found);
     }
-    report.gates = pipeline
+    let evaluated = pipeline
         .gates
         .iter()
-        .map(|gate| gate.judge(&report.before, &report.after, report.verify.as_ref()))
-        .collect();
+        .any(Gate::needs_evaluation)
+        .then(|| evaluation(pipeline, input, model, options));
+    let mut judged = Judged {
+        before: report.before,
+        after: report.after,
+        verify: report.verify.as_ref(),
+        ..Judged::default()
+    };
+    match &evaluated {
+        Some(Ok((figures, state))) => (judged.figures, judged.state) = (Some(figures), Some(state)),
+        Some(Err(reason)) => judged.reason = Some(reason),
+        None => {}
+    }
+    report.gates = pipeline.gates.iter().map(|gate| gate.judge(&judged)).collect();
+    report.evaluation = evaluated.and_then(|found| found.ok()).map(|(figures, _)| figures);
     report.accepted &= report.gates.iter().all(|gate| gate.passed);
+}
+
+/// Timed runs of a latency gate.
+const LATENCY_RUNS: usize = 50;
+
+/// Figures of the result on the evaluation data with the input as reference.
+fn evaluation(
+    pipeline: &Pipeline,
+    input: &Model,
+    model: &Model,
+    options: &RunOptions<'_>,
+) -> Result<(Figures, State), String> {
+    let resources = options.resources.ok_or("there is no evaluation data")?;
+    let data = resources.data("evaluation", &model.graph)?;
+    let engine = resources.engine()?;
+    let total = data.sample_range().end - data.sample_range().start;
+    let timed = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Latency(_)));
+    let task = Task {
+        engine,
+        data: &data,
+        output: None,
+        threshold: 0.5,
+        jobs: resources.jobs(),
+        latency_runs: if timed { LATENCY_RUNS } else { 0 },
+        progress: &|done| (options.progress)("evaluate", done, Some(total)),
+    };
+    let mut state = State::new(StateSubject::default());
+    let figures = task
+        .figures(model, Some(input), &mut state, None)
+        .map_err(|error| error.to_string())?;
+    Ok((figures, state))
 }
 
 /// The first step after which the outputs differ from the input's.

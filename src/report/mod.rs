@@ -2,6 +2,7 @@
 //! types through serde. Prints nothing.
 
 pub mod difference;
+pub mod evaluation;
 pub mod facts;
 pub mod markdown;
 pub mod table;

@@ -55,6 +55,11 @@ fn table(
         .join("\n")
 }
 
+/// A table whose second and later columns stand right.
+pub fn plain(style: Style, heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    table(style, heading, true, rows)
+}
+
 /// A number of bytes in a unit that reads well.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];

@@ -1,0 +1,110 @@
+//! Evaluating a model, with or without a reference, from compiling to figures.
+
+use std::time::Instant;
+
+use super::EvaluateError;
+use super::latency::{Latency, measure, peak_memory};
+use super::report::Figures;
+use super::run::{Options, Subject, evaluate};
+use super::state::State;
+use crate::data::Dataset;
+use crate::engine::{CompileOptions, Engine, Session};
+use crate::ir::Model;
+
+/// What models are evaluated on, and how.
+pub struct Task<'a> {
+    /// The engine.
+    pub engine: &'a dyn Engine,
+    /// The data.
+    pub data: &'a Dataset,
+    /// Output that predictions are read from; the first by default.
+    pub output: Option<String>,
+    /// A single score above this is class 1.
+    pub threshold: f64,
+    /// Threads.
+    pub jobs: usize,
+    /// Timed runs; 0 leaves latency out.
+    pub latency_runs: usize,
+    /// Called with the samples done.
+    pub progress: &'a dyn Fn(u64),
+}
+
+/// A checkpoint of the state.
+pub type Checkpoint<'a> = &'a mut dyn FnMut(&State) -> Result<(), EvaluateError>;
+
+impl Task<'_> {
+    /// Compiles a model for runs with one thread each, as samples run side by side.
+    pub fn compile(&self, model: &Model) -> Result<Box<dyn Session>, EvaluateError> {
+        let options = CompileOptions {
+            optimise: true,
+            threads: 1,
+            ..CompileOptions::default()
+        };
+        Ok(self.engine.compile(model, &options)?)
+    }
+
+    /// Runs the samples that `state` does not hold yet and answers the figures of all it holds.
+    pub fn figures<'c>(
+        &'c self,
+        model: &Model,
+        reference: Option<&Model>,
+        state: &mut State,
+        checkpoint: Option<Checkpoint<'c>>,
+    ) -> Result<Figures, EvaluateError> {
+        let session = self.compile(model)?;
+        let other = reference.map(|reference| self.compile(reference)).transpose()?;
+        let subject = Subject {
+            session: &*session,
+            outputs: names(model),
+        };
+        let against = other.as_deref().zip(reference).map(|(session, model)| Subject {
+            session,
+            outputs: names(model),
+        });
+        let before = state.samples();
+        let start = Instant::now();
+        let options = Options {
+            output: self.output.clone(),
+            threshold: self.threshold,
+            jobs: self.jobs,
+            checkpoint,
+            progress: self.progress,
+            needs_labels: reference.is_none(),
+        };
+        evaluate(&subject, against.as_ref(), self.data, state, options)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let mut figures = Figures::of(state);
+        let ran = state.samples() - before;
+        figures.samples_per_second = (ran > 0 && seconds > 0.0).then(|| ran as f64 / seconds);
+        if self.latency_runs > 0 {
+            let mut times = self.latency(&[Some(&*session), other.as_deref()])?.into_iter();
+            figures.latency_ms = times.next();
+            if let Some(against) = &mut figures.against {
+                against.latency_ms = times.next();
+            }
+        }
+        figures.peak_memory_bytes = peak_memory();
+        Ok(figures)
+    }
+
+    fn latency(&self, sessions: &[Option<&dyn Session>]) -> Result<Vec<Latency>, EvaluateError> {
+        let sessions: Vec<&dyn Session> = sessions.iter().flatten().copied().collect();
+        let batch = self.data.batch(
+            self.data
+                .batches()
+                .start
+                .min(self.data.samples().saturating_sub(1)),
+        )?;
+        measure(&sessions, &batch.inputs, self.latency_runs)
+    }
+}
+
+/// Names of a model's outputs, in order.
+pub fn names(model: &Model) -> Vec<String> {
+    model
+        .graph
+        .outputs()
+        .iter()
+        .map(|output| output.name.to_string())
+        .collect()
+}

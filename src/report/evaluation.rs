@@ -1,0 +1,120 @@
+//! The figures of an evaluation for people, pull requests and CI.
+
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+
+use super::table::{self, Style};
+use crate::evaluate::Figures;
+use crate::pipeline::GateReport;
+
+fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
+/// A row a figure, with the reference beside it where there is one.
+pub fn table(style: Style, figures: &Figures) -> String {
+    let against = figures.against.as_ref();
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut row = |name: &str, value: Option<String>, reference: Option<String>| {
+        if let Some(value) = value {
+            let mut cells = vec![name.to_owned(), value];
+            if against.is_some() {
+                cells.push(reference.unwrap_or_default());
+            }
+            rows.push(cells);
+        }
+    };
+    row("samples", Some(figures.samples.to_string()), None);
+    let interval = figures.accuracy_interval.map_or(String::new(), |i| {
+        format!(" ({:.2} to {:.2})", 100.0 * i.low, 100.0 * i.high)
+    });
+    row(
+        "accuracy",
+        figures.accuracy.map(|a| format!("{}{interval}", percent(a))),
+        against.and_then(|a| a.accuracy).map(percent),
+    );
+    row("top-5", figures.top5.map(percent), None);
+    row("precision (macro)", figures.precision.map(percent), None);
+    row("recall (macro)", figures.recall.map(percent), None);
+    row(
+        "F1 (macro)",
+        figures.f1.map(percent),
+        against.and_then(|a| a.f1).map(percent),
+    );
+    row(
+        "mean squared error",
+        figures.mean_squared_error.map(|v| format!("{v:.6e}")),
+        None,
+    );
+    row(
+        "mean absolute error",
+        figures.mean_absolute_error.map(|v| format!("{v:.6e}")),
+        None,
+    );
+    row("R²", figures.r2.map(|v| format!("{v:.6}")), None);
+    if let Some(against) = against {
+        row("agreement", Some(percent(against.agreement)), None);
+        row("McNemar p", against.mcnemar_p.map(|p| format!("{p:.4}")), None);
+    }
+    let time = |latency: &crate::evaluate::Latency| format!("{:.3} / {:.3} ms", latency.p50, latency.p95);
+    row(
+        "latency p50 / p95",
+        figures.latency_ms.as_ref().map(time),
+        against.and_then(|a| a.latency_ms.as_ref()).map(time),
+    );
+    row(
+        "samples a second",
+        figures.samples_per_second.map(|v| format!("{v:.1}")),
+        None,
+    );
+    row("peak memory", figures.peak_memory_bytes.map(table::bytes), None);
+    row(
+        "bytes",
+        figures.bytes.map(table::bytes),
+        against.and_then(|a| a.bytes).map(table::bytes),
+    );
+    row("parameters", figures.parameters.map(table::count), None);
+    row("MACs", figures.macs.map(table::count), None);
+    if figures.not_finite > 0 {
+        row(
+            "samples with NaN or infinite outputs",
+            Some(figures.not_finite.to_string()),
+            None,
+        );
+    }
+    let heading: &[&str] = if against.is_some() {
+        &["figure", "model", "reference"]
+    } else {
+        &["figure", "model"]
+    };
+    table::plain(style, heading, rows)
+}
+
+/// A document that fits a comment on a pull request.
+pub fn markdown(figures: &Figures, gates: &[GateReport]) -> String {
+    let mut text = String::from("# Evaluation\n\n");
+    text.push_str(&table(Style::Markdown, figures));
+    if !gates.is_empty() {
+        text.push_str("\n\n## Gates\n\n");
+        text.push_str(&table::gates(Style::Markdown, gates));
+    }
+    text.push('\n');
+    text
+}
+
+/// Gates as JUnit test cases.
+pub fn junit(gates: &[GateReport]) -> Result<String, String> {
+    let mut report = Report::new("secateur");
+    let mut suite = TestSuite::new("gates");
+    for gate in gates {
+        let status = if gate.passed {
+            TestCaseStatus::success()
+        } else {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_message(gate.message.clone());
+            status
+        };
+        suite.add_test_case(TestCase::new(gate.name.clone(), status));
+    }
+    report.add_test_suite(suite);
+    report.to_string().map_err(|error| error.to_string())
+}
