@@ -8,8 +8,9 @@ use super::report::Figures;
 use super::run::{Options, Subject, evaluate};
 use super::state::State;
 use crate::data::Dataset;
-use crate::engine::{CompileOptions, Engine, Session};
+use crate::engine::{CompileOptions, Engine, EngineError, Session};
 use crate::ir::Model;
+use crate::lower;
 
 /// What models are evaluated on, and how.
 pub struct Task<'a> {
@@ -40,7 +41,8 @@ impl Task<'_> {
             threads: 1,
             ..CompileOptions::default()
         };
-        Ok(self.engine.compile(model, &options)?)
+        let lowered = lower::for_engine(model, self.engine).map_err(EngineError::from)?;
+        Ok(self.engine.compile(&lowered, &options)?)
     }
 
     /// Runs the samples that `state` does not hold yet and answers the figures of all it holds.

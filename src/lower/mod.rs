@@ -56,6 +56,12 @@ pub struct LowerError {
     pub source: EditError,
 }
 
+impl From<LowerError> for crate::engine::EngineError {
+    fn from(error: LowerError) -> Self {
+        Self::Failed { engine: "tract", reason: error.to_string() }
+    }
+}
+
 /// The model as `engine` can run it: the model itself for an engine that runs ONNX as it is.
 pub fn for_engine(model: &Model, engine: &dyn Engine) -> Result<Model, LowerError> {
     let mut model = model.clone();

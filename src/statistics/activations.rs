@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::data::{DataError, Dataset};
 use crate::engine::{CompileOptions, Engine, EngineError, RunValue, run_ordered};
 use crate::ir::Model;
+use crate::lower;
 
 use crate::quantize::Histogram;
 
@@ -82,7 +83,7 @@ pub fn collect(
         threads: 1,
         ..CompileOptions::default()
     };
-    let session = engine.compile(model, &options)?;
+    let session = engine.compile(&lower::for_engine(model, engine).map_err(EngineError::from)?, &options)?;
     let mut summaries: BTreeMap<String, Summary> = BTreeMap::new();
     let mut failure = None;
     let work = |index: u64| -> Result<(u64, Vec<Summary>), StatisticsError> {

@@ -13,6 +13,7 @@ mod cli;
 mod corpus;
 mod engine_nodes;
 mod engines;
+mod evaluate;
 mod fold;
 mod format;
 mod malice;
