@@ -20,6 +20,9 @@ pub(super) struct Comparing {
     /// Rounds of synthetic inputs at each size; a round has one sample of each kind
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(super) rounds: u64,
+    /// Run models without the engine's own optimisation: slower, but rewrites that keep every bit give equal bits
+    #[arg(long)]
+    pub(super) unoptimised: bool,
 }
 
 impl Comparing {
@@ -35,6 +38,7 @@ impl Comparing {
             sizes: self.sizes(),
             data: None,
             rounds: self.rounds.max(1),
+            optimise: !self.unoptimised,
         }
     }
 

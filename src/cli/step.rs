@@ -23,7 +23,7 @@ pub(super) struct Step {
 }
 
 /// Options that every verb of a pass has; options of a pass with these names are set with `--set`.
-const COMMON: [&str; 31] = [
+const COMMON: [&str; 32] = [
     "model",
     "verify",
     "set",
@@ -41,6 +41,7 @@ const COMMON: [&str; 31] = [
     "size",
     "tolerance",
     "rounds",
+    "unoptimised",
     "json",
     "jobs",
     "engine",

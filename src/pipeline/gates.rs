@@ -499,6 +499,7 @@ mod tests {
             verdict,
             engine: "tract".into(),
             samples: 1,
+            sensitive: 0,
             not_checked: Vec::new(),
             outputs: vec![output],
             sizes: Vec::new(),

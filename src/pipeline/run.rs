@@ -265,7 +265,19 @@ fn judge(
     let bounded = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Outputs(_)));
     if let Some(engine) = options.engine.filter(|_| report.changed || bounded) {
         (options.progress)("verify", 0, None);
-        let found = verify(input, model, engine, &options.verify);
+        let mut found = verify(input, model, engine, &options.verify);
+        if found.verdict == Verdict::Within && pipeline.safety() == Safety::Exact && options.verify.optimise {
+            // The engine may have rounded differently in the changed graph; as they stand, both must give the same bits.
+            found = verify(
+                input,
+                model,
+                engine,
+                &VerifyOptions {
+                    optimise: false,
+                    ..options.verify.clone()
+                },
+            );
+        }
         report.verdict = found.verdict;
         if found.verdict == Verdict::Different && pipeline.safety() < Safety::Approximate {
             report.accepted = false;

@@ -197,6 +197,12 @@ pub fn verdict_line(report: &VerifyReport) -> String {
         line.push_str(&format!("; {}", sizes.join(" ")));
     }
     line.push(')');
+    if report.sensitive > 0 {
+        line.push_str(&format!(
+            "\n  {} outputs of samples left out: rounding of the inputs alone moves them further",
+            report.sensitive
+        ));
+    }
     if let Some(reason) = &report.reason {
         line.push_str(&format!("\n  {}", sanitise(reason)));
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::compare::{Comparison, OutputFigures, Tolerances, Verdict, compare};
 use super::random::{Randomness, randomness};
+use super::sensitivity::sensitive;
 use super::session::{self, Shapes};
 use super::sizes::{self, Sizes};
 use super::synthesize::{SampleKind, Synthesizer};
@@ -29,6 +30,9 @@ pub struct VerifyOptions {
     pub data: Option<Arc<Dataset>>,
     /// Rounds of synthetic samples at each size; one round has a sample of each kind.
     pub rounds: u64,
+    /// Whether the engine may optimise both models. It is many times faster and rounds differently in graphs that differ;
+    /// off, rewrites that keep every bit give equal bits.
+    pub optimise: bool,
 }
 
 impl Default for VerifyOptions {
@@ -39,6 +43,7 @@ impl Default for VerifyOptions {
             sizes: Sizes::new(),
             data: None,
             rounds: 1,
+            optimise: true,
         }
     }
 }
@@ -67,6 +72,9 @@ pub struct VerifyReport {
     pub not_checked: Vec<NotChecked>,
     /// Figures of each output of the reference.
     pub outputs: Vec<OutputFigures>,
+    /// Outputs of samples that were left out: there the reference itself differs by more than the tolerance when its inputs are
+    /// moved by one unit in the last place.
+    pub sensitive: u64,
     /// The sizes of free dimensions that were tried.
     pub sizes: Vec<Sizes>,
     /// What makes the models different beside the figures: an interface or a failure to run.
@@ -92,6 +100,7 @@ pub fn verify(
         random: merged(randomness(reference), randomness(model)),
         totals: BTreeMap::new(),
         samples: 0,
+        sensitive: 0,
         sizes: Vec::new(),
         blocked: Vec::new(),
         broken: None,
@@ -184,6 +193,7 @@ struct Pair<'a> {
     random: Randomness,
     totals: BTreeMap<String, Comparison>,
     samples: u64,
+    sensitive: u64,
     sizes: Vec<Sizes>,
     blocked: Vec<NotChecked>,
     broken: Option<String>,
@@ -332,8 +342,9 @@ impl Pair<'_> {
 
     /// Compiles both models for one set of shapes; the error says what to try next.
     fn compile(&mut self, shapes: &Shapes) -> Result<Sessions, Attempt> {
+        let optimise = self.options.optimise;
         let compile = |model: &Model| {
-            session::prepare(model, self.engine, shapes)?.compile(self.engine, Vec::new(), false)
+            session::prepare(model, self.engine, shapes)?.compile(self.engine, Vec::new(), optimise)
         };
         match compile(self.reference) {
             Ok(reference) => Ok(Sessions {
@@ -365,11 +376,20 @@ impl Pair<'_> {
             Err(error) => return self.block_by("model", &error.clone()),
         };
         let (random, tolerances) = (&self.random, &self.options.tolerances);
+        let reference = &*sessions.reference;
         let judge = |sample: &RunValues, expected: &RunValues| match model.run(sample) {
-            Ok(found) => Sample::Compared(compare_all(expected, &found, random, tolerances)),
+            Ok(found) => {
+                let compared = compare_all(expected, &found, random, tolerances);
+                // Runs more or fewer would shift the numbers of a seeded generator.
+                if random.seeded {
+                    Sample::Compared(compared, 0)
+                } else {
+                    telling(reference, sample, expected, compared, tolerances)
+                }
+            }
             Err(error) => Sample::Model(error),
         };
-        let run = |sample: &RunValues| match sessions.reference.run(sample) {
+        let run = |sample: &RunValues| match reference.run(sample) {
             Ok(expected) => judge(sample, &expected),
             Err(_) => Sample::Reference,
         };
@@ -386,7 +406,7 @@ impl Pair<'_> {
         };
         for (sample, result) in samples.iter().zip(std::iter::once(first).chain(rest)) {
             match result {
-                Sample::Compared(outputs) => self.add(sample, outputs),
+                Sample::Compared(outputs, sensitive) => self.add(sample, outputs, sensitive),
                 // An input that the reference itself refuses says nothing about the pair.
                 Sample::Reference => {}
                 Sample::Model(error) => match error {
@@ -406,8 +426,9 @@ impl Pair<'_> {
         Attempt::Done
     }
 
-    fn add(&mut self, sample: &RunValues, outputs: Vec<(String, Comparison)>) {
-        self.samples += 1;
+    fn add(&mut self, sample: &RunValues, outputs: Vec<(String, Comparison)>, sensitive: u64) {
+        self.samples += u64::from(!outputs.is_empty());
+        self.sensitive += sensitive;
         for (name, comparison) in outputs {
             if comparison.verdict() == Verdict::Different {
                 let error = if comparison.reason().is_some() {
@@ -433,6 +454,25 @@ impl Pair<'_> {
             );
         }
         self.blocked.extend(ran);
+        if self.sensitive > 0 {
+            let missing: Vec<String> = self
+                .reference
+                .graph
+                .outputs()
+                .iter()
+                .map(|output| output.name.to_string())
+                .filter(|name| {
+                    !self.totals.contains_key(name) && !self.blocked.iter().any(|entry| entry.what == *name)
+                })
+                .collect();
+            for name in missing {
+                self.block(
+                    &name,
+                    None,
+                    "rounding of the inputs alone moves it by more than the tolerance".to_owned(),
+                );
+            }
+        }
         let outputs: Vec<OutputFigures> = self
             .reference
             .graph
@@ -458,6 +498,7 @@ impl Pair<'_> {
             verdict,
             engine: self.engine.name().to_owned(),
             samples: self.samples,
+            sensitive: self.sensitive,
             not_checked: self.blocked,
             outputs,
             sizes: self.sizes,
@@ -468,9 +509,33 @@ impl Pair<'_> {
 }
 
 enum Sample {
-    Compared(Vec<(String, Comparison)>),
+    /// Comparisons by output, and how many were left out.
+    Compared(Vec<(String, Comparison)>, u64),
     Reference,
     Model(EngineError),
+}
+
+/// Leaves out the differences that rounding of the inputs alone explains.
+fn telling(
+    reference: &dyn Session,
+    sample: &RunValues,
+    expected: &RunValues,
+    compared: Vec<(String, Comparison)>,
+    tolerances: &Tolerances,
+) -> Sample {
+    let (differing, mut kept): (Vec<_>, Vec<_>) = compared
+        .into_iter()
+        .partition(|(_, comparison)| comparison.verdict() == Verdict::Different);
+    if differing.is_empty() {
+        return Sample::Compared(kept, 0);
+    }
+    let sensitive = sensitive(reference, sample, expected, &differing, tolerances);
+    kept.extend(
+        differing
+            .into_iter()
+            .filter(|(name, _)| !sensitive.contains(name)),
+    );
+    Sample::Compared(kept, sensitive.len() as u64)
 }
 
 /// Compares every output that does not depend on chance.

@@ -8,6 +8,7 @@ mod compare;
 mod judge;
 mod localize;
 mod random;
+mod sensitivity;
 mod session;
 mod sizes;
 mod synthesize;
