@@ -49,15 +49,13 @@ struct Document<'a> {
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
     let engine = engines::engine(global)?;
-    let mut reference = model::read(global, &arguments.reference)?.model;
-    let mut judged = model::read(global, &arguments.model)?.model;
+    let reference = model::read(global, &arguments.reference)?.model;
+    let judged = model::read(global, &arguments.model)?.model;
     let mut options = arguments.comparing.verify_options(global);
     if let Some(path) = &arguments.data {
         let (spec, base) = Spec::from_path(path)?;
         options.data = Some(Arc::new(Dataset::open(&spec, &base, &reference.graph)?));
     }
-    crate::analysis::infer(&mut reference);
-    crate::analysis::infer(&mut judged);
     let progress = Progress::new(global);
     progress.tell("verify", 0, None);
     let report = verify(&reference, &judged, &*engine, &options);

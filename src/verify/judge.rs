@@ -13,6 +13,7 @@ use super::sensitivity::sensitive;
 use super::session::{self, Shapes};
 use super::sizes::{self, Sizes};
 use super::synthesize::{SampleKind, Synthesizer};
+use crate::analysis::infer;
 use crate::data::{DataError, Dataset};
 use crate::engine::{Engine, EngineError, RunValues, Session};
 use crate::ir::Model;
@@ -236,19 +237,9 @@ impl Pair<'_> {
     }
 
     fn synthetic(&mut self) {
-        let analysed;
-        let plain = if self.reference.functions.is_empty() {
-            self.reference
-        } else {
-            match session::prepare(self.reference, self.engine, &Shapes::new()) {
-                Ok(prepared) => {
-                    analysed = prepared.model;
-                    &analysed
-                }
-                Err(_) => self.reference,
-            }
-        };
-        let synthesizer = Synthesizer::new(plain);
+        let mut inferred = self.reference.clone();
+        infer(&mut inferred);
+        let synthesizer = Synthesizer::new(&inferred);
         let (free, fixed) = sizes::free_dims(self.reference, self.model, &self.options.sizes);
         let first = sizes::attempts(&free, &fixed, None);
         let Some(worked) = self.first_that_works(&synthesizer, first, 0) else {

@@ -6,6 +6,7 @@ use super::sizes::{self, InputDim, Sizes};
 use crate::engine::{CompileOptions, Engine, EngineError, RunValue, RunValues, Session};
 use crate::ir::edit::{self, Reshape};
 use crate::ir::{Dim, EditError, Model, NodeId, Shape, ValueType};
+use crate::lower;
 
 /// Concrete shapes of dense tensor inputs, by name.
 pub(super) type Shapes = BTreeMap<String, Vec<i64>>;
@@ -40,7 +41,7 @@ fn input(model: &Model, id: NodeId) -> Option<(String, &ValueType)> {
     Some((value.name.to_string(), &value.ty))
 }
 
-/// A model with its inputs bound to `shapes`.
+/// A model with its inputs bound to `shapes` and lowered for `engine`.
 pub(super) fn prepare(model: &Model, engine: &dyn Engine, shapes: &Shapes) -> Result<Prepared, EngineError> {
     let mut symbols = BTreeMap::new();
     let mut changes = Vec::new();
@@ -70,8 +71,12 @@ pub(super) fn prepare(model: &Model, engine: &dyn Engine, shapes: &Shapes) -> Re
             }
         })?;
     }
+    let lowered = lower::for_engine(&bound, engine).map_err(|error| EngineError::Failed {
+        engine: engine.name(),
+        reason: error.to_string(),
+    })?;
     Ok(Prepared {
-        model: bound,
+        model: lowered,
         symbols,
     })
 }

@@ -89,8 +89,7 @@ struct Plan {
 }
 
 impl Synthesizer {
-    /// Reads off `model` what its inputs must be. Calls of model-local functions should have been inlined: the analysis does not
-    /// look into them.
+    /// Reads off `model` what its inputs must be.
     pub(super) fn new(model: &Model) -> Self {
         let inputs = sizes::required_inputs(model)
             .filter_map(|id| {
@@ -99,7 +98,7 @@ impl Synthesizer {
                     name: value.name.to_string(),
                     ty: value.ty.clone(),
                     dims: sizes::input_dims(model, id).unwrap_or_default(),
-                    demands: uses::demands(&model.graph, id),
+                    demands: uses::demands(model, id),
                 })
             })
             .collect();

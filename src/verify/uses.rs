@@ -2,11 +2,11 @@
 //!
 //! A token id must be below the number of rows of the table it picks from, a mask is 0 or 1, a sequence length is at most
 //! the length of the sequence. The analysis follows an input through operators that only move or convert its elements,
-//! into bodies too.
+//! into bodies and functions too.
 
 use std::collections::BTreeSet;
 
-use crate::ir::{Dim, Graph, NodeId, NodeKind, Operator, Shape, Slot, ValueId, ValueType};
+use crate::ir::{Dim, Graph, Model, NodeId, NodeKind, Operator, Shape, Slot, ValueId, ValueType};
 
 /// A constraint that one use puts on the elements of an input.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,10 +38,17 @@ pub(super) enum Demand {
 }
 
 /// Every demand on the value that graph input `input` produces.
-pub(super) fn demands(graph: &Graph, input: NodeId) -> Vec<Demand> {
+pub(super) fn demands(model: &Model, input: NodeId) -> Vec<Demand> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
-    follow(graph, ValueId::new(input, 0), 0, &mut seen, &mut found);
+    follow(
+        model,
+        &model.graph,
+        ValueId::new(input, 0),
+        0,
+        &mut seen,
+        &mut found,
+    );
     found
 }
 
@@ -67,14 +74,15 @@ const MOVES: &[(&str, Option<u32>)] = &[
 ];
 
 fn follow(
+    model: &Model,
     graph: &Graph,
     value: ValueId,
     depth: usize,
     seen: &mut BTreeSet<(usize, ValueId)>,
     found: &mut Vec<Demand>,
 ) {
-    // Bodies are other graphs with their own ids: the depth tells them apart well enough to end every walk.
-    if depth > 16 || !seen.insert((depth, value)) {
+    // Each graph has ids of its own: a value is known by its graph as well.
+    if depth > 16 || !seen.insert((std::ptr::from_ref(graph).addr(), value)) {
         return;
     }
     for at in graph.uses(value) {
@@ -85,7 +93,7 @@ fn follow(
             Slot::Capture(slot) => {
                 for (_, body) in operator.bodies() {
                     if let Some(inner) = captured(body, slot) {
-                        follow(body, inner, depth + 1, seen, found);
+                        follow(model, body, inner, depth + 1, seen, found);
                     }
                 }
             }
@@ -96,14 +104,30 @@ fn follow(
                 if operator.domain().is_empty() && passes_on(operator, slot) {
                     let outputs = graph.get(at.node).map_or(0, |node| node.outputs().len());
                     for output in 0..outputs {
-                        follow(graph, ValueId::new(at.node, output), depth, seen, found);
+                        follow(model, graph, ValueId::new(at.node, output), depth, seen, found);
                     }
+                }
+                let overload = graph
+                    .get(at.node)
+                    .and_then(|node| node.meta.as_ref()?.overload.clone())
+                    .unwrap_or_default();
+                if let Some(function) = model.function(operator.domain(), &operator.op_type, &overload)
+                    && let Some(input) = function.graph.inputs().get(slot as usize)
+                {
+                    follow(
+                        model,
+                        &function.graph,
+                        ValueId::new(*input, 0),
+                        depth + 1,
+                        seen,
+                        found,
+                    );
                 }
                 // The inputs of Loop bodies come one to one, those of Scan bodies too.
                 if operator.is("Loop") || operator.is("Scan") {
                     for (_, body) in operator.bodies() {
                         if let Some(input) = body.inputs().get(slot as usize) {
-                            follow(body, ValueId::new(*input, 0), depth + 1, seen, found);
+                            follow(model, body, ValueId::new(*input, 0), depth + 1, seen, found);
                         }
                     }
                 }
