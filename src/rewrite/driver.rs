@@ -6,15 +6,16 @@ use crate::ir::{Graph, GraphPath, Model, NodeId, OpsetImport, ValueId, opset_ver
 
 use super::apply::{Applied, Bounds, Refusal, apply as apply_plan, readers_of};
 use super::evaluator::Evaluator;
-use super::matcher::{Matcher, Miss};
+use super::matcher::{Matcher, Miss, operands_may_fit};
 use super::plan::{Folding, plan};
 use super::report::{Fired, RewriteReport, WhyNot};
 use super::rule::Rule;
 use super::safety::Safety;
 use super::set::RuleSet;
 
-/// Nodes around a change that are looked at again at once; the next sweep finds the others.
-const NEIGHBOURHOOD: usize = 64;
+/// Nodes around a change that are looked at again at once, and how far away; the next sweep finds the others.
+const NEIGHBOURHOOD: usize = 24;
+const DISTANCE: usize = 3;
 /// Bytes by which a model may grow whatever the limit: shapes and axes that operators become constants by.
 pub const FREE_GROWTH: u64 = 1024;
 /// Different refusals that a report lists.
@@ -177,7 +178,6 @@ struct Driver<'a> {
     growth: i64,
     /// By operator at the root, those to be tried first in front.
     index: HashMap<&'a str, Vec<Entry>>,
-    depth: usize,
     queue: VecDeque<NodeId>,
     queued: Vec<bool>,
     refusals: BTreeMap<(String, String), u64>,
@@ -194,14 +194,12 @@ impl<'a> Driver<'a> {
         growth: i64,
     ) -> Self {
         let mut index: HashMap<&'a str, Vec<Entry>> = HashMap::new();
-        let mut depth = 1;
         for (at, rule) in rules.rules().iter().enumerate() {
             if !rule.holds_in(version) || !options.allows(rule) {
                 continue;
             }
             for (instance, body) in rule.instances.iter().enumerate() {
                 let Some(root) = body.pattern.nodes.last() else { continue };
-                depth = depth.max(body.pattern.nodes.len());
                 index.entry(&root.op_type).or_default().push(Entry { rule: at, instance, late: rule.priority < 0 });
             }
         }
@@ -214,7 +212,7 @@ impl<'a> Driver<'a> {
         }
         let refusals = BTreeMap::new();
         let (queue, queued) = (VecDeque::new(), Vec::new());
-        Self { rules, options, imports, path, report, growth, index, depth, queue, queued, refusals }
+        Self { rules, options, imports, path, report, growth, index, queue, queued, refusals }
     }
 
     /// Sweeps over the graph until nothing fires; rules of negative priority join once the others are done.
@@ -282,6 +280,9 @@ impl<'a> Driver<'a> {
         for entry in entries.iter().filter(|entry| late || !entry.late) {
             let Some(rule) = self.rules.rules().get(entry.rule) else { continue };
             let Some(instance) = rule.instances.get(entry.instance) else { continue };
+            if !operands_may_fit(graph, id, instance) {
+                continue;
+            }
             let Ok(found) = Matcher::new(graph, self.imports, instance, false).at(id) else { continue };
             if self.report.fuel_left == 0 {
                 self.report.exhausted = true;
@@ -327,7 +328,7 @@ impl<'a> Driver<'a> {
         front.extend(&applied.freed);
         front.extend(applied.added.iter().map(|id| ValueId::new(*id, 0)));
         let mut looked = 0;
-        for _ in 0..self.depth {
+        for _ in 0..DISTANCE {
             let mut next = Vec::new();
             for value in front {
                 for reader in readers_of(graph, value).take(NEIGHBOURHOOD - looked.min(NEIGHBOURHOOD)) {

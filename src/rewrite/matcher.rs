@@ -352,6 +352,31 @@ impl Evaluate for Matcher<'_> {
     }
 }
 
+/// Whether the operators that the root reads can be those of the pattern: a look that costs little and settles most attempts.
+pub(crate) fn operands_may_fit(graph: &Graph, root: NodeId, instance: &Instance) -> bool {
+    let pattern = &instance.pattern;
+    let Some(node) = pattern.nodes.get(pattern.root()) else { return false };
+    let produced_by = |index: usize, wanted: &str| {
+        let producer = graph.input(root, index).and_then(|value| graph.operator(value.node));
+        producer.is_some_and(|operator| operator.op_type == *wanted)
+    };
+    let either = swaps(&node.domain, &node.op_type) && node.operands.len() == 2;
+    for (index, operand) in node.operands.iter().enumerate() {
+        match operand {
+            Operand::Node { node, .. } => {
+                let Some(wanted) = pattern.nodes.get(*node).map(|inner| inner.op_type.as_str()) else { return false };
+                if !produced_by(index, wanted) && !(either && produced_by(1 - index.min(1), wanted)) {
+                    return false;
+                }
+            }
+            // What follows a list stands at no fixed place.
+            Operand::Splat(_) => return true,
+            _ => {}
+        }
+    }
+    true
+}
+
 enum Taken {
     One(Option<ValueId>),
     Many(Vec<Option<ValueId>>),
