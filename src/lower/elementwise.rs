@@ -1,8 +1,8 @@
-//! Element by element operators that tract lacks or computes wrongly.
+//! Arithmetic that tract lacks or computes wrongly.
 
 use super::Rule;
 use super::site::{ENGINE_DOMAIN, Site};
-use crate::ir::{DType, EditError, Operator, ValueId};
+use crate::ir::{DType, EditError, Operator, Tensor, ValueId};
 
 pub(super) const RULES: &[Rule] = &[
     ("", "Celu", celu),
@@ -10,6 +10,7 @@ pub(super) const RULES: &[Rule] = &[
     ("", "SwiGLU", swiglu),
     ("", "BitShift", bit_shift),
     ("", "CastLike", cast_like),
+    ("ai.onnx.ml", "Scaler", scaler),
 ];
 
 fn float_input(site: &Site<'_>, index: usize) -> Option<(ValueId, DType)> {
@@ -106,6 +107,21 @@ fn cast_like(site: &mut Site<'_>) -> Result<bool, EditError> {
     let (Some(x), Some(dtype)) = (site.input(0), site.input_dtype(1)) else { return Ok(false) };
     let cast = site.with_attributes(Operator::new("Cast"), &[]).with("to", i64::from(dtype.onnx()));
     let y = site.node(cast, &[x])?;
+    site.replace(0, y)?;
+    Ok(true)
+}
+
+/// (x - offset) * scale, as float.
+fn scaler(site: &mut Site<'_>) -> Result<bool, EditError> {
+    let (Some(x), Some(dtype)) = (site.input(0), site.input_dtype(0)) else { return Ok(false) };
+    let mut y = if dtype == DType::F32 { x } else { site.cast(x, DType::F32)? };
+    for (name, op_type) in [("offset", "Sub"), ("scale", "Mul")] {
+        let Some(values) = site.operator.floats(name).filter(|values| !values.is_empty()) else { continue };
+        let dims = if values.len() == 1 { Vec::new() } else { vec![values.len() as u64] };
+        let Ok(tensor) = Tensor::from_slice(&dims, values) else { return Ok(false) };
+        let operand = site.tensor(tensor);
+        y = site.op(op_type, &[y, operand])?;
+    }
     site.replace(0, y)?;
     Ok(true)
 }

@@ -7,6 +7,7 @@
 mod attention;
 mod contributed;
 mod elementwise;
+mod half;
 mod loss;
 mod narrow;
 mod quantized;
@@ -38,6 +39,7 @@ const TRACT: &[&[Rule]] = &[
     loss::RULES,
     attention::RULES,
     reduce::RULES,
+    half::RULES,
     narrow::RULES,
 ];
 

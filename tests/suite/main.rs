@@ -11,6 +11,7 @@ mod autodiff;
 mod check;
 mod cli;
 mod corpus;
+mod engine_corpus;
 mod engine_nodes;
 mod engines;
 mod evaluate;

@@ -198,7 +198,9 @@ fn size(dim: &Dim, symbols: &BTreeMap<String, i64>) -> Size {
     if let Some(size) = dim.fixed() {
         return u64::try_from(size).map_or(Size::Any, Size::Fixed);
     }
-    match dim.as_symbol() {
+    // Exporters write these for a size that they know nothing about, and repeat them for others.
+    let named = |symbol: &&crate::ir::Name| **symbol != *"?" && !symbol.starts_with("unk__");
+    match dim.as_symbol().filter(named) {
         Some(symbol) => match symbols.get(symbol.as_str()).map(|size| u64::try_from(*size)) {
             Some(Ok(size)) => Size::Fixed(size),
             _ => Size::Symbol(symbol.to_string()),
