@@ -72,7 +72,7 @@ pub struct RewriteError {
     /// The node at its root.
     pub node: String,
     /// The edit's error.
-    pub source: crate::ir::EditError,
+    pub source: Box<crate::ir::EditError>,
 }
 
 /// Applies the rules of a set to every graph of the model, with the opsets of each. Types must be inferred
@@ -312,7 +312,7 @@ impl<'a> Driver<'a> {
                 Err(Refusal::NoEffect(reason)) => note(&mut self.refusals, rule, &reason),
                 Err(Refusal::Kept(name)) => note(&mut self.refusals, rule, &format!("{name} is protected")),
                 Err(Refusal::Edit(source)) => {
-                    return Err(RewriteError { rule: rule.name.clone(), node: label, source });
+                    return Err(RewriteError { rule: rule.name.clone(), node: label, source: Box::new(source) });
                 }
             }
         }

@@ -365,7 +365,7 @@ pub(crate) fn operands_may_fit(graph: &Graph, root: NodeId, instance: &Instance)
         match operand {
             Operand::Node { node, .. } => {
                 let Some(wanted) = pattern.nodes.get(*node).map(|inner| inner.op_type.as_str()) else { return false };
-                if !produced_by(index, wanted) && !(either && produced_by(1 - index.min(1), wanted)) {
+                if !(produced_by(index, wanted) || either && produced_by(1 - index.min(1), wanted)) {
                     return false;
                 }
             }

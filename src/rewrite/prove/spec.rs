@@ -112,7 +112,7 @@ fn element(range: &Range, dtype: DType, index: usize, special: bool, random: &mu
     let whole = !dtype.is_float();
     let specials = [0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
     let value = match range {
-        Range::Free if special && !whole && index % 2 == 0 => {
+        Range::Free if special && !whole && index.is_multiple_of(2) => {
             return specials.get(index / 2 % specials.len()).copied().unwrap_or(0.0);
         }
         Range::Free if dtype.is_unsigned_integer() => unit * 14.0,
