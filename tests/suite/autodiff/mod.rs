@@ -2,5 +2,6 @@
 
 mod cases;
 mod check;
+mod pytorch;
 mod random;
 mod rules;
