@@ -216,8 +216,9 @@ pub(super) fn unsigned(dims: &[i64]) -> Vec<u64> {
 }
 
 pub(super) fn compile(model: &Model) -> Result<Box<dyn Session>, EngineError> {
+    let lowered = secateur::lower::for_engine(model, &TractEngine).unwrap();
     TractEngine.compile(
-        model,
+        &lowered,
         &CompileOptions {
             optimise: true,
             ..CompileOptions::default()

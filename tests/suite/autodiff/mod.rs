@@ -2,6 +2,8 @@
 
 mod cases;
 mod check;
+mod interface;
+mod losses;
 mod pytorch;
 mod random;
 mod rules;

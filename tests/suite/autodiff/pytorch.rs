@@ -11,7 +11,10 @@ use secateur::lower;
 
 use super::check::tensor;
 
-const LOSS: Loss = Loss::CrossEntropy { input: InputIs::Auto, axis: None };
+const LOSS: Loss = Loss::CrossEntropy {
+    input: InputIs::Auto,
+    axis: None,
+};
 
 fn corpus() -> Option<PathBuf> {
     let root = std::env::var_os("SECATEUR_CORPUS").map(PathBuf::from);
@@ -21,8 +24,14 @@ fn corpus() -> Option<PathBuf> {
     root
 }
 
-fn array<T: Element + npyz::Deserialize>(archive: &mut NpzArchive<std::io::BufReader<std::fs::File>>, name: &str) -> (Vec<u64>, Vec<T>) {
-    let file = archive.by_name(name).unwrap().unwrap_or_else(|| panic!("no array {name}"));
+fn array<T: Element + npyz::Deserialize>(
+    archive: &mut NpzArchive<std::io::BufReader<std::fs::File>>,
+    name: &str,
+) -> (Vec<u64>, Vec<T>) {
+    let file = archive
+        .by_name(name)
+        .unwrap()
+        .unwrap_or_else(|| panic!("no array {name}"));
     (file.shape().to_vec(), file.into_vec().unwrap())
 }
 
@@ -36,30 +45,57 @@ fn engines() -> Vec<Box<dyn Engine>> {
 }
 
 fn compare(folder: &Path, model_path: &str, name: &str, tolerance: f64) {
-    let loaded = read(folder.join("models").join(model_path), &ReadOptions::default()).unwrap().model;
+    let loaded = read(folder.join("models").join(model_path), &ReadOptions::default())
+        .unwrap()
+        .model;
     let mut archive = NpzArchive::open(folder.join("gradients").join(format!("{name}.npz"))).unwrap();
-    let names: Vec<String> =
-        archive.array_names().filter_map(|name| name.strip_prefix("grad/")).map(str::to_owned).collect();
+    let names: Vec<String> = archive
+        .array_names()
+        .filter_map(|name| name.strip_prefix("grad/"))
+        .map(str::to_owned)
+        .collect();
     let options = GradientOptions::default();
-    let model = gradients(&loaded, &LOSS, &Wrt::Parameters, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let model =
+        gradients(&loaded, &LOSS, &Wrt::Parameters, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
     let (dims, x) = array::<f32>(&mut archive, "x");
     let (_, y) = array::<i64>(&mut archive, "y");
     let (_, loss) = array::<f32>(&mut archive, "loss");
-    let input = loaded.graph.inputs().first().and_then(|id| loaded.graph.value(secateur::ir::ValueId::new(*id, 0)));
+    let input = loaded
+        .graph
+        .inputs()
+        .first()
+        .and_then(|id| loaded.graph.value(secateur::ir::ValueId::new(*id, 0)));
     let feeds: RunValues = [
-        (input.unwrap().name.to_string(), Tensor::from_slice(&dims, &x).unwrap()),
-        ("labels".to_owned(), Tensor::from_slice(&[y.len() as u64], &y).unwrap()),
+        (
+            input.unwrap().name.to_string(),
+            Tensor::from_slice(&dims, &x).unwrap(),
+        ),
+        (
+            "labels".to_owned(),
+            Tensor::from_slice(&[y.len() as u64], &y).unwrap(),
+        ),
     ]
     .into_iter()
     .map(|(name, tensor)| (name, RunValue::Tensor(tensor)))
     .collect();
     for engine in engines() {
         let lowered = lower::for_engine(&model, &*engine).unwrap();
-        let compile = CompileOptions { optimise: true, ..CompileOptions::default() };
-        let session = engine.compile(&lowered, &compile).unwrap_or_else(|e| panic!("{name} {}: {e}", engine.name()));
-        let result = session.run(&feeds).unwrap_or_else(|e| panic!("{name} {}: {e}", engine.name()));
+        let compile = CompileOptions {
+            optimise: true,
+            ..CompileOptions::default()
+        };
+        let session = engine
+            .compile(&lowered, &compile)
+            .unwrap_or_else(|e| panic!("{name} {}: {e}", engine.name()));
+        let result = session
+            .run(&feeds)
+            .unwrap_or_else(|e| panic!("{name} {}: {e}", engine.name()));
         let found = tensor(&result, "loss").single_f64().unwrap();
-        assert!((found - f64::from(loss[0])).abs() < 1e-5, "{name}: loss {found}, PyTorch's {}", loss[0]);
+        assert!(
+            (found - f64::from(loss[0])).abs() < 1e-5,
+            "{name}: loss {found}, PyTorch's {}",
+            loss[0]
+        );
         let mut worst = (0.0f64, String::new());
         for initializer in &names {
             let gradient = tensor(&result, &format!("grad/{initializer}"));
@@ -71,22 +107,42 @@ fn compare(folder: &Path, model_path: &str, name: &str, tolerance: f64) {
                 let (_, norm) = array::<f32>(&mut archive, &format!("norm/{initializer}"));
                 let found_norm = all.iter().map(|v| v * v).sum::<f64>().sqrt();
                 let norm = f64::from(norm[0]);
-                assert!((found_norm - norm).abs() <= tolerance * norm, "{name} {initializer}: norm {found_norm}, not {norm}");
+                assert!(
+                    (found_norm - norm).abs() <= tolerance * norm,
+                    "{name} {initializer}: norm {found_norm}, not {norm}"
+                );
                 places.iter().map(|at| all[*at as usize]).collect()
             } else {
                 assert_eq!(gradient.dims(), shape, "{name} {initializer}");
                 all
             };
             let length = expected.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-            let error = found.iter().zip(&expected).map(|(a, b)| (a - f64::from(*b)).powi(2)).sum::<f64>().sqrt();
+            let error = found
+                .iter()
+                .zip(&expected)
+                .map(|(a, b)| (a - f64::from(*b)).powi(2))
+                .sum::<f64>()
+                .sqrt();
             assert_eq!(found.len(), expected.len());
             let relative = error / length.max(1e-12);
             if relative > worst.0 {
                 worst = (relative, initializer.clone());
             }
         }
-        println!("{name}: {} tensors, {}: worst relative error {:.1e} ({})", names.len(), engine.name(), worst.0, worst.1);
-        assert!(worst.0 <= tolerance, "{name} through {}: {} of {}", engine.name(), worst.0, worst.1);
+        println!(
+            "{name}: {} tensors, {}: worst relative error {:.1e} ({})",
+            names.len(),
+            engine.name(),
+            worst.0,
+            worst.1
+        );
+        assert!(
+            worst.0 <= tolerance,
+            "{name} through {}: {} of {}",
+            engine.name(),
+            worst.0,
+            worst.1
+        );
     }
 }
 
@@ -110,16 +166,26 @@ fn perceptrons_and_convolutional_networks_have_pytorch_gradients() {
 
 #[test]
 fn recurrent_networks_have_pytorch_gradients() {
-    run(&[("trained/digits_gru.onnx", "digits_gru", 1e-4), ("trained/lstm128_mnist.onnx", "lstm128_mnist", 1e-4)]);
+    run(&[
+        ("trained/digits_gru.onnx", "digits_gru", 1e-4),
+        ("trained/lstm128_mnist.onnx", "lstm128_mnist", 1e-4),
+    ]);
 }
 
 #[test]
 fn transformers_have_pytorch_gradients() {
-    run(&[("trained/digits_vit.onnx", "digits_vit", 1e-4), ("trained/vit_d64x4_mnist.onnx", "vit_d64x4_mnist", 1e-4)]);
+    run(&[
+        ("trained/digits_vit.onnx", "digits_vit", 1e-4),
+        ("trained/vit_d64x4_mnist.onnx", "vit_d64x4_mnist", 1e-4),
+    ]);
 }
 
 /// Kinks of ReLU6 decide here: rounding alone is 2e-3.
 #[test]
 fn depthwise_networks_have_pytorch_gradients() {
-    run(&[("pretrained/mobilenet_v2_torchvision_bn.onnx", "mobilenet_v2_torchvision_bn", 1e-2)]);
+    run(&[(
+        "pretrained/mobilenet_v2_torchvision_bn.onnx",
+        "mobilenet_v2_torchvision_bn",
+        1e-2,
+    )]);
 }
