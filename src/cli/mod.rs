@@ -11,6 +11,7 @@ mod evaluate;
 mod explain;
 mod failure;
 mod global;
+mod gradients;
 mod inspect;
 mod man;
 mod model;
@@ -57,6 +58,7 @@ struct Cli {
 enum Verb {
     Run(run::Arguments),
     Verify(verify::Arguments),
+    Gradients(gradients::Arguments),
     Evaluate(evaluate::Arguments),
     Inspect(inspect::Arguments),
     Diff(diff::Arguments),
@@ -136,6 +138,7 @@ fn dispatch(cli: &Cli) -> Result<Answer, Failure> {
     match &cli.verb {
         Verb::Run(arguments) => run::execute(global, arguments),
         Verb::Verify(arguments) => verify::execute(global, arguments),
+        Verb::Gradients(arguments) => gradients::execute(global, arguments),
         Verb::Evaluate(arguments) => evaluate::execute(global, arguments),
         Verb::Inspect(arguments) => inspect::execute(global, arguments),
         Verb::Diff(arguments) => diff::execute(global, arguments),

@@ -16,12 +16,21 @@ use crate::verify::VerifyReport;
 /// Print the JSON Schema of pipelines, of a pass's options or of what a verb prints under --json
 #[derive(Clone, Debug, Args)]
 pub(super) struct Arguments {
-    /// pipeline, a pass, or one of run, verify, inspect, diff, bisect, error
+    /// pipeline, a pass, or one of run, verify, gradients, inspect, diff, bisect, error
     #[arg(default_value = "pipeline")]
     name: String,
 }
 
-const DOCUMENTS: [&str; 7] = ["pipeline", "run", "verify", "inspect", "diff", "bisect", "error"];
+const DOCUMENTS: [&str; 8] = [
+    "pipeline",
+    "run",
+    "verify",
+    "gradients",
+    "inspect",
+    "diff",
+    "bisect",
+    "error",
+];
 
 pub(super) fn execute(_: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
     terminal::json(&schema(&arguments.name)?);
@@ -33,6 +42,7 @@ fn schema(name: &str) -> Result<Value, Failure> {
         "pipeline" => pipeline_schema(),
         "run" => schema_for!(RunReport).to_value(),
         "verify" => schema_for!(VerifyReport).to_value(),
+        "gradients" => schema_for!(super::gradients::Document).to_value(),
         "inspect" => schema_for!(ModelFacts).to_value(),
         "diff" => schema_for!(Difference).to_value(),
         "bisect" => schema_for!(Bisection).to_value(),

@@ -40,6 +40,22 @@ fn every_verb_ends_with_its_documented_status() {
         ("verify random.onnx random.onnx", 1),
         ("verify random.onnx random.onnx --allow-not-checked", 0),
         ("verify relu.onnx broken.onnx", 2),
+        (
+            "gradients relu.onnx --loss mean-squared-error --wrt x -o grad.onnx",
+            0,
+        ),
+        ("gradients relu.onnx --loss cross-entropy --wrt x -o grad.onnx", 2),
+        (
+            "gradients relu.onnx --loss cross-entropy --wrt x -o grad.onnx --force",
+            0,
+        ),
+        ("gradients relu.onnx --loss mean-squared-error -o never.onnx", 2),
+        (
+            "gradients unknown.onnx --loss mean-squared-error --wrt x -o never.onnx",
+            2,
+        ),
+        ("gradients relu.onnx --loss no-such-loss -o never.onnx", 2),
+        ("schema gradients", 0),
         ("inspect relu.onnx", 0),
         ("inspect broken.onnx", 2),
         ("diff relu.onnx relu.onnx", 0),
@@ -98,6 +114,10 @@ fn errors_go_to_stderr_for_people_and_to_stdout_as_json() {
     );
     for (arguments, code) in [
         ("inspect missing.onnx", "read-failed"),
+        (
+            "gradients unknown.onnx --loss mean-squared-error --wrt x -o out.onnx",
+            "autodiff-operator",
+        ),
         ("run clean.yaml relu.onnx -o relu.onnx", "output-is-input"),
         ("run clean.yaml relu.onnx -o dead.onnx", "output-exists"),
         ("run clean.yaml relu.onnx", "usage"),

@@ -1,0 +1,181 @@
+//! `gradients MODEL --loss LOSS -o GRAD`: a model that computes a loss and its gradients.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::global::Global;
+use super::options::size;
+use super::{Answer, model, terminal};
+use crate::analysis;
+use crate::autodiff::{AutodiffError, GradientOptions, InputIs, Loss, Wrt, gradients};
+
+/// Write a model that computes a loss and its gradients, out of plain ONNX operators
+///
+/// Its inputs are those of the model and `labels` (cross-entropy) or `targets`; its outputs are `loss`, the mean over the batch,
+/// and `grad/NAME` for each wanted value. Any runtime runs it.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Arguments {
+    /// The model; `-` is stdin
+    model: PathBuf,
+    /// The loss
+    #[arg(long, value_enum)]
+    loss: LossName,
+    /// Where the gradient model goes; `-` is stdout
+    #[arg(short, long, value_name = "GRAD")]
+    output_file: PathBuf,
+    /// The output that the loss sits on [default: the first]
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
+    /// What that output holds
+    #[arg(long, value_enum, default_value_t = Holds::Auto)]
+    input_is: Holds,
+    /// The class axis of cross-entropy and distillation [default: that of the Softmax at the end, else 1]
+    #[arg(long, value_name = "AXIS", allow_hyphen_values = true)]
+    axis: Option<i64>,
+    /// The temperature of distillation
+    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    temperature: f64,
+    /// A value to differentiate with respect to; repeatable [default: the float initializers that the loss depends on]
+    #[arg(long, value_name = "NAME")]
+    wrt: Vec<String>,
+    /// Fix a symbolic size of the inputs, by symbol or as input[axis]; repeatable
+    #[arg(long, value_name = "NAME=SIZE", value_parser = size)]
+    bind: Vec<(String, i64)>,
+    /// Make the wanted initializers graph inputs: one model then serves every step of an optimisation
+    #[arg(long)]
+    weights_as_inputs: bool,
+    /// Also return the differentiated output
+    #[arg(long)]
+    keep_output: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LossName {
+    /// Of class scores against `labels`
+    CrossEntropy,
+    /// Mean of (y - targets)²
+    MeanSquaredError,
+    /// Of independent probabilities against `targets`
+    BinaryCrossEntropy,
+    /// Divergence from a teacher's outputs, `targets`
+    Distillation,
+    /// Σ y · targets: a vector-Jacobian product
+    InnerProduct,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Holds {
+    /// Probabilities where the graph ends in Softmax, LogSoftmax or Sigmoid, else logits
+    Auto,
+    /// Scores before Softmax or Sigmoid
+    Logits,
+    /// Probabilities
+    Probabilities,
+}
+
+/// What `gradients` wrote.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Document {
+    /// The file written.
+    output: String,
+    /// Inputs of the gradient model.
+    inputs: Vec<String>,
+    /// Outputs of the gradient model.
+    outputs: Vec<String>,
+    /// Its operators.
+    nodes: usize,
+}
+
+impl Arguments {
+    fn loss(&self) -> Loss {
+        let input = match self.input_is {
+            Holds::Auto => InputIs::Auto,
+            Holds::Logits => InputIs::Logits,
+            Holds::Probabilities => InputIs::Probabilities,
+        };
+        match self.loss {
+            LossName::CrossEntropy => Loss::CrossEntropy {
+                input,
+                axis: self.axis,
+            },
+            LossName::MeanSquaredError => Loss::MeanSquaredError,
+            LossName::BinaryCrossEntropy => Loss::BinaryCrossEntropy { input },
+            LossName::Distillation => Loss::Distillation {
+                input,
+                axis: self.axis,
+                temperature: self.temperature,
+            },
+            LossName::InnerProduct => Loss::InnerProduct,
+        }
+    }
+}
+
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+    let Some(output) = model::output(global, &arguments.model, Some(&arguments.output_file))? else {
+        return Err(Failure::usage("-o names the gradient model"));
+    };
+    let loaded = model::read(global, &arguments.model)?;
+    let wrt = match arguments.wrt.as_slice() {
+        [] => Wrt::Parameters,
+        names => Wrt::Named(names.to_vec()),
+    };
+    let options = GradientOptions {
+        output: arguments.output.clone(),
+        sizes: arguments.bind.iter().cloned().collect(),
+        weights_as_inputs: arguments.weights_as_inputs,
+        keep_output: arguments.keep_output,
+    };
+    let result = gradients(&loaded.model, &arguments.loss(), &wrt, &options)
+        .map_err(|error| Failure::from(error).in_file(&arguments.model))?;
+    if let Some(error) = analysis::check(&result)
+        .err()
+        .and_then(|errors| errors.into_iter().next())
+    {
+        return Err(error.into());
+    }
+    model::write(global, &output, &result, &loaded.origin, true)?;
+    let graph = &result.graph;
+    let input = |id: &crate::ir::NodeId| graph.label(*id);
+    let document = Document {
+        output: output.name(),
+        inputs: graph.inputs().iter().map(input).collect(),
+        outputs: graph
+            .outputs()
+            .iter()
+            .map(|output| output.name.to_string())
+            .collect(),
+        nodes: graph.operator_count(),
+    };
+    if global.json {
+        terminal::json(&document);
+    } else if global.quiet < 2 && output != model::Output::Stdout {
+        terminal::answer(&format!(
+            "{}: {} nodes, gradients of {} values",
+            document.output,
+            document.nodes,
+            document
+                .outputs
+                .iter()
+                .filter(|name| name.starts_with("grad/"))
+                .count()
+        ));
+    }
+    Ok(Answer::Done)
+}
+
+impl From<AutodiffError> for Failure {
+    fn from(error: AutodiffError) -> Self {
+        let failure = Self::new(error.code(), error.to_string()).at_node(error.node().map(str::to_owned));
+        match error {
+            AutodiffError::Operator { .. } => {
+                failure.hint("`docs/autodiff.md` lists the operators that have gradients")
+            }
+            AutodiffError::UnknownType { .. } => failure.hint("`--bind NAME=SIZE` fixes symbolic sizes"),
+            _ => failure,
+        }
+    }
+}
