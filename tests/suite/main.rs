@@ -23,6 +23,7 @@ mod pipeline;
 mod shapes;
 mod shapes_hostile;
 mod text;
+mod lowering;
 mod node_tests;
 mod rewriting;
 mod rules;
