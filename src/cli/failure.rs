@@ -22,7 +22,10 @@ use crate::rewrite::RuleError;
 
 /// An error as the user sees it.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct Failure(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
     code: String,
     message: String,
     file: Option<String>,
@@ -68,7 +71,7 @@ struct ErrorBody<'a> {
 
 impl Failure {
     pub(super) fn new(code: &str, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Details {
             code: code.to_owned(),
             message: message.into(),
             file: None,
@@ -76,7 +79,7 @@ impl Failure {
             value: None,
             hint: None,
             snippet: None,
-        }
+        }))
     }
 
     /// A command line that cannot be.
@@ -85,22 +88,22 @@ impl Failure {
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.0.hint = Some(hint.into());
         self
     }
 
     pub(super) fn in_file(mut self, path: &Path) -> Self {
-        self.file.get_or_insert_with(|| path.display().to_string());
+        self.0.file.get_or_insert_with(|| path.display().to_string());
         self
     }
 
     pub(super) fn at_node(mut self, node: Option<impl Into<String>>) -> Self {
-        self.node = node.map(Into::into);
+        self.0.node = node.map(Into::into);
         self
     }
 
     pub(super) fn at_value(mut self, value: Option<impl Into<String>>) -> Self {
-        self.value = value.map(Into::into);
+        self.0.value = value.map(Into::into);
         self
     }
 
@@ -114,9 +117,9 @@ impl Failure {
         line: u64,
         column: u64,
     ) -> Self {
-        self.file = Some(file.to_owned());
+        self.0.file = Some(file.to_owned());
         let source = NamedSource::new(sanitise(file), text.clone());
-        self.snippet = Some(Snippet {
+        self.0.snippet = Some(Snippet {
             source,
             label: LabeledSpan::at(offset..offset + length.max(1), "here"),
             line,
@@ -126,7 +129,7 @@ impl Failure {
     }
 
     pub(super) fn is_interruption(&self) -> bool {
-        self.code == "interrupted"
+        self.0.code == "interrupted"
     }
 
     /// Prints the error: as JSON on stdout under `--json`, else for people on stderr.
@@ -152,18 +155,20 @@ impl Failure {
     pub(super) fn show_json(&self) {
         terminal::json(&ErrorDocument {
             error: ErrorBody {
-                code: &self.code,
-                message: &self.message,
-                file: self.file.as_deref(),
-                node: self.node.as_deref(),
-                value: self.value.as_deref(),
-                hint: self.hint.as_deref(),
+                code: &self.0.code,
+                message: &self.0.message,
+                file: self.0.file.as_deref(),
+                node: self.0.node.as_deref(),
+                value: self.0.value.as_deref(),
+                hint: self.0.hint.as_deref(),
                 line: self
+                    .0
                     .snippet
                     .as_ref()
                     .map(|snippet| snippet.line)
                     .filter(|line| *line > 0),
                 column: self
+                    .0
                     .snippet
                     .as_ref()
                     .map(|snippet| snippet.column)
@@ -175,9 +180,9 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let message = sanitise(&self.message);
-        match &self.file {
-            Some(file) if self.snippet.is_none() && !message.contains(file.as_str()) => {
+        let message = sanitise(&self.0.message);
+        match &self.0.file {
+            Some(file) if self.0.snippet.is_none() && !message.contains(file.as_str()) => {
                 write!(f, "{}: {message}", sanitise(file))
             }
             _ => f.write_str(&message),
@@ -189,23 +194,25 @@ impl Error for Failure {}
 
 impl Diagnostic for Failure {
     fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        Some(Box::new(&self.code))
+        Some(Box::new(&self.0.code))
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.hint
+        self.0
+            .hint
             .as_ref()
             .map(|hint| Box::new(sanitise(hint)) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.snippet
+        self.0
+            .snippet
             .as_ref()
             .map(|snippet| &snippet.source as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let label = self.snippet.as_ref()?.label.clone();
+        let label = self.0.snippet.as_ref()?.label.clone();
         Some(Box::new(std::iter::once(label)))
     }
 }

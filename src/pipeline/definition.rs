@@ -533,7 +533,7 @@ mod tests {
             error.code,
             error.spot.line,
             error.spot.column,
-            error.hint.unwrap_or_default(),
+            error.hint.map(String::from).unwrap_or_default(),
         )
     }
 

@@ -142,7 +142,7 @@ pub enum RunError {
         /// The pass.
         name: String,
         /// What is wrong.
-        source: CheckError,
+        source: Box<CheckError>,
     },
     /// The model cannot be written.
     #[error(
@@ -428,18 +428,16 @@ impl<'a> Runner<'a> {
             step: index + 1,
             source,
         })?;
-        if report.changed {
-            if let Some(source) = ir::check(model)
-                .and_then(|()| ops::check(model))
-                .err()
-                .and_then(|errors| errors.into_iter().next())
-            {
-                return Err(RunError::Invalid {
-                    step: index + 1,
-                    name: step.name.clone(),
-                    source,
-                });
-            }
+        if report.changed
+            && let Some(errors) = ir::check(model).and_then(|()| ops::check(model)).err()
+            && let Some(source) = errors.into_iter().next()
+        {
+            let name = step.name.clone();
+            return Err(RunError::Invalid {
+                step: index + 1,
+                name,
+                source: Box::new(source),
+            });
         }
         if let Some(fuel) = &mut self.fuel {
             *fuel = fuel.saturating_sub(report.changes.iter().map(|change| change.count).sum());

@@ -52,7 +52,7 @@ pub struct ConfigError {
     /// A stable code.
     pub code: &'static str,
     /// File name, or how the text came in.
-    pub file: String,
+    pub file: Arc<str>,
     /// The whole text.
     pub text: Arc<str>,
     /// Where.
@@ -60,7 +60,7 @@ pub struct ConfigError {
     /// What is wrong.
     pub message: String,
     /// What would be right.
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
 }
 
 /// A text under its name.
@@ -80,11 +80,11 @@ impl Document {
     ) -> ConfigError {
         ConfigError {
             code,
-            file: self.file.clone(),
+            file: self.file.as_str().into(),
             text: self.text.clone(),
             spot,
             message: message.into(),
-            hint,
+            hint: hint.map(Into::into),
         }
     }
 
