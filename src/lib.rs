@@ -2,6 +2,7 @@
 
 pub mod analysis;
 pub mod autodiff;
+pub mod axes;
 pub mod cli;
 pub mod data;
 pub mod engine;

@@ -49,6 +49,7 @@ passes! {
     super::Equalize,
     super::FoldConstants,
     super::InlineFunctions,
+    super::PruneChannels,
     super::Quantize,
     super::QuantizeDynamic,
     super::QuantizeWeights,

@@ -1,0 +1,152 @@
+//! How many units of which group go.
+
+use std::collections::HashMap;
+
+use regex::RegexSet;
+
+use super::options::{AttentionUnits, PruneChannels, Scope};
+use super::score::Scores;
+use crate::axes::{Group, Solution};
+use crate::ir::Graph;
+
+/// Why a group that is not pinned is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// A `keep` pattern names it.
+    Kept,
+    /// Its units overlap those of another group, which is taken instead.
+    Covered,
+}
+
+/// Groups to choose from, and why others are not.
+pub(super) fn candidates(
+    graph: &Graph,
+    solution: &Solution,
+    attention: AttentionUnits,
+    keep: &[&RegexSet],
+) -> (Vec<usize>, HashMap<usize, Left>) {
+    let mut left = HashMap::new();
+    let mut order: Vec<usize> = Vec::new();
+    for (at, group) in solution.groups().iter().enumerate().filter(|(_, group)| group.pin.is_none()) {
+        if is_kept(graph, group, keep) {
+            left.insert(at, Left::Kept);
+        } else {
+            order.push(at);
+        }
+    }
+    // Of overlapping groups the first in this order wins.
+    let size = |at: &usize| solution.groups().get(*at).map_or((0, 0), |group| {
+        let cut: u32 = group.members.iter().map(|member| member.per_unit).sum();
+        (group.units.len(), cut)
+    });
+    order.sort_by(|a, b| {
+        let (x, y) = (size(a), size(b));
+        let blocks = match attention {
+            AttentionUnits::Heads => y.1.cmp(&x.1),
+            AttentionUnits::Finest => y.0.cmp(&x.0),
+        };
+        blocks.then(a.cmp(b))
+    });
+    let mut owner: HashMap<u32, usize> = HashMap::new();
+    let mut chosen = Vec::new();
+    for at in order {
+        let Some(group) = solution.groups().get(at) else { continue };
+        let overlaps = group.units.iter().any(|unit| unit.classes().iter().any(|class| owner.contains_key(class)));
+        if overlaps {
+            left.insert(at, Left::Covered);
+            continue;
+        }
+        owner.extend(group.units.iter().flat_map(|unit| unit.classes().iter().map(|class| (*class, at))));
+        chosen.push(at);
+    }
+    chosen.sort_unstable();
+    (chosen, left)
+}
+
+fn is_kept(graph: &Graph, group: &Group, keep: &[&RegexSet]) -> bool {
+    let matches = |name: &str| !name.is_empty() && keep.iter().any(|set| set.is_match(name));
+    keep.iter().any(|set| !set.is_empty())
+        && group.members.iter().any(|member| {
+            matches(&member.name)
+                || graph.uses(member.value).iter().any(|used| {
+                    graph.get(used.node).is_some_and(|node| {
+                        node.name.as_deref().is_some_and(matches) || node.outputs().iter().any(|value| matches(&value.name))
+                    })
+                })
+        })
+}
+
+/// Most units of a group of `count` that may go when `wanted` should.
+fn allowed(options: &PruneChannels, count: usize, wanted: usize) -> usize {
+    let most = (count as f64 * options.max_ratio.clamp(0.0, 1.0)).floor() as usize;
+    let keep = count.saturating_sub(wanted.min(most)).max(options.min_keep.max(1) as usize);
+    let step = options.round_to.max(1) as usize;
+    count.saturating_sub(keep.div_ceil(step) * step)
+}
+
+/// The units to remove at this ratio: pairs of group and unit, ascending.
+pub(super) fn choose(
+    solution: &Solution,
+    scores: &Scores,
+    candidates: &[usize],
+    options: &PruneChannels,
+    ratio: f64,
+) -> Vec<(usize, usize)> {
+    let ranked = |at: usize| -> Vec<(f64, usize)> {
+        let mut units: Vec<(f64, usize)> =
+            scores.get(&at).into_iter().flatten().enumerate().map(|(unit, score)| (*score, unit)).collect();
+        units.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        units
+    };
+    let mut wanted: HashMap<usize, usize> = HashMap::new();
+    match options.scope {
+        Scope::Layer => {
+            for at in candidates {
+                let count = solution.groups().get(*at).map_or(0, |group| group.units.len());
+                // An epsilon for ratios such as 0.3 of 10.
+                wanted.insert(*at, (count as f64 * ratio + 1e-9).floor() as usize);
+            }
+        }
+        Scope::Global => {
+            let mut all: Vec<(f64, usize, usize)> = Vec::new();
+            for at in candidates {
+                let units = ranked(*at);
+                let mean = units.iter().map(|(score, _)| score).sum::<f64>() / units.len().max(1) as f64;
+                let mean = if mean > 0.0 { mean } else { 1.0 };
+                all.extend(units.into_iter().map(|(score, unit)| (score / mean, *at, unit)));
+            }
+            all.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+            let count = (all.len() as f64 * ratio + 1e-9).floor() as usize;
+            for (_, at, _) in all.iter().take(count) {
+                *wanted.entry(*at).or_default() += 1;
+            }
+        }
+    }
+    let mut chosen: Vec<(usize, usize)> = candidates
+        .iter()
+        .flat_map(|at| {
+            let units = ranked(*at);
+            let take = allowed(options, units.len(), wanted.get(at).copied().unwrap_or(0));
+            units.into_iter().take(take).map(|(_, unit)| (*at, unit)).collect::<Vec<_>>()
+        })
+        .collect();
+    chosen.sort_unstable();
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_hold_for_every_count() {
+        let options = PruneChannels { round_to: 8, min_keep: 4, max_ratio: 0.75, ..PruneChannels::default() };
+        assert_eq!(allowed(&options, 64, 32), 32);
+        assert_eq!(allowed(&options, 64, 33), 32);
+        assert_eq!(allowed(&options, 64, 64), 48);
+        assert_eq!(allowed(&options, 6, 6), 0);
+        let options = PruneChannels { max_ratio: 1.0, ..PruneChannels::default() };
+        assert_eq!(allowed(&options, 2, 2), 1);
+        assert_eq!(allowed(&options, 1, 1), 0);
+    }
+}

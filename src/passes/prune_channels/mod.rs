@@ -1,0 +1,18 @@
+//! The pass `prune-channels`: [`score`] ranks the units that [`crate::axes`] found, [`choose`] says how many go where, the rewrite of
+//! [`crate::axes`] removes them, [`oracle`] compares the result with the masked original, and [`explain`] and [`history`] say
+//! what was done and why the rest stayed.
+
+mod choose;
+mod explain;
+mod history;
+mod options;
+mod oracle;
+mod run;
+mod sample;
+mod score;
+
+pub use explain::{Explained, MemberReport, explain};
+pub use history::{History, HistoryGroup, HistoryMember};
+pub use options::{AttentionUnits, Criterion, Norm, PruneChannels, Scope};
+pub use oracle::{OracleReport, OracleVerdict, oracle};
+pub use run::{Pruned, prune};

@@ -1,0 +1,116 @@
+//! What a user may ask for.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Removes whole channels, neurons, heads and hidden units, so that the model gets smaller and faster in every runtime.
+///
+/// A solver over all tensor axes finds the units that can only be removed together, for any topology: residual connections,
+/// concatenations, depthwise and grouped convolutions, channel shuffles, attention, recurrent layers. Units are ranked by a
+/// criterion, and a share of each layer's goes. Inputs and outputs keep their shapes. Every result is compared with the
+/// original in which the same units are masked; a difference is an error and nothing is changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct PruneChannels {
+    /// Share of the units that go, 0 to 1; not used with a target.
+    pub ratio: f64,
+    /// How units are ranked.
+    pub criterion: Criterion,
+    /// The norm that `magnitude` and `lamp` take.
+    pub norm: Norm,
+    /// Whether each layer loses the same share, or the whole model loses its lowest units.
+    pub scope: Scope,
+    /// Multiply-accumulates that may remain, as a share of the model's.
+    pub target_macs: Option<f64>,
+    /// Bytes of constants that may remain, as a share of the model's.
+    pub target_bytes: Option<f64>,
+    /// The number of units kept in a layer is a multiple of this.
+    pub round_to: u32,
+    /// Fewest units kept in a layer.
+    pub min_keep: u32,
+    /// Greatest share of a layer's units that may go.
+    pub max_ratio: f64,
+    /// Layers to leave alone: patterns over the names of weights and of the nodes that read them.
+    pub keep: Vec<String>,
+    /// What goes where an axis was split, as in attention: whole heads or the same dimensions of every head.
+    pub attention: AttentionUnits,
+    /// Seed of the `random` criterion and of the samples for the comparison; the run's own by default.
+    pub seed: Option<u64>,
+    /// Where to write which units went, as JSON.
+    pub history: Option<PathBuf>,
+    /// Removes what this file lists instead of ranking units.
+    pub replay: Option<PathBuf>,
+}
+
+impl Default for PruneChannels {
+    fn default() -> Self {
+        Self {
+            ratio: 0.3,
+            criterion: Criterion::default(),
+            norm: Norm::default(),
+            scope: Scope::default(),
+            target_macs: None,
+            target_bytes: None,
+            round_to: 1,
+            min_keep: 1,
+            max_ratio: 0.95,
+            keep: Vec::new(),
+            attention: AttentionUnits::default(),
+            seed: None,
+            history: None,
+            replay: None,
+        }
+    }
+}
+
+/// How units are ranked. A unit's score is the mean over the constants that it cuts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Criterion {
+    /// The norm of the parameters that go.
+    #[default]
+    Magnitude,
+    /// The size of the scale of BatchNormalization; `magnitude` for layers without one.
+    BatchNorm,
+    /// The squared magnitude over the sum of those of all units of the layer that are no smaller (layer-adaptive magnitude).
+    Lamp,
+    /// The sum of distances to the other units of the layer (filters near their geometric median go).
+    Fpgm,
+    /// At random.
+    Random,
+}
+
+/// A norm of parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Norm {
+    /// Sum of sizes.
+    L1,
+    /// Root of the sum of squares.
+    #[default]
+    L2,
+}
+
+/// What units are ranked against.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// The units of the same layer.
+    #[default]
+    Layer,
+    /// All units, scores divided by the mean of their layer.
+    Global,
+}
+
+/// What goes where an axis was split into two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttentionUnits {
+    /// Whichever has more units to choose from.
+    #[default]
+    Finest,
+    /// Whole blocks, such as attention heads, where they can go.
+    Heads,
+}

@@ -1,0 +1,225 @@
+//! The run of the pass.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use regex::RegexSet;
+
+use super::choose::{candidates, choose};
+use super::explain::{Explained, describe};
+use super::history::History;
+use super::options::PruneChannels;
+use super::oracle::{OracleReport, OracleVerdict, oracle};
+use super::score;
+use crate::analysis::{cost, infer};
+use crate::axes::rewrite::remove;
+use crate::axes::{Solution, solve};
+use crate::engine::{Engine, TractEngine};
+use crate::ir::Model;
+use crate::passes::{Context, FoldConstants, Pass, PassError, PassReport, Safety};
+
+const NAME: &str = "prune-channels";
+
+/// Steps of the search for a target's ratio.
+const SEARCH_STEPS: usize = 10;
+
+/// A pruned model and what is to be said about it.
+#[derive(Debug)]
+pub struct Pruned {
+    /// The model without the removed units.
+    pub model: Model,
+    /// Every group of units.
+    pub groups: Vec<Explained>,
+    /// What went, for a replay.
+    pub history: History,
+    /// Whether the result was compared with the masked original, and how it came out.
+    pub oracle: OracleReport,
+}
+
+impl Pass for PruneChannels {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn safety(&self) -> Safety {
+        Safety::Approximate
+    }
+
+    fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
+        let mut report = FoldConstants::default().run(model, context)?;
+        infer(model);
+        let replay = match &self.replay {
+            Some(path) => Some(read(&context.base.join(path))?),
+            None => None,
+        };
+        let seed = self.seed.unwrap_or(context.seed);
+        let pruned = prune(model, self, &context.keep, replay.as_ref(), &TractEngine, seed)?;
+        if let Some(path) = &self.history {
+            write(&context.base.join(path), &pruned.history)?;
+        }
+        *model = pruned.model;
+        summarise(&pruned.groups, &pruned.oracle, &mut report);
+        Ok(report)
+    }
+}
+
+/// Prunes a model whose types have been inferred and whose shape arithmetic has been folded. `keep` are patterns beside the
+/// options' own; `replay` takes the place of ranking.
+pub fn prune(
+    model: &Model,
+    options: &PruneChannels,
+    keep: &RegexSet,
+    replay: Option<&History>,
+    engine: &dyn Engine,
+    seed: u64,
+) -> Result<Pruned, PassError> {
+    validate(options)?;
+    let own = RegexSet::new(&options.keep).map_err(|error| option(format!("keep: {error}")))?;
+    let solution = solve(model);
+    let (groups, left) = candidates(&model.graph, &solution, options.attention, &[keep, &own]);
+    let scores = score::scores(&model.graph, &solution, options, seed);
+    let chosen = match replay {
+        Some(history) => history.find(&solution).map_err(option)?,
+        None => {
+            let at = |ratio: f64| choose(&solution, &scores, &groups, options, ratio);
+            match (options.target_macs, options.target_bytes) {
+                (None, None) => at(options.ratio),
+                _ => search(model, &solution, options, &at)?,
+            }
+        }
+    };
+    let removal = solution.removal(chosen.iter().copied()).map_err(|error| defect(model, error.to_string()))?;
+    let cut = remove(model, &solution, &removal).map_err(|error| defect(model, error.to_string()))?;
+    let report = match chosen.is_empty() {
+        true => OracleReport { verdict: OracleVerdict::Equal, max_difference: Some(0.0), reason: None },
+        false => oracle(model, &cut, &solution, &removal, engine, seed),
+    };
+    if report.verdict == OracleVerdict::Different {
+        let culprit = culprit(model, &solution, &chosen, engine, seed);
+        let reason = report.reason.unwrap_or_default();
+        return Err(PassError::Model {
+            pass: NAME,
+            node: culprit,
+            message: format!(
+                "the result is not what the masked original gives: {reason}; this is a defect of secateur, please report it with \
+                 the model"
+            ),
+        });
+    }
+    let explained = describe(model, &solution, &scores, &left, &chosen);
+    Ok(Pruned { model: cut, groups: explained, history: History::of(&solution, &chosen), oracle: report })
+}
+
+/// The least ratio that meets every target, or the greatest that there is.
+fn search(
+    model: &Model,
+    solution: &Solution,
+    options: &PruneChannels,
+    at: &dyn Fn(f64) -> Vec<(usize, usize)>,
+) -> Result<Vec<(usize, usize)>, PassError> {
+    let before = cost(model, &|_| None);
+    let meets = |chosen: &[(usize, usize)]| -> Result<bool, PassError> {
+        let removal = solution.removal(chosen.iter().copied()).map_err(|error| defect(model, error.to_string()))?;
+        let cut = remove(model, solution, &removal).map_err(|error| defect(model, error.to_string()))?;
+        let after = cost(&cut, &|_| None);
+        let macs = match (options.target_macs, before.macs, after.macs) {
+            (None, ..) => true,
+            (Some(target), Some(before), Some(after)) => after as f64 <= target * before as f64,
+            _ => return Err(option("target-macs: the shapes of the model are not known well enough".to_owned())),
+        };
+        let bytes = options
+            .target_bytes
+            .is_none_or(|target| after.constant_bytes as f64 <= target * before.constant_bytes as f64);
+        Ok(macs && bytes)
+    };
+    let (mut low, mut high) = (0.0, 1.0);
+    if !meets(&at(high))? {
+        return Err(option("no choice of units meets the target: explain lists what pins the rest".to_owned()));
+    }
+    for _ in 0..SEARCH_STEPS {
+        let middle = f64::midpoint(low, high);
+        if meets(&at(middle))? {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    Ok(at(high))
+}
+
+/// The first group whose units alone come out different.
+fn culprit(model: &Model, solution: &Solution, chosen: &[(usize, usize)], engine: &dyn Engine, seed: u64) -> String {
+    for chunk in chosen.chunk_by(|a, b| a.0 == b.0) {
+        let Ok(removal) = solution.removal(chunk.iter().copied()) else { continue };
+        let different = match remove(model, solution, &removal) {
+            Ok(cut) => oracle(model, &cut, solution, &removal, engine, seed).verdict == OracleVerdict::Different,
+            Err(_) => true,
+        };
+        if different {
+            let group = chunk.first().and_then(|(group, _)| solution.groups().get(*group));
+            let names = group.map(|group| group.members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>());
+            return format!("the class of {}", names.unwrap_or_default().join(", "));
+        }
+    }
+    "several classes together".to_owned()
+}
+
+fn validate(options: &PruneChannels) -> Result<(), PassError> {
+    let share = |name: &str, value: f64| {
+        if (0.0..=1.0).contains(&value) { Ok(()) } else { Err(option(format!("{name} must be from 0 to 1"))) }
+    };
+    share("ratio", options.ratio)?;
+    share("max-ratio", options.max_ratio)?;
+    share("target-macs", options.target_macs.unwrap_or(1.0))?;
+    share("target-bytes", options.target_bytes.unwrap_or(1.0))
+}
+
+/// Says what went and, by pin, what stayed.
+fn summarise(groups: &[Explained], oracle: &OracleReport, report: &mut PassReport) {
+    let removed: usize = groups.iter().map(|group| group.removed).sum();
+    report.add("units removed", removed as u64);
+    if let Some(change) = report.changes.iter_mut().find(|change| change.rule == "units removed") {
+        change.details = groups
+            .iter()
+            .filter(|group| group.removed > 0)
+            .map(|group| {
+                let first = group.members.first();
+                let name = first.map_or("", |member| member.constant.as_str());
+                let axis = first.map_or(0, |member| member.axis);
+                format!("{} of {} units along axis {axis} of {name}", group.removed, group.units)
+            })
+            .collect();
+    }
+    let mut pinned: BTreeMap<String, usize> = BTreeMap::new();
+    for group in groups {
+        if let Some(reason) = &group.pinned_by {
+            *pinned.entry(reason.clone()).or_default() += group.units;
+        }
+    }
+    report.notes.extend(pinned.into_iter().map(|(reason, units)| format!("{units} units stay: {reason}")));
+    if oracle.verdict == OracleVerdict::NotChecked {
+        let reason = oracle.reason.as_deref().unwrap_or("");
+        report.notes.push(format!("not checked against the masked original: {reason}"));
+    }
+}
+
+fn option(message: String) -> PassError {
+    PassError::Option { pass: NAME, message }
+}
+
+fn defect(model: &Model, message: String) -> PassError {
+    PassError::Model { pass: NAME, node: model.graph.meta.name.clone().unwrap_or_default(), message }
+}
+
+fn read(path: &Path) -> Result<History, PassError> {
+    let failed = |error: &dyn std::fmt::Display| PassError::Resource { pass: NAME, message: format!("{}: {error}", path.display()) };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    serde_json::from_str(&text).map_err(|error| failed(&error))
+}
+
+fn write(path: &Path, history: &History) -> Result<(), PassError> {
+    let failed = |error: &dyn std::fmt::Display| PassError::Resource { pass: NAME, message: format!("{}: {error}", path.display()) };
+    let mut text = serde_json::to_string_pretty(history).map_err(|error| failed(&error))?;
+    text.push('\n');
+    std::fs::write(path, text).map_err(|error| failed(&error))
+}
