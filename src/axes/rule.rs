@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::elements::{Axis, Elements};
 use super::pins::Pin;
+use super::sizes;
 use crate::ir::{Dim, Graph, Inputs, NodeId, Operator, Shape, Tensor, ValueId};
 
 /// The axes of one value.
@@ -73,6 +74,8 @@ pub(super) struct Rule<'a> {
     pub(super) version: i64,
     pub(super) inputs: Inputs,
     pub(super) outputs: Vec<Option<Axes>>,
+    /// Input slots whose axes the rule has looked at.
+    pub(super) seen: u64,
 }
 
 impl<'a> Rule<'a> {
@@ -85,12 +88,27 @@ impl<'a> Rule<'a> {
     }
 
     /// The axes of an input; `None` if it is left out or of unknown rank.
-    pub(super) fn axes(&self, slot: usize) -> Option<Axes> {
+    pub(super) fn axes(&mut self, slot: usize) -> Option<Axes> {
+        self.see(slot);
         self.gathered.axes_of(self.value(slot)?).cloned()
     }
 
-    pub(super) fn axis(&self, slot: usize, axis: usize) -> Option<Axis> {
+    pub(super) fn axis(&mut self, slot: usize, axis: usize) -> Option<Axis> {
+        self.see(slot);
         self.gathered.axes_of(self.value(slot)?)?.get(axis).copied()
+    }
+
+    fn see(&mut self, slot: usize) {
+        self.seen |= u32::try_from(slot).ok().and_then(|slot| 1u64.checked_shl(slot)).unwrap_or(0);
+    }
+
+    /// Pins the axes of inputs that the rule has not looked at: operands that say how the operator works.
+    pub(super) fn pin_unseen(&mut self) {
+        for slot in 0..self.inputs.len().min(64) {
+            if self.seen >> slot & 1 == 0 {
+                self.pin_all(slot, "the operand says how the operator works");
+            }
+        }
     }
 
     pub(super) fn shape(&self, slot: usize) -> Option<&'a Shape> {
@@ -120,6 +138,11 @@ impl<'a> Rule<'a> {
             return if tensor.rank() <= 1 { tensor.to_i64().ok() } else { None };
         }
         self.graph.value(value)?.content.as_ref()?.elements.iter().map(Dim::fixed).collect()
+    }
+
+    /// The elements of an input of rank 0 or 1, each known or not.
+    pub(super) fn contents(&self, slot: usize) -> Option<Vec<Dim>> {
+        sizes::contents(self.graph, self.value(slot)?)
     }
 
     /// Numbers from an attribute or, in newer forms, from an input: `Some(None)` where both are left out.

@@ -11,22 +11,37 @@ const DEEPEST: usize = 16;
 /// Where one entry of a size vector comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// The operand is a constant, or a Concat of which this entry's piece is one.
-    Constant,
+    /// It is the same number in every run, and does not follow from the size of an axis that can be cut.
+    Number(i64),
     /// The size of an axis of a value at run time.
     Tied(ValueId, usize),
     /// Anything else.
     Computed,
 }
 
-/// Where entry `at` of a vector (or the scalar) comes from.
+/// The elements of a value of rank 0 or 1, each known or not.
+pub(super) fn contents(graph: &Graph, value: ValueId) -> Option<Vec<Dim>> {
+    if let Some(tensor) = graph.constant(value) {
+        return if tensor.rank() <= 1 { Some(tensor.to_i64().ok()?.into_iter().map(Dim::Fixed).collect()) } else { None };
+    }
+    Some(graph.value(value)?.content.as_ref()?.elements.clone())
+}
+
+/// Where entry `at` of a vector (or the scalar) comes from. An entry that is computed from the size of an axis pins that axis
+/// ([`readers_follow`]), so a known number that is not tied may be taken for what it is.
 pub(super) fn entry(graph: &Graph, value: ValueId, at: usize) -> Entry {
-    follow(graph, value, at, 0)
+    match follow(graph, value, at, 0) {
+        Entry::Computed => match contents(graph, value).and_then(|list| list.get(at)?.fixed()) {
+            Some(number) => Entry::Number(number),
+            None => Entry::Computed,
+        },
+        found => found,
+    }
 }
 
 fn follow(graph: &Graph, value: ValueId, at: usize, depth: usize) -> Entry {
     if graph.constant(value).is_some() {
-        return if depth <= 1 { Entry::Constant } else { Entry::Computed };
+        return Entry::Computed;
     }
     let Some(operator) = graph.operator(value.node).filter(|operator| operator.domain().is_empty()) else {
         return Entry::Computed;
@@ -40,7 +55,6 @@ fn follow(graph: &Graph, value: ValueId, at: usize, depth: usize) -> Entry {
         None => Entry::Computed,
     };
     match operator.op_type.as_str() {
-        // One Concat over constant pieces can be built anew; a constant behind anything else cannot.
         "Concat" if operator.int("axis") == Some(0) || operator.int("axis") == Some(-1) => {
             match piece(graph, value.node, at) {
                 Some((slot, within)) => deeper(slot, within, depth),
@@ -54,20 +68,20 @@ fn follow(graph: &Graph, value: ValueId, at: usize, depth: usize) -> Entry {
             let start = if start < 0 { start + rank as i64 } else { start };
             Entry::Tied(source, at + start.clamp(0, rank as i64) as usize)
         }
-        "Identity" | "Cast" | "Squeeze" | "Unsqueeze" => deeper(0, at, depth + 1),
+        "Identity" | "Cast" | "Squeeze" | "Unsqueeze" => deeper(0, at, depth),
         "Gather" if operator.int("axis").unwrap_or(0) == 0 => {
             let indices = input(1).and_then(|value| graph.constant(value)).and_then(|tensor| tensor.to_i64().ok());
             let length = input(0).and_then(|value| length(graph, value));
             match (indices.as_deref().and_then(|list| list.get(at)), length) {
                 (Some(index), Some(length)) => {
                     let index = if *index < 0 { index + length as i64 } else { *index };
-                    deeper(0, index.max(0) as usize, depth + 1)
+                    deeper(0, index.max(0) as usize, depth)
                 }
                 _ => Entry::Computed,
             }
         }
         "Slice" => match slice_start(graph, value.node) {
-            Some(start) => deeper(0, at + start, depth + 1),
+            Some(start) => deeper(0, at + start, depth),
             None => Entry::Computed,
         },
         _ => Entry::Computed,
@@ -84,7 +98,7 @@ fn length(graph: &Graph, value: ValueId) -> Option<usize> {
 }
 
 /// The input slot of a Concat of vectors that holds entry `at`, and the entry within it.
-pub(super) fn piece(graph: &Graph, concat: NodeId, at: usize) -> Option<(usize, usize)> {
+fn piece(graph: &Graph, concat: NodeId, at: usize) -> Option<(usize, usize)> {
     let mut offset = 0;
     for (slot, input) in graph.inputs_of(concat).into_iter().enumerate() {
         let length = length(graph, input?)?;
@@ -169,7 +183,7 @@ fn traces_to(graph: &Graph, value: ValueId, at: usize, entries: &[usize]) -> boo
     traced(graph, value, at).is_none_or(|entry| entries.contains(&entry))
 }
 
-/// Whether entry `at` of an operand can take another size.
+/// Whether entry `at` of an operand can take another size: it follows by itself, or a difference can be added to it.
 pub(super) fn settable(rule: &Rule<'_>, slot: usize, at: usize) -> bool {
     let Some(value) = rule.value(slot) else { return false };
     entry(rule.graph, value, at) != Entry::Computed

@@ -116,14 +116,16 @@ fn operator(model: &Model, id: NodeId, gathered: &mut Gathered) -> Vec<Option<Ax
     let version = opset_version(&model.opset_imports, operator.domain()).unwrap_or(0);
     let outputs = vec![None; node.outputs().len()];
     let inputs = graph.inputs_of(id);
-    let mut rule = Rule { gathered, graph, id, operator, version, inputs, outputs };
+    let mut rule = Rule { gathered, graph, id, operator, version, inputs, outputs, seen: 0 };
     let overload = node.meta.as_ref().and_then(|meta| meta.overload.as_deref()).unwrap_or("");
     let called = model.function(operator.domain(), &operator.op_type, overload).is_some();
     let known = match rules::find(operator.domain(), &operator.op_type) {
         Some(apply) if !called && !operator.has_bodies() && !operator.has_references() => apply(&mut rule).is_some(),
         _ => false,
     };
-    if !known {
+    if known {
+        rule.pin_unseen();
+    } else {
         for slot in 0..rule.inputs.len() {
             rule.pin_all(slot, "no rule says what this operator does to it");
         }

@@ -205,31 +205,31 @@ impl Closer<'_> {
                     }
                 }
             }
-            // A removed element of a split axis needs a factor that explains it.
-            let mut need = None;
-            for (product, at) in &wholes {
-                let Some(found) = self.product(*product) else { continue };
+            // A removed element of a split axis needs a factor that explains it; once explained it stays so.
+            let mut extension = None;
+            wholes.retain(|(product, at)| {
+                let Some(found) = self.product(*product) else { return false };
                 let width = found.inner.1.max(1);
                 let (j, l) = (at / width, at % width);
                 let (outer, inner) = (self.root(found.outer.0 + j), self.root(found.inner.0 + l));
                 if closed.contains(&outer) || closed.contains(&inner) {
-                    continue;
+                    return false;
                 }
                 let full_row = covered.get(&(*product, true, j)) == Some(&width);
                 let full_column = covered.get(&(*product, false, l)) == Some(&found.outer.1);
-                let choose_outer = match (full_row, full_column) {
-                    (true, _) => true,
-                    (_, true) => false,
-                    _ => self.pin(inner).is_some() || (self.pin(outer).is_none() && width < found.outer.1),
-                };
-                need = Some(if choose_outer { outer } else { inner });
                 if full_row || full_column {
-                    break;
+                    pending.push(if full_row { outer } else { inner });
+                } else {
+                    let choose_outer = self.pin(inner).is_some() || (self.pin(outer).is_none() && width < found.outer.1);
+                    extension.get_or_insert(if choose_outer { outer } else { inner });
                 }
-            }
-            match need {
-                Some(root) => pending.push(root),
-                None => return closed.into_iter().collect(),
+                true
+            });
+            if pending.is_empty() {
+                match extension {
+                    Some(root) => pending.push(root),
+                    None => return closed.into_iter().collect(),
+                }
             }
         }
     }
@@ -297,7 +297,7 @@ pub(super) fn groups(graph: &Graph, gathered: &Gathered, roots: &[u32]) -> Vec<G
             for unit in &mut units {
                 unit.slices.iter_mut().for_each(|(member, _)| *member = position(*member));
             }
-            let members = signature
+            let members: Vec<Member> = signature
                 .iter()
                 .filter_map(|(member, per_unit)| {
                     let (value, at, axis) = *constants.get(*member as usize)?;
@@ -306,10 +306,22 @@ pub(super) fn groups(graph: &Graph, gathered: &Gathered, roots: &[u32]) -> Vec<G
                     Some(Member { value, name, axis: at, size, per_unit: *per_unit })
                 })
                 .collect();
-            let pin = pin.and_then(|pin| gathered.pins.get(pin as usize)).cloned();
+            let pin = pin.and_then(|pin| gathered.pins.get(pin as usize)).cloned().or_else(|| emptied(&members));
             Group { members, units, pin }
         })
         .collect()
+}
+
+/// A unit that takes a whole axis of a constant cannot go.
+fn emptied(members: &[Member]) -> Option<Pin> {
+    let member = members.iter().find(|member| member.per_unit == member.size)?;
+    Some(Pin {
+        operator: "constant".to_owned(),
+        node: member.name.clone(),
+        value: member.name.clone(),
+        axis: member.axis,
+        reason: "it would keep no element",
+    })
 }
 
 /// Every axis of a constant that has elements, in graph order.

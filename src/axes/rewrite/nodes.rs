@@ -171,38 +171,22 @@ impl Follow<'_, '_> {
         let Some(length) = self.old.ty(operand).fixed_shape().and_then(|shape| shape.first().copied()) else {
             return Err(self.defect(id, "its size operand has an unknown length"));
         };
-        let mut pieces: Vec<Option<ValueId>> = self.old.inputs_of(operand.node).to_vec();
-        let mut replaced = false;
+        let mut differences = vec![0i64; length as usize];
         for (at, size) in changed {
             let Some(entry) = (at + length as usize).checked_sub(rank) else { continue };
-            match sizes::entry(self.old, operand, entry) {
-                Entry::Tied(..) => {}
-                Entry::Computed => return Err(self.defect(id, "its sizes are computed at run time")),
-                Entry::Constant => {
-                    let Some((piece, within)) = sizes::piece(self.old, operand.node, entry) else {
-                        return Err(self.defect(id, "its sizes are computed at run time"));
-                    };
-                    let known = pieces.get(piece).copied().flatten().and_then(|value| self.editor.graph().constant(value));
-                    let Some(Ok(mut list)) = known.map(Tensor::to_i64) else {
-                        return Err(self.defect(id, "its sizes are computed at run time"));
-                    };
-                    if let Some(slot) = list.get_mut(within).filter(|entry| **entry != 1) {
-                        *slot = size;
-                    }
-                    let constant = self.editor.add_constant("", Tensor::vector_i64(&list));
-                    if let Some(slot) = pieces.get_mut(piece) {
-                        *slot = Some(constant);
-                    }
-                    replaced = true;
-                }
+            match (sizes::entry(self.old, operand, entry), differences.get_mut(entry)) {
+                // In an Expand 1 keeps what is there.
+                (Entry::Tied(..), _) | (Entry::Number(1), _) => {}
+                (Entry::Number(number), Some(slot)) if number > 0 => *slot = size - number,
+                _ => return Err(self.defect(id, "its sizes are computed at run time")),
             }
         }
-        if replaced {
+        if differences.iter().any(|difference| *difference != 0) {
             let ty = self.old.ty(operand).clone();
-            let concat = Operator::new("Concat").with("axis", 0);
-            let node = self.editor.add_operator(operand.node, concat, &pieces, vec![Value::typed("", ty)])?;
+            let constant = self.editor.add_constant("", Tensor::vector_i64(&differences));
+            let add = Operator::new("Add");
+            let node = self.editor.add_operator(id, add, &[Some(operand), Some(constant)], vec![Value::typed("", ty)])?;
             self.editor.set_input(id, slot, Some(ValueId::new(node, 0)))?;
-            self.editor.remove_unused(operand.node);
         }
         Ok(())
     }

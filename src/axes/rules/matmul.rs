@@ -19,7 +19,7 @@ pub(super) fn matmul_integer(rule: &mut Rule<'_>) -> Option<()> {
 }
 
 pub(super) fn qlinear_matmul(rule: &mut Rule<'_>) -> Option<()> {
-    let per_row = |slot| rule.axes(slot).is_some_and(|axes| axes.iter().any(|axis| axis.is_free()));
+    let mut per_row = |slot| rule.axes(slot).is_some_and(|axes| axes.iter().any(|axis| axis.is_free()));
     if per_row(1) || per_row(2) || per_row(6) || per_row(7) {
         return None;
     }

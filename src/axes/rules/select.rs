@@ -33,7 +33,8 @@ pub(super) fn concat(rule: &mut Rule<'_>) -> Option<()> {
                 let part = whole.part(offset, *size);
                 offset += size;
                 // A part of one element has none of its own in the input.
-                rule.same(rule.axis(slot, axis)?, part, slot, axis);
+                let own = rule.axis(slot, axis)?;
+                rule.same(own, part, slot, axis);
             }
             whole
         }

@@ -3,6 +3,7 @@
 use super::super::elements::Axis;
 use super::super::rule::{Axes, Rule};
 use super::super::sizes;
+use crate::ir::Dim;
 
 /// Channels `(b, b, C)` in DCR mode, `(C, b, b)` in CRD mode: the `b * b` elements of a result channel go together.
 pub(super) fn depth_to_space(rule: &mut Rule<'_>) -> Option<()> {
@@ -45,8 +46,8 @@ fn spatial(rule: &mut Rule<'_>, axes: &Axes) {
 pub(super) fn pad(rule: &mut Rule<'_>) -> Option<()> {
     let mut axes = rule.axes(0)?;
     let pads = match rule.operator.ints("pads") {
-        Some(pads) => pads.to_vec(),
-        None => rule.numbers(1)?,
+        Some(pads) => pads.iter().copied().map(Dim::Fixed).collect(),
+        None => rule.contents(1)?,
     };
     let padded: Vec<usize> = if rule.has(3) {
         rule.numbers(3)?.iter().map(|axis| rule.at(*axis, axes.len())).collect::<Option<_>>()?
@@ -57,7 +58,7 @@ pub(super) fn pad(rule: &mut Rule<'_>) -> Option<()> {
         return None;
     }
     for (index, at) in padded.iter().enumerate() {
-        if pads.get(index) != Some(&0) || pads.get(index + padded.len()) != Some(&0) {
+        if pads.get(index) != Some(&Dim::Fixed(0)) || pads.get(index + padded.len()) != Some(&Dim::Fixed(0)) {
             rule.pin(0, *at, "the axis is padded");
             axes[*at] = Axis::Fixed;
         }

@@ -1,13 +1,13 @@
 //! How many units of which group go.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use regex::RegexSet;
 
 use super::options::{AttentionUnits, PruneChannels, Scope};
 use super::score::Scores;
-use crate::axes::{Group, Solution};
-use crate::ir::Graph;
+use crate::axes::{Group, Solution, Unit};
+use crate::ir::{Graph, ValueId};
 
 /// Why a group that is not pinned is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,16 +122,54 @@ pub(super) fn choose(
             }
         }
     }
-    let mut chosen: Vec<(usize, usize)> = candidates
-        .iter()
-        .flat_map(|at| {
-            let units = ranked(*at);
-            let take = allowed(options, units.len(), wanted.get(at).copied().unwrap_or(0));
-            units.into_iter().take(take).map(|(_, unit)| (*at, unit)).collect::<Vec<_>>()
-        })
-        .collect();
+    let mut cut = Cut::default();
+    let mut chosen: Vec<(usize, usize)> = Vec::new();
+    for at in candidates {
+        let Some(group) = solution.groups().get(*at) else { continue };
+        let units = ranked(*at);
+        let mut take = allowed(options, units.len(), wanted.get(at).copied().unwrap_or(0));
+        for (_, unit) in units {
+            if take == 0 {
+                break;
+            }
+            let share = if options.scope == Scope::Layer { ratio } else { 1.0 };
+            if group.units.get(unit).is_some_and(|unit| cut.take(group, unit, share)) {
+                chosen.push((*at, unit));
+                take -= 1;
+            }
+        }
+    }
     chosen.sort_unstable();
     chosen
+}
+
+/// What has been cut from each axis of a constant: units of a group may overlap (behind channel shuffles they do), so counting units
+/// does not bound what an axis loses.
+#[derive(Default)]
+struct Cut {
+    axes: HashMap<(ValueId, usize), HashSet<u32>>,
+}
+
+impl Cut {
+    /// Cuts a unit, unless an axis would lose more than this share or everything.
+    fn take(&mut self, group: &Group, unit: &Unit, share: f64) -> bool {
+        for slices in unit.slices.chunk_by(|a, b| a.0 == b.0) {
+            let Some(member) = slices.first().and_then(|(member, _)| group.members.get(*member as usize)) else { continue };
+            let known = self.axes.get(&(member.value, member.axis));
+            let new = slices.iter().filter(|(_, index)| known.is_none_or(|known| !known.contains(index))).count();
+            let after = known.map_or(0, HashSet::len) + new;
+            let most = (f64::from(member.size) * share + 1e-9).floor() as usize;
+            if after > most.min((member.size as usize).saturating_sub(1)) {
+                return false;
+            }
+        }
+        for (member, index) in &unit.slices {
+            if let Some(member) = group.members.get(*member as usize) {
+                self.axes.entry((member.value, member.axis)).or_default().insert(*index);
+            }
+        }
+        true
+    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ use crate::passes::{Context, FoldConstants, Pass, PassError, PassReport, Safety}
 
 const NAME: &str = "prune-channels";
 
+/// Rounds of folding before the solver gets the model.
+const FOLD_ROUNDS: usize = 8;
+
 /// Steps of the search for a target's ratio.
 const SEARCH_STEPS: usize = 10;
 
@@ -46,8 +49,18 @@ impl Pass for PruneChannels {
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
-        let mut report = FoldConstants::default().run(model, context)?;
+        let mut report = PassReport::default();
         infer(model);
+        // Folding shows more shapes to inference, which shows more constants.
+        for _ in 0..FOLD_ROUNDS {
+            let folded = FoldConstants::default().run(model, context)?;
+            let changed = folded.changed;
+            report.merge(folded);
+            if !changed {
+                break;
+            }
+            infer(model);
+        }
         let replay = match &self.replay {
             Some(path) => Some(read(&context.base.join(path))?),
             None => None,
