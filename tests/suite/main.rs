@@ -10,6 +10,7 @@ mod analysis;
 mod autodiff;
 mod check;
 mod cli;
+mod axes;
 mod corpus;
 mod engine_corpus;
 mod engine_nodes;

@@ -101,6 +101,8 @@ fn mask(
     let (node, slot) = (first.node, first.slot);
     let Some(input) = old.input(node, slot) else { return Ok(()) };
     let Some(axes) = solution.axes(input) else { return Ok(()) };
+    // What the node reads by now: its producer may have been written out already.
+    let Some(current) = editor.graph().input(node, slot) else { return Ok(()) };
     let cut: Vec<(usize, Axis)> = sums
         .iter()
         .filter_map(|sum| Some((sum.axis, *axes.get(sum.axis)?)))
@@ -129,7 +131,7 @@ fn mask(
     let apply = |build: &mut Build<'_, '_>, value: ValueId| {
         masks.iter().try_fold(value, |value, mask| build.node("Mul", &[value, *mask]))
     };
-    let masked = apply(&mut build, input)?;
+    let masked = apply(&mut build, current)?;
     let result = ValueId::new(node, 0);
     match first.kind {
         SumKind::Sum => build.editor.set_input(node, slot, Some(masked))?,
@@ -162,7 +164,7 @@ fn mask(
             let deviation = build.node("Sqrt", &[variance])?;
             let mut normal = build.node("Div", &[centred, deviation])?;
             for (slot, op_type) in [(1, "Mul"), (2, "Add")] {
-                if let Some(parameter) = old.input(node, slot) {
+                if let Some(parameter) = build.editor.graph().input(node, slot) {
                     normal = build.node(op_type, &[normal, parameter])?;
                 }
             }

@@ -68,7 +68,7 @@ impl History {
     }
 
     /// The same choice in another solution; an error names what is not there.
-    pub(super) fn find(&self, solution: &Solution) -> Result<Vec<(usize, usize)>, String> {
+    pub fn find(&self, solution: &Solution) -> Result<Vec<(usize, usize)>, String> {
         if self.version != VERSION {
             return Err(format!("the history has version {}, this program reads {VERSION}", self.version));
         }

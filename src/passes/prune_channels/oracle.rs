@@ -8,6 +8,7 @@ use crate::axes::rewrite::masked::masked;
 use crate::axes::{Removal, Solution};
 use crate::engine::{CompileOptions, Engine, RunValue, RunValues};
 use crate::ir::{DType, Model, Tensor};
+use crate::lower::for_engine;
 
 /// What the comparison found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -65,10 +66,14 @@ pub fn oracle(
         return not_checked("an input has a type or rank that no sample can be made for".to_owned());
     };
     let options = CompileOptions::default();
-    let run = |model: &Model| engine.compile(model, &options).and_then(|session| session.run(&inputs));
+    let run = |model: &Model| -> Result<RunValues, String> {
+        let lowered = for_engine(model, engine).map_err(|error| error.to_string())?;
+        let session = engine.compile(&lowered, &options).map_err(|error| error.to_string())?;
+        session.run(&inputs).map_err(|error| error.to_string())
+    };
     let expected = match run(&reference) {
         Ok(values) => values,
-        Err(error) => return not_checked(error.to_string()),
+        Err(error) => return not_checked(error),
     };
     // The reference runs, so a cut model that does not is not right.
     match run(cut) {
