@@ -1,5 +1,9 @@
 //! Elements of axes: a union-find over all of them, and the products that tie split and joined axes.
 
+/// Most elements of one axis, and of all.
+const MAX_AXIS: usize = 1 << 22;
+const MAX_ELEMENTS: usize = 1 << 28;
+
 /// One axis of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Axis {
@@ -16,7 +20,7 @@ pub enum Axis {
 
 impl Axis {
     /// Number of elements; `None` for a fixed axis.
-    pub fn len(self) -> Option<usize> {
+    pub fn count(self) -> Option<usize> {
         match self {
             Self::Fixed => None,
             Self::Free { len, .. } => Some(len as usize),
@@ -67,8 +71,11 @@ impl Elements {
         self.parent.len()
     }
 
-    /// `len` new elements.
+    /// `len` new elements; beyond what a layer has, a fixed axis: a model may declare any size.
     pub(super) fn fresh(&mut self, len: usize) -> Axis {
+        if len > MAX_AXIS || self.parent.len() + len > MAX_ELEMENTS {
+            return Axis::Fixed;
+        }
         let start = self.parent.len() as u32;
         let end = start + len as u32;
         self.parent.extend(start..end);

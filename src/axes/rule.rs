@@ -228,10 +228,10 @@ impl<'a> Rule<'a> {
 
     /// Ties an axis to its factors, outermost first, with their sizes; messages name an axis of an input.
     pub(super) fn product(&mut self, whole: Axis, factors: &[(usize, Axis)], slot: usize, axis: usize) {
-        let size: usize = factors.iter().map(|(size, _)| *size).product();
-        let sized = factors.iter().all(|(size, factor)| factor.len().is_none_or(|len| len == *size));
+        let size = factors.iter().try_fold(1usize, |product, (size, _)| product.checked_mul(*size));
+        let sized = factors.iter().all(|(size, factor)| factor.count().is_none_or(|count| count == *size));
         let free = factors.iter().any(|(_, factor)| factor.is_free());
-        if free && sized && whole.len() == Some(size) {
+        if free && sized && size.is_some() && whole.count() == size {
             self.gathered.elements.product(whole, factors);
             return;
         }
@@ -283,7 +283,7 @@ impl<'a> Rule<'a> {
             return;
         }
         for (at, (axis, dim)) in axes.iter_mut().zip(shape).enumerate() {
-            if let (Some(len), Some(size)) = (axis.len(), dim.fixed())
+            if let (Some(len), Some(size)) = (axis.count(), dim.fixed())
                 && len as i64 != size
             {
                 self.pin_axis(*axis, 0, at, "the size of its result is not what was expected");

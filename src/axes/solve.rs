@@ -78,7 +78,7 @@ fn pin_single_elements(graph: &Graph, gathered: &mut Gathered) {
         for output in 0..graph.get(id).map_or(0, |node| node.outputs().len()) {
             let value = ValueId::new(id, output);
             let Some(axes) = gathered.axes_of(value).cloned() else { continue };
-            for (at, axis) in axes.into_iter().enumerate().filter(|(_, axis)| axis.len() == Some(1)) {
+            for (at, axis) in axes.into_iter().enumerate().filter(|(_, axis)| axis.count() == Some(1)) {
                 let operator = graph.operator(id).map_or("Constant".to_owned(), |operator| operator.op_type.to_string());
                 let name = graph.value(value).map(|value| value.name.to_string()).unwrap_or_default();
                 let pin =

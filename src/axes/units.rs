@@ -235,6 +235,9 @@ impl Closer<'_> {
     }
 }
 
+/// Cut axes with the number of elements that a unit takes, and the pin.
+type Signature = (Vec<(u32, u32)>, Option<u32>);
+
 /// The units of a graph, grouped, in the order of the first constant that they cut.
 pub(super) fn groups(graph: &Graph, gathered: &Gathered, roots: &[u32]) -> Vec<Group> {
     // Elements of constants by class.
@@ -262,7 +265,7 @@ pub(super) fn groups(graph: &Graph, gathered: &Gathered, roots: &[u32]) -> Vec<G
     let closer = Closer { gathered, roots, places };
     let mut seen = vec![false; roots.len()];
     let mut known: BTreeSet<Vec<u32>> = BTreeSet::new();
-    let mut found: BTreeMap<(Vec<(u32, u32)>, Option<u32>), Vec<Unit>> = BTreeMap::new();
+    let mut found: BTreeMap<Signature, Vec<Unit>> = BTreeMap::new();
     for root in roots {
         match seen.get_mut(*root as usize) {
             Some(flag) if !*flag => *flag = true,
@@ -302,7 +305,7 @@ pub(super) fn groups(graph: &Graph, gathered: &Gathered, roots: &[u32]) -> Vec<G
                 .filter_map(|(member, per_unit)| {
                     let (value, at, axis) = *constants.get(*member as usize)?;
                     let name = graph.value(value).map(|value| value.name.to_string()).unwrap_or_default();
-                    let size = axis.len().unwrap_or(0) as u32;
+                    let size = axis.count().unwrap_or(0) as u32;
                     Some(Member { value, name, axis: at, size, per_unit: *per_unit })
                 })
                 .collect();

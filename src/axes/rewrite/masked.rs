@@ -63,6 +63,7 @@ fn divides(graph: &Graph, value: ValueId) -> bool {
                 | ("QuantizeLinear" | "DequantizeLinear", 1 | 2)
                 | ("QLinearConv" | "QLinearMatMul", 1 | 2 | 4..=7)
                 | ("ConvInteger" | "MatMulInteger", 2 | 3)
+                | ("QGemm", 1 | 2 | 4 | 5 | 7 | 8)
                 | ("BatchNormalization", 4)
         )
     })
@@ -80,6 +81,7 @@ fn zero_point(graph: &Graph, value: ValueId) -> Option<(Option<usize>, Vec<i64>)
             ("QLinearMatMul", 3) => (5, rank - 1),
             ("ConvInteger", 1) => (3, 0),
             ("MatMulInteger", 1) => (3, rank - 1),
+            ("QGemm", 3) => (5, if operator.int("transB").unwrap_or(0) != 0 { 0 } else { 1 }),
             _ => return None,
         };
         let points = graph.constant(graph.input(used.node, point)?)?.to_i64().ok()?;

@@ -105,14 +105,14 @@ fn check(model: &Model, solution: &Solution, removal: &Removal, cut: &Model) -> 
             let at = ValueId::new(id, output);
             let Some(axes) = solution.axes(at).filter(|_| cut.graph.is_live(id)) else { continue };
             let Some(shape) = cut.graph.ty(at).shape() else { continue };
-            let sized = |(at, axis): (usize, &Axis)| match (axis.len(), shape.get(at).and_then(|dim| dim.fixed())) {
+            let sized = |(at, axis): (usize, &Axis)| match (axis.count(), shape.get(at).and_then(|dim| dim.fixed())) {
                 (Some(len), Some(found)) => removal.kept_before(*axis, len) as i64 == found,
                 _ => true,
             };
             if shape.len() != axes.len() || !axes.iter().enumerate().all(sized) {
                 let planned: Vec<String> = axes
                     .iter()
-                    .map(|axis| axis.len().map_or("?".to_owned(), |len| removal.kept_before(*axis, len).to_string()))
+                    .map(|axis| axis.count().map_or("?".to_owned(), |len| removal.kept_before(*axis, len).to_string()))
                     .collect();
                 return Err(RewriteError::Shape {
                     value: value.name.to_string(),

@@ -58,7 +58,7 @@ impl Follow<'_, '_> {
     /// The size of an axis after the removal, if it changes.
     fn new_size(&self, value: ValueId, axis: usize) -> Option<i64> {
         let found = self.axis(value, axis)?;
-        let len = found.len()?;
+        let len = found.count()?;
         let kept = self.removal.kept_before(found, len);
         (kept < len).then_some(kept as i64)
     }
@@ -264,12 +264,12 @@ impl Follow<'_, '_> {
             if self.new_size(data, at).is_none() {
                 continue;
             }
-            let (Some(axis), Some(len)) = (self.axis(data, at), self.axis(data, at).and_then(Axis::len)) else { continue };
+            let (Some(axis), Some(len)) = (self.axis(data, at), self.axis(data, at).and_then(Axis::count)) else { continue };
             let Some(start) = starts.as_ref().and_then(|starts| starts.get(index)).copied() else {
                 return Err(self.defect(id, "its bounds are computed at run time"));
             };
             let start = (if start < 0 { start + len as i64 } else { start }).clamp(0, len as i64) as usize;
-            let part = self.axis(ValueId::new(id, 0), at).and_then(Axis::len).unwrap_or(len);
+            let part = self.axis(ValueId::new(id, 0), at).and_then(Axis::count).unwrap_or(len);
             let from = self.removal.kept_before(axis, start);
             let to = self.removal.kept_before(axis, start + part);
             let slots = (
@@ -306,7 +306,7 @@ impl Follow<'_, '_> {
         let (Some(axis), Some(tensor)) = (self.axis(data, at), self.old.constant(indices)) else {
             return Err(self.defect(id, "its indices are computed at run time"));
         };
-        let len = axis.len().unwrap_or(0) as i64;
+        let len = axis.count().unwrap_or(0) as i64;
         let Ok(list) = tensor.to_i64() else { return Err(self.defect(id, "its indices are no integers")) };
         let Axis::Free { start, .. } = axis else { return Ok(()) };
         let kept: Vec<i64> = list

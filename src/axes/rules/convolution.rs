@@ -60,7 +60,7 @@ fn convolve(rule: &mut Rule<'_>, slots: &Slots) -> Option<()> {
     Some(())
 }
 
-/// Weights `[C, M / group, kernel...]`.
+/// Data `[N, C, spatial...]`, weights `[C, M / group, kernel...]`.
 pub(super) fn conv_transpose(rule: &mut Rule<'_>) -> Option<()> {
     let (x, w) = (rule.axes(0)?, rule.axes(1)?);
     if x.len() < 3 || w.len() != x.len() {
@@ -78,7 +78,7 @@ pub(super) fn conv_transpose(rule: &mut Rule<'_>) -> Option<()> {
     } else {
         let (c, m) = (rule.size(1, 0)?, rule.size(1, 1)?);
         let (group, within) = (rule.fresh(groups), rule.fresh(c / groups));
-        let outputs = rule.fresh(groups * m);
+        let outputs = rule.fresh(groups.checked_mul(m)?);
         rule.product(rows, &[(groups, group), (c / groups, within)], 1, 0);
         rule.product(outputs, &[(groups, group), (m, columns)], 1, 1);
         outputs

@@ -62,8 +62,8 @@ fn regroup(rule: &mut Rule<'_>, x: &Shape, y: &Shape) -> Option<Axes> {
     let (xs, ys) = (listed(x), listed(y));
     let (blocks, rest) = blocks(&xs, &ys);
     let mut result = Axes::from_elem(Axis::Fixed, y.len());
-    for at in rest.0.0..rest.0.1 {
-        rule.pin(0, xs[at].0, "the shapes around it have no common cut");
+    for (at, _) in xs.iter().take(rest.0.1).skip(rest.0.0) {
+        rule.pin(0, *at, "the shapes around it have no common cut");
     }
     for ((from, to), (start, end)) in blocks {
         let (xs, ys) = (&xs[from..to], &ys[start..end]);
@@ -284,9 +284,9 @@ pub(super) fn tile(rule: &mut Rule<'_>) -> Option<()> {
         if count == 1 {
             continue;
         }
-        result[at] = match (axes[at].len(), rule.size(0, at)) {
+        result[at] = match (axes[at].count(), rule.size(0, at)) {
             (Some(len), Some(size)) if len == size && count > 0 => {
-                let whole = rule.fresh(count * len);
+                let whole = rule.fresh(count.saturating_mul(len));
                 rule.product(whole, &[(count, Axis::Fixed), (len, axes[at])], 0, at);
                 whole
             }

@@ -27,7 +27,7 @@ pub(super) fn concat(rule: &mut Rule<'_>) -> Option<()> {
     result[axis] = match sizes {
         _ if !any_free => Axis::Fixed,
         Some(sizes) => {
-            let whole = rule.fresh(sizes.iter().sum());
+            let whole = rule.fresh(sizes.iter().fold(0, |sum, size| sum.saturating_add(*size)));
             let mut offset = 0;
             for (slot, size) in sizes.iter().enumerate() {
                 let part = whole.part(offset, *size);
@@ -66,7 +66,7 @@ pub(super) fn split(rule: &mut Rule<'_>) -> Option<()> {
         }
         rule.set(output, result);
     }
-    if axes[axis].len().is_some_and(|len| len != offset) { None } else { Some(()) }
+    if axes[axis].count().is_some_and(|len| len != offset) { None } else { Some(()) }
 }
 
 /// Contiguous slices by known bounds; an axis cut with another step is pinned.
@@ -94,7 +94,7 @@ pub(super) fn slice(rule: &mut Rule<'_>) -> Option<()> {
         let start = starts.as_ref().and_then(|starts| starts.get(index)).copied();
         let step = steps.as_ref().and_then(|steps| steps.get(index)).copied();
         let kept = output.get(at).and_then(|dim| dim.fixed()).and_then(|size| usize::try_from(size).ok());
-        result[at] = match (start, step, kept, axes[at].len()) {
+        result[at] = match (start, step, kept, axes[at].count()) {
             (Some(start), Some(1), Some(kept), Some(len)) if kept > 0 => {
                 let start = (if start < 0 { start + len as i64 } else { start }).clamp(0, len as i64) as usize;
                 if start + kept > len {
@@ -123,7 +123,7 @@ pub(super) fn gather(rule: &mut Rule<'_>) -> Option<()> {
     let indices = rule.axes(1)?;
     let known = rule.tensor(1).filter(|tensor| tensor.rank() <= 1).and_then(|tensor| tensor.to_i64().ok());
     let mut picked = indices.clone();
-    match (known, axes[axis].len()) {
+    match (known, axes[axis].count()) {
         (_, None) => {}
         (Some(list), Some(len)) => {
             let list: Vec<usize> = list.iter().map(|at| rule.at(*at, len)).collect::<Option<_>>()?;

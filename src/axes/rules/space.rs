@@ -9,9 +9,10 @@ use crate::ir::Dim;
 pub(super) fn depth_to_space(rule: &mut Rule<'_>) -> Option<()> {
     let axes = rule.axes(0)?;
     let block = usize::try_from(rule.operator.int("blocksize")?).ok().filter(|block| *block > 0)?;
-    let channels = rule.size(0, 1)? / (block * block);
+    let blocks = block.checked_mul(block)?;
+    let channels = rule.size(0, 1)? / blocks;
     let result = rule.fresh(channels);
-    let blocks = (block * block, Axis::Fixed);
+    let blocks = (blocks, Axis::Fixed);
     let factors = match rule.operator.string("mode").unwrap_or("DCR") {
         "DCR" => [blocks, (channels, result)],
         _ => [(channels, result), blocks],
@@ -29,8 +30,9 @@ pub(super) fn space_to_depth(rule: &mut Rule<'_>) -> Option<()> {
     if rule.operator.attribute("mode").is_some() {
         return None;
     }
-    let result = rule.fresh(channels * block * block);
-    rule.product(result, &[(block * block, Axis::Fixed), (channels, *axes.get(1)?)], 0, 1);
+    let blocks = block.checked_mul(block)?;
+    let result = rule.fresh(channels.checked_mul(blocks)?);
+    rule.product(result, &[(blocks, Axis::Fixed), (channels, *axes.get(1)?)], 0, 1);
     spatial(rule, &axes);
     rule.set(0, [axes[0], result, Axis::Fixed, Axis::Fixed]);
     Some(())
