@@ -56,23 +56,23 @@ pub fn cost(model: &Model, size: &dyn Fn(&str) -> Option<i64>) -> Cost {
             match &node.kind {
                 NodeKind::Input(input) => {
                     if let Some((tensor, _)) = &input.default {
-                        count_tensor(tensor, &mut cost, &mut seen);
+                        count_tensor(tensor, true, &mut cost, &mut seen);
                     }
                 }
                 NodeKind::Constant(constant) => {
                     if let Some(tensor) = &constant.tensor {
-                        count_tensor(tensor, &mut cost, &mut seen);
+                        count_tensor(tensor, true, &mut cost, &mut seen);
                     }
                 }
                 NodeKind::Operator(operator) => {
                     cost.nodes += u64::from(!operator.is("Constant"));
                     for attribute in operator.attributes() {
                         match &attribute.value {
-                            AttributeValue::Tensor(tensor) => count_tensor(tensor, &mut cost, &mut seen),
+                            AttributeValue::Tensor(tensor) => count_tensor(tensor, false, &mut cost, &mut seen),
                             AttributeValue::Tensors(tensors) => {
                                 tensors
                                     .iter()
-                                    .for_each(|tensor| count_tensor(tensor, &mut cost, &mut seen));
+                                    .for_each(|tensor| count_tensor(tensor, false, &mut cost, &mut seen));
                             }
                             _ => {}
                         }
@@ -98,7 +98,8 @@ pub fn cost(model: &Model, size: &dyn Fn(&str) -> Option<i64>) -> Cost {
     cost
 }
 
-fn count_tensor(tensor: &Tensor, cost: &mut Cost, seen: &mut HashSet<(usize, usize)>) {
+/// Counts a tensor's bytes once. A tensor in an attribute, such as what ConstantOfShape fills with, is no parameter.
+fn count_tensor(tensor: &Tensor, is_constant: bool, cost: &mut Cost, seen: &mut HashSet<(usize, usize)>) {
     let at = match tensor.data() {
         TensorData::Raw(bytes) => (bytes.as_ptr() as usize, bytes.len()),
         TensorData::Float(values) => (values.as_ptr() as usize, values.len() * 4),
@@ -115,7 +116,7 @@ fn count_tensor(tensor: &Tensor, cost: &mut Cost, seen: &mut HashSet<(usize, usi
     cost.constant_bytes = cost.constant_bytes.saturating_add(tensor.byte_len());
     let dtype = tensor.dtype();
     let quantized = dtype.is_integer() && dtype.bits() <= 8;
-    if dtype.is_float() || quantized || matches!(dtype, DType::Complex64 | DType::Complex128) {
+    if is_constant && (dtype.is_float() || quantized || matches!(dtype, DType::Complex64 | DType::Complex128)) {
         cost.parameters = cost.parameters.saturating_add(tensor.elements());
     }
 }

@@ -49,7 +49,7 @@ def disagreements(found, path, model):
     if not low <= found.get("parameters", -1) <= high:
         yield f"parameters: {found.get('parameters')} instead of {low}" + (f" to {high}" if high != low else "")
     for side in ("inputs", "outputs"):
-        yield from interface(found.get(side), getattr(model.graph, side[:-1]), side)
+        yield from interface(found.get(side), models.interface(model, side[:-1]), side)
 
 
 def parameters(model):
@@ -58,7 +58,7 @@ def parameters(model):
     for node in models.nodes(model):
         if node.op_type == "Constant":
             for attribute in node.attribute:
-                if attribute.name in FLOAT_ATTRIBUTES:
+                if attribute.name in FLOAT_ATTRIBUTES and not attribute.ref_attr_name:
                     floats += max(1, len(attribute.floats))
     quantized = any(operator in QUANTIZED for operator in models.operators(model))
     small = sum(models.element_count(tensor.dims) for tensor in models.tensors(model) if tensor.data_type in SMALL)
@@ -81,8 +81,9 @@ def interface(found, values, side):
         aliases = {dtype, {"float": "float32", "double": "float64"}.get(dtype, dtype)}
         if entry.get("dtype") not in aliases:
             yield f"{value.name}: dtype {entry.get('dtype')} instead of {dtype}"
-        # A negative size and an empty name say that the size is unknown.
-        wanted = shape and [None if dim == "" or (isinstance(dim, int) and dim < 0) else dim for dim in shape]
+        # A negative size, an empty name and a name that only says so mean that the size is unknown.
+        unknown = ("", "?")
+        wanted = shape and [None if dim in unknown or (isinstance(dim, int) and dim < 0) else dim for dim in shape]
         given = entry.get("shape")
         if given != wanted and given != shape:
             yield f"{value.name}: shape {given} instead of {shape}"

@@ -60,6 +60,15 @@ def tensors(model):
                     yield attribute.t
 
 
+def interface(model, side):
+    """The values that a caller gives or gets. Before IR version 4 every initializer is listed as an input, too, and is none."""
+    values = list(getattr(model.graph, side))
+    if side != "input" or model.ir_version >= 4:
+        return values
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in values if value.name not in constants]
+
+
 def external_files(path, model):
     """Paths of the external data files that a model names."""
     base = os.path.dirname(os.path.abspath(path))

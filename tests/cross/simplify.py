@@ -96,8 +96,8 @@ def examine(model, source, target, fully_valid, exact, feeds, expected):
 def interface(source, result):
     """How the graph's inputs and outputs changed, or None: names, order and types survive."""
     for side in ("input", "output"):
-        before = [(value.name, value.type.SerializeToString(deterministic=True)) for value in getattr(source.graph, side)]
-        after = [(value.name, value.type.SerializeToString(deterministic=True)) for value in getattr(result.graph, side)]
+        before = [(value.name, value.type.SerializeToString(deterministic=True)) for value in models.interface(source, side)]
+        after = [(value.name, value.type.SerializeToString(deterministic=True)) for value in models.interface(result, side)]
         if [name for name, _ in before] != [name for name, _ in after]:
             return f"{side}s are {[name for name, _ in after]} instead of {[name for name, _ in before]}"
         for (name, left), (_, right) in zip(before, after):

@@ -167,7 +167,7 @@ def check(report, secateur):
                 continue
             with open(path, "wb") as file:
                 file.write(data)
-            printed = secateur.run("print", path)
+            printed = secateur.run("print", "--all", path)
             if printed.code != 0:
                 report.failed(name, printed.why())
                 continue
