@@ -55,7 +55,7 @@ pub struct LowerError {
     /// Operator type.
     pub operator: String,
     /// The edit that was refused.
-    pub source: EditError,
+    pub source: Box<EditError>,
 }
 
 impl From<LowerError> for crate::engine::EngineError {
@@ -125,7 +125,7 @@ fn round(
                 Ok(false) => {}
                 // A declared type that contradicts the specification: the operator stays, for the engine to judge.
                 Err(EditError::Type { .. }) => {}
-                Err(source) => return Err(LowerError { node, operator: op_type.clone(), source }),
+                Err(source) => return Err(LowerError { node, operator: op_type.clone(), source: Box::new(source) }),
             }
         }
     }

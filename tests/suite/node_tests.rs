@@ -53,7 +53,7 @@ pub(crate) struct DataSet {
 impl NodeTest {
     /// The model.
     pub(crate) fn model(&self) -> Model {
-        let read = read_proto(&self.folder.join("model.onnx"), &ReadOptions::default())
+        let read = read_proto(self.folder.join("model.onnx"), &ReadOptions::default())
             .unwrap_or_else(|error| panic!("{}: {error}", self.name));
         lift(read.model, &read.origin.external).unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
