@@ -4,6 +4,7 @@ mod corpus;
 mod folding;
 mod interface;
 mod opsets;
+mod quantizing;
 mod sharing;
 mod simplifying;
 

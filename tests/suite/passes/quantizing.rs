@@ -1,0 +1,296 @@
+//! Quantization passes on small models: what becomes integer, what stays float and why, and how far the outputs move.
+
+use secateur::data::{Dataset, Spec, SyntheticSpec};
+use secateur::ir::Graph;
+use secateur::passes::{
+    ConvertFloat, Equalize, Form, Quantize, QuantizeDynamic, QuantizeWeights, Resources, Saturation, collect_statistics,
+};
+use secateur::quantize::Kind;
+
+use super::*;
+
+/// Synthetic samples and tract.
+struct Synthetic {
+    samples: u64,
+}
+
+impl Synthetic {
+    fn spec(&self) -> Spec {
+        Spec { synthetic: Some(SyntheticSpec::default()), samples: Some(self.samples), seed: Some(5), ..Spec::default() }
+    }
+}
+
+impl Resources for Synthetic {
+    fn engine(&self) -> Result<&dyn Engine, String> {
+        Ok(&TractEngine)
+    }
+
+    fn data(&self, _role: &str, graph: &Graph) -> Result<Dataset, String> {
+        Dataset::open(&self.spec(), std::path::Path::new(""), graph).map_err(|error| error.to_string())
+    }
+
+    fn jobs(&self) -> usize {
+        2
+    }
+}
+
+fn context<'a>(resources: &'a Synthetic, base: PathBuf) -> Context<'a> {
+    Context {
+        evaluator: &TractEvaluator,
+        limits: Limits::default(),
+        keep: RegexSet::empty(),
+        seed: 0,
+        base,
+        progress: &|_, _, _| {},
+        resources: Some(resources),
+    }
+}
+
+/// Runs `pass` with synthetic data; the outputs move by at most `error` of their size.
+fn check_near(pass: &dyn Pass, text: &str, error: f64) -> (Model, PassReport) {
+    let before = model(text);
+    let mut after = before.clone();
+    let report = pass
+        .run(&mut after, &context(&Synthetic { samples: 8 }, PathBuf::new()))
+        .unwrap_or_else(|error| panic!("{error}\n{text}"));
+    secateur::analysis::check(&after).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
+    lines(&after);
+    let lowered = secateur::lower::for_engine(&after, &TractEngine).unwrap();
+    let (expected, found) = (outputs(&before).unwrap(), outputs(&lowered).unwrap());
+    for (name, value) in &expected {
+        let (RunValue::Tensor(a), Some(RunValue::Tensor(b))) = (value, found.get(name)) else { panic!("no {name}") };
+        let (a, b) = (a.to_f64().unwrap(), b.to_f64().unwrap());
+        let size = a.iter().fold(0f64, |size, v| size.max(v.abs()));
+        for (a, b) in a.iter().zip(&b) {
+            assert!((a - b).abs() <= error * size, "{name}: {a} became {b}\n{text}\n{report:#?}");
+        }
+    }
+    (after, report)
+}
+
+fn operators(model: &Model) -> Vec<String> {
+    let graph = &model.graph;
+    graph.topological_order().into_iter().filter_map(|id| Some(graph.operator(id)?.op_type.to_string())).collect()
+}
+
+fn constants(model: &Model, dtype: DType) -> usize {
+    let graph = &model.graph;
+    graph.initializers().iter().filter(|(_, c)| c.tensor.as_ref().is_some_and(|t| t.dtype() == dtype)).count()
+}
+
+const PRODUCTS: &str = r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,3] y)
+<float[4,4] w = {0.5,-1.0,0.25,0.75,1.0,0.5,-0.5,0.1,0.2,-0.3,0.9,-0.8,0.6,0.4,-0.2,0.7},
+ float[3,4] v = {1.0,-0.5,0.3,0.2,-0.7,0.8,0.1,0.4,0.6,-0.9,0.5,0.05}, float[3] b = {0.5,-0.25,1.0}> {
+  a = MatMul(x, w)
+  r = Relu(a)
+  y = Gemm<transB = 1>(r, v, b)
+}"#;
+
+const CONVOLUTIONS: &str = r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[1,2,3,3] x) => (float[1,2,3,3] y)
+<float[2,2,1,1] w = {4.0,-2.0,0.1,0.2}, float[2] b = {0.5,0.1},
+ float[2,2,1,1] v = {0.1,3.0,-0.2,2.5}, float[2] c = {0.0,-0.5}> {
+  a = Conv(x, w, b)
+  r = Relu(a)
+  d = Conv(r, v, c)
+  y = Add(d, x)
+}"#;
+
+#[test]
+fn weights_become_codes_and_activations_stay_float() {
+    let pass = QuantizeWeights { minimum_elements: 1, ..QuantizeWeights::default() };
+    let (after, report) = check_near(&pass, PRODUCTS, 0.02);
+    assert_eq!(report.changes.iter().find(|c| c.rule == "weight").unwrap().count, 2);
+    assert_eq!(constants(&after, DType::I8), 4);
+    assert_eq!(operators(&after).iter().filter(|name| *name == "DequantizeLinear").count(), 2);
+    let asymmetric = QuantizeWeights { kind: Kind::Uint8, symmetric: false, per_channel: false, ..pass };
+    let (after, _) = check_near(&asymmetric, PRODUCTS, 0.03);
+    assert_eq!(constants(&after, DType::U8), 4);
+}
+
+#[test]
+fn a_weight_with_two_readers_is_stored_once_and_one_that_is_read_as_float_stays() {
+    let text = |last: &str| {
+        format!(
+            r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,2] x) => (float[2,2] y) <float[2,2] w = {{0.5,-1.0,0.25,0.75}}> {{
+  a = MatMul(x, w)
+  s = Sigmoid(a)
+  b = MatMul(s, w)
+  {last}
+}}"#
+        )
+    };
+    let pass = QuantizeWeights { minimum_elements: 1, prepare: false, ..QuantizeWeights::default() };
+    let (after, _) = check_near(&pass, &text("y = Tanh(b)"), 0.02);
+    assert_eq!(constants(&after, DType::I8), 2);
+    assert_eq!(operators(&after).iter().filter(|name| *name == "DequantizeLinear").count(), 2);
+    let report = check_untouched(&pass, &text("y = Add(b, w)"), &Setting::default());
+    assert!(report.notes.iter().any(|note| note.contains("reads it as float")), "{report:#?}");
+}
+
+#[test]
+fn weights_in_bodies_are_covered() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+g (bool p, float[2,2] x) => (float[2,2] y) {
+  y = If(p) <
+    then_branch = t () => (float[2,2] u) <float[2,2] w = {0.5,-1.0,0.25,0.75}> { u = MatMul(x, w) },
+    else_branch = e () => (float[2,2] v) { v = Identity(x) }
+  >
+}"#;
+    let pass = QuantizeWeights { minimum_elements: 1, prepare: false, ..QuantizeWeights::default() };
+    let mut after = model(text);
+    let report = run_pass(&pass, &mut after, &Setting::default()).unwrap();
+    assert_eq!(report.changes.iter().find(|c| c.rule == "weight").unwrap().count, 1);
+    assert!(lines(&after).join("\n").contains("DequantizeLinear"));
+}
+
+#[test]
+fn four_bits_need_opset_21_and_blocks_have_a_scale_each() {
+    let pass =
+        QuantizeWeights { kind: Kind::Int4, block: 2, minimum_elements: 1, prepare: false, ..QuantizeWeights::default() };
+    let mut after = model(PRODUCTS);
+    run_pass(&pass, &mut after, &Setting::default()).unwrap();
+    assert_eq!(after.opset(), Some(21));
+    let found = lines(&after).join("\n");
+    assert!(found.contains("w_scale: float[2, 4]") && found.contains("v_scale: float[3, 2]"), "{found}");
+    assert!(found.contains("block_size = 2"), "{found}");
+}
+
+#[test]
+fn blocked_products_name_their_sizes_and_refuse_odd_blocks() {
+    let pass = QuantizeWeights {
+        kind: Kind::Uint4,
+        block: 16,
+        form: Form::MatMulNBits,
+        minimum_elements: 1,
+        operators: vec!["MatMul".to_owned()],
+        ..QuantizeWeights::default()
+    };
+    let mut after = model(PRODUCTS);
+    run_pass(&pass, &mut after, &Setting::default()).unwrap();
+    assert!(after.opset_imports.iter().any(|import| import.domain() == "com.microsoft"));
+    let found = lines(&after).join("\n");
+    assert!(found.contains("w_quantized: uint8[4, 1, 8]") && found.contains("w_scale: float[4]"), "{found}");
+    let odd = QuantizeWeights { block: 12, ..pass };
+    assert!(matches!(run_pass(&odd, &mut model(PRODUCTS), &Setting::default()), Err(PassError::Option { .. })));
+}
+
+#[test]
+fn dynamic_products_share_the_codes_of_their_input() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,2] y, float[2,2] z)
+<float[4,2] w = {0.5,-1.0,0.25,0.75,1.0,0.5,-0.5,0.1}, float[4,2] v = {0.2,-0.3,0.9,-0.8,0.6,0.4,-0.2,0.7},
+ float[2] b = {1.0,-1.0}> {
+  y = MatMul(x, w)
+  z = Gemm<beta = 0.5>(x, v, b)
+}"#;
+    for saturation in [Saturation::Avoid, Saturation::Ignore] {
+        let pass = QuantizeDynamic { minimum_elements: 1, saturation, ..QuantizeDynamic::default() };
+        let (after, _) = check_near(&pass, text, 0.03);
+        let found = operators(&after);
+        assert_eq!(found.iter().filter(|name| *name == "DynamicQuantizeLinear").count(), 1, "{found:?}");
+        assert_eq!(found.iter().filter(|name| *name == "MatMulInteger").count(), 2, "{found:?}");
+    }
+}
+
+#[test]
+fn floats_become_half_with_casts_at_the_interface_only() {
+    let (after, _) = check_near(&ConvertFloat::default(), PRODUCTS, 0.01);
+    assert_eq!(operators(&after), ["Cast", "MatMul", "Relu", "Gemm", "Cast"]);
+    assert_eq!((constants(&after, DType::F32), constants(&after, DType::F16)), (0, 3));
+    let inside = ConvertFloat { convert_io: true, ..ConvertFloat::default() };
+    let mut after = model(PRODUCTS);
+    run_pass(&inside, &mut after, &Setting::default()).unwrap();
+    assert_eq!(operators(&after), ["MatMul", "Relu", "Gemm"]);
+    let kept = ConvertFloat { keep_operators: vec!["Relu".to_owned()], ..ConvertFloat::default() };
+    let (after, report) = check_near(&kept, PRODUCTS, 0.01);
+    assert_eq!(operators(&after), ["Cast", "MatMul", "Cast", "Relu", "Cast", "Gemm", "Cast"]);
+    assert!(report.notes.iter().any(|note| note.contains("keep list")));
+}
+
+#[test]
+fn constants_that_half_precision_does_not_hold_stay_float() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2] x) => (float[2] y) <float large = {70000.0}, float small = {1e-12}> {
+  a = Div(x, large)
+  b = Add(a, small)
+  y = Neg(b)
+}"#;
+    let (after, report) = check_near(&ConvertFloat::default(), text, 0.01);
+    assert!(report.notes.iter().any(|note| note.contains("leaves the range")), "{report:#?}");
+    assert!(report.notes.iter().any(|note| note.contains("would become 0")), "{report:#?}");
+    assert_eq!(constants(&after, DType::F32), 2);
+}
+
+#[test]
+fn equalized_convolutions_compute_the_same_with_even_ranges() {
+    let (after, report) = check_near(&Equalize { prepare: false, ..Equalize::default() }, CONVOLUTIONS, 1e-5);
+    assert_eq!(report.changes.iter().find(|c| c.rule == "channel").unwrap().count, 2);
+    let value = |name: &str| {
+        let id = after.graph.find_value(name).unwrap();
+        after.graph.constant(id).unwrap().to_f64().unwrap()
+    };
+    let (w, v) = (value("w"), value("v"));
+    assert!((w[0].abs() - v[0].abs().max(v[2].abs())).abs() < 1e-2, "{w:?} {v:?}");
+    assert!((w[2].abs().max(w[3].abs()) - v[1].abs().max(v[3].abs())).abs() < 1e-2, "{w:?} {v:?}");
+}
+
+#[test]
+fn convolutions_between_codes_become_integer_and_clamps_disappear() {
+    let pass = Quantize { prepare: false, ..Quantize::default() };
+    let (after, report) = check_near(&pass, CONVOLUTIONS, 0.06);
+    let found = operators(&after);
+    assert!(!found.iter().any(|name| name == "Relu"), "{found:?}");
+    // x, the first convolution, the second, and the sum.
+    assert_eq!(found.iter().filter(|name| *name == "QuantizeLinear").count(), 4, "{found:?}");
+    assert_eq!(constants(&after, DType::I32), 4, "two biases as 32-bit codes with their zero points");
+    assert_eq!(report.changes.iter().find(|c| c.rule == "integer-node").unwrap().count, 3);
+    check_near(&Quantize { correct_bias: true, per_channel: false, ..pass }, CONVOLUTIONS, 0.08);
+}
+
+#[test]
+fn nothing_to_quantize_leaves_the_model_as_it_was() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 11]>
+g (float[2] x) => (float[2] y) { i = Identity(x) y = Tanh(i) }"#;
+    for pass in [
+        Box::new(Quantize::default()) as Box<dyn Pass>,
+        Box::new(QuantizeDynamic::default()),
+        Box::new(QuantizeWeights::default()),
+    ] {
+        let report = check_untouched(&*pass, text, &Setting::default());
+        assert_eq!(report.notes.len(), 1, "{report:#?}");
+    }
+}
+
+#[test]
+fn statistics_of_two_shards_quantize_as_one_run_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let resources = Synthetic { samples: 6 };
+    let collect = |shard: Option<&str>| {
+        let mut spec = resources.spec();
+        spec.shard = shard.map(|shard| shard.parse().unwrap());
+        let mut model = model(CONVOLUTIONS);
+        let context = context(&resources, PathBuf::new());
+        let open = |graph: &Graph| Dataset::open(&spec, std::path::Path::new(""), graph);
+        collect_statistics(&mut model, &context, &open, &TractEngine, 2).unwrap()
+    };
+    let mut merged = collect(Some("1/2"));
+    merged.merge(&collect(Some("0/2"))).unwrap();
+    let whole = collect(None);
+    assert_eq!(merged.ranges, whole.ranges);
+    for (name, summary) in &whole.values {
+        assert_eq!(merged.values[name].histogram, summary.histogram, "{name}");
+        assert_eq!(merged.values[name].channel_extremes, summary.channel_extremes, "{name}");
+    }
+    merged.write(&folder.path().join("s.safetensors")).unwrap();
+    let run = |pass: &Quantize, text: &str| {
+        let mut model = model(text);
+        pass.run(&mut model, &context(&resources, folder.path().to_owned())).map(|_| lines(&model))
+    };
+    let from_file = Quantize { stats: Some("s.safetensors".into()), ..Quantize::default() };
+    assert_eq!(run(&from_file, CONVOLUTIONS).unwrap(), run(&Quantize::default(), CONVOLUTIONS).unwrap());
+    let error = run(&from_file, PRODUCTS).unwrap_err();
+    assert!(error.to_string().contains("another model"), "{error}");
+}
