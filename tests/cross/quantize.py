@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization.quant_utils import QuantType, compute_scale_zp, get_qmin_qmax_for_qType
+from onnxruntime.quantization.quant_utils import compute_scale_zp, get_qmin_qmax_for_qType
 
 import corpus
 import runtime
@@ -23,12 +23,12 @@ import runtime
 CASES = 500
 PER_MODEL = 10
 TYPES = {
-    "int8": (TensorProto.INT8, QuantType.QInt8),
-    "uint8": (TensorProto.UINT8, QuantType.QUInt8),
-    "int16": (TensorProto.INT16, QuantType.QInt16),
-    "uint16": (TensorProto.UINT16, QuantType.QUInt16),
-    "int4": (TensorProto.INT4, QuantType.QInt4),
-    "uint4": (TensorProto.UINT4, QuantType.QUInt4),
+    "int8": TensorProto.INT8,
+    "uint8": TensorProto.UINT8,
+    "int16": TensorProto.INT16,
+    "uint16": TensorProto.UINT16,
+    "int4": TensorProto.INT4,
+    "uint4": TensorProto.UINT4,
 }
 GRANULARITIES = ("tensor", "channel", "block")
 
@@ -116,7 +116,7 @@ def compare_codes(model, weights, transposed, kind, granularity, symmetric, bloc
         groups = split(stored, granularity, channel_axis, sum_axis, block)
         scales = numpy_helper.to_array(scale)
         zeros = numpy_helper.to_array(zero).astype(np.int64)
-        expected = reference_parameters(groups, TYPES[kind][1], symmetric)
+        expected = reference_parameters(groups, TYPES[kind], symmetric)
         if not np.array_equal(scales.ravel(), expected[0]) or not np.array_equal(zeros.ravel(), expected[1]):
             return f"{name}: other scales or zero points than ONNX Runtime's quantizer"
         attributes = {}
@@ -124,7 +124,7 @@ def compare_codes(model, weights, transposed, kind, granularity, symmetric, bloc
             attributes["axis"] = channel_axis if granularity == "channel" else sum_axis
         if granularity == "block":
             attributes["block_size"] = block
-        reference = quantize_in_runtime(stored, scale, zero, TYPES[kind][0], attributes)
+        reference = quantize_in_runtime(stored, scale, zero, TYPES[kind], attributes)
         if not np.array_equal(numpy_helper.to_array(codes).astype(np.int64), reference):
             return f"{name}: other codes than ONNX Runtime's QuantizeLinear"
     return None
@@ -195,7 +195,9 @@ def check_models(report, secateur, folder):
             if result.code != 0:
                 report.failed(name, result.why())
                 continue
-            problem = examine(model, target, feed, expected, FORMS[form])
+            # A value next to the border between two codes may get the other one.
+            tolerance = FORMS[form] + (0.2 if "quantized" in model.name else 0)
+            problem = examine(model, target, feed, expected, tolerance)
             (report.failed if problem else report.passed)(name, problem or "")
 
 
@@ -205,8 +207,9 @@ def examine(model, target, feed, expected, tolerance):
         found = runtime.run(runtime.session(target), feed)
     except Exception as error:  # noqa: BLE001 - any failure is the finding
         return str(error).splitlines()[0][:200]
-    if os.path.getsize(target) > os.path.getsize(model.path) + 65536:
-        return f"grew from {os.path.getsize(model.path)} to {os.path.getsize(target)} bytes"
+    before, after = size(model.path), size(target)
+    if after > before + 65536:
+        return f"grew from {before} to {after} bytes"
     for name, value in expected.items():
         if not isinstance(value, np.ndarray) or value.dtype != np.float32 or value.size == 0:
             continue
@@ -219,6 +222,14 @@ def examine(model, target, feed, expected, tolerance):
         if error > tolerance:
             return f"{name}: relative error {error:.3f}"
     return None
+
+
+def size(path):
+    """Bytes of a model with its external data."""
+    model = onnx.load(path, load_external_data=False)
+    files = {entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"}
+    folder = os.path.dirname(path)
+    return os.path.getsize(path) + sum(os.path.getsize(os.path.join(folder, file)) for file in files)
 
 
 IMAGES = {

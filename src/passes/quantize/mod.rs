@@ -71,7 +71,7 @@ impl Default for Quantize {
             reduce_range: false,
             saturation: Saturation::default(),
             prepare: true,
-            correct_bias: false,
+            correct_bias: true,
             exclude: Vec::new(),
             data: "calibration".to_owned(),
             stats: None,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::apply::{ApplyError, Saturation, WeightScheme, label, suffixed, zero_point};
-use crate::ir::{Editor, NodeId, Operator, Tensor, Value, ValueId};
+use crate::ir::{DType, Dim, Editor, NodeId, Operator, Shape, Tensor, Value, ValueId, ValueType};
 use crate::quantize::{
     Granularity, Parameters, QuantizeError, Scheme, bias_codes, fit_pairs, pack, parameters, quantize_tensor,
     weight_scale_for_bias, worst_pair,
@@ -155,6 +155,8 @@ pub(super) fn product_codes(
     } else {
         1.0
     };
+    let corrects = (operator.is("Conv") || operator.is("Gemm"))
+        && graph.input(node, 0).is_some_and(|value| means.contains_key(&value));
     let mut bias_values = match &bias_tensor {
         Some(bias) if bias.rank() == 1 && bias.elements() as usize == channels => Some(
             bias.to_f32()
@@ -163,6 +165,8 @@ pub(super) fn product_codes(
                 .map(|b| b * beta)
                 .collect::<Vec<f32>>(),
         ),
+        // A correction needs a bias to go to.
+        None if corrects && bias.is_none() => Some(vec![0.0; channels]),
         _ => None,
     };
     if let (Some(bias), Some(input)) = (&bias_values, input) {
@@ -235,9 +239,10 @@ pub(super) fn product_codes(
     )?;
     editor.set_input(node, 1, Some(ValueId::new(dq, 0)))?;
     editor.remove_unused(weight.node);
-    if let (Some(values), Some(input), Some(bias)) = (bias_values, input, bias) {
+    if let (Some(values), Some(input)) = (bias_values, input) {
         let bias_scales: Vec<f32> = scales.iter().map(|scale| input.scale * scale).collect();
-        bias_input(editor, node, bias, &values, &bias_scales, scheme.per_channel)?;
+        let place = BiasPlace { node, bias, weight: &name };
+        bias_input(editor, place, &values, &bias_scales, scheme.per_channel)?;
         if operator.is("Gemm") && beta != 1.0 {
             editor.set_attribute(node, "beta", 1.0f32)?;
         }
@@ -291,21 +296,33 @@ fn widen_for_bias(found: &mut [Parameters], bias: &[f32], input: Parameters) {
     }
 }
 
+/// Where the codes of a bias go.
+struct BiasPlace<'a> {
+    node: NodeId,
+    /// The float bias, if the product has one.
+    bias: Option<ValueId>,
+    /// Name of the weight, to name a new bias after.
+    weight: &'a str,
+}
+
 /// 32-bit codes of a bias and their DequantizeLinear.
 fn bias_input(
     editor: &mut Editor<'_>,
-    node: NodeId,
-    bias: ValueId,
+    place: BiasPlace<'_>,
     values: &[f32],
     scales: &[f32],
     per_channel: bool,
 ) -> Result<(), ApplyError> {
-    let name = label(editor.graph(), bias);
+    let name = match place.bias {
+        Some(bias) => label(editor.graph(), bias),
+        None => format!("{}_bias", place.weight),
+    };
     let tensor_error = |source| ApplyError::Tensor {
         value: name.clone(),
         source,
     };
-    let ty = editor.graph().ty(bias).clone();
+    let shape: Shape = [Dim::Fixed(values.len() as i64)].into_iter().collect();
+    let ty = ValueType::tensor(DType::F32, shape);
     let codes = bias_codes(values, scales);
     let dims: &[u64] = if per_channel { &[scales.len() as u64] } else { &[] };
     let inputs = [
@@ -327,13 +344,15 @@ fn bias_input(
         dequantize = dequantize.with("axis", 0);
     }
     let dq = editor.add_operator(
-        node,
+        place.node,
         dequantize,
         &inputs.map(Some),
         vec![Value::typed(suffixed(&name, "dequantized"), ty)],
     )?;
-    editor.set_input(node, 2, Some(ValueId::new(dq, 0)))?;
-    editor.remove_unused(bias.node);
+    editor.set_input(place.node, 2, Some(ValueId::new(dq, 0)))?;
+    if let Some(bias) = place.bias {
+        editor.remove_unused(bias.node);
+    }
     Ok(())
 }
 
