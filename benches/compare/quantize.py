@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Static int8 quantization of EfficientNet-Lite0 and MobileNetV2: secateur beside ONNX Runtime's own quantizer.
 
-usage: quantize.py [--secateur BIN] [-o docs/quantize-table.md]
+usage: quantize.py [--secateur BIN] [--only TEXT] [-o docs/quantize-table.md]
 
 Calibrates on the corpus' 64 calibration images and evaluates on its 350 evaluation images (SECATEUR_CORPUS). Figures are those
 of ONNX Runtime with its default optimisations (`fused`) and with optimisations off (`reference`), which computes in float what
@@ -32,13 +32,13 @@ MEAN, DEVIATION = np.array([.485, .456, .406], np.float32), np.array([.229, .224
 
 SECATEUR = [
     ("secateur, default", []),
-    ("secateur, correct-bias", [["quantize", "--correct-bias=true"]]),
+    ("secateur, biases not corrected", [["quantize", "--correct-bias=false"]]),
     ("secateur, saturation ignored", [["quantize", "--saturation", "ignore"]]),
     ("secateur, percentile 99.999", [["quantize", "--set", "calibrate={percentile: 99.999}"]]),
     ("secateur, mse", [["quantize", "--set", "calibrate=mse"]]),
     ("secateur, per tensor", [["quantize", "--per-channel=false"]]),
-    ("secateur, per tensor, equalize + correct-bias",
-     [["equalize"], ["quantize", "--per-channel=false", "--correct-bias=true"]]),
+    ("secateur, per tensor, equalize",
+     [["equalize"], ["quantize", "--per-channel=false"]]),
 ]
 RUNTIME = [
     ("ONNX Runtime, min-max u8s8 per channel", CalibrationMethod.MinMax, True, False),
@@ -114,6 +114,7 @@ def row(title, path, samples, labels, reference, seconds, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--secateur", default=os.environ.get("SECATEUR_BIN", "target/release/secateur"))
+    parser.add_argument("--only", default="", help="rows whose title has this text")
     parser.add_argument("-o", "--output")
     arguments = parser.parse_args()
     corpus = os.environ["SECATEUR_CORPUS"]
@@ -149,6 +150,8 @@ def main():
                 file.write(f"images: {{ folder: {os.path.join(data, 'calibration')}, labels: labels.tsv, "
                            f"preprocess: {preprocess} }}\n")
             for label, steps in SECATEUR:
+                if arguments.only not in label:
+                    continue
                 path, started = source, time.perf_counter()
                 for index, step in enumerate(steps or [["quantize"]]):
                     target = os.path.join(folder, f"step{index}.onnx")
@@ -158,6 +161,8 @@ def main():
                 cells = row(label, path, samples, labels, reference, time.perf_counter() - started, folder)
                 lines.append("| " + " | ".join(cells) + " |")
             for label, method, per_channel, reduced in RUNTIME:
+                if arguments.only not in label:
+                    continue
                 prepared, target = os.path.join(folder, "prepared.onnx"), os.path.join(folder, "runtime.onnx")
                 started = time.perf_counter()
                 quant_pre_process(source, prepared)

@@ -7,6 +7,7 @@ mod bind;
 mod convert_float;
 mod convert_opset;
 mod deduplicate_initializers;
+mod distinct;
 mod eliminate_common_subexpressions;
 mod eliminate_dead_code;
 mod encoded_size;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::distinct::distinct_names;
 use super::quantize::Saturation;
 use super::{Context, ConvertOpset, DeduplicateInitializers, Pass, PassError, PassReport, Safety, Simplify};
 use crate::analysis;
@@ -126,6 +127,7 @@ impl Pass for QuantizeDynamic {
                 ..PassReport::default()
             });
         }
+        distinct_names(model, NAME).map_err(|source| PassError::Edit { pass: NAME, source })?;
         analysis::infer(model);
         report.add("integer-product", products);
         report.add("quantized-input", quantized);

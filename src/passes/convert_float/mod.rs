@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::decide::{Decisions, decide, lower_constant};
+use super::distinct::distinct_names;
 use super::{Context, ConvertOpset, Pass, PassError, PassReport, Safety};
 use crate::analysis;
 use crate::ir::edit::{Reshape, reshape};
@@ -122,6 +123,7 @@ impl Pass for ConvertFloat {
             },
         };
         let changes = self.rewire(&mut changed, &decisions, &mut report).map_err(failed)?;
+        distinct_names(&mut changed, NAME).map_err(|source| PassError::Edit { pass: NAME, source })?;
         reshape::<Failure>(&mut changed, NAME, changes, |model| {
             analysis::infer(model);
             analysis::check(model).map_err(|errors| {

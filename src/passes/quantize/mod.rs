@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::apply::{ApplyError, WeightScheme};
 use self::plan::Decision;
+use super::distinct::distinct_names;
 use super::{
     Context, ConvertOpset, DeduplicateInitializers, Needs, Pass, PassError, PassReport, Safety, Simplify,
 };
@@ -186,6 +187,7 @@ impl Pass for Quantize {
             ApplyError::Edit(source) => PassError::Edit { pass: NAME, source },
             other => resource(other.to_string()),
         })?;
+        distinct_names(model, NAME).map_err(|source| PassError::Edit { pass: NAME, source })?;
         analysis::infer(model);
         report.add("activation-pair", applied.pairs);
         report.add(

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::target::{Reader, Target, targets};
+use super::distinct::distinct_names;
 use super::{Context, ConvertOpset, Pass, PassError, PassReport, Safety, Simplify};
 use crate::analysis;
 use crate::ir::{
@@ -140,6 +141,7 @@ impl Pass for QuantizeWeights {
         if uses_nbits {
             import(model);
         }
+        distinct_names(model, NAME).map_err(|source| PassError::Edit { pass: NAME, source })?;
         analysis::infer(model);
         report.add("weight", weights);
         Ok(report)

@@ -301,3 +301,15 @@ fn statistics_of_two_shards_quantize_as_one_run_does() {
     let error = run(&from_file, PRODUCTS).unwrap_err();
     assert!(error.to_string().contains("another model"), "{error}");
 }
+
+#[test]
+fn names_that_the_model_has_already_are_not_given_again() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,2] x) => (float[2,2] w_dequantized) <float[2,2] w = {0.5,-1.0,0.25,0.75}> {
+  w_scale = MatMul(x, w)
+  w_dequantized = Tanh(w_scale)
+}"#;
+    let pass = QuantizeWeights { minimum_elements: 1, prepare: false, ..QuantizeWeights::default() };
+    let (after, _) = check_near(&pass, text, 0.02);
+    assert_eq!(after.graph.outputs()[0].name.to_string(), "w_dequantized");
+}
