@@ -144,8 +144,13 @@ pub(in crate::autodiff) fn attention<'e>(c: &Call<'e>) -> Grads<'e> {
         0 => Some(raw),
         1 => Some(capped),
         3 => Some(weights),
-        // Scores with the mask's infinities: their gradient would be lost where they are.
-        _ => allowed.is_none().then_some(biased),
+        // Masked scores are the constant -∞, which has no gradient.
+        _ => Some(match &allowed {
+            Some(allowed) => allowed
+                .choose(&biased, &biased.number(f64::NEG_INFINITY))
+                .shaped_like(&biased),
+            None => biased,
+        }),
     };
     vec![Some(y), Some(present_key), Some(present_value), shown]
 }

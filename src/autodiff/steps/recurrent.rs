@@ -69,6 +69,14 @@ fn layer<'e>(c: &Call<'e>, gates: i64, defaults: &[&str], step: Step<'e>) -> Gra
         return c.refuse("its activation functions are not known");
     };
     let inside = mask(c, length);
+    let shared = Layer {
+        x,
+        gates,
+        size,
+        length,
+        directions,
+        batch_first,
+    };
     let (mut sequences, mut hidden, mut cells) = (Vec::new(), Vec::new(), Vec::new());
     for index in 0..directions {
         let functions = functions
@@ -78,18 +86,7 @@ fn layer<'e>(c: &Call<'e>, gates: i64, defaults: &[&str], step: Step<'e>) -> Gra
             .cloned()
             .collect();
         let backward = direction == "reverse" || index == 1;
-        let way = read(
-            c,
-            &x,
-            index,
-            directions,
-            gates,
-            size,
-            length,
-            functions,
-            backward,
-            batch_first,
-        );
+        let way = read(c, &shared, index, functions, backward);
         let (sequence, state) = run(c, &way, length, &inside, step);
         sequences.push(sequence);
         hidden.push(state.0);
@@ -127,20 +124,34 @@ fn mask<'e>(c: &Call<'e>, length: i64) -> Vec<Var<'e>> {
     (0..length).map(|step| c.e.ints(&[step]).less(&lengths)).collect()
 }
 
-/// The weights of one direction, and the products of every step's input with them.
-#[allow(clippy::too_many_arguments)]
-fn read<'e>(
-    c: &Call<'e>,
-    x: &Var<'e>,
-    index: usize,
-    directions: usize,
+/// What all directions of a layer share.
+struct Layer<'e> {
+    /// `[T, N, inputs]`
+    x: Var<'e>,
     gates: i64,
     size: i64,
     length: i64,
+    directions: usize,
+    batch_first: bool,
+}
+
+/// The weights of direction `index`, and the products of every step's input with them.
+fn read<'e>(
+    c: &Call<'e>,
+    layer: &Layer<'e>,
+    index: usize,
     functions: Vec<Activation>,
     backward: bool,
-    batch_first: bool,
 ) -> Direction<'e> {
+    let Layer {
+        x,
+        gates,
+        size,
+        length,
+        directions,
+        batch_first,
+    } = layer;
+    let (gates, size, length, directions, batch_first) = (*gates, *size, *length, *directions, *batch_first);
     let pick = |var: Var<'e>, axis: usize| {
         let at = index as i64;
         let part = if directions == 1 {

@@ -6,12 +6,12 @@ use super::{Call, Grads, Rule, all, only};
 pub(super) const RULES: &[Rule] = &[
     all("Add", |c| each(c, |_, g| g.clone())),
     all("Div", div),
-    all("Max", |c| extreme(c)),
+    all("Max", extreme),
     all("Mean", |c| {
         let count = c.inputs.len().max(1) as f64;
         each(c, |_, g| g / count)
     }),
-    all("Min", |c| extreme(c)),
+    all("Min", extreme),
     all("Mod", modulo),
     all("Mul", mul),
     all("Pow", pow),

@@ -248,17 +248,19 @@ pub(super) fn write(case: &Case, name: &str, r: &Random) {
     let Some(folder) = std::env::var_os("SECATEUR_GRADIENT_CASES") else {
         return;
     };
-    let folder = std::path::PathBuf::from(folder).join(name);
-    std::fs::create_dir_all(&folder).unwrap();
-    let (model, inputs) = case.model(DType::F64);
-    let wrt = Wrt::Named(case.wanted());
-    let gradient = gradients(&model, &Loss::InnerProduct, &wrt, &GradientOptions::default()).unwrap();
-    let message = lower(&gradient, &ExternalFiles::default()).unwrap();
-    std::fs::write(folder.join("model.onnx"), message.encode_to_vec()).unwrap();
-    let targets = targets(&gradient, &inputs, DType::F64, r);
-    for (name, tensor) in inputs.into_iter().chain([("targets".to_owned(), targets)]) {
-        let message = tensor_to_proto(&tensor, Some(&name.as_str().into()), &ExternalFiles::default());
-        std::fs::write(folder.join(format!("{name}.pb")), message.encode_to_vec()).unwrap();
+    for dtype in [DType::F64, DType::F32] {
+        let folder = std::path::PathBuf::from(&folder).join(name).join(dtype.name());
+        std::fs::create_dir_all(&folder).unwrap();
+        let (model, inputs) = case.model(dtype);
+        let wrt = Wrt::Named(case.wanted());
+        let gradient = gradients(&model, &Loss::InnerProduct, &wrt, &GradientOptions::default()).unwrap();
+        let message = lower(&gradient, &ExternalFiles::default()).unwrap();
+        std::fs::write(folder.join("model.onnx"), message.encode_to_vec()).unwrap();
+        let targets = targets(&gradient, &inputs, dtype, r);
+        for (name, tensor) in inputs.into_iter().chain([("targets".to_owned(), targets)]) {
+            let message = tensor_to_proto(&tensor, Some(&name.as_str().into()), &ExternalFiles::default());
+            std::fs::write(folder.join(format!("{name}.pb")), message.encode_to_vec()).unwrap();
+        }
     }
 }
 

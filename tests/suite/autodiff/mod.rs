@@ -7,3 +7,4 @@ mod losses;
 mod pytorch;
 mod random;
 mod rules;
+mod written_out;

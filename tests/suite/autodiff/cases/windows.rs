@@ -254,11 +254,17 @@ fn resize(r: &Random) -> Case {
     if mode == "cubic" && r.bool() {
         case = case.with("exclude_outside", 1i64);
     }
-    if r.bool() {
-        return case.none().constant(scale_tensor);
-    }
     let whole = image(x[0], x[1], &sizes);
     let empty = Tensor::from_slice::<f32>(&[0], &[]).unwrap();
+    if r.bool() {
+        // The region is optional from opset 13 on.
+        let case = if opset == 11 {
+            case.constant(empty)
+        } else {
+            case.none()
+        };
+        return case.constant(scale_tensor);
+    }
     if opset == 11 {
         case.constant(empty.clone()).constant(empty).ints(&whole)
     } else {
