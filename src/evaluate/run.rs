@@ -8,6 +8,7 @@ use super::outputs::{self, Predictions};
 use super::regression::Regression;
 use super::state::State;
 use super::statistics::Paired;
+use super::task::Checkpoint;
 use crate::data::{Batch, DataError, Dataset};
 use crate::engine::{RunValues, Session, run_ordered};
 use crate::ir::Tensor;
@@ -29,7 +30,7 @@ pub struct Options<'a> {
     /// Threads.
     pub jobs: usize,
     /// Called with the state after some batches, to be written to a file; not more often than every two seconds.
-    pub checkpoint: Option<&'a mut dyn FnMut(&State) -> Result<(), EvaluateError>>,
+    pub checkpoint: Option<Checkpoint<'a>>,
     /// Called with the samples done.
     pub progress: &'a dyn Fn(u64),
     /// Whether labels are needed; without them only agreement with a reference is counted.

@@ -212,7 +212,7 @@ mod tests {
                     x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
                     ((x >> 11) as f64 + 0.5) / (1u64 << 53) as f64
                 };
-                ((-2.0 * uniform(1).ln()).sqrt() * (6.283185307 * uniform(99)).cos()) as f32
+                ((-2.0 * uniform(1).ln()).sqrt() * (std::f64::consts::TAU * uniform(99)).cos()) as f32
             })
             .collect();
         histogram.add(&values);
