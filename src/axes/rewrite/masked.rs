@@ -81,6 +81,8 @@ fn zero_point(graph: &Graph, value: ValueId) -> Option<(Option<usize>, Vec<i64>)
             ("QLinearMatMul", 3) => (5, rank - 1),
             ("ConvInteger", 1) => (3, 0),
             ("MatMulInteger", 1) => (3, rank - 1),
+            ("QLinearAdd" | "QLinearMul", 0) => (2, 0),
+            ("QLinearAdd" | "QLinearMul", 3) => (5, 0),
             ("QGemm", 3) => (5, if operator.int("transB").unwrap_or(0) != 0 { 0 } else { 1 }),
             _ => return None,
         };

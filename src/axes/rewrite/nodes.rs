@@ -175,9 +175,9 @@ impl Follow<'_, '_> {
         for (at, size) in changed {
             let Some(entry) = (at + length as usize).checked_sub(rank) else { continue };
             match (sizes::entry(self.old, operand, entry), differences.get_mut(entry)) {
-                // In an Expand 1 keeps what is there.
-                (Entry::Tied(..), _) | (Entry::Number(1), _) => {}
-                (Entry::Number(number), Some(slot)) if number > 0 => *slot = size - number,
+                // In an Expand 1 keeps what is there, in a Reshape 0 and -1 follow.
+                (Entry::Tied(..), _) | (Entry::Number(-1..=1), _) => {}
+                (Entry::Number(number), Some(slot)) if number > 1 => *slot = size - number,
                 _ => return Err(self.defect(id, "its sizes are computed at run time")),
             }
         }
