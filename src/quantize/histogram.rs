@@ -45,14 +45,17 @@ impl Histogram {
             }
         }
         self.grow_to(exponent_of(largest));
-        let scale = HALF as f64 / 2f64.powi(self.exponent);
+        // A power of two: the product is exact unless it leaves the normal numbers, and then only its sign counts.
+        let scale = HALF as f32 * 2f32.powi(-self.exponent);
         for value in values {
             if !value.is_finite() {
                 self.not_finite += 1;
                 continue;
             }
-            // Adding the half before the floor keeps zero at the first non-negative bin.
-            let bin = ((f64::from(*value) * scale).floor() as i64 + HALF as i64).clamp(0, BINS as i64 - 1);
+            let place = value * scale;
+            let vanished = place == 0.0 && *value < 0.0;
+            // Adding the half after the floor keeps zero at the first non-negative bin.
+            let bin = (place.floor() as i32 + HALF as i32 - i32::from(vanished)).clamp(0, BINS as i32 - 1);
             if let Some(slot) = self.counts.get_mut(bin as usize) {
                 *slot += 1;
             }
@@ -188,6 +191,17 @@ mod tests {
                 (i.wrapping_mul(2654435761).wrapping_add(seed) as f32 / 4e9 - 0.5) * (1 << (i % 12)) as f32
             })
             .collect()
+    }
+
+    #[test]
+    fn tiny_negative_values_stay_below_zero() {
+        let mut together = Histogram::default();
+        together.add(&[-1e-44, 1e30]);
+        let mut apart = Histogram::default();
+        apart.add(&[-1e-44]);
+        apart.add(&[1e30]);
+        assert_eq!(together, apart);
+        assert!(together.bins().next().is_some_and(|(edge, count)| edge < 0.0 && count == 1));
     }
 
     #[test]
