@@ -22,7 +22,10 @@ from onnx.reference import ReferenceEvaluator
 # Step and tolerance of an element type.
 PRECISION = {"double": (1e-6, 2e-6), "float": (4e-3, 1e-2)}
 # The evaluator or ONNX Runtime computes these in float32 inside, also on float64: differences in float64 say nothing.
-SINGLE = {"Cast", "Erf", "Gelu", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization"}
+SINGLE = {"Cast", "Erf", "Gelu", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization", "Shrink"}
+
+# Its loop over channels runs over the batch.
+WRONG_IN_EVALUATOR = {"LRN"}
 
 
 def reference(model):
@@ -70,10 +73,13 @@ def load(folder):
 
 
 def judge(path, operator, random):
-    """Which runtime agreed, and what the others said; a runtime that disagrees ends the search."""
+    """Which runtime agreed, and what the others said.
+
+    ONNX Runtime has the last word: the evaluator is overruled where the two differ.
+    """
     reasons = []
-    for dtype, name, make in [("double", "onnx", reference), ("double", "ort", runtime), ("float", "ort", runtime)]:
-        if operator in SINGLE and dtype == "double":
+    for dtype, name, make in [("double", "ort", runtime), ("double", "onnx", reference), ("float", "ort", runtime)]:
+        if operator in SINGLE and dtype == "double" or operator in WRONG_IN_EVALUATOR and name == "onnx":
             continue
         model, feeds = load(path / dtype)
         try:
@@ -91,8 +97,10 @@ def judge(path, operator, random):
             continue
         if problem is None:
             return f"{name} {dtype}", reasons
-        return None, [*reasons, f"{name} {dtype}: {problem}"]
-    return "not run", reasons
+        reasons.append(f"{name} {dtype}: {problem}")
+        if name == "ort":
+            return None, reasons
+    return (None if any("off by" in reason for reason in reasons) else "not run"), reasons
 
 
 def main(folder):
