@@ -213,7 +213,7 @@ fn parameters(model: &Model, order: &[NodeId], needed: &HashSet<NodeId>) -> Vec<
         }
         used.extend(graph.captures_of(*id).iter().flatten());
     }
-    // Statistics, bounds and fill values are no parameters, though they have gradients for who asks by name.
+    // Statistics, bounds, steps and fill values are no parameters, though they have gradients for who asks by name.
     let setting = |value: ValueId| {
         graph.uses(value).iter().any(|at| {
             let (Some(operator), Slot::Input(slot)) = (graph.operator(at.node), at.slot) else {
@@ -222,6 +222,7 @@ fn parameters(model: &Model, order: &[NodeId], needed: &HashSet<NodeId>) -> Vec<
             operator.is("BatchNormalization") && slot >= 3
                 || operator.is("Clip") && slot >= 1
                 || operator.is("Pad") && slot >= 2
+                || operator.is("Range")
         })
     };
     let mut found: Vec<(u32, ValueId)> = Vec::new();

@@ -1,7 +1,7 @@
 //! Operators that move elements without choosing among them.
 
 use super::super::emit::Var;
-use super::{Call, Grads, Rule, all, first};
+use super::{Call, Grads, Rule, all, first, only};
 use crate::ir::{Dim, Operator, Shape};
 
 pub(super) const RULES: &[Rule] = &[
@@ -19,6 +19,7 @@ pub(super) const RULES: &[Rule] = &[
         c.answer(c.g().unbroadcast(&x, &[&y]))
     }),
     first("Flatten", back),
+    only("Range", &[0, 2], range),
     first("Reshape", back),
     first("ReverseSequence", |c| {
         let g = c.g();
@@ -116,4 +117,13 @@ fn blocks<'e>(c: &Call<'e>, to_space: bool) -> Grads<'e> {
         order = [0, 1, 4, 2, 5, 3];
     }
     c.answer(g.reshape(&split).transpose(&order).reshape_like(&x))
+}
+
+/// Element i is start + i·delta; the limit only decides how many there are.
+fn range<'e>(c: &Call<'e>) -> Grads<'e> {
+    let (start, delta, g) = (c.x(), c.input(2), c.g());
+    let index = (c.y() - &start) / &delta;
+    let total = |var: Var<'e>, like: &Var<'e>| var.total_dropped(&[0]).reshape_like(like);
+    let dstart = c.needs(0).then(|| total(g.clone(), &start));
+    vec![dstart, None, c.needs(2).then(|| total(&g * index, &delta))]
 }

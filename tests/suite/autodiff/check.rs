@@ -39,6 +39,8 @@ pub(super) struct Case {
     pub(super) output: usize,
     /// Axis 0 of every fed input is symbolic: `N`.
     pub(super) symbolic: bool,
+    /// The size of an output's axis that only running tells.
+    pub(super) length: Option<u64>,
 }
 
 impl Case {
@@ -50,6 +52,7 @@ impl Case {
             outputs: 1,
             output: 0,
             symbolic: false,
+            length: None,
         }
     }
 
@@ -256,7 +259,7 @@ pub(super) fn write(case: &Case, name: &str, r: &Random) {
         let gradient = gradients(&model, &Loss::InnerProduct, &wrt, &GradientOptions::default()).unwrap();
         let message = lower(&gradient, &ExternalFiles::default()).unwrap();
         std::fs::write(folder.join("model.onnx"), message.encode_to_vec()).unwrap();
-        let targets = targets(&gradient, &inputs, dtype, r);
+        let targets = targets(case, &gradient, &inputs, dtype, r);
         for (name, tensor) in inputs.into_iter().chain([("targets".to_owned(), targets)]) {
             let message = tensor_to_proto(&tensor, Some(&name.as_str().into()), &ExternalFiles::default());
             std::fs::write(folder.join(format!("{name}.pb")), message.encode_to_vec()).unwrap();
@@ -265,15 +268,16 @@ pub(super) fn write(case: &Case, name: &str, r: &Random) {
 }
 
 /// Random weights for the elements of the output.
-fn targets(gradient: &Model, inputs: &[(String, Tensor)], dtype: DType, r: &Random) -> Tensor {
+fn targets(case: &Case, gradient: &Model, inputs: &[(String, Tensor)], dtype: DType, r: &Random) -> Tensor {
     let shape = gradient
         .graph
         .find_value("targets")
         .and_then(|id| gradient.graph.ty(id).shape().cloned())
         .unwrap();
-    let batch = inputs
+    let first = inputs
         .first()
-        .map_or(1, |(_, tensor)| tensor.dims().first().copied().unwrap_or(1));
+        .and_then(|(_, tensor)| tensor.dims().first().copied());
+    let batch = case.length.or(first).unwrap_or(1);
     let dims: Vec<u64> = shape
         .iter()
         .map(|dim| dim.fixed().map_or(batch, |size| size as u64))
@@ -322,7 +326,7 @@ fn difference(
         .collect();
     feeds.insert(
         "targets".to_owned(),
-        RunValue::Tensor(targets(gradient, &inputs, dtype, r)),
+        RunValue::Tensor(targets(case, gradient, &inputs, dtype, r)),
     );
     let base = session.run(&feeds)?;
     let (step, tolerance) = if dtype == DType::F64 {

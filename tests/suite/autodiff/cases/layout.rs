@@ -175,6 +175,17 @@ pub(in crate::autodiff) const SHAPES: &[(&str, Generator)] = &[
             case
         }
     }),
+    ("Range", |r| {
+        // Away from where the number of elements changes.
+        let (start, delta, count) = (r.uniform(-2.0, 2.0), r.uniform(0.5, 2.0), r.int(1, 5));
+        let limit = start + delta * (count as f64 - 0.5);
+        let mut case = Case::new("Range", 11)
+            .varied(&[], vec![start])
+            .fixed(&[], vec![limit])
+            .varied(&[], vec![delta]);
+        case.length = Some(count as u64);
+        case
+    }),
     ("Slice", slice),
     ("Pad", pad),
 ];
