@@ -10,6 +10,7 @@ use super::global::Global;
 use super::progress::Progress;
 use super::{Answer, engines, terminal};
 use crate::fold::TractEvaluator;
+use crate::lower::Lowering;
 use crate::report::sanitise;
 use crate::rewrite::prove::{Proof, ProofVerdict, prove};
 use crate::rewrite::{Rule, RuleSet};
@@ -105,7 +106,7 @@ fn test(global: &Global, rules: &[&Rule]) -> Result<Answer, Failure> {
     let (mut proven, mut failed, mut unproven) = (0usize, 0usize, Vec::new());
     for (index, rule) in rules.iter().enumerate() {
         progress.tell(&rule.name, index as u64, Some(rules.len() as u64));
-        let proofs = prove(rule, &*engine, &TractEvaluator);
+        let proofs = prove(rule, &Lowering(&*engine), &TractEvaluator);
         proven += proofs.iter().filter(|proof| proof.verdict.is_proven()).count();
         failed += proofs.iter().filter(|proof| proof.verdict.is_failed()).count();
         if !proofs.iter().any(|proof| proof.verdict.is_proven()) {

@@ -8,9 +8,9 @@ use super::report::Figures;
 use super::run::{Options, Subject, evaluate};
 use super::state::State;
 use crate::data::Dataset;
-use crate::engine::{CompileOptions, Engine, EngineError, Session};
+use crate::engine::{CompileOptions, Engine, Session};
 use crate::ir::Model;
-use crate::lower;
+use crate::lower::Lowering;
 
 /// What models are evaluated on, and how.
 pub struct Task<'a> {
@@ -41,8 +41,7 @@ impl Task<'_> {
             threads: 1,
             ..CompileOptions::default()
         };
-        let lowered = lower::for_engine(model, self.engine).map_err(EngineError::from)?;
-        Ok(self.engine.compile(&lowered, &options)?)
+        Ok(Lowering(self.engine).compile(model, &options)?)
     }
 
     /// Runs the samples that `state` does not hold yet and answers the figures of all it holds.

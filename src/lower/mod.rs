@@ -19,7 +19,7 @@ mod spatial;
 use std::collections::HashSet;
 
 use crate::analysis::infer;
-use crate::engine::Engine;
+use crate::engine::{CompileOptions, Engine, EngineError, Session};
 use crate::ir::{EditError, GraphPath, Model, NodeId, OpsetImport};
 use site::Site;
 
@@ -58,7 +58,7 @@ pub struct LowerError {
     pub source: Box<EditError>,
 }
 
-impl From<LowerError> for crate::engine::EngineError {
+impl From<LowerError> for EngineError {
     fn from(error: LowerError) -> Self {
         Self::Failed { engine: "tract", reason: error.to_string() }
     }
@@ -71,6 +71,23 @@ pub fn for_engine(model: &Model, engine: &dyn Engine) -> Result<Model, LowerErro
         for_tract(&mut model)?;
     }
     Ok(model)
+}
+
+/// An engine that lowers each model before it compiles it.
+pub struct Lowering<'a>(pub &'a dyn Engine);
+
+impl Engine for Lowering<'_> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+
+    fn compile(&self, model: &Model, options: &CompileOptions) -> Result<Box<dyn Session>, EngineError> {
+        self.0.compile(&for_engine(model, self.0)?, options)
+    }
 }
 
 fn for_tract(model: &mut Model) -> Result<(), LowerError> {

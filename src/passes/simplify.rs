@@ -78,16 +78,26 @@ impl Pass for Simplify {
         let rules = self.rule_set(context)?;
         self.check_names(&rules)?;
         let context = self.context(context)?;
-        let rounds = Rounds {
+        let original = model_bytes(model);
+        let rounds = |slack: u64| Rounds {
             options: self,
             context: &context,
             rules: &rules,
             except: self.left_out(&rules),
-            original: model_bytes(model),
+            original,
             fuel: context.limits.fuel,
+            slack,
             report: PassReport::default(),
         };
-        rounds.run(model)
+        let before = model.clone();
+        let report = rounds(FREE_GROWTH).run(model)?;
+        let limit = original as f64 * (1.0 + context.limits.max_growth.max(0.0));
+        let now = model_bytes(model);
+        if now as f64 <= limit || now <= original {
+            return Ok(report);
+        }
+        *model = before;
+        rounds(0).run(model)
     }
 }
 
@@ -191,6 +201,8 @@ struct Rounds<'a> {
     /// Bytes of the model before the first round.
     original: u64,
     fuel: Option<u64>,
+    /// Bytes by which rules may take the file beyond its bound for the time being: later parts often win them back.
+    slack: u64,
     report: PassReport,
 }
 
@@ -259,7 +271,7 @@ impl Rounds<'_> {
         }
         let before = model.clone();
         let limit = self.original as f64 * (1.0 + self.context.limits.max_growth.max(0.0));
-        let allowed = limit + FREE_GROWTH as f64;
+        let allowed = limit + self.slack as f64;
         let options = Options {
             safety: self.options.safety,
             only,

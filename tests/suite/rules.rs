@@ -2,6 +2,7 @@
 
 use secateur::engine::TractEngine;
 use secateur::fold::TractEvaluator;
+use secateur::lower::Lowering;
 use secateur::rewrite::RuleSet;
 use secateur::rewrite::prove::{ProofVerdict, prove};
 
@@ -19,7 +20,7 @@ fn every_embedded_rule_is_proven_by_its_examples() {
         if only.as_ref().is_some_and(|name| *name != rule.name) {
             continue;
         }
-        let proofs = prove(rule, &TractEngine, &TractEvaluator);
+        let proofs = prove(rule, &Lowering(&TractEngine), &TractEvaluator);
         for example in 0..rule.examples.len() {
             let own: Vec<_> = proofs.iter().filter(|proof| proof.example == example).collect();
             let done = own.iter().filter(|proof| proof.verdict.is_proven()).count();
