@@ -68,7 +68,9 @@ pub fn cost(model: &Model, size: &dyn Fn(&str) -> Option<i64>) -> Cost {
                     cost.nodes += u64::from(!operator.is("Constant"));
                     for attribute in operator.attributes() {
                         match &attribute.value {
-                            AttributeValue::Tensor(tensor) => count_tensor(tensor, false, &mut cost, &mut seen),
+                            AttributeValue::Tensor(tensor) => {
+                                count_tensor(tensor, false, &mut cost, &mut seen)
+                            }
                             AttributeValue::Tensors(tensors) => {
                                 tensors
                                     .iter()
@@ -116,7 +118,8 @@ fn count_tensor(tensor: &Tensor, is_constant: bool, cost: &mut Cost, seen: &mut 
     cost.constant_bytes = cost.constant_bytes.saturating_add(tensor.byte_len());
     let dtype = tensor.dtype();
     let quantized = dtype.is_integer() && dtype.bits() <= 8;
-    if is_constant && (dtype.is_float() || quantized || matches!(dtype, DType::Complex64 | DType::Complex128)) {
+    if is_constant && (dtype.is_float() || quantized || matches!(dtype, DType::Complex64 | DType::Complex128))
+    {
         cost.parameters = cost.parameters.saturating_add(tensor.elements());
     }
 }

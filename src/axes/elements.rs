@@ -44,7 +44,10 @@ impl Axis {
     pub(super) fn part(self, offset: usize, len: usize) -> Axis {
         match self {
             Self::Fixed => Self::Fixed,
-            Self::Free { start, .. } => Self::Free { start: start + offset as u32, len: len as u32 },
+            Self::Free { start, .. } => Self::Free {
+                start: start + offset as u32,
+                len: len as u32,
+            },
         }
     }
 }
@@ -81,7 +84,10 @@ impl Elements {
         self.parent.extend(start..end);
         self.size.resize(end as usize, 1);
         self.pin.resize(end as usize, None);
-        Axis::Free { start, len: len as u32 }
+        Axis::Free {
+            start,
+            len: len as u32,
+        }
     }
 
     pub(super) fn find(&mut self, element: u32) -> u32 {
@@ -139,7 +145,9 @@ impl Elements {
     pub(super) fn product(&mut self, whole: Axis, factors: &[(usize, Axis)]) {
         let Axis::Free { start, len } = whole else { return };
         let factors: Vec<(usize, Axis)> = factors.iter().copied().filter(|(size, _)| *size != 1).collect();
-        let Some(((size, first), rest)) = factors.split_first() else { return };
+        let Some(((size, first), rest)) = factors.split_first() else {
+            return;
+        };
         let inner = len as usize / (*size).max(1);
         if rest.is_empty() {
             for (a, b) in whole.elements().zip(first.elements()) {
@@ -154,20 +162,34 @@ impl Elements {
                 }
                 self.product(whole.part(0, inner), rest);
             }
-            Axis::Free { start: outer, len: count } if rest.iter().all(|(_, axis)| !axis.is_free()) => {
+            Axis::Free {
+                start: outer,
+                len: count,
+            } if rest.iter().all(|(_, axis)| !axis.is_free()) => {
                 for j in 0..*count {
                     for l in 0..inner as u32 {
                         self.union(outer + j, start + j * inner as u32 + l);
                     }
                 }
             }
-            Axis::Free { start: outer, len: count } => {
+            Axis::Free {
+                start: outer,
+                len: count,
+            } => {
                 let remainder = match rest {
                     [(_, only)] => *only,
                     _ => self.fresh(inner),
                 };
-                if let Axis::Free { start: below, len: width } = remainder {
-                    self.products.push(Product { whole: start, outer: (*outer, *count), inner: (below, width) });
+                if let Axis::Free {
+                    start: below,
+                    len: width,
+                } = remainder
+                {
+                    self.products.push(Product {
+                        whole: start,
+                        outer: (*outer, *count),
+                        inner: (below, width),
+                    });
                 }
                 if rest.len() > 1 {
                     self.product(remainder, rest);

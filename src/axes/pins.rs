@@ -19,6 +19,10 @@ pub struct Pin {
 
 impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} pins axis {} of {}: {}", self.operator, self.node, self.axis, self.value, self.reason)
+        write!(
+            f,
+            "{} {} pins axis {} of {}: {}",
+            self.operator, self.node, self.axis, self.value, self.reason
+        )
     }
 }

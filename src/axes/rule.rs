@@ -49,7 +49,10 @@ pub(super) struct Gathered {
 
 impl Gathered {
     pub(super) fn axes_of(&self, value: ValueId) -> Option<&Axes> {
-        self.axes.get(value.node.index())?.get(value.output as usize)?.as_ref()
+        self.axes
+            .get(value.node.index())?
+            .get(value.output as usize)?
+            .as_ref()
     }
 
     pub(super) fn pin(&mut self, axis: Axis, pin: Pin) {
@@ -99,7 +102,10 @@ impl<'a> Rule<'a> {
     }
 
     fn see(&mut self, slot: usize) {
-        self.seen |= u32::try_from(slot).ok().and_then(|slot| 1u64.checked_shl(slot)).unwrap_or(0);
+        self.seen |= u32::try_from(slot)
+            .ok()
+            .and_then(|slot| 1u64.checked_shl(slot))
+            .unwrap_or(0);
     }
 
     /// Pins the axes of inputs that the rule has not looked at: operands that say how the operator works.
@@ -135,9 +141,20 @@ impl<'a> Rule<'a> {
     pub(super) fn numbers(&self, slot: usize) -> Option<Vec<i64>> {
         let value = self.value(slot)?;
         if let Some(tensor) = self.graph.constant(value) {
-            return if tensor.rank() <= 1 { tensor.to_i64().ok() } else { None };
+            return if tensor.rank() <= 1 {
+                tensor.to_i64().ok()
+            } else {
+                None
+            };
         }
-        self.graph.value(value)?.content.as_ref()?.elements.iter().map(Dim::fixed).collect()
+        self.graph
+            .value(value)?
+            .content
+            .as_ref()?
+            .elements
+            .iter()
+            .map(Dim::fixed)
+            .collect()
     }
 
     /// The elements of an input of rank 0 or 1, each known or not.
@@ -150,7 +167,11 @@ impl<'a> Rule<'a> {
         if let Some(list) = self.operator.ints(attribute) {
             return Some(Some(list.to_vec()));
         }
-        if self.has(slot) { self.numbers(slot).map(Some) } else { Some(None) }
+        if self.has(slot) {
+            self.numbers(slot).map(Some)
+        } else {
+            Some(None)
+        }
     }
 
     pub(super) fn int(&self, name: &str, default: i64) -> i64 {
@@ -165,11 +186,18 @@ impl<'a> Rule<'a> {
 
     /// New elements for an axis of this size; an axis of one element stays fixed.
     pub(super) fn fresh(&mut self, len: usize) -> Axis {
-        if len > 1 { self.gathered.elements.fresh(len) } else { Axis::Fixed }
+        if len > 1 {
+            self.gathered.elements.fresh(len)
+        } else {
+            Axis::Fixed
+        }
     }
 
     fn pin_of(&self, slot: usize, axis: usize, reason: &'static str) -> Pin {
-        let value = self.value(slot).and_then(|value| self.graph.value(value)).map_or("", |value| value.name.as_str());
+        let value = self
+            .value(slot)
+            .and_then(|value| self.graph.value(value))
+            .map_or("", |value| value.name.as_str());
         Pin {
             operator: self.operator.op_type.to_string(),
             node: self.graph.label(self.id),
@@ -228,15 +256,24 @@ impl<'a> Rule<'a> {
 
     /// Ties an axis to its factors, outermost first, with their sizes; messages name an axis of an input.
     pub(super) fn product(&mut self, whole: Axis, factors: &[(usize, Axis)], slot: usize, axis: usize) {
-        let size = factors.iter().try_fold(1usize, |product, (size, _)| product.checked_mul(*size));
-        let sized = factors.iter().all(|(size, factor)| factor.count().is_none_or(|count| count == *size));
+        let size = factors
+            .iter()
+            .try_fold(1usize, |product, (size, _)| product.checked_mul(*size));
+        let sized = factors
+            .iter()
+            .all(|(size, factor)| factor.count().is_none_or(|count| count == *size));
         let free = factors.iter().any(|(_, factor)| factor.is_free());
         if free && sized && size.is_some() && whole.count() == size {
             self.gathered.elements.product(whole, factors);
             return;
         }
         for found in factors.iter().map(|(_, factor)| *factor).chain([whole]) {
-            self.pin_axis(found, slot, axis, "a part of the axis it is joined with keeps its size");
+            self.pin_axis(
+                found,
+                slot,
+                axis,
+                "a part of the axis it is joined with keeps its size",
+            );
         }
     }
 
@@ -252,11 +289,15 @@ impl<'a> Rule<'a> {
             for slot in slots {
                 let axes = self.axes(*slot)?;
                 let own = axes.len().saturating_sub(skip_last);
-                let Some(axis) = (at + own).checked_sub(rank) else { continue };
+                let Some(axis) = (at + own).checked_sub(rank) else {
+                    continue;
+                };
                 if self.dim(*slot, axis)?.fixed() == Some(1) {
                     continue;
                 }
-                let Some(mine) = axes.get(axis).copied() else { continue };
+                let Some(mine) = axes.get(axis).copied() else {
+                    continue;
+                };
                 match found {
                     None => found = Some(mine),
                     Some(other) => {
@@ -275,7 +316,9 @@ impl<'a> Rule<'a> {
     /// The axes of an output. A size that contradicts what inference found pins the axis.
     pub(super) fn set(&mut self, output: usize, axes: impl IntoIterator<Item = Axis>) {
         let mut axes: Axes = axes.into_iter().collect();
-        let Some(shape) = self.output_shape(output) else { return self.put(output, axes) };
+        let Some(shape) = self.output_shape(output) else {
+            return self.put(output, axes);
+        };
         if shape.len() != axes.len() {
             for (at, axis) in axes.iter().enumerate() {
                 self.pin_axis(*axis, 0, at, "the rank of its result is not what was expected");
@@ -302,7 +345,12 @@ impl<'a> Rule<'a> {
     /// Notes that an axis of an input is summed up.
     pub(super) fn sum(&mut self, slot: usize, axis: usize, kind: SumKind) {
         if self.axis(slot, axis).is_some_and(Axis::is_free) {
-            self.gathered.sums.push(Sum { node: self.id, slot, axis, kind });
+            self.gathered.sums.push(Sum {
+                node: self.id,
+                slot,
+                axis,
+                kind,
+            });
         }
     }
 }

@@ -22,7 +22,11 @@ pub(super) enum Entry {
 /// The elements of a value of rank 0 or 1, each known or not.
 pub(super) fn contents(graph: &Graph, value: ValueId) -> Option<Vec<Dim>> {
     if let Some(tensor) = graph.constant(value) {
-        return if tensor.rank() <= 1 { Some(tensor.to_i64().ok()?.into_iter().map(Dim::Fixed).collect()) } else { None };
+        return if tensor.rank() <= 1 {
+            Some(tensor.to_i64().ok()?.into_iter().map(Dim::Fixed).collect())
+        } else {
+            None
+        };
     }
     Some(graph.value(value)?.content.as_ref()?.elements.clone())
 }
@@ -43,7 +47,10 @@ fn follow(graph: &Graph, value: ValueId, at: usize, depth: usize) -> Entry {
     if graph.constant(value).is_some() {
         return Entry::Computed;
     }
-    let Some(operator) = graph.operator(value.node).filter(|operator| operator.domain().is_empty()) else {
+    let Some(operator) = graph
+        .operator(value.node)
+        .filter(|operator| operator.domain().is_empty())
+    else {
         return Entry::Computed;
     };
     if depth > DEEPEST {
@@ -62,15 +69,21 @@ fn follow(graph: &Graph, value: ValueId, at: usize, depth: usize) -> Entry {
             }
         }
         "Shape" => {
-            let Some(source) = input(0) else { return Entry::Computed };
-            let Some(rank) = graph.ty(source).rank() else { return Entry::Computed };
+            let Some(source) = input(0) else {
+                return Entry::Computed;
+            };
+            let Some(rank) = graph.ty(source).rank() else {
+                return Entry::Computed;
+            };
             let start = operator.int("start").unwrap_or(0);
             let start = if start < 0 { start + rank as i64 } else { start };
             Entry::Tied(source, at + start.clamp(0, rank as i64) as usize)
         }
         "Identity" | "Cast" | "Squeeze" | "Unsqueeze" => deeper(0, at, depth),
         "Gather" if operator.int("axis").unwrap_or(0) == 0 => {
-            let indices = input(1).and_then(|value| graph.constant(value)).and_then(|tensor| tensor.to_i64().ok());
+            let indices = input(1)
+                .and_then(|value| graph.constant(value))
+                .and_then(|tensor| tensor.to_i64().ok());
             let length = input(0).and_then(|value| length(graph, value));
             match (indices.as_deref().and_then(|list| list.get(at)), length) {
                 (Some(index), Some(length)) => {
@@ -116,7 +129,12 @@ fn slice_start(graph: &Graph, id: NodeId) -> Option<usize> {
     let one = |attribute: &str, slot: usize| -> Option<i64> {
         match operator.ints(attribute) {
             Some(list) => list.first().copied(),
-            None => graph.constant(graph.input(id, slot)?)?.to_i64().ok()?.first().copied(),
+            None => graph
+                .constant(graph.input(id, slot)?)?
+                .to_i64()
+                .ok()?
+                .first()
+                .copied(),
         }
     };
     if graph.input(id, 4).is_some() && one("steps", 4)? != 1 {
@@ -141,8 +159,13 @@ fn readers(graph: &Graph, value: ValueId, entries: &[usize], depth: usize) -> bo
         return false;
     }
     graph.uses(value).into_iter().all(|use_| {
-        let crate::ir::Slot::Input(slot) = use_.slot else { return false };
-        let Some(operator) = graph.operator(use_.node).filter(|operator| operator.domain().is_empty()) else {
+        let crate::ir::Slot::Input(slot) = use_.slot else {
+            return false;
+        };
+        let Some(operator) = graph
+            .operator(use_.node)
+            .filter(|operator| operator.domain().is_empty())
+        else {
             return false;
         };
         let output = ValueId::new(use_.node, 0);
@@ -150,7 +173,9 @@ fn readers(graph: &Graph, value: ValueId, entries: &[usize], depth: usize) -> bo
             ("Reshape" | "Expand", 1) | ("ConstantOfShape", 0) | ("Resize", 3) => true,
             ("Identity" | "Cast" | "Squeeze" | "Unsqueeze", 0) => readers(graph, output, entries, depth + 1),
             ("Gather" | "Slice" | "Concat", _) => {
-                let Some(count) = length(graph, output) else { return false };
+                let Some(count) = length(graph, output) else {
+                    return false;
+                };
                 let mapped: Vec<usize> = (0..count)
                     .filter(|at| match operator.op_type.as_str() {
                         "Concat" => piece(graph, use_.node, *at)
@@ -185,7 +210,9 @@ fn traces_to(graph: &Graph, value: ValueId, at: usize, entries: &[usize]) -> boo
 
 /// Whether entry `at` of an operand can take another size: it follows by itself, or a difference can be added to it.
 pub(super) fn settable(rule: &Rule<'_>, slot: usize, at: usize) -> bool {
-    let Some(value) = rule.value(slot) else { return false };
+    let Some(value) = rule.value(slot) else {
+        return false;
+    };
     entry(rule.graph, value, at) != Entry::Computed
 }
 
@@ -198,10 +225,19 @@ pub(super) fn tie_entries(rule: &mut Rule<'_>, slot: usize, axes: &[Axis], input
     let count = length(rule.graph, value).unwrap_or(axes.len());
     for at in 0..count {
         if let Entry::Tied(source, axis) = entry(rule.graph, value, at)
-            && let Some(found) = rule.gathered.axes_of(source).and_then(|axes| axes.get(axis)).copied()
+            && let Some(found) = rule
+                .gathered
+                .axes_of(source)
+                .and_then(|axes| axes.get(axis))
+                .copied()
             && found.is_free()
         {
-            let target = axes.len().checked_sub(count - at).and_then(|at| axes.get(at)).copied().unwrap_or(Axis::Fixed);
+            let target = axes
+                .len()
+                .checked_sub(count - at)
+                .and_then(|at| axes.get(at))
+                .copied()
+                .unwrap_or(Axis::Fixed);
             rule.same(found, target, input, axis);
         }
     }
@@ -209,7 +245,12 @@ pub(super) fn tie_entries(rule: &mut Rule<'_>, slot: usize, axes: &[Axis], input
 
 /// The target of a Reshape from `x` to `y`, where entry `at` is `size(at)` if that is given; entries that are known at run time
 /// only are written as 0 or, once, as -1.
-pub(super) fn reshape_target(x: &Shape, y: &Shape, zero_copies: bool, size: &dyn Fn(usize) -> Option<i64>) -> Option<Vec<i64>> {
+pub(super) fn reshape_target(
+    x: &Shape,
+    y: &Shape,
+    zero_copies: bool,
+    size: &dyn Fn(usize) -> Option<i64>,
+) -> Option<Vec<i64>> {
     let mut inferred = false;
     y.iter()
         .enumerate()

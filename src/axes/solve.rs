@@ -3,8 +3,8 @@
 use super::elements::Axis;
 use super::pins::Pin;
 use super::rule::{Axes, Gathered, Rule, Sum};
-use super::units::{self, Group};
 use super::rules;
+use super::units::{self, Group};
 use crate::ir::{DType, Graph, Model, NodeId, NodeKind, ValueId, opset_version};
 
 /// What can be removed from a model, and why the rest cannot.
@@ -53,7 +53,9 @@ pub fn solve(model: &Model) -> Solution {
         }
     }
     for (value, output) in graph.output_values().into_iter().zip(graph.outputs()) {
-        let Some(axes) = value.and_then(|value| gathered.axes_of(value)).cloned() else { continue };
+        let Some(axes) = value.and_then(|value| gathered.axes_of(value)).cloned() else {
+            continue;
+        };
         for (at, axis) in axes.into_iter().enumerate() {
             let name = output.name.to_string();
             let pin = Pin {
@@ -67,9 +69,16 @@ pub fn solve(model: &Model) -> Solution {
         }
     }
     pin_single_elements(graph, &mut gathered);
-    let roots: Vec<u32> = (0..gathered.elements.len() as u32).map(|element| gathered.elements.find(element)).collect();
+    let roots: Vec<u32> = (0..gathered.elements.len() as u32)
+        .map(|element| gathered.elements.find(element))
+        .collect();
     let groups = units::groups(graph, &gathered, &roots);
-    Solution { gathered, roots, opset: model.opset().unwrap_or(0), groups }
+    Solution {
+        gathered,
+        roots,
+        opset: model.opset().unwrap_or(0),
+        groups,
+    }
 }
 
 /// An axis keeps at least one element, so the element of an axis of one stays.
@@ -77,12 +86,28 @@ fn pin_single_elements(graph: &Graph, gathered: &mut Gathered) {
     for id in graph.node_ids() {
         for output in 0..graph.get(id).map_or(0, |node| node.outputs().len()) {
             let value = ValueId::new(id, output);
-            let Some(axes) = gathered.axes_of(value).cloned() else { continue };
-            for (at, axis) in axes.into_iter().enumerate().filter(|(_, axis)| axis.count() == Some(1)) {
-                let operator = graph.operator(id).map_or("Constant".to_owned(), |operator| operator.op_type.to_string());
-                let name = graph.value(value).map(|value| value.name.to_string()).unwrap_or_default();
-                let pin =
-                    Pin { operator, node: graph.label(id), value: name, axis: at, reason: "it is the only element of the axis" };
+            let Some(axes) = gathered.axes_of(value).cloned() else {
+                continue;
+            };
+            for (at, axis) in axes
+                .into_iter()
+                .enumerate()
+                .filter(|(_, axis)| axis.count() == Some(1))
+            {
+                let operator = graph
+                    .operator(id)
+                    .map_or("Constant".to_owned(), |operator| operator.op_type.to_string());
+                let name = graph
+                    .value(value)
+                    .map(|value| value.name.to_string())
+                    .unwrap_or_default();
+                let pin = Pin {
+                    operator,
+                    node: graph.label(id),
+                    value: name,
+                    axis: at,
+                    reason: "it is the only element of the axis",
+                };
                 gathered.pin(axis, pin);
             }
         }
@@ -90,19 +115,29 @@ fn pin_single_elements(graph: &Graph, gathered: &mut Gathered) {
 }
 
 fn fixed(graph: &Graph, value: ValueId) -> Option<Axes> {
-    graph.ty(value).rank().map(|rank| Axes::from_elem(Axis::Fixed, rank))
+    graph
+        .ty(value)
+        .rank()
+        .map(|rank| Axes::from_elem(Axis::Fixed, rank))
 }
 
 /// The axes of a constant: elements for weights, none for what holds sizes and indices.
 fn constant(graph: &Graph, id: NodeId, gathered: &mut Gathered) -> Option<Axes> {
-    let Some(tensor) = graph.get(id).and_then(|node| node.constant()) else { return fixed(graph, ValueId::new(id, 0)) };
-    let sizes = matches!(tensor.dtype(), DType::I64 | DType::String | DType::Complex64 | DType::Complex128);
+    let Some(tensor) = graph.get(id).and_then(|node| node.constant()) else {
+        return fixed(graph, ValueId::new(id, 0));
+    };
+    let sizes = matches!(
+        tensor.dtype(),
+        DType::I64 | DType::String | DType::Complex64 | DType::Complex128
+    );
     Some(
         tensor
             .dims()
             .iter()
             .map(|dim| match u32::try_from(*dim) {
-                Ok(len) if len > 1 && !sizes && !tensor.dtype().is_packed() => gathered.elements.fresh(len as usize),
+                Ok(len) if len > 1 && !sizes && !tensor.dtype().is_packed() => {
+                    gathered.elements.fresh(len as usize)
+                }
                 _ => Axis::Fixed,
             })
             .collect(),
@@ -111,16 +146,37 @@ fn constant(graph: &Graph, id: NodeId, gathered: &mut Gathered) -> Option<Axes> 
 
 fn operator(model: &Model, id: NodeId, gathered: &mut Gathered) -> Vec<Option<Axes>> {
     let graph = &model.graph;
-    let Some(node) = graph.get(id) else { return Vec::new() };
-    let Some(operator) = node.operator() else { return Vec::new() };
+    let Some(node) = graph.get(id) else {
+        return Vec::new();
+    };
+    let Some(operator) = node.operator() else {
+        return Vec::new();
+    };
     let version = opset_version(&model.opset_imports, operator.domain()).unwrap_or(0);
     let outputs = vec![None; node.outputs().len()];
     let inputs = graph.inputs_of(id);
-    let mut rule = Rule { gathered, graph, id, operator, version, inputs, outputs, seen: 0 };
-    let overload = node.meta.as_ref().and_then(|meta| meta.overload.as_deref()).unwrap_or("");
-    let called = model.function(operator.domain(), &operator.op_type, overload).is_some();
+    let mut rule = Rule {
+        gathered,
+        graph,
+        id,
+        operator,
+        version,
+        inputs,
+        outputs,
+        seen: 0,
+    };
+    let overload = node
+        .meta
+        .as_ref()
+        .and_then(|meta| meta.overload.as_deref())
+        .unwrap_or("");
+    let called = model
+        .function(operator.domain(), &operator.op_type, overload)
+        .is_some();
     let known = match rules::find(operator.domain(), &operator.op_type) {
-        Some(apply) if !called && !operator.has_bodies() && !operator.has_references() => apply(&mut rule).is_some(),
+        Some(apply) if !called && !operator.has_bodies() && !operator.has_references() => {
+            apply(&mut rule).is_some()
+        }
         _ => false,
     };
     if known {
@@ -134,12 +190,17 @@ fn operator(model: &Model, id: NodeId, gathered: &mut Gathered) -> Vec<Option<Ax
     let outputs = std::mem::take(&mut rule.outputs);
     if operator.capture_count() > 0 {
         for value in graph.captures_of(id).into_iter().flatten() {
-            let Some(axes) = gathered.axes_of(value).cloned() else { continue };
+            let Some(axes) = gathered.axes_of(value).cloned() else {
+                continue;
+            };
             for (at, axis) in axes.into_iter().enumerate() {
                 let pin = Pin {
                     operator: operator.op_type.to_string(),
                     node: graph.label(id),
-                    value: graph.value(value).map(|value| value.name.to_string()).unwrap_or_default(),
+                    value: graph
+                        .value(value)
+                        .map(|value| value.name.to_string())
+                        .unwrap_or_default(),
                     axis: at,
                     reason: "a body captures it",
                 };

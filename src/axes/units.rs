@@ -71,21 +71,28 @@ pub enum RemovalError {
         axis: usize,
     },
     /// The choice is not closed: a defect of the solver.
-    #[error("the removed elements do not form a block; this is a defect of secateur, please report it with the model")]
+    #[error(
+        "the removed elements do not form a block; this is a defect of secateur, please report it with the model"
+    )]
     NotClosed,
 }
 
 impl Removal {
     /// Elements of an axis that stay, in order; `None` if all do.
     pub fn kept(&self, axis: Axis) -> Option<Vec<u32>> {
-        let Axis::Free { start, len } = axis else { return None };
+        let Axis::Free { start, len } = axis else {
+            return None;
+        };
         let kept: Vec<u32> = (0..len).filter(|at| !self.is_removed(start + at)).collect();
         (kept.len() < len as usize).then_some(kept)
     }
 
     /// How many of the first `count` elements of an axis stay.
     pub(super) fn kept_before(&self, axis: Axis, count: usize) -> usize {
-        axis.elements().take(count).filter(|element| !self.is_removed(*element)).count()
+        axis.elements()
+            .take(count)
+            .filter(|element| !self.is_removed(*element))
+            .count()
     }
 
     pub(super) fn is_removed(&self, element: u32) -> bool {
@@ -98,7 +105,9 @@ impl Solution {
     pub fn removal(&self, chosen: impl IntoIterator<Item = (usize, usize)>) -> Result<Removal, RemovalError> {
         let mut classes = vec![false; self.roots.len()];
         for (group, unit) in chosen {
-            let Some(group) = self.groups().get(group) else { continue };
+            let Some(group) = self.groups().get(group) else {
+                continue;
+            };
             if let Some(pin) = &group.pin {
                 return Err(RemovalError::Pinned(pin.clone()));
             }
@@ -109,7 +118,9 @@ impl Solution {
             }
         }
         let flag = |root: &u32| classes.get(*root as usize).copied().unwrap_or(false);
-        let removal = Removal { removed: self.roots.iter().map(flag).collect() };
+        let removal = Removal {
+            removed: self.roots.iter().map(flag).collect(),
+        };
         let block = |product: &Product| {
             let removed = |at| removal.is_removed(at);
             (0..product.outer.1).all(|j| {
@@ -119,7 +130,11 @@ impl Solution {
                 })
             })
         };
-        if self.gathered.elements.products.iter().all(block) { Ok(removal) } else { Err(RemovalError::NotClosed) }
+        if self.gathered.elements.products.iter().all(block) {
+            Ok(removal)
+        } else {
+            Err(RemovalError::NotClosed)
+        }
     }
 
     /// Whether every axis of the graph keeps at least one element.
@@ -130,8 +145,13 @@ impl Solution {
                 let value = ValueId::new(id, output);
                 for (at, axis) in self.axes(value).unwrap_or_default().iter().enumerate() {
                     let Axis::Free { start, len } = axis else { continue };
-                    if seen.insert((*start, *len)) && axis.elements().all(|element| removal.is_removed(element)) {
-                        let value = graph.value(value).map(|value| value.name.to_string()).unwrap_or_default();
+                    if seen.insert((*start, *len))
+                        && axis.elements().all(|element| removal.is_removed(element))
+                    {
+                        let value = graph
+                            .value(value)
+                            .map(|value| value.name.to_string())
+                            .unwrap_or_default();
                         return Err(RemovalError::Empty { value, axis: at });
                     }
                 }
@@ -186,21 +206,28 @@ impl Closer<'_> {
                 for place in self.places.get(&root).into_iter().flatten() {
                     match *place {
                         Place::Whole(product, at) => {
-                            let Some(found) = self.product(product) else { continue };
+                            let Some(found) = self.product(product) else {
+                                continue;
+                            };
                             let width = found.inner.1.max(1);
                             wholes.push((product, at));
                             *covered.entry((product, true, at / width)).or_default() += 1;
                             *covered.entry((product, false, at % width)).or_default() += 1;
                         }
                         Place::Outer(product, j) => {
-                            let Some(found) = self.product(product) else { continue };
+                            let Some(found) = self.product(product) else {
+                                continue;
+                            };
                             let width = found.inner.1;
                             pending.extend((0..width).map(|l| self.root(found.whole + j * width + l)));
                         }
                         Place::Inner(product, l) => {
-                            let Some(found) = self.product(product) else { continue };
+                            let Some(found) = self.product(product) else {
+                                continue;
+                            };
                             let width = found.inner.1;
-                            pending.extend((0..found.outer.1).map(|j| self.root(found.whole + j * width + l)));
+                            pending
+                                .extend((0..found.outer.1).map(|j| self.root(found.whole + j * width + l)));
                         }
                     }
                 }
@@ -208,7 +235,9 @@ impl Closer<'_> {
             // A removed element of a split axis needs a factor that explains it; once explained it stays so.
             let mut extension = None;
             wholes.retain(|(product, at)| {
-                let Some(found) = self.product(*product) else { return false };
+                let Some(found) = self.product(*product) else {
+                    return false;
+                };
                 let width = found.inner.1.max(1);
                 let (j, l) = (at / width, at % width);
                 let (outer, inner) = (self.root(found.outer.0 + j), self.root(found.inner.0 + l));
@@ -220,7 +249,8 @@ impl Closer<'_> {
                 if full_row || full_column {
                     pending.push(if full_row { outer } else { inner });
                 } else {
-                    let choose_outer = self.pin(inner).is_some() || (self.pin(outer).is_none() && width < found.outer.1);
+                    let choose_outer =
+                        self.pin(inner).is_some() || (self.pin(outer).is_none() && width < found.outer.1);
                     extension.get_or_insert(if choose_outer { outer } else { inner });
                 }
                 true
@@ -246,7 +276,10 @@ pub(super) fn groups(graph: &Graph, gathered: &Gathered, roots: &[u32]) -> Vec<G
     for (member, (_, _, axis)) in constants.iter().enumerate() {
         for (index, element) in axis.elements().enumerate() {
             if let Some(root) = roots.get(element as usize) {
-                slices.entry(*root).or_default().push((member as u32, index as u32));
+                slices
+                    .entry(*root)
+                    .or_default()
+                    .push((member as u32, index as u32));
             }
         }
     }
@@ -260,9 +293,14 @@ pub(super) fn groups(graph: &Graph, gathered: &Gathered, roots: &[u32]) -> Vec<G
         };
         (0..product.outer.1).for_each(|j| add(product.outer.0 + j, Place::Outer(index, j)));
         (0..product.inner.1).for_each(|l| add(product.inner.0 + l, Place::Inner(index, l)));
-        (0..product.outer.1 * product.inner.1).for_each(|at| add(product.whole + at, Place::Whole(index, at)));
+        (0..product.outer.1 * product.inner.1)
+            .for_each(|at| add(product.whole + at, Place::Whole(index, at)));
     }
-    let closer = Closer { gathered, roots, places };
+    let closer = Closer {
+        gathered,
+        roots,
+        places,
+    };
     let mut seen = vec![false; roots.len()];
     let mut known: BTreeSet<Vec<u32>> = BTreeSet::new();
     let mut found: BTreeMap<Signature, Vec<Unit>> = BTreeMap::new();
@@ -276,7 +314,11 @@ pub(super) fn groups(graph: &Graph, gathered: &Gathered, roots: &[u32]) -> Vec<G
             continue;
         }
         let classes = closer.close(*root);
-        let mut cut: Vec<(u32, u32)> = classes.iter().flat_map(|class| slices.get(class).into_iter().flatten()).copied().collect();
+        let mut cut: Vec<(u32, u32)> = classes
+            .iter()
+            .flat_map(|class| slices.get(class).into_iter().flatten())
+            .copied()
+            .collect();
         if cut.is_empty() || (classes.len() > 1 && !known.insert(classes.clone())) {
             continue;
         }
@@ -296,20 +338,39 @@ pub(super) fn groups(graph: &Graph, gathered: &Gathered, roots: &[u32]) -> Vec<G
         .into_iter()
         .map(|((signature, pin), mut units)| {
             units.sort_by(|a, b| a.slices.cmp(&b.slices));
-            let position = |member: u32| signature.iter().position(|(known, _)| *known == member).unwrap_or(0) as u32;
+            let position = |member: u32| {
+                signature
+                    .iter()
+                    .position(|(known, _)| *known == member)
+                    .unwrap_or(0) as u32
+            };
             for unit in &mut units {
-                unit.slices.iter_mut().for_each(|(member, _)| *member = position(*member));
+                unit.slices
+                    .iter_mut()
+                    .for_each(|(member, _)| *member = position(*member));
             }
             let members: Vec<Member> = signature
                 .iter()
                 .filter_map(|(member, per_unit)| {
                     let (value, at, axis) = *constants.get(*member as usize)?;
-                    let name = graph.value(value).map(|value| value.name.to_string()).unwrap_or_default();
+                    let name = graph
+                        .value(value)
+                        .map(|value| value.name.to_string())
+                        .unwrap_or_default();
                     let size = axis.count().unwrap_or(0) as u32;
-                    Some(Member { value, name, axis: at, size, per_unit: *per_unit })
+                    Some(Member {
+                        value,
+                        name,
+                        axis: at,
+                        size,
+                        per_unit: *per_unit,
+                    })
                 })
                 .collect();
-            let pin = pin.and_then(|pin| gathered.pins.get(pin as usize)).cloned().or_else(|| emptied(&members));
+            let pin = pin
+                .and_then(|pin| gathered.pins.get(pin as usize))
+                .cloned()
+                .or_else(|| emptied(&members));
             Group { members, units, pin }
         })
         .collect()
@@ -336,13 +397,19 @@ fn constants(graph: &Graph, gathered: &Gathered) -> Vec<(ValueId, usize, Axis)> 
     // In the order of their first readers: the order of layers, whatever the order of the initializers.
     ids.sort_by_key(|id| {
         let first = graph.uses(ValueId::new(*id, 0)).first().copied();
-        (first.and_then(|first| graph.get(first.node).map(|node| (node.position(), first.slot))), *id)
+        (
+            first.and_then(|first| graph.get(first.node).map(|node| (node.position(), first.slot))),
+            *id,
+        )
     });
     ids.into_iter()
         .flat_map(|id| {
             let value = ValueId::new(id, 0);
             let axes = gathered.axes_of(value).cloned().unwrap_or_default();
-            axes.into_iter().enumerate().filter(|(_, axis)| axis.is_free()).map(move |(at, axis)| (value, at, axis))
+            axes.into_iter()
+                .enumerate()
+                .filter(|(_, axis)| axis.is_free())
+                .map(move |(at, axis)| (value, at, axis))
         })
         .collect()
 }

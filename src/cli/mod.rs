@@ -128,7 +128,10 @@ fn parse(arguments: &[OsString]) -> Result<Parsed, clap::Error> {
     if let Some((name, own)) = matches.subcommand()
         && let Some(step) = step::Step::from_matches(name, own)?
     {
-        return Ok(Parsed::Step(Box::new(step), Box::new(Global::from_arg_matches(&matches)?)));
+        return Ok(Parsed::Step(
+            Box::new(step),
+            Box::new(Global::from_arg_matches(&matches)?),
+        ));
     }
     Ok(Parsed::Verb(Box::new(Cli::from_arg_matches(&matches)?)))
 }

@@ -76,7 +76,8 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     if let Some(Verb::Merge(merge)) = &arguments.merge {
         return join(global, merge);
     }
-    let (Some(path), Some(data), Some(output)) = (&arguments.model, &arguments.data, &arguments.output) else {
+    let (Some(path), Some(data), Some(output)) = (&arguments.model, &arguments.data, &arguments.output)
+    else {
         return Err(Failure::usage("a model, --data and -o are needed"));
     };
     refuse_existing(global, output)?;

@@ -43,37 +43,64 @@ pub(crate) fn widen(tensor: &Tensor) -> Result<Tensor, TensorError> {
 
 /// The same values in the narrow type; an error if one is not of that type.
 pub(crate) fn narrow(dtype: DType, tensor: &Tensor) -> Result<Tensor, TensorError> {
-    let wrong = TensorError::Type { expected: dtype.name(), found: tensor.dtype() };
+    let wrong = TensorError::Type {
+        expected: dtype.name(),
+        found: tensor.dtype(),
+    };
     if carrier(dtype) != Some(tensor.dtype()) {
         return Err(wrong);
     }
     let bits = dtype.bits();
     if dtype == DType::BF16 {
         let values = tensor.view::<f32>()?;
-        if values.iter().any(|value| !value.is_nan() && bf16::from_f32(*value).to_f32() != *value) {
+        if values
+            .iter()
+            .any(|value| !value.is_nan() && bf16::from_f32(*value).to_f32() != *value)
+        {
             return Err(wrong);
         }
-        let raw: Vec<u8> = values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect();
+        let raw: Vec<u8> = values
+            .iter()
+            .flat_map(|value| bf16::from_f32(*value).to_le_bytes())
+            .collect();
         return Tensor::from_raw(dtype, tensor.dims().iter().copied(), raw);
     }
     let codes: Vec<u32> = if dtype.is_float() {
-        let key = |value: f32| if value.is_nan() { f32::NAN.to_bits() } else { value.to_bits() };
-        let mut table: Vec<(u32, u32)> =
-            (0..1u32 << bits).map(|code| (key(decode_minifloat(dtype, code) as f32), code)).collect();
+        let key = |value: f32| {
+            if value.is_nan() {
+                f32::NAN.to_bits()
+            } else {
+                value.to_bits()
+            }
+        };
+        let mut table: Vec<(u32, u32)> = (0..1u32 << bits)
+            .map(|code| (key(decode_minifloat(dtype, code) as f32), code))
+            .collect();
         table.sort_unstable();
         table.dedup_by_key(|entry| entry.0);
         let code = |value: &f32| {
             let at = table.binary_search_by_key(&key(*value), |entry| entry.0).ok()?;
             table.get(at).map(|entry| entry.1)
         };
-        tensor.view::<f32>()?.iter().map(code).collect::<Option<_>>().ok_or(wrong)?
+        tensor
+            .view::<f32>()?
+            .iter()
+            .map(code)
+            .collect::<Option<_>>()
+            .ok_or(wrong)?
     } else {
         let range = dtype.integer_range().unwrap_or((0, 0));
         let values = tensor.to_i64()?;
-        if values.iter().any(|value| !(range.0..=range.1).contains(&i128::from(*value))) {
+        if values
+            .iter()
+            .any(|value| !(range.0..=range.1).contains(&i128::from(*value)))
+        {
             return Err(wrong);
         }
-        values.into_iter().map(|value| value as u32 & ((1 << bits) - 1)).collect()
+        values
+            .into_iter()
+            .map(|value| value as u32 & ((1 << bits) - 1))
+            .collect()
     };
     let mut raw = vec![0u8; (codes.len() * bits).div_ceil(8)];
     for (index, code) in codes.iter().enumerate() {
@@ -100,7 +127,13 @@ struct Grid {
 
 fn grid(dtype: DType) -> Option<Grid> {
     let row = |fraction, lowest, largest, infinite, negative_zero| {
-        Some(Grid { fraction, lowest, largest, infinite, negative_zero })
+        Some(Grid {
+            fraction,
+            lowest,
+            largest,
+            infinite,
+            negative_zero,
+        })
     };
     match dtype {
         DType::F8E4M3FN => row(3, -6, 448.0, false, true),
@@ -143,7 +176,11 @@ pub(crate) fn round(dtype: DType, value: f32, saturate: bool) -> Option<f32> {
     } else {
         rounded
     };
-    Some(if result == 0.0 && !grid.negative_zero { 0.0 } else { (sign * result) as f32 })
+    Some(if result == 0.0 && !grid.negative_zero {
+        0.0
+    } else {
+        (sign * result) as f32
+    })
 }
 
 #[cfg(test)]
@@ -173,12 +210,23 @@ mod tests {
 
     #[test]
     fn every_code_survives_the_way_there_and_back() {
-        for dtype in FLOATS.into_iter().chain([DType::I4, DType::U4, DType::I2, DType::U2, DType::F8E8M0]) {
+        for dtype in FLOATS
+            .into_iter()
+            .chain([DType::I4, DType::U4, DType::I2, DType::U2, DType::F8E8M0])
+        {
             let tensor = all_codes(dtype);
             let back = narrow(dtype, &widen(&tensor).unwrap()).unwrap();
             // Types with several NaNs keep one of them.
             let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
-            assert!(tensor.to_f64().unwrap().iter().zip(&back.to_f64().unwrap()).all(same), "{dtype}");
+            assert!(
+                tensor
+                    .to_f64()
+                    .unwrap()
+                    .iter()
+                    .zip(&back.to_f64().unwrap())
+                    .all(same),
+                "{dtype}"
+            );
         }
         let wide = Tensor::from_slice(&[1], &[0.3f32]).unwrap();
         assert!(narrow(DType::F8E5M2, &wide).is_err() && narrow(DType::BF16, &wide).is_err());
@@ -194,11 +242,26 @@ mod tests {
             codes.dedup();
             for pair in codes.windows(2) {
                 let (low, high) = (pair[0], pair[1]);
-                for (value, expected) in [(low, low), (high, high), (low * 0.75 + high * 0.25, low), (low * 0.25 + high * 0.75, high)] {
-                    assert_eq!(round(dtype, value as f32, false), Some(expected as f32), "{dtype} {value}");
+                for (value, expected) in [
+                    (low, low),
+                    (high, high),
+                    (low * 0.75 + high * 0.25, low),
+                    (low * 0.25 + high * 0.75, high),
+                ] {
+                    assert_eq!(
+                        round(dtype, value as f32, false),
+                        Some(expected as f32),
+                        "{dtype} {value}"
+                    );
                 }
-                let tie = round(dtype, ((low + high) / 2.0) as f32, false).map(f64::from).unwrap();
-                let even = if codes.iter().position(|code| *code == low).unwrap() % 2 == 0 { low } else { high };
+                let tie = round(dtype, ((low + high) / 2.0) as f32, false)
+                    .map(f64::from)
+                    .unwrap();
+                let even = if codes.iter().position(|code| *code == low).unwrap() % 2 == 0 {
+                    low
+                } else {
+                    high
+                };
                 assert_eq!(tie, even, "{dtype}");
             }
             let largest = *codes.last().unwrap() as f32;

@@ -44,7 +44,10 @@ fn install() {
 }
 
 /// Runs `work`; a panic in it is [`EngineError::Failed`] and prints nothing.
-pub(crate) fn quietly<T>(engine: &'static str, work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+pub(crate) fn quietly<T>(
+    engine: &'static str,
+    work: impl FnOnce() -> Result<T, EngineError>,
+) -> Result<T, EngineError> {
     install();
     let inside = Inside::enter();
     let outcome = catch_unwind(AssertUnwindSafe(work));
@@ -55,7 +58,10 @@ pub(crate) fn quietly<T>(engine: &'static str, work: impl FnOnce() -> Result<T, 
             .map(|text| (*text).to_owned())
             .or_else(|| payload.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "unknown reason".to_owned());
-        Err(EngineError::Failed { engine, reason: format!("the engine panicked: {text}") })
+        Err(EngineError::Failed {
+            engine,
+            reason: format!("the engine panicked: {text}"),
+        })
     })
 }
 

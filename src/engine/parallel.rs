@@ -53,7 +53,12 @@ pub fn run_ordered<I, R>(
             let (send, source, take, work) = (send.clone(), &source, &take, &work);
             scope.spawn(move || {
                 loop {
-                    if take.lock().unwrap_or_else(PoisonError::into_inner).recv().is_err() {
+                    if take
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .recv()
+                        .is_err()
+                    {
                         return;
                     }
                     let next = source.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -97,7 +102,9 @@ mod tests {
     impl Session for Echo {
         fn run(&self, inputs: &RunValues) -> Result<RunValues, EngineError> {
             self.0.fetch_add(1, Ordering::SeqCst);
-            let Some(RunValue::Tensor(tensor)) = inputs.get("x") else { panic!("no x") };
+            let Some(RunValue::Tensor(tensor)) = inputs.get("x") else {
+                panic!("no x")
+            };
             let value = tensor.single_i64().unwrap();
             std::thread::sleep(Duration::from_millis(if value % 2 == 0 { 3 } else { 0 }));
             Ok(inputs.clone())
@@ -113,7 +120,9 @@ mod tests {
         let mut seen = Vec::new();
         run_many(&session, samples(count), jobs, |index, result| {
             let values = result.unwrap();
-            let Some(RunValue::Tensor(tensor)) = values.get("x") else { panic!("no x") };
+            let Some(RunValue::Tensor(tensor)) = values.get("x") else {
+                panic!("no x")
+            };
             assert_eq!(tensor.single_i64(), Some(index as i64));
             seen.push(index as i64);
             seen.len() < limit
@@ -124,7 +133,11 @@ mod tests {
     #[test]
     fn results_arrive_in_the_order_of_the_samples() {
         for jobs in [1, 2, 5] {
-            assert_eq!(order(40, jobs, usize::MAX), ((0..40).collect(), 40), "{jobs} jobs");
+            assert_eq!(
+                order(40, jobs, usize::MAX),
+                ((0..40).collect(), 40),
+                "{jobs} jobs"
+            );
         }
         assert_eq!(order(0, 3, usize::MAX).0, Vec::<i64>::new());
     }

@@ -22,7 +22,10 @@ pub(super) fn evaluate(operator: &Operator, inputs: &[Option<Tensor>]) -> Answer
     if integer(from) || from == DType::Bool {
         let values = data.to_i64().ok()?;
         if to == DType::Bool {
-            return single(operator, Tensor::from_bools(data.dims(), &values.iter().map(|v| *v != 0).collect::<Vec<_>>()));
+            return single(
+                operator,
+                Tensor::from_bools(data.dims(), &values.iter().map(|v| *v != 0).collect::<Vec<_>>()),
+            );
         }
         if integer(to) && !to.is_packed() {
             return match from_i64(to, data.dims(), &values) {
@@ -31,8 +34,14 @@ pub(super) fn evaluate(operator: &Operator, inputs: &[Option<Tensor>]) -> Answer
             };
         }
         return match to {
-            DType::F64 => single(operator, Tensor::from_slice(data.dims(), &values.iter().map(|v| *v as f64).collect::<Vec<_>>())),
-            DType::F32 => single(operator, Tensor::from_slice(data.dims(), &values.iter().map(|v| *v as f32).collect::<Vec<_>>())),
+            DType::F64 => single(
+                operator,
+                Tensor::from_slice(data.dims(), &values.iter().map(|v| *v as f64).collect::<Vec<_>>()),
+            ),
+            DType::F32 => single(
+                operator,
+                Tensor::from_slice(data.dims(), &values.iter().map(|v| *v as f32).collect::<Vec<_>>()),
+            ),
             _ => None,
         };
     }
@@ -45,7 +54,9 @@ pub(super) fn evaluate(operator: &Operator, inputs: &[Option<Tensor>]) -> Answer
     }
     if integer(to) && !to.is_packed() {
         // Towards zero. Every integer type that is left fits i64, and bounds of i64 are no floats but for the lower one.
-        let whole = |v: f64| (v.is_finite() && v.trunc() >= -(2f64.powi(63)) && v.trunc() < 2f64.powi(63)).then_some(v as i64);
+        let whole = |v: f64| {
+            (v.is_finite() && v.trunc() >= -(2f64.powi(63)) && v.trunc() < 2f64.powi(63)).then_some(v as i64)
+        };
         let values: Option<Vec<i64>> = data.to_f64().ok()?.into_iter().map(whole).collect();
         return match values.and_then(|values| from_i64(to, data.dims(), &values)) {
             Some(tensor) => Some(Ok(vec![tensor])),
@@ -54,16 +65,31 @@ pub(super) fn evaluate(operator: &Operator, inputs: &[Option<Tensor>]) -> Answer
     }
     // Rounding from f64 to 16 bits is direct in some engines and by way of f32 in others: left to nobody.
     let raw = match (from, to) {
-        (DType::F16 | DType::BF16, DType::F32) | (DType::F64, DType::F32) => {
-            to_little_endian(&data.to_f64().ok()?.iter().map(|v| *v as f32).collect::<Vec<f32>>())
-        }
+        (DType::F16 | DType::BF16, DType::F32) | (DType::F64, DType::F32) => to_little_endian(
+            &data
+                .to_f64()
+                .ok()?
+                .iter()
+                .map(|v| *v as f32)
+                .collect::<Vec<f32>>(),
+        ),
         (DType::F32 | DType::F16 | DType::BF16, DType::F64) => to_little_endian(&data.to_f64().ok()?),
-        (DType::F32 | DType::BF16, DType::F16) => {
-            to_little_endian(&data.to_f32().ok()?.iter().map(|v| f16::from_f32(*v).to_bits()).collect::<Vec<u16>>())
-        }
-        (DType::F32 | DType::F16, DType::BF16) => {
-            to_little_endian(&data.to_f32().ok()?.iter().map(|v| bf16::from_f32(*v).to_bits()).collect::<Vec<u16>>())
-        }
+        (DType::F32 | DType::BF16, DType::F16) => to_little_endian(
+            &data
+                .to_f32()
+                .ok()?
+                .iter()
+                .map(|v| f16::from_f32(*v).to_bits())
+                .collect::<Vec<u16>>(),
+        ),
+        (DType::F32 | DType::F16, DType::BF16) => to_little_endian(
+            &data
+                .to_f32()
+                .ok()?
+                .iter()
+                .map(|v| bf16::from_f32(*v).to_bits())
+                .collect::<Vec<u16>>(),
+        ),
         _ => return None,
     };
     single(operator, Tensor::from_raw(to, data.dims().iter().copied(), raw))

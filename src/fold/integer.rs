@@ -24,7 +24,11 @@ pub(super) fn evaluate(operator: &Operator, version: i64, inputs: &[Option<Tenso
         "Mod" if operator.int("fmod").unwrap_or(0) == 0 => binary(operator, inputs, |a, b| {
             // The result has the sign of the divisor.
             let rest = a.checked_rem(b)?;
-            Some(if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest })
+            Some(if rest != 0 && (rest < 0) != (b < 0) {
+                rest + b
+            } else {
+                rest
+            })
         }),
         "Equal" => compare(operator, inputs, |a, b| a == b),
         "Less" => compare(operator, inputs, |a, b| a < b),
@@ -41,7 +45,10 @@ pub(super) fn evaluate(operator: &Operator, version: i64, inputs: &[Option<Tenso
 /// Elements of an integer type, refused where one does not fit.
 pub(super) fn from_i64(dtype: DType, dims: &[u64], values: &[i64]) -> Option<Tensor> {
     fn narrow<T: crate::ir::Element + TryFrom<i64>>(dims: &[u64], values: &[i64]) -> Option<Tensor> {
-        let values = values.iter().map(|value| T::try_from(*value).ok()).collect::<Option<Vec<T>>>()?;
+        let values = values
+            .iter()
+            .map(|value| T::try_from(*value).ok())
+            .collect::<Option<Vec<T>>>()?;
         Tensor::from_slice(dims, &values).ok()
     }
     match dtype {
@@ -78,18 +85,30 @@ type Pairs = (Vec<u64>, Vec<(i64, i64)>);
 fn pairs(operator: &Operator, inputs: &[Option<Tensor>]) -> Option<Result<Pairs, super::EvaluateError>> {
     let (a, b) = (operand(inputs, 0)?, operand(inputs, 1)?);
     if a.dtype() != b.dtype() || inputs.len() != 2 {
-        return Some(Err(invalid(operator, format!("operands of type {} and {}", a.dtype(), b.dtype()))));
+        return Some(Err(invalid(
+            operator,
+            format!("operands of type {} and {}", a.dtype(), b.dtype()),
+        )));
     }
     let Some(dims) = broadcast::shape(&[a.dims(), b.dims()]) else {
-        return Some(Err(invalid(operator, format!("shapes {:?} and {:?}", a.dims(), b.dims()))));
+        return Some(Err(invalid(
+            operator,
+            format!("shapes {:?} and {:?}", a.dims(), b.dims()),
+        )));
     };
     let (x, y) = (a.to_i64().ok()?, b.to_i64().ok()?);
     let at = |values: &[i64], index: usize| values.get(index).copied().unwrap_or(0);
     let pairs = if a.dims() == b.dims() {
         x.into_iter().zip(y).collect()
     } else {
-        let (i, j) = (broadcast::indices(a.dims(), &dims), broadcast::indices(b.dims(), &dims));
-        i.into_iter().zip(j).map(|(i, j)| (at(&x, i), at(&y, j))).collect()
+        let (i, j) = (
+            broadcast::indices(a.dims(), &dims),
+            broadcast::indices(b.dims(), &dims),
+        );
+        i.into_iter()
+            .zip(j)
+            .map(|(i, j)| (at(&x, i), at(&y, j)))
+            .collect()
     };
     Some(Ok((dims, pairs)))
 }
@@ -132,7 +151,8 @@ fn range(operator: &Operator, inputs: &[Option<Tensor>]) -> Answer {
     // The number of steps is the distance over the step, rounded up, and at least 0.
     let count = (distance / step + i128::from(distance % step != 0 && (distance < 0) == (step < 0))).max(0);
     let count = usize::try_from(count).ok().filter(|count| *count <= 1 << 24)?;
-    let values: Option<Vec<i64>> =
-        (0..count).map(|index| i64::try_from(i128::from(start) + step * index as i128).ok()).collect();
+    let values: Option<Vec<i64>> = (0..count)
+        .map(|index| i64::try_from(i128::from(start) + step * index as i128).ok())
+        .collect();
     finish(operator, dtype, &[count as u64], values)
 }

@@ -23,7 +23,10 @@ pub struct TractEvaluator;
 /// Operators that tract computes to within rounding but not to the bit of the specification, where folding needs the bit, and
 /// operators whose results are no function of their inputs' values.
 const NOT_FOLDED: &[(&str, &str)] = &[
-    ("DynamicQuantizeLinear", "tract multiplies by the reciprocal of the scale, which moves ties"),
+    (
+        "DynamicQuantizeLinear",
+        "tract multiplies by the reciprocal of the scale, which moves ties",
+    ),
     ("Dropout", "it is random in its training form"),
 ];
 
@@ -39,7 +42,10 @@ impl Evaluator for TractEvaluator {
         outputs: usize,
     ) -> Result<Vec<Tensor>, EvaluateError> {
         let refuse = |reason: &str| {
-            Err(EvaluateError::Unsupported { operator: operator.op_type.to_string(), reason: reason.to_owned() })
+            Err(EvaluateError::Unsupported {
+                operator: operator.op_type.to_string(),
+                reason: reason.to_owned(),
+            })
         };
         if Traits::of(operator.domain(), &operator.op_type).random {
             return refuse("it is random");
@@ -53,8 +59,9 @@ impl Evaluator for TractEvaluator {
         if let Some(answer) = own(operator, version, inputs, outputs) {
             return answer;
         }
-        if let Some((_, reason)) =
-            NOT_FOLDED.iter().find(|(name, _)| operator.domain().is_empty() && operator.op_type == **name)
+        if let Some((_, reason)) = NOT_FOLDED
+            .iter()
+            .find(|(name, _)| operator.domain().is_empty() && operator.op_type == **name)
         {
             return refuse(reason);
         }
@@ -63,7 +70,8 @@ impl Evaluator for TractEvaluator {
         {
             return refuse("tract is wrong on infinite or undefined elements");
         }
-        let found = run_node(operator, version, inputs, outputs).map_err(|error| evaluate_error(operator, error))?;
+        let found =
+            run_node(operator, version, inputs, outputs).map_err(|error| evaluate_error(operator, error))?;
         match schema(operator.domain(), &operator.op_type, version) {
             Some(schema) => check_types(operator, schema, inputs, &found)?,
             None if operator.domain().is_empty() => return refuse("the opset has no such operator"),
@@ -84,14 +92,20 @@ fn own(operator: &Operator, version: i64, inputs: &[Option<Tensor>], outputs: us
 }
 
 fn not_finite(tensor: &Tensor) -> bool {
-    tensor.dtype().is_float() && tensor.to_f64().is_ok_and(|values| values.iter().any(|value| !value.is_finite()))
+    tensor.dtype().is_float()
+        && tensor
+            .to_f64()
+            .is_ok_and(|values| values.iter().any(|value| !value.is_finite()))
 }
 
 fn evaluate_error(operator: &Operator, error: EngineError) -> EvaluateError {
     let operator = operator.op_type.to_string();
     match error {
         EngineError::Failed { reason, .. } => EvaluateError::Failed { operator, reason },
-        other => EvaluateError::Unsupported { operator, reason: other.to_string() },
+        other => EvaluateError::Unsupported {
+            operator,
+            reason: other.to_string(),
+        },
     }
 }
 
@@ -103,11 +117,21 @@ fn check_types(
     found: &[Tensor],
 ) -> Result<(), EvaluateError> {
     for (index, tensor) in found.iter().enumerate() {
-        let Some(formal) = schema.outputs.get(index).or(schema.outputs.last()) else { continue };
-        let expected = match formal.ty.strip_prefix("tensor(").and_then(|ty| ty.strip_suffix(')')) {
+        let Some(formal) = schema.outputs.get(index).or(schema.outputs.last()) else {
+            continue;
+        };
+        let expected = match formal
+            .ty
+            .strip_prefix("tensor(")
+            .and_then(|ty| ty.strip_suffix(')'))
+        {
             Some(name) => DType::from_name(name),
             None => schema.inputs.iter().zip(inputs).find_map(|(input, tensor)| {
-                if input.ty == formal.ty { tensor.as_ref().map(Tensor::dtype) } else { None }
+                if input.ty == formal.ty {
+                    tensor.as_ref().map(Tensor::dtype)
+                } else {
+                    None
+                }
             }),
         };
         if expected.is_some_and(|expected| expected != tensor.dtype()) {
@@ -122,12 +146,19 @@ fn check_types(
 
 /// An error about invalid inputs.
 fn invalid(operator: &Operator, reason: impl Into<String>) -> EvaluateError {
-    EvaluateError::Failed { operator: operator.op_type.to_string(), reason: reason.into() }
+    EvaluateError::Failed {
+        operator: operator.op_type.to_string(),
+        reason: reason.into(),
+    }
 }
 
 /// One output, or why there is none.
 fn single(operator: &Operator, result: Result<Tensor, crate::ir::TensorError>) -> Answer {
-    Some(result.map(|tensor| vec![tensor]).map_err(|error| invalid(operator, error.to_string())))
+    Some(
+        result
+            .map(|tensor| vec![tensor])
+            .map_err(|error| invalid(operator, error.to_string())),
+    )
 }
 
 /// The input in this slot.
@@ -138,5 +169,9 @@ fn operand(inputs: &[Option<Tensor>], index: usize) -> Option<&Tensor> {
 /// An axis counted from the front, if it is one of `rank` axes.
 fn axis_of(axis: i64, rank: usize) -> Option<usize> {
     let rank = rank as i64;
-    if (-rank..rank).contains(&axis) { usize::try_from(if axis < 0 { axis + rank } else { axis }).ok() } else { None }
+    if (-rank..rank).contains(&axis) {
+        usize::try_from(if axis < 0 { axis + rank } else { axis }).ok()
+    } else {
+        None
+    }
 }

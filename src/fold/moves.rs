@@ -8,13 +8,22 @@ use crate::ir::{DType, Operator, Tensor, TensorError};
 /// Elements that a repetition may make.
 const MAX_ELEMENTS: u64 = 1 << 28;
 
-pub(super) fn evaluate(operator: &Operator, version: i64, inputs: &[Option<Tensor>], outputs: usize) -> Answer {
+pub(super) fn evaluate(
+    operator: &Operator,
+    version: i64,
+    inputs: &[Option<Tensor>],
+    outputs: usize,
+) -> Answer {
     let first = operand(inputs, 0)?;
     match &*operator.op_type {
         "ConstantOfShape" => return constant_of_shape(operator, first),
         "Where" => {
             let value = operand(inputs, 1)?;
-            return if plain(value) { select(operator, inputs) } else { None };
+            return if plain(value) {
+                select(operator, inputs)
+            } else {
+                None
+            };
         }
         _ if !plain(first) => return None,
         _ => {}
@@ -76,13 +85,19 @@ fn pick(data: &Tensor, dims: &[u64], offsets: &[usize]) -> Result<Tensor, Tensor
 fn transpose(operator: &Operator, data: &Tensor) -> Answer {
     let rank = data.rank();
     let perm: Vec<usize> = match operator.ints("perm") {
-        Some(perm) => perm.iter().map(|axis| usize::try_from(*axis).ok().filter(|axis| *axis < rank)).collect::<Option<_>>()?,
+        Some(perm) => perm
+            .iter()
+            .map(|axis| usize::try_from(*axis).ok().filter(|axis| *axis < rank))
+            .collect::<Option<_>>()?,
         None => (0..rank).rev().collect(),
     };
     let mut sorted = perm.clone();
     sorted.sort_unstable();
     if sorted != (0..rank).collect::<Vec<_>>() {
-        return Some(Err(invalid(operator, format!("{perm:?} is no permutation of {rank} axes"))));
+        return Some(Err(invalid(
+            operator,
+            format!("{perm:?} is no permutation of {rank} axes"),
+        )));
     }
     let dims: Vec<u64> = perm.iter().map(|axis| data.dims()[*axis]).collect();
     let old = strides(data.dims());
@@ -99,7 +114,9 @@ fn permute(data: &Tensor, dims: &[u64], strides: &[usize]) -> Result<Tensor, Ten
     for (dim, stride) in dims.iter().zip(strides).filter(|(dim, _)| **dim != 1) {
         let dim = *dim as usize;
         match merged.last_mut() {
-            Some((last, previous)) if *previous == stride * dim => (*last, *previous) = (*last * dim, *stride),
+            Some((last, previous)) if *previous == stride * dim => {
+                (*last, *previous) = (*last * dim, *stride)
+            }
             _ => merged.push((dim, *stride)),
         }
     }
@@ -114,7 +131,10 @@ fn permute(data: &Tensor, dims: &[u64], strides: &[usize]) -> Result<Tensor, Ten
         let run = inner * element;
         let rows: Vec<u64> = outer.iter().map(|(dim, _)| *dim as u64).collect();
         let steps: Vec<usize> = outer.iter().map(|(_, stride)| *stride).collect();
-        for (target, offset) in out.chunks_exact_mut(run.max(1)).zip(broadcast::walk(&rows, &steps, 0)) {
+        for (target, offset) in out
+            .chunks_exact_mut(run.max(1))
+            .zip(broadcast::walk(&rows, &steps, 0))
+        {
             target.copy_from_slice(&raw[offset * element..offset * element + run]);
         }
         return Tensor::from_raw(data.dtype(), dims.iter().copied(), out);
@@ -124,10 +144,19 @@ fn permute(data: &Tensor, dims: &[u64], strides: &[usize]) -> Result<Tensor, Ten
     let targets = strides_of(&merged);
     let rest: Vec<usize> = (0..outer.len()).filter(|axis| *axis != fast).collect();
     let rest_dims: Vec<u64> = rest.iter().map(|axis| merged[*axis].0 as u64).collect();
-    let sources = broadcast::walk(&rest_dims, &rest.iter().map(|axis| merged[*axis].1).collect::<Vec<_>>(), 0);
-    let places = broadcast::walk(&rest_dims, &rest.iter().map(|axis| targets[*axis]).collect::<Vec<_>>(), 0);
-    let (count, fast_stride, fast_target) =
-        outer.get(fast).map_or((1, 1, 1), |(dim, stride)| (*dim, *stride, targets[fast]));
+    let sources = broadcast::walk(
+        &rest_dims,
+        &rest.iter().map(|axis| merged[*axis].1).collect::<Vec<_>>(),
+        0,
+    );
+    let places = broadcast::walk(
+        &rest_dims,
+        &rest.iter().map(|axis| targets[*axis]).collect::<Vec<_>>(),
+        0,
+    );
+    let (count, fast_stride, fast_target) = outer
+        .get(fast)
+        .map_or((1, 1, 1), |(dim, stride)| (*dim, *stride, targets[fast]));
     for (source, place) in sources.into_iter().zip(places) {
         for row in (0..count).step_by(TILE) {
             for column in (0..inner).step_by(TILE) {
@@ -143,7 +172,6 @@ fn permute(data: &Tensor, dims: &[u64], strides: &[usize]) -> Result<Tensor, Ten
     }
     Tensor::from_raw(data.dtype(), dims.iter().copied(), out)
 }
-
 
 fn strides_of(merged: &[(usize, usize)]) -> Vec<usize> {
     strides(&merged.iter().map(|(dim, _)| *dim as u64).collect::<Vec<_>>())
@@ -161,7 +189,12 @@ fn concat(operator: &Operator, version: i64, inputs: &[Option<Tensor>]) -> Answe
     let fits = |part: &&Tensor| {
         part.dtype() == first.dtype()
             && part.rank() == first.rank()
-            && part.dims().iter().zip(first.dims()).enumerate().all(|(at, (a, b))| at == axis || a == b)
+            && part
+                .dims()
+                .iter()
+                .zip(first.dims())
+                .enumerate()
+                .all(|(at, (a, b))| at == axis || a == b)
     };
     if !parts.iter().all(fits) {
         return Some(Err(invalid(operator, "the parts differ in type or shape")));
@@ -199,7 +232,10 @@ fn slice(operator: &Operator, version: i64, inputs: &[Option<Tensor>]) -> Answer
         None => vec![1; starts.len()],
     };
     if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
-        return Some(Err(invalid(operator, "starts, ends, axes and steps differ in length")));
+        return Some(Err(invalid(
+            operator,
+            "starts, ends, axes and steps differ in length",
+        )));
     }
     let mut dims = data.dims().to_vec();
     let mut strides: Vec<isize> = strides(&dims).into_iter().map(|stride| stride as isize).collect();
@@ -208,10 +244,19 @@ fn slice(operator: &Operator, version: i64, inputs: &[Option<Tensor>]) -> Answer
     for (((start, end), axis), step) in starts.iter().zip(&ends).zip(&axes).zip(&steps) {
         let axis = axis_of(*axis, dims.len())?;
         if *step == 0 || std::mem::replace(&mut seen[axis], true) {
-            return Some(Err(invalid(operator, "a step of 0 or an axis that is named twice")));
+            return Some(Err(invalid(
+                operator,
+                "a step of 0 or an axis that is named twice",
+            )));
         }
         let size = i64::try_from(dims[axis]).ok()?;
-        let from_front = |value: i64| if value < 0 { value.saturating_add(size) } else { value };
+        let from_front = |value: i64| {
+            if value < 0 {
+                value.saturating_add(size)
+            } else {
+                value
+            }
+        };
         let (low, high) = if *step > 0 { (0, size) } else { (-1, size - 1) };
         let start = from_front(*start).clamp(low.max(0), high.max(0));
         let end = from_front(*end).clamp(low, high);
@@ -237,9 +282,15 @@ fn walk_signed(dims: &[u64], strides: &[isize], origin: isize) -> Option<Vec<usi
     }
     let mut offsets = vec![origin];
     for (dim, stride) in dims.iter().zip(strides) {
-        offsets = offsets.iter().flat_map(|base| (0..*dim as isize).map(move |index| base + index * stride)).collect();
+        offsets = offsets
+            .iter()
+            .flat_map(|base| (0..*dim as isize).map(move |index| base + index * stride))
+            .collect();
     }
-    offsets.into_iter().map(|offset| usize::try_from(offset).ok()).collect()
+    offsets
+        .into_iter()
+        .map(|offset| usize::try_from(offset).ok())
+        .collect()
 }
 
 fn gather(operator: &Operator, inputs: &[Option<Tensor>]) -> Answer {
@@ -248,13 +299,20 @@ fn gather(operator: &Operator, inputs: &[Option<Tensor>]) -> Answer {
     let length = i64::try_from(data.dims()[axis]).ok()?;
     let wanted = indices.to_i64().ok()?;
     if wanted.iter().any(|index| !(-length..length).contains(index)) {
-        return Some(Err(invalid(operator, format!("an index is not in an axis of {length}"))));
+        return Some(Err(invalid(
+            operator,
+            format!("an index is not in an axis of {length}"),
+        )));
     }
     let (outer, inner) = (product(&data.dims()[..axis]), product(&data.dims()[axis + 1..]));
     let mut dims = data.dims()[..axis].to_vec();
     dims.extend_from_slice(indices.dims());
     dims.extend_from_slice(&data.dims()[axis + 1..]);
-    if dims.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim))? > MAX_ELEMENTS {
+    if dims
+        .iter()
+        .try_fold(1u64, |product, dim| product.checked_mul(*dim))?
+        > MAX_ELEMENTS
+    {
         return None;
     }
     let run = inner * size(data);
@@ -271,14 +329,29 @@ fn gather(operator: &Operator, inputs: &[Option<Tensor>]) -> Answer {
 }
 
 fn expand(operator: &Operator, data: &Tensor, shape: &Tensor) -> Answer {
-    let target: Vec<u64> = shape.to_i64().ok()?.into_iter().map(|dim| u64::try_from(dim).ok()).collect::<Option<_>>()?;
+    let target: Vec<u64> = shape
+        .to_i64()
+        .ok()?
+        .into_iter()
+        .map(|dim| u64::try_from(dim).ok())
+        .collect::<Option<_>>()?;
     let Some(dims) = broadcast::shape(&[data.dims(), &target]) else {
-        return Some(Err(invalid(operator, format!("{:?} does not expand to {target:?}", data.dims()))));
+        return Some(Err(invalid(
+            operator,
+            format!("{:?} does not expand to {target:?}", data.dims()),
+        )));
     };
-    if dims.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim))? > MAX_ELEMENTS {
+    if dims
+        .iter()
+        .try_fold(1u64, |product, dim| product.checked_mul(*dim))?
+        > MAX_ELEMENTS
+    {
         return None;
     }
-    single(operator, pick(data, &dims, &broadcast::indices(data.dims(), &dims)))
+    single(
+        operator,
+        pick(data, &dims, &broadcast::indices(data.dims(), &dims)),
+    )
 }
 
 fn select(operator: &Operator, inputs: &[Option<Tensor>]) -> Answer {
@@ -289,7 +362,11 @@ fn select(operator: &Operator, inputs: &[Option<Tensor>]) -> Answer {
     let Some(dims) = broadcast::shape(&[condition.dims(), x.dims(), y.dims()]) else {
         return Some(Err(invalid(operator, "shapes that do not broadcast")));
     };
-    if dims.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim))? > MAX_ELEMENTS {
+    if dims
+        .iter()
+        .try_fold(1u64, |product, dim| product.checked_mul(*dim))?
+        > MAX_ELEMENTS
+    {
         return None;
     }
     let element = size(x);
@@ -297,22 +374,37 @@ fn select(operator: &Operator, inputs: &[Option<Tensor>]) -> Answer {
     let places = [condition, x, y].map(|tensor| broadcast::indices(tensor.dims(), &dims));
     let mut out = Vec::with_capacity(product(&dims) * element);
     for ((flag, i), j) in places[0].iter().zip(&places[1]).zip(&places[2]) {
-        let (raw, at) = if *flags.get(*flag)? != 0 { (&a, *i) } else { (&b, *j) };
+        let (raw, at) = if *flags.get(*flag)? != 0 {
+            (&a, *i)
+        } else {
+            (&b, *j)
+        };
         out.extend_from_slice(raw.get(at * element..(at + 1) * element)?);
     }
     single(operator, Tensor::from_raw(x.dtype(), dims, out))
 }
 
 fn constant_of_shape(operator: &Operator, shape: &Tensor) -> Answer {
-    let dims: Vec<u64> = shape.to_i64().ok()?.into_iter().map(|dim| u64::try_from(dim).ok()).collect::<Option<_>>()?;
-    let count = dims.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim)).filter(|n| *n <= MAX_ELEMENTS)?;
+    let dims: Vec<u64> = shape
+        .to_i64()
+        .ok()?
+        .into_iter()
+        .map(|dim| u64::try_from(dim).ok())
+        .collect::<Option<_>>()?;
+    let count = dims
+        .iter()
+        .try_fold(1u64, |product, dim| product.checked_mul(*dim))
+        .filter(|n| *n <= MAX_ELEMENTS)?;
     let zero = Tensor::scalar(0f32);
     let value = operator.tensor("value").unwrap_or(&zero);
     if !plain(value) || value.elements() != 1 {
         return None;
     }
     let element = value.raw_bytes().ok()?;
-    single(operator, Tensor::from_raw(value.dtype(), dims, Bytes::from(element.repeat(count as usize))))
+    single(
+        operator,
+        Tensor::from_raw(value.dtype(), dims, Bytes::from(element.repeat(count as usize))),
+    )
 }
 
 fn split(operator: &Operator, version: i64, inputs: &[Option<Tensor>], outputs: usize) -> Answer {
@@ -324,22 +416,38 @@ fn split(operator: &Operator, version: i64, inputs: &[Option<Tensor>], outputs: 
         false => operator.ints("split").map(|sizes| Some(sizes.to_vec())),
     };
     let sizes: Vec<u64> = match given {
-        Some(sizes) => sizes?.into_iter().map(|size| u64::try_from(size).ok()).collect::<Option<_>>()?,
+        Some(sizes) => sizes?
+            .into_iter()
+            .map(|size| u64::try_from(size).ok())
+            .collect::<Option<_>>()?,
         None => {
             // Equal parts, the last one smaller from opset 18 on.
             let count = outputs as u64;
             let part = length.div_ceil(count.max(1));
-            let sizes: Vec<u64> = (0..count).map(|at| part.min(length.saturating_sub(at * part))).collect();
+            let sizes: Vec<u64> = (0..count)
+                .map(|at| part.min(length.saturating_sub(at * part)))
+                .collect();
             if version < 18 && !length.is_multiple_of(count.max(1)) {
-                return Some(Err(invalid(operator, format!("{length} does not split into {count} equal parts"))));
+                return Some(Err(invalid(
+                    operator,
+                    format!("{length} does not split into {count} equal parts"),
+                )));
             }
             sizes
         }
     };
-    if sizes.len() != outputs || sizes.iter().try_fold(0u64, |sum, size| sum.checked_add(*size)) != Some(length) {
-        return Some(Err(invalid(operator, format!("{sizes:?} is no split of {length} into {outputs} parts"))));
+    if sizes.len() != outputs
+        || sizes.iter().try_fold(0u64, |sum, size| sum.checked_add(*size)) != Some(length)
+    {
+        return Some(Err(invalid(
+            operator,
+            format!("{sizes:?} is no split of {length} into {outputs} parts"),
+        )));
     }
-    let (outer, inner) = (product(&data.dims()[..axis]), product(&data.dims()[axis + 1..]) * size(data));
+    let (outer, inner) = (
+        product(&data.dims()[..axis]),
+        product(&data.dims()[axis + 1..]) * size(data),
+    );
     let raw = data.raw().ok()?;
     let mut start = 0usize;
     let mut parts = Vec::with_capacity(outputs);

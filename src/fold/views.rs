@@ -13,7 +13,9 @@ pub(super) fn evaluate(operator: &Operator, version: i64, inputs: &[Option<Tenso
             let bound = |value: i64| (if value < 0 { value + rank } else { value }).clamp(0, rank) as usize;
             let start = bound(operator.int("start").unwrap_or(0));
             let end = operator.int("end").map_or(dims.len(), bound);
-            Some(Ok(vec![Tensor::vector_i64(dims.get(start..end.max(start)).unwrap_or(&[]))]))
+            Some(Ok(vec![Tensor::vector_i64(
+                dims.get(start..end.max(start)).unwrap_or(&[]),
+            )]))
         }
         "Size" => Some(Ok(vec![Tensor::scalar(data.elements() as i64)])),
         "Reshape" => {
@@ -23,7 +25,10 @@ pub(super) fn evaluate(operator: &Operator, version: i64, inputs: &[Option<Tenso
             };
             match reshape(data, &target, operator.int("allowzero").unwrap_or(0) != 0) {
                 Some(dims) => single(operator, data.reshaped(&dims)),
-                None => Some(Err(invalid(operator, format!("{:?} does not become {target:?}", data.dims())))),
+                None => Some(Err(invalid(
+                    operator,
+                    format!("{:?} does not become {target:?}", data.dims()),
+                ))),
             }
         }
         "Flatten" => {
@@ -31,7 +36,10 @@ pub(super) fn evaluate(operator: &Operator, version: i64, inputs: &[Option<Tenso
             let rank = data.rank() as i64;
             let axis = usize::try_from(if axis < 0 { axis + rank } else { axis }).ok()?;
             let (outer, inner) = data.dims().split_at_checked(axis)?;
-            single(operator, data.reshaped(&[outer.iter().product(), inner.iter().product()]))
+            single(
+                operator,
+                data.reshaped(&[outer.iter().product(), inner.iter().product()]),
+            )
         }
         "Squeeze" => {
             let axes = axes(operator, version, inputs)?;
@@ -77,7 +85,9 @@ fn reshape(data: &Tensor, target: &[i64], allow_zero: bool) -> Option<Vec<u64>> 
         });
     }
     if let Some(free) = free {
-        let known = dims.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim))?;
+        let known = dims
+            .iter()
+            .try_fold(1u64, |product, dim| product.checked_mul(*dim))?;
         if known == 0 || !data.elements().is_multiple_of(known) {
             return None;
         }
@@ -87,15 +97,27 @@ fn reshape(data: &Tensor, target: &[i64], allow_zero: bool) -> Option<Vec<u64>> 
 }
 
 fn squeeze(dims: &[u64], axes: Option<&[i64]>) -> Option<Vec<u64>> {
-    let Some(axes) = axes else { return Some(dims.iter().copied().filter(|dim| *dim != 1).collect()) };
+    let Some(axes) = axes else {
+        return Some(dims.iter().copied().filter(|dim| *dim != 1).collect());
+    };
     let mut dropped = vec![false; dims.len()];
     for axis in axes {
         *dropped.get_mut(axis_of(*axis, dims.len())?)? = true;
     }
-    if dims.iter().zip(&dropped).any(|(dim, dropped)| *dropped && *dim != 1) {
+    if dims
+        .iter()
+        .zip(&dropped)
+        .any(|(dim, dropped)| *dropped && *dim != 1)
+    {
         return None;
     }
-    Some(dims.iter().zip(&dropped).filter(|(_, dropped)| !**dropped).map(|(dim, _)| *dim).collect())
+    Some(
+        dims.iter()
+            .zip(&dropped)
+            .filter(|(_, dropped)| !**dropped)
+            .map(|(dim, _)| *dim)
+            .collect(),
+    )
 }
 
 fn unsqueeze(dims: &[u64], axes: &[i64]) -> Option<Vec<u64>> {
@@ -108,5 +130,8 @@ fn unsqueeze(dims: &[u64], axes: &[i64]) -> Option<Vec<u64>> {
         }
     }
     let mut rest = dims.iter();
-    added.iter().map(|added| if *added { Some(1) } else { rest.next().copied() }).collect()
+    added
+        .iter()
+        .map(|added| if *added { Some(1) } else { rest.next().copied() })
+        .collect()
 }

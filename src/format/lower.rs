@@ -1,11 +1,10 @@
 //! From the IR to protobuf messages. What no rewrite touched comes out as it was read.
 
-
 use super::external::ExternalFiles;
 use super::lift::constant_tensor;
 use crate::ir::{
-    Attribute, AttributeValue, Constant, ConstantOrigin, DType, Dim, Function, Graph, Model, Name, Node, NodeId, NodeKind,
-    OpsetImport, Tensor, TensorData, TensorType, ValueId, ValueType,
+    Attribute, AttributeValue, Constant, ConstantOrigin, DType, Dim, Function, Graph, Model, Name, Node,
+    NodeId, NodeKind, OpsetImport, Tensor, TensorData, TensorType, ValueId, ValueType,
 };
 use crate::proto;
 use crate::proto::tensor_shape_proto::dimension::Value as DimValue;
@@ -50,26 +49,44 @@ pub fn lower(model: &Model, external: &ExternalFiles) -> Result<proto::ModelProt
     } else {
         model
     };
-    let lowerer = Lowerer { external, list_initializers: (1..4).contains(&model.ir_version()) };
+    let lowerer = Lowerer {
+        external,
+        list_initializers: (1..4).contains(&model.ir_version()),
+    };
     let mut message = (*model.header).clone();
     message.opset_import = opset_imports(&model.opset_imports);
     message.metadata_props = model.metadata.clone();
     message.graph = Some(lowerer.graph(&model.graph, &[], true)?);
-    message.functions = model.functions.iter().map(|function| lowerer.function(function)).collect::<Result<_, _>>()?;
+    message.functions = model
+        .functions
+        .iter()
+        .map(|function| lowerer.function(function))
+        .collect::<Result<_, _>>()?;
     Ok(message)
 }
 
 fn has_unnamed(model: &Model) -> bool {
-    model.graph_paths().iter().filter_map(|path| model.graph_at(path)).any(|graph| {
-        graph.node_ids().filter_map(|id| graph.get(id)).any(|node| {
-            !matches!(node.kind, NodeKind::Capture(_)) && node.outputs().iter().any(|v| v.name.is_empty() && !v.omitted)
+    model
+        .graph_paths()
+        .iter()
+        .filter_map(|path| model.graph_at(path))
+        .any(|graph| {
+            graph.node_ids().filter_map(|id| graph.get(id)).any(|node| {
+                !matches!(node.kind, NodeKind::Capture(_))
+                    && node.outputs().iter().any(|v| v.name.is_empty() && !v.omitted)
+            })
         })
-    })
 }
 
 fn opset_imports(imports: &[OpsetImport]) -> Vec<proto::OperatorSetIdProto> {
     let text = |name: &Option<Name>| name.as_ref().map(Name::to_string);
-    imports.iter().map(|import| proto::OperatorSetIdProto { domain: text(&import.domain), version: import.version }).collect()
+    imports
+        .iter()
+        .map(|import| proto::OperatorSetIdProto {
+            domain: text(&import.domain),
+            version: import.version,
+        })
+        .collect()
 }
 
 struct Lowerer<'a> {
@@ -86,8 +103,16 @@ struct Names<'g> {
 impl Names<'_> {
     fn of(&self, value: ValueId) -> Name {
         match self.graph.get(value.node).map(|node| &node.kind) {
-            Some(NodeKind::Capture(capture)) => self.captured.get(capture.index as usize).cloned().unwrap_or_default(),
-            _ => self.graph.value(value).map(|value| value.name.clone()).unwrap_or_default(),
+            Some(NodeKind::Capture(capture)) => self
+                .captured
+                .get(capture.index as usize)
+                .cloned()
+                .unwrap_or_default(),
+            _ => self
+                .graph
+                .value(value)
+                .map(|value| value.name.clone())
+                .unwrap_or_default(),
         }
     }
 }
@@ -102,10 +127,17 @@ impl Lowerer<'_> {
         let mut initializers: Vec<(u32, proto::TensorProto)> = Vec::new();
         for (position, id) in graph.inputs().iter().enumerate() {
             let Some(node) = graph.get(*id) else { continue };
-            let (NodeKind::Input(input), Some(value)) = (&node.kind, node.outputs().first()) else { continue };
-            let declared = input.declared.clone().unwrap_or_else(|| value_info_of(&value.name, &value.ty));
+            let (NodeKind::Input(input), Some(value)) = (&node.kind, node.outputs().first()) else {
+                continue;
+            };
+            let declared = input
+                .declared
+                .clone()
+                .unwrap_or_else(|| value_info_of(&value.name, &value.ty));
             // Inputs keep the order of the list; their indices only place listed initializers between them.
-            let index = inputs.last().map_or(input.index, |(last, _)| input.index.max(last.saturating_add(1)));
+            let index = inputs
+                .last()
+                .map_or(input.index, |(last, _)| input.index.max(last.saturating_add(1)));
             inputs.push((if position == 0 { input.index } else { index }, declared));
             if let Some((tensor, index)) = &input.default {
                 initializers.push((*index, self.tensor(tensor, Some(&value.name))));
@@ -114,7 +146,9 @@ impl Lowerer<'_> {
         let mut sparse = Vec::new();
         let mut unlisted = Vec::new();
         for (id, constant) in graph.initializers() {
-            let Some(value) = graph.get(id).and_then(|node| node.outputs().first()) else { continue };
+            let Some(value) = graph.get(id).and_then(|node| node.outputs().first()) else {
+                continue;
+            };
             match (&constant.origin, &constant.tensor) {
                 (ConstantOrigin::Initializer(index), Some(tensor)) => {
                     initializers.push((*index, self.tensor(tensor, Some(&value.name))));
@@ -160,9 +194,15 @@ impl Lowerer<'_> {
             let value = value.ok_or_else(|| LowerError::NoOutput(output.name.to_string()))?;
             let name = names.of(value);
             if outer && name != output.name {
-                return Err(LowerError::OutputName { output: output.name.to_string(), value: name.to_string() });
+                return Err(LowerError::OutputName {
+                    output: output.name.to_string(),
+                    value: name.to_string(),
+                });
             }
-            let mut info = output.declared.clone().unwrap_or_else(|| value_info_of(&output.name, &output.ty));
+            let mut info = output
+                .declared
+                .clone()
+                .unwrap_or_else(|| value_info_of(&output.name, &output.ty));
             // The owner of a body finds its outputs by place, so there the value's name is what counts.
             if info.name.as_deref() != Some(&*name) {
                 info.name = Some(name.to_string());
@@ -180,9 +220,19 @@ impl Lowerer<'_> {
         message.node = self.nodes(&names, &mut value_info, true)?;
         value_info.sort_by_key(|(index, _)| *index);
         message.value_info = value_info.into_iter().map(|(_, info)| info).collect();
-        let first_output = |id: &NodeId| graph.get(*id)?.outputs().first().map(|value| value.name.to_string());
+        let first_output = |id: &NodeId| {
+            graph
+                .get(*id)?
+                .outputs()
+                .first()
+                .map(|value| value.name.to_string())
+        };
         message.input = graph.inputs().iter().filter_map(first_output).collect();
-        message.output = self.outputs(&names, true)?.into_iter().filter_map(|info| info.name).collect();
+        message.output = self
+            .outputs(&names, true)?
+            .into_iter()
+            .filter_map(|info| info.name)
+            .collect();
         message.opset_import = opset_imports(&function.opset_imports);
         Ok(message)
     }
@@ -210,7 +260,10 @@ impl Lowerer<'_> {
                         .enumerate()
                         .map(|(slot, value)| match value {
                             Some(value) => Ok(names.of(*value)),
-                            None => Err(LowerError::Capture { node: graph.label(id), slot }),
+                            None => Err(LowerError::Capture {
+                                node: graph.label(id),
+                                slot,
+                            }),
                         })
                         .collect::<Result<_, _>>()?;
                     let attributes = operator
@@ -218,7 +271,11 @@ impl Lowerer<'_> {
                         .iter()
                         .map(|attribute| self.attribute(attribute, &captured))
                         .collect::<Result<_, _>>()?;
-                    (operator.op_type.to_string(), operator.written_domain.as_ref(), attributes)
+                    (
+                        operator.op_type.to_string(),
+                        operator.written_domain.as_ref(),
+                        attributes,
+                    )
                 }
                 NodeKind::Constant(constant) => match &constant.origin {
                     ConstantOrigin::Node { attribute, domain } => {
@@ -249,7 +306,11 @@ impl Lowerer<'_> {
     }
 
     /// The attribute of a `Constant` node: as the file had it while it still says the same.
-    fn constant(&self, constant: &Constant, attribute: &Attribute) -> Result<proto::AttributeProto, LowerError> {
+    fn constant(
+        &self,
+        constant: &Constant,
+        attribute: &Attribute,
+    ) -> Result<proto::AttributeProto, LowerError> {
         match &constant.tensor {
             Some(tensor) if !constant_tensor(attribute).is_some_and(|written| written.same_as(tensor)) => {
                 self.attribute(&Attribute::new("value", tensor.clone()), &[])
@@ -258,7 +319,11 @@ impl Lowerer<'_> {
         }
     }
 
-    fn attribute(&self, attribute: &Attribute, captured: &[Name]) -> Result<proto::AttributeProto, LowerError> {
+    fn attribute(
+        &self,
+        attribute: &Attribute,
+        captured: &[Name],
+    ) -> Result<proto::AttributeProto, LowerError> {
         let mut message = proto::AttributeProto {
             name: Some(attribute.name.to_string()),
             doc_string: attribute.doc_string.clone(),
@@ -276,9 +341,14 @@ impl Lowerer<'_> {
             AttributeValue::Ints(values) => message.ints = values.clone(),
             AttributeValue::Floats(values) => message.floats = values.clone(),
             AttributeValue::Strings(values) => message.strings = values.clone(),
-            AttributeValue::Tensors(values) => message.tensors = values.iter().map(|t| self.tensor(t, None)).collect(),
+            AttributeValue::Tensors(values) => {
+                message.tensors = values.iter().map(|t| self.tensor(t, None)).collect()
+            }
             AttributeValue::Graphs(values) => {
-                message.graphs = values.iter().map(|g| self.graph(g, captured, false)).collect::<Result<_, _>>()?;
+                message.graphs = values
+                    .iter()
+                    .map(|g| self.graph(g, captured, false))
+                    .collect::<Result<_, _>>()?;
             }
             AttributeValue::Sparses(values) => message.sparse_tensors = values.clone(),
             AttributeValue::Types(values) => message.type_protos = values.clone(),
@@ -299,7 +369,9 @@ fn on_cycle(graph: &Graph, order: &[NodeId]) -> Option<NodeId> {
         return None;
     }
     let found: std::collections::HashSet<_> = order.iter().copied().collect();
-    graph.node_ids().find(|id| *id != graph.sink() && !found.contains(id))
+    graph
+        .node_ids()
+        .find(|id| *id != graph.sink() && !found.contains(id))
 }
 
 fn node_message(
@@ -311,10 +383,21 @@ fn node_message(
     attribute: Vec<proto::AttributeProto>,
 ) -> proto::NodeProto {
     let meta = node.meta.as_deref();
-    let name_of = |value: &Option<ValueId>| value.map(|value| names.of(value).to_string()).unwrap_or_default();
+    let name_of =
+        |value: &Option<ValueId>| value.map(|value| names.of(value).to_string()).unwrap_or_default();
     proto::NodeProto {
         input: names.graph.inputs_of(id).iter().map(name_of).collect(),
-        output: node.outputs().iter().map(|value| if value.omitted { String::new() } else { value.name.to_string() }).collect(),
+        output: node
+            .outputs()
+            .iter()
+            .map(|value| {
+                if value.omitted {
+                    String::new()
+                } else {
+                    value.name.to_string()
+                }
+            })
+            .collect(),
         name: node.name.as_ref().map(Name::to_string),
         op_type: Some(op_type),
         domain: domain.map(Name::to_string),
@@ -364,8 +447,15 @@ pub fn tensor_to_proto(tensor: &Tensor, name: Option<&Name>, external: &External
 }
 
 /// The declaration of an initializer among the inputs, adapted to what the initializer is now.
-fn renamed(mut info: proto::ValueInfoProto, value: &crate::ir::Value, tensor: &Tensor) -> proto::ValueInfoProto {
-    let declared = info.r#type.as_ref().map_or(ValueType::Unknown, super::lift::type_from_proto);
+fn renamed(
+    mut info: proto::ValueInfoProto,
+    value: &crate::ir::Value,
+    tensor: &Tensor,
+) -> proto::ValueInfoProto {
+    let declared = info
+        .r#type
+        .as_ref()
+        .map_or(ValueType::Unknown, super::lift::type_from_proto);
     if declared.contradicts(&crate::ir::tensor_type(tensor)) {
         return value_info_of(&value.name, &crate::ir::tensor_type(tensor));
     }
@@ -377,7 +467,11 @@ fn renamed(mut info: proto::ValueInfoProto, value: &crate::ir::Value, tensor: &T
 
 /// A declaration made from a name and what is known of its type.
 pub fn value_info_of(name: &Name, ty: &ValueType) -> proto::ValueInfoProto {
-    proto::ValueInfoProto { name: Some(name.to_string()), r#type: type_to_proto(ty), ..proto::ValueInfoProto::default() }
+    proto::ValueInfoProto {
+        name: Some(name.to_string()),
+        r#type: type_to_proto(ty),
+        ..proto::ValueInfoProto::default()
+    }
 }
 
 /// The message of a type; `None` when nothing is known. Dimensions that are neither numbers nor bare symbols are left open.
@@ -393,18 +487,21 @@ pub fn type_to_proto(ty: &ValueType) -> Option<proto::TypeProto> {
             elem_type: tensor.dtype.map(DType::onnx),
             shape: shape_to_proto(tensor),
         }),
-        ValueType::Sequence(element) => {
-            TypeValue::SequenceType(Box::new(proto::type_proto::Sequence { elem_type: boxed(element) }))
-        }
-        ValueType::Optional(element) => {
-            TypeValue::OptionalType(Box::new(proto::type_proto::Optional { elem_type: boxed(element) }))
-        }
+        ValueType::Sequence(element) => TypeValue::SequenceType(Box::new(proto::type_proto::Sequence {
+            elem_type: boxed(element),
+        })),
+        ValueType::Optional(element) => TypeValue::OptionalType(Box::new(proto::type_proto::Optional {
+            elem_type: boxed(element),
+        })),
         ValueType::Map(key, value) => TypeValue::MapType(Box::new(proto::type_proto::Map {
             key_type: Some(key.onnx()),
             value_type: boxed(value),
         })),
     };
-    Some(proto::TypeProto { value: Some(value), ..proto::TypeProto::default() })
+    Some(proto::TypeProto {
+        value: Some(value),
+        ..proto::TypeProto::default()
+    })
 }
 
 fn shape_to_proto(tensor: &TensorType) -> Option<proto::TensorShapeProto> {
@@ -413,7 +510,12 @@ fn shape_to_proto(tensor: &TensorType) -> Option<proto::TensorShapeProto> {
             Dim::Fixed(size) => Some(DimValue::DimValue(*size)),
             other => other.as_symbol().map(|name| DimValue::DimParam(name.to_string())),
         };
-        proto::tensor_shape_proto::Dimension { value, ..Default::default() }
+        proto::tensor_shape_proto::Dimension {
+            value,
+            ..Default::default()
+        }
     };
-    Some(proto::TensorShapeProto { dim: tensor.shape.as_ref()?.iter().map(dim).collect() })
+    Some(proto::TensorShapeProto {
+        dim: tensor.shape.as_ref()?.iter().map(dim).collect(),
+    })
 }

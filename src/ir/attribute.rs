@@ -50,7 +50,12 @@ impl Attribute {
     pub fn new(name: impl Into<Name>, value: impl Into<AttributeValue>) -> Self {
         let value = value.into();
         let written_type = value.onnx_type();
-        Self { name: name.into(), value, doc_string: None, written_type }
+        Self {
+            name: name.into(),
+            value,
+            doc_string: None,
+            written_type,
+        }
     }
 }
 
@@ -98,7 +103,8 @@ impl AttributeValue {
     /// Same kind and same value, floats and tensors by their bits; bodies never compare equal.
     pub fn same_as(&self, other: &AttributeValue) -> bool {
         use AttributeValue::*;
-        let same_floats = |a: &[f32], b: &[f32]| a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()));
+        let same_floats =
+            |a: &[f32], b: &[f32]| a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()));
         match (self, other) {
             (Int(a), Int(b)) => a == b,
             (Float(a), Float(b)) => a.to_bits() == b.to_bits(),

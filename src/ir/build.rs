@@ -7,8 +7,8 @@ use petgraph::stable_graph::StableDiGraph;
 use super::graph::{Graph, GraphMeta, GraphOutput};
 use super::name::Name;
 use super::node::{
-    Capture, Constant, ConstantOrigin, Edge, Input, Node, NodeId, NodeKind, NodeMeta, Operator, Position, Slot, Value,
-    ValueId,
+    Capture, Constant, ConstantOrigin, Edge, Input, Node, NodeId, NodeKind, NodeMeta, Operator, Position,
+    Slot, Value, ValueId,
 };
 use super::tensor::Tensor;
 
@@ -34,7 +34,10 @@ impl GraphBuilder {
             name: None,
             meta: None,
             outputs: Vec::new(),
-            position: Position { original: u32::MAX, serial: u32::MAX },
+            position: Position {
+                original: u32::MAX,
+                serial: u32::MAX,
+            },
         });
         let graph = Graph {
             nodes,
@@ -46,7 +49,10 @@ impl GraphBuilder {
             journal: Vec::new(),
             meta: GraphMeta::default(),
         };
-        Self { graph, next_position: 0 }
+        Self {
+            graph,
+            next_position: 0,
+        }
     }
 
     /// Reserves room for about this many nodes.
@@ -55,11 +61,26 @@ impl GraphBuilder {
         self.graph.nodes.reserve_edges(nodes * 2);
     }
 
-    fn add(&mut self, kind: NodeKind, name: Option<Name>, meta: Option<NodeMeta>, outputs: Vec<Value>) -> NodeId {
-        let position = Position { original: self.next_position, serial: 0 };
+    fn add(
+        &mut self,
+        kind: NodeKind,
+        name: Option<Name>,
+        meta: Option<NodeMeta>,
+        outputs: Vec<Value>,
+    ) -> NodeId {
+        let position = Position {
+            original: self.next_position,
+            serial: 0,
+        };
         self.next_position += 1;
         let meta = meta.filter(|m| *m != NodeMeta::default()).map(Arc::new);
-        self.graph.nodes.add_node(Node { kind, name, meta, outputs, position })
+        self.graph.nodes.add_node(Node {
+            kind,
+            name,
+            meta,
+            outputs,
+            position,
+        })
     }
 
     /// The next graph input.
@@ -74,12 +95,23 @@ impl GraphBuilder {
 
     /// A value captured through slot `index` of the owner of this body.
     pub fn capture(&mut self, value: Value, index: u32) -> ValueId {
-        let id = self.add(NodeKind::Capture(Capture { index, known: None }), None, None, vec![value]);
+        let id = self.add(
+            NodeKind::Capture(Capture { index, known: None }),
+            None,
+            None,
+            vec![value],
+        );
         ValueId::new(id, 0)
     }
 
     /// A constant as a file has it.
-    pub fn constant(&mut self, value: Value, constant: Constant, name: Option<Name>, meta: Option<NodeMeta>) -> ValueId {
+    pub fn constant(
+        &mut self,
+        value: Value,
+        constant: Constant,
+        name: Option<Name>,
+        meta: Option<NodeMeta>,
+    ) -> ValueId {
         if let ConstantOrigin::Initializer(index) | ConstantOrigin::Sparse(_, index) = &constant.origin {
             self.graph.next_initializer = self.graph.next_initializer.max(index.saturating_add(1));
         }
@@ -91,7 +123,11 @@ impl GraphBuilder {
     pub fn initializer(&mut self, name: impl Into<Name>, tensor: Tensor) -> ValueId {
         let index = self.graph.next_initializer;
         let value = Value::typed(name, tensor_type(&tensor));
-        let constant = Constant { tensor: Some(tensor), origin: ConstantOrigin::Initializer(index), listed_input: None };
+        let constant = Constant {
+            tensor: Some(tensor),
+            origin: ConstantOrigin::Initializer(index),
+            listed_input: None,
+        };
         self.constant(value, constant, None, None)
     }
 
@@ -123,7 +159,14 @@ impl GraphBuilder {
 
     /// Lets `node` read `value` in `slot`.
     pub fn connect(&mut self, value: ValueId, node: NodeId, slot: Slot) {
-        self.graph.nodes.add_edge(value.node, node, Edge { output: value.output, slot });
+        self.graph.nodes.add_edge(
+            value.node,
+            node,
+            Edge {
+                output: value.output,
+                slot,
+            },
+        );
     }
 
     /// The next graph output.
@@ -153,6 +196,10 @@ impl GraphBuilder {
 
 /// The type of a constant's value.
 pub fn tensor_type(tensor: &Tensor) -> super::types::ValueType {
-    let shape = tensor.dims().iter().map(|d| i64::try_from(*d).map_or(super::Dim::Unknown, super::Dim::Fixed)).collect();
+    let shape = tensor
+        .dims()
+        .iter()
+        .map(|d| i64::try_from(*d).map_or(super::Dim::Unknown, super::Dim::Fixed))
+        .collect();
     super::types::ValueType::tensor(tensor.dtype(), Some(shape))
 }

@@ -15,8 +15,8 @@ use super::graph::{Graph, Provenance};
 use super::model::Model;
 use super::name::Name;
 use super::node::{
-    Constant, ConstantOrigin, Edge, Node, NodeId, NodeKind, NodeMeta, Operator, Position, ShapeContent, Slot, Use,
-    Value, ValueId,
+    Constant, ConstantOrigin, Edge, Node, NodeId, NodeKind, NodeMeta, Operator, Position, ShapeContent, Slot,
+    Use, Value, ValueId,
 };
 use super::tensor::Tensor;
 use super::types::ValueType;
@@ -88,7 +88,12 @@ pub struct Editor<'g> {
 impl Graph {
     /// An editor that records its changes under the name of the rule or pass.
     pub fn edit(&mut self, origin: impl Into<Name>) -> Editor<'_> {
-        Editor { graph: self, origin: origin.into(), before: Vec::new(), after: Vec::new() }
+        Editor {
+            graph: self,
+            origin: origin.into(),
+            before: Vec::new(),
+            after: Vec::new(),
+        }
     }
 }
 
@@ -97,9 +102,18 @@ impl Drop for Editor<'_> {
         if self.before.is_empty() && self.after.is_empty() {
             return;
         }
-        let after = self.after.iter().filter(|id| self.graph.is_live(**id)).map(|id| self.graph.label(*id)).collect();
+        let after = self
+            .after
+            .iter()
+            .filter(|id| self.graph.is_live(**id))
+            .map(|id| self.graph.label(*id))
+            .collect();
         let before = std::mem::take(&mut self.before);
-        self.graph.journal.push(Provenance { origin: self.origin.clone(), before, after });
+        self.graph.journal.push(Provenance {
+            origin: self.origin.clone(),
+            before,
+            after,
+        });
     }
 }
 
@@ -122,11 +136,18 @@ impl Editor<'_> {
         let node = self.live(id.node)?;
         node.outputs
             .get(id.output as usize)
-            .ok_or_else(|| EditError::NoOutput { node: self.graph.label(id.node), output: id.output })
+            .ok_or_else(|| EditError::NoOutput {
+                node: self.graph.label(id.node),
+                output: id.output,
+            })
     }
 
     fn value_mut(&mut self, id: ValueId) -> Option<&mut Value> {
-        self.graph.nodes.node_weight_mut(id.node)?.outputs.get_mut(id.output as usize)
+        self.graph
+            .nodes
+            .node_weight_mut(id.node)?
+            .outputs
+            .get_mut(id.output as usize)
     }
 
     fn operator_mut(&mut self, id: NodeId) -> Result<&mut Operator, EditError> {
@@ -146,7 +167,9 @@ impl Editor<'_> {
     }
 
     fn next_position(&mut self, near: Option<NodeId>) -> Position {
-        let original = near.and_then(|id| self.graph.nodes.node_weight(id)).map_or(u32::MAX - 1, |n| n.position.original);
+        let original = near
+            .and_then(|id| self.graph.nodes.node_weight(id))
+            .map_or(u32::MAX - 1, |n| n.position.original);
         let serial = self.graph.next_serial;
         self.graph.next_serial += 1;
         Position { original, serial }
@@ -188,12 +211,18 @@ impl Editor<'_> {
         });
         for (index, value) in inputs.iter().enumerate() {
             if let Some(value) = value {
-                let edge = Edge { output: value.output, slot: Slot::Input(index as u32) };
+                let edge = Edge {
+                    output: value.output,
+                    slot: Slot::Input(index as u32),
+                };
                 self.graph.nodes.add_edge(value.node, id, edge);
             }
         }
         for (index, value) in captures.iter().enumerate() {
-            let edge = Edge { output: value.output, slot: Slot::Capture(index as u32) };
+            let edge = Edge {
+                output: value.output,
+                slot: Slot::Capture(index as u32),
+            };
             self.graph.nodes.add_edge(value.node, id, edge);
         }
         self.after.push(id);
@@ -206,7 +235,11 @@ impl Editor<'_> {
         self.graph.next_initializer += 1;
         let position = self.next_position(None);
         let value = Value::typed(name, tensor_type(&tensor));
-        let constant = Constant { tensor: Some(tensor), origin: ConstantOrigin::Initializer(index), listed_input: None };
+        let constant = Constant {
+            tensor: Some(tensor),
+            origin: ConstantOrigin::Initializer(index),
+            listed_input: None,
+        };
         let id = self.graph.nodes.add_node(Node {
             kind: NodeKind::Constant(Box::new(constant)),
             name: None,
@@ -246,8 +279,14 @@ impl Editor<'_> {
     pub fn set_constant(&mut self, id: NodeId, tensor: Tensor) -> Result<(), EditError> {
         let label = self.graph.label(id);
         let ty = tensor_type(&tensor);
-        let node = self.graph.nodes.node_weight_mut(id).ok_or(EditError::NoNode(id.index()))?;
-        let NodeKind::Constant(constant) = &mut node.kind else { return Err(EditError::NotOperator(label)) };
+        let node = self
+            .graph
+            .nodes
+            .node_weight_mut(id)
+            .ok_or(EditError::NoNode(id.index()))?;
+        let NodeKind::Constant(constant) = &mut node.kind else {
+            return Err(EditError::NotOperator(label));
+        };
         if let Some(value) = node.outputs.first_mut() {
             if value.ty.contradicts(&ty) {
                 return Err(EditError::Type {
@@ -266,7 +305,12 @@ impl Editor<'_> {
     }
 
     /// Records what analysis found out about a value.
-    pub fn set_facts(&mut self, id: ValueId, ty: ValueType, content: Option<Arc<ShapeContent>>) -> Result<(), EditError> {
+    pub fn set_facts(
+        &mut self,
+        id: ValueId,
+        ty: ValueType,
+        content: Option<Arc<ShapeContent>>,
+    ) -> Result<(), EditError> {
         self.live_value(id)?;
         self.graph.set_facts(id, ty, content);
         Ok(())
@@ -328,7 +372,12 @@ impl Editor<'_> {
     }
 
     /// Turns an operator into another one with the same inputs, bodies and outputs.
-    pub fn set_operator_type(&mut self, id: NodeId, domain: Option<Name>, op_type: impl Into<Name>) -> Result<(), EditError> {
+    pub fn set_operator_type(
+        &mut self,
+        id: NodeId,
+        domain: Option<Name>,
+        op_type: impl Into<Name>,
+    ) -> Result<(), EditError> {
         let op_type = op_type.into();
         let operator = self.operator_mut(id)?;
         operator.op_type = op_type;
@@ -344,9 +393,15 @@ impl Editor<'_> {
         }
         let operator = self.operator_mut(node)?;
         operator.input_count = operator.input_count.max(index as u32 + 1);
-        self.disconnect(Use { node, slot: Slot::Input(index as u32) });
+        self.disconnect(Use {
+            node,
+            slot: Slot::Input(index as u32),
+        });
         if let Some(value) = value {
-            let edge = Edge { output: value.output, slot: Slot::Input(index as u32) };
+            let edge = Edge {
+                output: value.output,
+                slot: Slot::Input(index as u32),
+            };
             self.graph.nodes.add_edge(value.node, node, edge);
         }
         self.after.push(node);
@@ -357,7 +412,10 @@ impl Editor<'_> {
     pub fn truncate_inputs(&mut self, node: NodeId, count: usize) -> Result<(), EditError> {
         let old = self.operator_mut(node)?.input_count;
         for index in count as u32..old {
-            self.disconnect(Use { node, slot: Slot::Input(index) });
+            self.disconnect(Use {
+                node,
+                slot: Slot::Input(index),
+            });
         }
         let operator = self.operator_mut(node)?;
         operator.input_count = operator.input_count.min(count as u32);
@@ -393,19 +451,37 @@ impl Editor<'_> {
     /// Adds one more output to an operator.
     pub fn add_output(&mut self, node: NodeId, value: Value) -> Result<ValueId, EditError> {
         self.operator_mut(node)?;
-        let Some(weight) = self.graph.nodes.node_weight_mut(node) else { return Err(EditError::NoNode(node.index())) };
+        let Some(weight) = self.graph.nodes.node_weight_mut(node) else {
+            return Err(EditError::NoNode(node.index()));
+        };
         weight.outputs.push(value);
         Ok(ValueId::new(node, weight.outputs.len() - 1))
     }
 
     /// Exposes a value as one more graph output. Its name becomes part of the interface.
-    pub fn add_graph_output(&mut self, value: ValueId, name: impl Into<Name>, ty: ValueType) -> Result<(), EditError> {
+    pub fn add_graph_output(
+        &mut self,
+        value: ValueId,
+        name: impl Into<Name>,
+        ty: ValueType,
+    ) -> Result<(), EditError> {
         self.live_value(value)?;
         let name = name.into();
         let index = self.graph.outputs.len() as u32;
         let sink = self.graph.sink;
-        self.graph.outputs.push(super::graph::GraphOutput { name, declared: None, ty });
-        self.graph.nodes.add_edge(value.node, sink, Edge { output: value.output, slot: Slot::Input(index) });
+        self.graph.outputs.push(super::graph::GraphOutput {
+            name,
+            declared: None,
+            ty,
+        });
+        self.graph.nodes.add_edge(
+            value.node,
+            sink,
+            Edge {
+                output: value.output,
+                slot: Slot::Input(index),
+            },
+        );
         Ok(())
     }
 
@@ -423,7 +499,14 @@ impl Editor<'_> {
 
     fn connect(&mut self, value: ValueId, to: Use) {
         self.disconnect(to);
-        self.graph.nodes.add_edge(value.node, to.node, Edge { output: value.output, slot: to.slot });
+        self.graph.nodes.add_edge(
+            value.node,
+            to.node,
+            Edge {
+                output: value.output,
+                slot: to.slot,
+            },
+        );
     }
 
     /// Lets every reader of `old` read `new`. A graph output's name goes over to `new`, as does the name of `old` if `new` has
@@ -433,7 +516,12 @@ impl Editor<'_> {
     }
 
     /// Like [`Editor::replace`] for the uses that `filter` accepts.
-    pub fn replace_where(&mut self, old: ValueId, new: ValueId, filter: impl Fn(Use) -> bool) -> Result<(), EditError> {
+    pub fn replace_where(
+        &mut self,
+        old: ValueId,
+        new: ValueId,
+        filter: impl Fn(Use) -> bool,
+    ) -> Result<(), EditError> {
         let (old_value, new_value) = (self.live_value(old)?, self.live_value(new)?);
         if old == new {
             return Ok(());
@@ -448,24 +536,48 @@ impl Editor<'_> {
         }
         let uses: Vec<Use> = self.graph.uses(old).into_iter().filter(|u| filter(*u)).collect();
         if uses.iter().any(|u| u.node == new.node) {
-            return Err(EditError::Cycle { old: self.value_label(old), new: self.value_label(new) });
+            return Err(EditError::Cycle {
+                old: self.value_label(old),
+                new: self.value_label(new),
+            });
         }
         let outputs: Vec<u32> = uses
             .iter()
             .filter(|u| u.node == self.graph.sink)
-            .filter_map(|u| if let Slot::Input(index) = u.slot { Some(index) } else { None })
+            .filter_map(|u| {
+                if let Slot::Input(index) = u.slot {
+                    Some(index)
+                } else {
+                    None
+                }
+            })
             .collect();
         if let Some(first) = outputs.first() {
-            let output = self.graph.outputs.get(*first as usize).map(|o| o.name.clone()).unwrap_or_default();
+            let output = self
+                .graph
+                .outputs
+                .get(*first as usize)
+                .map(|o| o.name.clone())
+                .unwrap_or_default();
             if !self.can_take_name(new) || outputs.len() > 1 && !self.same_output_names(&outputs) {
-                return Err(EditError::OutputName { output: output.to_string(), new: self.value_label(new) });
+                return Err(EditError::OutputName {
+                    output: output.to_string(),
+                    new: self.value_label(new),
+                });
             }
             self.hand_over_name(old, new, output);
         } else if self.graph.value(new).is_some_and(|value| value.name.is_empty())
             && uses.len() == self.graph.use_count(old)
-            && !matches!(self.live(old.node)?.kind, NodeKind::Input(_) | NodeKind::Capture(_))
+            && !matches!(
+                self.live(old.node)?.kind,
+                NodeKind::Input(_) | NodeKind::Capture(_)
+            )
         {
-            let name = self.graph.value(old).map(|value| value.name.clone()).unwrap_or_default();
+            let name = self
+                .graph
+                .value(old)
+                .map(|value| value.name.clone())
+                .unwrap_or_default();
             self.hand_over_name(old, new, name);
         }
         self.before.push(self.graph.label(old.node));
@@ -519,7 +631,12 @@ impl Editor<'_> {
             return Err(EditError::Used(self.graph.label(id)));
         }
         self.before.push(self.graph.label(id));
-        let edges: Vec<_> = self.graph.nodes.edges_directed(id, Direction::Incoming).map(|edge| edge.id()).collect();
+        let edges: Vec<_> = self
+            .graph
+            .nodes
+            .edges_directed(id, Direction::Incoming)
+            .map(|edge| edge.id())
+            .collect();
         for edge in edges {
             self.graph.nodes.remove_edge(edge);
         }
@@ -544,8 +661,12 @@ impl Editor<'_> {
             if !removable || self.graph.is_used(id) {
                 continue;
             }
-            let sources: Vec<NodeId> =
-                self.graph.nodes.edges_directed(id, Direction::Incoming).map(|edge| edge.source()).collect();
+            let sources: Vec<NodeId> = self
+                .graph
+                .nodes
+                .edges_directed(id, Direction::Incoming)
+                .map(|edge| edge.source())
+                .collect();
             if self.remove(id).is_ok() {
                 removed.push(id);
                 pending.extend(sources);
@@ -595,7 +716,8 @@ impl Editor<'_> {
         for attribute in &mut operator.attributes {
             for body in attribute.value.graphs_mut() {
                 for id in body.nodes.node_indices().collect::<Vec<_>>() {
-                    if let Some(NodeKind::Capture(capture)) = body.nodes.node_weight_mut(id).map(|n| &mut n.kind)
+                    if let Some(NodeKind::Capture(capture)) =
+                        body.nodes.node_weight_mut(id).map(|n| &mut n.kind)
                         && let Some(Some(index)) = renumbered.get(capture.index as usize)
                     {
                         capture.index = *index;
@@ -627,7 +749,11 @@ impl Editor<'_> {
 impl Graph {
     /// Records what analysis found out about a value. Facts are not part of the model's meaning and are never written.
     pub fn set_facts(&mut self, id: ValueId, ty: ValueType, content: Option<Arc<ShapeContent>>) {
-        if let Some(value) = self.nodes.node_weight_mut(id.node).and_then(|n| n.outputs.get_mut(id.output as usize)) {
+        if let Some(value) = self
+            .nodes
+            .node_weight_mut(id.node)
+            .and_then(|n| n.outputs.get_mut(id.output as usize))
+        {
             value.ty = ty;
             value.content = content;
         }
@@ -644,14 +770,20 @@ impl Graph {
     pub fn name_values(&mut self, taken: &mut std::collections::HashSet<Name>) {
         let mut counter = 0usize;
         for id in self.topological_order() {
-            let Some(node) = self.nodes.node_weight_mut(id) else { continue };
+            let Some(node) = self.nodes.node_weight_mut(id) else {
+                continue;
+            };
             let stem = match &node.kind {
                 NodeKind::Operator(operator) => operator.op_type.to_lowercase(),
                 NodeKind::Constant(_) => "constant".to_owned(),
                 NodeKind::Input(_) => "input".to_owned(),
                 NodeKind::Capture(_) | NodeKind::Output | NodeKind::Removed => continue,
             };
-            for value in node.outputs.iter_mut().filter(|value| value.name.is_empty() && !value.omitted) {
+            for value in node
+                .outputs
+                .iter_mut()
+                .filter(|value| value.name.is_empty() && !value.omitted)
+            {
                 value.name = loop {
                     counter += 1;
                     let candidate = Name::from(format!("{stem}_{counter}"));
@@ -670,10 +802,17 @@ impl Model {
         let paths = self.graph_paths();
         let mut taken = std::collections::HashSet::new();
         for path in &paths {
-            let Some(graph) = self.graph_at(path) else { continue };
+            let Some(graph) = self.graph_at(path) else {
+                continue;
+            };
             for id in graph.node_ids() {
                 if let Some(node) = graph.get(id) {
-                    taken.extend(node.outputs.iter().map(|value| value.name.clone()).filter(|name| !name.is_empty()));
+                    taken.extend(
+                        node.outputs
+                            .iter()
+                            .map(|value| value.name.clone())
+                            .filter(|name| !name.is_empty()),
+                    );
                 }
             }
             taken.extend(graph.outputs.iter().map(|output| output.name.clone()));
@@ -718,7 +857,11 @@ pub fn reshape<E: From<EditError>>(
         apply(graph, change, &mut touched)?;
     }
     graph.forget_facts();
-    graph.journal.push(Provenance { origin: origin.into(), before: touched.clone(), after: touched });
+    graph.journal.push(Provenance {
+        origin: origin.into(),
+        before: touched.clone(),
+        after: touched,
+    });
     infer_and_check(&mut changed)?;
     *model = changed;
     Ok(())
@@ -739,23 +882,33 @@ fn apply(graph: &mut Graph, change: Reshape, touched: &mut Vec<String>) -> Resul
         Reshape::Output(..) | Reshape::Symbols(_) => graph.sink,
     };
     let label = graph.label(id);
-    let node = graph.nodes.node_weight_mut(id).filter(|n| n.is_live()).ok_or(EditError::NoNode(id.index()))?;
+    let node = graph
+        .nodes
+        .node_weight_mut(id)
+        .filter(|n| n.is_live())
+        .ok_or(EditError::NoNode(id.index()))?;
     match change {
         Reshape::Input(_, ty) => {
-            let NodeKind::Input(input) = &mut node.kind else { return Err(EditError::Interface(label)) };
+            let NodeKind::Input(input) = &mut node.kind else {
+                return Err(EditError::Interface(label));
+            };
             input.declared = None;
             if let Some(value) = node.outputs.first_mut() {
                 value.ty = ty;
             }
         }
         Reshape::Default(_, tensor) => {
-            let NodeKind::Input(input) = &mut node.kind else { return Err(EditError::Interface(label)) };
+            let NodeKind::Input(input) = &mut node.kind else {
+                return Err(EditError::Interface(label));
+            };
             if let Some(default) = &mut input.default {
                 default.0 = tensor;
             }
         }
         Reshape::Constant(_, tensor) => {
-            let NodeKind::Constant(constant) = &mut node.kind else { return Err(EditError::NotOperator(label)) };
+            let NodeKind::Constant(constant) = &mut node.kind else {
+                return Err(EditError::NotOperator(label));
+            };
             if let Some(value) = node.outputs.first_mut() {
                 value.ty = tensor_type(&tensor);
                 value.declared = None;
@@ -764,12 +917,18 @@ fn apply(graph: &mut Graph, change: Reshape, touched: &mut Vec<String>) -> Resul
         }
         Reshape::Value(value, ty) => {
             let value = node.outputs.get_mut(value.output as usize);
-            let value = value.ok_or(EditError::NoOutput { node: label.clone(), output: 0 })?;
+            let value = value.ok_or(EditError::NoOutput {
+                node: label.clone(),
+                output: 0,
+            })?;
             value.ty = ty;
             value.declared = None;
         }
         Reshape::Output(index, ty) => {
-            let output = graph.outputs.get_mut(index).ok_or(EditError::NoOutput { node: label, output: index as u32 })?;
+            let output = graph.outputs.get_mut(index).ok_or(EditError::NoOutput {
+                node: label,
+                output: index as u32,
+            })?;
             output.declared = None;
             output.ty = ty;
             touched.push(output.name.to_string());
@@ -785,11 +944,17 @@ impl Graph {
     /// Forgets inferred types and the declared types of intermediate values, in bodies too.
     fn forget_facts(&mut self) {
         for id in self.nodes.node_indices().collect::<Vec<_>>() {
-            let Some(node) = self.nodes.node_weight_mut(id) else { continue };
+            let Some(node) = self.nodes.node_weight_mut(id) else {
+                continue;
+            };
             match &mut node.kind {
                 NodeKind::Operator(operator) => {
                     for attribute in &mut operator.attributes {
-                        attribute.value.graphs_mut().iter_mut().for_each(Graph::forget_facts);
+                        attribute
+                            .value
+                            .graphs_mut()
+                            .iter_mut()
+                            .for_each(Graph::forget_facts);
                     }
                 }
                 NodeKind::Capture(_) => {}

@@ -9,7 +9,9 @@ use petgraph::visit::EdgeRef;
 use smallvec::SmallVec;
 
 use super::name::Name;
-use super::node::{BodyIndex, Constant, Edge, Node, NodeId, NodeKind, Operator, Position, Slot, Use, Value, ValueId};
+use super::node::{
+    BodyIndex, Constant, Edge, Node, NodeId, NodeKind, Operator, Position, Slot, Use, Value, ValueId,
+};
 use super::tensor::Tensor;
 use super::types::ValueType;
 use crate::proto;
@@ -143,7 +145,10 @@ impl Graph {
         self.nodes
             .edges_directed(node, Direction::Incoming)
             .find(|edge| edge.weight().slot == Slot::Input(index as u32))
-            .map(|edge| ValueId { node: edge.source(), output: edge.weight().output })
+            .map(|edge| ValueId {
+                node: edge.source(),
+                output: edge.weight().output,
+            })
     }
 
     /// Values that the bodies of `node` capture from this graph.
@@ -159,7 +164,10 @@ impl Graph {
         let mut slots: Inputs = SmallVec::from_elem(None, count);
         for edge in self.nodes.edges_directed(node, Direction::Incoming) {
             if let Some(slot) = index(edge.weight().slot).and_then(|at| slots.get_mut(at as usize)) {
-                *slot = Some(ValueId { node: edge.source(), output: edge.weight().output });
+                *slot = Some(ValueId {
+                    node: edge.source(),
+                    output: edge.weight().output,
+                });
             }
         }
         slots
@@ -171,7 +179,10 @@ impl Graph {
             .nodes
             .edges_directed(value.node, Direction::Outgoing)
             .filter(|edge| edge.weight().output == value.output)
-            .map(|edge| Use { node: edge.target(), slot: edge.weight().slot })
+            .map(|edge| Use {
+                node: edge.target(),
+                slot: edge.weight().slot,
+            })
             .collect();
         uses.sort_by_key(|u| (self.nodes.node_weight(u.node).map(|n| n.position), u.node, u.slot));
         uses
@@ -187,14 +198,23 @@ impl Graph {
 
     /// Every use of the node's outputs as (output slot, use), newest first.
     pub fn readers(&self, node: NodeId) -> impl Iterator<Item = (u32, Use)> + '_ {
-        self.nodes
-            .edges_directed(node, Direction::Outgoing)
-            .map(|edge| (edge.weight().output, Use { node: edge.target(), slot: edge.weight().slot }))
+        self.nodes.edges_directed(node, Direction::Outgoing).map(|edge| {
+            (
+                edge.weight().output,
+                Use {
+                    node: edge.target(),
+                    slot: edge.weight().slot,
+                },
+            )
+        })
     }
 
     /// Whether any output of the node is read.
     pub fn is_used(&self, node: NodeId) -> bool {
-        self.nodes.edges_directed(node, Direction::Outgoing).next().is_some()
+        self.nodes
+            .edges_directed(node, Direction::Outgoing)
+            .next()
+            .is_some()
     }
 
     /// Whether the value is a graph output.
@@ -218,7 +238,13 @@ impl Graph {
     /// independent ones in the order of their positions. On a cycle the nodes of the cycle and those behind it are missing:
     /// [`crate::ir::check`] reports that.
     pub fn topological_order(&self) -> Vec<NodeId> {
-        let mut pending = vec![0u32; self.nodes.node_indices().next_back().map_or(0, |last| last.index() + 1)];
+        let mut pending = vec![
+            0u32;
+            self.nodes
+                .node_indices()
+                .next_back()
+                .map_or(0, |last| last.index() + 1)
+        ];
         let mut ready = BinaryHeap::new();
         for id in self.nodes.node_indices() {
             let count = self.nodes.edges_directed(id, Direction::Incoming).count() as u32;
@@ -246,7 +272,9 @@ impl Graph {
     }
 
     fn rank_of(&self, id: NodeId) -> (u8, Position) {
-        let Some(node) = self.nodes.node_weight(id) else { return (u8::MAX, Position::default()) };
+        let Some(node) = self.nodes.node_weight(id) else {
+            return (u8::MAX, Position::default());
+        };
         let class = match node.kind {
             NodeKind::Input(_) => 0,
             NodeKind::Capture(_) => 1,
@@ -271,20 +299,29 @@ impl Graph {
             })
             .collect();
         found.sort_by_key(|(at, id, _)| (*at, *id));
-        found.into_iter().map(|(_, id, constant)| (id, constant)).collect()
+        found
+            .into_iter()
+            .map(|(_, id, constant)| (id, constant))
+            .collect()
     }
 
     /// The live value with this name in this graph (not in bodies). Linear: build a map for many look-ups.
     pub fn find_value(&self, name: &str) -> Option<ValueId> {
         self.node_ids().find_map(|id| {
-            let output = self.get(id)?.outputs.iter().position(|value| value.name == *name && !value.omitted)?;
+            let output = self
+                .get(id)?
+                .outputs
+                .iter()
+                .position(|value| value.name == *name && !value.omitted)?;
             Some(ValueId::new(id, output))
         })
     }
 
     /// How messages call a node: its name, else its first output's name, else its operator and position.
     pub fn label(&self, id: NodeId) -> String {
-        let Some(node) = self.nodes.node_weight(id) else { return format!("removed node {}", id.index()) };
+        let Some(node) = self.nodes.node_weight(id) else {
+            return format!("removed node {}", id.index());
+        };
         if let Some(name) = node.name.as_ref().filter(|name| !name.is_empty()) {
             return name.to_string();
         }
@@ -299,27 +336,41 @@ impl Graph {
 
     /// A body of an operator.
     pub fn body(&self, node: NodeId, body: BodyIndex) -> Option<&Graph> {
-        self.operator(node)?.attributes.get(body.attribute)?.value.graphs().get(body.index)
+        self.operator(node)?
+            .attributes
+            .get(body.attribute)?
+            .value
+            .graphs()
+            .get(body.index)
     }
 
     /// A body of an operator, to be edited in place.
     pub fn body_mut(&mut self, node: NodeId, body: BodyIndex) -> Option<&mut Graph> {
         match &mut self.nodes.node_weight_mut(node)?.kind {
-            NodeKind::Operator(operator) => {
-                operator.attributes.get_mut(body.attribute)?.value.graphs_mut().get_mut(body.index)
-            }
+            NodeKind::Operator(operator) => operator
+                .attributes
+                .get_mut(body.attribute)?
+                .value
+                .graphs_mut()
+                .get_mut(body.index),
             _ => None,
         }
     }
 
     /// Every body in this graph: the owning node and which body, in topological order of the owners.
     pub fn bodies(&self) -> Vec<(NodeId, BodyIndex)> {
-        let mut owners: Vec<NodeId> =
-            self.node_ids().filter(|id| self.operator(*id).is_some_and(Operator::has_bodies)).collect();
+        let mut owners: Vec<NodeId> = self
+            .node_ids()
+            .filter(|id| self.operator(*id).is_some_and(Operator::has_bodies))
+            .collect();
         owners.sort_by_key(|id| self.nodes.node_weight(*id).map(|n| (n.position, *id)));
         owners
             .into_iter()
-            .flat_map(|id| self.operator(id).into_iter().flat_map(move |op| op.bodies().map(move |(at, _)| (id, at))))
+            .flat_map(|id| {
+                self.operator(id)
+                    .into_iter()
+                    .flat_map(move |op| op.bodies().map(move |(at, _)| (id, at)))
+            })
             .collect()
     }
 
@@ -330,6 +381,7 @@ impl Graph {
 
     /// Drops removed nodes for good. Ids of removed nodes may be used again afterwards, so no id of one may be kept.
     pub fn compact(&mut self) {
-        self.nodes.retain_nodes(|graph, id| graph.node_weight(id).is_some_and(Node::is_live));
+        self.nodes
+            .retain_nodes(|graph, id| graph.node_weight(id).is_some_and(Node::is_live));
     }
 }

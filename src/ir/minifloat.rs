@@ -22,7 +22,14 @@ enum Specials {
 }
 
 fn layout(dtype: DType) -> Option<Layout> {
-    let row = |exponent, mantissa, bias, specials| Some(Layout { exponent, mantissa, bias, specials });
+    let row = |exponent, mantissa, bias, specials| {
+        Some(Layout {
+            exponent,
+            mantissa,
+            bias,
+            specials,
+        })
+    };
     match dtype {
         DType::F8E4M3FN => row(4, 3, 7, Specials::AllOnesNan),
         DType::F8E4M3FNUZ => row(4, 3, 8, Specials::NegativeZeroNan),
@@ -38,10 +45,26 @@ fn layout(dtype: DType) -> Option<Layout> {
 /// The value of a code of a small float type; NaN for a type that is not one.
 pub fn decode(dtype: DType, code: u32) -> f64 {
     if dtype == DType::F8E8M0 {
-        return if code == 255 { f64::NAN } else { 2f64.powi(code as i32 - 127) };
+        return if code == 255 {
+            f64::NAN
+        } else {
+            2f64.powi(code as i32 - 127)
+        };
     }
-    let Some(Layout { exponent, mantissa, bias, specials }) = layout(dtype) else { return f64::NAN };
-    let sign = if code >> (exponent + mantissa) & 1 == 1 { -1.0 } else { 1.0 };
+    let Some(Layout {
+        exponent,
+        mantissa,
+        bias,
+        specials,
+    }) = layout(dtype)
+    else {
+        return f64::NAN;
+    };
+    let sign = if code >> (exponent + mantissa) & 1 == 1 {
+        -1.0
+    } else {
+        1.0
+    };
     let e = (code >> mantissa) & ((1 << exponent) - 1);
     let m = code & ((1 << mantissa) - 1);
     let top = (1 << exponent) - 1;
@@ -52,7 +75,11 @@ pub fn decode(dtype: DType, code: u32) -> f64 {
         _ => {}
     }
     let fraction = m as f64 / f64::from(1u32 << mantissa);
-    if e == 0 { sign * fraction * 2f64.powi(1 - bias) } else { sign * (1.0 + fraction) * 2f64.powi(e as i32 - bias) }
+    if e == 0 {
+        sign * fraction * 2f64.powi(1 - bias)
+    } else {
+        sign * (1.0 + fraction) * 2f64.powi(e as i32 - bias)
+    }
 }
 
 #[cfg(test)]

@@ -25,8 +25,8 @@ mod tensor;
 mod types;
 
 pub use attribute::{Attribute, AttributeValue};
-pub use check::{CheckError, NEWEST_IR_VERSION, Problem, check, check_sorted};
 pub use build::{GraphBuilder, tensor_type};
+pub use check::{CheckError, NEWEST_IR_VERSION, Problem, check, check_sorted};
 pub use dtype::DType;
 pub use edit::{EditError, Editor};
 pub use graph::{Graph, GraphMeta, GraphOutput, Inputs, Provenance};
@@ -34,8 +34,8 @@ pub use minifloat::decode as decode_minifloat;
 pub use model::{Function, GraphPath, Model, OpsetImport, opset_version};
 pub use name::Name;
 pub use node::{
-    BodyIndex, Capture, Constant, ConstantOrigin, Edge, Input, Node, NodeId, NodeKind, NodeMeta, Operator, Position,
-    ShapeContent, Slot, Use, Value, ValueId,
+    BodyIndex, Capture, Constant, ConstantOrigin, Edge, Input, Node, NodeId, NodeKind, NodeMeta, Operator,
+    Position, ShapeContent, Slot, Use, Value, ValueId,
 };
 pub use symbols::{Dim, Expr, Shape};
 pub use tensor::{Dims, Element, Tensor, TensorData, TensorError, TensorMeta, packed_bits, to_little_endian};

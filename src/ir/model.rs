@@ -53,11 +53,17 @@ pub struct GraphPath {
 
 impl GraphPath {
     /// The main graph.
-    pub const MAIN: GraphPath = GraphPath { function: None, bodies: Vec::new() };
+    pub const MAIN: GraphPath = GraphPath {
+        function: None,
+        bodies: Vec::new(),
+    };
 
     /// The body of a function.
     pub fn function(index: usize) -> Self {
-        Self { function: Some(index), bodies: Vec::new() }
+        Self {
+            function: Some(index),
+            bodies: Vec::new(),
+        }
     }
 
     /// A body in the graph at this path.
@@ -81,7 +87,11 @@ impl OpsetImport {
 /// The imported version of a domain: the highest, if it is imported more than once.
 pub fn opset_version(imports: &[OpsetImport], domain: &str) -> Option<i64> {
     let domain = if domain == "ai.onnx" { "" } else { domain };
-    imports.iter().filter(|import| import.domain() == domain).filter_map(|import| import.version).max()
+    imports
+        .iter()
+        .filter(|import| import.domain() == domain)
+        .filter_map(|import| import.version)
+        .max()
 }
 
 impl Model {
@@ -109,7 +119,9 @@ impl Model {
             None => &self.graph,
             Some(index) => &self.functions.get(index)?.graph,
         };
-        path.bodies.iter().try_fold(root, |graph, (node, body)| graph.body(*node, *body))
+        path.bodies
+            .iter()
+            .try_fold(root, |graph, (node, body)| graph.body(*node, *body))
     }
 
     /// The graph at `path`, to be edited.
@@ -118,7 +130,9 @@ impl Model {
             None => &mut self.graph,
             Some(index) => &mut self.functions.get_mut(index)?.graph,
         };
-        path.bodies.iter().try_fold(root, |graph, (node, body)| graph.body_mut(*node, *body))
+        path.bodies
+            .iter()
+            .try_fold(root, |graph, (node, body)| graph.body_mut(*node, *body))
     }
 
     /// Every graph: the main graph, its bodies (outer before inner), then each function and its bodies.

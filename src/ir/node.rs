@@ -28,7 +28,10 @@ pub struct ValueId {
 impl ValueId {
     /// Output `output` of `node`.
     pub fn new(node: NodeId, output: usize) -> Self {
-        Self { node, output: output as u32 }
+        Self {
+            node,
+            output: output as u32,
+        }
     }
 }
 
@@ -198,7 +201,10 @@ pub struct ShapeContent {
 impl Value {
     /// A value with a name and nothing known.
     pub fn named(name: impl Into<Name>) -> Self {
-        Self { name: name.into(), ..Self::default() }
+        Self {
+            name: name.into(),
+            ..Self::default()
+        }
     }
 
     /// The tensor of an `int64` or `int32` value whose elements are all known as numbers.
@@ -207,15 +213,21 @@ impl Value {
         let elements: Vec<i64> = content.elements.iter().map(Dim::fixed).collect::<Option<_>>()?;
         let dims: Vec<u64> = match self.ty.rank() {
             _ if content.scalar => Vec::new(),
-            Some(rank) if rank > 1 => {
-                self.ty.fixed_shape()?.into_iter().map(|dim| u64::try_from(dim).ok()).collect::<Option<_>>()?
-            }
+            Some(rank) if rank > 1 => self
+                .ty
+                .fixed_shape()?
+                .into_iter()
+                .map(|dim| u64::try_from(dim).ok())
+                .collect::<Option<_>>()?,
             _ => vec![elements.len() as u64],
         };
         match self.ty.dtype()? {
             DType::I64 => Tensor::from_slice(&dims, &elements).ok(),
             DType::I32 => {
-                let narrow: Vec<i32> = elements.into_iter().map(|v| i32::try_from(v).ok()).collect::<Option<_>>()?;
+                let narrow: Vec<i32> = elements
+                    .into_iter()
+                    .map(|v| i32::try_from(v).ok())
+                    .collect::<Option<_>>()?;
                 Tensor::from_slice(&dims, &narrow).ok()
             }
             _ => None,
@@ -224,12 +236,19 @@ impl Value {
 
     /// A value that is left out.
     pub fn omitted() -> Self {
-        Self { omitted: true, ..Self::default() }
+        Self {
+            omitted: true,
+            ..Self::default()
+        }
     }
 
     /// A value with a type.
     pub fn typed(name: impl Into<Name>, ty: ValueType) -> Self {
-        Self { name: name.into(), ty, ..Self::default() }
+        Self {
+            name: name.into(),
+            ty,
+            ..Self::default()
+        }
     }
 }
 
@@ -379,13 +398,19 @@ impl Operator {
 
     /// Whether an attribute refers to one of the enclosing function.
     pub fn has_references(&self) -> bool {
-        self.attributes.iter().any(|a| matches!(a.value, AttributeValue::Reference(..)))
+        self.attributes
+            .iter()
+            .any(|a| matches!(a.value, AttributeValue::Reference(..)))
     }
 
     /// Each body with the index of its attribute and its index there.
     pub fn bodies(&self) -> impl Iterator<Item = (BodyIndex, &Graph)> {
         self.attributes.iter().enumerate().flat_map(|(attribute, a)| {
-            a.value.graphs().iter().enumerate().map(move |(index, graph)| (BodyIndex { attribute, index }, graph))
+            a.value
+                .graphs()
+                .iter()
+                .enumerate()
+                .map(move |(index, graph)| (BodyIndex { attribute, index }, graph))
         })
     }
 

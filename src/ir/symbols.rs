@@ -53,7 +53,9 @@ pub type Shape = SmallVec<[Dim; 4]>;
 impl Dim {
     /// A named dimension.
     pub fn symbol(name: impl Into<Name>) -> Self {
-        Self::Expr(Arc::new(Expr { terms: vec![(SmallVec::from_iter([Atom::Symbol(name.into())]), 1)] }))
+        Self::Expr(Arc::new(Expr {
+            terms: vec![(SmallVec::from_iter([Atom::Symbol(name.into())]), 1)],
+        }))
     }
 
     /// The number, if it is one.
@@ -106,7 +108,9 @@ impl Dim {
     fn expr(&self) -> Option<Expr> {
         match self {
             Self::Fixed(0) => Some(Expr { terms: Vec::new() }),
-            Self::Fixed(value) => Some(Expr { terms: vec![(Monomial::new(), *value)] }),
+            Self::Fixed(value) => Some(Expr {
+                terms: vec![(Monomial::new(), *value)],
+            }),
             Self::Expr(expr) => Some((**expr).clone()),
             Self::Unknown => None,
         }
@@ -116,7 +120,9 @@ impl Dim {
         if atom.depth() > MAX_DEPTH {
             return Self::Unknown;
         }
-        Self::Expr(Arc::new(Expr { terms: vec![(SmallVec::from_iter([atom]), 1)] }))
+        Self::Expr(Arc::new(Expr {
+            terms: vec![(SmallVec::from_iter([atom]), 1)],
+        }))
     }
 
     /// Sum.
@@ -124,7 +130,9 @@ impl Dim {
         if let (Self::Fixed(a), Self::Fixed(b)) = (self, other) {
             return a.checked_add(*b).map_or(Self::Unknown, Self::Fixed);
         }
-        let (Some(a), Some(b)) = (self.expr(), other.expr()) else { return Self::Unknown };
+        let (Some(a), Some(b)) = (self.expr(), other.expr()) else {
+            return Self::Unknown;
+        };
         let mut terms = a.terms;
         terms.extend(b.terms);
         Expr::normal(terms)
@@ -142,14 +150,18 @@ impl Dim {
             (Self::Fixed(0), Self::Unknown) | (Self::Unknown, Self::Fixed(0)) => return Self::Fixed(0),
             _ => {}
         }
-        let (Some(a), Some(b)) = (self.expr(), other.expr()) else { return Self::Unknown };
+        let (Some(a), Some(b)) = (self.expr(), other.expr()) else {
+            return Self::Unknown;
+        };
         if a.terms.len() * b.terms.len() > MAX_TERMS * MAX_TERMS {
             return Self::Unknown;
         }
         let mut terms = Vec::with_capacity(a.terms.len() * b.terms.len());
         for (left, x) in &a.terms {
             for (right, y) in &b.terms {
-                let Some(coefficient) = x.checked_mul(*y) else { return Self::Unknown };
+                let Some(coefficient) = x.checked_mul(*y) else {
+                    return Self::Unknown;
+                };
                 let mut monomial: Monomial = left.iter().chain(right).cloned().collect();
                 monomial.sort();
                 terms.push((monomial, coefficient));
@@ -172,16 +184,21 @@ impl Dim {
         if let Some(quotient) = self.exact_div(other) {
             return quotient;
         }
-        let (Some(a), Some(b)) = (self.expr(), other.expr()) else { return Self::Unknown };
+        let (Some(a), Some(b)) = (self.expr(), other.expr()) else {
+            return Self::Unknown;
+        };
         // floor((q*d + r) / d) = q + floor(r / d) for a constant divisor.
         if let Some(divisor) = other.fixed() {
             if let Some((numerator, inner)) = a.as_shifted_quotient() {
-                return inner.checked_mul(divisor).map_or(Self::Unknown, |product| numerator.floor_div(&Self::Fixed(product)));
+                return inner.checked_mul(divisor).map_or(Self::Unknown, |product| {
+                    numerator.floor_div(&Self::Fixed(product))
+                });
             }
             let mut whole = Vec::new();
             let mut rest = Vec::new();
             for (monomial, coefficient) in a.terms {
-                let (quotient, remainder) = (coefficient.div_euclid(divisor), coefficient.rem_euclid(divisor));
+                let (quotient, remainder) =
+                    (coefficient.div_euclid(divisor), coefficient.rem_euclid(divisor));
                 if quotient != 0 {
                     whole.push((monomial.clone(), quotient));
                 }
@@ -252,9 +269,15 @@ impl Dim {
         if difference.mul(&Self::Fixed(-1)).at_least(0) {
             return if larger { other.clone() } else { self.clone() };
         }
-        let (Some(a), Some(b)) = (self.expr(), other.expr()) else { return Self::Unknown };
+        let (Some(a), Some(b)) = (self.expr(), other.expr()) else {
+            return Self::Unknown;
+        };
         let (a, b) = if a <= b { (a, b) } else { (b, a) };
-        Self::atom(if larger { Atom::Max(Arc::new(a), Arc::new(b)) } else { Atom::Min(Arc::new(a), Arc::new(b)) })
+        Self::atom(if larger {
+            Atom::Max(Arc::new(a), Arc::new(b))
+        } else {
+            Atom::Min(Arc::new(a), Arc::new(b))
+        })
     }
 
     /// The value once each symbol has one; `None` when a symbol has none or the arithmetic overflows.
@@ -327,7 +350,9 @@ impl Expr {
             _ => return None,
         };
         let (monomial, 1) = quotient else { return None };
-        let [Atom::FloorDiv(numerator, divisor)] = monomial.as_slice() else { return None };
+        let [Atom::FloorDiv(numerator, divisor)] = monomial.as_slice() else {
+            return None;
+        };
         let divisor = divisor.dim().fixed()?;
         let shifted = numerator.dim().add(&Dim::Fixed(shift.checked_mul(divisor)?));
         shifted.is_known().then_some((shifted, divisor))
@@ -337,15 +362,19 @@ impl Expr {
     fn bounds(&self) -> (Option<i64>, Option<i64>) {
         let (mut low, mut high) = (Some(0i64), Some(0i64));
         for (monomial, coefficient) in &self.terms {
-            let (term_low, term_high) = monomial.iter().fold((Some(1i64), Some(1i64)), |(low, high), atom| {
-                let (atom_low, atom_high) = atom.bounds();
-                match (low, atom_low) {
-                    (Some(l), Some(a)) if l >= 0 && a >= 0 => {
-                        (l.checked_mul(a), high.zip(atom_high).and_then(|(h, b)| h.checked_mul(b)))
-                    }
-                    _ => (None, None),
-                }
-            });
+            let (term_low, term_high) =
+                monomial
+                    .iter()
+                    .fold((Some(1i64), Some(1i64)), |(low, high), atom| {
+                        let (atom_low, atom_high) = atom.bounds();
+                        match (low, atom_low) {
+                            (Some(l), Some(a)) if l >= 0 && a >= 0 => (
+                                l.checked_mul(a),
+                                high.zip(atom_high).and_then(|(h, b)| h.checked_mul(b)),
+                            ),
+                            _ => (None, None),
+                        }
+                    });
             let scale = |bound: Option<i64>| bound.and_then(|b| b.checked_mul(*coefficient));
             let (a, b) = (scale(term_low), scale(term_high));
             let (a, b) = if *coefficient < 0 { (b, a) } else { (a, b) };
@@ -357,17 +386,22 @@ impl Expr {
 
     fn evaluate(&self, symbol: &dyn Fn(&str) -> Option<i64>) -> Option<i64> {
         self.terms.iter().try_fold(0i64, |sum, (monomial, coefficient)| {
-            let product = monomial.iter().try_fold(*coefficient, |p, atom| p.checked_mul(atom.evaluate(symbol)?))?;
+            let product = monomial
+                .iter()
+                .try_fold(*coefficient, |p, atom| p.checked_mul(atom.evaluate(symbol)?))?;
             sum.checked_add(product)
         })
     }
 
     fn substitute(&self, symbol: &dyn Fn(&str) -> Option<Dim>) -> Dim {
-        self.terms.iter().fold(Dim::Fixed(0), |sum, (monomial, coefficient)| {
-            let product =
-                monomial.iter().fold(Dim::Fixed(*coefficient), |product, atom| product.mul(&atom.substitute(symbol)));
-            sum.add(&product)
-        })
+        self.terms
+            .iter()
+            .fold(Dim::Fixed(0), |sum, (monomial, coefficient)| {
+                let product = monomial.iter().fold(Dim::Fixed(*coefficient), |product, atom| {
+                    product.mul(&atom.substitute(symbol))
+                });
+                sum.add(&product)
+            })
     }
 
     fn for_each_symbol(&self, visit: &mut dyn FnMut(&Name)) {
@@ -383,7 +417,12 @@ impl Expr {
     }
 
     fn depth(&self) -> usize {
-        self.terms.iter().flat_map(|(monomial, _)| monomial).map(Atom::depth).max().unwrap_or(0)
+        self.terms
+            .iter()
+            .flat_map(|(monomial, _)| monomial)
+            .map(Atom::depth)
+            .max()
+            .unwrap_or(0)
     }
 }
 
@@ -490,7 +529,11 @@ impl fmt::Display for Expr {
                 }
             }
         }
-        if self.terms.is_empty() { f.write_str("0") } else { Ok(()) }
+        if self.terms.is_empty() {
+            f.write_str("0")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -511,7 +554,10 @@ mod tests {
     #[test]
     fn equal_polynomials_compare_equal() {
         assert_eq!(n().add(&n()), n().mul(&k(2)));
-        assert_eq!(n().add(&c()).mul(&n().sub(&c())), n().mul(&n()).sub(&c().mul(&c())));
+        assert_eq!(
+            n().add(&c()).mul(&n().sub(&c())),
+            n().mul(&n()).sub(&c().mul(&c()))
+        );
         assert_eq!(n().sub(&n()), k(0));
         assert_eq!(n().mul(&c()).to_string(), c().mul(&n()).to_string());
     }
@@ -521,7 +567,10 @@ mod tests {
         assert_eq!(n().mul(&k(6)).floor_div(&k(3)), n().mul(&k(2)));
         assert_eq!(n().mul(&c()).floor_div(&n()), c());
         assert_eq!(n().mul(&k(4)).add(&k(5)).floor_div(&k(4)), n().add(&k(1)));
-        assert_eq!(n().sub(&k(1)).floor_div(&k(2)).to_string(), "floor((N + 1)/(2)) - 1");
+        assert_eq!(
+            n().sub(&k(1)).floor_div(&k(2)).to_string(),
+            "floor((N + 1)/(2)) - 1"
+        );
         assert_eq!(n().floor_div(&c()), Dim::Unknown);
         assert_eq!(k(-1).floor_div(&k(2)), k(-1));
         assert_eq!(n().add(&k(1)).floor_div(&k(2)).evaluate(&|_| Some(5)), Some(3));

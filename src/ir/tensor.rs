@@ -116,15 +116,34 @@ element!(f32 => F32, f64 => F64, i8 => I8, u8 => U8, i16 => I16, u16 => U16, i32
 
 impl Tensor {
     /// A tensor over existing storage; the length of the data is checked against type and shape.
-    pub fn new(dtype: DType, dims: Dims, data: TensorData, meta: Option<TensorMeta>) -> Result<Self, TensorError> {
-        let tensor = Self { dtype, dims, data, meta: meta.filter(|m| *m != TensorMeta::default()).map(Arc::new) };
+    pub fn new(
+        dtype: DType,
+        dims: Dims,
+        data: TensorData,
+        meta: Option<TensorMeta>,
+    ) -> Result<Self, TensorError> {
+        let tensor = Self {
+            dtype,
+            dims,
+            data,
+            meta: meta.filter(|m| *m != TensorMeta::default()).map(Arc::new),
+        };
         tensor.validate()?;
         Ok(tensor)
     }
 
     /// A tensor over little-endian bytes.
-    pub fn from_raw(dtype: DType, dims: impl IntoIterator<Item = u64>, data: impl Into<Bytes>) -> Result<Self, TensorError> {
-        Self::new(dtype, dims.into_iter().collect(), TensorData::Raw(data.into()), None)
+    pub fn from_raw(
+        dtype: DType,
+        dims: impl IntoIterator<Item = u64>,
+        data: impl Into<Bytes>,
+    ) -> Result<Self, TensorError> {
+        Self::new(
+            dtype,
+            dims.into_iter().collect(),
+            TensorData::Raw(data.into()),
+            None,
+        )
     }
 
     /// A tensor of Rust numbers in row-major order.
@@ -157,21 +176,45 @@ impl Tensor {
         let raw: Bytes = match dtype {
             DType::F64 => to_little_endian(values),
             DType::F32 => to_little_endian(&values.iter().map(|v| *v as f32).collect::<Vec<_>>()),
-            DType::F16 => to_little_endian(&values.iter().map(|v| f16::from_f64(*v).to_bits()).collect::<Vec<_>>()),
-            DType::BF16 => to_little_endian(&values.iter().map(|v| bf16::from_f64(*v).to_bits()).collect::<Vec<_>>()),
-            found => return Err(TensorError::Type { expected: "a float type", found }),
+            DType::F16 => to_little_endian(
+                &values
+                    .iter()
+                    .map(|v| f16::from_f64(*v).to_bits())
+                    .collect::<Vec<_>>(),
+            ),
+            DType::BF16 => to_little_endian(
+                &values
+                    .iter()
+                    .map(|v| bf16::from_f64(*v).to_bits())
+                    .collect::<Vec<_>>(),
+            ),
+            found => {
+                return Err(TensorError::Type {
+                    expected: "a float type",
+                    found,
+                });
+            }
         };
         Self::from_raw(dtype, dims.iter().copied(), raw)
     }
 
     /// A tensor of booleans.
     pub fn from_bools(dims: &[u64], values: &[bool]) -> Result<Self, TensorError> {
-        Self::from_raw(DType::Bool, dims.iter().copied(), values.iter().map(|v| *v as u8).collect::<Vec<u8>>())
+        Self::from_raw(
+            DType::Bool,
+            dims.iter().copied(),
+            values.iter().map(|v| *v as u8).collect::<Vec<u8>>(),
+        )
     }
 
     /// A tensor of strings.
     pub fn from_strings(dims: &[u64], values: impl IntoIterator<Item = Bytes>) -> Result<Self, TensorError> {
-        Self::new(DType::String, SmallVec::from_slice(dims), TensorData::Strings(values.into_iter().collect()), None)
+        Self::new(
+            DType::String,
+            SmallVec::from_slice(dims),
+            TensorData::Strings(values.into_iter().collect()),
+            None,
+        )
     }
 
     /// Element type.
@@ -229,7 +272,12 @@ impl Tensor {
         Ok(match &self.data {
             TensorData::Raw(bytes) => Cow::Borrowed(bytes),
             TensorData::Absent => Cow::Borrowed(&[]),
-            TensorData::Strings(_) => return Err(TensorError::Type { expected: "numbers", found: self.dtype }),
+            TensorData::Strings(_) => {
+                return Err(TensorError::Type {
+                    expected: "numbers",
+                    found: self.dtype,
+                });
+            }
             _ => Cow::Owned(self.typed_as_bytes()),
         })
     }
@@ -245,7 +293,10 @@ impl Tensor {
     /// The elements as Rust numbers; borrowed when type, byte order and alignment allow it.
     pub fn view<T: Element>(&self) -> Result<Cow<'_, [T]>, TensorError> {
         if self.dtype != T::DTYPE {
-            return Err(TensorError::Type { expected: T::DTYPE.name(), found: self.dtype });
+            return Err(TensorError::Type {
+                expected: T::DTYPE.name(),
+                found: self.dtype,
+            });
         }
         Ok(match self.raw()? {
             Cow::Borrowed(bytes) => from_little_endian(bytes),
@@ -255,20 +306,31 @@ impl Tensor {
 
     /// Every element as `f64`, for any real float, integer or boolean type. 64-bit integers round.
     pub fn to_f64(&self) -> Result<Vec<f64>, TensorError> {
-        let wrong = TensorError::Type { expected: "real numbers", found: self.dtype };
+        let wrong = TensorError::Type {
+            expected: "real numbers",
+            found: self.dtype,
+        };
         if let Some(integers) = self.integers()? {
             return Ok(integers.into_iter().map(|v| v as f64).collect());
         }
         let raw = self.raw()?;
         let bits16 = || from_little_endian::<u16>(&raw).into_owned();
         Ok(match self.dtype {
-            DType::F32 => from_little_endian::<f32>(&raw).iter().map(|v| *v as f64).collect(),
+            DType::F32 => from_little_endian::<f32>(&raw)
+                .iter()
+                .map(|v| *v as f64)
+                .collect(),
             DType::F64 => from_little_endian::<f64>(&raw).into_owned(),
             DType::F16 => bits16().into_iter().map(|v| f16::from_bits(v).to_f64()).collect(),
-            DType::BF16 => bits16().into_iter().map(|v| bf16::from_bits(v).to_f64()).collect(),
+            DType::BF16 => bits16()
+                .into_iter()
+                .map(|v| bf16::from_bits(v).to_f64())
+                .collect(),
             small if small.is_float() => {
                 let count = self.elements() as usize;
-                (0..count).map(|i| super::minifloat::decode(small, packed_bits(&raw, small.bits(), i))).collect()
+                (0..count)
+                    .map(|i| super::minifloat::decode(small, packed_bits(&raw, small.bits(), i)))
+                    .collect()
             }
             _ => return Err(wrong),
         })
@@ -286,7 +348,10 @@ impl Tensor {
     pub fn to_i64(&self) -> Result<Vec<i64>, TensorError> {
         match self.integers()? {
             Some(values) => Ok(values.into_iter().map(|v| v as i64).collect()),
-            None => Err(TensorError::Type { expected: "integers", found: self.dtype }),
+            None => Err(TensorError::Type {
+                expected: "integers",
+                found: self.dtype,
+            }),
         }
     }
 
@@ -299,19 +364,41 @@ impl Tensor {
         let values = match self.dtype {
             Bool | U8 => raw.iter().map(|v| *v as i128).collect(),
             I8 => raw.iter().map(|v| *v as i8 as i128).collect(),
-            I16 => from_little_endian::<i16>(&raw).iter().map(|v| *v as i128).collect(),
-            U16 => from_little_endian::<u16>(&raw).iter().map(|v| *v as i128).collect(),
-            I32 => from_little_endian::<i32>(&raw).iter().map(|v| *v as i128).collect(),
-            U32 => from_little_endian::<u32>(&raw).iter().map(|v| *v as i128).collect(),
-            I64 => from_little_endian::<i64>(&raw).iter().map(|v| *v as i128).collect(),
-            U64 => from_little_endian::<u64>(&raw).iter().map(|v| *v as i128).collect(),
+            I16 => from_little_endian::<i16>(&raw)
+                .iter()
+                .map(|v| *v as i128)
+                .collect(),
+            U16 => from_little_endian::<u16>(&raw)
+                .iter()
+                .map(|v| *v as i128)
+                .collect(),
+            I32 => from_little_endian::<i32>(&raw)
+                .iter()
+                .map(|v| *v as i128)
+                .collect(),
+            U32 => from_little_endian::<u32>(&raw)
+                .iter()
+                .map(|v| *v as i128)
+                .collect(),
+            I64 => from_little_endian::<i64>(&raw)
+                .iter()
+                .map(|v| *v as i128)
+                .collect(),
+            U64 => from_little_endian::<u64>(&raw)
+                .iter()
+                .map(|v| *v as i128)
+                .collect(),
             packed => {
                 let bits = packed.bits();
                 let signed = packed.is_signed_integer();
                 (0..self.elements() as usize)
                     .map(|i| {
                         let value = packed_bits(&raw, bits, i) as i128;
-                        if signed && value >= 1 << (bits - 1) { value - (1 << bits) } else { value }
+                        if signed && value >= 1 << (bits - 1) {
+                            value - (1 << bits)
+                        } else {
+                            value
+                        }
                     })
                     .collect()
             }
@@ -321,12 +408,20 @@ impl Tensor {
 
     /// The single element of a one-element tensor as `f64` (any rank).
     pub fn single_f64(&self) -> Option<f64> {
-        if self.elements() != 1 { None } else { self.to_f64().ok()?.first().copied() }
+        if self.elements() != 1 {
+            None
+        } else {
+            self.to_f64().ok()?.first().copied()
+        }
     }
 
     /// The single element of a one-element integer tensor (any rank).
     pub fn single_i64(&self) -> Option<i64> {
-        if self.elements() != 1 { None } else { self.to_i64().ok()?.first().copied() }
+        if self.elements() != 1 {
+            None
+        } else {
+            self.to_i64().ok()?.first().copied()
+        }
     }
 
     /// The strings of a string tensor.
@@ -334,7 +429,10 @@ impl Tensor {
         match &self.data {
             TensorData::Strings(strings) => Ok(strings),
             TensorData::Absent if self.dtype == DType::String => Ok(&[]),
-            _ => Err(TensorError::Type { expected: "string", found: self.dtype }),
+            _ => Err(TensorError::Type {
+                expected: "string",
+                found: self.dtype,
+            }),
         }
     }
 
@@ -371,18 +469,32 @@ impl Tensor {
             if expected == found as u64 {
                 Ok(())
             } else {
-                Err(TensorError::Length { dtype: self.dtype, dims: dims(), expected, found: found as u64, unit })
+                Err(TensorError::Length {
+                    dtype: self.dtype,
+                    dims: dims(),
+                    expected,
+                    found: found as u64,
+                    unit,
+                })
             }
         };
-        let field = |field: &'static str| TensorError::Field { dtype: self.dtype, field };
+        let field = |field: &'static str| TensorError::Field {
+            dtype: self.dtype,
+            field,
+        };
         use DType::*;
         match &self.data {
             TensorData::Absent => length(elements, 0, "elements"),
-            TensorData::Strings(strings) if self.dtype == String => length(elements, strings.len(), "elements"),
+            TensorData::Strings(strings) if self.dtype == String => {
+                length(elements, strings.len(), "elements")
+            }
             TensorData::Strings(_) => Err(field("string_data")),
             TensorData::Raw(_) if self.dtype == String => Err(field("raw_data")),
             TensorData::Raw(bytes) => {
-                let expected = self.dtype.byte_len(elements).ok_or_else(|| TensorError::Overflow { dims: dims() })?;
+                let expected = self
+                    .dtype
+                    .byte_len(elements)
+                    .ok_or_else(|| TensorError::Overflow { dims: dims() })?;
                 length(expected, bytes.len(), "bytes")
             }
             TensorData::Float(values) => match self.dtype {
@@ -397,12 +509,13 @@ impl Tensor {
             },
             TensorData::Int64(values) if self.dtype == I64 => length(elements, values.len(), "elements"),
             TensorData::Int64(_) => Err(field("int64_data")),
-            TensorData::Uint64(values) if matches!(self.dtype, U64 | U32) => length(elements, values.len(), "elements"),
+            TensorData::Uint64(values) if matches!(self.dtype, U64 | U32) => {
+                length(elements, values.len(), "elements")
+            }
             TensorData::Uint64(_) => Err(field("uint64_data")),
             TensorData::Int32(values) => match self.dtype {
-                I32 | I16 | I8 | U16 | U8 | Bool | F16 | BF16 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 => {
-                    length(elements, values.len(), "elements")
-                }
+                I32 | I16 | I8 | U16 | U8 | Bool | F16 | BF16 | F8E4M3FN | F8E4M3FNUZ | F8E5M2
+                | F8E5M2FNUZ | F8E8M0 => length(elements, values.len(), "elements"),
                 packed if packed.is_packed() => {
                     let bytes = packed.byte_len(elements).unwrap_or(u64::MAX);
                     length(bytes, values.len(), "elements")
@@ -420,7 +533,9 @@ impl Tensor {
             TensorData::Float(values) => narrow(values, f32::to_le_bytes),
             TensorData::Double(values) => narrow(values, f64::to_le_bytes),
             TensorData::Int64(values) => narrow(values, i64::to_le_bytes),
-            TensorData::Uint64(values) if self.dtype == DType::U32 => narrow(values, |v| (v as u32).to_le_bytes()),
+            TensorData::Uint64(values) if self.dtype == DType::U32 => {
+                narrow(values, |v| (v as u32).to_le_bytes())
+            }
             TensorData::Uint64(values) => narrow(values, u64::to_le_bytes),
             TensorData::Int32(values) => match self.dtype.bits() {
                 32 => narrow(values, i32::to_le_bytes),
@@ -439,7 +554,12 @@ pub fn to_little_endian<T: Element>(values: &[T]) -> Bytes {
         return Bytes::copy_from_slice(bytes);
     }
     let size = size_of::<T>().max(1);
-    Bytes::from(bytes.chunks(size).flat_map(|chunk| chunk.iter().rev().copied()).collect::<Vec<u8>>())
+    Bytes::from(
+        bytes
+            .chunks(size)
+            .flat_map(|chunk| chunk.iter().rev().copied())
+            .collect::<Vec<u8>>(),
+    )
 }
 
 fn from_little_endian<T: Element>(bytes: &[u8]) -> Cow<'_, [T]> {
@@ -474,15 +594,30 @@ mod tests {
     #[test]
     fn lengths_are_checked_against_type_and_shape() {
         assert!(Tensor::from_raw(DType::F32, [2, 3], vec![0u8; 24]).is_ok());
-        assert!(matches!(Tensor::from_raw(DType::F32, [2, 3], vec![0u8; 23]), Err(TensorError::Length { .. })));
-        assert!(matches!(Tensor::from_raw(DType::F32, [1 << 40, 1 << 40], vec![]), Err(TensorError::Overflow { .. })));
+        assert!(matches!(
+            Tensor::from_raw(DType::F32, [2, 3], vec![0u8; 23]),
+            Err(TensorError::Length { .. })
+        ));
+        assert!(matches!(
+            Tensor::from_raw(DType::F32, [1 << 40, 1 << 40], vec![]),
+            Err(TensorError::Overflow { .. })
+        ));
         let ints = TensorData::Int32(Arc::from([1, 2]));
-        assert!(matches!(Tensor::new(DType::F32, Dims::from_slice(&[2]), ints, None), Err(TensorError::Field { .. })));
+        assert!(matches!(
+            Tensor::new(DType::F32, Dims::from_slice(&[2]), ints, None),
+            Err(TensorError::Field { .. })
+        ));
     }
 
     #[test]
     fn typed_fields_and_raw_bytes_hold_the_same_numbers() {
-        let typed = Tensor::new(DType::F16, Dims::from_slice(&[2]), TensorData::Int32(Arc::from([0x3c00, 0xc000])), None).unwrap();
+        let typed = Tensor::new(
+            DType::F16,
+            Dims::from_slice(&[2]),
+            TensorData::Int32(Arc::from([0x3c00, 0xc000])),
+            None,
+        )
+        .unwrap();
         assert_eq!(typed.to_f64().unwrap(), [1.0, -2.0]);
         let raw = Tensor::from_f64(DType::F16, &[2], &[1.0, -2.0]).unwrap();
         assert!(typed.same_as(&raw));
@@ -501,6 +636,12 @@ mod tests {
         let bytes = Bytes::from([0u8].into_iter().chain(1.5f32.to_le_bytes()).collect::<Vec<_>>()).slice(1..);
         let t = Tensor::from_raw(DType::F32, [1], bytes).unwrap();
         assert_eq!(t.view::<f32>().unwrap().as_ref(), [1.5]);
-        assert_eq!(t.view::<i32>().unwrap_err(), TensorError::Type { expected: "int32", found: DType::F32 });
+        assert_eq!(
+            t.view::<i32>().unwrap_err(),
+            TensorError::Type {
+                expected: "int32",
+                found: DType::F32
+            }
+        );
     }
 }

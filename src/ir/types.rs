@@ -37,7 +37,10 @@ pub struct TensorType {
 impl ValueType {
     /// A tensor type.
     pub fn tensor(dtype: impl Into<Option<DType>>, shape: impl Into<Option<Shape>>) -> Self {
-        Self::Tensor(TensorType { dtype: dtype.into(), shape: shape.into() })
+        Self::Tensor(TensorType {
+            dtype: dtype.into(),
+            shape: shape.into(),
+        })
     }
 
     /// Element type and shape of a dense tensor.
@@ -73,7 +76,9 @@ impl ValueType {
         match (self, other) {
             (Self::Unknown, _) | (_, Self::Unknown) => false,
             (Self::Tensor(a), Self::Tensor(b)) | (Self::Sparse(a), Self::Sparse(b)) => a.contradicts(b),
-            (Self::Sequence(a), Self::Sequence(b)) | (Self::Optional(a), Self::Optional(b)) => a.contradicts(b),
+            (Self::Sequence(a), Self::Sequence(b)) | (Self::Optional(a), Self::Optional(b)) => {
+                a.contradicts(b)
+            }
             (Self::Map(ka, a), Self::Map(kb, b)) => ka != kb || a.contradicts(b),
             (Self::Opaque, Self::Opaque) => false,
             _ => true,
@@ -120,7 +125,10 @@ impl TensorType {
             ),
             (a, b) => a.as_ref().or(b.as_ref()).cloned(),
         };
-        TensorType { dtype: self.dtype.or(other.dtype), shape }
+        TensorType {
+            dtype: self.dtype.or(other.dtype),
+            shape,
+        }
     }
 }
 

@@ -10,8 +10,12 @@ use crate::ir::{DType, EditError, Operator, ValueId};
 pub(super) const RULES: &[Rule] = &[("", "Attention", attention)];
 
 fn attention(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let (Some(q), Some(k), Some(v)) = (site.input(0), site.input(1), site.input(2)) else { return Ok(false) };
-    let (Some(dtype), Some(rank)) = (site.dtype(q), site.rank(q)) else { return Ok(false) };
+    let (Some(q), Some(k), Some(v)) = (site.input(0), site.input(1), site.input(2)) else {
+        return Ok(false);
+    };
+    let (Some(dtype), Some(rank)) = (site.dtype(q), site.rank(q)) else {
+        return Ok(false);
+    };
     if !matches!(dtype, DType::F32 | DType::F16 | DType::BF16 | DType::F64) || site.dtype(v) != Some(dtype) {
         return Ok(false);
     }
@@ -21,10 +25,17 @@ fn attention(site: &mut Site<'_>) -> Result<bool, EditError> {
         return Ok(false);
     }
     let (q, k, v) = if flat {
-        let (Some(query_heads), Some(key_heads)) = (site.operator.int("q_num_heads"), site.operator.int("kv_num_heads")) else {
+        let (Some(query_heads), Some(key_heads)) = (
+            site.operator.int("q_num_heads"),
+            site.operator.int("kv_num_heads"),
+        ) else {
             return Ok(false);
         };
-        (heads(site, q, query_heads)?, heads(site, k, key_heads)?, heads(site, v, key_heads)?)
+        (
+            heads(site, q, query_heads)?,
+            heads(site, k, key_heads)?,
+            heads(site, v, key_heads)?,
+        )
     } else {
         (q, k, v)
     };
@@ -85,7 +96,10 @@ fn attention(site: &mut Site<'_>) -> Result<bool, EditError> {
 fn heads(site: &mut Site<'_>, x: ValueId, count: i64) -> Result<ValueId, EditError> {
     let shape = site.ints(&[0, 0, count, -1]);
     let split = site.op("Reshape", &[x, shape])?;
-    site.node(Operator::new("Transpose").with("perm", vec![0, 2, 1, 3]), &[split])
+    site.node(
+        Operator::new("Transpose").with("perm", vec![0, 2, 1, 3]),
+        &[split],
+    )
 }
 
 fn join_past(site: &mut Site<'_>, past: Option<ValueId>, now: ValueId) -> Result<ValueId, EditError> {
@@ -96,7 +110,12 @@ fn join_past(site: &mut Site<'_>, past: Option<ValueId>, now: ValueId) -> Result
 }
 
 /// Each head of keys or values repeated for the queries that share it: [B, Hkv, T, D] -> [B, Hq, T, D].
-fn share(site: &mut Site<'_>, x: ValueId, batch: ValueId, query_heads: ValueId) -> Result<ValueId, EditError> {
+fn share(
+    site: &mut Site<'_>,
+    x: ValueId,
+    batch: ValueId,
+    query_heads: ValueId,
+) -> Result<ValueId, EditError> {
     let (own, length, size) = (site.dim(x, 1)?, site.dim(x, 2)?, site.dim(x, 3)?);
     let times = site.op("Div", &[query_heads, own])?;
     let apart = site.fold_axes("Unsqueeze", x, &[2])?;
@@ -116,7 +135,11 @@ fn scores(site: &mut Site<'_>, q: ValueId, k: ValueId, dtype: DType) -> Result<V
             let (one, root) = (site.number(DType::F32, 1.0)?, site.op("Sqrt", &[size])?);
             let scale = site.op("Div", &[one, root])?;
             let root = site.op("Sqrt", &[scale])?;
-            if dtype == DType::F32 { root } else { site.cast(root, dtype)? }
+            if dtype == DType::F32 {
+                root
+            } else {
+                site.cast(root, dtype)?
+            }
         }
     };
     let turned = site.node(Operator::new("Transpose").with("perm", vec![0, 1, 3, 2]), &[k])?;
@@ -126,9 +149,13 @@ fn scores(site: &mut Site<'_>, q: ValueId, k: ValueId, dtype: DType) -> Result<V
 
 /// Softmax over the keys, in the precision that the operator asks for.
 fn softmax(site: &mut Site<'_>, x: ValueId, dtype: DType) -> Result<ValueId, EditError> {
-    let precision = i32::try_from(site.int("softmax_precision", 0)).ok().and_then(DType::from_onnx);
+    let precision = i32::try_from(site.int("softmax_precision", 0))
+        .ok()
+        .and_then(DType::from_onnx);
     let operator = Operator::new("Softmax").with("axis", -1);
-    match precision.filter(|precision| *precision != dtype && matches!(precision, DType::F32 | DType::F64 | DType::F16)) {
+    match precision
+        .filter(|precision| *precision != dtype && matches!(precision, DType::F32 | DType::F64 | DType::F16))
+    {
         Some(precision) => {
             let wide = site.cast(x, precision)?;
             let y = site.node(operator, &[wide])?;
@@ -149,17 +176,25 @@ fn bias(
     let (zero, none) = (site.number(dtype, 0.0)?, site.number(dtype, f64::NEG_INFINITY)?);
     let mut bias = None;
     if let Some(mask) = mask {
-        let additive = if site.dtype(mask) == Some(DType::Bool) { site.op("Where", &[mask, zero, none])? } else { mask };
+        let additive = if site.dtype(mask) == Some(DType::Bool) {
+            site.op("Where", &[mask, zero, none])?
+        } else {
+            mask
+        };
         bias = Some(pad(site, additive, keys, none)?);
     }
-    let Some(reach) = reach(site, queries, keys)? else { return Ok(bias) };
+    let Some(reach) = reach(site, queries, keys)? else {
+        return Ok(bias);
+    };
     let held = bias.unwrap_or(zero);
     site.op("Where", &[reach, held, none]).map(Some)
 }
 
 /// A mask that is shorter than the keys masks the rest.
 fn pad(site: &mut Site<'_>, mask: ValueId, keys: ValueId, none: ValueId) -> Result<ValueId, EditError> {
-    let Some(rank) = site.rank(mask) else { return Ok(mask) };
+    let Some(rank) = site.rank(mask) else {
+        return Ok(mask);
+    };
     let length = site.dim(mask, -1)?;
     // A mask of one column is broadcast, not padded, unless there is but one key.
     let one = site.ints(&[1]);
@@ -175,7 +210,10 @@ fn pad(site: &mut Site<'_>, mask: ValueId, keys: ValueId, none: ValueId) -> Resu
 /// Which keys a query reaches by its place, [B or 1, 1, S, T] or [S, T].
 fn reach(site: &mut Site<'_>, queries: ValueId, keys: ValueId) -> Result<Option<ValueId>, EditError> {
     let causal = site.int("is_causal", 0) != 0;
-    let (left, right) = (site.int("left_window_size", -1), site.int("right_window_size", -1));
+    let (left, right) = (
+        site.int("left_window_size", -1),
+        site.int("right_window_size", -1),
+    );
     let filled = site.input(6);
     let rows = range(site, queries)?;
     let columns = range(site, keys)?;
@@ -215,7 +253,9 @@ fn reach(site: &mut Site<'_>, queries: ValueId, keys: ValueId) -> Result<Option<
         tests.push(site.op("Less", &[columns, count])?);
     }
     let mut tests = tests.into_iter();
-    let Some(mut reach) = tests.next() else { return Ok(None) };
+    let Some(mut reach) = tests.next() else {
+        return Ok(None);
+    };
     for test in tests {
         reach = site.op("And", &[reach, test])?;
     }

@@ -35,14 +35,18 @@ fn exact(site: &mut Site<'_>, x: ValueId, dtype: DType) -> Result<ValueId, EditE
 }
 
 fn gelu(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let Some((x, dtype)) = float_input(site) else { return Ok(false) };
+    let Some((x, dtype)) = float_input(site) else {
+        return Ok(false);
+    };
     let y = exact(site, x, dtype)?;
     site.replace(0, y)?;
     Ok(true)
 }
 
 fn bias_gelu(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let (Some((x, dtype)), Some(bias)) = (float_input(site), site.input(1)) else { return Ok(false) };
+    let (Some((x, dtype)), Some(bias)) = (float_input(site), site.input(1)) else {
+        return Ok(false);
+    };
     let x = site.op("Add", &[x, bias])?;
     let y = exact(site, x, dtype)?;
     site.replace(0, y)?;
@@ -51,12 +55,17 @@ fn bias_gelu(site: &mut Site<'_>) -> Result<bool, EditError> {
 
 /// x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))), of x plus the bias.
 fn fast_gelu(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let Some((x, dtype)) = float_input(site) else { return Ok(false) };
+    let Some((x, dtype)) = float_input(site) else {
+        return Ok(false);
+    };
     let x = match site.input(1) {
         Some(bias) => site.op("Add", &[x, bias])?,
         None => x,
     };
-    let (a, b) = (site.number(dtype, 0.044715)?, site.number(dtype, (2.0 / std::f64::consts::PI).sqrt())?);
+    let (a, b) = (
+        site.number(dtype, 0.044715)?,
+        site.number(dtype, (2.0 / std::f64::consts::PI).sqrt())?,
+    );
     let (one, half) = (site.number(dtype, 1.0)?, site.number(dtype, 0.5)?);
     let square = site.op("Mul", &[x, x])?;
     let cube = site.op("Mul", &[square, x])?;
@@ -73,7 +82,9 @@ fn fast_gelu(site: &mut Site<'_>) -> Result<bool, EditError> {
 
 /// x * sigmoid(alpha * x).
 fn quick_gelu(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let Some((x, dtype)) = float_input(site) else { return Ok(false) };
+    let Some((x, dtype)) = float_input(site) else {
+        return Ok(false);
+    };
     let alpha = site.float("alpha", 1.702);
     let alpha = site.number(dtype, alpha)?;
     let inner = site.op("Mul", &[x, alpha])?;
@@ -85,13 +96,17 @@ fn quick_gelu(site: &mut Site<'_>) -> Result<bool, EditError> {
 
 /// alpha * a b, either of them transposed in its last two axes.
 fn matmul(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let (Some((mut a, dtype)), Some(mut b)) = (float_input(site), site.input(1)) else { return Ok(false) };
+    let (Some((mut a, dtype)), Some(mut b)) = (float_input(site), site.input(1)) else {
+        return Ok(false);
+    };
     if site.int("transBatchA", 0) != 0 || site.int("transBatchB", 0) != 0 {
         return Ok(false);
     }
     for (operand, flag) in [(&mut a, "transA"), (&mut b, "transB")] {
         if site.int(flag, 0) != 0 {
-            let Some(rank) = site.rank(*operand).filter(|rank| *rank >= 2) else { return Ok(false) };
+            let Some(rank) = site.rank(*operand).filter(|rank| *rank >= 2) else {
+                return Ok(false);
+            };
             let mut perm: Vec<i64> = (0..rank as i64).collect();
             perm.swap(rank - 1, rank - 2);
             *operand = site.node(Operator::new("Transpose").with("perm", perm), &[*operand])?;
@@ -120,13 +135,22 @@ fn activate(site: &mut Site<'_>, value: ValueId, parameters: &[f32]) -> Result<O
 }
 
 fn gemm(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let names = ["activation", "activation_alpha", "activation_beta", "activation_gamma"];
+    let names = [
+        "activation",
+        "activation_alpha",
+        "activation_beta",
+        "activation_gamma",
+    ];
     let operator = site.with_attributes(Operator::new("Gemm"), &names);
     let inputs = site.inputs().to_vec();
     let made = site.nodes(operator, &inputs, 1)?;
     let parameters: Vec<f32> = site.operator.float("activation_alpha").into_iter().collect();
-    let Some(y) = made.first().copied() else { return Ok(false) };
-    let Some(y) = activate(site, y, &parameters)? else { return Ok(false) };
+    let Some(y) = made.first().copied() else {
+        return Ok(false);
+    };
+    let Some(y) = activate(site, y, &parameters)? else {
+        return Ok(false);
+    };
     site.replace(0, y)?;
     Ok(true)
 }
@@ -136,19 +160,24 @@ fn conv(site: &mut Site<'_>) -> Result<bool, EditError> {
     let operator = site.with_attributes(Operator::new("Conv"), &["activation", "activation_params"]);
     let inputs: Vec<Option<ValueId>> = site.inputs().iter().take(3).copied().collect();
     let made = site.nodes(operator, &inputs, 1)?;
-    let Some(mut y) = made.first().copied() else { return Ok(false) };
+    let Some(mut y) = made.first().copied() else {
+        return Ok(false);
+    };
     if let Some(sum) = site.input(3) {
         y = site.op("Add", &[y, sum])?;
     }
     let parameters = site.operator.floats("activation_params").unwrap_or(&[]).to_vec();
-    let Some(y) = activate(site, y, &parameters)? else { return Ok(false) };
+    let Some(y) = activate(site, y, &parameters)? else {
+        return Ok(false);
+    };
     site.replace(0, y)?;
     Ok(true)
 }
 
 /// Layer normalization of input + skip + bias; the fourth output is that sum. Inputs: input, skip, gamma, beta, bias.
 fn skip_normalization(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let (Some((x, dtype)), Some(skip), Some(gamma)) = (float_input(site), site.input(1), site.input(2)) else {
+    let (Some((x, dtype)), Some(skip), Some(gamma)) = (float_input(site), site.input(1), site.input(2))
+    else {
         return Ok(false);
     };
     if site.is_read(1) || site.is_read(2) || dtype != DType::F32 {

@@ -21,14 +21,23 @@ fn float_input(site: &Site<'_>, index: usize) -> Option<(ValueId, DType)> {
 
 /// max(0, x) + min(0, alpha * (exp(x / alpha) - 1)), in float for the types of 16 bits.
 fn celu(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let Some((x, dtype)) = float_input(site, 0) else { return Ok(false) };
+    let Some((x, dtype)) = float_input(site, 0) else {
+        return Ok(false);
+    };
     let alpha = site.float("alpha", 1.0);
     if !matches!(dtype, DType::F16 | DType::BF16 | DType::F32) {
         return Ok(false);
     }
-    let wide = if dtype == DType::F32 { x } else { site.cast(x, DType::F32)? };
-    let (alpha, one, zero) =
-        (site.number(DType::F32, alpha)?, site.number(DType::F32, 1.0)?, site.number(DType::F32, 0.0)?);
+    let wide = if dtype == DType::F32 {
+        x
+    } else {
+        site.cast(x, DType::F32)?
+    };
+    let (alpha, one, zero) = (
+        site.number(DType::F32, alpha)?,
+        site.number(DType::F32, 1.0)?,
+        site.number(DType::F32, 0.0)?,
+    );
     let scaled = site.op("Div", &[wide, alpha])?;
     let exp = site.op("Exp", &[scaled])?;
     let less = site.op("Sub", &[exp, one])?;
@@ -36,7 +45,11 @@ fn celu(site: &mut Site<'_>) -> Result<bool, EditError> {
     let low = site.op("Min", &[tail, zero])?;
     let high = site.op("Max", &[wide, zero])?;
     let y = site.op("Add", &[high, low])?;
-    let y = if dtype == DType::F32 { y } else { site.cast(y, dtype)? };
+    let y = if dtype == DType::F32 {
+        y
+    } else {
+        site.cast(y, dtype)?
+    };
     site.replace(0, y)?;
     Ok(true)
 }
@@ -54,7 +67,9 @@ fn swish_of(site: &mut Site<'_>, x: ValueId, dtype: DType, alpha: f64) -> Result
 }
 
 fn swish(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let Some((x, dtype)) = float_input(site, 0) else { return Ok(false) };
+    let Some((x, dtype)) = float_input(site, 0) else {
+        return Ok(false);
+    };
     let alpha = site.float("alpha", 1.0);
     let y = swish_of(site, x, dtype, alpha)?;
     site.replace(0, y)?;
@@ -63,7 +78,9 @@ fn swish(site: &mut Site<'_>) -> Result<bool, EditError> {
 
 /// swish(a) * b.
 fn swiglu(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let (Some((a, dtype)), Some(b)) = (float_input(site, 0), site.input(1)) else { return Ok(false) };
+    let (Some((a, dtype)), Some(b)) = (float_input(site, 0), site.input(1)) else {
+        return Ok(false);
+    };
     let alpha = site.float("alpha", 1.0);
     let gate = swish_of(site, a, dtype, alpha)?;
     let y = site.op("Mul", &[gate, b])?;
@@ -104,8 +121,12 @@ fn bit_shift(site: &mut Site<'_>) -> Result<bool, EditError> {
 
 /// A Cast to the type that the second input has.
 fn cast_like(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let (Some(x), Some(dtype)) = (site.input(0), site.input_dtype(1)) else { return Ok(false) };
-    let cast = site.with_attributes(Operator::new("Cast"), &[]).with("to", i64::from(dtype.onnx()));
+    let (Some(x), Some(dtype)) = (site.input(0), site.input_dtype(1)) else {
+        return Ok(false);
+    };
+    let cast = site
+        .with_attributes(Operator::new("Cast"), &[])
+        .with("to", i64::from(dtype.onnx()));
     let y = site.node(cast, &[x])?;
     site.replace(0, y)?;
     Ok(true)
@@ -113,12 +134,26 @@ fn cast_like(site: &mut Site<'_>) -> Result<bool, EditError> {
 
 /// (x - offset) * scale, as float.
 fn scaler(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let (Some(x), Some(dtype)) = (site.input(0), site.input_dtype(0)) else { return Ok(false) };
-    let mut y = if dtype == DType::F32 { x } else { site.cast(x, DType::F32)? };
+    let (Some(x), Some(dtype)) = (site.input(0), site.input_dtype(0)) else {
+        return Ok(false);
+    };
+    let mut y = if dtype == DType::F32 {
+        x
+    } else {
+        site.cast(x, DType::F32)?
+    };
     for (name, op_type) in [("offset", "Sub"), ("scale", "Mul")] {
-        let Some(values) = site.operator.floats(name).filter(|values| !values.is_empty()) else { continue };
-        let dims = if values.len() == 1 { Vec::new() } else { vec![values.len() as u64] };
-        let Ok(tensor) = Tensor::from_slice(&dims, values) else { return Ok(false) };
+        let Some(values) = site.operator.floats(name).filter(|values| !values.is_empty()) else {
+            continue;
+        };
+        let dims = if values.len() == 1 {
+            Vec::new()
+        } else {
+            vec![values.len() as u64]
+        };
+        let Ok(tensor) = Tensor::from_slice(&dims, values) else {
+            return Ok(false);
+        };
         let operand = site.tensor(tensor);
         y = site.op(op_type, &[y, operand])?;
     }

@@ -4,14 +4,18 @@ use super::Rule;
 use super::site::Site;
 use crate::ir::{DType, EditError, Operator, ValueId};
 
-pub(super) const RULES: &[Rule] =
-    &[("", "NegativeLogLikelihoodLoss", likelihood), ("", "SoftmaxCrossEntropyLoss", cross_entropy)];
+pub(super) const RULES: &[Rule] = &[
+    ("", "NegativeLogLikelihoodLoss", likelihood),
+    ("", "SoftmaxCrossEntropyLoss", cross_entropy),
+];
 
 fn likelihood(site: &mut Site<'_>) -> Result<bool, EditError> {
     let (Some(x), Some(target), Some(dtype)) = (site.input(0), site.input(1), site.input_dtype(0)) else {
         return Ok(false);
     };
-    let Some(loss) = loss(site, x, target, dtype)? else { return Ok(false) };
+    let Some(loss) = loss(site, x, target, dtype)? else {
+        return Ok(false);
+    };
     site.replace(0, loss)?;
     Ok(true)
 }
@@ -27,7 +31,9 @@ fn cross_entropy(site: &mut Site<'_>) -> Result<bool, EditError> {
     let sum = site.reduce("ReduceSum", exp, &[1], true)?;
     let log = site.op("Log", &[sum])?;
     let probability = site.op("Sub", &[shifted, log])?;
-    let Some(loss) = loss(site, probability, target, dtype)? else { return Ok(false) };
+    let Some(loss) = loss(site, probability, target, dtype)? else {
+        return Ok(false);
+    };
     site.replace(0, loss)?;
     site.replace(1, probability)?;
     Ok(true)
@@ -40,7 +46,9 @@ fn loss(
     target: ValueId,
     dtype: DType,
 ) -> Result<Option<ValueId>, EditError> {
-    let Some(target_type) = site.dtype(target) else { return Ok(None) };
+    let Some(target_type) = site.dtype(target) else {
+        return Ok(None);
+    };
     if !matches!(dtype, DType::F32 | DType::F64 | DType::F16) || !target_type.is_integer() {
         return Ok(None);
     }
@@ -75,15 +83,17 @@ fn loss(
     if let Some(weights) = weights {
         losses = site.op("Mul", &[losses, weights])?;
     }
-    Ok(Some(match (site.operator.string("reduction").unwrap_or("mean"), weights) {
-        ("none", _) => losses,
-        ("sum", _) => site.reduce("ReduceSum", losses, &[], false)?,
-        ("mean", None) => site.reduce("ReduceMean", losses, &[], false)?,
-        ("mean", Some(weights)) => {
-            let sum = site.reduce("ReduceSum", losses, &[], false)?;
-            let total = site.reduce("ReduceSum", weights, &[], false)?;
-            site.op("Div", &[sum, total])?
-        }
-        _ => return Ok(None),
-    }))
+    Ok(Some(
+        match (site.operator.string("reduction").unwrap_or("mean"), weights) {
+            ("none", _) => losses,
+            ("sum", _) => site.reduce("ReduceSum", losses, &[], false)?,
+            ("mean", None) => site.reduce("ReduceMean", losses, &[], false)?,
+            ("mean", Some(weights)) => {
+                let sum = site.reduce("ReduceSum", losses, &[], false)?;
+                let total = site.reduce("ReduceSum", weights, &[], false)?;
+                site.op("Div", &[sum, total])?
+            }
+            _ => return Ok(None),
+        },
+    ))
 }

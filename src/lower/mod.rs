@@ -48,7 +48,9 @@ const ROUNDS: usize = 6;
 
 /// A model that could not be lowered.
 #[derive(Debug, thiserror::Error, Clone)]
-#[error("{node}: {operator} could not be lowered: {source}; this is a defect of secateur, please report it with the model")]
+#[error(
+    "{node}: {operator} could not be lowered: {source}; this is a defect of secateur, please report it with the model"
+)]
 pub struct LowerError {
     /// Node.
     pub node: String,
@@ -60,7 +62,10 @@ pub struct LowerError {
 
 impl From<LowerError> for EngineError {
     fn from(error: LowerError) -> Self {
-        Self::Failed { engine: "tract", reason: error.to_string() }
+        Self::Failed {
+            engine: "tract",
+            reason: error.to_string(),
+        }
     }
 }
 
@@ -111,17 +116,32 @@ fn round(
     imports: &[OpsetImport],
     seen: &mut HashSet<NodeId>,
 ) -> Result<bool, LowerError> {
-    let Some(graph) = model.graph_at(path) else { return Ok(false) };
-    let order: Vec<NodeId> = graph.topological_order().into_iter().filter(|id| seen.insert(*id)).collect();
+    let Some(graph) = model.graph_at(path) else {
+        return Ok(false);
+    };
+    let order: Vec<NodeId> = graph
+        .topological_order()
+        .into_iter()
+        .filter(|id| seen.insert(*id))
+        .collect();
     let functions: HashSet<(String, String)> = model
         .functions
         .iter()
-        .map(|f| (f.header.domain.clone().unwrap_or_default(), f.header.name.clone().unwrap_or_default()))
+        .map(|f| {
+            (
+                f.header.domain.clone().unwrap_or_default(),
+                f.header.name.clone().unwrap_or_default(),
+            )
+        })
         .collect();
     let mut changed = false;
     for id in order {
-        let Some(graph) = model.graph_at_mut(path) else { continue };
-        let Some(operator) = graph.operator(id) else { continue };
+        let Some(graph) = model.graph_at_mut(path) else {
+            continue;
+        };
+        let Some(operator) = graph.operator(id) else {
+            continue;
+        };
         let (domain, op_type) = (operator.domain().to_owned(), operator.op_type.to_string());
         if functions.contains(&(domain.clone(), op_type.clone())) || operator.has_references() {
             continue;
@@ -142,7 +162,13 @@ fn round(
                 Ok(false) => {}
                 // A declared type that contradicts the specification: the operator stays, for the engine to judge.
                 Err(EditError::Type { .. }) => {}
-                Err(source) => return Err(LowerError { node, operator: op_type.clone(), source: Box::new(source) }),
+                Err(source) => {
+                    return Err(LowerError {
+                        node,
+                        operator: op_type.clone(),
+                        source: Box::new(source),
+                    });
+                }
             }
         }
     }

@@ -26,8 +26,12 @@ fn round(to: DType, saturate: bool) -> Operator {
 }
 
 fn cast(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let (Some(x), Some(from)) = (site.input(0), site.input_dtype(0)) else { return Ok(false) };
-    let Some(to) = i32::try_from(site.int("to", 0)).ok().and_then(DType::from_onnx) else { return Ok(false) };
+    let (Some(x), Some(from)) = (site.input(0), site.input_dtype(0)) else {
+        return Ok(false);
+    };
+    let Some(to) = i32::try_from(site.int("to", 0)).ok().and_then(DType::from_onnx) else {
+        return Ok(false);
+    };
     if !rounded(to) || from == DType::String || from == DType::F64 && to == DType::BF16 {
         return Ok(false);
     }
@@ -39,19 +43,55 @@ fn cast(site: &mut Site<'_>) -> Result<bool, EditError> {
 
 /// Operators whose results are elements of their inputs, or no narrow numbers at all.
 pub(super) const MOVES: &[&str] = &[
-    "Abs", "Compress", "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Max",
-    "MaxPool", "GlobalMaxPool", "Min", "Neg", "Pad", "ReduceMax", "ReduceMin", "Relu", "Reshape", "ReverseSequence", "ScatterElements",
-    "ScatterND", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Where",
+    "Abs",
+    "Compress",
+    "Concat",
+    "DepthToSpace",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "GatherElements",
+    "GatherND",
+    "Identity",
+    "Max",
+    "MaxPool",
+    "GlobalMaxPool",
+    "Min",
+    "Neg",
+    "Pad",
+    "ReduceMax",
+    "ReduceMin",
+    "Relu",
+    "Reshape",
+    "ReverseSequence",
+    "ScatterElements",
+    "ScatterND",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "TopK",
+    "Transpose",
+    "Trilu",
+    "Unsqueeze",
+    "Where",
 ];
 
 /// Computes in the carrying type and rounds each narrow float output.
 fn arithmetic(site: &mut Site<'_>) -> Result<bool, EditError> {
     let name = site.operator.op_type.to_string();
     let outputs = site.output_count();
-    let narrow_output = |site: &Site<'_>, index| site.output_dtype(index).is_some_and(|dtype| rounded(dtype) && dtype.is_float());
+    let narrow_output = |site: &Site<'_>, index| {
+        site.output_dtype(index)
+            .is_some_and(|dtype| rounded(dtype) && dtype.is_float())
+    };
     if !site.operator.domain().is_empty()
         || MOVES.contains(&&*name)
-        || matches!(&*name, "Cast" | "CastLike" | "Constant" | "ConstantOfShape" | "QuantizeLinear" | "DequantizeLinear")
+        || matches!(
+            &*name,
+            "Cast" | "CastLike" | "Constant" | "ConstantOfShape" | "QuantizeLinear" | "DequantizeLinear"
+        )
         || site.operator.has_bodies()
         || !(0..outputs).any(|index| narrow_output(site, index))
     {

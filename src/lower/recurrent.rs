@@ -4,7 +4,11 @@ use super::Rule;
 use super::site::Site;
 use crate::ir::{AttributeValue, EditError, Operator, ValueId};
 
-pub(super) const RULES: &[Rule] = &[("", "LSTM", recurrent), ("", "GRU", recurrent), ("", "RNN", recurrent)];
+pub(super) const RULES: &[Rule] = &[
+    ("", "LSTM", recurrent),
+    ("", "GRU", recurrent),
+    ("", "RNN", recurrent),
+];
 
 /// Inputs whose first axis is the direction: W, R, B, then (after the lengths) the initial states and, for LSTM, P.
 const PER_DIRECTION: [usize; 6] = [1, 2, 3, 5, 6, 7];
@@ -52,7 +56,12 @@ fn backwards(site: &mut Site<'_>, x: ValueId, which: Option<usize>) -> Result<Ve
 
 /// The sequence from its end: axis 0 with step -1.
 fn flip(site: &mut Site<'_>, x: ValueId) -> Result<ValueId, EditError> {
-    let (start, end, axis, step) = (site.ints(&[-1]), site.ints(&[i64::MIN + 1]), site.ints(&[0]), site.ints(&[-1]));
+    let (start, end, axis, step) = (
+        site.ints(&[-1]),
+        site.ints(&[i64::MIN + 1]),
+        site.ints(&[0]),
+        site.ints(&[-1]),
+    );
     site.op("Slice", &[x, start, end, axis, step])
 }
 
@@ -64,7 +73,9 @@ fn one_way(site: &mut Site<'_>, x: ValueId, which: Option<usize>) -> Result<Vec<
     }
     if let Some(which) = which {
         for slot in PER_DIRECTION {
-            let Some(Some(value)) = inputs.get(slot).copied() else { continue };
+            let Some(Some(value)) = inputs.get(slot).copied() else {
+                continue;
+            };
             let from = which as i64;
             let (start, end, axis) = (site.ints(&[from]), site.ints(&[from + 1]), site.ints(&[0]));
             let part = site.op("Slice", &[value, start, end, axis])?;
@@ -73,7 +84,10 @@ fn one_way(site: &mut Site<'_>, x: ValueId, which: Option<usize>) -> Result<Vec<
             }
         }
     }
-    let mut operator = site.with_attributes(Operator::new(site.operator.op_type.clone()), &["direction", "activations", "activation_alpha", "activation_beta"]);
+    let mut operator = site.with_attributes(
+        Operator::new(site.operator.op_type.clone()),
+        &["direction", "activations", "activation_alpha", "activation_beta"],
+    );
     for name in ["activations", "activation_alpha", "activation_beta"] {
         if let Some(value) = site.attribute(name) {
             operator = operator.with(name, half(value, which));
@@ -88,7 +102,11 @@ fn half(value: AttributeValue, which: Option<usize>) -> AttributeValue {
     fn share<T: Clone>(list: &[T], which: usize) -> Vec<T> {
         let middle = list.len() / 2;
         let (first, second) = list.split_at(middle);
-        if which == 0 { first.to_vec() } else { second.to_vec() }
+        if which == 0 {
+            first.to_vec()
+        } else {
+            second.to_vec()
+        }
     }
     match (value, which) {
         (AttributeValue::Strings(list), Some(which)) => AttributeValue::Strings(share(&list, which)),

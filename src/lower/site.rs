@@ -2,8 +2,8 @@
 
 use crate::analysis::infer_node;
 use crate::ir::{
-    AttributeValue, DType, EditError, Graph, NodeId, Operator, OpsetImport, Tensor, TensorError, Value, ValueId, ValueType,
-    opset_version,
+    AttributeValue, DType, EditError, Graph, NodeId, Operator, OpsetImport, Tensor, TensorError, Value,
+    ValueId, ValueType, opset_version,
 };
 
 /// The domain of operators that only the built-in engine has.
@@ -23,7 +23,14 @@ impl<'m> Site<'m> {
     pub(super) fn new(graph: &'m mut Graph, id: NodeId, imports: &'m [OpsetImport]) -> Self {
         let operator = graph.operator(id).cloned().unwrap_or_else(|| Operator::new(""));
         let inputs = graph.inputs_of(id).to_vec();
-        Self { graph, id, imports, operator, inputs, made: Vec::new() }
+        Self {
+            graph,
+            id,
+            imports,
+            operator,
+            inputs,
+            made: Vec::new(),
+        }
     }
 
     /// The version of ONNX's own operators that holds here.
@@ -69,7 +76,11 @@ impl<'m> Site<'m> {
 
     /// Element type of an output.
     pub(super) fn output_dtype(&self, output: usize) -> Option<DType> {
-        if output >= self.output_count() { None } else { self.dtype(ValueId::new(self.id, output)) }
+        if output >= self.output_count() {
+            None
+        } else {
+            self.dtype(ValueId::new(self.id, output))
+        }
     }
 
     fn origin(&self) -> String {
@@ -85,7 +96,10 @@ impl<'m> Site<'m> {
     ) -> Result<Vec<ValueId>, EditError> {
         let origin = self.origin();
         let values = vec![Value::default(); outputs];
-        let id = self.graph.edit(origin).add_operator(self.id, operator, inputs, values)?;
+        let id = self
+            .graph
+            .edit(origin)
+            .add_operator(self.id, operator, inputs, values)?;
         self.made.push(id);
         infer_node(self.graph, id, self.imports);
         Ok((0..outputs).map(|output| ValueId::new(id, output)).collect())
@@ -101,7 +115,9 @@ impl<'m> Site<'m> {
     pub(super) fn node(&mut self, operator: Operator, inputs: &[ValueId]) -> Result<ValueId, EditError> {
         let inputs: Vec<Option<ValueId>> = inputs.iter().copied().map(Some).collect();
         let id = self.nodes(operator, &inputs, 1)?;
-        id.first().copied().ok_or_else(|| EditError::NoNode(self.id.index()))
+        id.first()
+            .copied()
+            .ok_or_else(|| EditError::NoNode(self.id.index()))
     }
 
     /// Adds an operator without attributes.
@@ -154,7 +170,12 @@ impl<'m> Site<'m> {
     }
 
     /// `Squeeze` or `Unsqueeze`, in the form of the opset.
-    pub(super) fn fold_axes(&mut self, op_type: &str, value: ValueId, axes: &[i64]) -> Result<ValueId, EditError> {
+    pub(super) fn fold_axes(
+        &mut self,
+        op_type: &str,
+        value: ValueId,
+        axes: &[i64],
+    ) -> Result<ValueId, EditError> {
         if self.version() >= 13 {
             let axes = self.ints(axes);
             return self.node(Operator::new(op_type), &[value, axes]);
@@ -204,7 +225,13 @@ impl<'m> Site<'m> {
 
     /// The attributes of the operator but for these, then `more`.
     pub(super) fn with_attributes(&self, base: Operator, drop: &[&str]) -> Operator {
-        let kept = self.operator.attributes().iter().filter(|a| !drop.contains(&&*a.name)).cloned().collect();
+        let kept = self
+            .operator
+            .attributes()
+            .iter()
+            .filter(|a| !drop.contains(&&*a.name))
+            .cloned()
+            .collect();
         base.with_attributes(kept)
     }
 
@@ -237,6 +264,11 @@ fn scalar(dtype: DType, value: f64) -> Result<Tensor, TensorError> {
         DType::U16 => Tensor::scalar(whole as u16),
         DType::U8 => Tensor::scalar(whole as u8),
         DType::Bool => Tensor::from_bools(&[], &[value != 0.0])?,
-        found => return Err(TensorError::Type { expected: "a number", found }),
+        found => {
+            return Err(TensorError::Type {
+                expected: "a number",
+                found,
+            });
+        }
     })
 }

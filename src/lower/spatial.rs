@@ -4,8 +4,11 @@ use super::Rule;
 use super::site::Site;
 use crate::ir::{EditError, Operator};
 
-pub(super) const RULES: &[Rule] =
-    &[("", "SpaceToDepth", space_to_depth), ("", "Upsample", upsample), ("", "Pad", pad)];
+pub(super) const RULES: &[Rule] = &[
+    ("", "SpaceToDepth", space_to_depth),
+    ("", "Upsample", upsample),
+    ("", "Pad", pad),
+];
 
 /// [N, C, H*b, W*b] -> [N, C, H, b, W, b] -> [N, b, b, C, H, W] (DCR) or [N, C, b, b, H, W] (CRD) -> [N, C*b*b, H, W].
 fn space_to_depth(site: &mut Site<'_>) -> Result<bool, EditError> {
@@ -21,7 +24,10 @@ fn space_to_depth(site: &mut Site<'_>) -> Result<bool, EditError> {
     let (rows, columns) = (site.op("Div", &[h, b])?, site.op("Div", &[w, b])?);
     let split = site.join(&[n, c, rows, b, columns, b])?;
     let blocks = site.op("Reshape", &[x, split])?;
-    let moved = site.node(Operator::new("Transpose").with("perm", vec![0, 1, 3, 5, 2, 4]), &[blocks])?;
+    let moved = site.node(
+        Operator::new("Transpose").with("perm", vec![0, 1, 3, 5, 2, 4]),
+        &[blocks],
+    )?;
     let deep = site.ints(&[block * block]);
     let depth = site.op("Mul", &[c, deep])?;
     let shape = site.join(&[n, depth, rows, columns])?;
@@ -41,7 +47,9 @@ fn upsample(site: &mut Site<'_>) -> Result<bool, EditError> {
         },
         (None, None) => return Ok(false),
     };
-    let whole = scales.iter().all(|scale| scale.fract() == 0.0 && (1.0..=1024.0).contains(scale));
+    let whole = scales
+        .iter()
+        .all(|scale| scale.fract() == 0.0 && (1.0..=1024.0).contains(scale));
     if site.operator.string("mode").unwrap_or("nearest") != "nearest" || !whole || scales.is_empty() {
         return Ok(false);
     }
@@ -66,8 +74,13 @@ fn upsample(site: &mut Site<'_>) -> Result<bool, EditError> {
 
 /// Pads of some axes as pads of all.
 fn pad(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let (Some(x), Some(pads), Some(axes)) = (site.input(0), site.input(1), site.input(3)) else { return Ok(false) };
-    let (Some(rank), Some(axes)) = (site.rank(x), site.constant(axes).and_then(|axes| axes.to_i64().ok())) else {
+    let (Some(x), Some(pads), Some(axes)) = (site.input(0), site.input(1), site.input(3)) else {
+        return Ok(false);
+    };
+    let (Some(rank), Some(axes)) = (
+        site.rank(x),
+        site.constant(axes).and_then(|axes| axes.to_i64().ok()),
+    ) else {
         return Ok(false);
     };
     // Each end of an axis takes its element of the pads, or the 0 behind them.
@@ -75,7 +88,9 @@ fn pad(site: &mut Site<'_>) -> Result<bool, EditError> {
     let mut order = vec![2 * count; 2 * rank];
     for (at, axis) in axes.iter().enumerate() {
         let axis = if *axis < 0 { axis + rank as i64 } else { *axis };
-        let Some(axis) = usize::try_from(axis).ok().filter(|axis| *axis < rank) else { return Ok(false) };
+        let Some(axis) = usize::try_from(axis).ok().filter(|axis| *axis < rank) else {
+            return Ok(false);
+        };
         for (side, slot) in [axis, rank + axis].into_iter().enumerate() {
             if let Some(element) = order.get_mut(slot) {
                 *element = side as i64 * count + at as i64;

@@ -8,5 +8,7 @@ mod schema;
 mod types;
 
 pub use check::{check, newest_version};
-pub use schema::{AttributeDefault, AttributeSchema, Parameter, Schema, Traits, operator_names, schema, schemas};
+pub use schema::{
+    AttributeDefault, AttributeSchema, Parameter, Schema, Traits, operator_names, schema, schemas,
+};
 pub use types::TypeSet;

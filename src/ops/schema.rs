@@ -82,19 +82,98 @@ pub struct Traits {
     pub elementwise_broadcast: bool,
 }
 
-const COMMUTATIVE: &[&str] =
-    &["Add", "Mul", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor"];
-const RANDOM: &[&str] =
-    &["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"];
+const COMMUTATIVE: &[&str] = &[
+    "Add",
+    "Mul",
+    "And",
+    "Or",
+    "Xor",
+    "Equal",
+    "BitwiseAnd",
+    "BitwiseOr",
+    "BitwiseXor",
+];
+const RANDOM: &[&str] = &[
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Multinomial",
+    "Bernoulli",
+];
 const UNARY: &[&str] = &[
-    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos",
-    "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Log",
-    "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus",
-    "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu",
+    "Abs",
+    "Acos",
+    "Acosh",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "BitwiseNot",
+    "Cast",
+    "CastLike",
+    "Ceil",
+    "Celu",
+    "Clip",
+    "Cos",
+    "Cosh",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Floor",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "IsInf",
+    "IsNaN",
+    "LeakyRelu",
+    "Log",
+    "Mish",
+    "Neg",
+    "Not",
+    "Reciprocal",
+    "Relu",
+    "Round",
+    "Selu",
+    "Shrink",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Sinh",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Swish",
+    "Tan",
+    "Tanh",
+    "ThresholdedRelu",
 ];
 const BROADCAST: &[&str] = &[
-    "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual", "Less",
-    "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
+    "Add",
+    "And",
+    "BitShift",
+    "BitwiseAnd",
+    "BitwiseOr",
+    "BitwiseXor",
+    "Div",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Max",
+    "Mean",
+    "Min",
+    "Mod",
+    "Mul",
+    "Or",
+    "PRelu",
+    "Pow",
+    "Sub",
+    "Sum",
+    "Where",
+    "Xor",
 ];
 
 impl Traits {
@@ -120,12 +199,16 @@ impl Schema {
 
     /// The formal input of an input slot; a variadic one takes all slots from its own on.
     pub fn input(&self, slot: usize) -> Option<&Parameter> {
-        self.inputs.get(slot).or_else(|| self.inputs.last().filter(|p| p.variadic))
+        self.inputs
+            .get(slot)
+            .or_else(|| self.inputs.last().filter(|p| p.variadic))
     }
 
     /// The formal output of an output slot.
     pub fn output(&self, slot: usize) -> Option<&Parameter> {
-        self.outputs.get(slot).or_else(|| self.outputs.last().filter(|p| p.variadic))
+        self.outputs
+            .get(slot)
+            .or_else(|| self.outputs.last().filter(|p| p.variadic))
     }
 
     /// The slot of the formal input with this name.
@@ -151,7 +234,10 @@ static INDEX: LazyLock<Index> = LazyLock::new(|| {
 /// The form of an operator that holds in opset `version` of its domain; `None` for an operator that is not ONNX's own or
 /// newer than that.
 pub fn schema(domain: &str, op_type: &str, version: i64) -> Option<&'static Schema> {
-    schemas(domain, op_type).iter().rev().find(|schema| schema.since <= version)
+    schemas(domain, op_type)
+        .iter()
+        .rev()
+        .find(|schema| schema.since <= version)
 }
 
 /// Every version of an operator, oldest first.
@@ -181,8 +267,23 @@ fn parse_row(line: &'static str) -> Option<Schema> {
     let outputs_range = (number()?, number()?);
     let inputs = parse_parameters(fields.next()?);
     let outputs = parse_parameters(fields.next()?);
-    let attributes = fields.next()?.split(' ').filter(|a| *a != "-").filter_map(parse_attribute).collect();
-    Some(Schema { domain, op_type, since, deprecated, inputs_range, outputs_range, inputs, outputs, attributes })
+    let attributes = fields
+        .next()?
+        .split(' ')
+        .filter(|a| *a != "-")
+        .filter_map(parse_attribute)
+        .collect();
+    Some(Schema {
+        domain,
+        op_type,
+        since,
+        deprecated,
+        inputs_range,
+        outputs_range,
+        inputs,
+        outputs,
+        attributes,
+    })
 }
 
 fn parse_parameters(text: &'static str) -> Vec<Parameter> {
@@ -196,7 +297,13 @@ fn parse_parameters(text: &'static str) -> Vec<Parameter> {
             let homogeneous = !name.ends_with('~');
             let name = name.trim_end_matches('~');
             let (optional, variadic) = (name.ends_with('?'), name.ends_with('*'));
-            Some(Parameter { name: name.trim_end_matches(['?', '*']), ty, optional, variadic, homogeneous })
+            Some(Parameter {
+                name: name.trim_end_matches(['?', '*']),
+                ty,
+                optional,
+                variadic,
+                homogeneous,
+            })
         })
         .collect()
 }
@@ -207,11 +314,21 @@ fn parse_attribute(text: &'static str) -> Option<AttributeSchema> {
         Some((kind, value)) => (kind, parse_default(kind, value)),
         None => (rest, None),
     };
-    Some(AttributeSchema { name: name.trim_end_matches('!'), kind, required: name.ends_with('!'), default })
+    Some(AttributeSchema {
+        name: name.trim_end_matches('!'),
+        kind,
+        required: name.ends_with('!'),
+        default,
+    })
 }
 
 fn parse_default(kind: &str, value: &'static str) -> Option<AttributeDefault> {
-    let list = || value.trim_matches(['[', ']']).split(',').filter(|item| !item.is_empty());
+    let list = || {
+        value
+            .trim_matches(['[', ']'])
+            .split(',')
+            .filter(|item| !item.is_empty())
+    };
     Some(match kind {
         "int" => AttributeDefault::Int(value.parse().ok()?),
         "float" => AttributeDefault::Float(value.parse().ok()?),
@@ -232,11 +349,19 @@ mod tests {
         let rows = TABLE.lines().filter(|line| !line.starts_with('#')).count();
         assert_eq!(INDEX.values().map(Vec::len).sum::<usize>(), rows);
         for versions in INDEX.values() {
-            assert!(versions.windows(2).all(|pair| pair[0].domain == pair[1].domain), "{}", versions[0].op_type);
+            assert!(
+                versions.windows(2).all(|pair| pair[0].domain == pair[1].domain),
+                "{}",
+                versions[0].op_type
+            );
         }
         for schema in INDEX.values().flatten() {
             for attribute in &schema.attributes {
-                assert!(!attribute.kind.is_empty() && !attribute.name.is_empty(), "{}", schema.op_type);
+                assert!(
+                    !attribute.kind.is_empty() && !attribute.name.is_empty(),
+                    "{}",
+                    schema.op_type
+                );
             }
         }
     }
@@ -247,7 +372,10 @@ mod tests {
         assert_eq!(schema("", "Clip", 11).map(|s| s.since), Some(11));
         assert!(schema("", "Gelu", 19).is_none());
         let batch_norm = schema("", "BatchNormalization", 17).unwrap();
-        assert_eq!(batch_norm.attribute("epsilon").unwrap().default, Some(AttributeDefault::Float(1e-5)));
+        assert_eq!(
+            batch_norm.attribute("epsilon").unwrap().default,
+            Some(AttributeDefault::Float(1e-5))
+        );
         assert_eq!(batch_norm.outputs_range, (1, 3));
     }
 

@@ -104,7 +104,10 @@ impl Pass for Equalize {
                 break;
             }
         }
-        let channels = changed.values().filter(|factor| (**factor - 1.0).abs() > 1e-3).count();
+        let channels = changed
+            .values()
+            .filter(|factor| (**factor - 1.0).abs() > 1e-3)
+            .count();
         if channels == 0 {
             *model = original;
             return Ok(PassReport {
@@ -130,13 +133,18 @@ impl Equalize {
     /// Fills in how far channels below a Clip go.
     fn read_ranges(&self, model: &Model, pairs: &mut [Pair], context: &Context<'_>) -> Result<(), PassError> {
         let resource = |message: String| PassError::Resource { pass: NAME, message };
-        let mut names: Vec<String> = pairs.iter().filter_map(|pair| Some(pair.bound.as_ref()?.0.clone())).collect();
+        let mut names: Vec<String> = pairs
+            .iter()
+            .filter_map(|pair| Some(pair.bound.as_ref()?.0.clone()))
+            .collect();
         names.sort();
         names.dedup();
         if names.is_empty() {
             return Ok(());
         }
-        let resources = context.resources.ok_or_else(|| resource("needs calibration data".to_owned()))?;
+        let resources = context
+            .resources
+            .ok_or_else(|| resource("needs calibration data".to_owned()))?;
         let data = resources.data(&self.data, &model.graph).map_err(resource)?;
         let engine = resources.engine().map_err(resource)?;
         let wanted = Wanted {
@@ -148,9 +156,14 @@ impl Equalize {
         let found = statistics::collect(model, &names, wanted, &data, engine, resources.jobs(), &progress)
             .map_err(|error| resource(error.to_string()))?;
         for pair in pairs {
-            let Some((name, bound)) = &pair.bound else { continue };
-            let extremes = found.get(name).and_then(|summary| summary.channel_extremes.as_ref());
-            let extremes = extremes.ok_or_else(|| resource(format!("no channels in the values of {name}")))?;
+            let Some((name, bound)) = &pair.bound else {
+                continue;
+            };
+            let extremes = found
+                .get(name)
+                .and_then(|summary| summary.channel_extremes.as_ref());
+            let extremes =
+                extremes.ok_or_else(|| resource(format!("no channels in the values of {name}")))?;
             pair.highest = extremes.iter().map(|(_, high)| f64::from(*high)).collect();
             pair.reached = extremes.iter().map(|(_, high)| *high >= bound * 0.999).collect();
         }
@@ -168,7 +181,9 @@ fn find(graph: &Graph, context: &Context<'_>, convolutions: &mut BTreeMap<NodeId
         let Some(value) = graph.input(id, 0).filter(|value| is_private(graph, *value)) else {
             continue;
         };
-        let Some((first, bound)) = source(graph, value) else { continue };
+        let Some((first, bound)) = source(graph, value) else {
+            continue;
+        };
         let (Some(a), Some(b)) = (convolution(graph, first), convolution(graph, id)) else {
             continue;
         };
@@ -178,7 +193,10 @@ fn find(graph: &Graph, context: &Context<'_>, convolutions: &mut BTreeMap<NodeId
         }
         convolutions.entry(first).or_insert(a);
         convolutions.entry(id).or_insert(b);
-        let name = graph.value(value).map(|value| value.name.to_string()).unwrap_or_default();
+        let name = graph
+            .value(value)
+            .map(|value| value.name.to_string())
+            .unwrap_or_default();
         pairs.push(Pair {
             first,
             second: id,
@@ -217,8 +235,12 @@ fn source(graph: &Graph, value: ValueId) -> Option<(NodeId, Option<f32>)> {
         }
         _ => return None,
     };
-    let before = graph.input(value.node, 0).filter(|before| is_private(graph, *before))?;
-    graph.operator(before.node).filter(|operator| operator.is("Conv"))?;
+    let before = graph
+        .input(value.node, 0)
+        .filter(|before| is_private(graph, *before))?;
+    graph
+        .operator(before.node)
+        .filter(|operator| operator.is("Conv"))?;
     Some((before.node, bound))
 }
 
@@ -226,8 +248,13 @@ fn source(graph: &Graph, value: ValueId) -> Option<(NodeId, Option<f32>)> {
 fn convolution(graph: &Graph, id: NodeId) -> Option<Convolution> {
     let operator: &Operator = graph.operator(id).filter(|operator| operator.is("Conv"))?;
     let constant = |value: ValueId| {
-        let own = matches!(graph.get(value.node).map(|node| &node.kind), Some(NodeKind::Constant(_)));
-        graph.constant(value).filter(|tensor| own && tensor.dtype() == DType::F32 && graph.use_count(value) == 1)
+        let own = matches!(
+            graph.get(value.node).map(|node| &node.kind),
+            Some(NodeKind::Constant(_))
+        );
+        graph
+            .constant(value)
+            .filter(|tensor| own && tensor.dtype() == DType::F32 && graph.use_count(value) == 1)
     };
     let weight = graph.input(id, 1)?;
     let tensor = constant(weight).filter(|tensor| tensor.rank() >= 3)?;
@@ -277,7 +304,9 @@ impl Convolution {
     }
 
     fn largest(&self, ranges: &[std::ops::Range<usize>]) -> f64 {
-        let values = ranges.iter().flat_map(|range| self.values.get(range.clone()).unwrap_or(&[]));
+        let values = ranges
+            .iter()
+            .flat_map(|range| self.values.get(range.clone()).unwrap_or(&[]));
         values.fold(0.0, |largest, value| largest.max(value.abs()))
     }
 
@@ -324,7 +353,11 @@ fn equalize(
         if let Some(first) = convolutions.get_mut(&pair.first) {
             let range = first.giving(channel);
             first.scale(&[range], 1.0 / factor);
-            if let Some(offset) = first.offsets.as_mut().and_then(|offsets| offsets.get_mut(channel)) {
+            if let Some(offset) = first
+                .offsets
+                .as_mut()
+                .and_then(|offsets| offsets.get_mut(channel))
+            {
                 *offset /= factor;
             }
         }
@@ -344,10 +377,14 @@ enum WriteError {
 fn write(graph: &mut Graph, convolutions: &BTreeMap<NodeId, Convolution>) -> Result<(), WriteError> {
     let mut editor = graph.edit(NAME);
     for convolution in convolutions.values() {
-        let weight = Tensor::from_f64(DType::F32, &convolution.dims, &convolution.values).map_err(WriteError::Tensor)?;
-        editor.set_constant(convolution.weight.node, weight).map_err(WriteError::Edit)?;
+        let weight = Tensor::from_f64(DType::F32, &convolution.dims, &convolution.values)
+            .map_err(WriteError::Tensor)?;
+        editor
+            .set_constant(convolution.weight.node, weight)
+            .map_err(WriteError::Edit)?;
         if let (Some(bias), Some(offsets)) = (convolution.bias, &convolution.offsets) {
-            let tensor = Tensor::from_f64(DType::F32, &[offsets.len() as u64], offsets).map_err(WriteError::Tensor)?;
+            let tensor =
+                Tensor::from_f64(DType::F32, &[offsets.len() as u64], offsets).map_err(WriteError::Tensor)?;
             editor.set_constant(bias.node, tensor).map_err(WriteError::Edit)?;
         }
     }
@@ -386,7 +423,13 @@ mod tests {
             (a, of(&[2, 1, 1, 1], 1, vec![8.0, 2.0])),
             (b, of(&[1, 2, 1, 1], 1, vec![2.0, 8.0])),
         ]);
-        let mut pair = Pair { first: a, second: b, bound: None, highest: Vec::new(), reached: Vec::new() };
+        let mut pair = Pair {
+            first: a,
+            second: b,
+            bound: None,
+            highest: Vec::new(),
+            reached: Vec::new(),
+        };
         assert!(equalize(&mut pair, &mut convolutions, &mut BTreeMap::new()) > 0.4);
         assert_eq!(convolutions[&a].values, [4.0, 4.0]);
         assert_eq!(convolutions[&b].values, [4.0, 4.0]);

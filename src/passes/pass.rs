@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::data::Dataset;
 use crate::engine::Engine;
 use crate::ir::{EditError, Graph, Model};
-pub use crate::rewrite::Safety;
 use crate::rewrite::Evaluator;
+pub use crate::rewrite::Safety;
 
 /// What a pass needs beside the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { fold_bytes: 4 << 20, max_growth: 0.0, fuel: None }
+        Self {
+            fold_bytes: 4 << 20,
+            max_growth: 0.0,
+            fuel: None,
+        }
     }
 }
 
@@ -110,7 +114,11 @@ impl PassReport {
         self.changed = true;
         match self.changes.iter_mut().find(|change| change.rule == rule) {
             Some(change) => change.count += count,
-            None => self.changes.push(Change { rule: rule.to_owned(), count, details: Vec::new() }),
+            None => self.changes.push(Change {
+                rule: rule.to_owned(),
+                count,
+                details: Vec::new(),
+            }),
         }
     }
 
@@ -126,7 +134,13 @@ impl PassReport {
                 None => self.changes.push(change),
             }
         }
-        self.notes.extend(other.notes.into_iter().filter(|note| !self.notes.contains(note)).collect::<Vec<_>>());
+        self.notes.extend(
+            other
+                .notes
+                .into_iter()
+                .filter(|note| !self.notes.contains(note))
+                .collect::<Vec<_>>(),
+        );
     }
 }
 

@@ -10,8 +10,8 @@ use super::quantize::Saturation;
 use super::{Context, ConvertOpset, DeduplicateInitializers, Pass, PassError, PassReport, Safety, Simplify};
 use crate::analysis;
 use crate::ir::{
-    DType, EditError, Editor, Graph, Model, Name, NodeId, NodeKind, Operator, Tensor, TensorError, Value, ValueId,
-    ValueType, opset_version,
+    DType, EditError, Editor, Graph, Model, Name, NodeId, NodeKind, Operator, Tensor, TensorError, Value,
+    ValueId, ValueType, opset_version,
 };
 use crate::quantize::{
     Granularity, Kind, QuantizeError, Scheme, fit_pairs, pack, quantize_tensor, tensor_parameters, worst_pair,
@@ -103,7 +103,9 @@ impl Pass for QuantizeDynamic {
             if opset_version(model.opsets(&path), "").is_none_or(|version| version < OPSET) {
                 continue;
             }
-            let Some(graph) = model.graph_at_mut(&path) else { continue };
+            let Some(graph) = model.graph_at_mut(&path) else {
+                continue;
+            };
             let found = self.find(graph, context, &excluded, &mut report.notes);
             let mut editor = graph.edit(NAME);
             let mut codes: HashMap<ValueId, [ValueId; 3]> = HashMap::new();
@@ -158,12 +160,20 @@ impl QuantizeDynamic {
             let (Some(input), Some(weight)) = (graph.input(id, 0), graph.input(id, 1)) else {
                 continue;
             };
-            let constant = matches!(graph.get(weight.node).map(|node| &node.kind), Some(NodeKind::Constant(_)));
-            let Some(tensor) = graph.constant(weight).filter(|tensor| constant && tensor.rank() == 2) else {
+            let constant = matches!(
+                graph.get(weight.node).map(|node| &node.kind),
+                Some(NodeKind::Constant(_))
+            );
+            let Some(tensor) = graph
+                .constant(weight)
+                .filter(|tensor| constant && tensor.rank() == 2)
+            else {
                 leave("its second operand is not a constant matrix");
                 continue;
             };
-            if tensor.dtype() != DType::F32 || graph.ty(input).dtype().is_some_and(|dtype| dtype != DType::F32) {
+            if tensor.dtype() != DType::F32
+                || graph.ty(input).dtype().is_some_and(|dtype| dtype != DType::F32)
+            {
                 leave("its operands are not of type float");
                 continue;
             }
@@ -172,9 +182,18 @@ impl QuantizeDynamic {
                 continue;
             }
             let node = graph.get(id);
-            let own = node.and_then(|node| node.name.as_ref()).map(|name| name.to_string());
-            let outputs = node.into_iter().flat_map(|node| node.outputs()).map(|value| value.name.to_string());
-            if own.into_iter().chain(outputs).any(|name| excluded.is_match(&name) || context.keeps(&name)) {
+            let own = node
+                .and_then(|node| node.name.as_ref())
+                .map(|name| name.to_string());
+            let outputs = node
+                .into_iter()
+                .flat_map(|node| node.outputs())
+                .map(|value| value.name.to_string());
+            if own
+                .into_iter()
+                .chain(outputs)
+                .any(|name| excluded.is_match(&name) || context.keeps(&name))
+            {
                 leave("excluded");
                 continue;
             }
@@ -183,7 +202,10 @@ impl QuantizeDynamic {
                 leave("alpha is not 1, or A is transposed");
                 continue;
             }
-            let bias = graph.input(id, 2).filter(|_| is_gemm).map(|bias| (bias, factor("beta")));
+            let bias = graph
+                .input(id, 2)
+                .filter(|_| is_gemm)
+                .map(|bias| (bias, factor("beta")));
             if bias.is_some_and(|(bias, beta)| beta != 1.0 && graph.constant(bias).is_none()) {
                 leave("beta is not 1");
                 continue;
@@ -209,7 +231,11 @@ impl QuantizeDynamic {
         let Some(tensor) = editor.graph().constant(product.weight).cloned() else {
             return Ok(0);
         };
-        let tensor = if product.transposed { transpose(&tensor)? } else { tensor };
+        let tensor = if product.transposed {
+            transpose(&tensor)?
+        } else {
+            tensor
+        };
         let (weight, scales, trimmed) = self.weight(&tensor)?;
         let near = product.node;
         let label = |editor: &Editor<'_>, value: ValueId| {
@@ -232,7 +258,10 @@ impl QuantizeDynamic {
                 let outputs = vec![
                     Value::typed(suffixed(&name, "quantized"), ValueType::tensor(DType::U8, shape)),
                     Value::typed(suffixed(&name, "scale"), ValueType::tensor(DType::F32, scalar())),
-                    Value::typed(suffixed(&name, "zero_point"), ValueType::tensor(DType::U8, scalar())),
+                    Value::typed(
+                        suffixed(&name, "zero_point"),
+                        ValueType::tensor(DType::U8, scalar()),
+                    ),
                 ];
                 let operator = Operator::new("DynamicQuantizeLinear");
                 let node = editor.add_operator(near, operator, &[Some(product.input)], outputs)?;
@@ -250,10 +279,18 @@ impl QuantizeDynamic {
         let add = |editor: &mut Editor<'_>, operator, inputs: &[ValueId], suffix: &str, dtype: DType| {
             let inputs: Vec<_> = inputs.iter().copied().map(Some).collect();
             let value = Value::typed(suffixed(&stem, suffix), ValueType::tensor(dtype, shape.clone()));
-            editor.add_operator(near, operator, &inputs, vec![value]).map(|node| ValueId::new(node, 0))
+            editor
+                .add_operator(near, operator, &inputs, vec![value])
+                .map(|node| ValueId::new(node, 0))
         };
         let inputs = [input, weight, input_zero, zeros];
-        let sum = add(editor, Operator::new("MatMulInteger"), &inputs, "integer", DType::I32)?;
+        let sum = add(
+            editor,
+            Operator::new("MatMulInteger"),
+            &inputs,
+            "integer",
+            DType::I32,
+        )?;
         let cast = Operator::new("Cast").with("to", i64::from(DType::F32.onnx()));
         let real = add(editor, cast, &[sum], "cast", DType::F32)?;
         let scale_value = Value::named(suffixed(&stem, "scale"));
@@ -274,7 +311,13 @@ impl QuantizeDynamic {
                 let name = suffixed(&label(editor, bias), "scaled");
                 bias = editor.add_constant(name, Tensor::from_slice(values.dims(), &scaled)?);
             }
-            result = add(editor, Operator::new("Add"), &[result, bias], "biased", DType::F32)?;
+            result = add(
+                editor,
+                Operator::new("Add"),
+                &[result, bias],
+                "biased",
+                DType::F32,
+            )?;
         }
         editor.replace(ValueId::new(near, 0), result)?;
         editor.remove_unused(near);
@@ -283,7 +326,11 @@ impl QuantizeDynamic {
 
     /// Codes of a `[K, N]` weight, their scales, and the columns that were kept from saturating.
     fn weight(&self, tensor: &Tensor) -> Result<(Tensor, Tensor, u64), ProductError> {
-        let granularity = if self.per_channel { Granularity::PerChannel(1) } else { Granularity::PerTensor };
+        let granularity = if self.per_channel {
+            Granularity::PerChannel(1)
+        } else {
+            Granularity::PerTensor
+        };
         let mut found = tensor_parameters(tensor, granularity, &Scheme::new(Kind::Int8, true))?;
         let columns = tensor.dims().get(1).copied().unwrap_or(1) as usize;
         let rows = tensor.dims().first().copied().unwrap_or(1) as usize;
@@ -292,11 +339,18 @@ impl QuantizeDynamic {
         let mut changed = 0;
         if self.saturation == Saturation::Avoid {
             for (group, parameters) in found.iter_mut().enumerate() {
-                let members = if self.per_channel { group..group + 1 } else { 0..columns };
-                let order: Vec<usize> =
-                    members.flat_map(|column| (0..rows).map(move |row| row * columns + column)).collect();
-                let gathered: Vec<f32> =
-                    order.iter().map(|at| values.get(*at).copied().unwrap_or(0.0)).collect();
+                let members = if self.per_channel {
+                    group..group + 1
+                } else {
+                    0..columns
+                };
+                let order: Vec<usize> = members
+                    .flat_map(|column| (0..rows).map(move |row| row * columns + column))
+                    .collect();
+                let gathered: Vec<f32> = order
+                    .iter()
+                    .map(|at| values.get(*at).copied().unwrap_or(0.0))
+                    .collect();
                 if worst_pair(&gathered, rows, parameters.scale) <= 1.0 {
                     continue;
                 }

@@ -147,7 +147,11 @@ impl Histogram {
         not_finite: u64,
     ) -> Option<Self> {
         let counted = counts.iter().try_fold(0u64, |sum, bin| sum.checked_add(*bin))?;
-        let ordered = if count == 0 { counted == 0 } else { low <= high && (counted == count || counted == 0) };
+        let ordered = if count == 0 {
+            counted == 0
+        } else {
+            low <= high && (counted == count || counted == 0)
+        };
         (counts.len() == BINS && EXPONENTS.contains(&exponent) && ordered).then_some(Self {
             exponent,
             counts,
@@ -201,7 +205,12 @@ mod tests {
         apart.add(&[-1e-44]);
         apart.add(&[1e30]);
         assert_eq!(together, apart);
-        assert!(together.bins().next().is_some_and(|(edge, count)| edge < 0.0 && count == 1));
+        assert!(
+            together
+                .bins()
+                .next()
+                .is_some_and(|(edge, count)| edge < 0.0 && count == 1)
+        );
     }
 
     #[test]

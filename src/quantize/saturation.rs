@@ -77,7 +77,11 @@ fn trim(pair: &mut [i32]) {
     }
     // The larger one gives the odd step. Neither passes zero: a code is at most 127, so the other exceeds the excess.
     let (more, less) = (excess - excess / 2, excess / 2);
-    let (from_a, from_b) = if a.abs() >= b.abs() { (more, less) } else { (less, more) };
+    let (from_a, from_b) = if a.abs() >= b.abs() {
+        (more, less)
+    } else {
+        (less, more)
+    };
     *a -= a.signum() * from_a;
     *b -= b.signum() * from_b;
 }

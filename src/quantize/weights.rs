@@ -58,7 +58,10 @@ mod tests {
         let scheme = Scheme::new(Kind::Int8, true);
         let scales = |granularity| -> Vec<f32> {
             let found = tensor_parameters(&x, granularity, &scheme).unwrap();
-            found.iter().map(|p| (p.scale * 1000.0).round() / 1000.0).collect()
+            found
+                .iter()
+                .map(|p| (p.scale * 1000.0).round() / 1000.0)
+                .collect()
         };
         assert_eq!(scales(Granularity::PerTensor), [0.02]);
         assert_eq!(scales(Granularity::PerChannel(0)), [0.02, 0.002]);

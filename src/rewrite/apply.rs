@@ -61,19 +61,27 @@ pub(crate) fn apply(
     let dead = dead_nodes(graph, plan, bounds)?;
     let growth = added_bytes(plan) + OPERATOR_BYTES * plan.nodes.len() as i64 - dead_bytes(graph, &dead);
     if growth > bounds.growth.max(0) {
-        return Err(Refusal::NoEffect(Reason::Owned(format!("the constants would grow by {growth} bytes"))));
+        return Err(Refusal::NoEffect(Reason::Owned(format!(
+            "the constants would grow by {growth} bytes"
+        ))));
     }
     if bounds.must_pay {
         check_cost(graph, plan, &dead, bounds.pattern)?;
     }
     let identity = inherited_identity(graph, plan, &dead);
-    let freed: Vec<ValueId> = dead.iter().flat_map(|id| graph.inputs_of(*id).into_iter().flatten()).collect();
+    let freed: Vec<ValueId> = dead
+        .iter()
+        .flat_map(|id| graph.inputs_of(*id).into_iter().flatten())
+        .collect();
     let mut edit = graph.edit(origin);
     let mut added: Vec<NodeId> = Vec::with_capacity(plan.nodes.len());
     let mut constants: Vec<NodeId> = Vec::new();
     let mut shared: Vec<(Tensor, ValueId)> = Vec::new();
     let mut constant = |edit: &mut crate::ir::Editor<'_>, tensor: &Tensor| {
-        if let Some((_, id)) = shared.iter().find(|(known, _)| known.shares_data_with(tensor) && known.same_as(tensor)) {
+        if let Some((_, id)) = shared
+            .iter()
+            .find(|(known, _)| known.shares_data_with(tensor) && known.same_as(tensor))
+        {
             return *id;
         }
         let id = edit.add_constant("", tensor.clone());
@@ -93,7 +101,9 @@ pub(crate) fn apply(
             })
             .collect();
         let outputs = (0..planned.outputs).map(|_| Value::default()).collect();
-        let id = edit.add_operator(root, planned.operator.clone(), &inputs, outputs).map_err(Refusal::Edit)?;
+        let id = edit
+            .add_operator(root, planned.operator.clone(), &inputs, outputs)
+            .map_err(Refusal::Edit)?;
         added.push(id);
         if let Some((_, name, meta)) = identity.iter().find(|(at, ..)| *at == index) {
             edit.set_node_name(id, name.clone()).map_err(Refusal::Edit)?;
@@ -120,7 +130,8 @@ pub(crate) fn apply(
             break;
         }
         let known = edit.graph().value(new).and_then(|value| value.content.clone());
-        edit.set_facts(new, new_type.refined_by(&old_type), known).map_err(Refusal::Edit)?;
+        edit.set_facts(new, new_type.refined_by(&old_type), known)
+            .map_err(Refusal::Edit)?;
         values.push(new);
     }
     if let Some(error) = failure {
@@ -129,7 +140,9 @@ pub(crate) fn apply(
             edit.remove_unused(*id);
         }
         return Err(match error {
-            EditError::Type { .. } | EditError::OutputName { .. } | EditError::Cycle { .. } if values.is_empty() => {
+            EditError::Type { .. } | EditError::OutputName { .. } | EditError::Cycle { .. }
+                if values.is_empty() =>
+            {
                 Refusal::NoEffect(Reason::Owned(error.to_string()))
             }
             error => Refusal::Edit(error),
@@ -138,7 +151,12 @@ pub(crate) fn apply(
     for id in &dead {
         edit.remove(*id).map_err(Refusal::Edit)?;
     }
-    Ok(Applied { growth, added, values, freed })
+    Ok(Applied {
+        growth,
+        added,
+        values,
+        freed,
+    })
 }
 
 /// Whether every result can take the place of what it stands for.
@@ -148,7 +166,9 @@ fn check_results(graph: &Graph, plan: &Plan) -> Result<(), Refusal> {
             if let Val::Tensor(tensor) = new
                 && graph.ty(*old).contradicts(&crate::ir::tensor_type(tensor))
             {
-                return Err(Refusal::NoEffect(Reason::Borrowed("the result is of another type")));
+                return Err(Refusal::NoEffect(Reason::Borrowed(
+                    "the result is of another type",
+                )));
             }
             continue;
         };
@@ -157,9 +177,14 @@ fn check_results(graph: &Graph, plan: &Plan) -> Result<(), Refusal> {
             return Err(Refusal::NoEffect(Reason::Owned(reason)));
         }
         if graph.is_graph_output(*old) {
-            let named_by_node = matches!(graph.get(new.node).map(|n| &n.kind), Some(NodeKind::Operator(_) | NodeKind::Constant(_)));
+            let named_by_node = matches!(
+                graph.get(new.node).map(|n| &n.kind),
+                Some(NodeKind::Operator(_) | NodeKind::Constant(_))
+            );
             if !named_by_node || graph.is_graph_output(*new) {
-                return Err(Refusal::NoEffect(Reason::Borrowed("the name of a graph output would be lost")));
+                return Err(Refusal::NoEffect(Reason::Borrowed(
+                    "the name of a graph output would be lost",
+                )));
             }
         }
     }
@@ -173,14 +198,26 @@ fn dead_nodes(graph: &Graph, plan: &Plan, bounds: &Bounds<'_>) -> Result<Vec<Nod
         .iter()
         .flat_map(|node| &node.inputs)
         .chain(plan.results.iter().map(|(_, new)| new))
-        .filter_map(|value| if let Val::Value(id) = value { Some(id.node) } else { None })
+        .filter_map(|value| {
+            if let Val::Value(id) = value {
+                Some(id.node)
+            } else {
+                None
+            }
+        })
         .collect();
     let replaced: BTreeSet<ValueId> = plan.results.iter().map(|(old, _)| *old).collect();
     let kept = |id: NodeId| -> Option<String> {
         let node = graph.get(id)?;
         node.operator()?;
-        let names = node.name.iter().chain(node.outputs().iter().map(|value| &value.name));
-        names.filter(|name| !name.is_empty()).find(|name| (bounds.keep)(name)).map(Name::to_string)
+        let names = node
+            .name
+            .iter()
+            .chain(node.outputs().iter().map(|value| &value.name));
+        names
+            .filter(|name| !name.is_empty())
+            .find(|name| (bounds.keep)(name))
+            .map(Name::to_string)
     };
     let mut dead: Vec<NodeId> = Vec::new();
     let mut members: BTreeSet<NodeId> = BTreeSet::new();
@@ -203,12 +240,21 @@ fn dead_nodes(graph: &Graph, plan: &Plan, bounds: &Bounds<'_>) -> Result<Vec<Nod
                 members.contains(&reader.node) || replaced.contains(&ValueId { node: id, output })
             })
         };
-        if !removable || members.contains(&id) || referenced.contains(&id) || !unread(graph) || kept(id).is_some() {
+        if !removable
+            || members.contains(&id)
+            || referenced.contains(&id)
+            || !unread(graph)
+            || kept(id).is_some()
+        {
             continue;
         }
         members.insert(id);
         dead.push(id);
-        let sources = graph.inputs_of(id).into_iter().chain(graph.captures_of(id)).flatten();
+        let sources = graph
+            .inputs_of(id)
+            .into_iter()
+            .chain(graph.captures_of(id))
+            .flatten();
         pending.extend(sources.map(|value| value.node));
     }
     Ok(dead)
@@ -217,7 +263,11 @@ fn dead_nodes(graph: &Graph, plan: &Plan, bounds: &Bounds<'_>) -> Result<Vec<Nod
 fn added_bytes(plan: &Plan) -> i64 {
     let mut seen: Vec<&Tensor> = Vec::new();
     let mut bytes = 0;
-    let values = plan.nodes.iter().flat_map(|node| &node.inputs).chain(plan.results.iter().map(|(_, new)| new));
+    let values = plan
+        .nodes
+        .iter()
+        .flat_map(|node| &node.inputs)
+        .chain(plan.results.iter().map(|(_, new)| new));
     for value in values {
         if let Val::Tensor(tensor) = value
             && !seen.iter().any(|known| known.shares_data_with(tensor))
@@ -232,7 +282,10 @@ fn added_bytes(plan: &Plan) -> i64 {
 fn dead_bytes(graph: &Graph, dead: &[NodeId]) -> i64 {
     let bytes = |id: &NodeId| match graph.get(*id).map(|node| &node.kind) {
         Some(NodeKind::Operator(_)) => OPERATOR_BYTES,
-        Some(NodeKind::Constant(constant)) => constant.tensor.as_ref().map_or(0, |tensor| tensor.byte_len() as i64),
+        Some(NodeKind::Constant(constant)) => constant
+            .tensor
+            .as_ref()
+            .map_or(0, |tensor| tensor.byte_len() as i64),
         _ => 0,
     };
     dead.iter().map(bytes).sum()
@@ -242,8 +295,14 @@ fn check_cost(graph: &Graph, plan: &Plan, dead: &[NodeId], pattern: usize) -> Re
     let mut before = Cost::default();
     let mut old_macs = Dim::Fixed(0);
     for id in dead {
-        let Some(operator) = graph.operator(*id) else { continue };
-        let reads = graph.inputs_of(*id).into_iter().flatten().filter(|value| graph.constant(*value).is_none());
+        let Some(operator) = graph.operator(*id) else {
+            continue;
+        };
+        let reads = graph
+            .inputs_of(*id)
+            .into_iter()
+            .flatten()
+            .filter(|value| graph.constant(*value).is_none());
         before.add(&operator.op_type, reads.count());
         old_macs = old_macs.add(&node_macs(graph, *id));
     }
@@ -265,15 +324,22 @@ fn check_cost(graph: &Graph, plan: &Plan, dead: &[NodeId], pattern: usize) -> Re
                 _ => None,
             })
             .collect();
-        let result = plan.results.iter().find(|(_, new)| matches!(new, Val::New(node, 0) if *node == index));
+        let result = plan
+            .results
+            .iter()
+            .find(|(_, new)| matches!(new, Val::New(node, 0) if *node == index));
         let output = result.and_then(|(old, _)| shape_of(graph, *old));
         new_macs = new_macs.add(&macs(&node.operator, &shapes, output.as_ref()));
     }
     if after > before || after == before && plan.nodes.len() >= pattern {
-        return Err(Refusal::NoEffect(Reason::Owned(format!("it would cost {after} instead of {before}"))));
+        return Err(Refusal::NoEffect(Reason::Owned(format!(
+            "it would cost {after} instead of {before}"
+        ))));
     }
     if new_macs.sub(&old_macs).at_least(1) {
-        return Err(Refusal::NoEffect(Reason::Owned(format!("it would take {new_macs} multiplications instead of {old_macs}"))));
+        return Err(Refusal::NoEffect(Reason::Owned(format!(
+            "it would take {new_macs} multiplications instead of {old_macs}"
+        ))));
     }
     Ok(())
 }
@@ -284,9 +350,14 @@ fn inherited_identity(graph: &Graph, plan: &Plan, dead: &[NodeId]) -> Vec<(usize
     let mut found = Vec::new();
     for (index, planned) in plan.nodes.iter().enumerate() {
         let same = dead.iter().find(|id| {
-            !taken.contains(id) && graph.operator(**id).is_some_and(|operator| operator.op_type == planned.operator.op_type)
+            !taken.contains(id)
+                && graph
+                    .operator(**id)
+                    .is_some_and(|operator| operator.op_type == planned.operator.op_type)
         });
-        let Some(node) = same.and_then(|id| graph.get(*id)) else { continue };
+        let Some(node) = same.and_then(|id| graph.get(*id)) else {
+            continue;
+        };
         taken.extend(same);
         if node.name.is_some() || node.meta.is_some() {
             let meta = node.meta.as_deref().cloned().unwrap_or_default();

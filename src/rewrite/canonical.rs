@@ -42,7 +42,14 @@ pub(crate) struct Row {
 }
 
 const fn row(op_type: &'static str, name: &'static str, slot: usize, since: i64, kind: ParameterKind) -> Row {
-    Row { op_type, name, slot, since, kind, default: None }
+    Row {
+        op_type,
+        name,
+        slot,
+        since,
+        kind,
+        default: None,
+    }
 }
 
 use ParameterKind::{Bool, Float, Floats, Int, Ints, Number};
@@ -51,11 +58,20 @@ use ParameterKind::{Bool, Float, Floats, Int, Ints, Number};
 pub(crate) const TABLE: &[Row] = &[
     row("Clip", "min", 1, 11, Number),
     row("Clip", "max", 2, 11, Number),
-    Row { default: Some(0.5), ..row("Dropout", "ratio", 1, 12, Float) },
-    Row { default: Some(0.0), ..row("Dropout", "training_mode", 2, 12, Bool) },
+    Row {
+        default: Some(0.5),
+        ..row("Dropout", "ratio", 1, 12, Float)
+    },
+    Row {
+        default: Some(0.0),
+        ..row("Dropout", "training_mode", 2, 12, Bool)
+    },
     row("Expand", "shape", 1, 8, Ints),
     row("Pad", "pads", 1, 11, Ints),
-    Row { default: Some(0.0), ..row("Pad", "value", 2, 11, Number) },
+    Row {
+        default: Some(0.0),
+        ..row("Pad", "value", 2, 11, Number)
+    },
     row("Pad", "axes", 3, 18, Ints),
     row("ReduceL1", "axes", 1, 18, Ints),
     row("ReduceL2", "axes", 1, 18, Ints),
@@ -85,7 +101,9 @@ pub(crate) fn find(domain: &str, op_type: &str, name: &str) -> Option<&'static R
     if !domain.is_empty() {
         return None;
     }
-    TABLE.iter().find(|row| row.op_type == op_type && row.name == name)
+    TABLE
+        .iter()
+        .find(|row| row.op_type == op_type && row.name == name)
 }
 
 fn rows(operator: &Operator) -> &'static [Row] {
@@ -94,7 +112,11 @@ fn rows(operator: &Operator) -> &'static [Row] {
     }
     // The table is sorted by operator (tested), so an operator's rows stand together.
     let start = TABLE.partition_point(|row| row.op_type < &*operator.op_type);
-    let length = TABLE.iter().skip(start).take_while(|row| operator.op_type == *row.op_type).count();
+    let length = TABLE
+        .iter()
+        .skip(start)
+        .take_while(|row| operator.op_type == *row.op_type)
+        .count();
     TABLE.get(start..start + length).unwrap_or(&[])
 }
 
@@ -124,7 +146,14 @@ impl<'g> View<'g> {
     pub(crate) fn new(graph: &'g Graph, node: NodeId, version: i64) -> Option<Self> {
         let operator = graph.operator(node)?;
         let schema = ops::schema(operator.domain(), &operator.op_type, version);
-        Some(Self { graph, operator, schema, inputs: graph.inputs_of(node), version, rows: rows(operator) })
+        Some(Self {
+            graph,
+            operator,
+            schema,
+            inputs: graph.inputs_of(node),
+            version,
+            rows: rows(operator),
+        })
     }
 
     /// The parameter with this name; inputs before slot `positional` are operands and no parameters.
@@ -135,7 +164,9 @@ impl<'g> View<'g> {
                     return Parameter::Opaque;
                 }
                 return match self.inputs.get(row.slot).copied().flatten() {
-                    None => Parameter::Known(row.default.map_or(Val::Absent, |value| default(row.kind, value))),
+                    None => {
+                        Parameter::Known(row.default.map_or(Val::Absent, |value| default(row.kind, value)))
+                    }
                     Some(value) => match self.graph.constant(value) {
                         None => Parameter::Computed,
                         Some(tensor) => read(row.kind, tensor).map_or(Parameter::Opaque, Parameter::Known),
@@ -146,7 +177,9 @@ impl<'g> View<'g> {
                 Some(AttributeValue::Reference(..)) => Parameter::Opaque,
                 Some(value) => Parameter::Known(Val::from_attribute(value)),
                 None => Parameter::Known(
-                    self.schema_default(name).or(row.default.map(|v| default(row.kind, v))).unwrap_or(Val::Absent),
+                    self.schema_default(name)
+                        .or(row.default.map(|v| default(row.kind, v)))
+                        .unwrap_or(Val::Absent),
                 ),
             };
         }
@@ -163,7 +196,11 @@ impl<'g> View<'g> {
 
     /// Whether every attribute and every canonical input from slot `positional` on that `named` does not list has its
     /// default value. Answers the first that has not.
-    pub(crate) fn others_are_default(&self, named: &dyn Fn(&str) -> bool, positional: usize) -> Result<(), Name> {
+    pub(crate) fn others_are_default(
+        &self,
+        named: &dyn Fn(&str) -> bool,
+        positional: usize,
+    ) -> Result<(), Name> {
         for attribute in self.operator.attributes() {
             if !named(&attribute.name) && !self.is_default(attribute) {
                 return Err(attribute.name.clone());
@@ -174,19 +211,32 @@ impl<'g> View<'g> {
             match self.row_of_slot(slot) {
                 Some(row) if named(row.name) => {}
                 Some(row) => {
-                    let known = self.graph.constant(*value).and_then(|tensor| read(row.kind, tensor));
-                    if !known.is_some_and(|known| row.default.is_some_and(|d| known.same_as(&default(row.kind, d)))) {
+                    let known = self
+                        .graph
+                        .constant(*value)
+                        .and_then(|tensor| read(row.kind, tensor));
+                    if !known.is_some_and(|known| {
+                        row.default.is_some_and(|d| known.same_as(&default(row.kind, d)))
+                    }) {
                         return Err(row.name.into());
                     }
                 }
-                None => return Err(self.schema.and_then(|s| s.input(slot)).map_or("input", |p| p.name).into()),
+                None => {
+                    return Err(self
+                        .schema
+                        .and_then(|s| s.input(slot))
+                        .map_or("input", |p| p.name)
+                        .into());
+                }
             }
         }
         Ok(())
     }
 
     fn row_of_slot(&self, slot: usize) -> Option<&'static Row> {
-        self.rows.iter().find(|row| row.slot == slot && self.version >= row.since)
+        self.rows
+            .iter()
+            .find(|row| row.slot == slot && self.version >= row.since)
     }
 
     fn is_default(&self, attribute: &Attribute) -> bool {
@@ -207,7 +257,11 @@ impl<'g> View<'g> {
 
     /// The attributes and canonical inputs that `named` does not list, for `<*rest>`.
     /// An error names an input that is no parameter.
-    pub(crate) fn rest(&self, named: &dyn Fn(&str) -> bool, positional: usize) -> Result<Vec<RestItem>, Name> {
+    pub(crate) fn rest(
+        &self,
+        named: &dyn Fn(&str) -> bool,
+        positional: usize,
+    ) -> Result<Vec<RestItem>, Name> {
         let mut items: Vec<RestItem> = Vec::new();
         for attribute in self.operator.attributes().iter().filter(|a| !named(&a.name)) {
             let canonical = self.rows.iter().any(|row| attribute.name == *row.name);
@@ -220,15 +274,25 @@ impl<'g> View<'g> {
         for (slot, input) in self.inputs.iter().enumerate().skip(positional) {
             let Some(value) = input else { continue };
             let Some(row) = self.row_of_slot(slot) else {
-                return Err(self.schema.and_then(|s| s.input(slot)).map_or("input", |p| p.name).into());
+                return Err(self
+                    .schema
+                    .and_then(|s| s.input(slot))
+                    .map_or("input", |p| p.name)
+                    .into());
             };
             if named(row.name) {
                 continue;
             }
-            items.push(match self.graph.constant(*value).and_then(|tensor| read(row.kind, tensor)) {
-                Some(known) => RestItem::Parameter(row.name.into(), known),
-                None => RestItem::Input(row.name.into(), *value),
-            });
+            items.push(
+                match self
+                    .graph
+                    .constant(*value)
+                    .and_then(|tensor| read(row.kind, tensor))
+                {
+                    Some(known) => RestItem::Parameter(row.name.into(), known),
+                    None => RestItem::Input(row.name.into(), *value),
+                },
+            );
         }
         Ok(items)
     }
@@ -291,14 +355,20 @@ pub(crate) fn place(row: &Row, version: i64, value: &Val, dtype: Option<DType>) 
         return Some(Placed::Nothing);
     }
     if version < row.since {
-        let known = ops::schema("", row.op_type, version)?.attribute(row.name).is_some();
+        let known = ops::schema("", row.op_type, version)?
+            .attribute(row.name)
+            .is_some();
         let default = row.default.map(|v| default(row.kind, v));
         if !known {
-            return default.is_some_and(|default| default.same_as(value)).then_some(Placed::Nothing);
+            return default
+                .is_some_and(|default| default.same_as(value))
+                .then_some(Placed::Nothing);
         }
         let value = match (row.kind, value) {
             (Ints, Val::Ints(values)) => AttributeValue::Ints(values.clone()),
-            (Floats, Val::Floats(values)) => AttributeValue::Floats(values.iter().map(|v| *v as f32).collect()),
+            (Floats, Val::Floats(values)) => {
+                AttributeValue::Floats(values.iter().map(|v| *v as f32).collect())
+            }
             (Int | Bool, value) => AttributeValue::Int(value.int()?),
             (Number | Float, value) => AttributeValue::Float(value.number()? as f32),
             _ => return None,
@@ -310,9 +380,7 @@ pub(crate) fn place(row: &Row, version: i64, value: &Val, dtype: Option<DType>) 
         (Int, value) => Tensor::vector_i64(&[value.int()?]),
         (Bool, value) => Tensor::from_bools(&[], &[value.number()? != 0.0]).ok()?,
         (Float, value) => Tensor::scalar(value.number()? as f32),
-        (Floats, Val::Floats(values)) => {
-            Tensor::from_f64(DType::F32, &[values.len() as u64], values).ok()?
-        }
+        (Floats, Val::Floats(values)) => Tensor::from_f64(DType::F32, &[values.len() as u64], values).ok()?,
         (Number, value) => number_tensor(value, dtype?)?,
         _ => return None,
     };
@@ -354,17 +422,33 @@ mod tests {
         for row in TABLE {
             let schema = ops::schema("", row.op_type, row.since).unwrap();
             assert!(schema.inputs.len() > row.slot, "{} {}", row.op_type, row.name);
-            assert!(schema.attribute(row.name).is_none(), "{} {}", row.op_type, row.name);
+            assert!(
+                schema.attribute(row.name).is_none(),
+                "{} {}",
+                row.op_type,
+                row.name
+            );
             let before = ops::schema("", row.op_type, row.since - 1);
             let same = |p: &ops::Parameter| p.name == schema.inputs[row.slot].name;
-            assert!(before.is_none_or(|b| !b.inputs.get(row.slot).is_some_and(same)), "{} {}", row.op_type, row.name);
+            assert!(
+                before.is_none_or(|b| !b.inputs.get(row.slot).is_some_and(same)),
+                "{} {}",
+                row.op_type,
+                row.name
+            );
         }
     }
 
     #[test]
     fn numbers_take_the_element_type_or_are_refused() {
-        assert_eq!(number_tensor(&Val::Float(0.5), DType::F16).unwrap().single_f64(), Some(0.5));
-        assert_eq!(number_tensor(&Val::Float(3.0), DType::I8).unwrap().single_i64(), Some(3));
+        assert_eq!(
+            number_tensor(&Val::Float(0.5), DType::F16).unwrap().single_f64(),
+            Some(0.5)
+        );
+        assert_eq!(
+            number_tensor(&Val::Float(3.0), DType::I8).unwrap().single_i64(),
+            Some(3)
+        );
         assert!(number_tensor(&Val::Float(0.5), DType::I32).is_none());
         assert!(number_tensor(&Val::Int(300), DType::U8).is_none());
     }
@@ -372,8 +456,14 @@ mod tests {
     #[test]
     fn parameters_are_written_in_the_form_of_the_opset() {
         let axes = find("", "Squeeze", "axes").unwrap();
-        assert!(matches!(place(axes, 11, &Val::Ints(vec![1]), None), Some(Placed::Attribute(_))));
-        assert!(matches!(place(axes, 13, &Val::Ints(vec![1]), None), Some(Placed::Input(1, _))));
+        assert!(matches!(
+            place(axes, 11, &Val::Ints(vec![1]), None),
+            Some(Placed::Attribute(_))
+        ));
+        assert!(matches!(
+            place(axes, 13, &Val::Ints(vec![1]), None),
+            Some(Placed::Input(1, _))
+        ));
         let steps = find("", "Slice", "steps").unwrap();
         assert!(place(steps, 9, &Val::Ints(vec![2]), None).is_none());
     }

@@ -89,11 +89,17 @@ impl Unit<'_> {
         fn swap(expression: &mut Spanned, operators: &[(String, String)]) {
             match &mut expression.expr {
                 Expr::Operator(call) => {
-                    if let Some((_, operator)) = operators.iter().find(|(variable, _)| *variable == call.op_type) {
+                    if let Some((_, operator)) =
+                        operators.iter().find(|(variable, _)| *variable == call.op_type)
+                    {
                         call.op_type = operator.clone();
                     }
-                    call.attributes.iter_mut().for_each(|(_, value)| swap(value, operators));
-                    call.operands.iter_mut().for_each(|operand| swap(operand, operators));
+                    call.attributes
+                        .iter_mut()
+                        .for_each(|(_, value)| swap(value, operators));
+                    call.operands
+                        .iter_mut()
+                        .for_each(|operand| swap(operand, operators));
                 }
                 Expr::List(items) | Expr::Helper { arguments: items, .. } => {
                     items.iter_mut().for_each(|item| swap(item, operators));
@@ -112,7 +118,10 @@ impl Unit<'_> {
     }
 
     fn misuse(&self, source: &Source<'_>, span: Span, reason: impl Into<String>) -> RuleError {
-        RuleError::Misuse { place: source.place(span), reason: reason.into() }
+        RuleError::Misuse {
+            place: source.place(span),
+            reason: reason.into(),
+        }
     }
 
     fn pattern_statement(
@@ -122,7 +131,11 @@ impl Unit<'_> {
         nodes: &mut Vec<PatternNode>,
     ) -> Result<(), RuleError> {
         let Expr::Operator(call) = &statement.value.expr else {
-            return Err(self.misuse(&self.match_source, statement.value.span, "a pattern consists of operators"));
+            return Err(self.misuse(
+                &self.match_source,
+                statement.value.span,
+                "a pattern consists of operators",
+            ));
         };
         let at = self.pattern_call(call, names, nodes)?;
         let mut outputs = Vec::new();
@@ -132,7 +145,11 @@ impl Unit<'_> {
                 continue;
             }
             if names.knows(name) {
-                return Err(self.misuse(&self.match_source, *span, format!("{name} is defined twice or used before")));
+                return Err(self.misuse(
+                    &self.match_source,
+                    *span,
+                    format!("{name} is defined twice or used before"),
+                ));
             }
             names.produced.insert(name.clone(), (at, index));
             outputs.push(Some(names.number(name)));
@@ -156,8 +173,14 @@ impl Unit<'_> {
             operands.push(match &operand.expr {
                 Expr::Value { name, .. } if name == "_" => Operand::Any,
                 Expr::Value { name, optional } => match names.produced.get(name) {
-                    Some((node, output)) => Operand::Node { node: *node, output: *output },
-                    None => Operand::Value { name: names.number(name), optional: *optional },
+                    Some((node, output)) => Operand::Node {
+                        node: *node,
+                        output: *output,
+                    },
+                    None => Operand::Value {
+                        name: names.number(name),
+                        optional: *optional,
+                    },
                 },
                 Expr::Splat(name) => Operand::Splat(names.number(&format!("*{name}"))),
                 Expr::Operator(inner) => {
@@ -169,11 +192,26 @@ impl Unit<'_> {
                     self.check_expression(operand, source, false)?;
                     Operand::Number(operand.clone())
                 }
-                _ => return Err(self.misuse(source, operand.span, "a pattern's operand is a value, an operator, a number or *values")),
+                _ => {
+                    return Err(self.misuse(
+                        source,
+                        operand.span,
+                        "a pattern's operand is a value, an operator, a number or *values",
+                    ));
+                }
             });
         }
-        if operands.iter().filter(|operand| matches!(operand, Operand::Splat(_))).count() > 2 {
-            return Err(self.misuse(source, call.name_span, "at most two *values in one list of operands"));
+        if operands
+            .iter()
+            .filter(|operand| matches!(operand, Operand::Splat(_)))
+            .count()
+            > 2
+        {
+            return Err(self.misuse(
+                source,
+                call.name_span,
+                "at most two *values in one list of operands",
+            ));
         }
         for (_, value) in &call.attributes {
             if let Expr::Parameter(name) = &value.expr {
@@ -183,7 +221,10 @@ impl Unit<'_> {
                 self.check_expression(value, source, false)?;
             }
         }
-        let rest = call.rest.as_ref().map(|(name, _)| names.number(&format!("*{name}")));
+        let rest = call
+            .rest
+            .as_ref()
+            .map(|(name, _)| names.number(&format!("*{name}")));
         nodes.push(PatternNode {
             domain: call.domain.clone(),
             op_type: call.op_type.clone(),
@@ -197,7 +238,11 @@ impl Unit<'_> {
 
     fn check_operator(&self, call: &OperatorCall, source: &Source<'_>) -> Result<(), RuleError> {
         let schemas = ops::schemas(&call.domain, &call.op_type);
-        let place = match self.operators.iter().position(|(_, operator)| *operator == call.op_type) {
+        let place = match self
+            .operators
+            .iter()
+            .position(|(_, operator)| *operator == call.op_type)
+        {
             // An operator of `for` is blamed where it is listed.
             Some(_) => self
                 .rule
@@ -226,7 +271,10 @@ impl Unit<'_> {
             let since = schemas.first().map_or(0, |schema| schema.since);
             return Err(RuleError::Opset {
                 place,
-                reason: format!("{} exists from opset {since} on, the rule holds from {first} on", call.op_type),
+                reason: format!(
+                    "{} exists from opset {since} on, the rule holds from {first} on",
+                    call.op_type
+                ),
             });
         }
         let known = |name: &str| {
@@ -235,8 +283,13 @@ impl Unit<'_> {
         };
         for (name, value) in &call.attributes {
             if !known(name) {
-                let names = schemas.iter().flat_map(|schema| schema.attributes.iter().map(|a| a.name));
-                let rows = canonical::TABLE.iter().filter(|row| row.op_type == call.op_type).map(|row| row.name);
+                let names = schemas
+                    .iter()
+                    .flat_map(|schema| schema.attributes.iter().map(|a| a.name));
+                let rows = canonical::TABLE
+                    .iter()
+                    .filter(|row| row.op_type == call.op_type)
+                    .map(|row| row.name);
                 return Err(RuleError::Unknown {
                     place: source.place(value.span),
                     kind: "attribute",
@@ -245,9 +298,17 @@ impl Unit<'_> {
                 });
             }
         }
-        let most = schemas.iter().map(|schema| schema.inputs_range.1).max().unwrap_or(0);
+        let most = schemas
+            .iter()
+            .map(|schema| schema.inputs_range.1)
+            .max()
+            .unwrap_or(0);
         if call.operands.len() > most {
-            return Err(self.misuse(source, call.name_span, format!("{} reads at most {most} values", call.op_type)));
+            return Err(self.misuse(
+                source,
+                call.name_span,
+                format!("{} reads at most {most} values", call.op_type),
+            ));
         }
         Ok(())
     }
@@ -259,7 +320,11 @@ impl Unit<'_> {
             if let Some(flag) = reached.get_mut(at) {
                 *flag = true;
             }
-            for operand in nodes.get(at).map(|node| node.operands.as_slice()).unwrap_or_default() {
+            for operand in nodes
+                .get(at)
+                .map(|node| node.operands.as_slice())
+                .unwrap_or_default()
+            {
                 if let Operand::Node { node, .. } = operand {
                     pending.push(*node);
                 }
@@ -283,15 +348,23 @@ impl Unit<'_> {
         source: &Source<'_>,
     ) -> Result<(), RuleError> {
         let mut error = None;
-        let missing = |name: &str, span: Span| RuleError::Unbound { place: source.place(span), name: name.to_owned() };
+        let missing = |name: &str, span: Span| RuleError::Unbound {
+            place: source.place(span),
+            name: name.to_owned(),
+        };
         expression.walk(&mut |part| {
             let found = match &part.expr {
                 Expr::Value { name, .. } => {
-                    let known = names.knows(name) || names.knows(&format!("*{name}")) || defined.contains(name);
+                    let known =
+                        names.knows(name) || names.knows(&format!("*{name}")) || defined.contains(name);
                     (!known).then(|| missing(name, part.span))
                 }
-                Expr::Parameter(name) => (!names.knows(&format!("@{name}"))).then(|| missing(&format!("@{name}"), part.span)),
-                Expr::Splat(name) => (!names.knows(&format!("*{name}"))).then(|| missing(&format!("*{name}"), part.span)),
+                Expr::Parameter(name) => {
+                    (!names.knows(&format!("@{name}"))).then(|| missing(&format!("@{name}"), part.span))
+                }
+                Expr::Splat(name) => {
+                    (!names.knows(&format!("*{name}"))).then(|| missing(&format!("*{name}"), part.span))
+                }
                 Expr::Operator(call) => call.rest.as_ref().and_then(|(name, span)| {
                     (!names.knows(&format!("*{name}"))).then(|| missing(&format!("*{name}"), *span))
                 }),
@@ -305,14 +378,23 @@ impl Unit<'_> {
     }
 
     /// Helpers exist and get arguments of the right number and kind; operators stand only where `operators` allows.
-    fn check_expression(&self, expression: &Spanned, source: &Source<'_>, operators: bool) -> Result<(), RuleError> {
+    fn check_expression(
+        &self,
+        expression: &Spanned,
+        source: &Source<'_>,
+        operators: bool,
+    ) -> Result<(), RuleError> {
         let mut error = None;
         expression.walk(&mut |part| {
             let found = match &part.expr {
-                Expr::Helper { name, arguments } => self.check_helper(name, arguments, part.span, source).err(),
-                Expr::Operator(_) if !operators => {
-                    Some(self.misuse(source, part.span, "an operator cannot stand in a clause or a parameter"))
+                Expr::Helper { name, arguments } => {
+                    self.check_helper(name, arguments, part.span, source).err()
                 }
+                Expr::Operator(_) if !operators => Some(self.misuse(
+                    source,
+                    part.span,
+                    "an operator cannot stand in a clause or a parameter",
+                )),
                 Expr::Operator(call) => self.check_operator(call, source).err(),
                 Expr::Value { optional: true, name } => {
                     Some(self.misuse(source, part.span, format!("`{name}?` is for patterns")))
@@ -326,7 +408,13 @@ impl Unit<'_> {
         error.map_or(Ok(()), Err)
     }
 
-    fn check_helper(&self, name: &str, arguments: &[Spanned], span: Span, source: &Source<'_>) -> Result<(), RuleError> {
+    fn check_helper(
+        &self,
+        name: &str,
+        arguments: &[Spanned],
+        span: Span,
+        source: &Source<'_>,
+    ) -> Result<(), RuleError> {
         let Some(helper) = helper::find(name) else {
             return Err(RuleError::Unknown {
                 place: source.place(span),
@@ -336,7 +424,11 @@ impl Unit<'_> {
             });
         };
         if !helper.takes(arguments.len()) {
-            return Err(self.misuse(source, span, format!("{} got {} arguments", helper.signature(), arguments.len())));
+            return Err(self.misuse(
+                source,
+                span,
+                format!("{} got {} arguments", helper.signature(), arguments.len()),
+            ));
         }
         for (index, argument) in arguments.iter().enumerate() {
             let wanted = helper.argument(index).unwrap_or(Kind::Any);
@@ -349,14 +441,23 @@ impl Unit<'_> {
                 (wanted, found) => wanted == found,
             };
             if !fits {
-                let reason = format!("argument {} of {} is {found:?}, not {wanted:?}", index + 1, helper.signature());
+                let reason = format!(
+                    "argument {} of {} is {found:?}, not {wanted:?}",
+                    index + 1,
+                    helper.signature()
+                );
                 return Err(self.misuse(source, argument.span, reason.to_lowercase()));
             }
         }
         Ok(())
     }
 
-    fn check_replace(&self, replace: &[Statement], pattern: &[Statement], names: &Names) -> Result<Vec<String>, RuleError> {
+    fn check_replace(
+        &self,
+        replace: &[Statement],
+        pattern: &[Statement],
+        names: &Names,
+    ) -> Result<Vec<String>, RuleError> {
         let source = &self.replace_source;
         let mut defined: Vec<String> = Vec::new();
         for statement in replace {
@@ -383,10 +484,16 @@ impl Unit<'_> {
         let place = || source.place(replace.last().map_or(Span::default(), |last| last.value.span));
         for (name, _) in pattern.iter().flat_map(|statement| &statement.outputs) {
             if name != "_" && !read.contains(&name.as_str()) && !defined.contains(name) {
-                return Err(RuleError::Undefined { place: place(), name: name.clone() });
+                return Err(RuleError::Undefined {
+                    place: place(),
+                    name: name.clone(),
+                });
             }
         }
-        Ok(defined.into_iter().filter(|name| names.produced.contains_key(name)).collect())
+        Ok(defined
+            .into_iter()
+            .filter(|name| names.produced.contains_key(name))
+            .collect())
     }
 
     fn check_cost(&self, instance: &Instance) -> Result<(), RuleError> {
@@ -395,7 +502,9 @@ impl Unit<'_> {
         let mut before = Cost::default();
         for node in &instance.pattern.nodes {
             let reads = node.operands.iter().filter(|operand| match operand {
-                Operand::Value { name: index, .. } => !constants.iter().any(|constant| constant == name(*index)),
+                Operand::Value { name: index, .. } => {
+                    !constants.iter().any(|constant| constant == name(*index))
+                }
                 Operand::Number(_) => false,
                 _ => true,
             });
@@ -412,7 +521,10 @@ impl Unit<'_> {
         if after < before {
             return Ok(());
         }
-        let span = instance.replace.last().map_or(Span::default(), |last| last.value.span);
+        let span = instance
+            .replace
+            .last()
+            .map_or(Span::default(), |last| last.value.span);
         Err(RuleError::Cost {
             place: self.replace_source.place(span),
             before: before.to_string(),
@@ -460,7 +572,10 @@ fn add_cost(expression: &Spanned, constants: &[String], cost: &mut Cost) -> bool
             let (left, right) = (add_cost(left, constants, cost), add_cost(right, constants, cost));
             left && right
         }
-        Expr::Helper { name, .. } => !matches!(helper::find(name).map(|h| h.result), Some(Kind::Value | Kind::Values)),
+        Expr::Helper { name, .. } => !matches!(
+            helper::find(name).map(|h| h.result),
+            Some(Kind::Value | Kind::Values)
+        ),
         _ => true,
     }
 }
@@ -481,7 +596,9 @@ fn static_kind(expression: &Spanned) -> Kind {
 /// The operator tree of a pattern without names: what two rules must not share.
 pub(crate) fn tree(pattern: &Pattern) -> String {
     fn walk(pattern: &Pattern, at: usize) -> String {
-        let Some(node) = pattern.nodes.get(at) else { return String::new() };
+        let Some(node) = pattern.nodes.get(at) else {
+            return String::new();
+        };
         let mut operands: Vec<String> = node
             .operands
             .iter()

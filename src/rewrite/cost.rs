@@ -44,13 +44,21 @@ pub(crate) fn macs(operator: &Operator, inputs: &[Option<Shape>], output: Option
     }
     let found = match &*operator.op_type {
         // Every output element costs one weight slice [C/group, kernel...].
-        "Conv" => output.zip(input(1)).and_then(|(y, w)| Some(product(y).mul(&product(w.get(1..)?)))),
+        "Conv" => output
+            .zip(input(1))
+            .and_then(|(y, w)| Some(product(y).mul(&product(w.get(1..)?)))),
         // Every input element meets one slice [M/group, kernel...].
-        "ConvTranspose" => input(0).zip(input(1)).and_then(|(x, w)| Some(product(x).mul(&product(w.get(1..)?)))),
-        "MatMul" => output.zip(input(0)).and_then(|(y, a)| Some(product(y).mul(a.last()?))),
+        "ConvTranspose" => input(0)
+            .zip(input(1))
+            .and_then(|(x, w)| Some(product(x).mul(&product(w.get(1..)?)))),
+        "MatMul" => output
+            .zip(input(0))
+            .and_then(|(y, a)| Some(product(y).mul(a.last()?))),
         "Gemm" => {
             let inner = if operator.int("transA") == Some(1) { 0 } else { 1 };
-            output.zip(input(0)).and_then(|(y, a)| Some(product(y).mul(a.get(inner)?)))
+            output
+                .zip(input(0))
+                .and_then(|(y, a)| Some(product(y).mul(a.get(inner)?)))
         }
         "Einsum" | "Attention" => None,
         _ => Some(Dim::Fixed(0)),
@@ -60,9 +68,14 @@ pub(crate) fn macs(operator: &Operator, inputs: &[Option<Shape>], output: Option
 
 /// Multiply-accumulates of a node of a graph.
 pub(crate) fn node_macs(graph: &Graph, node: NodeId) -> Dim {
-    let Some(operator) = graph.operator(node) else { return Dim::Fixed(0) };
-    let inputs: Vec<Option<Shape>> =
-        graph.inputs_of(node).iter().map(|value| value.and_then(|id| shape_of(graph, id))).collect();
+    let Some(operator) = graph.operator(node) else {
+        return Dim::Fixed(0);
+    };
+    let inputs: Vec<Option<Shape>> = graph
+        .inputs_of(node)
+        .iter()
+        .map(|value| value.and_then(|id| shape_of(graph, id)))
+        .collect();
     let output = shape_of(graph, ValueId::new(node, 0));
     macs(operator, &inputs, output.as_ref())
 }

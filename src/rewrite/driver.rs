@@ -77,15 +77,27 @@ pub struct RewriteError {
 
 /// Applies the rules of a set to every graph of the model, with the opsets of each. Types must be inferred
 /// ([`crate::analysis::infer`]); new values get theirs.
-pub fn apply(model: &mut Model, rules: &RuleSet, options: &Options<'_>) -> Result<RewriteReport, RewriteError> {
+pub fn apply(
+    model: &mut Model,
+    rules: &RuleSet,
+    options: &Options<'_>,
+) -> Result<RewriteReport, RewriteError> {
     let paths = model.graph_paths();
-    let operators: usize = paths.iter().filter_map(|path| model.graph_at(path)).map(Graph::operator_count).sum();
+    let operators: usize = paths
+        .iter()
+        .filter_map(|path| model.graph_at(path))
+        .map(Graph::operator_count)
+        .sum();
     let mut report = RewriteReport::new(options.fuel.unwrap_or(64 + 8 * operators as u64));
     let mut growth = i64::try_from(options.growth.saturating_add(FREE_GROWTH)).unwrap_or(i64::MAX);
     for path in &paths {
         let imports = model.opsets(path).to_vec();
-        let Some(version) = opset_version(&imports, "") else { continue };
-        let Some(graph) = model.graph_at_mut(path) else { continue };
+        let Some(version) = opset_version(&imports, "") else {
+            continue;
+        };
+        let Some(graph) = model.graph_at_mut(path) else {
+            continue;
+        };
         let mut driver = Driver::new(rules, options, &imports, version, path, &mut report, growth);
         driver.run(graph)?;
         growth = driver.growth;
@@ -103,7 +115,9 @@ pub fn apply(model: &mut Model, rules: &RuleSet, options: &Options<'_>) -> Resul
 fn drop_captures(model: &mut Model, path: &GraphPath, report: &RewriteReport) {
     let changed = report.fired.iter().any(|fired| fired.graph == *path);
     let mut outer = path.clone();
-    let Some((owner, _)) = outer.bodies.pop().filter(|_| changed) else { return };
+    let Some((owner, _)) = outer.bodies.pop().filter(|_| changed) else {
+        return;
+    };
     if let Some(graph) = model.graph_at_mut(&outer).filter(|graph| graph.is_live(owner)) {
         // A capture that stays is no error, only a little more to read.
         let _ = graph.edit("unused captures").prune_captures(owner);
@@ -111,19 +125,18 @@ fn drop_captures(model: &mut Model, path: &GraphPath, report: &RewriteReport) {
 }
 
 /// Says why a rule does not fire at a node of a graph; the operators must be those of the model as it is.
-pub fn why_not(
-    model: &Model,
-    rule: &Rule,
-    path: &GraphPath,
-    node: NodeId,
-    options: &Options<'_>,
-) -> WhyNot {
+pub fn why_not(model: &Model, rule: &Rule, path: &GraphPath, node: NodeId, options: &Options<'_>) -> WhyNot {
     let imports = model.opsets(path);
     let version = opset_version(imports, "").unwrap_or(0);
     if !rule.holds_in(version) {
-        return WhyNot::NoMatch(format!("the rule holds in opsets {}, the model has {version}", rule.opset_text()));
+        return WhyNot::NoMatch(format!(
+            "the rule holds in opsets {}, the model has {version}",
+            rule.opset_text()
+        ));
     }
-    let Some(graph) = model.graph_at(path) else { return WhyNot::NoMatch("there is no such graph".to_owned()) };
+    let Some(graph) = model.graph_at(path) else {
+        return WhyNot::NoMatch("there is no such graph".to_owned());
+    };
     let mut answer = WhyNot::NoMatch("not an operator at the root of the pattern".to_owned());
     for instance in &rule.instances {
         let attempt = match Matcher::new(graph, imports, instance, true).at(node) {
@@ -131,15 +144,19 @@ pub fn why_not(
             Err(Some(Miss::NoMatch(reason))) => WhyNot::NoMatch(reason),
             Err(Some(Miss::Clause { clause, reason })) => WhyNot::CheckFailed { clause, reason },
             Ok(found) => {
-                let folding = Folding { evaluator: Some(options.evaluator), bytes: options.fold_bytes };
+                let folding = Folding {
+                    evaluator: Some(options.evaluator),
+                    bytes: options.fold_bytes,
+                };
                 match plan(graph, imports, instance, &found, folding) {
                     Err(reason) => WhyNot::NoEffect(reason.into_owned()),
                     Ok(planned) => {
                         let bounds = Bounds {
                             keep: &|name| (options.keep)(name),
-                            growth: i64::try_from(options.growth.saturating_add(FREE_GROWTH)).unwrap_or(i64::MAX),
+                            growth: i64::try_from(options.growth.saturating_add(FREE_GROWTH))
+                                .unwrap_or(i64::MAX),
                             pattern: instance.pattern.nodes.len(),
-                must_pay: rule.family != "lowering",
+                            must_pay: rule.family != "lowering",
                         };
                         match apply_plan(&mut graph.clone(), imports, &rule.name, node, &planned, &bounds) {
                             Ok(_) => return WhyNot::Fires,
@@ -199,20 +216,44 @@ impl<'a> Driver<'a> {
                 continue;
             }
             for (instance, body) in rule.instances.iter().enumerate() {
-                let Some(root) = body.pattern.nodes.last() else { continue };
-                index.entry(&root.op_type).or_default().push(Entry { rule: at, instance, late: rule.priority < 0 });
+                let Some(root) = body.pattern.nodes.last() else {
+                    continue;
+                };
+                index.entry(&root.op_type).or_default().push(Entry {
+                    rule: at,
+                    instance,
+                    late: rule.priority < 0,
+                });
             }
         }
         for entries in index.values_mut() {
             entries.sort_by_key(|entry| {
                 let rule = rules.rules().get(entry.rule);
-                let size = rule.and_then(|r| r.instances.get(entry.instance)).map_or(0, |i| i.pattern.nodes.len());
-                (std::cmp::Reverse(rule.map_or(0, |r| r.priority)), std::cmp::Reverse(size), entry.rule, entry.instance)
+                let size = rule
+                    .and_then(|r| r.instances.get(entry.instance))
+                    .map_or(0, |i| i.pattern.nodes.len());
+                (
+                    std::cmp::Reverse(rule.map_or(0, |r| r.priority)),
+                    std::cmp::Reverse(size),
+                    entry.rule,
+                    entry.instance,
+                )
             });
         }
         let refusals = BTreeMap::new();
         let (queue, queued) = (VecDeque::new(), Vec::new());
-        Self { rules, options, imports, path, report, growth, index, queue, queued, refusals }
+        Self {
+            rules,
+            options,
+            imports,
+            path,
+            report,
+            growth,
+            index,
+            queue,
+            queued,
+            refusals,
+        }
     }
 
     /// Sweeps over the graph until nothing fires; rules of negative priority join once the others are done.
@@ -237,7 +278,10 @@ impl<'a> Driver<'a> {
     }
 
     fn push(&mut self, graph: &Graph, id: NodeId) {
-        if graph.operator(id).is_none_or(|operator| !self.index.contains_key(operator.op_type.as_str())) {
+        if graph
+            .operator(id)
+            .is_none_or(|operator| !self.index.contains_key(operator.op_type.as_str()))
+        {
             return;
         }
         if self.queued.len() <= id.index() {
@@ -275,20 +319,33 @@ impl<'a> Driver<'a> {
 
     /// Tries the rules at one node; the first that fits is applied.
     fn visit(&mut self, graph: &mut Graph, id: NodeId, late: bool) -> Result<Option<Applied>, RewriteError> {
-        let Some(operator) = graph.operator(id) else { return Ok(None) };
-        let Some(entries) = self.index.get(operator.op_type.as_str()) else { return Ok(None) };
+        let Some(operator) = graph.operator(id) else {
+            return Ok(None);
+        };
+        let Some(entries) = self.index.get(operator.op_type.as_str()) else {
+            return Ok(None);
+        };
         for entry in entries.iter().filter(|entry| late || !entry.late) {
-            let Some(rule) = self.rules.rules().get(entry.rule) else { continue };
-            let Some(instance) = rule.instances.get(entry.instance) else { continue };
+            let Some(rule) = self.rules.rules().get(entry.rule) else {
+                continue;
+            };
+            let Some(instance) = rule.instances.get(entry.instance) else {
+                continue;
+            };
             if !operands_may_fit(graph, id, instance) {
                 continue;
             }
-            let Ok(found) = Matcher::new(graph, self.imports, instance, false).at(id) else { continue };
+            let Ok(found) = Matcher::new(graph, self.imports, instance, false).at(id) else {
+                continue;
+            };
             if self.report.fuel_left == 0 {
                 self.report.exhausted = true;
                 return Ok(None);
             }
-            let folding = Folding { evaluator: Some(self.options.evaluator), bytes: self.options.fold_bytes };
+            let folding = Folding {
+                evaluator: Some(self.options.evaluator),
+                bytes: self.options.fold_bytes,
+            };
             let planned = match plan(graph, self.imports, instance, &found, folding) {
                 Ok(planned) => planned,
                 Err(reason) => {
@@ -306,13 +363,22 @@ impl<'a> Driver<'a> {
             match apply_plan(graph, self.imports, &rule.name, id, &planned, &bounds) {
                 Ok(applied) => {
                     let after = applied.added.iter().map(|new| graph.label(*new)).collect();
-                    self.report.fire(Fired { rule: rule.name.clone(), graph: self.path.clone(), node: label, after });
+                    self.report.fire(Fired {
+                        rule: rule.name.clone(),
+                        graph: self.path.clone(),
+                        node: label,
+                        after,
+                    });
                     return Ok(Some(applied));
                 }
                 Err(Refusal::NoEffect(reason)) => note(&mut self.refusals, rule, &reason),
                 Err(Refusal::Kept(name)) => note(&mut self.refusals, rule, &format!("{name} is protected")),
                 Err(Refusal::Edit(source)) => {
-                    return Err(RewriteError { rule: rule.name.clone(), node: label, source: Box::new(source) });
+                    return Err(RewriteError {
+                        rule: rule.name.clone(),
+                        node: label,
+                        source: Box::new(source),
+                    });
                 }
             }
         }

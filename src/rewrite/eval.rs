@@ -25,7 +25,10 @@ pub(crate) trait Evaluate {
             Expr::Bool(value) => Val::Bool(*value),
             Expr::Text(text) => Val::Text(text.clone()),
             Expr::List(items) => {
-                let items: Vec<Val> = items.iter().map(|item| self.eval(item)).collect::<Result<_, _>>()?;
+                let items: Vec<Val> = items
+                    .iter()
+                    .map(|item| self.eval(item))
+                    .collect::<Result<_, _>>()?;
                 list(&items)?
             }
             Expr::Value { name, .. } => match self.lookup(name) {
@@ -36,7 +39,9 @@ pub(crate) trait Evaluate {
             Expr::Parameter(name) => self.bound(&format!("@{name}"))?,
             Expr::Operator(call) => return self.operator(call),
             Expr::Helper { name, arguments } => {
-                let Some(helper) = helper::find(name) else { return Err(Reason::Owned(format!("there is no helper {name}"))) };
+                let Some(helper) = helper::find(name) else {
+                    return Err(Reason::Owned(format!("there is no helper {name}")));
+                };
                 let arguments: Vec<Val> = arguments.iter().map(|a| self.eval(a)).collect::<Result<_, _>>()?;
                 return (helper.run)(&self.scope(), &arguments);
             }
@@ -45,7 +50,11 @@ pub(crate) trait Evaluate {
                 other => return Err(Reason::Owned(format!("`not` of {}", other.kind()))),
             },
             Expr::Unary(Unary::Minus, inner) => match self.eval(inner)? {
-                Val::Int(value) => Val::Int(value.checked_neg().ok_or(Reason::Borrowed("an integer overflows"))?),
+                Val::Int(value) => Val::Int(
+                    value
+                        .checked_neg()
+                        .ok_or(Reason::Borrowed("an integer overflows"))?,
+                ),
                 Val::Float(value) => Val::Float(-value),
                 other => return Err(Reason::Owned(format!("`-` of {}", other.kind()))),
             },
@@ -72,7 +81,8 @@ pub(crate) trait Evaluate {
 
     /// A binding that must be there.
     fn bound(&self, key: &str) -> Result<Val, Reason> {
-        self.lookup(key).ok_or_else(|| Reason::Owned(format!("{key} is not bound")))
+        self.lookup(key)
+            .ok_or_else(|| Reason::Owned(format!("{key} is not bound")))
     }
 }
 
@@ -81,7 +91,9 @@ fn list(items: &[Val]) -> Result<Val, Reason> {
         return Ok(Val::Ints(ints));
     }
     let numbers: Option<Vec<f64>> = items.iter().map(Val::number).collect();
-    numbers.map(Val::Floats).ok_or(Reason::Borrowed("a list holds numbers"))
+    numbers
+        .map(Val::Floats)
+        .ok_or(Reason::Borrowed("a list holds numbers"))
 }
 
 fn binary(operator: Binary, left: &Val, right: &Val) -> Result<Val, Reason> {
@@ -95,7 +107,10 @@ fn binary(operator: Binary, left: &Val, right: &Val) -> Result<Val, Reason> {
             _ => return Err(wrong()),
         },
         Binary::Less | Binary::LessEqual | Binary::Greater | Binary::GreaterEqual => {
-            let (a, b) = (left.number().ok_or_else(wrong)?, right.number().ok_or_else(wrong)?);
+            let (a, b) = (
+                left.number().ok_or_else(wrong)?,
+                right.number().ok_or_else(wrong)?,
+            );
             Val::Bool(match operator {
                 Binary::Less => a < b,
                 Binary::LessEqual => a <= b,
@@ -103,7 +118,9 @@ fn binary(operator: Binary, left: &Val, right: &Val) -> Result<Val, Reason> {
                 _ => a >= b,
             })
         }
-        Binary::Add | Binary::Subtract | Binary::Multiply | Binary::Divide => arithmetic(operator, left, right)?,
+        Binary::Add | Binary::Subtract | Binary::Multiply | Binary::Divide => {
+            arithmetic(operator, left, right)?
+        }
         Binary::Or | Binary::And => return Err(wrong()),
     })
 }
@@ -115,7 +132,10 @@ fn arithmetic(operator: Binary, left: &Val, right: &Val) -> Result<Val, Reason> 
         Binary::Subtract => a.checked_sub(b),
         Binary::Multiply => a.checked_mul(b),
         // A quotient that is no whole number is no dimension.
-        _ => a.checked_rem(b).filter(|rest| *rest == 0).and_then(|_| a.checked_div(b)),
+        _ => a
+            .checked_rem(b)
+            .filter(|rest| *rest == 0)
+            .and_then(|_| a.checked_div(b)),
     };
     if let (Some(a), Some(b)) = (left.int(), right.int()) {
         return whole(a, b).map(Val::Int).ok_or(overflow);
@@ -124,7 +144,13 @@ fn arithmetic(operator: Binary, left: &Val, right: &Val) -> Result<Val, Reason> 
         if a.len() != b.len() {
             return Err(Reason::Borrowed("two lists of different lengths"));
         }
-        return a.iter().zip(b).map(|(a, b)| whole(*a, *b)).collect::<Option<_>>().map(Val::Ints).ok_or(overflow);
+        return a
+            .iter()
+            .zip(b)
+            .map(|(a, b)| whole(*a, *b))
+            .collect::<Option<_>>()
+            .map(Val::Ints)
+            .ok_or(overflow);
     }
     match (left.number(), right.number()) {
         (Some(a), Some(b)) => Ok(Val::Float(match operator {
@@ -133,6 +159,10 @@ fn arithmetic(operator: Binary, left: &Val, right: &Val) -> Result<Val, Reason> 
             Binary::Multiply => a * b,
             _ => a / b,
         })),
-        _ => Err(Reason::Owned(format!("{} and {} are not added or multiplied", left.kind(), right.kind()))),
+        _ => Err(Reason::Owned(format!(
+            "{} and {} are not added or multiplied",
+            left.kind(),
+            right.kind()
+        ))),
     }
 }

@@ -81,11 +81,18 @@ pub(crate) struct Source<'a> {
 impl Source<'_> {
     /// The place of a range of the text.
     pub(crate) fn place(&self, span: Span) -> Place {
-        let before = self.text.get(..span.start.min(self.text.len())).unwrap_or(self.text);
+        let before = self
+            .text
+            .get(..span.start.min(self.text.len()))
+            .unwrap_or(self.text);
         let line = before.matches('\n').count();
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
         let base = if line == 0 { self.column } else { self.indent + 1 };
-        Place { file: self.file.clone(), line: self.line + line, column: base + column }
+        Place {
+            file: self.file.clone(),
+            line: self.line + line,
+            column: base + column,
+        }
     }
 }
 
@@ -93,9 +100,15 @@ impl Source<'_> {
 pub(crate) fn rule(file: &str, family: &str, content: &str) -> Result<Rule, RuleError> {
     let file: Arc<str> = Arc::from(file);
     let raw: Raw = serde_yaml::from_str(content).map_err(|error| {
-        let place = error.location().map_or((0, 0), |at| (at.line() as usize, at.column() as usize));
+        let place = error
+            .location()
+            .map_or((0, 0), |at| (at.line() as usize, at.column() as usize));
         RuleError::Yaml {
-            place: Place { file: file.clone(), line: place.0, column: place.1 },
+            place: Place {
+                file: file.clone(),
+                line: place.0,
+                column: place.1,
+            },
             reason: error.without_snippet().to_string(),
         }
     })?;
@@ -105,12 +118,20 @@ pub(crate) fn rule(file: &str, family: &str, content: &str) -> Result<Rule, Rule
         line: located.line() as usize,
         column: located.column() as usize,
     };
-    let opset = opset_range(&raw.opset.value)
-        .ok_or_else(|| RuleError::Opset {
-            place: at(raw.opset.referenced),
-            reason: format!("`{}` is no range of opsets; write `9..` or `9..17`", raw.opset.value),
-        })?;
-    if raw.rule.value.is_empty() || !raw.rule.value.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
+    let opset = opset_range(&raw.opset.value).ok_or_else(|| RuleError::Opset {
+        place: at(raw.opset.referenced),
+        reason: format!(
+            "`{}` is no range of opsets; write `9..` or `9..17`",
+            raw.opset.value
+        ),
+    })?;
+    if raw.rule.value.is_empty()
+        || !raw
+            .rule
+            .value
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    {
         return Err(RuleError::Misuse {
             place: at(raw.rule.referenced),
             reason: "a rule's name has small letters, digits and hyphens".to_owned(),
@@ -124,7 +145,10 @@ pub(crate) fn rule(file: &str, family: &str, content: &str) -> Result<Rule, Rule
     }
     let inner: Vec<(String, serde_yaml::Location)> = match raw.matches.value {
         Texts::One(text) => vec![(text, raw.matches.referenced)],
-        Texts::Many(texts) => texts.into_iter().map(|text| (text.value, text.referenced)).collect(),
+        Texts::Many(texts) => texts
+            .into_iter()
+            .map(|text| (text.value, text.referenced))
+            .collect(),
     };
     let mut rule = Rule {
         name: raw.rule.value,
@@ -137,31 +161,48 @@ pub(crate) fn rule(file: &str, family: &str, content: &str) -> Result<Rule, Rule
         matches: inner.iter().map(|(text, _)| text.clone()).collect(),
         clauses: raw.clauses.iter().map(|clause| clause.value.clone()).collect(),
         replace: raw.replace.value.clone(),
-        operators: raw.operators.iter().map(|(k, v)| (k.clone(), v.iter().map(|o| o.value.clone()).collect())).collect(),
+        operators: raw
+            .operators
+            .iter()
+            .map(|(k, v)| (k.clone(), v.iter().map(|o| o.value.clone()).collect()))
+            .collect(),
         examples: raw
             .examples
             .into_iter()
-            .map(|example| Example { fields: example.value, place: at(example.referenced) })
+            .map(|example| Example {
+                fields: example.value,
+                place: at(example.referenced),
+            })
             .collect(),
         instances: Vec::new(),
     };
-    let place_operators: Vec<Place> =
-        raw.operators.values().flat_map(|list| list.iter().map(|operator| at(operator.referenced))).collect();
+    let place_operators: Vec<Place> = raw
+        .operators
+        .values()
+        .flat_map(|list| list.iter().map(|operator| at(operator.referenced)))
+        .collect();
     let parse = |text: &str, location: serde_yaml::Location| -> Result<Vec<Statement>, RuleError> {
         let source = locate(&file, &lines, location, text);
-        syntax::statements(text)
-            .map_err(|error| RuleError::Syntax { place: source.place(error.span), reason: error.message })
+        syntax::statements(text).map_err(|error| RuleError::Syntax {
+            place: source.place(error.span),
+            reason: error.message,
+        })
     };
     let replace = parse(&rule.replace, raw.replace.referenced)?;
     let mut clauses = Vec::new();
     for clause in &raw.clauses {
         let source = locate(&file, &lines, clause.referenced, &clause.value);
-        let parsed = syntax::expression(&clause.value)
-            .map_err(|error| RuleError::Syntax { place: source.place(error.span), reason: error.message })?;
+        let parsed = syntax::expression(&clause.value).map_err(|error| RuleError::Syntax {
+            place: source.place(error.span),
+            reason: error.message,
+        })?;
         clauses.push((clause.value.clone(), parsed));
     }
-    let clause_sources: Vec<Source<'_>> =
-        raw.clauses.iter().map(|clause| locate(&file, &lines, clause.referenced, &clause.value)).collect();
+    let clause_sources: Vec<Source<'_>> = raw
+        .clauses
+        .iter()
+        .map(|clause| locate(&file, &lines, clause.referenced, &clause.value))
+        .collect();
     let choices = combinations(&rule.operators);
     if choices.len() * inner.len() > MOST_INSTANCES {
         return Err(RuleError::Misuse {
@@ -189,18 +230,20 @@ pub(crate) fn rule(file: &str, family: &str, content: &str) -> Result<Rule, Rule
 }
 
 fn combinations(operators: &IndexMap<String, Vec<String>>) -> Vec<Vec<(String, String)>> {
-    operators.iter().fold(vec![Vec::new()], |found, (variable, list)| {
-        found
-            .iter()
-            .flat_map(|chosen: &Vec<(String, String)>| {
-                list.iter().map(move |operator| {
-                    let mut chosen = chosen.clone();
-                    chosen.push((variable.clone(), operator.clone()));
-                    chosen
+    operators
+        .iter()
+        .fold(vec![Vec::new()], |found, (variable, list)| {
+            found
+                .iter()
+                .flat_map(|chosen: &Vec<(String, String)>| {
+                    list.iter().map(move |operator| {
+                        let mut chosen = chosen.clone();
+                        chosen.push((variable.clone(), operator.clone()));
+                        chosen
+                    })
                 })
-            })
-            .collect()
-    })
+                .collect()
+        })
 }
 
 fn opset_range(text: &str) -> Option<(i64, Option<i64>)> {
@@ -215,17 +258,44 @@ fn opset_range(text: &str) -> Option<(i64, Option<i64>)> {
 }
 
 /// Where the characters of a scalar stand: at the location itself, or on the lines below a block indicator.
-fn locate<'a>(file: &'a Arc<str>, lines: &[&str], location: serde_yaml::Location, text: &'a str) -> Source<'a> {
+fn locate<'a>(
+    file: &'a Arc<str>,
+    lines: &[&str],
+    location: serde_yaml::Location,
+    text: &'a str,
+) -> Source<'a> {
     let (line, column) = (location.line() as usize, location.column() as usize);
     let here = lines.get(line.saturating_sub(1)).copied().unwrap_or_default();
     let first = here.chars().nth(column.saturating_sub(1));
     match first {
         Some('|' | '>') => {
-            let next = (line..).find(|at| lines.get(*at).is_none_or(|l| !l.trim().is_empty())).unwrap_or(line);
-            let indent = lines.get(next).map_or(0, |l| l.chars().take_while(|c| *c == ' ').count());
-            Source { file, line: line + 1, column: indent + 1, indent, text }
+            let next = (line..)
+                .find(|at| lines.get(*at).is_none_or(|l| !l.trim().is_empty()))
+                .unwrap_or(line);
+            let indent = lines
+                .get(next)
+                .map_or(0, |l| l.chars().take_while(|c| *c == ' ').count());
+            Source {
+                file,
+                line: line + 1,
+                column: indent + 1,
+                indent,
+                text,
+            }
         }
-        Some('"' | '\'') => Source { file, line, column: column + 1, indent: 0, text },
-        _ => Source { file, line, column, indent: column.saturating_sub(1), text },
+        Some('"' | '\'') => Source {
+            file,
+            line,
+            column: column + 1,
+            indent: 0,
+            text,
+        },
+        _ => Source {
+            file,
+            line,
+            column,
+            indent: column.saturating_sub(1),
+            text,
+        },
     }
 }

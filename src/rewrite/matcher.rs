@@ -55,7 +55,12 @@ struct Goal<'a> {
 }
 
 impl<'a> Matcher<'a> {
-    pub(crate) fn new(graph: &'a Graph, imports: &'a [OpsetImport], instance: &'a Instance, explain: bool) -> Self {
+    pub(crate) fn new(
+        graph: &'a Graph,
+        imports: &'a [OpsetImport],
+        instance: &'a Instance,
+        explain: bool,
+    ) -> Self {
         Self {
             graph,
             imports,
@@ -72,7 +77,9 @@ impl<'a> Matcher<'a> {
     /// Matches the pattern with `root` as its root.
     pub(crate) fn at(mut self, root: NodeId) -> Result<Match, Option<Miss>> {
         if self.node(self.instance.pattern.root(), root, None, Vec::new()) {
-            return Ok(Match { bindings: self.bindings });
+            return Ok(Match {
+                bindings: self.bindings,
+            });
         }
         Err(self.miss.map(|(_, miss)| miss))
     }
@@ -87,7 +94,9 @@ impl<'a> Matcher<'a> {
 
     fn no_match(&mut self, node: NodeId, words: impl FnOnce() -> String) -> bool {
         let depth = self.trail.len();
-        self.fail(depth, |m| Miss::NoMatch(format!("{}: {}", m.graph.label(node), words())))
+        self.fail(depth, |m| {
+            Miss::NoMatch(format!("{}: {}", m.graph.label(node), words()))
+        })
     }
 
     fn bind(&mut self, name: usize, value: Val) -> bool {
@@ -124,16 +133,23 @@ impl<'a> Matcher<'a> {
     fn node(&mut self, at: usize, id: NodeId, through: Option<usize>, goals: Vec<Goal<'a>>) -> bool {
         self.steps += 1;
         let instance = self.instance;
-        let Some(pattern) = instance.pattern.nodes.get(at) else { return false };
+        let Some(pattern) = instance.pattern.nodes.get(at) else {
+            return false;
+        };
         let Some(operator) = self.graph.operator(id) else {
             return self.no_match(id, || format!("not an operator, wanted {}", pattern.op_type));
         };
-        if self.steps > MOST_STEPS || operator.op_type != *pattern.op_type || operator.domain() != pattern.domain {
+        if self.steps > MOST_STEPS
+            || operator.op_type != *pattern.op_type
+            || operator.domain() != pattern.domain
+        {
             let found = operator.op_type.clone();
             return self.no_match(id, || format!("{found}, wanted {}", pattern.op_type));
         }
         let version = opset_version(self.imports, &pattern.domain).unwrap_or(1);
-        let Some(view) = View::new(self.graph, id, version) else { return false };
+        let Some(view) = View::new(self.graph, id, version) else {
+            return false;
+        };
         let mark = self.trail.len();
         if let Some(slot) = self.nodes.get_mut(at) {
             *slot = Some(id);
@@ -146,7 +162,9 @@ impl<'a> Matcher<'a> {
                 let mut fits = true;
                 for (operand, taken) in pattern.operands.iter().zip(arrangement).rev() {
                     match (operand, taken) {
-                        (Operand::Splat(name), Taken::Many(values)) => fits = fits && self.bind(*name, Val::Values(values)),
+                        (Operand::Splat(name), Taken::Many(values)) => {
+                            fits = fits && self.bind(*name, Val::Values(values))
+                        }
                         (operand, Taken::One(value)) => next.push(Goal { operand, value }),
                         _ => fits = false,
                     }
@@ -163,8 +181,15 @@ impl<'a> Matcher<'a> {
 
     /// Attributes and outputs: what does not depend on the order of operands.
     fn head(&mut self, pattern: &PatternNode, view: &View<'_>, id: NodeId, through: Option<usize>) -> bool {
-        let splat = pattern.operands.iter().any(|operand| matches!(operand, Operand::Splat(_)));
-        let positional = if splat { view.inputs.len() } else { pattern.operands.len() };
+        let splat = pattern
+            .operands
+            .iter()
+            .any(|operand| matches!(operand, Operand::Splat(_)));
+        let positional = if splat {
+            view.inputs.len()
+        } else {
+            pattern.operands.len()
+        };
         for (name, wanted) in &pattern.attributes {
             let value = match view.parameter(name, positional) {
                 Parameter::Known(value) => value,
@@ -194,11 +219,15 @@ impl<'a> Matcher<'a> {
             },
             None => {
                 if let Err(name) = view.others_are_default(&named, positional) {
-                    return self.no_match(id, || format!("{name} has not its default value, and the pattern does not name it"));
+                    return self.no_match(id, || {
+                        format!("{name} has not its default value, and the pattern does not name it")
+                    });
                 }
             }
         }
-        let Some(node) = self.graph.get(id) else { return false };
+        let Some(node) = self.graph.get(id) else {
+            return false;
+        };
         for (index, value) in node.outputs().iter().enumerate() {
             let value_id = ValueId::new(id, index);
             match pattern.outputs.get(index).copied().flatten() {
@@ -210,12 +239,18 @@ impl<'a> Matcher<'a> {
                 None if value.omitted || through == Some(index) => {}
                 None => {
                     if self.graph.readers(id).any(|(output, _)| output as usize == index) {
-                        return self.no_match(id, || format!("output {index} is read, and the pattern does not name it"));
+                        return self.no_match(id, || {
+                            format!("output {index} is read, and the pattern does not name it")
+                        });
                     }
                 }
             }
         }
-        let missing = pattern.outputs.iter().skip(node.outputs().len()).any(Option::is_some);
+        let missing = pattern
+            .outputs
+            .iter()
+            .skip(node.outputs().len())
+            .any(Option::is_some);
         if missing {
             return self.no_match(id, || "an output that the pattern names is not there".to_owned());
         }
@@ -237,8 +272,13 @@ impl<'a> Matcher<'a> {
             .filter_map(|(index, operand)| matches!(operand, Operand::Splat(_)).then_some(index))
             .collect();
         if splats.is_empty() {
-            let plain: Vec<Taken> = (0..pattern.operands.len()).map(|index| Taken::One(at(index))).collect();
-            let both = inputs.len() == 2 && plain.len() == 2 && at(0) != at(1) && swaps(&pattern.domain, &pattern.op_type);
+            let plain: Vec<Taken> = (0..pattern.operands.len())
+                .map(|index| Taken::One(at(index)))
+                .collect();
+            let both = inputs.len() == 2
+                && plain.len() == 2
+                && at(0) != at(1)
+                && swaps(&pattern.domain, &pattern.op_type);
             if !both {
                 return vec![plain];
             }
@@ -246,7 +286,9 @@ impl<'a> Matcher<'a> {
             return vec![plain, swapped];
         }
         let fixed = pattern.operands.len() - splats.len();
-        let Some(free) = inputs.len().checked_sub(fixed) else { return Vec::new() };
+        let Some(free) = inputs.len().checked_sub(fixed) else {
+            return Vec::new();
+        };
         // With two lists the first takes any share, with one it takes all.
         let shares = if splats.len() == 1 { free..=free } else { 0..=free };
         shares
@@ -292,7 +334,9 @@ impl<'a> Matcher<'a> {
                 Operand::Number(wanted) => {
                     let Some(value) = goal.value else { return false };
                     if !self.is_number(value, wanted) {
-                        return self.no_match(value.node, || "not the constant that the pattern wants".to_owned());
+                        return self.no_match(value.node, || {
+                            "not the constant that the pattern wants".to_owned()
+                        });
                     }
                 }
                 Operand::Node { node, output } => {
@@ -322,8 +366,13 @@ impl<'a> Matcher<'a> {
 
     fn is_number(&mut self, value: ValueId, wanted: &Spanned) -> bool {
         let graph = self.graph;
-        let Some(tensor) = graph.constant(value) else { return false };
-        self.eval(wanted).ok().and_then(|wanted| number_tensor(&wanted, tensor.dtype())).is_some_and(|one| filled_with(tensor, &one))
+        let Some(tensor) = graph.constant(value) else {
+            return false;
+        };
+        self.eval(wanted)
+            .ok()
+            .and_then(|wanted| number_tensor(&wanted, tensor.dtype()))
+            .is_some_and(|one| filled_with(tensor, &one))
     }
 
     fn clauses(&mut self) -> bool {
@@ -336,7 +385,10 @@ impl<'a> Matcher<'a> {
                 Err(reason) => reason,
             };
             // Any clause outranks any difference in operators, a later clause an earlier one.
-            return self.fail(usize::MAX / 2 + index, |_| Miss::Clause { clause: text.clone(), reason: reason.into_owned() });
+            return self.fail(usize::MAX / 2 + index, |_| Miss::Clause {
+                clause: text.clone(),
+                reason: reason.into_owned(),
+            });
         }
         true
     }
@@ -355,16 +407,22 @@ impl Evaluate for Matcher<'_> {
 /// Whether the operators that the root reads can be those of the pattern: a look that costs little and settles most attempts.
 pub(crate) fn operands_may_fit(graph: &Graph, root: NodeId, instance: &Instance) -> bool {
     let pattern = &instance.pattern;
-    let Some(node) = pattern.nodes.get(pattern.root()) else { return false };
+    let Some(node) = pattern.nodes.get(pattern.root()) else {
+        return false;
+    };
     let produced_by = |index: usize, wanted: &str| {
-        let producer = graph.input(root, index).and_then(|value| graph.operator(value.node));
+        let producer = graph
+            .input(root, index)
+            .and_then(|value| graph.operator(value.node));
         producer.is_some_and(|operator| operator.op_type == *wanted)
     };
     let either = swaps(&node.domain, &node.op_type) && node.operands.len() == 2;
     for (index, operand) in node.operands.iter().enumerate() {
         match operand {
             Operand::Node { node, .. } => {
-                let Some(wanted) = pattern.nodes.get(*node).map(|inner| inner.op_type.as_str()) else { return false };
+                let Some(wanted) = pattern.nodes.get(*node).map(|inner| inner.op_type.as_str()) else {
+                    return false;
+                };
                 if !(produced_by(index, wanted) || either && produced_by(1 - index.min(1), wanted)) {
                     return false;
                 }
@@ -384,6 +442,8 @@ enum Taken {
 
 /// Whether every element of `tensor` has the bits of `one`; false for a tensor without elements.
 fn filled_with(tensor: &Tensor, one: &Tensor) -> bool {
-    let (Ok(raw), Ok(bits)) = (tensor.raw(), one.raw()) else { return false };
+    let (Ok(raw), Ok(bits)) = (tensor.raw(), one.raw()) else {
+        return false;
+    };
     !raw.is_empty() && !bits.is_empty() && raw.chunks(bits.len()).all(|chunk| chunk == &*bits)
 }

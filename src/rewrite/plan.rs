@@ -1,6 +1,8 @@
 //! What a match will be replaced by: new operators and constants, computed before the graph is touched.
 
-use crate::ir::{Attribute, AttributeValue, DType, Graph, Operator, OpsetImport, Tensor, ValueId, opset_version};
+use crate::ir::{
+    Attribute, AttributeValue, DType, Graph, Operator, OpsetImport, Tensor, ValueId, opset_version,
+};
 use crate::ops;
 
 use super::canonical::{self, Placed, number_tensor, place};
@@ -73,14 +75,25 @@ pub(crate) fn plan(
     }
     let mut results = Vec::new();
     for name in &instance.results {
-        let old = instance.names.iter().position(|known| known == name).and_then(|at| found.bindings.get(at));
-        let new = planner.locals.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let old = instance
+            .names
+            .iter()
+            .position(|known| known == name)
+            .and_then(|at| found.bindings.get(at));
+        let new = planner
+            .locals
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.clone());
         match (old, new) {
             (Some(Some(Val::Value(old))), Some(new)) => results.push((*old, new)),
             _ => return Err(Reason::Owned(format!("{name} is not a value of the graph"))),
         }
     }
-    Ok(Plan { nodes: planner.nodes, results })
+    Ok(Plan {
+        nodes: planner.nodes,
+        results,
+    })
 }
 
 impl Planner<'_> {
@@ -102,38 +115,55 @@ impl Planner<'_> {
 
     /// The element type of a value; for a new operator what its schema says.
     fn dtype(&self, value: &Val) -> Option<DType> {
-        let Val::New(node, output) = value else { return self.scope().ty(value).dtype() };
+        let Val::New(node, output) = value else {
+            return self.scope().ty(value).dtype();
+        };
         let planned = self.nodes.get(*node)?;
         let operator = &planned.operator;
         if operator.is("Cast") {
             return DType::from_onnx(i32::try_from(operator.int("to")?).ok()?);
         }
-        let schema = ops::schema(operator.domain(), &operator.op_type, opset_version(self.imports, operator.domain())?)?;
+        let schema = ops::schema(
+            operator.domain(),
+            &operator.op_type,
+            opset_version(self.imports, operator.domain())?,
+        )?;
         let ty = schema.output(*output)?.ty;
         if let Some(name) = ty.strip_prefix("tensor(").and_then(|rest| rest.strip_suffix(')')) {
             return DType::from_name(name);
         }
         // Parameters of one type variable have one element type.
         let same = |slot: usize| schema.input(slot).is_some_and(|parameter| parameter.ty == ty);
-        planned.inputs.iter().enumerate().filter(|(slot, _)| same(*slot)).find_map(|(_, input)| self.dtype(input))
+        planned
+            .inputs
+            .iter()
+            .enumerate()
+            .filter(|(slot, _)| same(*slot))
+            .find_map(|(_, input)| self.dtype(input))
     }
 
     fn call(&mut self, call: &OperatorCall, outputs: usize) -> Result<Val, Reason> {
         let version = opset_version(self.imports, &call.domain)
             .ok_or_else(|| Reason::Owned(format!("the domain of {} is not imported", call.op_type)))?;
         let schema = ops::schema(&call.domain, &call.op_type, version);
-        if schema.is_none_or(|schema| schema.deprecated) && matches!(call.domain.as_str(), "" | "ai.onnx.ml") {
+        if schema.is_none_or(|schema| schema.deprecated) && matches!(call.domain.as_str(), "" | "ai.onnx.ml")
+        {
             return Err(Reason::Owned(format!("opset {version} has no {}", call.op_type)));
         }
         let mut inputs = Vec::new();
         for operand in &call.operands {
             match self.eval(operand)? {
-                Val::Values(values) => inputs.extend(values.into_iter().map(|v| v.map_or(Val::Absent, Val::Value))),
+                Val::Values(values) => {
+                    inputs.extend(values.into_iter().map(|v| v.map_or(Val::Absent, Val::Value)))
+                }
                 value => inputs.push(value),
             }
         }
         self.give_numbers_a_type(&mut inputs)?;
-        let dtype = inputs.first().and_then(|first| self.dtype(first)).or(self.literal);
+        let dtype = inputs
+            .first()
+            .and_then(|first| self.dtype(first))
+            .or(self.literal);
         let mut attributes = Vec::new();
         let mut given: Vec<&str> = Vec::new();
         for (name, value) in &call.attributes {
@@ -150,13 +180,25 @@ impl Planner<'_> {
                     RestItem::Parameter(name, value) => {
                         self.set(call, version, name, value, dtype, &mut attributes, &mut inputs)?;
                     }
-                    RestItem::Input(name, value) => match canonical::find(&call.domain, &call.op_type, name) {
-                        Some(row) if version >= row.since => fill(&mut inputs, row.slot, Val::Value(*value)),
-                        _ => return Err(Reason::Owned(format!("{} does not take {name} as an input", call.op_type))),
-                    },
+                    RestItem::Input(name, value) => {
+                        match canonical::find(&call.domain, &call.op_type, name) {
+                            Some(row) if version >= row.since => {
+                                fill(&mut inputs, row.slot, Val::Value(*value))
+                            }
+                            _ => {
+                                return Err(Reason::Owned(format!(
+                                    "{} does not take {name} as an input",
+                                    call.op_type
+                                )));
+                            }
+                        }
+                    }
                     RestItem::Attribute(attribute) => {
                         if schema.is_some_and(|schema| schema.attribute(&attribute.name).is_none()) {
-                            return Err(Reason::Owned(format!("{} has no attribute {}", call.op_type, attribute.name)));
+                            return Err(Reason::Owned(format!(
+                                "{} has no attribute {}",
+                                call.op_type, attribute.name
+                            )));
                         }
                         attributes.push(attribute.clone());
                     }
@@ -166,14 +208,19 @@ impl Planner<'_> {
         while inputs.last().is_some_and(Val::is_absent) {
             inputs.pop();
         }
-        let operator =
-            Operator::new(call.op_type.as_str()).in_domain(call.domain.as_str()).with_attributes(attributes);
+        let operator = Operator::new(call.op_type.as_str())
+            .in_domain(call.domain.as_str())
+            .with_attributes(attributes);
         if let Some(evaluator) = self.folding.evaluator
             && let Some(constants) = self.all_constant(&inputs)
         {
             return self.fold(evaluator, &operator, version, &constants, outputs);
         }
-        self.nodes.push(PlannedNode { operator, inputs, outputs });
+        self.nodes.push(PlannedNode {
+            operator,
+            inputs,
+            outputs,
+        });
         Ok(Val::New(self.nodes.len() - 1, 0))
     }
 
@@ -219,13 +266,21 @@ impl Planner<'_> {
                 Some(Placed::Attribute(attribute)) => attributes.push(attribute),
                 Some(Placed::Input(slot, tensor)) => fill(inputs, slot, Val::Tensor(tensor)),
                 Some(Placed::Nothing) => {}
-                None => return Err(Reason::Owned(format!("opset {version} cannot say {name} of {}", call.op_type))),
+                None => {
+                    return Err(Reason::Owned(format!(
+                        "opset {version} cannot say {name} of {}",
+                        call.op_type
+                    )));
+                }
             }
             return Ok(());
         }
         let schema = ops::schema(&call.domain, &call.op_type, version);
         let Some(formal) = schema.and_then(|schema| schema.attribute(name)) else {
-            return Err(Reason::Owned(format!("opset {version} has no attribute {name} of {}", call.op_type)));
+            return Err(Reason::Owned(format!(
+                "opset {version} has no attribute {name} of {}",
+                call.op_type
+            )));
         };
         let wrong = || Reason::Owned(format!("{name} of {} is no {}", call.op_type, formal.kind));
         let value = match formal.kind {
@@ -255,7 +310,16 @@ impl Planner<'_> {
         if inputs.iter().all(Val::is_absent) {
             return None;
         }
-        inputs.iter().map(|value| if value.is_absent() { Some(None) } else { self.scope().tensor(value).map(Some) }).collect()
+        inputs
+            .iter()
+            .map(|value| {
+                if value.is_absent() {
+                    Some(None)
+                } else {
+                    self.scope().tensor(value).map(Some)
+                }
+            })
+            .collect()
     }
 
     fn fold(
@@ -267,15 +331,28 @@ impl Planner<'_> {
         outputs: usize,
     ) -> Result<Val, Reason> {
         if outputs != 1 || ops::Traits::of(operator.domain(), &operator.op_type).random {
-            return Err(Reason::Owned(format!("{} of constants is not folded", operator.op_type)));
+            return Err(Reason::Owned(format!(
+                "{} of constants is not folded",
+                operator.op_type
+            )));
         }
-        let found = evaluator.evaluate(operator, version, inputs, 1).map_err(|error| Reason::Owned(error.to_string()))?;
+        let found = evaluator
+            .evaluate(operator, version, inputs, 1)
+            .map_err(|error| Reason::Owned(error.to_string()))?;
         let [tensor] = found.as_slice() else {
-            return Err(Reason::Owned(format!("{} gave {} results", operator.op_type, found.len())));
+            return Err(Reason::Owned(format!(
+                "{} gave {} results",
+                operator.op_type,
+                found.len()
+            )));
         };
         let read: u64 = inputs.iter().flatten().map(Tensor::byte_len).sum();
         if tensor.byte_len() > read.max(self.folding.bytes) {
-            return Err(Reason::Owned(format!("{} would make a constant of {} bytes", operator.op_type, tensor.byte_len())));
+            return Err(Reason::Owned(format!(
+                "{} would make a constant of {} bytes",
+                operator.op_type,
+                tensor.byte_len()
+            )));
         }
         Ok(Val::Tensor(tensor.clone()))
     }

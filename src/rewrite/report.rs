@@ -44,7 +44,11 @@ pub struct RewriteReport {
 
 impl RewriteReport {
     pub(crate) fn new(fuel: u64) -> Self {
-        Self { fuel_left: fuel, exhausted: fuel == 0, ..Self::default() }
+        Self {
+            fuel_left: fuel,
+            exhausted: fuel == 0,
+            ..Self::default()
+        }
     }
 
     pub(crate) fn fire(&mut self, fired: Fired) {
@@ -53,7 +57,11 @@ impl RewriteReport {
     }
 
     pub(crate) fn refuse(&mut self, rule: String, reason: String, count: u64) {
-        match self.refused.iter_mut().find(|known| known.rule == rule && known.reason == reason) {
+        match self
+            .refused
+            .iter_mut()
+            .find(|known| known.rule == rule && known.reason == reason)
+        {
             Some(known) => known.count += count,
             None => self.refused.push(Refused { rule, reason, count }),
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
-use crate::ops;
 use super::safety::Safety;
+use crate::ops;
 
 use super::error::Place;
 use super::syntax::{Spanned, Statement};

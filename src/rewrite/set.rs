@@ -41,7 +41,11 @@ impl RuleSet {
         files.sort();
         let mut rules = Vec::with_capacity(files.len());
         for (file, content) in &files {
-            let family = Path::new(file).parent().and_then(Path::file_name).and_then(|f| f.to_str()).unwrap_or_default();
+            let family = Path::new(file)
+                .parent()
+                .and_then(Path::file_name)
+                .and_then(|f| f.to_str())
+                .unwrap_or_default();
             rules.push(load::rule(file, family, content)?);
         }
         Self::default().and(rules)
@@ -54,7 +58,8 @@ impl RuleSet {
 
     fn and(mut self, rules: Vec<Rule>) -> Result<RuleSet, RuleError> {
         self.rules.extend(rules);
-        self.rules.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.file.cmp(&b.file)));
+        self.rules
+            .sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.file.cmp(&b.file)));
         for pair in self.rules.windows(2) {
             if let [first, second] = pair
                 && first.name == second.name
@@ -72,7 +77,9 @@ impl RuleSet {
 
     /// One rule by itself.
     pub fn only(rule: &Rule) -> RuleSet {
-        RuleSet { rules: vec![rule.clone()] }
+        RuleSet {
+            rules: vec![rule.clone()],
+        }
     }
 
     /// Every rule, by name.
@@ -87,20 +94,31 @@ impl RuleSet {
 }
 
 fn place(rule: &Rule) -> Place {
-    Place { file: rule.file.clone(), line: 1, column: 1 }
+    Place {
+        file: rule.file.clone(),
+        line: 1,
+        column: 1,
+    }
 }
 
 /// Two rules of equal priority must not have the same operator tree in a common opset.
 fn check_overlap(rules: &[Rule]) -> Result<(), RuleError> {
     let mut seen: std::collections::BTreeMap<(String, i64), Vec<&Rule>> = std::collections::BTreeMap::new();
     for rule in rules {
-        let mut own: Vec<String> = rule.instances.iter().map(|instance| tree(&instance.pattern)).collect();
+        let mut own: Vec<String> = rule
+            .instances
+            .iter()
+            .map(|instance| tree(&instance.pattern))
+            .collect();
         own.sort();
         own.dedup();
         for key in own {
             let others = seen.entry((key, rule.priority)).or_default();
             if let Some(other) = others.iter().find(|other| ranges_meet(rule.opset, other.opset)) {
-                return Err(RuleError::Overlap { place: place(rule), other: other.name.clone() });
+                return Err(RuleError::Overlap {
+                    place: place(rule),
+                    other: other.name.clone(),
+                });
             }
             others.push(rule);
         }
@@ -128,7 +146,11 @@ fn read_folder(folder: &Path, files: &mut Vec<(String, String)>, depth: usize) -
     /// Bytes of one rule file.
     const MOST: u64 = 1 << 20;
     let failed = |path: &Path, reason: String| RuleError::Read {
-        place: Place { file: Arc::from(path.to_string_lossy().as_ref()), line: 0, column: 0 },
+        place: Place {
+            file: Arc::from(path.to_string_lossy().as_ref()),
+            line: 0,
+            column: 0,
+        },
         reason,
     };
     let entries = std::fs::read_dir(folder).map_err(|error| failed(folder, error.to_string()))?;
@@ -147,7 +169,9 @@ fn read_folder(folder: &Path, files: &mut Vec<(String, String)>, depth: usize) -
         if path.extension().is_none_or(|extension| extension != "yaml") {
             continue;
         }
-        let size = std::fs::metadata(&path).map_err(|error| failed(&path, error.to_string()))?.len();
+        let size = std::fs::metadata(&path)
+            .map_err(|error| failed(&path, error.to_string()))?
+            .len();
         if size > MOST {
             return Err(failed(&path, format!("a rule file of {size} bytes")));
         }

@@ -83,7 +83,10 @@ pub fn collect(
         threads: 1,
         ..CompileOptions::default()
     };
-    let session = engine.compile(&lower::for_engine(model, engine).map_err(EngineError::from)?, &options)?;
+    let session = engine.compile(
+        &lower::for_engine(model, engine).map_err(EngineError::from)?,
+        &options,
+    )?;
     let mut summaries: BTreeMap<String, Summary> = BTreeMap::new();
     let mut failure = None;
     let work = |index: u64| -> Result<(u64, Vec<Summary>), StatisticsError> {
@@ -162,7 +165,9 @@ impl Summary {
         }
         match (&mut self.channel_extremes, &other.channel_extremes) {
             (Some(mine), Some(more)) if mine.len() == more.len() => {
-                mine.iter_mut().zip(more).for_each(|(a, b)| *a = (a.0.min(b.0), a.1.max(b.1)));
+                mine.iter_mut()
+                    .zip(more)
+                    .for_each(|(a, b)| *a = (a.0.min(b.0), a.1.max(b.1)));
             }
             (mine, _) => *mine = None,
         }
@@ -199,7 +204,9 @@ fn channel_extremes(values: &[f32], dims: &[u64]) -> Option<Vec<(f32, f32)>> {
     let mut extremes = vec![(f32::INFINITY, f32::NEG_INFINITY); channels];
     for (row, chunk) in values.chunks(inner).enumerate() {
         if let Some((low, high)) = extremes.get_mut(row % channels) {
-            chunk.iter().for_each(|value| (*low, *high) = (low.min(*value), high.max(*value)));
+            chunk
+                .iter()
+                .for_each(|value| (*low, *high) = (low.min(*value), high.max(*value)));
         }
     }
     Some(extremes)

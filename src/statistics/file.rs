@@ -79,16 +79,23 @@ impl Statistics {
         let (a, b) = (&self.subject, &other.subject);
         for (what, same) in [
             ("models", a.model == b.model),
-            ("data sets or preprocessings", a.data == b.data && a.samples == b.samples),
+            (
+                "data sets or preprocessings",
+                a.data == b.data && a.samples == b.samples,
+            ),
             ("batch sizes", a.batch == b.batch),
             ("engines", a.engine == b.engine),
         ] {
             if !same {
-                return Err(StatisticsFileError::Merge(format!("the parts are of different {what}")));
+                return Err(StatisticsFileError::Merge(format!(
+                    "the parts are of different {what}"
+                )));
             }
         }
         if !self.values.keys().eq(other.values.keys()) {
-            return Err(StatisticsFileError::Merge("the parts are of different values".to_owned()));
+            return Err(StatisticsFileError::Merge(
+                "the parts are of different values".to_owned(),
+            ));
         }
         for (start, end) in &other.ranges {
             if let Some((a, b)) = self.ranges.iter().find(|(a, b)| start < b && a < end) {
@@ -127,9 +134,19 @@ impl Statistics {
             let histogram = &summary.histogram;
             let (low, high) = histogram.extremes().unwrap_or((f32::INFINITY, f32::NEG_INFINITY));
             add("extremes", Dtype::F32, &[2], floats(&[low, high]));
-            add("count", Dtype::U64, &[2], integers(&[histogram.count(), histogram.not_finite()]));
+            add(
+                "count",
+                Dtype::U64,
+                &[2],
+                integers(&[histogram.count(), histogram.not_finite()]),
+            );
             let (exponent, counts) = histogram.parts();
-            add("exponent", Dtype::I64, &[1], i64::from(exponent).to_le_bytes().to_vec());
+            add(
+                "exponent",
+                Dtype::I64,
+                &[1],
+                i64::from(exponent).to_le_bytes().to_vec(),
+            );
             add("counts", Dtype::U64, &[counts.len()], integers(counts));
             if let Some((sums, count)) = &summary.channels {
                 let bytes = sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
@@ -138,7 +155,12 @@ impl Statistics {
             }
             if let Some(extremes) = &summary.channel_extremes {
                 let flat: Vec<f32> = extremes.iter().flat_map(|(low, high)| [*low, *high]).collect();
-                add("channel_extremes", Dtype::F32, &[extremes.len(), 2], floats(&flat));
+                add(
+                    "channel_extremes",
+                    Dtype::F32,
+                    &[extremes.len(), 2],
+                    floats(&flat),
+                );
             }
         }
         let views: Vec<(&str, TensorView<'_>)> = tensors
@@ -161,7 +183,10 @@ impl Statistics {
     /// Reads what [`Statistics::to_bytes`] wrote.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
-        let header = metadata.metadata().as_ref().and_then(|entries| entries.get(ENTRY));
+        let header = metadata
+            .metadata()
+            .as_ref()
+            .and_then(|entries| entries.get(ENTRY));
         let header = header.ok_or("it was not written by secateur stats")?;
         let header: Header = serde_json::from_str(header).map_err(|error| error.to_string())?;
         if header.format != FORMAT {
@@ -182,7 +207,8 @@ impl Statistics {
         }
         let mut values = BTreeMap::new();
         for (value, fields) in fields {
-            let summary = summary(&fields).ok_or_else(|| format!("the fields of {value} do not fit together"))?;
+            let summary =
+                summary(&fields).ok_or_else(|| format!("the fields of {value} do not fit together"))?;
             values.insert(value, summary);
         }
         Ok(Self {
@@ -215,7 +241,8 @@ impl Statistics {
         file.write_all(&bytes)
             .and_then(|()| file.as_file().sync_all())
             .map_err(|error| wrong(error.to_string()))?;
-        file.persist(path).map_err(|error| wrong(error.error.to_string()))?;
+        file.persist(path)
+            .map_err(|error| wrong(error.error.to_string()))?;
         Ok(())
     }
 }
@@ -229,11 +256,21 @@ fn integers(values: &[u64]) -> Vec<u8> {
 }
 
 fn read_f32(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
+    bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|chunk| f32::from_le_bytes(*chunk))
+        .collect()
 }
 
 fn read_u64(bytes: &[u8]) -> Vec<u64> {
-    bytes.as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect()
+    bytes
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|chunk| u64::from_le_bytes(*chunk))
+        .collect()
 }
 
 fn summary(fields: &BTreeMap<String, Vec<u8>>) -> Option<Summary> {
@@ -281,7 +318,10 @@ mod tests {
         }
         let summary = Summary {
             histogram,
-            channels: Some((vec![(end - start) as f64, 2.0 * (end - start) as f64], end - start)),
+            channels: Some((
+                vec![(end - start) as f64, 2.0 * (end - start) as f64],
+                end - start,
+            )),
             channel_extremes: Some(vec![(start as f32, end as f32)]),
         };
         Statistics {
@@ -302,7 +342,15 @@ mod tests {
             summary.channel_extremes = Some(vec![(0.0, 9.0)]);
         }
         for order in [[0u64, 4, 6], [6, 0, 4], [4, 6, 0]] {
-            let ends = |start: u64| if start == 0 { 4 } else if start == 4 { 6 } else { 9 };
+            let ends = |start: u64| {
+                if start == 0 {
+                    4
+                } else if start == 4 {
+                    6
+                } else {
+                    9
+                }
+            };
             let mut merged = part(order[0], ends(order[0]));
             for start in &order[1..] {
                 merged.merge(&part(*start, ends(*start))).unwrap();
@@ -328,7 +376,10 @@ mod tests {
         part(0, 5).write(&path).unwrap();
         assert_eq!(Statistics::read(&path).unwrap(), part(0, 5));
         fs::write(&path, b"\x08\0\0\0\0\0\0\0{}      ").unwrap();
-        assert!(matches!(Statistics::read(&path), Err(StatisticsFileError::File { .. })));
+        assert!(matches!(
+            Statistics::read(&path),
+            Err(StatisticsFileError::File { .. })
+        ));
         assert!(Statistics::from_bytes(&[1, 2, 3]).is_err());
     }
 }

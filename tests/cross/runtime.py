@@ -14,6 +14,8 @@ def session(path_or_bytes, level=onnxruntime.GraphOptimizationLevel.ORT_DISABLE_
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    # Prepacked weights take other kernels, and which weights are prepacked depends on how they stand in the file.
+    options.add_session_config_entry("session.disable_prepacking", "1")
     return onnxruntime.InferenceSession(path_or_bytes, options, providers=["CPUExecutionProvider"])
 
 

@@ -14,8 +14,7 @@ pub(crate) fn models() -> Vec<PathBuf> {
 /// The architectures with their weights, sorted.
 pub(crate) fn architectures() -> Vec<PathBuf> {
     below("SECATEUR_ARCHITECTURES", "", |path| {
-        path.extension()
-            .is_some_and(|extension| extension == "onnx")
+        path.extension().is_some_and(|extension| extension == "onnx")
     })
 }
 
@@ -46,8 +45,17 @@ fn unpacked_node_tests() -> Option<PathBuf> {
             // Unpacked beside its place and renamed, so that an interrupted run leaves no half of it.
             let partial = target.join(format!("onnx-node-tests.{}", std::process::id()));
             std::fs::create_dir_all(&partial).unwrap();
-            let tar = std::process::Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(&partial).status();
-            assert!(tar.unwrap().success(), "tar could not unpack {}", archive.display());
+            let tar = std::process::Command::new("tar")
+                .arg("-xzf")
+                .arg(&archive)
+                .arg("-C")
+                .arg(&partial)
+                .status();
+            assert!(
+                tar.unwrap().success(),
+                "tar could not unpack {}",
+                archive.display()
+            );
             if std::fs::rename(&partial, &folder).is_err() {
                 std::fs::remove_dir_all(&partial).unwrap();
             }

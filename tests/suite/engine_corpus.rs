@@ -18,15 +18,26 @@ fn inputs(recipe: &serde_json::Value) -> RunValues {
         (state >> 11) as f64 / (1u64 << 53) as f64
     };
     let one = |(name, spec): (&String, &serde_json::Value)| {
-        let dims: Vec<u64> = spec["shape"].as_array().unwrap().iter().map(|dim| dim.as_u64().unwrap()).collect();
+        let dims: Vec<u64> = spec["shape"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|dim| dim.as_u64().unwrap())
+            .collect();
         let count = dims.iter().product::<u64>() as usize;
         let whole = !spec["dtype"].as_str().unwrap().starts_with("float");
-        let values: Vec<f64> = match spec.get("value").and_then(|value| value.as_f64().or(value.as_bool().map(f64::from))) {
+        let values: Vec<f64> = match spec
+            .get("value")
+            .and_then(|value| value.as_f64().or(value.as_bool().map(f64::from)))
+        {
             Some(value) => vec![value; count],
             None => {
                 let (low, high) = (spec["lo"].as_f64().unwrap(), spec["hi"].as_f64().unwrap());
                 let value = |at: f64| low + at * (high - low);
-                (0..count).map(|_| value(uniform())).map(|v| if whole { v.floor() } else { v }).collect()
+                (0..count)
+                    .map(|_| value(uniform()))
+                    .map(|v| if whole { v.floor() } else { v })
+                    .collect()
             }
         };
         let tensor = match spec["dtype"].as_str().unwrap() {
@@ -46,7 +57,9 @@ fn inputs(recipe: &serde_json::Value) -> RunValues {
 
 /// The largest difference of a float output, as a share of its largest element; for other types 0 or 1.
 fn distance(found: &RunValue, expected: &RunValue) -> f64 {
-    let (RunValue::Tensor(found), RunValue::Tensor(expected)) = (found, expected) else { return 1.0 };
+    let (RunValue::Tensor(found), RunValue::Tensor(expected)) = (found, expected) else {
+        return 1.0;
+    };
     if found.dims() != expected.dims() || found.dtype() != expected.dtype() {
         return f64::INFINITY;
     }
@@ -54,9 +67,15 @@ fn distance(found: &RunValue, expected: &RunValue) -> f64 {
         return f64::from(u8::from(!found.same_as(expected)));
     }
     let (found, expected) = (found.to_f64().unwrap(), expected.to_f64().unwrap());
-    let largest = expected.iter().fold(1e-6f64, |largest, value| largest.max(value.abs()));
+    let largest = expected
+        .iter()
+        .fold(1e-6f64, |largest, value| largest.max(value.abs()));
     found.iter().zip(&expected).fold(0.0, |worst: f64, (a, b)| {
-        if a.is_nan() && b.is_nan() || a == b { worst } else { worst.max((a - b).abs() / largest) }
+        if a.is_nan() && b.is_nan() || a == b {
+            worst
+        } else {
+            worst.max((a - b).abs() / largest)
+        }
     })
 }
 
@@ -71,7 +90,8 @@ fn tract_and_the_runtime_agree_on_real_models() {
         Err(EngineError::Unavailable { reason, .. }) => return println!("skipped: {reason}"),
         Err(other) => panic!("{other}"),
     };
-    let recipes: serde_json::Value = serde_json::from_slice(&std::fs::read(corpus.join("inputs.json")).unwrap()).unwrap();
+    let recipes: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(corpus.join("inputs.json")).unwrap()).unwrap();
     let architectures = std::env::var_os("SECATEUR_ARCHITECTURES").map(PathBuf::from);
     let (mut within, mut quantized, mut off, mut not_checked) = (0, Vec::new(), Vec::new(), Vec::new());
     for (name, recipe) in recipes.as_object().unwrap() {
@@ -86,7 +106,10 @@ fn tract_and_the_runtime_agree_on_real_models() {
         let read = read_proto(&path, &ReadOptions::default()).unwrap();
         let model = lift(read.model, &read.origin.external).unwrap();
         let inputs = inputs(recipe);
-        let options = CompileOptions { threads: 1, ..CompileOptions::default() };
+        let options = CompileOptions {
+            threads: 1,
+            ..CompileOptions::default()
+        };
         let run = |engine: &dyn Engine| {
             let lowered = for_engine(&model, engine).unwrap();
             engine.compile(&lowered, &options)?.run(&inputs)
@@ -94,9 +117,14 @@ fn tract_and_the_runtime_agree_on_real_models() {
         let expected = run(&ort).unwrap_or_else(|error| panic!("{name}: {error}"));
         let start = std::time::Instant::now();
         match run(&TractEngine) {
-            Err(error) => not_checked.push(format!("{name}: {}", error.to_string().chars().take(300).collect::<String>())),
+            Err(error) => not_checked.push(format!(
+                "{name}: {}",
+                error.to_string().chars().take(300).collect::<String>()
+            )),
             Ok(found) => {
-                let worst = expected.iter().map(|(output, value)| found.get(output).map_or(f64::INFINITY, |f| distance(f, value)));
+                let worst = expected
+                    .iter()
+                    .map(|(output, value)| found.get(output).map_or(f64::INFINITY, |f| distance(f, value)));
                 let worst = worst.fold(0.0, f64::max);
                 println!("{name}: {worst:.1e} in {:?}", start.elapsed());
                 let has = |part: &str| {
@@ -115,6 +143,8 @@ fn tract_and_the_runtime_agree_on_real_models() {
             }
         }
     }
-    println!("{within} within tolerance\nquantized and further apart: {quantized:#?}\nnot checked: {not_checked:#?}");
+    println!(
+        "{within} within tolerance\nquantized and further apart: {quantized:#?}\nnot checked: {not_checked:#?}"
+    );
     assert!(off.is_empty(), "{off:#?}");
 }

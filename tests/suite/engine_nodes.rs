@@ -19,7 +19,10 @@ enum Outcome {
 
 fn outcome(test: &NodeTest, model: &Model, engine: &dyn Engine, optimise: bool) -> Outcome {
     let lowered = for_engine(model, engine).unwrap_or_else(|error| panic!("{}: {error}", test.name));
-    let options = CompileOptions { optimise, ..CompileOptions::default() };
+    let options = CompileOptions {
+        optimise,
+        ..CompileOptions::default()
+    };
     let session = match engine.compile(&lowered, &options) {
         Ok(session) => session,
         Err(error) => return Outcome::NotChecked(reason(error)),
@@ -58,7 +61,13 @@ fn subject(test: &NodeTest, model: &Model) -> String {
         .topological_order()
         .into_iter()
         .filter_map(|id| model.graph.operator(id))
-        .map(|op| if op.domain().is_empty() { op.op_type.to_string() } else { format!("{}.{}", op.domain(), op.op_type) })
+        .map(|op| {
+            if op.domain().is_empty() {
+                op.op_type.to_string()
+            } else {
+                format!("{}.{}", op.domain(), op.op_type)
+            }
+        })
         .collect();
     match operators.as_slice() {
         [one] => one.clone(),
@@ -95,7 +104,11 @@ impl Table {
 
     fn counts(&self) -> (usize, usize, usize) {
         self.rows.values().fold((0, 0, 0), |(right, wrong, rest), row| {
-            (right + row.right, wrong + row.wrong.len(), rest + row.not_checked.values().sum::<usize>())
+            (
+                right + row.right,
+                wrong + row.wrong.len(),
+                rest + row.not_checked.values().sum::<usize>(),
+            )
         })
     }
 
@@ -107,9 +120,19 @@ impl Table {
         );
         text += "| operator | as recorded | not checked | why |\n|---|---|---|---|\n";
         for (operator, row) in self.rows.iter().filter(|(_, row)| !row.not_checked.is_empty()) {
-            let why: Vec<String> = row.not_checked.iter().map(|(why, count)| format!("{why} ({count})")).collect();
+            let why: Vec<String> = row
+                .not_checked
+                .iter()
+                .map(|(why, count)| format!("{why} ({count})"))
+                .collect();
             let total: usize = row.not_checked.values().sum();
-            writeln!(text, "| {operator} | {} | {total} | {} |", row.right, why.join("; ").replace('|', "\\|")).unwrap();
+            writeln!(
+                text,
+                "| {operator} | {} | {total} | {} |",
+                row.right,
+                why.join("; ").replace('|', "\\|")
+            )
+            .unwrap();
         }
         let complete: Vec<String> = self
             .rows
@@ -152,12 +175,19 @@ fn check_section(title: &str, section: &str) {
         let family = title.split(' ').next().unwrap_or("");
         sections.retain(|name, _| name.split(' ').next() != Some(family));
         sections.insert(title.to_owned(), format!("{}\n", section.trim_end()));
-        let text = sections.into_values().rev().fold(INTRODUCTION.to_owned(), |text, section| text + "\n" + &section);
+        let text = sections
+            .into_values()
+            .rev()
+            .fold(INTRODUCTION.to_owned(), |text, section| text + "\n" + &section);
         std::fs::write(&path, text).unwrap();
         return;
     }
     match sections.get(title) {
-        Some(known) => assert_eq!(known.trim_end(), section.trim_end(), "docs/engine-coverage.md is stale: UPDATE=1 renews it"),
+        Some(known) => assert_eq!(
+            known.trim_end(),
+            section.trim_end(),
+            "docs/engine-coverage.md is stale: UPDATE=1 renews it"
+        ),
         None => println!("skipped: docs/engine-coverage.md has no section {title:?}"),
     }
 }
@@ -183,11 +213,18 @@ fn tract_is_right_without_optimisation_too() {
     assert!(lines.is_empty(), "{lines:#?}");
     let (right, _, rest) = table.counts();
     println!("tract, not optimised: {right} as recorded, {rest} not checked");
-    assert!(right == 0 && rest == 0 || right >= 1500, "only {right} tests as recorded");
+    assert!(
+        right == 0 && rest == 0 || right >= 1500,
+        "only {right} tests as recorded"
+    );
 }
 
 /// ONNX Runtime's own disagreements with the recorded outputs: random generators, and operators that it defines otherwise.
-const DISAGREEMENTS: &[&str] = &["_dropout", "resize_downsample_scales_", "maxunpool_export_with_output_shape"];
+const DISAGREEMENTS: &[&str] = &[
+    "_dropout",
+    "resize_downsample_scales_",
+    "maxunpool_export_with_output_shape",
+];
 
 #[test]
 fn the_runtime_agrees_with_the_recorded_outputs() {

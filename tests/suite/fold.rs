@@ -10,7 +10,9 @@ use secateur::rewrite::{EvaluateError, Evaluator};
 use super::node_tests;
 
 fn evaluate(operator: Operator, version: i64, inputs: &[Option<Tensor>]) -> Result<Tensor, EvaluateError> {
-    TractEvaluator.evaluate(&operator, version, inputs, 1).map(|mut found| found.remove(0))
+    TractEvaluator
+        .evaluate(&operator, version, inputs, 1)
+        .map(|mut found| found.remove(0))
 }
 
 fn ints(values: &[i64]) -> Option<Tensor> {
@@ -31,20 +33,81 @@ fn shape_arithmetic_is_exact() {
         (tail, vec![square.clone()], vec![3]),
         (op("Size"), vec![square.clone()], vec![6]),
         (op("Gather"), vec![ints(&[5, 6, 7]), ints(&[-1, 0])], vec![7, 5]),
-        (op("Concat").with("axis", 0), vec![ints(&[1, 2]), ints(&[]), ints(&[3])], vec![1, 2, 3]),
-        (op("Add"), vec![ints(&[1, 2]), Some(Tensor::scalar(10i64))], vec![11, 12]),
+        (
+            op("Concat").with("axis", 0),
+            vec![ints(&[1, 2]), ints(&[]), ints(&[3])],
+            vec![1, 2, 3],
+        ),
+        (
+            op("Add"),
+            vec![ints(&[1, 2]), Some(Tensor::scalar(10i64))],
+            vec![11, 12],
+        ),
         (op("Div"), vec![ints(&[7, -7]), ints(&[2, 2])], vec![3, -3]),
-        (op("Mod"), vec![ints(&[7, -7, 7, -7]), ints(&[3, 3, -3, -3])], vec![1, 2, -2, -1]),
-        (op("Slice"), vec![ints(&[0, 1, 2, 3, 4]), ints(&[-1]), ints(&[i64::MIN]), ints(&[0]), ints(&[-2])], vec![4, 2, 0]),
-        (op("Slice"), vec![ints(&[0, 1, 2]), ints(&[5]), ints(&[9])], vec![]),
-        (op("Slice"), vec![ints(&[0, 1, 2]), ints(&[1]), ints(&[i64::MAX])], vec![1, 2]),
-        (op("Range"), vec![Some(Tensor::scalar(5i64)), Some(Tensor::scalar(0i64)), Some(Tensor::scalar(-2i64))], vec![5, 3, 1]),
-        (op("Range"), vec![Some(Tensor::scalar(5i64)), Some(Tensor::scalar(9i64)), Some(Tensor::scalar(-2i64))], vec![]),
-        (op("Squeeze"), vec![Some(Tensor::from_slice(&[1, 2, 1], &[8i64, 9]).unwrap()), ints(&[0, -1])], vec![8, 9]),
-        (op("Cast").with("to", 7), vec![floats(&[3], &[1.9, -1.9, 0.0])], vec![1, -1, 0]),
+        (
+            op("Mod"),
+            vec![ints(&[7, -7, 7, -7]), ints(&[3, 3, -3, -3])],
+            vec![1, 2, -2, -1],
+        ),
+        (
+            op("Slice"),
+            vec![
+                ints(&[0, 1, 2, 3, 4]),
+                ints(&[-1]),
+                ints(&[i64::MIN]),
+                ints(&[0]),
+                ints(&[-2]),
+            ],
+            vec![4, 2, 0],
+        ),
+        (
+            op("Slice"),
+            vec![ints(&[0, 1, 2]), ints(&[5]), ints(&[9])],
+            vec![],
+        ),
+        (
+            op("Slice"),
+            vec![ints(&[0, 1, 2]), ints(&[1]), ints(&[i64::MAX])],
+            vec![1, 2],
+        ),
+        (
+            op("Range"),
+            vec![
+                Some(Tensor::scalar(5i64)),
+                Some(Tensor::scalar(0i64)),
+                Some(Tensor::scalar(-2i64)),
+            ],
+            vec![5, 3, 1],
+        ),
+        (
+            op("Range"),
+            vec![
+                Some(Tensor::scalar(5i64)),
+                Some(Tensor::scalar(9i64)),
+                Some(Tensor::scalar(-2i64)),
+            ],
+            vec![],
+        ),
+        (
+            op("Squeeze"),
+            vec![
+                Some(Tensor::from_slice(&[1, 2, 1], &[8i64, 9]).unwrap()),
+                ints(&[0, -1]),
+            ],
+            vec![8, 9],
+        ),
+        (
+            op("Cast").with("to", 7),
+            vec![floats(&[3], &[1.9, -1.9, 0.0])],
+            vec![1, -1, 0],
+        ),
     ] {
         let name = operator.op_type.clone();
-        assert_eq!(evaluate(operator, 17, &inputs).unwrap().to_i64().unwrap(), expected, "{name}");
+        assert_eq!(
+            evaluate(operator, 17, &inputs).unwrap().to_i64().unwrap(),
+            expected,
+            "{name}"
+        );
     }
 }
 
@@ -54,10 +117,23 @@ fn results_without_a_meaning_are_refused() {
         (Operator::new("Add"), vec![ints(&[i64::MAX]), ints(&[1])]),
         (Operator::new("Div"), vec![ints(&[1]), ints(&[0])]),
         (Operator::new("Cast").with("to", 3), vec![ints(&[128])]),
-        (Operator::new("Cast").with("to", 6), vec![floats(&[1], &[f32::NAN])]),
+        (
+            Operator::new("Cast").with("to", 6),
+            vec![floats(&[1], &[f32::NAN])],
+        ),
         (Operator::new("RandomNormalLike"), vec![floats(&[1], &[0.0])]),
-        (Operator::new("QuantizeLinear"), vec![floats(&[1], &[0.5]), Some(Tensor::scalar(0.1f32)), Some(Tensor::scalar(0u8))]),
-        (Operator::new("ReduceMax"), vec![floats(&[1], &[f32::NEG_INFINITY])]),
+        (
+            Operator::new("QuantizeLinear"),
+            vec![
+                floats(&[1], &[0.5]),
+                Some(Tensor::scalar(0.1f32)),
+                Some(Tensor::scalar(0u8)),
+            ],
+        ),
+        (
+            Operator::new("ReduceMax"),
+            vec![floats(&[1], &[f32::NEG_INFINITY])],
+        ),
         (Operator::new("Nonsense"), vec![floats(&[1], &[0.0])]),
         (Operator::new("Gather"), vec![ints(&[1]), ints(&[1])]),
         (Operator::new("Reshape"), vec![ints(&[1, 2, 3]), ints(&[2, -1])]),
@@ -86,7 +162,11 @@ fn every_permutation_of_axes_moves_every_element_to_its_place() {
             for b in 0..new[1] {
                 for c in 0..new[2] {
                     for d in 0..new[3] {
-                        let place = [a, b, c, d].iter().zip(&perm).map(|(at, axis)| at * strides[*axis]).sum::<usize>();
+                        let place = [a, b, c, d]
+                            .iter()
+                            .zip(&perm)
+                            .map(|(at, axis)| at * strides[*axis])
+                            .sum::<usize>();
                         expected.push(data[place]);
                     }
                 }
@@ -101,8 +181,13 @@ fn every_recorded_operator_is_folded_to_its_output_or_refused() {
     let (mut right, mut refused) = (0, 0);
     for test in node_tests::all() {
         let model = test.model();
-        let mut operators = model.graph.node_ids().filter_map(|id| Some((id, model.graph.operator(id)?)));
-        let (Some((id, operator)), None) = (operators.next(), operators.next()) else { continue };
+        let mut operators = model
+            .graph
+            .node_ids()
+            .filter_map(|id| Some((id, model.graph.operator(id)?)));
+        let (Some((id, operator)), None) = (operators.next(), operators.next()) else {
+            continue;
+        };
         let version = opset_version(&model.opset_imports, operator.domain()).unwrap_or(1);
         let outputs = model.graph.get(id).unwrap().outputs();
         for set in test.data_sets(&model) {
@@ -113,15 +198,30 @@ fn every_recorded_operator_is_folded_to_its_output_or_refused() {
                     _ => Some(Some(model.graph.constant(*value)?.clone())),
                 },
             };
-            let Some(inputs) = model.graph.inputs_of(id).iter().map(input).collect::<Option<Vec<_>>>() else { continue };
+            let Some(inputs) = model
+                .graph
+                .inputs_of(id)
+                .iter()
+                .map(input)
+                .collect::<Option<Vec<_>>>()
+            else {
+                continue;
+            };
             let Ok(found) = TractEvaluator.evaluate(operator, version, &inputs, outputs.len()) else {
                 refused += 1;
                 continue;
             };
             for (value, found) in outputs.iter().zip(found) {
-                let Some(expected) = set.outputs.get(&*value.name) else { continue };
+                let Some(expected) = set.outputs.get(&*value.name) else {
+                    continue;
+                };
                 let difference = node_tests::difference(&RunValue::Tensor(found), expected);
-                assert!(difference.is_none(), "{}: {} {difference:?}", test.name, value.name);
+                assert!(
+                    difference.is_none(),
+                    "{}: {} {difference:?}",
+                    test.name,
+                    value.name
+                );
             }
             right += 1;
         }
@@ -133,7 +233,12 @@ fn every_recorded_operator_is_folded_to_its_output_or_refused() {
 #[test]
 fn half_precision_casts_round_to_nearest_even() {
     let data = floats(&[3], &[1.0 + 1.0 / 2048.0, 65520.0, f32::NAN]);
-    let half = evaluate(Operator::new("Cast").with("to", i64::from(DType::F16.onnx())), 17, &[data]).unwrap();
+    let half = evaluate(
+        Operator::new("Cast").with("to", i64::from(DType::F16.onnx())),
+        17,
+        &[data],
+    )
+    .unwrap();
     let values = half.to_f64().unwrap();
     assert_eq!(values[..2], [1.0, f64::INFINITY]);
     assert!(values[2].is_nan());

@@ -16,13 +16,30 @@ fn model(text: &str) -> Model {
 fn inputs(model: &Model) -> RunValues {
     let one = |id: &secateur::ir::NodeId| {
         let value = &model.graph.get(*id).unwrap().outputs()[0];
-        let dims: Vec<u64> = value.ty.fixed_shape().unwrap().into_iter().map(|dim| dim as u64).collect();
+        let dims: Vec<u64> = value
+            .ty
+            .fixed_shape()
+            .unwrap()
+            .into_iter()
+            .map(|dim| dim as u64)
+            .collect();
         let count = dims.iter().product::<u64>();
         let at = |index: u64| ((index * 37 + 11) % 101) as f64 / 25.0 - 2.0;
         let tensor = match value.ty.dtype().unwrap() {
-            DType::U8 => Tensor::from_slice(&dims, &(0..count).map(|i| (i * 53 % 256) as u8).collect::<Vec<_>>()),
-            DType::I8 => Tensor::from_slice(&dims, &(0..count).map(|i| (i * 53 % 256) as u8 as i8).collect::<Vec<_>>()),
-            DType::I32 => Tensor::from_slice(&dims, &(0..count).map(|i| (i * 53 % 256) as i32 - 128).collect::<Vec<_>>()),
+            DType::U8 => Tensor::from_slice(
+                &dims,
+                &(0..count).map(|i| (i * 53 % 256) as u8).collect::<Vec<_>>(),
+            ),
+            DType::I8 => Tensor::from_slice(
+                &dims,
+                &(0..count).map(|i| (i * 53 % 256) as u8 as i8).collect::<Vec<_>>(),
+            ),
+            DType::I32 => Tensor::from_slice(
+                &dims,
+                &(0..count)
+                    .map(|i| (i * 53 % 256) as i32 - 128)
+                    .collect::<Vec<_>>(),
+            ),
             float => Tensor::from_f64(float, &dims, &(0..count).map(at).collect::<Vec<_>>()),
         };
         (value.name.to_string(), RunValue::Tensor(tensor.unwrap()))
@@ -31,8 +48,13 @@ fn inputs(model: &Model) -> RunValues {
 }
 
 fn run(engine: &dyn Engine, model: &Model) -> Result<RunValues, EngineError> {
-    let options = CompileOptions { threads: 1, ..CompileOptions::default() };
-    engine.compile(&for_engine(model, engine).unwrap(), &options)?.run(&inputs(model))
+    let options = CompileOptions {
+        threads: 1,
+        ..CompileOptions::default()
+    };
+    engine
+        .compile(&for_engine(model, engine).unwrap(), &options)?
+        .run(&inputs(model))
 }
 
 /// Floats to 1e-4 of their size, codes to one: a product of scales that is rounded in another order moves a tie.
@@ -41,7 +63,11 @@ fn assert_near(found: &RunValues, expected: &RunValues, case: &str) {
         let (Some(RunValue::Tensor(found)), RunValue::Tensor(expected)) = (found.get(name), expected) else {
             panic!("{case}: {name} is missing");
         };
-        assert_eq!((found.dtype(), found.dims()), (expected.dtype(), expected.dims()), "{case}: {name}");
+        assert_eq!(
+            (found.dtype(), found.dims()),
+            (expected.dtype(), expected.dims()),
+            "{case}: {name}"
+        );
         let float = found.dtype().is_float();
         for (a, b) in found.to_f64().unwrap().iter().zip(&expected.to_f64().unwrap()) {
             let near = if float { 1e-4 * b.abs().max(1.0) } else { 1.0 };
@@ -61,7 +87,9 @@ fn operators_of_other_domains_agree_with_the_runtime() {
         Err(EngineError::Unavailable { reason, .. }) => return println!("skipped: {reason}"),
         Err(other) => panic!("{other}"),
     };
-    let quantized = |arguments: &str, result: &str, body: &str| format!("g ({arguments}) => ({result}) <{SCALES}> {{ {body} }}");
+    let quantized = |arguments: &str, result: &str, body: &str| {
+        format!("g ({arguments}) => ({result}) <{SCALES}> {{ {body} }}")
+    };
     let cases = [
         "g (float[2,5] x) => (float[2,5] y) { y = com.microsoft.Gelu(x) }".to_owned(),
         "g (float[2,5] x, float[5] b) => (float[2,5] y) { y = com.microsoft.BiasGelu(x, b) }".to_owned(),
@@ -118,9 +146,14 @@ fn calls_of_functions_compute_what_their_bodies_compute() {
         <domain: "local", opset_import: ["" : 17, "local" : 1]>
         outer (v) => (w) { w = local.step <slope: float = 0.125> (v) }"#;
     let (plain, called) = (model(plain), model(called));
-    let (expected, found) = (run(&TractEngine, &plain).unwrap(), run(&TractEngine, &called).unwrap());
+    let (expected, found) = (
+        run(&TractEngine, &plain).unwrap(),
+        run(&TractEngine, &called).unwrap(),
+    );
     for (name, expected) in &expected {
-        let (RunValue::Tensor(expected), Some(RunValue::Tensor(found))) = (expected, found.get(name)) else { panic!("{name}") };
+        let (RunValue::Tensor(expected), Some(RunValue::Tensor(found))) = (expected, found.get(name)) else {
+            panic!("{name}")
+        };
         assert!(found.same_as(expected), "{name}");
     }
 }
@@ -142,11 +175,25 @@ fn lowering_leaves_the_interface_and_the_given_model_alone() {
     let text = format!("{HEADER} g (float[2,5] x) => (float[2,5] y) {{ y = com.microsoft.Gelu(x) }}");
     let model = model(&text);
     let lowered = for_engine(&model, &TractEngine).unwrap();
-    assert!(lowered.graph.journal().iter().any(|entry| &*entry.origin == "lower/Gelu"));
+    assert!(
+        lowered
+            .graph
+            .journal()
+            .iter()
+            .any(|entry| &*entry.origin == "lower/Gelu")
+    );
     assert_eq!(model.graph.journal().len(), 0);
     let interface = |model: &Model| {
-        let inputs = model.graph.inputs().iter().map(|id| model.graph.get(*id).unwrap().outputs()[0].name.to_string());
-        let outputs = model.graph.outputs().iter().map(|output| format!("{} {}", output.name, output.ty));
+        let inputs = model
+            .graph
+            .inputs()
+            .iter()
+            .map(|id| model.graph.get(*id).unwrap().outputs()[0].name.to_string());
+        let outputs = model
+            .graph
+            .outputs()
+            .iter()
+            .map(|output| format!("{} {}", output.name, output.ty));
         inputs.chain(outputs).collect::<Vec<_>>()
     };
     assert_eq!(interface(&model), interface(&lowered));

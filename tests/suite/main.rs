@@ -8,9 +8,9 @@
 
 mod analysis;
 mod autodiff;
+mod axes;
 mod check;
 mod cli;
-mod axes;
 mod corpus;
 mod engine_corpus;
 mod engine_nodes;
@@ -18,13 +18,13 @@ mod engines;
 mod evaluate;
 mod fold;
 mod format;
+mod lowering;
 mod malice;
+mod node_tests;
 mod passes;
 mod pipeline;
+mod rewriting;
+mod rules;
 mod shapes;
 mod shapes_hostile;
 mod text;
-mod lowering;
-mod node_tests;
-mod rewriting;
-mod rules;

@@ -39,7 +39,10 @@ pub(crate) fn all() -> Vec<NodeTest> {
         .into_iter()
         .filter_map(|model| {
             let folder = model.parent()?.to_owned();
-            Some(NodeTest { name: folder.file_name()?.to_str()?.to_owned(), folder })
+            Some(NodeTest {
+                name: folder.file_name()?.to_str()?.to_owned(),
+                folder,
+            })
         })
         .collect()
 }
@@ -67,8 +70,12 @@ impl NodeTest {
             .filter_map(|id| model.graph.get(*id)?.outputs().first())
             .map(|value| (value.name.to_string(), value.ty.clone()))
             .collect();
-        let outputs: Vec<(String, ValueType)> =
-            model.graph.outputs().iter().map(|output| (output.name.to_string(), output.ty.clone())).collect();
+        let outputs: Vec<(String, ValueType)> = model
+            .graph
+            .outputs()
+            .iter()
+            .map(|output| (output.name.to_string(), output.ty.clone()))
+            .collect();
         (0..)
             .map(|index| self.folder.join(format!("test_data_set_{index}")))
             .take_while(|folder| folder.is_dir())
@@ -120,7 +127,10 @@ pub(crate) fn difference(found: &RunValue, expected: &RunValue) -> Option<String
             if found.len() != expected.len() {
                 return Some(format!("{} elements instead of {}", found.len(), expected.len()));
             }
-            found.iter().zip(expected).find_map(|(found, expected)| difference(found, expected))
+            found
+                .iter()
+                .zip(expected)
+                .find_map(|(found, expected)| difference(found, expected))
         }
         (RunValue::Optional(None), RunValue::Optional(None)) => None,
         (RunValue::Optional(Some(found)), RunValue::Optional(Some(expected))) => difference(found, expected),
@@ -134,7 +144,11 @@ fn tensor_difference(found: &Tensor, expected: &Tensor) -> Option<String> {
         return Some(format!("{} instead of {}", found.dtype(), expected.dtype()));
     }
     if found.dims() != expected.dims() {
-        return Some(format!("shape {:?} instead of {:?}", found.dims(), expected.dims()));
+        return Some(format!(
+            "shape {:?} instead of {:?}",
+            found.dims(),
+            expected.dims()
+        ));
     }
     if !found.dtype().is_float() {
         return (!found.same_as(expected)).then(|| "other elements".to_owned());
@@ -147,12 +161,19 @@ fn tensor_difference(found: &Tensor, expected: &Tensor) -> Option<String> {
     };
     let (found, expected) = (found.to_f64().unwrap(), expected.to_f64().unwrap());
     // A sum of large terms that cancel is as exact as its terms.
-    let largest = expected.iter().filter(|value| value.is_finite()).fold(1f64, |largest, value| largest.max(value.abs()));
+    let largest = expected
+        .iter()
+        .filter(|value| value.is_finite())
+        .fold(1f64, |largest, value| largest.max(value.abs()));
     let absolute = absolute * largest;
-    found.iter().zip(&expected).enumerate().find_map(|(index, (found, expected))| {
-        let near = (found.is_nan() && expected.is_nan())
-            || found == expected
-            || (found - expected).abs() <= absolute + relative * expected.abs();
-        (!near).then(|| format!("{found} instead of {expected} at {index}"))
-    })
+    found
+        .iter()
+        .zip(&expected)
+        .enumerate()
+        .find_map(|(index, (found, expected))| {
+            let near = (found.is_nan() && expected.is_nan())
+                || found == expected
+                || (found - expected).abs() <= absolute + relative * expected.abs();
+            (!near).then(|| format!("{found} instead of {expected} at {index}"))
+        })
 }

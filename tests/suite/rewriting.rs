@@ -4,7 +4,9 @@ use secateur::analysis::infer;
 use secateur::fold::TractEvaluator;
 use secateur::format::text::{PrintOptions, parse_model, print_node};
 use secateur::format::{ExternalFiles, lift, lower};
-use secateur::ir::{GraphBuilder, GraphOutput, GraphPath, Input, Model, Operator, OpsetImport, Value, ValueId, ValueType};
+use secateur::ir::{
+    GraphBuilder, GraphOutput, GraphPath, Input, Model, Operator, OpsetImport, Value, ValueId, ValueType,
+};
 use secateur::rewrite::{Options, RewriteReport, RuleError, RuleSet, Safety, WhyNot, apply, why_not};
 
 fn model(text: &str) -> Model {
@@ -16,11 +18,18 @@ fn model(text: &str) -> Model {
 
 /// A model of one graph in opset 17.
 fn graph(signature: &str, body: &str) -> Model {
-    model(&format!("<ir_version: 8, opset_import: [\"\" : 17]>\ng {signature} {{\n{body}\n}}"))
+    model(&format!(
+        "<ir_version: 8, opset_import: [\"\" : 17]>\ng {signature} {{\n{body}\n}}"
+    ))
 }
 
 fn run(model: &mut Model) -> RewriteReport {
-    apply(model, RuleSet::embedded().unwrap(), &Options::new(&TractEvaluator)).unwrap()
+    apply(
+        model,
+        RuleSet::embedded().unwrap(),
+        &Options::new(&TractEvaluator),
+    )
+    .unwrap()
 }
 
 /// The operators of the main graph in order, bodies included as they print.
@@ -28,12 +37,22 @@ fn nodes(model: &Model) -> Vec<String> {
     let mut model = model.clone();
     model.name_values();
     let message = lower(&model, &ExternalFiles::default()).unwrap();
-    message.graph.unwrap().node.iter().map(|node| print_node(node, &PrintOptions::default()).trim().to_owned()).collect()
+    message
+        .graph
+        .unwrap()
+        .node
+        .iter()
+        .map(|node| print_node(node, &PrintOptions::default()).trim().to_owned())
+        .collect()
 }
 
 fn operators(model: &Model) -> Vec<String> {
     let graph = &model.graph;
-    graph.topological_order().into_iter().filter_map(|id| graph.operator(id).map(|o| o.op_type.to_string())).collect()
+    graph
+        .topological_order()
+        .into_iter()
+        .filter_map(|id| graph.operator(id).map(|o| o.op_type.to_string()))
+        .collect()
 }
 
 #[test]
@@ -67,7 +86,11 @@ fn a_constant_that_a_body_captures_is_one_there() {
            p = Relu(i) }, else_branch = e () => (float[2,3] q) { q = Mul(x, one) }>",
     );
     let counts = run(&mut found);
-    assert_eq!(counts.counts().get("mul-one"), Some(&1), "the other product is an output of its body");
+    assert_eq!(
+        counts.counts().get("mul-one"),
+        Some(&1),
+        "the other product is an output of its body"
+    );
 }
 
 #[test]
@@ -84,15 +107,27 @@ fn an_initializer_that_the_caller_may_override_is_no_constant() {
 fn protected_names_stay() {
     let text = "t = Identity(x)\n y = Relu(t)";
     let mut found = graph("(float[2,3] x) => (float[2,3] y)", text);
-    let options = Options { keep: &|name| name == "t", ..Options::new(&TractEvaluator) };
+    let options = Options {
+        keep: &|name| name == "t",
+        ..Options::new(&TractEvaluator)
+    };
     let report = apply(&mut found, RuleSet::embedded().unwrap(), &options).unwrap();
     assert!(report.fired.is_empty());
-    assert!(report.refused.iter().any(|refused| refused.reason.contains("protected")), "{report:?}");
+    assert!(
+        report
+            .refused
+            .iter()
+            .any(|refused| refused.reason.contains("protected")),
+        "{report:?}"
+    );
 }
 
 #[test]
 fn outputs_keep_their_names_even_where_that_costs_a_node() {
-    let mut found = graph("(float[2,3] x) => (float[2,3] y, float[2,3] z)", "r = Relu(x)\n y = Identity(r)\n z = Identity(x)");
+    let mut found = graph(
+        "(float[2,3] x) => (float[2,3] y, float[2,3] z)",
+        "r = Relu(x)\n y = Identity(r)\n z = Identity(x)",
+    );
     run(&mut found);
     assert_eq!(nodes(&found), ["y = Relu (x)", "z = Identity (x)"]);
 }
@@ -110,14 +145,23 @@ fn opset_forms_are_written_as_the_model_has_them() {
     let mut new = text(17, "(x, a)", "(i, b)");
     run(&mut new);
     assert_eq!(operators(&new), ["Unsqueeze"]);
-    let axes = new.graph.input(new.graph.output_values()[0].unwrap().node, 1).unwrap();
+    let axes = new
+        .graph
+        .input(new.graph.output_values()[0].unwrap().node, 1)
+        .unwrap();
     assert_eq!(new.graph.constant(axes).unwrap().to_i64().unwrap(), [0, 3]);
 }
 
 #[test]
 fn fuel_stops_the_driver_and_the_report_says_so() {
-    let mut found = graph("(float[2,3] x) => (float[2,3] y)", "a = Neg(x)\n b = Neg(a)\n c = Neg(b)\n d = Neg(c)\n y = Relu(d)");
-    let options = Options { fuel: Some(1), ..Options::new(&TractEvaluator) };
+    let mut found = graph(
+        "(float[2,3] x) => (float[2,3] y)",
+        "a = Neg(x)\n b = Neg(a)\n c = Neg(b)\n d = Neg(c)\n y = Relu(d)",
+    );
+    let options = Options {
+        fuel: Some(1),
+        ..Options::new(&TractEvaluator)
+    };
     let report = apply(&mut found, RuleSet::embedded().unwrap(), &options).unwrap();
     assert_eq!((report.fired.len(), report.exhausted), (1, true));
     assert_eq!(operators(&found), ["Neg", "Neg", "Relu"]);
@@ -128,7 +172,10 @@ fn approximate_rules_wait_to_be_asked_for() {
     let text = "n = ReduceL2 <axes = [1], keepdims = 1> (x)\n y = Div(x, n)";
     let mut found = graph("(float[2,8] x) => (float[2,8] y)", text);
     assert!(run(&mut found).fired.is_empty());
-    let options = Options { safety: Safety::Approximate, ..Options::new(&TractEvaluator) };
+    let options = Options {
+        safety: Safety::Approximate,
+        ..Options::new(&TractEvaluator)
+    };
     apply(&mut found, RuleSet::embedded().unwrap(), &options).unwrap();
     assert_eq!(operators(&found), ["LpNormalization"]);
 }
@@ -141,25 +188,60 @@ fn a_failed_clause_is_named() {
     );
     let rules = RuleSet::embedded().unwrap();
     let node = found.graph.find_value("y").unwrap().node;
-    let answer = why_not(&found, rules.get("conv-batch-norm").unwrap(), &GraphPath::MAIN, node, &Options::new(&TractEvaluator));
-    assert!(matches!(&answer, WhyNot::CheckFailed { clause, .. } if clause.starts_with("constant(W")), "{answer}");
-    let answer = why_not(&found, rules.get("identity").unwrap(), &GraphPath::MAIN, node, &Options::new(&TractEvaluator));
-    assert_eq!(answer.to_string(), "no match: y: BatchNormalization, wanted Identity");
+    let answer = why_not(
+        &found,
+        rules.get("conv-batch-norm").unwrap(),
+        &GraphPath::MAIN,
+        node,
+        &Options::new(&TractEvaluator),
+    );
+    assert!(
+        matches!(&answer, WhyNot::CheckFailed { clause, .. } if clause.starts_with("constant(W")),
+        "{answer}"
+    );
+    let answer = why_not(
+        &found,
+        rules.get("identity").unwrap(),
+        &GraphPath::MAIN,
+        node,
+        &Options::new(&TractEvaluator),
+    );
+    assert_eq!(
+        answer.to_string(),
+        "no match: y: BatchNormalization, wanted Identity"
+    );
 }
 
 /// A chain of `count` operators.
 fn chain(count: usize, op_type: &str) -> Model {
     let mut builder = GraphBuilder::new();
-    let ty = ValueType::tensor(secateur::ir::DType::F32, secateur::ir::Shape::from_elem(secateur::ir::Dim::Fixed(4), 1));
+    let ty = ValueType::tensor(
+        secateur::ir::DType::F32,
+        secateur::ir::Shape::from_elem(secateur::ir::Dim::Fixed(4), 1),
+    );
     let mut last = builder.input(Value::typed("x", ty.clone()), Input::default());
     for index in 0..count {
-        let node = builder.node(Operator::new(op_type), &[Some(last)], vec![Value::typed(format!("v{index}"), ty.clone())]);
+        let node = builder.node(
+            Operator::new(op_type),
+            &[Some(last)],
+            vec![Value::typed(format!("v{index}"), ty.clone())],
+        );
         last = ValueId::new(node, 0);
     }
-    builder.output(GraphOutput { name: format!("v{}", count - 1).into(), declared: None, ty }, Some(last));
+    builder.output(
+        GraphOutput {
+            name: format!("v{}", count - 1).into(),
+            declared: None,
+            ty,
+        },
+        Some(last),
+    );
     Model {
         header: Box::default(),
-        opset_imports: vec![OpsetImport { domain: None, version: Some(17) }],
+        opset_imports: vec![OpsetImport {
+            domain: None,
+            version: Some(17),
+        }],
         metadata: Vec::new(),
         graph: builder.finish(),
         functions: Vec::new(),
@@ -178,7 +260,10 @@ fn long_chains_take_time_in_proportion() {
     time(100);
     let (short, long) = (time(2_000), time(32_000));
     println!("32,000 nodes: {long:.3} s");
-    assert!(long < 16.0 * short * 4.0 + 0.5, "{short} s for 2,000 nodes, {long} s for 32,000");
+    assert!(
+        long < 16.0 * short * 4.0 + 0.5,
+        "{short} s for 2,000 nodes, {long} s for 32,000"
+    );
 }
 
 #[test]
@@ -202,23 +287,81 @@ fn rule(lines: &str) -> String {
 #[test]
 fn the_loader_names_the_place_of_each_error() {
     let cases = [
-        ("opset: 7..\nmatch: |\n  y = Rellu (x)\nreplace: |\n  y = x", "rule-unknown", "f/r.yaml:6:7", "did you mean Relu?"),
-        ("opset: 7..\nmatch: |\n  y = Neg (Neg (x))\nreplace: |\n  y = z", "rule-unbound", "f/r.yaml:8:7", "z is not bound"),
-        ("opset: 7..\nmatch: |\n  y = Neg (Neg (x))\nreplace: |\n  z = x", "rule-undefined", "f/r.yaml:8:7", "does not define y"),
-        ("opset: 7..\nmatch: |\n  y = Neg (x)\nreplace: |\n  y = Abs (Neg (x))", "rule-cost", "f/r.yaml:8:7", "must lower the cost"),
-        ("opset: 9..7\nmatch: |\n  y = Neg (x)\nreplace: |\n  y = x", "rule-opset", "f/r.yaml:4:8", "no range of opsets"),
-        ("opset: 7..\nmatch: |\n  y = Gelu (x)\nreplace: |\n  y = x", "rule-opset", "f/r.yaml:6:7", "from opset 20 on"),
-        ("opset: 7..\nmatch: |\n  y = Elu <alfa = 1> (x)\nreplace: |\n  y = x", "rule-unknown", "f/r.yaml:6:19", "did you mean alpha?"),
-        ("opset: 7..\nmatch: |\n  y = Neg (x\nreplace: |\n  y = x", "rule-syntax", "f/r.yaml:7:3", "expected"),
-        ("opset: 7..\nmatch: |\n  y = Neg (x)\nwhere:\n  - rank(x) == 2\n  - skalar(x)\nreplace: |\n  y = x", "rule-unknown", "f/r.yaml:9:5", "did you mean scalar?"),
-        ("opset: 7..\nmatch: |\n  y = Neg (x)\nwhere:\n  - rank(1)\nreplace: |\n  y = x", "rule-misuse", "f/r.yaml:8:10", "argument 1"),
-        ("opset: 7..\nfoo: 1\nmatch: |\n  y = Neg (x)\nreplace: |\n  y = x", "rule-yaml", "f/r.yaml:5", "foo"),
+        (
+            "opset: 7..\nmatch: |\n  y = Rellu (x)\nreplace: |\n  y = x",
+            "rule-unknown",
+            "f/r.yaml:6:7",
+            "did you mean Relu?",
+        ),
+        (
+            "opset: 7..\nmatch: |\n  y = Neg (Neg (x))\nreplace: |\n  y = z",
+            "rule-unbound",
+            "f/r.yaml:8:7",
+            "z is not bound",
+        ),
+        (
+            "opset: 7..\nmatch: |\n  y = Neg (Neg (x))\nreplace: |\n  z = x",
+            "rule-undefined",
+            "f/r.yaml:8:7",
+            "does not define y",
+        ),
+        (
+            "opset: 7..\nmatch: |\n  y = Neg (x)\nreplace: |\n  y = Abs (Neg (x))",
+            "rule-cost",
+            "f/r.yaml:8:7",
+            "must lower the cost",
+        ),
+        (
+            "opset: 9..7\nmatch: |\n  y = Neg (x)\nreplace: |\n  y = x",
+            "rule-opset",
+            "f/r.yaml:4:8",
+            "no range of opsets",
+        ),
+        (
+            "opset: 7..\nmatch: |\n  y = Gelu (x)\nreplace: |\n  y = x",
+            "rule-opset",
+            "f/r.yaml:6:7",
+            "from opset 20 on",
+        ),
+        (
+            "opset: 7..\nmatch: |\n  y = Elu <alfa = 1> (x)\nreplace: |\n  y = x",
+            "rule-unknown",
+            "f/r.yaml:6:19",
+            "did you mean alpha?",
+        ),
+        (
+            "opset: 7..\nmatch: |\n  y = Neg (x\nreplace: |\n  y = x",
+            "rule-syntax",
+            "f/r.yaml:7:3",
+            "expected",
+        ),
+        (
+            "opset: 7..\nmatch: |\n  y = Neg (x)\nwhere:\n  - rank(x) == 2\n  - skalar(x)\nreplace: |\n  y = x",
+            "rule-unknown",
+            "f/r.yaml:9:5",
+            "did you mean scalar?",
+        ),
+        (
+            "opset: 7..\nmatch: |\n  y = Neg (x)\nwhere:\n  - rank(1)\nreplace: |\n  y = x",
+            "rule-misuse",
+            "f/r.yaml:8:10",
+            "argument 1",
+        ),
+        (
+            "opset: 7..\nfoo: 1\nmatch: |\n  y = Neg (x)\nreplace: |\n  y = x",
+            "rule-yaml",
+            "f/r.yaml:5",
+            "foo",
+        ),
     ];
     for (lines, code, place, words) in cases {
         let error = RuleSet::from_files(vec![("f/r.yaml".to_owned(), rule(lines))]).unwrap_err();
         assert_eq!(error.code(), code, "{error}");
         let text = error.to_string();
-        assert!(text.contains(place) && text.contains(words), "{text}\nwanted {place} and {words}");
+        assert!(
+            text.contains(place) && text.contains(words),
+            "{text}\nwanted {place} and {words}"
+        );
     }
 }
 
@@ -231,8 +374,12 @@ fn rules_that_match_the_same_operators_need_a_priority() {
         (format!("f/{name}.yaml"), text)
     };
     let error = RuleSet::from_files(vec![file("p", ""), file("q", "")]).unwrap_err();
-    assert!(matches!(&error, RuleError::Overlap { other, .. } if other == "p"), "{error}");
+    assert!(
+        matches!(&error, RuleError::Overlap { other, .. } if other == "p"),
+        "{error}"
+    );
     assert!(RuleSet::from_files(vec![file("p", ""), file("q", "priority: 1\n")]).is_ok());
-    let error = RuleSet::from_files(vec![file("p", ""), ("g/p.yaml".to_owned(), file("p", "").1)]).unwrap_err();
+    let error =
+        RuleSet::from_files(vec![file("p", ""), ("g/p.yaml".to_owned(), file("p", "").1)]).unwrap_err();
     assert_eq!(error.code(), "rule-duplicate");
 }

@@ -11,8 +11,10 @@ const NOT_RUN_BY_TRACT: &[&str] = &["attention", "sequence-at", "swish-with-fact
 
 #[test]
 fn every_embedded_rule_is_proven_by_its_examples() {
-    let folder = std::env::var("SECATEUR_RULES").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/passes/rules").to_owned());
-    let rules = &RuleSet::load_dir(std::path::Path::new(&folder)).unwrap_or_else(|_| panic!("{}", every_error(&folder)));
+    let folder = std::env::var("SECATEUR_RULES")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/passes/rules").to_owned());
+    let rules = &RuleSet::load_dir(std::path::Path::new(&folder))
+        .unwrap_or_else(|_| panic!("{}", every_error(&folder)));
     let only = std::env::var("SECATEUR_RULE").ok();
     let mut failed = Vec::new();
     let (mut proven, mut unchecked) = (0usize, 0usize);
@@ -24,23 +26,44 @@ fn every_embedded_rule_is_proven_by_its_examples() {
         for example in 0..rule.examples.len() {
             let own: Vec<_> = proofs.iter().filter(|proof| proof.example == example).collect();
             let done = own.iter().filter(|proof| proof.verdict.is_proven()).count();
-            let wrong: Vec<String> = own.iter().filter(|p| p.verdict.is_failed()).map(|p| p.to_string()).collect();
-            let open: Vec<String> = own.iter().filter(|p| !p.verdict.is_proven()).map(|p| p.to_string()).collect();
+            let wrong: Vec<String> = own
+                .iter()
+                .filter(|p| p.verdict.is_failed())
+                .map(|p| p.to_string())
+                .collect();
+            let open: Vec<String> = own
+                .iter()
+                .filter(|p| !p.verdict.is_proven())
+                .map(|p| p.to_string())
+                .collect();
             proven += done;
-            unchecked += own.iter().filter(|p| matches!(p.verdict, ProofVerdict::NotChecked(_))).count();
+            unchecked += own
+                .iter()
+                .filter(|p| matches!(p.verdict, ProofVerdict::NotChecked(_)))
+                .count();
             if !wrong.is_empty() {
                 failed.push(wrong.into_iter().take(4).collect::<Vec<_>>().join("\n"));
             } else if done == 0 && NOT_RUN_BY_TRACT.contains(&rule.name.as_str()) {
                 println!("skipped: {}", open.first().map_or("", String::as_str));
             } else if done == 0 {
                 let reasons = open.into_iter().take(4).collect::<Vec<_>>().join("\n  ");
-                failed.push(format!("{} example {} proves nothing:\n  {reasons}", rule.name, example + 1));
+                failed.push(format!(
+                    "{} example {} proves nothing:\n  {reasons}",
+                    rule.name,
+                    example + 1
+                ));
             } else if only.is_some() {
-                println!("{}", own.iter().map(|p| p.to_string()).collect::<Vec<_>>().join("\n"));
+                println!(
+                    "{}",
+                    own.iter().map(|p| p.to_string()).collect::<Vec<_>>().join("\n")
+                );
             }
         }
     }
-    println!("{} rules, {proven} cases proven, {unchecked} not checked", rules.rules().len());
+    println!(
+        "{} rules, {proven} cases proven, {unchecked} not checked",
+        rules.rules().len()
+    );
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
@@ -55,19 +78,31 @@ fn every_error(folder: &str) -> String {
                 folders.push(path);
                 continue;
             }
-            let file = vec![(path.display().to_string(), std::fs::read_to_string(&path).unwrap())];
+            let file = vec![(
+                path.display().to_string(),
+                std::fs::read_to_string(&path).unwrap(),
+            )];
             errors.extend(RuleSet::from_files(file).err().map(|error| error.to_string()));
         }
     }
-    
+
     errors.sort();
     errors.join("\n")
 }
 
 #[test]
 fn embedded_rules_are_those_of_the_folder() {
-    let folder = RuleSet::load_dir(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/passes/rules"))).unwrap();
-    let names = |set: &RuleSet| set.rules().iter().map(|rule| rule.name.clone()).collect::<Vec<_>>();
+    let folder = RuleSet::load_dir(std::path::Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/passes/rules"
+    )))
+    .unwrap();
+    let names = |set: &RuleSet| {
+        set.rules()
+            .iter()
+            .map(|rule| rule.name.clone())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(names(RuleSet::embedded().unwrap()), names(&folder));
 }
 
@@ -75,10 +110,18 @@ fn embedded_rules_are_those_of_the_folder() {
 fn the_documentation_lists_every_helper() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/rules.md");
     let text = std::fs::read_to_string(path).unwrap();
-    let (head, _) = text.split_once("UPDATE=1 renews it -->\n").expect("the mark of the generated part");
-    let wanted = format!("{head}UPDATE=1 renews it -->\n\n{}", secateur::rewrite::reference());
+    let (head, _) = text
+        .split_once("UPDATE=1 renews it -->\n")
+        .expect("the mark of the generated part");
+    let wanted = format!(
+        "{head}UPDATE=1 renews it -->\n\n{}",
+        secateur::rewrite::reference()
+    );
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(path, &wanted).unwrap();
     }
-    assert!(std::fs::read_to_string(path).unwrap() == wanted, "docs/rules.md is stale; run with UPDATE=1");
+    assert!(
+        std::fs::read_to_string(path).unwrap() == wanted,
+        "docs/rules.md is stale; run with UPDATE=1"
+    );
 }

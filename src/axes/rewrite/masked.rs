@@ -22,12 +22,20 @@ pub fn masked(model: &Model, solution: &Solution, removal: &Removal) -> Result<M
     let mut editor = masked.graph.edit(ORIGIN);
     for id in constants(model) {
         let value = ValueId::new(id, 0);
-        let (Some(tensor), Some(axes)) = (old.constant(value), solution.axes(value)) else { continue };
+        let (Some(tensor), Some(axes)) = (old.constant(value), solution.axes(value)) else {
+            continue;
+        };
         if axes.iter().all(|axis| removal.kept(*axis).is_none()) || divides(old, value) {
             continue;
         }
-        let removed: Vec<Vec<bool>> =
-            axes.iter().map(|axis| axis.elements().map(|element| removal.is_removed(element)).collect()).collect();
+        let removed: Vec<Vec<bool>> = axes
+            .iter()
+            .map(|axis| {
+                axis.elements()
+                    .map(|element| removal.is_removed(element))
+                    .collect()
+            })
+            .collect();
         let width = tensor.dtype().bits() / 8;
         let zero = zero_point(old, value);
         let fill = |index: &[usize]| match &zero {
@@ -38,8 +46,12 @@ pub fn masked(model: &Model, solution: &Solution, removal: &Removal) -> Result<M
                 point.to_le_bytes().get(..width).unwrap_or_default().to_vec()
             }
         };
-        let name = old.value(value).map(|value| value.name.to_string()).unwrap_or_default();
-        let blanked = tensors::blank(tensor, &removed, &fill).map_err(|source| RewriteError::Tensor { value: name, source })?;
+        let name = old
+            .value(value)
+            .map(|value| value.name.to_string())
+            .unwrap_or_default();
+        let blanked = tensors::blank(tensor, &removed, &fill)
+            .map_err(|source| RewriteError::Tensor { value: name, source })?;
         editor.set_constant(id, blanked)?;
     }
     let mut sums: Vec<&Sum> = solution.sums().iter().collect();
@@ -55,7 +67,9 @@ pub fn masked(model: &Model, solution: &Solution, removal: &Removal) -> Result<M
 /// Whether a zero in place of the value would be divided by or be a variance.
 fn divides(graph: &Graph, value: ValueId) -> bool {
     graph.uses(value).into_iter().any(|used| {
-        let op_type = graph.operator(used.node).map_or("", |operator| operator.op_type.as_str());
+        let op_type = graph
+            .operator(used.node)
+            .map_or("", |operator| operator.op_type.as_str());
         let Slot::Input(slot) = used.slot else { return true };
         matches!(
             (op_type, slot),
@@ -83,7 +97,14 @@ fn zero_point(graph: &Graph, value: ValueId) -> Option<(Option<usize>, Vec<i64>)
             ("MatMulInteger", 1) => (3, rank - 1),
             ("QLinearAdd" | "QLinearMul", 0) => (2, 0),
             ("QLinearAdd" | "QLinearMul", 3) => (5, 0),
-            ("QGemm", 3) => (5, if operator.int("transB").unwrap_or(0) != 0 { 0 } else { 1 }),
+            ("QGemm", 3) => (
+                5,
+                if operator.int("transB").unwrap_or(0) != 0 {
+                    0
+                } else {
+                    1
+                },
+            ),
             _ => return None,
         };
         let points = graph.constant(graph.input(used.node, point)?)?.to_i64().ok()?;
@@ -103,17 +124,25 @@ fn mask(
 ) -> Result<(), RewriteError> {
     let Some(first) = sums.first() else { return Ok(()) };
     let (node, slot) = (first.node, first.slot);
-    let Some(input) = old.input(node, slot) else { return Ok(()) };
-    let Some(axes) = solution.axes(input) else { return Ok(()) };
+    let Some(input) = old.input(node, slot) else {
+        return Ok(());
+    };
+    let Some(axes) = solution.axes(input) else {
+        return Ok(());
+    };
     // What the node reads by now: its producer may have been written out already.
-    let Some(current) = editor.graph().input(node, slot) else { return Ok(()) };
+    let Some(current) = editor.graph().input(node, slot) else {
+        return Ok(());
+    };
     let cut: Vec<(usize, Axis)> = sums
         .iter()
         .filter_map(|sum| Some((sum.axis, *axes.get(sum.axis)?)))
         .filter(|(_, axis)| removal.kept(*axis).is_some())
         .collect();
     let dtype = old.ty(input).dtype();
-    let Some(dtype) = dtype.filter(|dtype| matches!(dtype, DType::F32 | DType::F64 | DType::F16 | DType::BF16)) else {
+    let Some(dtype) =
+        dtype.filter(|dtype| matches!(dtype, DType::F32 | DType::F64 | DType::F16 | DType::BF16))
+    else {
         return Ok(());
     };
     if cut.is_empty() {
@@ -123,8 +152,10 @@ fn mask(
     let mut masks = Vec::new();
     let mut share = 1.0;
     for (at, axis) in &cut {
-        let flags: Vec<f64> =
-            axis.elements().map(|element| if removal.is_removed(element) { 0.0 } else { 1.0 }).collect();
+        let flags: Vec<f64> = axis
+            .elements()
+            .map(|element| if removal.is_removed(element) { 0.0 } else { 1.0 })
+            .collect();
         share *= flags.iter().sum::<f64>() / flags.len() as f64;
         let mut dims = vec![1; axes.len()];
         if let Some(dim) = dims.get_mut(*at) {
@@ -133,7 +164,9 @@ fn mask(
         masks.push(build.constant(&dims, &flags)?);
     }
     let apply = |build: &mut Build<'_, '_>, value: ValueId| {
-        masks.iter().try_fold(value, |value, mask| build.node("Mul", &[value, *mask]))
+        masks
+            .iter()
+            .try_fold(value, |value, mask| build.node("Mul", &[value, *mask]))
     };
     let masked = apply(&mut build, current)?;
     let result = ValueId::new(node, 0);
@@ -143,10 +176,14 @@ fn mask(
             build.editor.set_input(node, slot, Some(masked))?;
             let scale = build.constant(&[], &[1.0 / share])?;
             let scaled = build.node("Mul", &[result, scale])?;
-            build.editor.replace_where(result, scaled, |used| used.node != scaled.node)?;
+            build
+                .editor
+                .replace_where(result, scaled, |used| used.node != scaled.node)?;
         }
         SumKind::LayerNorm | SumKind::RmsNorm => {
-            let Some(operator) = old.operator(node) else { return Ok(()) };
+            let Some(operator) = old.operator(node) else {
+                return Ok(());
+            };
             let rank = axes.len() as i64;
             let axis = operator.int("axis").unwrap_or(-1);
             let axis = if axis < 0 { axis + rank } else { axis };
@@ -186,14 +223,18 @@ struct Build<'e, 'g> {
 
 impl Build<'_, '_> {
     fn constant(&mut self, dims: &[u64], values: &[f64]) -> Result<ValueId, RewriteError> {
-        let tensor = Tensor::from_f64(self.dtype, dims, values)
-            .map_err(|source| RewriteError::Tensor { value: "mask".to_owned(), source })?;
+        let tensor = Tensor::from_f64(self.dtype, dims, values).map_err(|source| RewriteError::Tensor {
+            value: "mask".to_owned(),
+            source,
+        })?;
         Ok(self.editor.add_constant("", tensor))
     }
 
     fn node(&mut self, op_type: &str, inputs: &[ValueId]) -> Result<ValueId, RewriteError> {
         let inputs: Vec<Option<ValueId>> = inputs.iter().copied().map(Some).collect();
-        let node = self.editor.add_operator(self.node, Operator::new(op_type), &inputs, vec![Value::named("")])?;
+        let node =
+            self.editor
+                .add_operator(self.node, Operator::new(op_type), &inputs, vec![Value::named("")])?;
         Ok(ValueId::new(node, 0))
     }
 
@@ -202,9 +243,14 @@ impl Build<'_, '_> {
             let axes = self.editor.add_constant("", Tensor::vector_i64(over));
             (Operator::new("ReduceMean"), vec![Some(value), Some(axes)])
         } else {
-            (Operator::new("ReduceMean").with("axes", over.to_vec()), vec![Some(value)])
+            (
+                Operator::new("ReduceMean").with("axes", over.to_vec()),
+                vec![Some(value)],
+            )
         };
-        let node = self.editor.add_operator(self.node, operator, &inputs, vec![Value::named("")])?;
+        let node = self
+            .editor
+            .add_operator(self.node, operator, &inputs, vec![Value::named("")])?;
         Ok(ValueId::new(node, 0))
     }
 }

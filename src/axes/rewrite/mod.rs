@@ -33,7 +33,9 @@ pub enum RewriteError {
         source: TensorError,
     },
     /// The rewrite does not know how to follow: a defect of the solver, which should have pinned the axis.
-    #[error("{operator} {node} cannot follow: {reason}; this is a defect of secateur, please report it with the model")]
+    #[error(
+        "{operator} {node} cannot follow: {reason}; this is a defect of secateur, please report it with the model"
+    )]
     Node {
         /// Operator type.
         operator: String,
@@ -43,7 +45,9 @@ pub enum RewriteError {
         reason: String,
     },
     /// A value has another shape than planned: a defect of the solver or of a rule.
-    #[error("{value} came out as {found}, planned was {planned}; this is a defect of secateur, please report it with the model")]
+    #[error(
+        "{value} came out as {found}, planned was {planned}; this is a defect of secateur, please report it with the model"
+    )]
     Shape {
         /// The value.
         value: String,
@@ -64,19 +68,34 @@ pub fn remove(model: &Model, solution: &Solution, removal: &Removal) -> Result<M
     let mut names = std::collections::HashSet::new();
     for id in constants(model) {
         let value = ValueId::new(id, 0);
-        let Some(tensor) = model.graph.constant(value) else { continue };
-        let kept: Vec<Option<Vec<u32>>> =
-            solution.axes(value).unwrap_or_default().iter().map(|axis| removal.kept(*axis)).collect();
+        let Some(tensor) = model.graph.constant(value) else {
+            continue;
+        };
+        let kept: Vec<Option<Vec<u32>>> = solution
+            .axes(value)
+            .unwrap_or_default()
+            .iter()
+            .map(|axis| removal.kept(*axis))
+            .collect();
         if kept.iter().all(Option::is_none) {
             continue;
         }
-        let name = model.graph.value(value).map(|value| value.name.to_string()).unwrap_or_default();
-        let smaller =
-            tensors::select(tensor, &kept).map_err(|source| RewriteError::Tensor { value: name.clone(), source })?;
+        let name = model
+            .graph
+            .value(value)
+            .map(|value| value.name.to_string())
+            .unwrap_or_default();
+        let smaller = tensors::select(tensor, &kept).map_err(|source| RewriteError::Tensor {
+            value: name.clone(),
+            source,
+        })?;
         changes.push(Reshape::Constant(id, smaller));
         names.insert(name);
     }
-    cut.graph.meta.other_value_info.retain(|(_, info)| info.name.as_ref().is_none_or(|name| !names.contains(name)));
+    cut.graph
+        .meta
+        .other_value_info
+        .retain(|(_, info)| info.name.as_ref().is_none_or(|name| !names.contains(name)));
     reshape(&mut cut, ORIGIN, changes, |changed| {
         let report = infer(changed);
         if let Some(new) = report.contradictions.iter().find(|found| !before.contains(found)) {
@@ -103,16 +122,26 @@ fn check(model: &Model, solution: &Solution, removal: &Removal, cut: &Model) -> 
         let Some(node) = model.graph.get(id) else { continue };
         for (output, value) in node.outputs().iter().enumerate() {
             let at = ValueId::new(id, output);
-            let Some(axes) = solution.axes(at).filter(|_| cut.graph.is_live(id)) else { continue };
-            let Some(shape) = cut.graph.ty(at).shape() else { continue };
-            let sized = |(at, axis): (usize, &Axis)| match (axis.count(), shape.get(at).and_then(|dim| dim.fixed())) {
+            let Some(axes) = solution.axes(at).filter(|_| cut.graph.is_live(id)) else {
+                continue;
+            };
+            let Some(shape) = cut.graph.ty(at).shape() else {
+                continue;
+            };
+            let sized = |(at, axis): (usize, &Axis)| match (
+                axis.count(),
+                shape.get(at).and_then(|dim| dim.fixed()),
+            ) {
                 (Some(len), Some(found)) => removal.kept_before(*axis, len) as i64 == found,
                 _ => true,
             };
             if shape.len() != axes.len() || !axes.iter().enumerate().all(sized) {
                 let planned: Vec<String> = axes
                     .iter()
-                    .map(|axis| axis.count().map_or("?".to_owned(), |len| removal.kept_before(*axis, len).to_string()))
+                    .map(|axis| {
+                        axis.count()
+                            .map_or("?".to_owned(), |len| removal.kept_before(*axis, len).to_string())
+                    })
                     .collect();
                 return Err(RewriteError::Shape {
                     value: value.name.to_string(),

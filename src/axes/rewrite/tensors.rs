@@ -11,7 +11,9 @@ pub(super) fn select(tensor: &Tensor, kept: &[Option<Vec<u32>>]) -> Result<Tenso
     let mut data = tensor.raw_bytes()?;
     // From the front: the first cut leaves the least to copy.
     for (axis, indices) in kept.iter().enumerate() {
-        let (Some(indices), Some(size)) = (indices, dims.get(axis).copied()) else { continue };
+        let (Some(indices), Some(size)) = (indices, dims.get(axis).copied()) else {
+            continue;
+        };
         let outer: usize = dims.iter().take(axis).product();
         let run = dims.iter().skip(axis + 1).product::<usize>() * width;
         let mut selected = Vec::with_capacity(outer * indices.len() * run);
@@ -47,7 +49,10 @@ pub(super) fn blank(
             }
             rest /= dim;
         }
-        let gone = index.iter().zip(removed).any(|(at, flags)| flags.get(*at).copied().unwrap_or(false));
+        let gone = index
+            .iter()
+            .zip(removed)
+            .any(|(at, flags)| flags.get(*at).copied().unwrap_or(false));
         if gone && let Some(target) = data.get_mut(at * width..(at + 1) * width) {
             let value = blank(&index);
             target.iter_mut().zip(value).for_each(|(byte, new)| *byte = new);
@@ -64,7 +69,10 @@ mod tests {
     fn cuts_several_axes_and_blanks_the_same_elements() {
         let tensor = Tensor::from_slice(&[2, 3], &[1i32, 2, 3, 4, 5, 6]).unwrap();
         let kept = [Some(vec![1]), Some(vec![0, 2])];
-        assert_eq!(select(&tensor, &kept).unwrap().view::<i32>().unwrap().as_ref(), [4, 6]);
+        assert_eq!(
+            select(&tensor, &kept).unwrap().view::<i32>().unwrap().as_ref(),
+            [4, 6]
+        );
         let removed = [vec![true, false], vec![false, true, false]];
         let blanked = blank(&tensor, &removed, &|_| 9i32.to_le_bytes().to_vec()).unwrap();
         assert_eq!(blanked.view::<i32>().unwrap().as_ref(), [9, 9, 9, 4, 9, 6]);

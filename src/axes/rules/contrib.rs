@@ -22,7 +22,9 @@ pub(super) fn find(op_type: &str) -> Option<RuleFn> {
 }
 
 fn fused_matmul(rule: &mut Rule<'_>) -> Option<()> {
-    let plain = ["transA", "transB", "transBatchA", "transBatchB"].iter().all(|name| rule.int(name, 0) == 0);
+    let plain = ["transA", "transB", "transBatchA", "transBatchB"]
+        .iter()
+        .all(|name| rule.int(name, 0) == 0);
     if plain { matmul::product(rule, 0, 1) } else { None }
 }
 
@@ -36,7 +38,10 @@ fn fused_conv(rule: &mut Rule<'_>) -> Option<()> {
 
 /// Whether none of these inputs has more than one element.
 fn scalars(rule: &mut Rule<'_>, slots: &[usize]) -> bool {
-    slots.iter().all(|slot| rule.axes(*slot).is_none_or(|axes| axes.iter().all(|axis| !axis.is_free())))
+    slots.iter().all(|slot| {
+        rule.axes(*slot)
+            .is_none_or(|axes| axes.iter().all(|axis| !axis.is_free()))
+    })
 }
 
 /// A, its scale and zero point, B, its scale and zero point, the result's.

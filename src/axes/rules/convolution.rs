@@ -15,15 +15,39 @@ struct Slots {
 }
 
 pub(super) fn conv(rule: &mut Rule<'_>) -> Option<()> {
-    convolve(rule, &Slots { data: 0, weights: 1, bias: 2, per_output: &[] })
+    convolve(
+        rule,
+        &Slots {
+            data: 0,
+            weights: 1,
+            bias: 2,
+            per_output: &[],
+        },
+    )
 }
 
 pub(super) fn conv_integer(rule: &mut Rule<'_>) -> Option<()> {
-    convolve(rule, &Slots { data: 0, weights: 1, bias: usize::MAX, per_output: &[3] })
+    convolve(
+        rule,
+        &Slots {
+            data: 0,
+            weights: 1,
+            bias: usize::MAX,
+            per_output: &[3],
+        },
+    )
 }
 
 pub(super) fn qlinear_conv(rule: &mut Rule<'_>) -> Option<()> {
-    convolve(rule, &Slots { data: 0, weights: 3, bias: 8, per_output: &[4, 5] })
+    convolve(
+        rule,
+        &Slots {
+            data: 0,
+            weights: 3,
+            bias: 8,
+            per_output: &[4, 5],
+        },
+    )
 }
 
 fn convolve(rule: &mut Rule<'_>, slots: &Slots) -> Option<()> {
@@ -37,7 +61,9 @@ fn convolve(rule: &mut Rule<'_>, slots: &Slots) -> Option<()> {
     }
     let (channels, inputs) = (*x.get(1)?, *w.get(1)?);
     let outputs = *w.first()?;
-    let groups = usize::try_from(rule.int("group", 1)).ok().filter(|groups| *groups > 0)?;
+    let groups = usize::try_from(rule.int("group", 1))
+        .ok()
+        .filter(|groups| *groups > 0)?;
     if groups == 1 {
         rule.same(channels, inputs, slots.data, 1);
     } else {
@@ -45,11 +71,20 @@ fn convolve(rule: &mut Rule<'_>, slots: &Slots) -> Option<()> {
         let group = rule.fresh(groups);
         let within = rule.fresh(m / groups);
         rule.product(channels, &[(groups, group), (i, inputs)], slots.data, 1);
-        rule.product(outputs, &[(groups, group), (m / groups, within)], slots.weights, 0);
+        rule.product(
+            outputs,
+            &[(groups, group), (m / groups, within)],
+            slots.weights,
+            0,
+        );
     }
     let bias = rule.has(slots.bias).then_some(slots.bias);
     for slot in bias.into_iter().chain(slots.per_output.iter().copied()) {
-        if rule.dim(slot, 0).and_then(|dim| dim.fixed()).is_some_and(|size| size != 1) {
+        if rule
+            .dim(slot, 0)
+            .and_then(|dim| dim.fixed())
+            .is_some_and(|size| size != 1)
+        {
             rule.tie(outputs, slot, 0);
         }
     }
@@ -71,7 +106,9 @@ pub(super) fn conv_transpose(rule: &mut Rule<'_>) -> Option<()> {
         rule.pin(1, at, "the axis belongs to the kernel");
     }
     let (channels, rows, columns) = (*x.get(1)?, *w.first()?, *w.get(1)?);
-    let groups = usize::try_from(rule.int("group", 1)).ok().filter(|groups| *groups > 0)?;
+    let groups = usize::try_from(rule.int("group", 1))
+        .ok()
+        .filter(|groups| *groups > 0)?;
     rule.same(channels, rows, 0, 1);
     let outputs = if groups == 1 {
         columns

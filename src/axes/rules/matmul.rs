@@ -11,7 +11,10 @@ pub(super) fn matmul(rule: &mut Rule<'_>) -> Option<()> {
 
 /// Zero points: a scalar, or one value a row of A (2) and a column of B (3).
 pub(super) fn matmul_integer(rule: &mut Rule<'_>) -> Option<()> {
-    if rule.axes(2).is_some_and(|axes| axes.iter().any(|axis| axis.is_free())) {
+    if rule
+        .axes(2)
+        .is_some_and(|axes| axes.iter().any(|axis| axis.is_free()))
+    {
         return None;
     }
     product(rule, 0, 1)?;
@@ -19,7 +22,10 @@ pub(super) fn matmul_integer(rule: &mut Rule<'_>) -> Option<()> {
 }
 
 pub(super) fn qlinear_matmul(rule: &mut Rule<'_>) -> Option<()> {
-    let mut per_row = |slot| rule.axes(slot).is_some_and(|axes| axes.iter().any(|axis| axis.is_free()));
+    let mut per_row = |slot| {
+        rule.axes(slot)
+            .is_some_and(|axes| axes.iter().any(|axis| axis.is_free()))
+    };
     if per_row(1) || per_row(2) || per_row(6) || per_row(7) {
         return None;
     }
@@ -47,7 +53,11 @@ pub(super) fn product(rule: &mut Rule<'_>, left: usize, right: usize) -> Option<
     if rule.tensor(left).is_none() && rule.tensor(right).is_none() {
         rule.sum(left, inner, SumKind::Sum);
     }
-    let mut result: Axes = if a.len() > 2 || b.len() > 2 { rule.broadcast(&[left, right], 2)? } else { Axes::new() };
+    let mut result: Axes = if a.len() > 2 || b.len() > 2 {
+        rule.broadcast(&[left, right], 2)?
+    } else {
+        Axes::new()
+    };
     if a.len() > 1 {
         result.push(a[a.len() - 2]);
     }
@@ -86,7 +96,12 @@ pub(super) fn gemm(rule: &mut Rule<'_>) -> Option<()> {
 
 /// One axis a letter; no ellipsis, no letter twice in a term.
 pub(super) fn einsum(rule: &mut Rule<'_>) -> Option<()> {
-    let equation: String = rule.operator.string("equation")?.chars().filter(|c| !c.is_whitespace()).collect();
+    let equation: String = rule
+        .operator
+        .string("equation")?
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .collect();
     let (terms, result) = equation.split_once("->")?;
     let terms: Vec<Vec<char>> = terms.split(',').map(|term| term.chars().collect()).collect();
     if equation.contains('.') || terms.len() != rule.inputs.len() {
@@ -95,7 +110,10 @@ pub(super) fn einsum(rule: &mut Rule<'_>) -> Option<()> {
     let mut letters: BTreeMap<char, Axis> = BTreeMap::new();
     for (slot, term) in terms.iter().enumerate() {
         let axes = rule.axes(slot)?;
-        let repeated = term.iter().enumerate().any(|(at, letter)| term[..at].contains(letter));
+        let repeated = term
+            .iter()
+            .enumerate()
+            .any(|(at, letter)| term[..at].contains(letter));
         if axes.len() != term.len() || repeated {
             return None;
         }
@@ -118,11 +136,18 @@ pub(super) fn einsum(rule: &mut Rule<'_>) -> Option<()> {
     }
     let kept: Vec<char> = result.chars().collect();
     for letter in letters.keys().filter(|letter| !kept.contains(letter)) {
-        let place = terms.iter().enumerate().find_map(|(slot, term)| Some((slot, term.iter().position(|c| c == letter)?)));
+        let place = terms
+            .iter()
+            .enumerate()
+            .find_map(|(slot, term)| Some((slot, term.iter().position(|c| c == letter)?)));
         if let Some((slot, at)) = place {
             rule.sum(slot, at, SumKind::Sum);
         }
     }
-    rule.set(0, kept.iter().map(|letter| letters.get(letter).copied().unwrap_or(Axis::Fixed)));
+    rule.set(
+        0,
+        kept.iter()
+            .map(|letter| letters.get(letter).copied().unwrap_or(Axis::Fixed)),
+    );
     Some(())
 }

@@ -1,7 +1,7 @@
 //! What each operator does to axes, one file an operator family, and the table that finds a rule.
 
-mod convolution;
 mod contrib;
+mod convolution;
 mod elementwise;
 mod matmul;
 mod normalise;
@@ -35,7 +35,9 @@ fn onnx(op_type: &str) -> Option<RuleFn> {
         "ConvInteger" => convolution::conv_integer,
         "QLinearConv" => convolution::qlinear_conv,
         "ConvTranspose" => convolution::conv_transpose,
-        "MaxPool" | "AveragePool" | "LpPool" | "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool" => convolution::pool,
+        "MaxPool" | "AveragePool" | "LpPool" | "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool" => {
+            convolution::pool
+        }
         "Gemm" => matmul::gemm,
         "MatMul" => matmul::matmul,
         "MatMulInteger" => matmul::matmul_integer,

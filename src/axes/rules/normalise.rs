@@ -7,7 +7,8 @@ use super::super::rule::{Rule, SumKind};
 pub(super) fn per_channel(rule: &mut Rule<'_>) -> Option<()> {
     let axes = rule.axes(0)?;
     let channels = *axes.get(1)?;
-    if rule.int("training_mode", 0) != 0 || rule.outputs.len() > 1 || rule.operator.int("spatial") == Some(0) {
+    if rule.int("training_mode", 0) != 0 || rule.outputs.len() > 1 || rule.operator.int("spatial") == Some(0)
+    {
         return None;
     }
     for slot in 1..rule.inputs.len() {
@@ -29,14 +30,21 @@ pub(super) fn per_channel(rule: &mut Rule<'_>) -> Option<()> {
 /// channel from then on.
 pub(super) fn group(rule: &mut Rule<'_>) -> Option<()> {
     let axes = rule.axes(0)?;
-    let groups = usize::try_from(rule.operator.int("num_groups")?).ok().filter(|groups| *groups > 0)?;
+    let groups = usize::try_from(rule.operator.int("num_groups")?)
+        .ok()
+        .filter(|groups| *groups > 0)?;
     let channels = rule.size(0, 1)?;
     for at in 2..axes.len() {
         rule.pin(0, at, "the statistics are taken over the axis");
     }
     let group = rule.fresh(groups);
     let per_group = rule.size(1, 0)? == groups;
-    rule.product(*axes.get(1)?, &[(groups, group), (channels / groups, Axis::Fixed)], 0, 1);
+    rule.product(
+        *axes.get(1)?,
+        &[(groups, group), (channels / groups, Axis::Fixed)],
+        0,
+        1,
+    );
     for slot in [1, 2] {
         rule.tie(if per_group { group } else { axes[1] }, slot, 0);
     }
@@ -67,7 +75,10 @@ fn over_last_axes(rule: &mut Rule<'_>, kind: SumKind) -> Option<()> {
         rule.sum(0, at, kind);
     }
     for output in 1..rule.outputs.len() {
-        let statistics = axes.iter().enumerate().map(|(at, axis)| if at < first { *axis } else { Axis::Fixed });
+        let statistics = axes
+            .iter()
+            .enumerate()
+            .map(|(at, axis)| if at < first { *axis } else { Axis::Fixed });
         rule.set(output, statistics.collect::<Vec<_>>());
     }
     rule.set(0, result);

@@ -21,7 +21,11 @@ fn recurrent(rule: &mut Rule<'_>, gates: usize) -> Option<()> {
         return None;
     }
     let hidden_size = rule.size(2, 2)?;
-    if rule.operator.int("hidden_size").is_some_and(|declared| declared != hidden_size as i64) {
+    if rule
+        .operator
+        .int("hidden_size")
+        .is_some_and(|declared| declared != hidden_size as i64)
+    {
         return None;
     }
     rule.pin(0, 0, "the axis is time");

@@ -21,9 +21,10 @@ pub(super) fn pinning(rule: &mut Rule<'_>) -> Option<()> {
 fn reduce(rule: &mut Rule<'_>, kind: Option<SumKind>) -> Option<()> {
     let axes = rule.axes(0)?;
     let over = match rule.list("axes", 1)? {
-        Some(list) if !list.is_empty() => {
-            list.iter().map(|axis| rule.at(*axis, axes.len())).collect::<Option<Vec<usize>>>()?
-        }
+        Some(list) if !list.is_empty() => list
+            .iter()
+            .map(|axis| rule.at(*axis, axes.len()))
+            .collect::<Option<Vec<usize>>>()?,
         _ if rule.int("noop_with_empty_axes", 0) != 0 => return super::elementwise::unary(rule),
         _ => (0..axes.len()).collect(),
     };
@@ -39,11 +40,14 @@ fn over_axes(rule: &mut Rule<'_>, over: &[usize], kind: Option<SumKind>) -> Opti
         }
     }
     let keep = rule.int("keepdims", 1) != 0;
-    let result = axes.iter().enumerate().filter_map(|(at, axis)| match (over.contains(&at), keep) {
-        (false, _) => Some(*axis),
-        (true, true) => Some(Axis::Fixed),
-        (true, false) => None,
-    });
+    let result = axes
+        .iter()
+        .enumerate()
+        .filter_map(|(at, axis)| match (over.contains(&at), keep) {
+            (false, _) => Some(*axis),
+            (true, true) => Some(Axis::Fixed),
+            (true, false) => None,
+        });
     rule.set(0, result.collect::<Vec<_>>());
     Some(())
 }

@@ -14,13 +14,19 @@ fn blocks(x: &[(usize, Dim)], y: &[(usize, Dim)]) -> (Vec<Block>, Block) {
     let mut found = Vec::new();
     let (mut i, mut j) = (0, 0);
     while i < x.len() && j < y.len() {
-        let Some((n, m)) = first_cut(&mut x[i..].iter().map(|d| &d.1), &mut y[j..].iter().map(|d| &d.1)) else { break };
+        let Some((n, m)) = first_cut(&mut x[i..].iter().map(|d| &d.1), &mut y[j..].iter().map(|d| &d.1))
+        else {
+            break;
+        };
         found.push(((i, i + n), (j, j + m)));
         (i, j) = (i + n, j + m);
     }
     let (mut k, mut l) = (x.len(), y.len());
     while k > i && l > j {
-        let back = first_cut(&mut x[i..k].iter().rev().map(|d| &d.1), &mut y[j..l].iter().rev().map(|d| &d.1));
+        let back = first_cut(
+            &mut x[i..k].iter().rev().map(|d| &d.1),
+            &mut y[j..l].iter().rev().map(|d| &d.1),
+        );
         let Some((n, m)) = back else { break };
         found.push(((k - n, k), (l - m, l)));
         (k, l) = (k - n, l - m);
@@ -57,7 +63,12 @@ fn first_cut<'d>(
 fn regroup(rule: &mut Rule<'_>, x: &Shape, y: &Shape) -> Option<Axes> {
     let axes = rule.axes(0)?;
     let listed = |shape: &Shape| -> Vec<(usize, Dim)> {
-        shape.iter().cloned().enumerate().filter(|(_, dim)| dim.fixed() != Some(1)).collect()
+        shape
+            .iter()
+            .cloned()
+            .enumerate()
+            .filter(|(_, dim)| dim.fixed() != Some(1))
+            .collect()
     };
     let (xs, ys) = (listed(x), listed(y));
     let (blocks, rest) = blocks(&xs, &ys);
@@ -72,7 +83,9 @@ fn regroup(rule: &mut Rule<'_>, x: &Shape, y: &Shape) -> Option<Axes> {
             continue;
         }
         let sizes = |dims: &[(usize, Dim)]| -> Option<Vec<(usize, usize)>> {
-            dims.iter().map(|(at, dim)| Some((*at, usize::try_from(dim.fixed()?).ok().filter(|n| *n > 0)?))).collect()
+            dims.iter()
+                .map(|(at, dim)| Some((*at, usize::try_from(dim.fixed()?).ok().filter(|n| *n > 0)?)))
+                .collect()
         };
         let factors = match (sizes(xs), sizes(ys)) {
             (Some(xs), Some(ys)) => refine(&xs, &ys).map(|parts| (xs, ys, parts)),
@@ -98,7 +111,8 @@ fn regroup(rule: &mut Rule<'_>, x: &Shape, y: &Shape) -> Option<Axes> {
                 (Axis::Fixed, _) => factors.extend(part.iter().map(|size| (*size, Axis::Fixed))),
                 (_, [size]) => factors.push((*size, whole)),
                 _ => {
-                    let split: Vec<(usize, Axis)> = part.iter().map(|size| (*size, rule.fresh(*size))).collect();
+                    let split: Vec<(usize, Axis)> =
+                        part.iter().map(|size| (*size, rule.fresh(*size))).collect();
                     rule.product(whole, &split, 0, *at);
                     factors.extend(split);
                 }
@@ -149,8 +163,14 @@ fn refine(x: &[(usize, usize)], y: &[(usize, usize)]) -> Option<(Vec<usize>, Vec
         parts.push(pair[1] / pair[0]);
     }
     let counts = |cuts: &[usize]| -> Vec<usize> {
-        let mut counts: Vec<usize> =
-            cuts.windows(2).map(|pair| all.iter().filter(|cut| **cut > pair[0] && **cut <= pair[1]).count()).collect();
+        let mut counts: Vec<usize> = cuts
+            .windows(2)
+            .map(|pair| {
+                all.iter()
+                    .filter(|cut| **cut > pair[0] && **cut <= pair[1])
+                    .count()
+            })
+            .collect();
         counts.reverse();
         counts
     };
@@ -191,7 +211,10 @@ pub(super) fn transpose(rule: &mut Rule<'_>) -> Option<()> {
         Some(perm) => perm.to_vec(),
         None => (0..axes.len() as i64).rev().collect(),
     };
-    let result = order.iter().map(|at| axes.get(usize::try_from(*at).ok()?).copied()).collect::<Option<Axes>>()?;
+    let result = order
+        .iter()
+        .map(|at| axes.get(usize::try_from(*at).ok()?).copied())
+        .collect::<Option<Axes>>()?;
     rule.set(0, result);
     Some(())
 }
@@ -199,16 +222,25 @@ pub(super) fn transpose(rule: &mut Rule<'_>) -> Option<()> {
 pub(super) fn squeeze(rule: &mut Rule<'_>) -> Option<()> {
     let axes = rule.axes(0)?;
     let dropped: Vec<usize> = match rule.list("axes", 1)? {
-        Some(list) => list.iter().map(|at| rule.at(*at, axes.len())).collect::<Option<_>>()?,
+        Some(list) => list
+            .iter()
+            .map(|at| rule.at(*at, axes.len()))
+            .collect::<Option<_>>()?,
         None => {
             let shape = rule.shape(0)?;
             if shape.iter().any(|dim| dim.fixed().is_none()) {
                 return None;
             }
-            (0..axes.len()).filter(|at| shape[*at].fixed() == Some(1)).collect()
+            (0..axes.len())
+                .filter(|at| shape[*at].fixed() == Some(1))
+                .collect()
         }
     };
-    let kept = axes.iter().enumerate().filter(|(at, _)| !dropped.contains(at)).map(|(_, axis)| *axis);
+    let kept = axes
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| !dropped.contains(at))
+        .map(|(_, axis)| *axis);
     rule.set(0, kept.collect::<Vec<_>>());
     Some(())
 }
@@ -219,7 +251,13 @@ pub(super) fn unsqueeze(rule: &mut Rule<'_>) -> Option<()> {
     let rank = axes.len() + list.len();
     let added: Vec<usize> = list.iter().map(|at| rule.at(*at, rank)).collect::<Option<_>>()?;
     let mut old = axes.iter();
-    let result = (0..rank).map(|at| if added.contains(&at) { Some(Axis::Fixed) } else { old.next().copied() });
+    let result = (0..rank).map(|at| {
+        if added.contains(&at) {
+            Some(Axis::Fixed)
+        } else {
+            old.next().copied()
+        }
+    });
     let result = result.collect::<Option<Vec<_>>>()?;
     rule.set(0, result);
     Some(())
@@ -227,7 +265,11 @@ pub(super) fn unsqueeze(rule: &mut Rule<'_>) -> Option<()> {
 
 /// An axis of size 1 that is expanded has elements of its own, if the target can be changed.
 pub(super) fn expand(rule: &mut Rule<'_>) -> Option<()> {
-    let (axes, x, y) = (rule.axes(0)?, rule.shape(0)?.clone(), rule.output_shape(0)?.clone());
+    let (axes, x, y) = (
+        rule.axes(0)?,
+        rule.shape(0)?.clone(),
+        rule.output_shape(0)?.clone(),
+    );
     let target = rule.value(1)?;
     let entries = rule.graph.ty(target).fixed_shape()?.first().copied().unwrap_or(0) as usize;
     let writable = sizes::expand_target(&x, &y, &|_| None).is_some();
@@ -235,7 +277,9 @@ pub(super) fn expand(rule: &mut Rule<'_>) -> Option<()> {
     for at in 0..y.len() {
         let from = (at + x.len()).checked_sub(y.len());
         let settable = writable
-            || (at + entries).checked_sub(y.len()).is_none_or(|entry| sizes::settable(rule, 1, entry));
+            || (at + entries)
+                .checked_sub(y.len())
+                .is_none_or(|entry| sizes::settable(rule, 1, entry));
         let size = y[at].fixed().and_then(|size| usize::try_from(size).ok());
         result[at] = match (from, size) {
             (Some(from), _) if x[from].fixed() != Some(1) => {
@@ -258,7 +302,9 @@ pub(super) fn constant_of_shape(rule: &mut Rule<'_>) -> Option<()> {
     let y = rule.output_shape(0)?.clone();
     let mut result = Axes::from_elem(Axis::Fixed, y.len());
     for (at, dim) in y.iter().enumerate() {
-        let Some(size) = dim.fixed().and_then(|size| usize::try_from(size).ok()) else { continue };
+        let Some(size) = dim.fixed().and_then(|size| usize::try_from(size).ok()) else {
+            continue;
+        };
         if sizes::settable(rule, 0, at) {
             result[at] = rule.fresh(size);
         }
@@ -325,8 +371,14 @@ mod tests {
     #[test]
     fn sizes_refine_into_common_factors() {
         let sized = |sizes: &[usize]| sizes.iter().copied().enumerate().collect::<Vec<_>>();
-        assert_eq!(refine(&sized(&[4, 6]), &sized(&[2, 12])), Some((vec![2, 2, 6], vec![2, 1], vec![1, 2])));
-        assert_eq!(refine(&sized(&[768]), &sized(&[12, 64])), Some((vec![12, 64], vec![2], vec![1, 1])));
+        assert_eq!(
+            refine(&sized(&[4, 6]), &sized(&[2, 12])),
+            Some((vec![2, 2, 6], vec![2, 1], vec![1, 2]))
+        );
+        assert_eq!(
+            refine(&sized(&[768]), &sized(&[12, 64])),
+            Some((vec![12, 64], vec![2], vec![1, 1]))
+        );
         assert_eq!(refine(&sized(&[2, 3]), &sized(&[3, 2])), None);
     }
 }

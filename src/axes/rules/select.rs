@@ -66,7 +66,11 @@ pub(super) fn split(rule: &mut Rule<'_>) -> Option<()> {
         }
         rule.set(output, result);
     }
-    if axes[axis].count().is_some_and(|len| len != offset) { None } else { Some(()) }
+    if axes[axis].count().is_some_and(|len| len != offset) {
+        None
+    } else {
+        Some(())
+    }
 }
 
 /// Contiguous slices by known bounds; an axis cut with another step is pinned.
@@ -78,13 +82,19 @@ pub(super) fn slice(rule: &mut Rule<'_>) -> Option<()> {
         None => {
             let count = match rule.operator.ints("starts") {
                 Some(starts) => starts.len(),
-                None => usize::try_from(rule.graph.ty(rule.value(1)?).fixed_shape()?.first().copied()?).ok()?,
+                None => {
+                    usize::try_from(rule.graph.ty(rule.value(1)?).fixed_shape()?.first().copied()?).ok()?
+                }
             };
             (0..count as i64).collect()
         }
     };
     let starts = rule.list("starts", 1).flatten();
-    let steps = if rule.has(4) { rule.numbers(4) } else { Some(vec![1; list.len()]) };
+    let steps = if rule.has(4) {
+        rule.numbers(4)
+    } else {
+        Some(vec![1; list.len()])
+    };
     let mut result = axes.clone();
     for (index, at) in list.iter().enumerate() {
         let at = rule.at(*at, axes.len())?;
@@ -93,10 +103,14 @@ pub(super) fn slice(rule: &mut Rule<'_>) -> Option<()> {
         }
         let start = starts.as_ref().and_then(|starts| starts.get(index)).copied();
         let step = steps.as_ref().and_then(|steps| steps.get(index)).copied();
-        let kept = output.get(at).and_then(|dim| dim.fixed()).and_then(|size| usize::try_from(size).ok());
+        let kept = output
+            .get(at)
+            .and_then(|dim| dim.fixed())
+            .and_then(|size| usize::try_from(size).ok());
         result[at] = match (start, step, kept, axes[at].count()) {
             (Some(start), Some(1), Some(kept), Some(len)) if kept > 0 => {
-                let start = (if start < 0 { start + len as i64 } else { start }).clamp(0, len as i64) as usize;
+                let start =
+                    (if start < 0 { start + len as i64 } else { start }).clamp(0, len as i64) as usize;
                 if start + kept > len {
                     return None;
                 }
@@ -121,14 +135,22 @@ pub(super) fn gather(rule: &mut Rule<'_>) -> Option<()> {
     let axes = rule.axes(0)?;
     let axis = rule.at(rule.int("axis", 0), axes.len())?;
     let indices = rule.axes(1)?;
-    let known = rule.tensor(1).filter(|tensor| tensor.rank() <= 1).and_then(|tensor| tensor.to_i64().ok());
+    let known = rule
+        .tensor(1)
+        .filter(|tensor| tensor.rank() <= 1)
+        .and_then(|tensor| tensor.to_i64().ok());
     let mut picked = indices.clone();
     match (known, axes[axis].count()) {
         (_, None) => {}
         (Some(list), Some(len)) => {
             let list: Vec<usize> = list.iter().map(|at| rule.at(*at, len)).collect::<Option<_>>()?;
             match (indices.len(), list.as_slice()) {
-                (0, [at]) => rule.pin_axis(axes[axis].part(*at, 1), 0, axis, "the element is picked by its index"),
+                (0, [at]) => rule.pin_axis(
+                    axes[axis].part(*at, 1),
+                    0,
+                    axis,
+                    "the element is picked by its index",
+                ),
                 _ => {
                     let fresh = rule.fresh(list.len());
                     for (to, from) in list.iter().enumerate() {
@@ -145,7 +167,12 @@ pub(super) fn gather(rule: &mut Rule<'_>) -> Option<()> {
         }
         (None, Some(_)) => rule.pin(0, axis, "it is indexed at run time"),
     }
-    let result = axes[..axis].iter().chain(&picked).chain(&axes[axis + 1..]).copied().collect::<Vec<_>>();
+    let result = axes[..axis]
+        .iter()
+        .chain(&picked)
+        .chain(&axes[axis + 1..])
+        .copied()
+        .collect::<Vec<_>>();
     rule.set(0, result);
     Some(())
 }

@@ -8,7 +8,9 @@ use crate::ir::Dim;
 /// Channels `(b, b, C)` in DCR mode, `(C, b, b)` in CRD mode: the `b * b` elements of a result channel go together.
 pub(super) fn depth_to_space(rule: &mut Rule<'_>) -> Option<()> {
     let axes = rule.axes(0)?;
-    let block = usize::try_from(rule.operator.int("blocksize")?).ok().filter(|block| *block > 0)?;
+    let block = usize::try_from(rule.operator.int("blocksize")?)
+        .ok()
+        .filter(|block| *block > 0)?;
     let blocks = block.checked_mul(block)?;
     let channels = rule.size(0, 1)? / blocks;
     let result = rule.fresh(channels);
@@ -25,7 +27,9 @@ pub(super) fn depth_to_space(rule: &mut Rule<'_>) -> Option<()> {
 
 pub(super) fn space_to_depth(rule: &mut Rule<'_>) -> Option<()> {
     let axes = rule.axes(0)?;
-    let block = usize::try_from(rule.operator.int("blocksize")?).ok().filter(|block| *block > 0)?;
+    let block = usize::try_from(rule.operator.int("blocksize")?)
+        .ok()
+        .filter(|block| *block > 0)?;
     let channels = rule.size(0, 1)?;
     if rule.operator.attribute("mode").is_some() {
         return None;
@@ -52,7 +56,10 @@ pub(super) fn pad(rule: &mut Rule<'_>) -> Option<()> {
         None => rule.contents(1)?,
     };
     let padded: Vec<usize> = if rule.has(3) {
-        rule.numbers(3)?.iter().map(|axis| rule.at(*axis, axes.len())).collect::<Option<_>>()?
+        rule.numbers(3)?
+            .iter()
+            .map(|axis| rule.at(*axis, axes.len()))
+            .collect::<Option<_>>()?
     } else {
         (0..axes.len()).collect()
     };
@@ -74,17 +81,33 @@ pub(super) fn resize(rule: &mut Rule<'_>) -> Option<()> {
     let mut axes = rule.axes(0)?;
     let output = rule.output_shape(0)?.clone();
     for at in 0..axes.len() {
-        let same = match (rule.dim(0, at).and_then(|dim| dim.fixed()), output.get(at).and_then(|dim| dim.fixed())) {
+        let same = match (
+            rule.dim(0, at).and_then(|dim| dim.fixed()),
+            output.get(at).and_then(|dim| dim.fixed()),
+        ) {
             (Some(before), Some(after)) => before == after,
             _ => false,
         };
         let settable = !rule.has(3) || rule.operator.ints("axes").is_some() || sizes::settable(rule, 3, at);
         if at >= 2 || !same || !settable {
-            rule.pin(0, at, if at >= 2 { "the axis is spatial" } else { "its size is computed at run time" });
+            rule.pin(
+                0,
+                at,
+                if at >= 2 {
+                    "the axis is spatial"
+                } else {
+                    "its size is computed at run time"
+                },
+            );
             axes[at] = Axis::Fixed;
         }
     }
-    if rule.has(3) && rule.operator.ints("axes").is_some_and(|axes| axes.iter().any(|axis| (0..2).contains(axis))) {
+    if rule.has(3)
+        && rule
+            .operator
+            .ints("axes")
+            .is_some_and(|axes| axes.iter().any(|axis| (0..2).contains(axis)))
+    {
         rule.pin_all(0, "the operator sizes channels");
         return None;
     }

@@ -13,7 +13,11 @@ use crate::proto::type_proto::Value as TypeValue;
 
 /// The type that carries another one across the boundary; the interface itself carries bfloat16.
 fn carrier(dtype: DType) -> Option<DType> {
-    if dtype == DType::BF16 { None } else { carrier::carrier(dtype) }
+    if dtype == DType::BF16 {
+        None
+    } else {
+        carrier::carrier(dtype)
+    }
 }
 
 /// Inputs and outputs that cross in another type, by name.
@@ -27,15 +31,22 @@ impl Crossings {
     /// Rewrites the interface of a model.
     pub(super) fn apply(model: &mut proto::ModelProto) -> Self {
         let mut crossings = Self::default();
-        let Some(graph) = &mut model.graph else { return crossings };
+        let Some(graph) = &mut model.graph else {
+            return crossings;
+        };
         let mut casts = Vec::new();
         for input in &mut graph.input {
-            let Some((narrow, wide)) = tensor_type(input).and_then(|dtype| Some((dtype, carrier(dtype)?))) else {
+            let Some((narrow, wide)) = tensor_type(input).and_then(|dtype| Some((dtype, carrier(dtype)?)))
+            else {
                 continue;
             };
             let name = input.name.clone().unwrap_or_default();
             // A default would have to be carried as well; the caller cannot override it then.
-            if graph.initializer.iter().any(|initializer| initializer.name.as_deref() == Some(name.as_str())) {
+            if graph
+                .initializer
+                .iter()
+                .any(|initializer| initializer.name.as_deref() == Some(name.as_str()))
+            {
                 continue;
             }
             let outside = format!("{name}/carrier");
@@ -45,7 +56,8 @@ impl Crossings {
         }
         graph.node.splice(0..0, casts);
         for output in &mut graph.output {
-            let Some((narrow, wide)) = tensor_type(output).and_then(|dtype| Some((dtype, carrier(dtype)?))) else {
+            let Some((narrow, wide)) = tensor_type(output).and_then(|dtype| Some((dtype, carrier(dtype)?)))
+            else {
                 continue;
             };
             let name = output.name.clone().unwrap_or_default();
@@ -60,7 +72,10 @@ impl Crossings {
     /// The name and value to feed for an input.
     pub(super) fn inward(&self, name: &str, value: &RunValue) -> Result<(String, RunValue), EngineError> {
         match (self.inputs.get(name), value) {
-            (Some((outside, _)), RunValue::Tensor(tensor)) => Ok((outside.clone(), RunValue::Tensor(carrier::widen(tensor).map_err(wrong)?))),
+            (Some((outside, _)), RunValue::Tensor(tensor)) => Ok((
+                outside.clone(),
+                RunValue::Tensor(carrier::widen(tensor).map_err(wrong)?),
+            )),
             _ => Ok((name.to_owned(), value.clone())),
         }
     }
@@ -68,9 +83,10 @@ impl Crossings {
     /// The name and value that an output of the runtime stands for.
     pub(super) fn outward(&self, name: &str, value: RunValue) -> Result<(String, RunValue), EngineError> {
         match (self.outputs.get(name), value) {
-            (Some((inside, narrow)), RunValue::Tensor(tensor)) => {
-                Ok((inside.clone(), RunValue::Tensor(carrier::narrow(*narrow, &tensor).map_err(wrong)?)))
-            }
+            (Some((inside, narrow)), RunValue::Tensor(tensor)) => Ok((
+                inside.clone(),
+                RunValue::Tensor(carrier::narrow(*narrow, &tensor).map_err(wrong)?),
+            )),
             (_, value) => Ok((name.to_owned(), value)),
         }
     }
@@ -99,7 +115,10 @@ fn cast(from: &str, to: &str, dtype: DType) -> proto::NodeProto {
     };
     let mut attribute = vec![int("to", i64::from(dtype.onnx()))];
     // Values are in range but for infinities, which saturation would make finite.
-    if matches!(dtype, DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ) {
+    if matches!(
+        dtype,
+        DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ
+    ) {
         attribute.push(int("saturate", 0));
     }
     proto::NodeProto {

@@ -18,7 +18,9 @@ pub(super) fn find(environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Pat
         };
     }
     let places = site_packages(environment);
-    let found = places.iter().find_map(|place| newest(&place.join("onnxruntime").join("capi")));
+    let found = places
+        .iter()
+        .find_map(|place| newest(&place.join("onnxruntime").join("capi")));
     found.ok_or_else(|| {
         let looked = match places.len() {
             0 => "no Python environment was found".to_owned(),
@@ -34,7 +36,11 @@ pub(super) fn find(environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Pat
 /// Package folders of the Python environments in reach: the active one, those of the interpreters on the search path in its
 /// order, the user's own.
 fn site_packages(environment: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
-    let mut prefixes: Vec<PathBuf> = ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(|name| environment(name)).map(PathBuf::from).collect();
+    let mut prefixes: Vec<PathBuf> = ["VIRTUAL_ENV", "CONDA_PREFIX"]
+        .iter()
+        .filter_map(|name| environment(name))
+        .map(PathBuf::from)
+        .collect();
     for folder in environment("PATH").iter().flat_map(std::env::split_paths) {
         for name in ["python3", "python", "python.exe"] {
             let interpreter = folder.join(name);
@@ -44,7 +50,12 @@ fn site_packages(environment: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf>
             // An environment's interpreter is a link to the one it was made from: the packages may be in either.
             prefixes.extend(folder.parent().map(Path::to_owned));
             let real = std::fs::canonicalize(&interpreter).ok();
-            prefixes.extend(real.as_deref().and_then(Path::parent).and_then(Path::parent).map(Path::to_owned));
+            prefixes.extend(
+                real.as_deref()
+                    .and_then(Path::parent)
+                    .and_then(Path::parent)
+                    .map(Path::to_owned),
+            );
         }
     }
     prefixes.extend(environment("HOME").map(|home| PathBuf::from(home).join(".local")));
@@ -71,14 +82,18 @@ fn site_packages(environment: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf>
 /// The library in a package's folder, the one of the highest version if there are several.
 fn newest(folder: &Path) -> Option<PathBuf> {
     children(folder, |name| {
-        name.starts_with("libonnxruntime.so") || name.starts_with("libonnxruntime.") && name.ends_with(".dylib") || name == "onnxruntime.dll"
+        name.starts_with("libonnxruntime.so")
+            || name.starts_with("libonnxruntime.") && name.ends_with(".dylib")
+            || name == "onnxruntime.dll"
     })
     .pop()
 }
 
 /// Entries of a folder whose names are accepted, by version: runs of digits compare as numbers.
 fn children(folder: &Path, accept: impl Fn(&str) -> bool) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
     let mut found: Vec<(Vec<(String, u64)>, PathBuf)> = entries
         .filter_map(|entry| {
             let entry = entry.ok()?;
@@ -96,7 +111,14 @@ fn version_key(name: &str) -> Vec<(String, u64)> {
     let (mut text, mut number) = (String::new(), None::<u64>);
     for character in name.chars() {
         match (character.to_digit(10), number) {
-            (Some(digit), known) => number = Some(known.unwrap_or(0).saturating_mul(10).saturating_add(u64::from(digit))),
+            (Some(digit), known) => {
+                number = Some(
+                    known
+                        .unwrap_or(0)
+                        .saturating_mul(10)
+                        .saturating_add(u64::from(digit)),
+                )
+            }
             (None, Some(known)) => {
                 key.push((std::mem::take(&mut text), known));
                 number = None;
@@ -129,7 +151,11 @@ mod tests {
             find(&move |name| (name == VARIABLE).then(|| path.clone()))
         };
         assert_eq!(named(&library), Ok(library.clone()));
-        assert!(named(&folder.path().join("gone.so")).unwrap_err().contains("gone.so"));
+        assert!(
+            named(&folder.path().join("gone.so"))
+                .unwrap_err()
+                .contains("gone.so")
+        );
     }
 
     #[test]
@@ -150,7 +176,10 @@ mod tests {
         };
         assert_eq!(find(&environment), Ok(newest));
         let without = |name: &str| if name == "PATH" { Some(path.clone()) } else { None };
-        assert_eq!(find(&without), Ok(other.join(capi).join("libonnxruntime.so.2.0.0")));
+        assert_eq!(
+            find(&without),
+            Ok(other.join(capi).join("libonnxruntime.so.2.0.0"))
+        );
         assert!(find(&|_| None).unwrap_err().contains("pip install onnxruntime"));
     }
 }

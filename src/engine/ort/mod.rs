@@ -43,17 +43,27 @@ impl OrtEngine {
     /// whole process.
     pub fn load() -> Result<Self, EngineError> {
         let loaded = LOADED.get_or_init(|| {
-            let unavailable = |reason: String| EngineError::Unavailable { engine: ENGINE, reason };
+            let unavailable = |reason: String| EngineError::Unavailable {
+                engine: ENGINE,
+                reason,
+            };
             let path = library::find(&|name| std::env::var_os(name)).map_err(unavailable)?;
             let refused = |reason: String| unavailable(format!("{}: {reason}", path.display()));
             let environment = quietly(ENGINE, || {
                 let builder = ort::init_from(&path).map_err(|e| refused(e.to_string()))?;
-                builder.with_name("secateur").with_telemetry(false).build().map_err(|e| refused(e.to_string()))
+                builder
+                    .with_name("secateur")
+                    .with_telemetry(false)
+                    .build()
+                    .map_err(|e| refused(e.to_string()))
             })?;
             environment.set_log_level(LogLevel::Fatal);
             Ok(Loaded { path, environment })
         });
-        loaded.as_ref().map(|loaded| Self { loaded }).map_err(Clone::clone)
+        loaded
+            .as_ref()
+            .map(|loaded| Self { loaded })
+            .map_err(Clone::clone)
     }
 
     /// The library's file.
@@ -68,8 +78,13 @@ impl Engine for OrtEngine {
     }
 
     fn describe(&self) -> String {
-        let version = quietly(ENGINE, || Ok(ort::util::probe(&self.loaded.path))).ok().flatten();
-        let version = version.map_or_else(|| "of an unknown version".to_owned(), |minor| format!("1.{minor}"));
+        let version = quietly(ENGINE, || Ok(ort::util::probe(&self.loaded.path)))
+            .ok()
+            .flatten();
+        let version = version.map_or_else(
+            || "of an unknown version".to_owned(),
+            |minor| format!("1.{minor}"),
+        );
         format!("ONNX Runtime {version} ({})", self.loaded.path.display())
     }
 
@@ -79,8 +94,18 @@ impl Engine for OrtEngine {
         let mut message = lower(model, &ExternalFiles::default()).map_err(|e| failed(e.to_string()))?;
         let crossings = Crossings::apply(&mut message);
         let pool = Pool::new(self.loaded.environment.clone(), message, options)?;
-        let declared = model.graph.outputs().iter().map(|output| (output.name.to_string(), output.ty.clone())).collect();
-        Ok(Box::new(OrtSession { pool, crossings, echoes, declared }))
+        let declared = model
+            .graph
+            .outputs()
+            .iter()
+            .map(|output| (output.name.to_string(), output.ty.clone()))
+            .collect();
+        Ok(Box::new(OrtSession {
+            pool,
+            crossings,
+            echoes,
+            declared,
+        }))
     }
 }
 
@@ -109,11 +134,19 @@ fn expose(model: &Model, names: &[String]) -> Result<(Option<Model>, Vec<(String
         match copy.graph.get(value.node).map(|node| &node.kind) {
             Some(NodeKind::Input(_)) => echoes.push((name.clone(), Echo::Input)),
             Some(NodeKind::Constant(constant)) if constant.tensor.is_some() => {
-                echoes.extend(constant.tensor.clone().map(|tensor| (name.clone(), Echo::Constant(tensor))));
+                echoes.extend(
+                    constant
+                        .tensor
+                        .clone()
+                        .map(|tensor| (name.clone(), Echo::Constant(tensor))),
+                );
             }
             _ => {
                 let ty = copy.graph.ty(value).clone();
-                let added = copy.graph.edit("expose").add_graph_output(value, name.as_str(), ty);
+                let added = copy
+                    .graph
+                    .edit("expose")
+                    .add_graph_output(value, name.as_str(), ty);
                 added.map_err(|e| failed(e.to_string()))?;
             }
         }
@@ -161,7 +194,10 @@ impl Session for OrtSession {
 }
 
 fn failed(reason: impl Into<String>) -> EngineError {
-    EngineError::Failed { engine: ENGINE, reason: reason.into() }
+    EngineError::Failed {
+        engine: ENGINE,
+        reason: reason.into(),
+    }
 }
 
 /// An error of the runtime; what it has no kernel for is [`EngineError::Unsupported`].

@@ -42,7 +42,11 @@ impl Pool {
     ) -> Result<Self, EngineError> {
         use prost::Message as _;
         let size = message.encoded_len();
-        let limit = if size <= COPIED { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 };
+        let limit = if size <= COPIED {
+            std::thread::available_parallelism().map_or(1, usize::from)
+        } else {
+            1
+        };
         let (first, model) = if size <= IN_MEMORY {
             let bytes = encode_to_bytes(&message);
             drop(message);
@@ -51,21 +55,42 @@ impl Pool {
         } else {
             let folder = tempfile::tempdir().map_err(|e| failed(format!("no temporary folder: {e}")))?;
             let path = folder.path().join("model.onnx");
-            let write = WriteOptions { largest_message: IN_MEMORY as u64, ..WriteOptions::default() };
+            let write = WriteOptions {
+                largest_message: IN_MEMORY as u64,
+                ..WriteOptions::default()
+            };
             write_proto(message, None, Target::File(&path), &write).map_err(|e| failed(e.to_string()))?;
-            (quietly(ENGINE, || session(&environment, options, Load::File(&path)))?, None)
+            (
+                quietly(ENGINE, || session(&environment, options, Load::File(&path)))?,
+                None,
+            )
         };
-        let state = State { idle: vec![first], copies: 1, limit };
-        Ok(Self { environment, options: options.clone(), model, state: Mutex::new(state), returned: Condvar::new() })
+        let state = State {
+            idle: vec![first],
+            copies: 1,
+            limit,
+        };
+        Ok(Self {
+            environment,
+            options: options.clone(),
+            model,
+            state: Mutex::new(state),
+            returned: Condvar::new(),
+        })
     }
 
     /// Runs one copy of the model; a further one is made if all are busy and there may be more.
-    pub(super) fn run(&self, inputs: Vec<(String, DynValue)>) -> Result<Vec<(String, RunValue)>, EngineError> {
+    pub(super) fn run(
+        &self,
+        inputs: Vec<(String, DynValue)>,
+    ) -> Result<Vec<(String, RunValue)>, EngineError> {
         let mut session = self.take()?;
         let found = quietly(ENGINE, || {
             // By reference: elements of an output sequence may share the memory of an input's, which must outlive them.
-            let views: Vec<(&str, SessionInputValue<'_>)> =
-                inputs.iter().map(|(name, value)| (name.as_str(), SessionInputValue::from(value))).collect();
+            let views: Vec<(&str, SessionInputValue<'_>)> = inputs
+                .iter()
+                .map(|(name, value)| (name.as_str(), SessionInputValue::from(value)))
+                .collect();
             let outputs = session.run(views).map_err(ort_error)?;
             outputs
                 .into_iter()
@@ -89,7 +114,9 @@ impl Pool {
                 Some(model) if state.copies < state.limit => {
                     state.copies += 1;
                     drop(state);
-                    let made = quietly(ENGINE, || session(&self.environment, &self.options, Load::Memory(model)));
+                    let made = quietly(ENGINE, || {
+                        session(&self.environment, &self.options, Load::Memory(model))
+                    });
                     if made.is_err() {
                         self.state.lock().unwrap_or_else(PoisonError::into_inner).copies -= 1;
                     }
@@ -106,8 +133,16 @@ enum Load<'a> {
     File(&'a std::path::Path),
 }
 
-fn session(environment: &Environment, options: &CompileOptions, load: Load<'_>) -> Result<Session, EngineError> {
-    let level = if options.optimise { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
+fn session(
+    environment: &Environment,
+    options: &CompileOptions,
+    load: Load<'_>,
+) -> Result<Session, EngineError> {
+    let level = if options.optimise {
+        GraphOptimizationLevel::All
+    } else {
+        GraphOptimizationLevel::Disable
+    };
     let mut builder = Session::builder(environment)
         .map_err(ort_error)?
         .with_optimization_level(level)
@@ -115,7 +150,9 @@ fn session(environment: &Environment, options: &CompileOptions, load: Load<'_>) 
         .with_intra_threads(options.threads)
         .map_err(ort_error)?;
     for (symbol, size) in &options.symbols {
-        builder = builder.with_dimension_override(symbol, *size).map_err(ort_error)?;
+        builder = builder
+            .with_dimension_override(symbol, *size)
+            .map_err(ort_error)?;
     }
     match load {
         Load::Memory(bytes) => builder.commit_from_memory(bytes),

@@ -8,8 +8,8 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use half::{bf16, f16};
 use ort::value::{
-    DynMapValueType, DynTensor, DynTensorValueType, DynValue, PrimitiveTensorElementType, Sequence, Tensor as OrtTensor,
-    TensorElementType, ValueType as OrtType,
+    DynMapValueType, DynTensor, DynTensorValueType, DynValue, PrimitiveTensorElementType, Sequence,
+    Tensor as OrtTensor, TensorElementType, ValueType as OrtType,
 };
 
 use super::{ENGINE, failed, ort_error};
@@ -36,7 +36,9 @@ pub(super) fn to_ort(value: &RunValue, name: &str) -> Result<DynValue, EngineErr
                 _ => Err(unsupported("sequence of values that are no tensors", name)),
             };
             let items = items.iter().map(one).collect::<Result<Vec<DynTensor>, _>>()?;
-            Ok(Sequence::<DynTensorValueType>::new(items).map_err(ort_error)?.into_dyn())
+            Ok(Sequence::<DynTensorValueType>::new(items)
+                .map_err(ort_error)?
+                .into_dyn())
         }
         RunValue::Optional(Some(value)) => to_ort(value, name),
         RunValue::Optional(None) => Err(unsupported("absent optional", name)),
@@ -59,19 +61,35 @@ fn tensor_to_ort(tensor: &Tensor, name: &str) -> Result<DynTensor, EngineError> 
         DType::U32 => plain::<u32>(tensor, shape)?,
         DType::U64 => plain::<u64>(tensor, shape)?,
         DType::Bool => owned(shape, raw()?.iter().map(|byte| *byte != 0).collect::<Vec<bool>>())?,
-        DType::F16 => {
-            owned(shape, raw()?.as_chunks().0.iter().map(|pair| f16::from_le_bytes(*pair)).collect::<Vec<f16>>())?
-        }
-        DType::BF16 => {
-            owned(shape, raw()?.as_chunks().0.iter().map(|pair| bf16::from_le_bytes(*pair)).collect::<Vec<bf16>>())?
-        }
+        DType::F16 => owned(
+            shape,
+            raw()?
+                .as_chunks()
+                .0
+                .iter()
+                .map(|pair| f16::from_le_bytes(*pair))
+                .collect::<Vec<f16>>(),
+        )?,
+        DType::BF16 => owned(
+            shape,
+            raw()?
+                .as_chunks()
+                .0
+                .iter()
+                .map(|pair| bf16::from_le_bytes(*pair))
+                .collect::<Vec<bf16>>(),
+        )?,
         DType::String => {
             let strings = tensor.strings().map_err(|e| failed(e.to_string()))?;
             let strings: Vec<String> = strings
                 .iter()
-                .map(|s| String::from_utf8(s.to_vec()).map_err(|_| unsupported("string that is not UTF-8", name)))
+                .map(|s| {
+                    String::from_utf8(s.to_vec()).map_err(|_| unsupported("string that is not UTF-8", name))
+                })
                 .collect::<Result<_, _>>()?;
-            OrtTensor::from_string_array((shape, strings.as_slice())).map_err(ort_error)?.upcast()
+            OrtTensor::from_string_array((shape, strings.as_slice()))
+                .map_err(ort_error)?
+                .upcast()
         }
         other => return Err(unsupported(other.name(), name)),
     })
@@ -81,14 +99,22 @@ fn plain<T>(tensor: &Tensor, shape: Vec<i64>) -> Result<DynTensor, EngineError>
 where
     T: Element + PrimitiveTensorElementType + Debug,
 {
-    owned(shape, tensor.view::<T>().map_err(|e| failed(e.to_string()))?.into_owned())
+    owned(
+        shape,
+        tensor
+            .view::<T>()
+            .map_err(|e| failed(e.to_string()))?
+            .into_owned(),
+    )
 }
 
 fn owned<T>(shape: Vec<i64>, values: Vec<T>) -> Result<DynTensor, EngineError>
 where
     T: PrimitiveTensorElementType + Debug + Clone + 'static,
 {
-    Ok(OrtTensor::from_array((shape, values)).map_err(ort_error)?.upcast())
+    Ok(OrtTensor::from_array((shape, values))
+        .map_err(ort_error)?
+        .upcast())
 }
 
 /// Copies a value out of the runtime.
@@ -99,14 +125,28 @@ pub(super) fn from_ort(value: DynValue, name: &str) -> Result<RunValue, EngineEr
             tensor_from_ort(&tensor, name).map(RunValue::Tensor)
         }
         OrtType::Sequence(element) if element.is_map() => {
-            let sequence = value.downcast::<ort::value::DynSequenceValueType>().map_err(ort_error)?;
-            let items = sequence.try_extract_sequence::<DynMapValueType>().map_err(ort_error)?;
-            items.into_iter().map(|item| from_ort(item.into_dyn(), name)).collect::<Result<_, _>>().map(RunValue::Sequence)
+            let sequence = value
+                .downcast::<ort::value::DynSequenceValueType>()
+                .map_err(ort_error)?;
+            let items = sequence
+                .try_extract_sequence::<DynMapValueType>()
+                .map_err(ort_error)?;
+            items
+                .into_iter()
+                .map(|item| from_ort(item.into_dyn(), name))
+                .collect::<Result<_, _>>()
+                .map(RunValue::Sequence)
         }
         OrtType::Sequence(_) => {
-            let sequence = value.downcast::<ort::value::DynSequenceValueType>().map_err(ort_error)?;
-            let items = sequence.try_extract_sequence::<DynTensorValueType>().map_err(ort_error)?;
-            let items = items.iter().map(|item| tensor_from_ort(item, name).map(RunValue::Tensor));
+            let sequence = value
+                .downcast::<ort::value::DynSequenceValueType>()
+                .map_err(ort_error)?;
+            let items = sequence
+                .try_extract_sequence::<DynTensorValueType>()
+                .map_err(ort_error)?;
+            let items = items
+                .iter()
+                .map(|item| tensor_from_ort(item, name).map(RunValue::Tensor));
             items.collect::<Result<_, _>>().map(RunValue::Sequence)
         }
         OrtType::Map { key, value: element } => {
@@ -114,17 +154,22 @@ pub(super) fn from_ort(value: DynValue, name: &str) -> Result<RunValue, EngineEr
             let map = value.downcast::<DynMapValueType>().map_err(ort_error)?;
             macro_rules! entries {
                 ($key:ty, $value:ty, $keys:expr) => {{
-                    let mut entries = map.try_extract_key_values::<$key, $value>().map_err(ort_error)?;
+                    let mut entries = map
+                        .try_extract_key_values::<$key, $value>()
+                        .map_err(ort_error)?;
                     entries.sort_by(|a, b| a.0.cmp(&b.0));
                     let dims = [entries.len() as u64];
                     let (keys, values): (Vec<$key>, Vec<$value>) = entries.into_iter().unzip();
-                    let keys = $keys(&dims, keys).map_err(|e: crate::ir::TensorError| failed(e.to_string()))?;
+                    let keys =
+                        $keys(&dims, keys).map_err(|e: crate::ir::TensorError| failed(e.to_string()))?;
                     let values = Tensor::from_slice(&dims, &values).map_err(|e| failed(e.to_string()))?;
                     RunValue::Map(keys, Box::new(RunValue::Tensor(values)))
                 }};
             }
             let numbers = |dims: &[u64], keys: Vec<i64>| Tensor::from_slice(dims, &keys);
-            let strings = |dims: &[u64], keys: Vec<String>| Tensor::from_strings(dims, keys.into_iter().map(Bytes::from));
+            let strings = |dims: &[u64], keys: Vec<String>| {
+                Tensor::from_strings(dims, keys.into_iter().map(Bytes::from))
+            };
             Ok(match (key, element) {
                 (TensorElementType::Int64, TensorElementType::Float32) => entries!(i64, f32, numbers),
                 (TensorElementType::Int64, TensorElementType::Float64) => entries!(i64, f64, numbers),
@@ -175,7 +220,10 @@ fn tensor_from_ort(tensor: &DynTensor, name: &str) -> Result<Tensor, EngineError
     }
 }
 
-fn back<T: Element + PrimitiveTensorElementType>(tensor: &DynTensor, dims: &[u64]) -> Result<Tensor, EngineError> {
+fn back<T: Element + PrimitiveTensorElementType>(
+    tensor: &DynTensor,
+    dims: &[u64],
+) -> Result<Tensor, EngineError> {
     let (_, values) = tensor.try_extract_tensor::<T>().map_err(ort_error)?;
     Tensor::from_slice(dims, values).map_err(|e| failed(e.to_string()))
 }

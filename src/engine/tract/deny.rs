@@ -26,15 +26,44 @@ const OTHER_DOMAINS: &[(&str, &str)] = &[
 
 /// Operators whose results are elements of their inputs: right on values that a wider type carries.
 const MOVES: &[&str] = &[
-    "Abs", "Compress", "Concat", "Constant", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity",
-    "If", "Max", "Min", "Neg", "Pad", "Relu", "Reshape", "ScatterElements", "ScatterND", "Slice", "SpaceToDepth", "Split", "Squeeze",
-    "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Where",
+    "Abs",
+    "Compress",
+    "Concat",
+    "Constant",
+    "DepthToSpace",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "GatherElements",
+    "GatherND",
+    "Identity",
+    "If",
+    "Max",
+    "Min",
+    "Neg",
+    "Pad",
+    "Relu",
+    "Reshape",
+    "ScatterElements",
+    "ScatterND",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "TopK",
+    "Transpose",
+    "Trilu",
+    "Unsqueeze",
+    "Where",
 ];
 
 /// The first part of a model that tract must not run, as an [`EngineError::Unsupported`].
 pub(super) fn refusal(model: &Model) -> Option<EngineError> {
     for path in model.graph_paths() {
-        let Some(graph) = model.graph_at(&path) else { continue };
+        let Some(graph) = model.graph_at(&path) else {
+            continue;
+        };
         for id in graph.node_ids() {
             if let Some(refusal) = node(model, &path, graph, id) {
                 return Some(refusal);
@@ -46,15 +75,24 @@ pub(super) fn refusal(model: &Model) -> Option<EngineError> {
 
 fn node(model: &Model, path: &GraphPath, graph: &Graph, id: NodeId) -> Option<EngineError> {
     let op = graph.operator(id)?;
-    let overload = graph.get(id).and_then(|n| n.meta.as_ref()).and_then(|meta| meta.overload.clone());
+    let overload = graph
+        .get(id)
+        .and_then(|n| n.meta.as_ref())
+        .and_then(|meta| meta.overload.clone());
     let overload = overload.as_deref().unwrap_or("");
-    if model.function(op.written_domain.as_deref().unwrap_or(""), &op.op_type, overload).is_some() {
+    if model
+        .function(op.written_domain.as_deref().unwrap_or(""), &op.op_type, overload)
+        .is_some()
+    {
         return None;
     }
     let version = opset_version(model.opsets(path), op.domain()).unwrap_or(0);
     let inputs = graph.inputs_of(id);
     let operand = |index: usize| match inputs.get(index).copied().flatten() {
-        Some(value) => Operand { dtype: graph.ty(value).dtype(), constant: graph.constant(value) },
+        Some(value) => Operand {
+            dtype: graph.ty(value).dtype(),
+            constant: graph.constant(value),
+        },
         None => Operand::default(),
     };
     let outputs = graph.get(id)?.outputs();
@@ -62,7 +100,12 @@ fn node(model: &Model, path: &GraphPath, graph: &Graph, id: NodeId) -> Option<En
     if refusal.is_none()
         && op.domain().is_empty()
         && !MOVES.contains(&&*op.op_type)
-        && outputs.iter().any(|value| value.ty.dtype().is_some_and(|dtype| carrier::carrier(dtype).is_some()))
+        && outputs.iter().any(|value| {
+            value
+                .ty
+                .dtype()
+                .is_some_and(|dtype| carrier::carrier(dtype).is_some())
+        })
     {
         refusal = Some(refuse(op, "its results are of a type that tract lacks"));
     }
@@ -76,8 +119,17 @@ fn node(model: &Model, path: &GraphPath, graph: &Graph, id: NodeId) -> Option<En
 
 fn refuse(op: &Operator, reason: &str) -> EngineError {
     let domain = op.domain();
-    let operator = if domain.is_empty() { op.op_type.to_string() } else { format!("{domain}.{}", op.op_type) };
-    EngineError::Unsupported { engine: ENGINE, operator, node: None, reason: reason.to_owned() }
+    let operator = if domain.is_empty() {
+        op.op_type.to_string()
+    } else {
+        format!("{domain}.{}", op.op_type)
+    };
+    EngineError::Unsupported {
+        engine: ENGINE,
+        operator,
+        node: None,
+        reason: reason.to_owned(),
+    }
 }
 
 /// Why tract must not run this operator, if it must not.
@@ -87,14 +139,18 @@ pub(super) fn operator<'a>(
     operand: &dyn Fn(usize) -> Operand<'a>,
 ) -> Option<EngineError> {
     let no = |reason: &str| Some(refuse(op, reason));
-    let known = OTHER_DOMAINS.iter().any(|(domain, name)| *domain == op.domain() && op.op_type == **name);
+    let known = OTHER_DOMAINS
+        .iter()
+        .any(|(domain, name)| *domain == op.domain() && op.op_type == **name);
     if !known && !op.domain().is_empty() && op.domain() != kernels::DOMAIN {
         return no("tract has no operator of this domain");
     }
     if !kernels::framework().op_register.0.contains_key(&*op.op_type) {
         return no("tract has no such operator");
     }
-    if version < 7 && (op.int("broadcast").is_some_and(|flag| flag != 0) || op.int("consumed_inputs").is_some()) {
+    if version < 7
+        && (op.int("broadcast").is_some_and(|flag| flag != 0) || op.int("consumed_inputs").is_some())
+    {
         return no("tract ignores the broadcasting attributes of opsets before 7");
     }
     if op.domain() == kernels::DOMAIN {
@@ -113,7 +169,11 @@ pub(super) fn operator<'a>(
         "Swish" if op.float("alpha").is_some_and(|alpha| alpha != 1.0) => no("tract ignores alpha"),
         "BitShift" => {
             let width = dtype.map_or(8, |dtype| dtype.bits() as i64);
-            let safe = |shift: &Tensor| shift.to_i64().is_ok_and(|all| all.iter().all(|s| (0..width).contains(s)));
+            let safe = |shift: &Tensor| {
+                shift
+                    .to_i64()
+                    .is_ok_and(|all| all.iter().all(|s| (0..width).contains(s)))
+            };
             match operand(1).constant {
                 Some(shift) if safe(shift) => None,
                 _ => no("tract is undefined for shifts by the width or more"),
@@ -135,5 +195,8 @@ pub(super) fn operator<'a>(
 
 /// The narrow type with this number.
 fn narrow_number(number: i64) -> Option<DType> {
-    i32::try_from(number).ok().and_then(DType::from_onnx).filter(|dtype| carrier::carrier(*dtype).is_some())
+    i32::try_from(number)
+        .ok()
+        .and_then(DType::from_onnx)
+        .filter(|dtype| carrier::carrier(*dtype).is_some())
 }

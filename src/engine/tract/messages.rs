@@ -12,8 +12,8 @@ use super::tensor::held;
 use super::{ENGINE, failed};
 use crate::engine::{EngineError, carrier};
 use crate::ir::{
-    Attribute, AttributeValue, DType, Function, Graph, Model, NodeId, NodeKind, Operator, OpsetImport, Tensor, ValueId, ValueType,
-    opset_version,
+    Attribute, AttributeValue, DType, Function, Graph, Model, NodeId, NodeKind, Operator, OpsetImport,
+    Tensor, ValueId, ValueType, opset_version,
 };
 use crate::proto;
 
@@ -30,17 +30,26 @@ pub(super) struct Messages {
 /// The main graph of a model, with `outputs` as its graph outputs.
 pub(super) fn graph_messages(model: &Model, outputs: &[ValueId]) -> Result<Messages, EngineError> {
     let graph = &model.graph;
-    let mut names = Names { model, values: 0, nodes: 0, calls: Vec::new() };
+    let mut names = Names {
+        model,
+        values: 0,
+        nodes: 0,
+        calls: Vec::new(),
+    };
     let (mut messages, scope) = names.nodes(graph, &HashMap::new())?;
     let mut inputs = Vec::new();
     for id in graph.inputs() {
         let name = scope.get(&ValueId::new(*id, 0)).cloned().unwrap_or_default();
-        messages.input.push(value_info(&name, graph.ty(ValueId::new(*id, 0))));
+        messages
+            .input
+            .push(value_info(&name, graph.ty(ValueId::new(*id, 0))));
         inputs.push(name);
     }
     let mut constants = Vec::new();
     for id in graph.topological_order() {
-        let Some(NodeKind::Constant(constant)) = graph.get(id).map(|node| &node.kind) else { continue };
+        let Some(NodeKind::Constant(constant)) = graph.get(id).map(|node| &node.kind) else {
+            continue;
+        };
         let value = ValueId::new(id, 0);
         if !graph.is_used(id) && !outputs.contains(&value) {
             continue;
@@ -58,12 +67,20 @@ pub(super) fn graph_messages(model: &Model, outputs: &[ValueId]) -> Result<Messa
     for value in outputs {
         names.output(graph, *value, &scope, &mut messages)?;
     }
-    Ok(Messages { graph: messages, inputs, constants })
+    Ok(Messages {
+        graph: messages,
+        inputs,
+        constants,
+    })
 }
 
 /// One operator of ONNX as a message.
 pub(super) fn operator_message(operator: &Operator) -> Result<pb::NodeProto, EngineError> {
-    let attribute = operator.attributes().iter().map(plain_attribute).collect::<Result<_, _>>()?;
+    let attribute = operator
+        .attributes()
+        .iter()
+        .map(plain_attribute)
+        .collect::<Result<_, _>>()?;
     Ok(pb::NodeProto {
         op_type: operator.op_type.to_string(),
         domain: operator.domain().to_owned(),
@@ -80,10 +97,18 @@ pub(super) fn model_message(graph: pb::GraphProto, imports: &[OpsetImport]) -> p
         let domain = import.domain();
         let version = crate::ir::opset_version(imports, domain).unwrap_or(0);
         if !opset_import.iter().any(|known| known.domain == domain) {
-            opset_import.push(pb::OperatorSetIdProto { domain: domain.to_owned(), version });
+            opset_import.push(pb::OperatorSetIdProto {
+                domain: domain.to_owned(),
+                version,
+            });
         }
     }
-    pb::ModelProto { ir_version: 10, opset_import, graph: Some(graph), ..Default::default() }
+    pb::ModelProto {
+        ir_version: 10,
+        opset_import,
+        graph: Some(graph),
+        ..Default::default()
+    }
 }
 
 /// Names of the values of one graph.
@@ -116,7 +141,10 @@ impl<'m> Names<'m> {
         captured: &HashMap<u32, String>,
     ) -> Result<(pb::GraphProto, Scope), EngineError> {
         let mut scope = Scope::new();
-        let mut messages = pb::GraphProto { name: "graph".to_owned(), ..Default::default() };
+        let mut messages = pb::GraphProto {
+            name: "graph".to_owned(),
+            ..Default::default()
+        };
         let order = graph.topological_order();
         for id in &order {
             let Some(node) = graph.get(*id) else { continue };
@@ -133,11 +161,19 @@ impl<'m> Names<'m> {
             }
         }
         for id in order {
-            let Some(NodeKind::Operator(operator)) = graph.get(id).map(|node| &node.kind) else { continue };
+            let Some(NodeKind::Operator(operator)) = graph.get(id).map(|node| &node.kind) else {
+                continue;
+            };
             let message = self.node(graph, id, operator, &scope)?;
-            let overload = graph.get(id).and_then(|n| n.meta.as_ref()).and_then(|meta| meta.overload.clone());
+            let overload = graph
+                .get(id)
+                .and_then(|n| n.meta.as_ref())
+                .and_then(|meta| meta.overload.clone());
             let domain = operator.written_domain.as_deref().unwrap_or("");
-            match self.model.function(domain, &operator.op_type, overload.as_deref().unwrap_or("")) {
+            match self
+                .model
+                .function(domain, &operator.op_type, overload.as_deref().unwrap_or(""))
+            {
                 Some(function) => self.call(function, operator, message, &mut messages)?,
                 None => messages.node.push(message),
             }
@@ -159,7 +195,12 @@ impl<'m> Names<'m> {
             node: Some(call.name.clone()),
             reason: reason.to_owned(),
         };
-        if self.calls.len() >= MAX_CALLS || self.calls.iter().any(|open| std::ptr::eq(open.function, function)) {
+        if self.calls.len() >= MAX_CALLS
+            || self
+                .calls
+                .iter()
+                .any(|open| std::ptr::eq(open.function, function))
+        {
             return Err(refuse("the function calls itself"));
         }
         let differs = function.opset_imports.iter().any(|import| {
@@ -167,7 +208,9 @@ impl<'m> Names<'m> {
             version.is_some_and(|version| Some(version) != import.version)
         });
         if differs {
-            return Err(refuse("the function imports another opset than the model; convert-opset brings them together"));
+            return Err(refuse(
+                "the function imports another opset than the model; convert-opset brings them together",
+            ));
         }
         let mut attributes = Vec::new();
         for given in operator.attributes() {
@@ -176,7 +219,8 @@ impl<'m> Names<'m> {
         for default in &function.header.attribute_proto {
             let name = default.name.as_deref().unwrap_or("");
             if !attributes.iter().any(|known: &Attribute| known.name == *name) {
-                let value = default_attribute(default).ok_or_else(|| refuse("a default attribute of an unknown kind"))?;
+                let value = default_attribute(default)
+                    .ok_or_else(|| refuse("a default attribute of an unknown kind"))?;
                 attributes.push(Attribute::new(name, value));
             }
         }
@@ -189,9 +233,14 @@ impl<'m> Names<'m> {
             inputs.insert(inside, call.input.get(index).cloned().unwrap_or_default());
         }
         for id in function.graph.node_ids() {
-            let Some(NodeKind::Constant(constant)) = function.graph.get(id).map(|node| &node.kind) else { continue };
+            let Some(NodeKind::Constant(constant)) = function.graph.get(id).map(|node| &node.kind) else {
+                continue;
+            };
             let name = scope.get(&ValueId::new(id, 0)).cloned().unwrap_or_default();
-            let tensor = constant.tensor.as_ref().ok_or_else(|| refuse("the function has a sparse constant"))?;
+            let tensor = constant
+                .tensor
+                .as_ref()
+                .ok_or_else(|| refuse("the function has a sparse constant"))?;
             messages.initializer.push(tensor_message(&name, tensor)?);
         }
         for mut node in inner.node {
@@ -201,7 +250,9 @@ impl<'m> Names<'m> {
         }
         messages.initializer.extend(inner.initializer);
         for (index, value) in function.graph.output_values().iter().enumerate() {
-            let Some(outside) = call.output.get(index).filter(|name| !name.is_empty()) else { continue };
+            let Some(outside) = call.output.get(index).filter(|name| !name.is_empty()) else {
+                continue;
+            };
             let inside = value.and_then(|value| scope.get(&value).cloned());
             let inside = inside.ok_or_else(|| refuse("the function has an output without a value"))?;
             let inside = inputs.get(&inside).cloned().unwrap_or(inside);
@@ -223,8 +274,15 @@ impl<'m> Names<'m> {
 
     /// An attribute in a function's body: a reference becomes the attribute of the call, or nothing if the call has none.
     fn resolve(&self, attribute: &Attribute) -> Option<Attribute> {
-        let AttributeValue::Reference(name, _) = &attribute.value else { return Some(attribute.clone()) };
-        let given = self.calls.last()?.attributes.iter().find(|given| given.name == *name)?;
+        let AttributeValue::Reference(name, _) = &attribute.value else {
+            return Some(attribute.clone());
+        };
+        let given = self
+            .calls
+            .last()?
+            .attributes
+            .iter()
+            .find(|given| given.name == *name)?;
         Some(Attribute::new(attribute.name.clone(), given.value.clone()))
     }
 
@@ -236,7 +294,10 @@ impl<'m> Names<'m> {
         scope: &Scope,
     ) -> Result<pb::NodeProto, EngineError> {
         let name_of = |value: &ValueId| {
-            scope.get(value).cloned().ok_or_else(|| failed(format!("{} reads an omitted value", graph.label(id))))
+            scope
+                .get(value)
+                .cloned()
+                .ok_or_else(|| failed(format!("{} reads an omitted value", graph.label(id))))
         };
         let mut input = Vec::with_capacity(operator.input_count());
         for value in &graph.inputs_of(id) {
@@ -256,7 +317,9 @@ impl<'m> Names<'m> {
         }
         let mut attribute = Vec::with_capacity(operator.attributes().len());
         for known in operator.attributes() {
-            let Some(known) = &self.resolve(known) else { continue };
+            let Some(known) = &self.resolve(known) else {
+                continue;
+            };
             let mut message = match &known.value {
                 AttributeValue::Graph(_) | AttributeValue::Graphs(_) => pb::AttributeProto::default(),
                 _ => plain_attribute(known)?,
@@ -282,7 +345,11 @@ impl<'m> Names<'m> {
         })
     }
 
-    fn body(&mut self, graph: &Graph, captured: &HashMap<u32, String>) -> Result<pb::GraphProto, EngineError> {
+    fn body(
+        &mut self,
+        graph: &Graph,
+        captured: &HashMap<u32, String>,
+    ) -> Result<pb::GraphProto, EngineError> {
         let (mut messages, scope) = self.nodes(graph, captured)?;
         for id in graph.inputs() {
             let value = ValueId::new(*id, 0);
@@ -290,9 +357,14 @@ impl<'m> Names<'m> {
             messages.input.push(value_info(&name, graph.ty(value)));
         }
         for id in graph.node_ids() {
-            let Some(NodeKind::Constant(constant)) = graph.get(id).map(|node| &node.kind) else { continue };
+            let Some(NodeKind::Constant(constant)) = graph.get(id).map(|node| &node.kind) else {
+                continue;
+            };
             let name = scope.get(&ValueId::new(id, 0)).cloned().unwrap_or_default();
-            let tensor = constant.tensor.as_ref().ok_or_else(|| failed(format!("{name} is sparse")))?;
+            let tensor = constant
+                .tensor
+                .as_ref()
+                .ok_or_else(|| failed(format!("{name} is sparse")))?;
             messages.initializer.push(tensor_message(&name, tensor)?);
         }
         for (index, value) in graph.output_values().iter().enumerate() {
@@ -311,14 +383,20 @@ impl<'m> Names<'m> {
         scope: &Scope,
         messages: &mut pb::GraphProto,
     ) -> Result<(), EngineError> {
-        let mut name = scope.get(&value).cloned().ok_or_else(|| failed("a graph output is an omitted value"))?;
+        let mut name = scope
+            .get(&value)
+            .cloned()
+            .ok_or_else(|| failed("a graph output is an omitted value"))?;
         let direct = graph.operator(value.node).is_some();
         if !direct || messages.output.iter().any(|known| known.name == name) {
             let identity = self.value();
             messages.node.push(self.identity(name, identity.clone()));
             name = identity;
         }
-        messages.output.push(pb::ValueInfoProto { name, ..Default::default() });
+        messages.output.push(pb::ValueInfoProto {
+            name,
+            ..Default::default()
+        });
         Ok(())
     }
 }
@@ -333,7 +411,11 @@ fn rename(node: &mut pb::NodeProto, names: &HashMap<String, String>) {
             input.clone_from(name);
         }
     }
-    for body in node.attribute.iter_mut().filter_map(|attribute| attribute.g.as_mut()) {
+    for body in node
+        .attribute
+        .iter_mut()
+        .filter_map(|attribute| attribute.g.as_mut())
+    {
         body.node.iter_mut().for_each(|node| rename(node, names));
     }
 }
@@ -364,7 +446,9 @@ pub(super) fn value_info(name: &str, ty: &ValueType) -> pb::ValueInfoProto {
         dim: dims
             .iter()
             .map(|dim| pb::tensor_shape_proto::Dimension {
-                value: dim.fixed().map(pb::tensor_shape_proto::dimension::Value::DimValue),
+                value: dim
+                    .fixed()
+                    .map(pb::tensor_shape_proto::dimension::Value::DimValue),
                 ..Default::default()
             })
             .collect(),
@@ -385,7 +469,10 @@ pub(super) fn concrete(name: &str, dtype: DType, dims: &[u64]) -> pb::ValueInfoP
 }
 
 fn typed(name: &str, dtype: Option<DType>, shape: Option<pb::TensorShapeProto>) -> pb::ValueInfoProto {
-    let tensor = pb::type_proto::Tensor { elem_type: dtype.map_or(0, |dtype| held(dtype).onnx()), shape };
+    let tensor = pb::type_proto::Tensor {
+        elem_type: dtype.map_or(0, |dtype| held(dtype).onnx()),
+        shape,
+    };
     pb::ValueInfoProto {
         name: name.to_owned(),
         r#type: Some(pb::TypeProto {
@@ -421,7 +508,10 @@ fn plain_attribute(attribute: &Attribute) -> Result<pb::AttributeProto, EngineEr
         AttributeValue::Floats(values) => message.floats = values.clone(),
         AttributeValue::Strings(values) => message.strings = values.iter().map(|v| v.to_vec()).collect(),
         AttributeValue::Tensors(tensors) => {
-            message.tensors = tensors.iter().map(|t| tensor_message("", t)).collect::<Result<_, _>>()?;
+            message.tensors = tensors
+                .iter()
+                .map(|t| tensor_message("", t))
+                .collect::<Result<_, _>>()?;
         }
         _ => return Err(no_attribute(attribute)),
     }

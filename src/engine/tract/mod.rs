@@ -44,5 +44,8 @@ impl Engine for TractEngine {
 }
 
 fn failed(reason: impl Into<String>) -> EngineError {
-    EngineError::Failed { engine: ENGINE, reason: reason.into() }
+    EngineError::Failed {
+        engine: ENGINE,
+        reason: reason.into(),
+    }
 }

@@ -21,7 +21,10 @@ pub fn run_node(
     outputs: usize,
 ) -> Result<Vec<Tensor>, EngineError> {
     let operand = |index: usize| match inputs.get(index).and_then(Option::as_ref) {
-        Some(tensor) => deny::Operand { dtype: Some(tensor.dtype()), constant: Some(tensor) },
+        Some(tensor) => deny::Operand {
+            dtype: Some(tensor.dtype()),
+            constant: Some(tensor),
+        },
         None => deny::Operand::default(),
     };
     if let Some(refusal) = deny::operator(operator, version, &operand) {
@@ -29,7 +32,10 @@ pub fn run_node(
     }
     let mut node = messages::operator_message(operator)?;
     node.name = "node".to_owned();
-    let mut graph = pb::GraphProto { name: "graph".to_owned(), ..Default::default() };
+    let mut graph = pb::GraphProto {
+        name: "graph".to_owned(),
+        ..Default::default()
+    };
     let mut constants = Vec::new();
     for (index, input) in inputs.iter().enumerate() {
         let Some(tensor) = input else {
@@ -37,7 +43,9 @@ pub fn run_node(
             continue;
         };
         let name = format!("i{index}");
-        graph.input.push(messages::concrete(&name, tensor.dtype(), tensor.dims()));
+        graph
+            .input
+            .push(messages::concrete(&name, tensor.dtype(), tensor.dims()));
         constants.push((name.clone(), constant(tensor, &name)?));
         node.input.push(name);
     }
@@ -45,23 +53,44 @@ pub fn run_node(
     for index in 0..outputs {
         let name = format!("o{index}");
         node.output.push(name.clone());
-        graph.output.push(pb::ValueInfoProto { name, ..Default::default() });
+        graph.output.push(pb::ValueInfoProto {
+            name,
+            ..Default::default()
+        });
     }
     graph.node.push(node);
-    let mut imports = vec![OpsetImport { domain: Some(operator.domain().into()), version: Some(version) }];
+    let mut imports = vec![OpsetImport {
+        domain: Some(operator.domain().into()),
+        version: Some(version),
+    }];
     if !operator.domain().is_empty() {
-        imports.push(OpsetImport { domain: None, version: Some(17) });
+        imports.push(OpsetImport {
+            domain: None,
+            version: Some(17),
+        });
     }
     let message = messages::model_message(graph, &imports);
-    let bound: Vec<(&str, &Arc<_>)> = constants.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let bound: Vec<(&str, &Arc<_>)> = constants
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor))
+        .collect();
     let values = quietly(ENGINE, || {
-        let mut model = kernels::framework().model_for_proto_model(&message).map_err(tract_error)?;
+        let mut model = kernels::framework()
+            .model_for_proto_model(&message)
+            .map_err(tract_error)?;
         bind_constants(&mut model, &bound)?;
-        let plan = model.into_typed().and_then(|typed| typed.into_runnable()).map_err(tract_error)?;
+        let plan = model
+            .into_typed()
+            .and_then(|typed| typed.into_runnable())
+            .map_err(tract_error)?;
         plan.run(Default::default()).map_err(tract_error)
     })?;
     if values.len() != outputs {
         return Err(failed(format!("{} outputs instead of {outputs}", values.len())));
     }
-    values.iter().enumerate().map(|(index, value)| quietly(ENGINE, || from_tract(value, &format!("output {index}")))).collect()
+    values
+        .iter()
+        .enumerate()
+        .map(|(index, value)| quietly(ENGINE, || from_tract(value, &format!("output {index}"))))
+        .collect()
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tract_onnx::pb;
-use tract_onnx::prelude::{Framework as _, InferenceModelExt as _, Tensor as TractTensor, TypedRunnableModel};
+use tract_onnx::prelude::{
+    Framework as _, InferenceModelExt as _, Tensor as TractTensor, TypedRunnableModel,
+};
 use tract_onnx::tract_hir::internal::{InferenceFact, InferenceModel, InferenceOp};
 use tract_onnx::tract_hir::ops::konst::Const;
 
@@ -66,12 +68,19 @@ impl Program {
         let mut values = Vec::new();
         let mut outputs = Vec::new();
         for (output, value) in graph.outputs().iter().zip(graph.output_values()) {
-            let value = value.ok_or_else(|| failed(format!("nothing produces the output {}", output.name)))?;
-            if !matches!(output.ty, crate::ir::ValueType::Unknown | crate::ir::ValueType::Tensor(_)) {
+            let value =
+                value.ok_or_else(|| failed(format!("nothing produces the output {}", output.name)))?;
+            if !matches!(
+                output.ty,
+                crate::ir::ValueType::Unknown | crate::ir::ValueType::Tensor(_)
+            ) {
                 return Err(no_tensor(&output.name));
             }
             values.push(value);
-            outputs.push(ProgramOutput { name: output.name.to_string(), dtype: output.ty.dtype() });
+            outputs.push(ProgramOutput {
+                name: output.name.to_string(),
+                dtype: output.ty.dtype(),
+            });
         }
         for name in &options.expose {
             if outputs.iter().any(|output| output.name == *name) {
@@ -82,22 +91,44 @@ impl Program {
                 reason: "the model has no value of this name to expose".to_owned(),
             })?;
             values.push(value);
-            outputs.push(ProgramOutput { name: name.clone(), dtype: graph.ty(value).dtype() });
+            outputs.push(ProgramOutput {
+                name: name.clone(),
+                dtype: graph.ty(value).dtype(),
+            });
         }
-        let Messages { graph: message, inputs: names, constants } = messages::graph_messages(model, &values)?;
+        let Messages {
+            graph: message,
+            inputs: names,
+            constants,
+        } = messages::graph_messages(model, &values)?;
         let mut inputs = Vec::new();
         for (id, message) in graph.inputs().iter().zip(names) {
             let Some(node) = graph.get(*id) else { continue };
-            let NodeKind::Input(input) = &node.kind else { continue };
+            let NodeKind::Input(input) = &node.kind else {
+                continue;
+            };
             let value = ValueId::new(*id, 0);
             let name = graph.value(value).map(|v| v.name.to_string()).unwrap_or_default();
             let dtype = graph.ty(value).dtype().ok_or_else(|| no_tensor(&name))?;
             if datum_type(held(dtype)).is_none() {
                 return Err(unsupported(dtype, &name));
             }
-            let default = input.default.as_ref().map(|(tensor, _)| to_tract(tensor, &name).map(Arc::new)).transpose()?;
-            let dims = graph.ty(value).shape().map(|dims| dims.iter().map(|dim| size(dim, &options.symbols)).collect());
-            inputs.push(ProgramInput { name, message, dtype, dims, default });
+            let default = input
+                .default
+                .as_ref()
+                .map(|(tensor, _)| to_tract(tensor, &name).map(Arc::new))
+                .transpose()?;
+            let dims = graph
+                .ty(value)
+                .shape()
+                .map(|dims| dims.iter().map(|dim| size(dim, &options.symbols)).collect());
+            inputs.push(ProgramInput {
+                name,
+                message,
+                dtype,
+                dims,
+                default,
+            });
         }
         let constants = constants
             .into_iter()
@@ -119,8 +150,16 @@ impl Program {
             if let Some(default) = &input.default {
                 return Some(Binding::Constant(default.clone()));
             }
-            let fixed = |size: &Size| if let Size::Fixed(size) = size { Some(*size) } else { None };
-            Some(Binding::Fed(input.dims.as_ref()?.iter().map(fixed).collect::<Option<_>>()?))
+            let fixed = |size: &Size| {
+                if let Size::Fixed(size) = size {
+                    Some(*size)
+                } else {
+                    None
+                }
+            };
+            Some(Binding::Fed(
+                input.dims.as_ref()?.iter().map(fixed).collect::<Option<_>>()?,
+            ))
         };
         self.inputs.iter().map(one).collect()
     }
@@ -128,8 +167,11 @@ impl Program {
     /// Compiles a plan for these bindings, one a graph input.
     pub(super) fn plan(&self, bindings: &[Binding]) -> Result<Arc<TypedRunnableModel>, EngineError> {
         let mut graph = self.graph.clone();
-        let mut constants: Vec<(&str, &Arc<TractTensor>)> =
-            self.constants.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let mut constants: Vec<(&str, &Arc<TractTensor>)> = self
+            .constants
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), tensor))
+            .collect();
         for ((input, binding), declaration) in self.inputs.iter().zip(bindings).zip(&mut graph.input) {
             match binding {
                 Binding::Fed(dims) => *declaration = messages::concrete(&input.message, input.dtype, dims),
@@ -140,7 +182,12 @@ impl Program {
         let onnx = kernels::framework();
         let mut model = onnx.model_for_proto_model(&message).map_err(tract_error)?;
         bind_constants(&mut model, &constants)?;
-        let typed = if self.optimise { model.into_optimized() } else { model.into_typed() }.map_err(tract_error)?;
+        let typed = if self.optimise {
+            model.into_optimized()
+        } else {
+            model.into_typed()
+        }
+        .map_err(tract_error)?;
         tract_onnx::prelude::IntoRunnable::into_runnable(typed).map_err(tract_error)
     }
 }
@@ -154,7 +201,9 @@ pub(super) fn bind_constants(
     let mut bound = Vec::new();
     for id in model.inputs.clone() {
         let node = model.node_mut(id.node);
-        let Some(tensor) = by_name.get(node.name.as_str()) else { continue };
+        let Some(tensor) = by_name.get(node.name.as_str()) else {
+            continue;
+        };
         let op = Const::new(Arc::clone(tensor)).map_err(tract_error)?;
         node.op = Box::new(op) as Box<dyn InferenceOp>;
         let fact = InferenceFact::try_from(Arc::clone(tensor)).map_err(tract_error)?;
@@ -174,7 +223,10 @@ pub(super) fn constant(tensor: &Tensor, name: &str) -> Result<Arc<TractTensor>, 
 
 pub(super) fn tract_error(error: tract_onnx::prelude::TractError) -> EngineError {
     let text = format!("{error:#}");
-    match text.split_once("Unimplemented(").and_then(|(_, rest)| rest.split_once(')')) {
+    match text
+        .split_once("Unimplemented(")
+        .and_then(|(_, rest)| rest.split_once(')'))
+    {
         Some((operator, _)) => EngineError::Unsupported {
             engine: ENGINE,
             operator: operator.to_owned(),

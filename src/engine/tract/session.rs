@@ -118,11 +118,21 @@ impl TractSession {
 
     /// Checks the inputs against the model's declaration and puts them into its order; `None` where a default holds.
     fn arrange<'v>(&self, inputs: &'v RunValues) -> Result<Vec<Option<&'v Tensor>>, EngineError> {
-        let wrong = |name: &str, reason: String| EngineError::Input { name: name.to_owned(), reason };
-        if let Some(unknown) = inputs.keys().find(|name| !self.program.inputs.iter().any(|i| i.name == **name)) {
+        let wrong = |name: &str, reason: String| EngineError::Input {
+            name: name.to_owned(),
+            reason,
+        };
+        if let Some(unknown) = inputs
+            .keys()
+            .find(|name| !self.program.inputs.iter().any(|i| i.name == **name))
+        {
             return Err(wrong(unknown, "the model has no such input".to_owned()));
         }
-        let mut sizes = self.symbols.iter().map(|(name, size)| (name.as_str(), *size)).collect::<BTreeMap<_, _>>();
+        let mut sizes = self
+            .symbols
+            .iter()
+            .map(|(name, size)| (name.as_str(), *size))
+            .collect::<BTreeMap<_, _>>();
         let mut arranged = Vec::with_capacity(self.program.inputs.len());
         for input in &self.program.inputs {
             let tensor = match inputs.get(&input.name) {
@@ -135,7 +145,10 @@ impl TractSession {
                 Some(_) => return Err(wrong(&input.name, "tract takes tensors only".to_owned())),
             };
             if tensor.dtype() != input.dtype {
-                return Err(wrong(&input.name, format!("expected {}, got {}", input.dtype, tensor.dtype())));
+                return Err(wrong(
+                    &input.name,
+                    format!("expected {}, got {}", input.dtype, tensor.dtype()),
+                ));
             }
             fits(input, tensor, &mut sizes).map_err(|reason| wrong(&input.name, reason))?;
             arranged.push(Some(tensor));
@@ -156,9 +169,14 @@ impl TractSession {
             let one = |(part, input): (&KeyPart, &ProgramInput)| {
                 Ok(match part {
                     KeyPart::Shape(dims) => Binding::Fed(dims.clone()),
-                    KeyPart::Elements(tensor) => Binding::Constant(super::program::constant(tensor, &input.name)?),
+                    KeyPart::Elements(tensor) => {
+                        Binding::Constant(super::program::constant(tensor, &input.name)?)
+                    }
                     KeyPart::Default => Binding::Constant(
-                        input.default.clone().ok_or_else(|| failed(format!("{} has no default", input.name)))?,
+                        input
+                            .default
+                            .clone()
+                            .ok_or_else(|| failed(format!("{} has no default", input.name)))?,
                     ),
                 })
             };
@@ -170,13 +188,19 @@ impl TractSession {
                 fed.push(to_tract(tensor, &input.name)?.into_tvalue());
             }
         }
-        let values = quietly(ENGINE, || plan.run(fed.into_iter().collect()).map_err(tract_error))?;
+        let values = quietly(ENGINE, || {
+            plan.run(fed.into_iter().collect()).map_err(tract_error)
+        })?;
         self.results(&values)
     }
 
     fn results(&self, values: &[TValue]) -> Result<RunValues, EngineError> {
         if values.len() != self.program.outputs.len() {
-            return Err(failed(format!("{} outputs instead of {}", values.len(), self.program.outputs.len())));
+            return Err(failed(format!(
+                "{} outputs instead of {}",
+                values.len(),
+                self.program.outputs.len()
+            )));
         }
         let mut results = RunValues::new();
         for (output, value) in self.program.outputs.iter().zip(values) {
@@ -196,12 +220,19 @@ fn fits<'p>(
 ) -> Result<(), String> {
     let Some(dims) = &input.dims else { return Ok(()) };
     if dims.len() != tensor.rank() {
-        return Err(format!("expected rank {}, got shape {:?}", dims.len(), tensor.dims()));
+        return Err(format!(
+            "expected rank {}, got shape {:?}",
+            dims.len(),
+            tensor.dims()
+        ));
     }
     for (axis, (dim, size)) in dims.iter().zip(tensor.dims()).enumerate() {
         match dim {
             Size::Fixed(expected) if expected != size => {
-                return Err(format!("axis {axis} must be {expected}, got shape {:?}", tensor.dims()));
+                return Err(format!(
+                    "axis {axis} must be {expected}, got shape {:?}",
+                    tensor.dims()
+                ));
             }
             Size::Symbol(name) => {
                 let known = *sizes.entry(name).or_insert(*size as i64);
@@ -230,7 +261,11 @@ impl Session for TractSession {
                     first.get_or_insert(error);
                 }
             }
-            if !arranged.iter().flatten().any(|tensor| Reach::Tensors.binds(tensor)) {
+            if !arranged
+                .iter()
+                .flatten()
+                .any(|tensor| Reach::Tensors.binds(tensor))
+            {
                 break;
             }
         }

@@ -69,13 +69,20 @@ pub(super) fn to_tract(tensor: &Tensor, name: &str) -> Result<TractTensor, Engin
         }
         DType::F16 => {
             let raw = tensor.raw().map_err(|e| failed(e.to_string()))?;
-            let values: Vec<f16> = raw.as_chunks().0.iter().map(|pair| f16::from_le_bytes(*pair)).collect();
+            let values: Vec<f16> = raw
+                .as_chunks()
+                .0
+                .iter()
+                .map(|pair| f16::from_le_bytes(*pair))
+                .collect();
             TractTensor::from_shape(&shape, &values).map_err(|e| failed(format!("{e:#}")))
         }
         DType::String => {
             let strings = tensor.strings().map_err(|e| failed(e.to_string()))?;
-            let values: Option<Vec<String>> =
-                strings.iter().map(|s| std::str::from_utf8(s).ok().map(str::to_owned)).collect();
+            let values: Option<Vec<String>> = strings
+                .iter()
+                .map(|s| std::str::from_utf8(s).ok().map(str::to_owned))
+                .collect();
             let values = values.ok_or_else(|| failed(format!("{name} holds a string that is not UTF-8")))?;
             let array = ArrayD::from_shape_vec(IxDyn(&shape), values).map_err(|e| failed(e.to_string()))?;
             Ok(TractTensor::from(array))
@@ -93,15 +100,21 @@ fn plain<T: Element + Datum + Copy>(tensor: &Tensor, shape: &[usize]) -> Result<
 }
 
 /// Copies a tensor of tract's into one of the IR of type `declared`, if one is declared.
-pub(super) fn from_tract_as(tensor: &TractTensor, declared: Option<DType>, name: &str) -> Result<Tensor, EngineError> {
+pub(super) fn from_tract_as(
+    tensor: &TractTensor,
+    declared: Option<DType>,
+    name: &str,
+) -> Result<Tensor, EngineError> {
     let found = from_tract(tensor, name)?;
     match declared {
         Some(declared) if carrier::carrier(declared) == Some(found.dtype()) => {
-            carrier::narrow(declared, &found).map_err(|_| failed(format!("{name} holds a number that is no {declared}")))
+            carrier::narrow(declared, &found)
+                .map_err(|_| failed(format!("{name} holds a number that is no {declared}")))
         }
-        Some(declared) if declared != found.dtype() => {
-            Err(failed(format!("{name} came out as {} instead of {declared}", found.dtype())))
-        }
+        Some(declared) if declared != found.dtype() => Err(failed(format!(
+            "{name} came out as {} instead of {declared}",
+            found.dtype()
+        ))),
         _ => Ok(found),
     }
 }
@@ -114,8 +127,12 @@ pub(super) fn from_tract(tensor: &TractTensor, name: &str) -> Result<Tensor, Eng
     match tensor.datum_type() {
         DatumType::F32 => back::<f32>(tensor, &dims, name),
         DatumType::F64 => back::<f64>(tensor, &dims, name),
-        DatumType::I8 | DatumType::QI8(_) => Tensor::from_raw(DType::I8, dims, tensor.as_bytes().to_vec()).map_err(wrong),
-        DatumType::U8 | DatumType::QU8(_) => Tensor::from_raw(DType::U8, dims, tensor.as_bytes().to_vec()).map_err(wrong),
+        DatumType::I8 | DatumType::QI8(_) => {
+            Tensor::from_raw(DType::I8, dims, tensor.as_bytes().to_vec()).map_err(wrong)
+        }
+        DatumType::U8 | DatumType::QU8(_) => {
+            Tensor::from_raw(DType::U8, dims, tensor.as_bytes().to_vec()).map_err(wrong)
+        }
         DatumType::I16 => back::<i16>(tensor, &dims, name),
         DatumType::I32 => back::<i32>(tensor, &dims, name),
         DatumType::I64 => back::<i64>(tensor, &dims, name),
@@ -127,12 +144,17 @@ pub(super) fn from_tract(tensor: &TractTensor, name: &str) -> Result<Tensor, Eng
             Tensor::from_bools(&dims, &values).map_err(wrong)
         }
         DatumType::F16 => {
-            let bytes: Vec<u8> = items::<f16>(tensor, name)?.into_iter().flat_map(f16::to_le_bytes).collect();
+            let bytes: Vec<u8> = items::<f16>(tensor, name)?
+                .into_iter()
+                .flat_map(f16::to_le_bytes)
+                .collect();
             Tensor::from_raw(DType::F16, dims, bytes).map_err(wrong)
         }
         DatumType::TDim => {
-            let values: Option<Vec<i64>> =
-                items::<TDim>(tensor, name)?.iter().map(|dim| dim.as_i64()).collect();
+            let values: Option<Vec<i64>> = items::<TDim>(tensor, name)?
+                .iter()
+                .map(|dim| dim.as_i64())
+                .collect();
             let values = values.ok_or_else(|| failed(format!("{name} depends on an unbound dimension")))?;
             Tensor::from_slice(&dims, &values).map_err(wrong)
         }
@@ -145,12 +167,20 @@ pub(super) fn from_tract(tensor: &TractTensor, name: &str) -> Result<Tensor, Eng
 }
 
 fn items<T: Datum + Clone>(tensor: &TractTensor, name: &str) -> Result<Vec<T>, EngineError> {
-    let view = tensor.to_plain_array_view::<T>().map_err(|e| failed(format!("{name}: {e:#}")))?;
+    let view = tensor
+        .to_plain_array_view::<T>()
+        .map_err(|e| failed(format!("{name}: {e:#}")))?;
     Ok(view.iter().cloned().collect())
 }
 
-fn back<T: Element + Datum + Copy>(tensor: &TractTensor, dims: &[u64], name: &str) -> Result<Tensor, EngineError> {
-    let view = tensor.to_plain_array_view::<T>().map_err(|e| failed(format!("{name}: {e:#}")))?;
+fn back<T: Element + Datum + Copy>(
+    tensor: &TractTensor,
+    dims: &[u64],
+    name: &str,
+) -> Result<Tensor, EngineError> {
+    let view = tensor
+        .to_plain_array_view::<T>()
+        .map_err(|e| failed(format!("{name}: {e:#}")))?;
     let wrong = |e: crate::ir::TensorError| failed(format!("{name}: {e}"));
     match view.as_slice() {
         Some(values) => Tensor::from_slice(dims, values).map_err(wrong),
@@ -177,17 +207,28 @@ mod tests {
         for tensor in tensors {
             let there = to_tract(&tensor, "x").unwrap();
             assert_eq!(Some(there.datum_type()), datum_type(tensor.dtype()));
-            assert!(from_tract(&there, "x").unwrap().same_as(&tensor), "{}", tensor.dtype());
+            assert!(
+                from_tract(&there, "x").unwrap().same_as(&tensor),
+                "{}",
+                tensor.dtype()
+            );
         }
     }
 
     #[test]
     fn narrow_types_are_carried_and_come_back() {
-        for (dtype, raw) in [(DType::BF16, vec![0x80u8, 0x3f]), (DType::I4, vec![0x0f]), (DType::F8E5M2, vec![0x7b])] {
+        for (dtype, raw) in [
+            (DType::BF16, vec![0x80u8, 0x3f]),
+            (DType::I4, vec![0x0f]),
+            (DType::F8E5M2, vec![0x7b]),
+        ] {
             let tensor = Tensor::from_raw(dtype, [1], raw).unwrap();
             let there = to_tract(&tensor, "x").unwrap();
             assert_eq!(Some(there.datum_type()), datum_type(held(dtype)));
-            assert!(from_tract_as(&there, Some(dtype), "x").unwrap().same_as(&tensor), "{dtype}");
+            assert!(
+                from_tract_as(&there, Some(dtype), "x").unwrap().same_as(&tensor),
+                "{dtype}"
+            );
         }
         let third = to_tract(&Tensor::scalar(1f32 / 3.0), "x").unwrap();
         assert!(from_tract_as(&third, Some(DType::BF16), "x").is_err());
@@ -196,6 +237,8 @@ mod tests {
     #[test]
     fn types_that_tract_lacks_are_refused_by_name() {
         let tensor = Tensor::from_raw(DType::Complex64, [1], vec![0u8; 8]).unwrap();
-        assert!(matches!(to_tract(&tensor, "x"), Err(EngineError::Unsupported { operator, .. }) if operator == "complex64"));
+        assert!(
+            matches!(to_tract(&tensor, "x"), Err(EngineError::Unsupported { operator, .. }) if operator == "complex64")
+        );
     }
 }

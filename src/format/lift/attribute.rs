@@ -22,11 +22,20 @@ pub(super) fn attribute_from_proto(
     {
         return Err(wrong(&name, label, "has a value that is not of its type"));
     }
-    Ok(Attribute { name, value, doc_string, written_type })
+    Ok(Attribute {
+        name,
+        value,
+        doc_string,
+        written_type,
+    })
 }
 
 fn wrong(name: &Name, label: &dyn Fn() -> String, problem: &'static str) -> LiftError {
-    LiftError::Attribute { node: label(), attribute: name.to_string(), problem }
+    LiftError::Attribute {
+        node: label(),
+        attribute: name.to_string(),
+        problem,
+    }
 }
 
 fn value_of(
@@ -42,7 +51,10 @@ fn value_of(
     let mut body = |graph| lift_body(GraphSource::from_graph(graph), context, captures);
     let mut found = Vec::with_capacity(1);
     if let Some(reference) = reference {
-        found.push(AttributeValue::Reference(Name::from(reference), attribute.r#type.unwrap_or(0)));
+        found.push(AttributeValue::Reference(
+            Name::from(reference),
+            attribute.r#type.unwrap_or(0),
+        ));
     }
     if let Some(value) = attribute.f {
         found.push(AttributeValue::Float(value));
@@ -75,10 +87,18 @@ fn value_of(
         found.push(AttributeValue::Strings(attribute.strings));
     }
     if !attribute.tensors.is_empty() {
-        found.push(AttributeValue::Tensors(attribute.tensors.into_iter().map(tensor).collect::<Result<_, _>>()?));
+        found.push(AttributeValue::Tensors(
+            attribute
+                .tensors
+                .into_iter()
+                .map(tensor)
+                .collect::<Result<_, _>>()?,
+        ));
     }
     if !attribute.graphs.is_empty() {
-        found.push(AttributeValue::Graphs(attribute.graphs.into_iter().map(body).collect::<Result<_, _>>()?));
+        found.push(AttributeValue::Graphs(
+            attribute.graphs.into_iter().map(body).collect::<Result<_, _>>()?,
+        ));
     }
     if !attribute.sparse_tensors.is_empty() {
         found.push(AttributeValue::Sparses(attribute.sparse_tensors));

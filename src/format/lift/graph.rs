@@ -8,8 +8,8 @@ use super::error::LiftError;
 use super::tensor::tensor_from_proto;
 use super::types::{input_type, type_from_proto, unknown_element_type};
 use crate::ir::{
-    Attribute, AttributeValue, Constant, ConstantOrigin, Graph, GraphBuilder, GraphMeta, GraphOutput, Input, Name, NodeId,
-    NodeMeta, Operator, Slot, Tensor, Value, ValueId, ValueType, tensor_type,
+    Attribute, AttributeValue, Constant, ConstantOrigin, Graph, GraphBuilder, GraphMeta, GraphOutput, Input,
+    Name, NodeId, NodeMeta, Operator, Slot, Tensor, Value, ValueId, ValueType, tensor_type,
 };
 use crate::proto;
 
@@ -63,7 +63,10 @@ pub(super) struct GraphSource {
 impl GraphSource {
     pub(super) fn from_graph(graph: proto::GraphProto) -> Self {
         let named = |infos: Vec<proto::ValueInfoProto>| {
-            infos.into_iter().map(|info| (info.name.clone().unwrap_or_default(), Some(info))).collect()
+            infos
+                .into_iter()
+                .map(|info| (info.name.clone().unwrap_or_default(), Some(info)))
+                .collect()
         };
         Self {
             label: format!("graph {:?}", graph.name.as_deref().unwrap_or("")),
@@ -101,14 +104,21 @@ impl GraphSource {
 }
 
 /// Lifts a graph that stands by itself; answers the names it reads without defining them, each with a reader.
-pub(super) fn lift_graph(source: GraphSource, context: &Context<'_>) -> Result<(Graph, Vec<(Name, Reader)>), LiftError> {
+pub(super) fn lift_graph(
+    source: GraphSource,
+    context: &Context<'_>,
+) -> Result<(Graph, Vec<(Name, Reader)>), LiftError> {
     let mut captures = Captures::default();
     let graph = lift_body(source, context, &mut captures)?;
     Ok((graph, captures.found))
 }
 
 /// Lifts a body; names that it does not define become capture slots in `captures`, which all bodies of one node share.
-pub(super) fn lift_body(source: GraphSource, context: &Context<'_>, captures: &mut Captures) -> Result<Graph, LiftError> {
+pub(super) fn lift_body(
+    source: GraphSource,
+    context: &Context<'_>,
+    captures: &mut Captures,
+) -> Result<Graph, LiftError> {
     let mut lifter = Lifter {
         context,
         label: source.label,
@@ -118,7 +128,9 @@ pub(super) fn lift_body(source: GraphSource, context: &Context<'_>, captures: &m
         other: Vec::new(),
         captures,
     };
-    lifter.builder.reserve(source.nodes.len() + source.initializers.len());
+    lifter
+        .builder
+        .reserve(source.nodes.len() + source.initializers.len());
     *lifter.builder.meta() = source.meta;
     lifter.value_info(source.value_info);
     lifter.inputs_and_initializers(source.inputs, source.initializers, source.sparse)?;
@@ -167,7 +179,11 @@ impl Lifter<'_, '_> {
 
     fn define(&mut self, name: &Name, value: ValueId, node: &dyn Fn() -> String) -> Result<(), LiftError> {
         if self.values.insert(name.clone(), value).is_some() {
-            return Err(LiftError::Duplicate { value: name.to_string(), node: node(), graph: self.label.clone() });
+            return Err(LiftError::Duplicate {
+                value: name.to_string(),
+                node: node(),
+                graph: self.label.clone(),
+            });
         }
         Ok(())
     }
@@ -178,55 +194,104 @@ impl Lifter<'_, '_> {
         initializers: Vec<proto::TensorProto>,
         sparse: Vec<proto::SparseTensorProto>,
     ) -> Result<(), LiftError> {
-        let unnamed = || LiftError::Unnamed { graph: self.label.clone() };
+        let unnamed = || LiftError::Unnamed {
+            graph: self.label.clone(),
+        };
         let mut tensors: HashMap<Name, (u32, Tensor)> = HashMap::with_capacity(initializers.len());
         let mut order = Vec::with_capacity(initializers.len());
         for (index, mut proto) in initializers.into_iter().enumerate() {
-            let name = Name::from(proto.name.take().filter(|name| !name.is_empty()).ok_or_else(unnamed)?);
+            let name = Name::from(
+                proto
+                    .name
+                    .take()
+                    .filter(|name| !name.is_empty())
+                    .ok_or_else(unnamed)?,
+            );
             let tensor = tensor_from_proto(proto, self.context.external, &|| name.to_string())?;
             if tensors.insert(name.clone(), (index as u32, tensor)).is_some() {
                 let node = "an initializer".to_owned();
-                return Err(LiftError::Duplicate { value: name.to_string(), node, graph: self.label.clone() });
+                return Err(LiftError::Duplicate {
+                    value: name.to_string(),
+                    node,
+                    graph: self.label.clone(),
+                });
             }
             order.push(name);
         }
         let mut listed: HashMap<Name, (u32, proto::ValueInfoProto)> = HashMap::new();
         for (index, (name, declared)) in inputs.into_iter().enumerate() {
             if name.is_empty() {
-                return Err(LiftError::Unnamed { graph: self.label.clone() });
+                return Err(LiftError::Unnamed {
+                    graph: self.label.clone(),
+                });
             }
             let (index, name) = (index as u32, Name::from(name));
             let has_default = tensors.contains_key(&name);
-            if let Some(info) = declared.as_ref().filter(|_| has_default && self.context.initializers_are_inputs) {
+            if let Some(info) = declared
+                .as_ref()
+                .filter(|_| has_default && self.context.initializers_are_inputs)
+            {
                 if listed.insert(name.clone(), (index, info.clone())).is_some() {
                     let node = "a graph input".to_owned();
-                    return Err(LiftError::Duplicate { value: name.to_string(), node, graph: self.label.clone() });
+                    return Err(LiftError::Duplicate {
+                        value: name.to_string(),
+                        node,
+                        graph: self.label.clone(),
+                    });
                 }
                 continue;
             }
             let default = tensors.remove(&name).map(|(at, tensor)| (tensor, at));
             let declared_type = declared.as_ref().and_then(|info| info.r#type.as_ref());
             if let Some(number) = declared_type.and_then(unknown_element_type) {
-                return Err(LiftError::ElementType { tensor: name.to_string(), number });
+                return Err(LiftError::ElementType {
+                    tensor: name.to_string(),
+                    number,
+                });
             }
             let ty = declared_type.map_or(ValueType::Unknown, input_type);
-            let value = self.builder.input(Value::typed(name.clone(), ty), Input { declared, default, index });
+            let value = self.builder.input(
+                Value::typed(name.clone(), ty),
+                Input {
+                    declared,
+                    default,
+                    index,
+                },
+            );
             self.define(&name, value, &|| "a graph input".to_owned())?;
         }
         for name in order {
-            let Some((index, tensor)) = tensors.remove(&name) else { continue };
+            let Some((index, tensor)) = tensors.remove(&name) else {
+                continue;
+            };
             let value = Value::typed(name.clone(), tensor_type(&tensor));
             let listed_input = listed.remove(&name).map(Box::new);
-            let constant = Constant { tensor: Some(tensor), origin: ConstantOrigin::Initializer(index), listed_input };
+            let constant = Constant {
+                tensor: Some(tensor),
+                origin: ConstantOrigin::Initializer(index),
+                listed_input,
+            };
             let value = self.builder.constant(value, constant, None, None);
             self.define(&name, value, &|| "an initializer".to_owned())?;
         }
         for (index, sparse) in sparse.into_iter().enumerate() {
-            let name = sparse.values.as_ref().and_then(|values| values.name.clone()).filter(|name| !name.is_empty());
-            let name = Name::from(name.ok_or_else(|| LiftError::Unnamed { graph: self.label.clone() })?);
+            let name = sparse
+                .values
+                .as_ref()
+                .and_then(|values| values.name.clone())
+                .filter(|name| !name.is_empty());
+            let name = Name::from(name.ok_or_else(|| LiftError::Unnamed {
+                graph: self.label.clone(),
+            })?);
             let origin = ConstantOrigin::Sparse(Box::new(sparse), index as u32);
-            let constant = Constant { tensor: None, origin, listed_input: None };
-            let value = self.builder.constant(Value::named(name.clone()), constant, None, None);
+            let constant = Constant {
+                tensor: None,
+                origin,
+                listed_input: None,
+            };
+            let value = self
+                .builder
+                .constant(Value::named(name.clone()), constant, None, None);
             self.define(&name, value, &|| "a sparse initializer".to_owned())?;
         }
         Ok(())
@@ -237,22 +302,44 @@ impl Lifter<'_, '_> {
             return Value::omitted();
         }
         let declared = self.declared.remove(&name).map(Box::new);
-        let ty = declared.as_ref().and_then(|d| d.1.r#type.as_ref()).map_or(ValueType::Unknown, type_from_proto);
-        Value { declared, ..Value::typed(name, ty) }
+        let ty = declared
+            .as_ref()
+            .and_then(|d| d.1.r#type.as_ref())
+            .map_or(ValueType::Unknown, type_from_proto);
+        Value {
+            declared,
+            ..Value::typed(name, ty)
+        }
     }
 
     fn node(&mut self, mut node: proto::NodeProto) -> Result<Option<Pending>, LiftError> {
         let op_type = Name::from(node.op_type.take().unwrap_or_default());
         if op_type.is_empty() {
-            let node = label_of(node.name.as_deref(), node.output.first().map(String::as_str), &"a node".into());
-            return Err(LiftError::NoOperator { node, graph: self.label.clone() });
+            let node = label_of(
+                node.name.as_deref(),
+                node.output.first().map(String::as_str),
+                &"a node".into(),
+            );
+            return Err(LiftError::NoOperator {
+                node,
+                graph: self.label.clone(),
+            });
         }
-        let label = label_of(node.name.as_deref(), node.output.first().map(String::as_str), &op_type);
+        let label = label_of(
+            node.name.as_deref(),
+            node.output.first().map(String::as_str),
+            &op_type,
+        );
         let label = || label.clone();
         let mut captures = Captures::default();
         let mut attributes = Vec::with_capacity(node.attribute.len());
         for attribute in node.attribute {
-            attributes.push(attribute_from_proto(attribute, &label, self.context, &mut captures)?);
+            attributes.push(attribute_from_proto(
+                attribute,
+                &label,
+                self.context,
+                &mut captures,
+            )?);
         }
         let meta = NodeMeta {
             doc_string: node.doc_string,
@@ -262,30 +349,57 @@ impl Lifter<'_, '_> {
         };
         let name = node.name.map(Name::from);
         let written_domain = node.domain.map(Name::from);
-        let outputs: Vec<Value> = node.output.into_iter().map(|output| self.output_value(output)).collect();
+        let outputs: Vec<Value> = node
+            .output
+            .into_iter()
+            .map(|output| self.output_value(output))
+            .collect();
         let names: Vec<Name> = outputs.iter().map(|value| value.name.clone()).collect();
         let mut operator = Operator::new(op_type);
         operator.written_domain = written_domain;
         if is_constant(&operator, &attributes, &outputs, &node.input) {
-            let (Some(attribute), Some(output)) = (attributes.pop(), outputs.into_iter().next()) else { return Ok(None) };
+            let (Some(attribute), Some(output)) = (attributes.pop(), outputs.into_iter().next()) else {
+                return Ok(None);
+            };
             let tensor = constant_tensor(&attribute);
             let value = match &tensor {
-                Some(tensor) => Value { ty: tensor_type(tensor), ..output },
+                Some(tensor) => Value {
+                    ty: tensor_type(tensor),
+                    ..output
+                },
                 None => output,
             };
             let defined = value.name.clone();
-            let origin = ConstantOrigin::Node { attribute, domain: operator.written_domain };
-            let constant = Constant { tensor, origin, listed_input: None };
+            let origin = ConstantOrigin::Node {
+                attribute,
+                domain: operator.written_domain,
+            };
+            let constant = Constant {
+                tensor,
+                origin,
+                listed_input: None,
+            };
             let value = self.builder.constant(value, constant, name, Some(meta));
             self.define(&defined, value, &label)?;
             return Ok(None);
         }
         let operator = operator.with_attributes(attributes);
-        let id = self.builder.operator(operator, node.input.len(), captures.found.len(), outputs, name, Some(meta));
+        let id = self.builder.operator(
+            operator,
+            node.input.len(),
+            captures.found.len(),
+            outputs,
+            name,
+            Some(meta),
+        );
         for (index, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
             self.define(name, ValueId::new(id, index), &label)?;
         }
-        Ok(Some(Pending { id, inputs: node.input, captures: captures.found }))
+        Ok(Some(Pending {
+            id,
+            inputs: node.input,
+            captures: captures.found,
+        }))
     }
 
     /// The value with this name here, or the capture of it from the graph around.
@@ -301,9 +415,17 @@ impl Lifter<'_, '_> {
 
     fn connect(&mut self, pending: Pending) -> Result<(), LiftError> {
         let id = pending.id;
-        for (index, input) in pending.inputs.into_iter().enumerate().filter(|(_, input)| !input.is_empty()) {
+        for (index, input) in pending
+            .inputs
+            .into_iter()
+            .enumerate()
+            .filter(|(_, input)| !input.is_empty())
+        {
             let label = self.builder.graph().label(id);
-            let reader = || Reader { label: label.clone(), is_output: false };
+            let reader = || Reader {
+                label: label.clone(),
+                is_output: false,
+            };
             let value = self.resolve(&Name::from(input), &reader);
             self.builder.connect(value, id, Slot::Input(index as u32));
         }
@@ -316,13 +438,28 @@ impl Lifter<'_, '_> {
 
     fn output(&mut self, name: String, declared: Option<proto::ValueInfoProto>) -> Result<(), LiftError> {
         if name.is_empty() {
-            return Err(LiftError::Unnamed { graph: self.label.clone() });
+            return Err(LiftError::Unnamed {
+                graph: self.label.clone(),
+            });
         }
         let name = Name::from(name);
-        let ty = declared.as_ref().and_then(|info| info.r#type.as_ref()).map_or(ValueType::Unknown, type_from_proto);
-        let reader = || Reader { label: format!("output {name:?}"), is_output: true };
+        let ty = declared
+            .as_ref()
+            .and_then(|info| info.r#type.as_ref())
+            .map_or(ValueType::Unknown, type_from_proto);
+        let reader = || Reader {
+            label: format!("output {name:?}"),
+            is_output: true,
+        };
         let value = self.resolve(&name, &reader);
-        self.builder.output(GraphOutput { name: name.clone(), declared, ty }, Some(value));
+        self.builder.output(
+            GraphOutput {
+                name: name.clone(),
+                declared,
+                ty,
+            },
+            Some(value),
+        );
         Ok(())
     }
 
@@ -336,7 +473,9 @@ impl Lifter<'_, '_> {
 
 fn label_of(name: Option<&str>, output: Option<&str>, op_type: &Name) -> String {
     let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
-    given(name).or_else(|| given(output)).unwrap_or_else(|| op_type.to_string())
+    given(name)
+        .or_else(|| given(output))
+        .unwrap_or_else(|| op_type.to_string())
 }
 
 /// Whether a node is a `Constant` with one value that is its own, not one of the enclosing function.
@@ -370,7 +509,9 @@ pub(in crate::format) fn constant_tensor(attribute: &Attribute) -> Option<Tensor
         AttributeValue::Floats(values) => Tensor::from_slice(&[values.len() as u64], values).ok(),
         AttributeValue::Ints(values) => Some(Tensor::vector_i64(values)),
         AttributeValue::String(value) => Tensor::from_strings(&[], [value.clone()]).ok(),
-        AttributeValue::Strings(values) => Tensor::from_strings(&[values.len() as u64], values.iter().cloned()).ok(),
+        AttributeValue::Strings(values) => {
+            Tensor::from_strings(&[values.len() as u64], values.iter().cloned()).ok()
+        }
         _ => None,
     }
 }

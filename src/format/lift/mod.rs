@@ -26,7 +26,10 @@ use graph::{GraphSource, Reader};
 pub fn lift(mut model: proto::ModelProto, external: &ExternalFiles) -> Result<Model, LiftError> {
     let ir_version = model.ir_version.unwrap_or(0);
     let graph = model.graph.take().ok_or(LiftError::NoGraph)?;
-    let context = graph::Context { external, initializers_are_inputs: (1..4).contains(&ir_version) };
+    let context = graph::Context {
+        external,
+        initializers_are_inputs: (1..4).contains(&ir_version),
+    };
     let (graph, captures) = graph::lift_graph(GraphSource::from_graph(graph), &context)?;
     refuse_captures(&captures, "the main graph")?;
     let mut functions = Vec::with_capacity(model.functions.len());
@@ -35,7 +38,11 @@ pub fn lift(mut model: proto::ModelProto, external: &ExternalFiles) -> Result<Mo
         let label = format!("function {}", function.name.as_deref().unwrap_or(""));
         let (graph, captures) = graph::lift_graph(GraphSource::from_function(&mut function), &context)?;
         refuse_captures(&captures, &label)?;
-        functions.push(Function { header: Box::new(function), opset_imports, graph });
+        functions.push(Function {
+            header: Box::new(function),
+            opset_imports,
+            graph,
+        });
     }
     Ok(Model {
         opset_imports: opset_imports(std::mem::take(&mut model.opset_import)),
@@ -49,9 +56,10 @@ pub fn lift(mut model: proto::ModelProto, external: &ExternalFiles) -> Result<Mo
 fn refuse_captures(captures: &[(Name, Reader)], within: &str) -> Result<(), LiftError> {
     match captures.first() {
         None => Ok(()),
-        Some((value, reader)) if reader.is_output => {
-            Err(LiftError::NoOutput { value: value.to_string(), graph: within.to_owned() })
-        }
+        Some((value, reader)) if reader.is_output => Err(LiftError::NoOutput {
+            value: value.to_string(),
+            graph: within.to_owned(),
+        }),
         Some((value, reader)) => Err(LiftError::Undefined {
             value: value.to_string(),
             node: reader.label.clone(),
@@ -61,5 +69,11 @@ fn refuse_captures(captures: &[(Name, Reader)], within: &str) -> Result<(), Lift
 }
 
 fn opset_imports(imports: Vec<proto::OperatorSetIdProto>) -> Vec<OpsetImport> {
-    imports.into_iter().map(|import| OpsetImport { domain: import.domain.map(Name::from), version: import.version }).collect()
+    imports
+        .into_iter()
+        .map(|import| OpsetImport {
+            domain: import.domain.map(Name::from),
+            version: import.version,
+        })
+        .collect()
 }

@@ -13,16 +13,24 @@ pub fn tensor_from_proto(
     label: &dyn Fn() -> String,
 ) -> Result<Tensor, LiftError> {
     let number = tensor.data_type.unwrap_or(0);
-    let dtype = DType::from_onnx(number).ok_or_else(|| LiftError::ElementType { tensor: label(), number })?;
+    let dtype = DType::from_onnx(number).ok_or_else(|| LiftError::ElementType {
+        tensor: label(),
+        number,
+    })?;
     if tensor.segment.is_some() {
         return Err(LiftError::Segment { tensor: label() });
     }
     let mut dims = Dims::with_capacity(tensor.dims.len());
     for dim in &tensor.dims {
-        dims.push(u64::try_from(*dim).map_err(|_| LiftError::Dimension { tensor: label(), dim: *dim })?);
+        dims.push(u64::try_from(*dim).map_err(|_| LiftError::Dimension {
+            tensor: label(),
+            dim: *dim,
+        })?);
     }
-    let outside =
-        external.tensor(&tensor).map_err(|source| LiftError::External { tensor: label(), source })?;
+    let outside = external.tensor(&tensor).map_err(|source| LiftError::External {
+        tensor: label(),
+        source,
+    })?;
     let data = match (outside, data(&mut tensor, label)?) {
         (Some(bytes), TensorData::Absent) => TensorData::Raw(bytes),
         (None, own) => own,
@@ -35,7 +43,10 @@ pub fn tensor_from_proto(
         data_location: tensor.data_location,
         external: tensor.external_data,
     };
-    Tensor::new(dtype, dims, data, Some(meta)).map_err(|source| LiftError::Tensor { tensor: label(), source })
+    Tensor::new(dtype, dims, data, Some(meta)).map_err(|source| LiftError::Tensor {
+        tensor: label(),
+        source,
+    })
 }
 
 fn data(tensor: &mut proto::TensorProto, label: &dyn Fn() -> String) -> Result<TensorData, LiftError> {

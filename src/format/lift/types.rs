@@ -7,11 +7,17 @@ use crate::proto::type_proto::Value as TypeValue;
 
 /// The type that a message declares. A negative dimension or an empty `dim_param` is unknown.
 pub fn type_from_proto(ty: &proto::TypeProto) -> ValueType {
-    let element = |ty: &Option<Box<proto::TypeProto>>| Box::new(ty.as_deref().map_or(ValueType::Unknown, type_from_proto));
+    let element = |ty: &Option<Box<proto::TypeProto>>| {
+        Box::new(ty.as_deref().map_or(ValueType::Unknown, type_from_proto))
+    };
     match &ty.value {
         None => ValueType::Unknown,
-        Some(TypeValue::TensorType(tensor)) => ValueType::Tensor(tensor_type(tensor.elem_type, tensor.shape.as_ref())),
-        Some(TypeValue::SparseTensorType(tensor)) => ValueType::Sparse(tensor_type(tensor.elem_type, tensor.shape.as_ref())),
+        Some(TypeValue::TensorType(tensor)) => {
+            ValueType::Tensor(tensor_type(tensor.elem_type, tensor.shape.as_ref()))
+        }
+        Some(TypeValue::SparseTensorType(tensor)) => {
+            ValueType::Sparse(tensor_type(tensor.elem_type, tensor.shape.as_ref()))
+        }
         Some(TypeValue::SequenceType(sequence)) => ValueType::Sequence(element(&sequence.elem_type)),
         Some(TypeValue::OptionalType(optional)) => ValueType::Optional(element(&optional.elem_type)),
         Some(TypeValue::MapType(map)) => match map.key_type.and_then(DType::from_onnx) {
@@ -23,7 +29,10 @@ pub fn type_from_proto(ty: &proto::TypeProto) -> ValueType {
 }
 
 fn tensor_type(dtype: Option<i32>, shape: Option<&proto::TensorShapeProto>) -> TensorType {
-    TensorType { dtype: dtype.and_then(DType::from_onnx), shape: shape.map(shape_from_proto) }
+    TensorType {
+        dtype: dtype.and_then(DType::from_onnx),
+        shape: shape.map(shape_from_proto),
+    }
 }
 
 fn shape_from_proto(shape: &proto::TensorShapeProto) -> Shape {
@@ -41,7 +50,10 @@ fn shape_from_proto(shape: &proto::TensorShapeProto) -> Shape {
 /// The type of a graph input: exporters write 0 for a dimension they do not know, so there it counts as unknown.
 pub(super) fn input_type(ty: &proto::TypeProto) -> ValueType {
     let mut ty = type_from_proto(ty);
-    if let ValueType::Tensor(TensorType { shape: Some(shape), .. }) = &mut ty {
+    if let ValueType::Tensor(TensorType {
+        shape: Some(shape), ..
+    }) = &mut ty
+    {
         for dim in shape.iter_mut().filter(|dim| **dim == Dim::Fixed(0)) {
             *dim = Dim::Unknown;
         }

@@ -42,7 +42,11 @@ impl Decisions {
 /// The tensor in type `dtype`; what stands for infinity in half precision is cut to its largest value.
 pub(super) fn lower_constant(tensor: &Tensor, dtype: DType) -> Lowered {
     let Ok(mut values) = tensor.to_f64() else {
-        return Lowered { tensor: tensor.clone(), beyond: 0, vanished: 0 };
+        return Lowered {
+            tensor: tensor.clone(),
+            beyond: 0,
+            vanished: 0,
+        };
     };
     let (mut beyond, mut vanished) = (0, 0);
     if dtype == DType::F16 {
@@ -60,7 +64,11 @@ pub(super) fn lower_constant(tensor: &Tensor, dtype: DType) -> Lowered {
         }
     }
     let lowered = Tensor::from_f64(dtype, tensor.dims(), &values).unwrap_or_else(|_| tensor.clone());
-    Lowered { tensor: lowered, beyond, vanished }
+    Lowered {
+        tensor: lowered,
+        beyond,
+        vanished,
+    }
 }
 
 /// Operators that stay float whatever their schema allows.
@@ -82,7 +90,13 @@ fn never(operator: &Operator) -> Option<&'static str> {
 }
 
 /// Input slots and outputs of an operator that take the narrow type.
-fn slots(graph: &Graph, id: NodeId, operator: &Operator, schema: &Schema, dtype: DType) -> (Vec<usize>, Vec<usize>) {
+fn slots(
+    graph: &Graph,
+    id: NodeId,
+    operator: &Operator,
+    schema: &Schema,
+    dtype: DType,
+) -> (Vec<usize>, Vec<usize>) {
     let allows = |ty: &str| !ty.ends_with(')') && schema.type_set(ty).is_some_and(|set| set.has_dtype(dtype));
     let inputs = graph
         .inputs_of(id)
@@ -101,13 +115,19 @@ fn slots(graph: &Graph, id: NodeId, operator: &Operator, schema: &Schema, dtype:
         .filter(|output| {
             graph.ty(ValueId::new(id, *output)).dtype() == Some(DType::F32)
                 && !fixed(*output)
-                && schema.output(*output).is_some_and(|parameter| allows(parameter.ty))
+                && schema
+                    .output(*output)
+                    .is_some_and(|parameter| allows(parameter.ty))
         })
         .collect();
     (inputs, outputs)
 }
 
-pub(super) fn decide(model: &Model, options: &ConvertFloat, context: &Context<'_>) -> Result<Decisions, PassError> {
+pub(super) fn decide(
+    model: &Model,
+    options: &ConvertFloat,
+    context: &Context<'_>,
+) -> Result<Decisions, PassError> {
     let excluded = regex::RegexSet::new(&options.exclude).map_err(|error| PassError::Option {
         pass: NAME,
         message: format!("exclude: {error}"),
@@ -117,16 +137,22 @@ pub(super) fn decide(model: &Model, options: &ConvertFloat, context: &Context<'_
     let beyond = values_beyond(model, options, context)?;
     let mut found = Decisions::default();
     for id in graph.topological_order() {
-        let Some(operator) = graph.operator(id) else { continue };
-        let known = schema(operator.domain(), &operator.op_type, version).filter(|_| operator.domain().is_empty());
+        let Some(operator) = graph.operator(id) else {
+            continue;
+        };
+        let known =
+            schema(operator.domain(), &operator.op_type, version).filter(|_| operator.domain().is_empty());
         let Some(known) = known.filter(|schema| !schema.deprecated) else {
-            found.notes.push(format!("{} stays float: {} has no schema", graph.label(id), operator.op_type));
+            found.notes.push(format!(
+                "{} stays float: {} has no schema",
+                graph.label(id),
+                operator.op_type
+            ));
             continue;
         };
         let (inputs, outputs) = slots(graph, id, operator, known, dtype);
-        let reads_or_gives_float = |value: Option<ValueId>| {
-            value.is_some_and(|value| graph.ty(value).dtype() == Some(DType::F32))
-        };
+        let reads_or_gives_float =
+            |value: Option<ValueId>| value.is_some_and(|value| graph.ty(value).dtype() == Some(DType::F32));
         let touches_float = graph.inputs_of(id).into_iter().any(reads_or_gives_float)
             || (0..graph.get(id).map_or(0, |node| node.outputs().len()))
                 .any(|output| reads_or_gives_float(Some(ValueId::new(id, output))));
@@ -134,15 +160,23 @@ pub(super) fn decide(model: &Model, options: &ConvertFloat, context: &Context<'_
             continue;
         }
         let why = reason(graph, id, operator, options, context, &excluded, &beyond)
-            .or_else(|| (inputs.is_empty() && outputs.is_empty()).then(|| format!("no {dtype} form in opset {version}")))
+            .or_else(|| {
+                (inputs.is_empty() && outputs.is_empty())
+                    .then(|| format!("no {dtype} form in opset {version}"))
+            })
             .or_else(|| constants_refuse(graph, id, &inputs, dtype));
         if let Some(why) = why {
-            found.notes.push(format!("{} stays float: {why}", graph.label(id)));
+            found
+                .notes
+                .push(format!("{} stays float: {why}", graph.label(id)));
             continue;
         }
         if operator.is("ConstantOfShape") {
             let value = operator.tensor("value").cloned();
-            let value = value.map_or_else(|| Tensor::from_f64(dtype, &[1], &[0.0]), |value| Ok(lower_constant(&value, dtype).tensor));
+            let value = value.map_or_else(
+                || Tensor::from_f64(dtype, &[1], &[0.0]),
+                |value| Ok(lower_constant(&value, dtype).tensor),
+            );
             match value {
                 Ok(value) => found.attributes.push((id, TypeAttribute::Value(value))),
                 Err(_) => continue,
@@ -151,7 +185,9 @@ pub(super) fn decide(model: &Model, options: &ConvertFloat, context: &Context<'_
         if operator.is("Cast") && !outputs.is_empty() {
             found.attributes.push((id, TypeAttribute::To));
         }
-        found.outputs.extend(outputs.iter().map(|output| ValueId::new(id, *output)));
+        found
+            .outputs
+            .extend(outputs.iter().map(|output| ValueId::new(id, *output)));
         found.nodes.insert(id, inputs);
     }
     Ok(found)
@@ -176,14 +212,19 @@ fn reason(
     let node = graph.get(id)?;
     let names = node.name.iter().map(|name| name.to_string());
     let outputs = node.outputs().iter().map(|value| value.name.to_string());
-    if names.chain(outputs).any(|name| excluded.is_match(&name) || context.keeps(&name)) {
+    if names
+        .chain(outputs)
+        .any(|name| excluded.is_match(&name) || context.keeps(&name))
+    {
         return Some("excluded".to_owned());
     }
     let values = graph.inputs_of(id).into_iter().flatten();
     let own = (0..node.outputs().len()).map(|output| ValueId::new(id, output));
     values.chain(own).find_map(|value| {
         let name = &graph.value(value)?.name;
-        beyond.contains(&**name).then(|| format!("{name} leaves the range of the type"))
+        beyond
+            .contains(&**name)
+            .then(|| format!("{name} leaves the range of the type"))
     })
 }
 
@@ -202,18 +243,33 @@ fn constants_refuse(graph: &Graph, id: NodeId, inputs: &[usize], dtype: DType) -
 }
 
 /// Values that exceed the range of half precision on the data.
-fn values_beyond(model: &Model, options: &ConvertFloat, context: &Context<'_>) -> Result<BTreeSet<String>, PassError> {
+fn values_beyond(
+    model: &Model,
+    options: &ConvertFloat,
+    context: &Context<'_>,
+) -> Result<BTreeSet<String>, PassError> {
     let resource = |message: String| PassError::Resource { pass: NAME, message };
-    let Some(role) = options.range_data.as_ref().filter(|_| options.to.dtype() == DType::F16) else {
+    let Some(role) = options
+        .range_data
+        .as_ref()
+        .filter(|_| options.to.dtype() == DType::F16)
+    else {
         return Ok(BTreeSet::new());
     };
-    let resources = context.resources.ok_or_else(|| resource("range-data needs data and an engine".to_owned()))?;
+    let resources = context
+        .resources
+        .ok_or_else(|| resource("range-data needs data and an engine".to_owned()))?;
     let data = resources.data(role, &model.graph).map_err(resource)?;
     let engine = resources.engine().map_err(resource)?;
     let graph = &model.graph;
     let mut names: Vec<String> = graph
         .node_ids()
-        .filter(|id| matches!(graph.get(*id).map(|node| &node.kind), Some(NodeKind::Operator(_) | NodeKind::Input(_))))
+        .filter(|id| {
+            matches!(
+                graph.get(*id).map(|node| &node.kind),
+                Some(NodeKind::Operator(_) | NodeKind::Input(_))
+            )
+        })
         .flat_map(|id| graph.get(id).into_iter().flat_map(|node| node.outputs()))
         .filter(|value| value.ty.dtype() == Some(DType::F32) && !value.name.is_empty())
         .map(|value| value.name.to_string())
@@ -222,9 +278,16 @@ fn values_beyond(model: &Model, options: &ConvertFloat, context: &Context<'_>) -
     names.dedup();
     let total = data.sample_range().end - data.sample_range().start;
     let progress = |done: u64| (context.progress)("checking ranges", done, Some(total));
-    let found =
-        statistics::collect(model, &names, Wanted::default(), &data, engine, resources.jobs(), &progress)
-            .map_err(|error| resource(error.to_string()))?;
+    let found = statistics::collect(
+        model,
+        &names,
+        Wanted::default(),
+        &data,
+        engine,
+        resources.jobs(),
+        &progress,
+    )
+    .map_err(|error| resource(error.to_string()))?;
     Ok(found
         .into_iter()
         .filter(|(_, summary)| {

@@ -13,7 +13,8 @@ use super::{Context, ConvertOpset, Pass, PassError, PassReport, Safety};
 use crate::analysis;
 use crate::ir::edit::{Reshape, reshape};
 use crate::ir::{
-    DType, EditError, Editor, Model, Name, NodeKind, Operator, Slot, Tensor, TensorType, Value, ValueId, ValueType,
+    DType, EditError, Editor, Model, Name, NodeKind, Operator, Slot, Tensor, TensorType, Value, ValueId,
+    ValueType,
 };
 
 const NAME: &str = "convert-float";
@@ -71,9 +72,16 @@ impl Default for ConvertFloat {
         Self {
             to: Half::default(),
             convert_io: false,
-            keep_operators: ["CumSum", "NonMaxSuppression", "Range", "Resize", "RoiAlign", "Upsample"]
-                .map(str::to_owned)
-                .into(),
+            keep_operators: [
+                "CumSum",
+                "NonMaxSuppression",
+                "Range",
+                "Resize",
+                "RoiAlign",
+                "Upsample",
+            ]
+            .map(str::to_owned)
+            .into(),
             exclude: Vec::new(),
             range_data: None,
         }
@@ -104,7 +112,12 @@ impl Pass for ConvertFloat {
         let mut report = PassReport::default();
         let mut changed = model.clone();
         if changed.opset().is_some_and(|version| version < self.to.opset()) {
-            report.merge(ConvertOpset { version: self.to.opset() }.run(&mut changed, context)?);
+            report.merge(
+                ConvertOpset {
+                    version: self.to.opset(),
+                }
+                .run(&mut changed, context)?,
+            );
         }
         changed.name_values();
         analysis::infer(&mut changed);
@@ -112,7 +125,11 @@ impl Pass for ConvertFloat {
         report.notes.extend(decisions.notes.iter().cloned());
         if decisions.nodes.is_empty() {
             report.notes.push("no operator can be converted".to_owned());
-            return Ok(PassReport { changed: false, changes: Vec::new(), ..report });
+            return Ok(PassReport {
+                changed: false,
+                changes: Vec::new(),
+                ..report
+            });
         }
         let failed = |failure| match failure {
             Failure::Edit(source) => PassError::Edit { pass: NAME, source },
@@ -122,7 +139,9 @@ impl Pass for ConvertFloat {
                 message,
             },
         };
-        let changes = self.rewire(&mut changed, &decisions, &mut report).map_err(failed)?;
+        let changes = self
+            .rewire(&mut changed, &decisions, &mut report)
+            .map_err(failed)?;
         distinct_names(&mut changed, NAME).map_err(|source| PassError::Edit { pass: NAME, source })?;
         reshape::<Failure>(&mut changed, NAME, changes, |model| {
             analysis::infer(model);
@@ -163,7 +182,12 @@ impl ConvertFloat {
             .iter()
             .map(|id| (*id, model.graph.ty(ValueId::new(*id, 0)).clone()))
             .collect();
-        let outputs: Vec<ValueType> = model.graph.outputs().iter().map(|output| output.ty.clone()).collect();
+        let outputs: Vec<ValueType> = model
+            .graph
+            .outputs()
+            .iter()
+            .map(|output| output.ty.clone())
+            .collect();
         let sink = model.graph.sink();
         let mut editor = model.graph.edit(NAME);
         // Values that become narrow.
@@ -210,15 +234,19 @@ impl ConvertFloat {
         let mut constants = 0;
         for (node, slots) in &decisions.nodes {
             for slot in slots {
-                let Some(value) = editor.graph().input(*node, *slot) else { continue };
+                let Some(value) = editor.graph().input(*node, *slot) else {
+                    continue;
+                };
                 if is_narrow.contains(&value) {
                     continue;
                 }
                 let new = match casted.get(&value) {
                     Some(known) => *known,
                     None => {
-                        let is_constant =
-                            matches!(editor.graph().get(value.node).map(|n| &n.kind), Some(NodeKind::Constant(_)));
+                        let is_constant = matches!(
+                            editor.graph().get(value.node).map(|n| &n.kind),
+                            Some(NodeKind::Constant(_))
+                        );
                         let tensor = editor.graph().constant(value).filter(|_| is_constant).cloned();
                         let new = match tensor {
                             Some(tensor) => {
@@ -247,12 +275,20 @@ impl ConvertFloat {
         for (node, attribute) in &decisions.attributes {
             match attribute {
                 decide::TypeAttribute::To => editor.set_attribute(*node, "to", i64::from(dtype.onnx()))?,
-                decide::TypeAttribute::Value(tensor) => editor.set_attribute(*node, "value", tensor.clone())?,
+                decide::TypeAttribute::Value(tensor) => {
+                    editor.set_attribute(*node, "value", tensor.clone())?
+                }
             }
         }
         for value in &narrow {
-            if !matches!(editor.graph().get(value.node).map(|n| &n.kind), Some(NodeKind::Input(_))) {
-                changes.push(Reshape::Value(*value, with_dtype(editor.graph().ty(*value), dtype)));
+            if !matches!(
+                editor.graph().get(value.node).map(|n| &n.kind),
+                Some(NodeKind::Input(_))
+            ) {
+                changes.push(Reshape::Value(
+                    *value,
+                    with_dtype(editor.graph().ty(*value), dtype),
+                ));
             }
         }
         report.add("constant", constants);
@@ -278,7 +314,9 @@ impl ConvertFloat {
         let mut done: BTreeMap<ValueId, ()> = BTreeMap::new();
         let sink = editor.graph().sink();
         for (value, ty) in values.into_iter().zip(outputs) {
-            let Some(value) = value.filter(|value| !is_narrow.contains(value)) else { continue };
+            let Some(value) = value.filter(|value| !is_narrow.contains(value)) else {
+                continue;
+            };
             if ty.dtype() != Some(DType::F32) || done.insert(value, ()).is_some() {
                 continue;
             }
@@ -293,7 +331,11 @@ impl ConvertFloat {
 }
 
 fn named(editor: &Editor<'_>, value: ValueId, suffix: &str) -> Name {
-    let stem = editor.graph().value(value).map(|value| value.name.to_string()).unwrap_or_default();
+    let stem = editor
+        .graph()
+        .value(value)
+        .map(|value| value.name.to_string())
+        .unwrap_or_default();
     Name::from(format!("{stem}_{suffix}"))
 }
 

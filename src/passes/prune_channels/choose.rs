@@ -27,7 +27,12 @@ pub(super) fn candidates(
 ) -> (Vec<usize>, HashMap<usize, Left>) {
     let mut left = HashMap::new();
     let mut order: Vec<usize> = Vec::new();
-    for (at, group) in solution.groups().iter().enumerate().filter(|(_, group)| group.pin.is_none()) {
+    for (at, group) in solution
+        .groups()
+        .iter()
+        .enumerate()
+        .filter(|(_, group)| group.pin.is_none())
+    {
         if is_kept(graph, group, keep) {
             left.insert(at, Left::Kept);
         } else {
@@ -35,10 +40,12 @@ pub(super) fn candidates(
         }
     }
     // Of overlapping groups the first in this order wins.
-    let size = |at: &usize| solution.groups().get(*at).map_or((0, 0), |group| {
-        let cut: u32 = group.members.iter().map(|member| member.per_unit).sum();
-        (group.units.len(), cut)
-    });
+    let size = |at: &usize| {
+        solution.groups().get(*at).map_or((0, 0), |group| {
+            let cut: u32 = group.members.iter().map(|member| member.per_unit).sum();
+            (group.units.len(), cut)
+        })
+    };
     order.sort_by(|a, b| {
         let (x, y) = (size(a), size(b));
         let blocks = match attention {
@@ -50,13 +57,23 @@ pub(super) fn candidates(
     let mut owner: HashMap<u32, usize> = HashMap::new();
     let mut chosen = Vec::new();
     for at in order {
-        let Some(group) = solution.groups().get(at) else { continue };
-        let overlaps = group.units.iter().any(|unit| unit.classes().iter().any(|class| owner.contains_key(class)));
+        let Some(group) = solution.groups().get(at) else {
+            continue;
+        };
+        let overlaps = group
+            .units
+            .iter()
+            .any(|unit| unit.classes().iter().any(|class| owner.contains_key(class)));
         if overlaps {
             left.insert(at, Left::Covered);
             continue;
         }
-        owner.extend(group.units.iter().flat_map(|unit| unit.classes().iter().map(|class| (*class, at))));
+        owner.extend(
+            group
+                .units
+                .iter()
+                .flat_map(|unit| unit.classes().iter().map(|class| (*class, at))),
+        );
         chosen.push(at);
     }
     chosen.sort_unstable();
@@ -70,7 +87,8 @@ fn is_kept(graph: &Graph, group: &Group, keep: &[&RegexSet]) -> bool {
             matches(&member.name)
                 || graph.uses(member.value).iter().any(|used| {
                     graph.get(used.node).is_some_and(|node| {
-                        node.name.as_deref().is_some_and(matches) || node.outputs().iter().any(|value| matches(&value.name))
+                        node.name.as_deref().is_some_and(matches)
+                            || node.outputs().iter().any(|value| matches(&value.name))
                     })
                 })
         })
@@ -79,7 +97,9 @@ fn is_kept(graph: &Graph, group: &Group, keep: &[&RegexSet]) -> bool {
 /// Most units of a group of `count` that may go when `wanted` should.
 fn allowed(options: &PruneChannels, count: usize, wanted: usize) -> usize {
     let most = (count as f64 * options.max_ratio.clamp(0.0, 1.0)).floor() as usize;
-    let keep = count.saturating_sub(wanted.min(most)).max(options.min_keep.max(1) as usize);
+    let keep = count
+        .saturating_sub(wanted.min(most))
+        .max(options.min_keep.max(1) as usize);
     let step = options.round_to.max(1) as usize;
     count.saturating_sub(keep.div_ceil(step) * step)
 }
@@ -93,8 +113,13 @@ pub(super) fn choose(
     ratio: f64,
 ) -> Vec<(usize, usize)> {
     let ranked = |at: usize| -> Vec<(f64, usize)> {
-        let mut units: Vec<(f64, usize)> =
-            scores.get(&at).into_iter().flatten().enumerate().map(|(unit, score)| (*score, unit)).collect();
+        let mut units: Vec<(f64, usize)> = scores
+            .get(&at)
+            .into_iter()
+            .flatten()
+            .enumerate()
+            .map(|(unit, score)| (*score, unit))
+            .collect();
         units.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         units
     };
@@ -125,7 +150,9 @@ pub(super) fn choose(
     let mut cut = Cut::default();
     let mut chosen: Vec<(usize, usize)> = Vec::new();
     for at in candidates {
-        let Some(group) = solution.groups().get(*at) else { continue };
+        let Some(group) = solution.groups().get(*at) else {
+            continue;
+        };
         let units = ranked(*at);
         let mut take = allowed(options, units.len(), wanted.get(at).copied().unwrap_or(0));
         for (_, unit) in units {
@@ -133,7 +160,11 @@ pub(super) fn choose(
                 break;
             }
             let share = if options.scope == Scope::Layer { ratio } else { 1.0 };
-            if group.units.get(unit).is_some_and(|unit| cut.take(group, unit, share)) {
+            if group
+                .units
+                .get(unit)
+                .is_some_and(|unit| cut.take(group, unit, share))
+            {
                 chosen.push((*at, unit));
                 take -= 1;
             }
@@ -154,9 +185,17 @@ impl Cut {
     /// Cuts a unit, unless an axis would lose more than this share or everything.
     fn take(&mut self, group: &Group, unit: &Unit, share: f64) -> bool {
         for slices in unit.slices.chunk_by(|a, b| a.0 == b.0) {
-            let Some(member) = slices.first().and_then(|(member, _)| group.members.get(*member as usize)) else { continue };
+            let Some(member) = slices
+                .first()
+                .and_then(|(member, _)| group.members.get(*member as usize))
+            else {
+                continue;
+            };
             let known = self.axes.get(&(member.value, member.axis));
-            let new = slices.iter().filter(|(_, index)| known.is_none_or(|known| !known.contains(index))).count();
+            let new = slices
+                .iter()
+                .filter(|(_, index)| known.is_none_or(|known| !known.contains(index)))
+                .count();
             let after = known.map_or(0, HashSet::len) + new;
             let most = (f64::from(member.size) * share + 1e-9).floor() as usize;
             if after > most.min((member.size as usize).saturating_sub(1)) {
@@ -165,7 +204,10 @@ impl Cut {
         }
         for (member, index) in &unit.slices {
             if let Some(member) = group.members.get(*member as usize) {
-                self.axes.entry((member.value, member.axis)).or_default().insert(*index);
+                self.axes
+                    .entry((member.value, member.axis))
+                    .or_default()
+                    .insert(*index);
             }
         }
         true
@@ -178,12 +220,20 @@ mod tests {
 
     #[test]
     fn bounds_hold_for_every_count() {
-        let options = PruneChannels { round_to: 8, min_keep: 4, max_ratio: 0.75, ..PruneChannels::default() };
+        let options = PruneChannels {
+            round_to: 8,
+            min_keep: 4,
+            max_ratio: 0.75,
+            ..PruneChannels::default()
+        };
         assert_eq!(allowed(&options, 64, 32), 32);
         assert_eq!(allowed(&options, 64, 33), 32);
         assert_eq!(allowed(&options, 64, 64), 48);
         assert_eq!(allowed(&options, 6, 6), 0);
-        let options = PruneChannels { max_ratio: 1.0, ..PruneChannels::default() };
+        let options = PruneChannels {
+            max_ratio: 1.0,
+            ..PruneChannels::default()
+        };
         assert_eq!(allowed(&options, 2, 2), 1);
         assert_eq!(allowed(&options, 1, 1), 0);
     }

@@ -69,10 +69,18 @@ pub(super) fn describe(
         .groups()
         .iter()
         .enumerate()
-        .filter(|(_, group)| group.pin.as_ref().is_none_or(|pin| !STRUCTURAL.contains(&pin.reason)))
+        .filter(|(_, group)| {
+            group
+                .pin
+                .as_ref()
+                .is_none_or(|pin| !STRUCTURAL.contains(&pin.reason))
+        })
         .map(|(at, group)| {
             let scores = scores.get(&at).filter(|scores| !scores.is_empty()).map(|scores| {
-                (scores.iter().copied().fold(f64::MAX, f64::min), scores.iter().copied().fold(f64::MIN, f64::max))
+                (
+                    scores.iter().copied().fold(f64::MAX, f64::min),
+                    scores.iter().copied().fold(f64::MIN, f64::max),
+                )
             });
             let pinned_by = group.pin.as_ref().map(ToString::to_string).or_else(|| {
                 left.get(&at).map(|left| match left {
@@ -84,7 +92,11 @@ pub(super) fn describe(
                 members: group
                     .members
                     .iter()
-                    .map(|m| MemberReport { constant: m.name.clone(), axis: m.axis, per_unit: m.per_unit })
+                    .map(|m| MemberReport {
+                        constant: m.name.clone(),
+                        axis: m.axis,
+                        per_unit: m.per_unit,
+                    })
                     .collect(),
                 units: group.units.len(),
                 removed: chosen.iter().filter(|(group, _)| *group == at).count(),
@@ -98,7 +110,10 @@ pub(super) fn describe(
 }
 
 fn main_graph(cost: &Cost) -> impl Iterator<Item = (NodeId, u64)> {
-    let main = cost.by_node.iter().filter(|node| node.path.function.is_none() && node.path.bodies.is_empty());
+    let main = cost
+        .by_node
+        .iter()
+        .filter(|node| node.path.function.is_none() && node.path.bodies.is_empty());
     main.filter_map(|node| Some((node.node, node.macs?)))
 }
 
@@ -118,7 +133,12 @@ fn freed(graph: &Graph, group: &Group, macs: &HashMap<NodeId, u64>) -> u64 {
         .members
         .iter()
         .filter(|member| graph.ty(member.value).rank().is_some_and(|rank| rank >= 2))
-        .flat_map(|member| graph.uses(member.value).into_iter().map(move |used| (member, used.node)))
+        .flat_map(|member| {
+            graph
+                .uses(member.value)
+                .into_iter()
+                .map(move |used| (member, used.node))
+        })
         .filter_map(|(member, node)| {
             Some(macs.get(&node)? / u64::from(member.size.max(1)) * u64::from(member.per_unit))
         })

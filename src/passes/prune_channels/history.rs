@@ -46,13 +46,26 @@ fn members(group: &Group) -> Vec<HistoryMember> {
     group
         .members
         .iter()
-        .map(|m| HistoryMember { name: m.name.clone(), axis: m.axis, size: m.size, per_unit: m.per_unit })
+        .map(|m| HistoryMember {
+            name: m.name.clone(),
+            axis: m.axis,
+            size: m.size,
+            per_unit: m.per_unit,
+        })
         .collect()
 }
 
 fn first_slices(group: &Group, unit: usize) -> Vec<u32> {
-    let slices = group.units.get(unit).map(|unit| unit.slices.as_slice()).unwrap_or_default();
-    slices.iter().filter(|(member, _)| *member == 0).map(|(_, index)| *index).collect()
+    let slices = group
+        .units
+        .get(unit)
+        .map(|unit| unit.slices.as_slice())
+        .unwrap_or_default();
+    slices
+        .iter()
+        .filter(|(member, _)| *member == 0)
+        .map(|(_, index)| *index)
+        .collect()
 }
 
 impl History {
@@ -60,31 +73,52 @@ impl History {
     pub(super) fn of(solution: &Solution, chosen: &[(usize, usize)]) -> Self {
         let mut groups: Vec<HistoryGroup> = Vec::new();
         for chunk in chosen.chunk_by(|a, b| a.0 == b.0) {
-            let Some(group) = chunk.first().and_then(|(at, _)| solution.groups().get(*at)) else { continue };
+            let Some(group) = chunk.first().and_then(|(at, _)| solution.groups().get(*at)) else {
+                continue;
+            };
             let removed = chunk.iter().map(|(_, unit)| first_slices(group, *unit)).collect();
-            groups.push(HistoryGroup { members: members(group), removed });
+            groups.push(HistoryGroup {
+                members: members(group),
+                removed,
+            });
         }
-        Self { version: VERSION, groups }
+        Self {
+            version: VERSION,
+            groups,
+        }
     }
 
     /// The same choice in another solution; an error names what is not there.
     pub fn find(&self, solution: &Solution) -> Result<Vec<(usize, usize)>, String> {
         if self.version != VERSION {
-            return Err(format!("the history has version {}, this program reads {VERSION}", self.version));
+            return Err(format!(
+                "the history has version {}, this program reads {VERSION}",
+                self.version
+            ));
         }
         let mut chosen = Vec::new();
         for wanted in &self.groups {
             let name = wanted.members.first().map_or("", |member| member.name.as_str());
-            let found = solution.groups().iter().enumerate().filter(|(_, group)| group.pin.is_none());
-            let mut found = found.filter(|(_, group)| members(group) == wanted.members).peekable();
+            let found = solution
+                .groups()
+                .iter()
+                .enumerate()
+                .filter(|(_, group)| group.pin.is_none());
+            let mut found = found
+                .filter(|(_, group)| members(group) == wanted.members)
+                .peekable();
             if found.peek().is_none() {
                 return Err(format!("the model has no group of units like the one of {name}"));
             }
-            let units: Vec<(usize, usize)> =
-                found.flat_map(|(at, group)| (0..group.units.len()).map(move |unit| (at, unit))).collect();
+            let units: Vec<(usize, usize)> = found
+                .flat_map(|(at, group)| (0..group.units.len()).map(move |unit| (at, unit)))
+                .collect();
             for slices in &wanted.removed {
                 let unit = units.iter().find(|(at, unit)| {
-                    solution.groups().get(*at).is_some_and(|group| first_slices(group, *unit) == *slices)
+                    solution
+                        .groups()
+                        .get(*at)
+                        .is_some_and(|group| first_slices(group, *unit) == *slices)
                 });
                 match unit {
                     Some(unit) => chosen.push(*unit),

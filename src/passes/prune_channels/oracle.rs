@@ -68,7 +68,9 @@ pub fn oracle(
     let options = CompileOptions::default();
     let run = |model: &Model| -> Result<RunValues, String> {
         let lowered = for_engine(model, engine).map_err(|error| error.to_string())?;
-        let session = engine.compile(&lowered, &options).map_err(|error| error.to_string())?;
+        let session = engine
+            .compile(&lowered, &options)
+            .map_err(|error| error.to_string())?;
         session.run(&inputs).map_err(|error| error.to_string())
     };
     let expected = match run(&reference) {
@@ -92,7 +94,11 @@ fn compare(expected: &RunValues, found: &RunValues) -> OracleReport {
     for (name, value) in expected {
         let (RunValue::Tensor(a), Some(RunValue::Tensor(b))) = (value, found.get(name)) else {
             let reason = Some(format!("{name} is no tensor"));
-            return OracleReport { verdict: OracleVerdict::NotChecked, max_difference: None, reason };
+            return OracleReport {
+                verdict: OracleVerdict::NotChecked,
+                max_difference: None,
+                reason,
+            };
         };
         match difference(a, b) {
             Ok(share) => {
@@ -106,21 +112,40 @@ fn compare(expected: &RunValues, found: &RunValues) -> OracleReport {
             }
         }
     }
-    let verdict = if different.is_some() { OracleVerdict::Different } else { OracleVerdict::Equal };
-    OracleReport { verdict, max_difference: Some(worst), reason: different }
+    let verdict = if different.is_some() {
+        OracleVerdict::Different
+    } else {
+        OracleVerdict::Equal
+    };
+    OracleReport {
+        verdict,
+        max_difference: Some(worst),
+        reason: different,
+    }
 }
 
 /// The greatest difference over the greatest reference value. Equal elements that are no numbers differ by nothing.
 fn difference(a: &Tensor, b: &Tensor) -> Result<f64, String> {
     if a.dims() != b.dims() || a.dtype() != b.dtype() {
-        return Err(format!("{} {:?} became {} {:?}", a.dtype(), a.dims(), b.dtype(), b.dims()));
+        return Err(format!(
+            "{} {:?} became {} {:?}",
+            a.dtype(),
+            a.dims(),
+            b.dtype(),
+            b.dims()
+        ));
     }
     if a.same_as(b) {
         return Ok(0.0);
     }
-    let (Ok(a), Ok(b)) = (a.to_f64(), b.to_f64()) else { return Err("other elements".to_owned()) };
+    let (Ok(a), Ok(b)) = (a.to_f64(), b.to_f64()) else {
+        return Err("other elements".to_owned());
+    };
     let same = |x: f64, y: f64| x == y || x.is_nan() && y.is_nan();
-    let greatest = a.iter().filter(|x| x.is_finite()).fold(0.0f64, |most, x| most.max(x.abs()));
+    let greatest = a
+        .iter()
+        .filter(|x| x.is_finite())
+        .fold(0.0f64, |most, x| most.max(x.abs()));
     let mut worst = 0.0f64;
     for (x, y) in a.iter().zip(&b).filter(|(x, y)| !same(**x, **y)) {
         let apart = (x - y).abs();

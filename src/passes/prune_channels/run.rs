@@ -101,10 +101,16 @@ pub fn prune(
             }
         }
     };
-    let removal = solution.removal(chosen.iter().copied()).map_err(|error| defect(model, error.to_string()))?;
+    let removal = solution
+        .removal(chosen.iter().copied())
+        .map_err(|error| defect(model, error.to_string()))?;
     let cut = remove(model, &solution, &removal).map_err(|error| defect(model, error.to_string()))?;
     let report = match chosen.is_empty() {
-        true => OracleReport { verdict: OracleVerdict::Equal, max_difference: Some(0.0), reason: None },
+        true => OracleReport {
+            verdict: OracleVerdict::Equal,
+            max_difference: Some(0.0),
+            reason: None,
+        },
         false => oracle(model, &cut, &solution, &removal, engine, seed),
     };
     if report.verdict == OracleVerdict::Different {
@@ -120,7 +126,12 @@ pub fn prune(
         });
     }
     let explained = describe(model, &solution, &scores, &left, &chosen);
-    Ok(Pruned { model: cut, groups: explained, history: History::of(&solution, &chosen), oracle: report })
+    Ok(Pruned {
+        model: cut,
+        groups: explained,
+        history: History::of(&solution, &chosen),
+        oracle: report,
+    })
 }
 
 /// The least ratio that meets every target, or the greatest that there is.
@@ -132,13 +143,19 @@ fn search(
 ) -> Result<Vec<(usize, usize)>, PassError> {
     let before = cost(model, &|_| None);
     let meets = |chosen: &[(usize, usize)]| -> Result<bool, PassError> {
-        let removal = solution.removal(chosen.iter().copied()).map_err(|error| defect(model, error.to_string()))?;
+        let removal = solution
+            .removal(chosen.iter().copied())
+            .map_err(|error| defect(model, error.to_string()))?;
         let cut = remove(model, solution, &removal).map_err(|error| defect(model, error.to_string()))?;
         let after = cost(&cut, &|_| None);
         let macs = match (options.target_macs, before.macs, after.macs) {
             (None, ..) => true,
             (Some(target), Some(before), Some(after)) => after as f64 <= target * before as f64,
-            _ => return Err(option("target-macs: the shapes of the model are not known well enough".to_owned())),
+            _ => {
+                return Err(option(
+                    "target-macs: the shapes of the model are not known well enough".to_owned(),
+                ));
+            }
         };
         let bytes = options
             .target_bytes
@@ -147,7 +164,9 @@ fn search(
     };
     let (mut low, mut high) = (0.0, 1.0);
     if !meets(&at(high))? {
-        return Err(option("no choice of units meets the target: explain lists what pins the rest".to_owned()));
+        return Err(option(
+            "no choice of units meets the target: explain lists what pins the rest".to_owned(),
+        ));
     }
     for _ in 0..SEARCH_STEPS {
         let middle = f64::midpoint(low, high);
@@ -161,16 +180,32 @@ fn search(
 }
 
 /// The first group whose units alone come out different.
-fn culprit(model: &Model, solution: &Solution, chosen: &[(usize, usize)], engine: &dyn Engine, seed: u64) -> String {
+fn culprit(
+    model: &Model,
+    solution: &Solution,
+    chosen: &[(usize, usize)],
+    engine: &dyn Engine,
+    seed: u64,
+) -> String {
     for chunk in chosen.chunk_by(|a, b| a.0 == b.0) {
-        let Ok(removal) = solution.removal(chunk.iter().copied()) else { continue };
+        let Ok(removal) = solution.removal(chunk.iter().copied()) else {
+            continue;
+        };
         let different = match remove(model, solution, &removal) {
-            Ok(cut) => oracle(model, &cut, solution, &removal, engine, seed).verdict == OracleVerdict::Different,
+            Ok(cut) => {
+                oracle(model, &cut, solution, &removal, engine, seed).verdict == OracleVerdict::Different
+            }
             Err(_) => true,
         };
         if different {
             let group = chunk.first().and_then(|(group, _)| solution.groups().get(*group));
-            let names = group.map(|group| group.members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>());
+            let names = group.map(|group| {
+                group
+                    .members
+                    .iter()
+                    .map(|member| member.name.as_str())
+                    .collect::<Vec<_>>()
+            });
             return format!("the class of {}", names.unwrap_or_default().join(", "));
         }
     }
@@ -179,7 +214,11 @@ fn culprit(model: &Model, solution: &Solution, chosen: &[(usize, usize)], engine
 
 fn validate(options: &PruneChannels) -> Result<(), PassError> {
     let share = |name: &str, value: f64| {
-        if (0.0..=1.0).contains(&value) { Ok(()) } else { Err(option(format!("{name} must be from 0 to 1"))) }
+        if (0.0..=1.0).contains(&value) {
+            Ok(())
+        } else {
+            Err(option(format!("{name} must be from 0 to 1")))
+        }
     };
     share("ratio", options.ratio)?;
     share("max-ratio", options.max_ratio)?;
@@ -191,7 +230,11 @@ fn validate(options: &PruneChannels) -> Result<(), PassError> {
 fn summarise(groups: &[Explained], oracle: &OracleReport, report: &mut PassReport) {
     let removed: usize = groups.iter().map(|group| group.removed).sum();
     report.add("units removed", removed as u64);
-    if let Some(change) = report.changes.iter_mut().find(|change| change.rule == "units removed") {
+    if let Some(change) = report
+        .changes
+        .iter_mut()
+        .find(|change| change.rule == "units removed")
+    {
         change.details = groups
             .iter()
             .filter(|group| group.removed > 0)
@@ -199,7 +242,10 @@ fn summarise(groups: &[Explained], oracle: &OracleReport, report: &mut PassRepor
                 let first = group.members.first();
                 let name = first.map_or("", |member| member.constant.as_str());
                 let axis = first.map_or(0, |member| member.axis);
-                format!("{} of {} units along axis {axis} of {name}", group.removed, group.units)
+                format!(
+                    "{} of {} units along axis {axis} of {name}",
+                    group.removed, group.units
+                )
             })
             .collect();
     }
@@ -209,10 +255,16 @@ fn summarise(groups: &[Explained], oracle: &OracleReport, report: &mut PassRepor
             *pinned.entry(reason.clone()).or_default() += group.units;
         }
     }
-    report.notes.extend(pinned.into_iter().map(|(reason, units)| format!("{units} units stay: {reason}")));
+    report.notes.extend(
+        pinned
+            .into_iter()
+            .map(|(reason, units)| format!("{units} units stay: {reason}")),
+    );
     if oracle.verdict == OracleVerdict::NotChecked {
         let reason = oracle.reason.as_deref().unwrap_or("");
-        report.notes.push(format!("not checked against the masked original: {reason}"));
+        report
+            .notes
+            .push(format!("not checked against the masked original: {reason}"));
     }
 }
 
@@ -221,17 +273,27 @@ fn option(message: String) -> PassError {
 }
 
 fn defect(model: &Model, message: String) -> PassError {
-    PassError::Model { pass: NAME, node: model.graph.meta.name.clone().unwrap_or_default(), message }
+    PassError::Model {
+        pass: NAME,
+        node: model.graph.meta.name.clone().unwrap_or_default(),
+        message,
+    }
 }
 
 fn read(path: &Path) -> Result<History, PassError> {
-    let failed = |error: &dyn std::fmt::Display| PassError::Resource { pass: NAME, message: format!("{}: {error}", path.display()) };
+    let failed = |error: &dyn std::fmt::Display| PassError::Resource {
+        pass: NAME,
+        message: format!("{}: {error}", path.display()),
+    };
     let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
     serde_json::from_str(&text).map_err(|error| failed(&error))
 }
 
 fn write(path: &Path, history: &History) -> Result<(), PassError> {
-    let failed = |error: &dyn std::fmt::Display| PassError::Resource { pass: NAME, message: format!("{}: {error}", path.display()) };
+    let failed = |error: &dyn std::fmt::Display| PassError::Resource {
+        pass: NAME,
+        message: format!("{}: {error}", path.display()),
+    };
     let mut text = serde_json::to_string_pretty(history).map_err(|error| failed(&error))?;
     text.push('\n');
     std::fs::write(path, text).map_err(|error| failed(&error))

@@ -40,11 +40,16 @@ pub(super) fn sample(graph: &Graph, seed: u64) -> Option<RunValues> {
             .enumerate()
             .map(|(at, dim)| {
                 let default = if at == 0 { BATCH } else { LENGTH };
-                let size = dim.evaluate(&|name| symbols.get(name).copied()).unwrap_or(default);
+                let size = dim
+                    .evaluate(&|name| symbols.get(name).copied())
+                    .unwrap_or(default);
                 u64::try_from(size).ok()
             })
             .collect::<Option<_>>()?;
-        values.insert(value.name.to_string(), RunValue::Tensor(tensor(&mut rng, value.ty.dtype()?, &dims)?));
+        values.insert(
+            value.name.to_string(),
+            RunValue::Tensor(tensor(&mut rng, value.ty.dtype()?, &dims)?),
+        );
     }
     Some(values)
 }
@@ -54,13 +59,24 @@ fn tensor(rng: &mut ChaCha8Rng, dtype: DType, dims: &[u64]) -> Option<Tensor> {
     let bits: Vec<u64> = (0..count).map(|_| rng.next_u64()).collect();
     let unit = |bits: &u64| (bits >> 11) as f64 / (1u64 << 53) as f64;
     let result = match dtype {
-        DType::F32 | DType::F64 | DType::F16 | DType::BF16 => {
-            Tensor::from_f64(dtype, dims, &bits.iter().map(|bits| 2.0 * unit(bits) - 1.0).collect::<Vec<_>>())
-        }
+        DType::F32 | DType::F64 | DType::F16 | DType::BF16 => Tensor::from_f64(
+            dtype,
+            dims,
+            &bits.iter().map(|bits| 2.0 * unit(bits) - 1.0).collect::<Vec<_>>(),
+        ),
         // Small, so that they fit whatever they index.
-        DType::I64 => Tensor::from_slice(dims, &bits.iter().map(|bits| (bits % 2) as i64).collect::<Vec<_>>()),
-        DType::I32 => Tensor::from_slice(dims, &bits.iter().map(|bits| (bits % 2) as i32).collect::<Vec<_>>()),
-        DType::U8 => Tensor::from_slice(dims, &bits.iter().map(|bits| (bits % 256) as u8).collect::<Vec<_>>()),
+        DType::I64 => Tensor::from_slice(
+            dims,
+            &bits.iter().map(|bits| (bits % 2) as i64).collect::<Vec<_>>(),
+        ),
+        DType::I32 => Tensor::from_slice(
+            dims,
+            &bits.iter().map(|bits| (bits % 2) as i32).collect::<Vec<_>>(),
+        ),
+        DType::U8 => Tensor::from_slice(
+            dims,
+            &bits.iter().map(|bits| (bits % 256) as u8).collect::<Vec<_>>(),
+        ),
         DType::I8 => Tensor::from_slice(dims, &bits.iter().map(|bits| *bits as i8).collect::<Vec<_>>()),
         DType::Bool => Tensor::from_bools(dims, &vec![true; count as usize]),
         _ => return None,

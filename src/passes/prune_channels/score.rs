@@ -17,11 +17,26 @@ type Sums = BTreeMap<(ValueId, usize), Vec<f64>>;
 
 /// Scores the units of every group that is not pinned.
 pub(super) fn scores(graph: &Graph, solution: &Solution, options: &PruneChannels, seed: u64) -> Scores {
-    let groups = || solution.groups().iter().enumerate().filter(|(_, group)| group.pin.is_none());
+    let groups = || {
+        solution
+            .groups()
+            .iter()
+            .enumerate()
+            .filter(|(_, group)| group.pin.is_none())
+    };
     if options.criterion == Criterion::Random {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         return groups()
-            .map(|(at, group)| (at, group.units.iter().map(|_| (rng.next_u64() >> 11) as f64).collect()))
+            .map(|(at, group)| {
+                (
+                    at,
+                    group
+                        .units
+                        .iter()
+                        .map(|_| (rng.next_u64() >> 11) as f64)
+                        .collect(),
+                )
+            })
             .collect();
     }
     let mut wanted: BTreeMap<ValueId, BTreeSet<usize>> = BTreeMap::new();
@@ -32,9 +47,13 @@ pub(super) fn scores(graph: &Graph, solution: &Solution, options: &PruneChannels
     }
     let mut sums = Sums::new();
     for (value, axes) in wanted {
-        let Some(values) = graph.constant(value).and_then(|tensor| tensor.to_f32().ok()) else { continue };
-        let dims: Vec<usize> =
-            graph.constant(value).map(|tensor| tensor.dims().iter().map(|dim| *dim as usize).collect()).unwrap_or_default();
+        let Some(values) = graph.constant(value).and_then(|tensor| tensor.to_f32().ok()) else {
+            continue;
+        };
+        let dims: Vec<usize> = graph
+            .constant(value)
+            .map(|tensor| tensor.dims().iter().map(|dim| *dim as usize).collect())
+            .unwrap_or_default();
         for axis in axes {
             sums.insert((value, axis), along(&values, &dims, axis, options.norm));
         }
@@ -43,7 +62,9 @@ pub(super) fn scores(graph: &Graph, solution: &Solution, options: &PruneChannels
         .map(|(at, group)| {
             let magnitude = || magnitudes(group, &sums, options.norm);
             let scores = match options.criterion {
-                Criterion::BatchNorm => batch_norm(graph, group, &sums, options.norm).unwrap_or_else(magnitude),
+                Criterion::BatchNorm => {
+                    batch_norm(graph, group, &sums, options.norm).unwrap_or_else(magnitude)
+                }
                 Criterion::Lamp => lamp(&magnitude()),
                 Criterion::Fpgm => distances(graph, group),
                 Criterion::Magnitude | Criterion::Random => magnitude(),
@@ -77,13 +98,21 @@ fn magnitudes(group: &Group, sums: &Sums, norm: Norm) -> Vec<f64> {
         .map(|unit| {
             let mut by_member = vec![0.0; group.members.len()];
             for (member, index) in &unit.slices {
-                let Some(owner) = group.members.get(*member as usize) else { continue };
-                let sum = sums.get(&(owner.value, owner.axis)).and_then(|sums| sums.get(*index as usize)).copied();
+                let Some(owner) = group.members.get(*member as usize) else {
+                    continue;
+                };
+                let sum = sums
+                    .get(&(owner.value, owner.axis))
+                    .and_then(|sums| sums.get(*index as usize))
+                    .copied();
                 if let Some(slot) = by_member.get_mut(*member as usize) {
                     *slot += sum.unwrap_or(0.0);
                 }
             }
-            let total: f64 = by_member.iter().map(|sum| if norm == Norm::L2 { sum.sqrt() } else { *sum }).sum();
+            let total: f64 = by_member
+                .iter()
+                .map(|sum| if norm == Norm::L2 { sum.sqrt() } else { *sum })
+                .sum();
             total / by_member.len().max(1) as f64
         })
         .collect()
@@ -93,10 +122,17 @@ fn magnitudes(group: &Group, sums: &Sums, norm: Norm) -> Vec<f64> {
 fn batch_norm(graph: &Graph, group: &Group, sums: &Sums, norm: Norm) -> Option<Vec<f64>> {
     let is_scale = |value: ValueId| {
         graph.uses(value).iter().any(|used| {
-            used.slot == Slot::Input(1) && graph.operator(used.node).is_some_and(|operator| operator.is("BatchNormalization"))
+            used.slot == Slot::Input(1)
+                && graph
+                    .operator(used.node)
+                    .is_some_and(|operator| operator.is("BatchNormalization"))
         })
     };
-    let scales: Vec<bool> = group.members.iter().map(|member| is_scale(member.value)).collect();
+    let scales: Vec<bool> = group
+        .members
+        .iter()
+        .map(|member| is_scale(member.value))
+        .collect();
     if !scales.contains(&true) {
         return None;
     }
@@ -125,7 +161,11 @@ fn lamp(magnitudes: &[f64]) -> Vec<f64> {
     let mut scores = vec![0.0; magnitudes.len()];
     for at in &order {
         if let Some(slot) = scores.get_mut(*at) {
-            *slot = if remaining > 0.0 { square(at) / remaining } else { 0.0 };
+            *slot = if remaining > 0.0 {
+                square(at) / remaining
+            } else {
+                0.0
+            };
         }
         remaining -= square(at);
     }
@@ -140,8 +180,12 @@ fn distances(graph: &Graph, group: &Group) -> Vec<f64> {
         .iter()
         .position(|member| member.axis == 0 && graph.ty(member.value).rank().is_some_and(|rank| rank >= 2))
         .unwrap_or(0);
-    let Some(member) = group.members.get(chosen) else { return vec![0.0; group.units.len()] };
-    let Some(tensor) = graph.constant(member.value) else { return vec![0.0; group.units.len()] };
+    let Some(member) = group.members.get(chosen) else {
+        return vec![0.0; group.units.len()];
+    };
+    let Some(tensor) = graph.constant(member.value) else {
+        return vec![0.0; group.units.len()];
+    };
     let values = tensor.to_f32().unwrap_or_default();
     let dims: Vec<usize> = tensor.dims().iter().map(|dim| *dim as usize).collect();
     let size = dims.get(member.axis).copied().unwrap_or(1);
@@ -150,14 +194,29 @@ fn distances(graph: &Graph, group: &Group) -> Vec<f64> {
         .units
         .iter()
         .map(|unit| {
-            let indices = unit.slices.iter().filter(|(at, _)| *at as usize == chosen).map(|(_, index)| *index as usize);
+            let indices = unit
+                .slices
+                .iter()
+                .filter(|(at, _)| *at as usize == chosen)
+                .map(|(_, index)| *index as usize);
             indices
-                .flat_map(|index| values.chunks(run.max(1)).skip(index).step_by(size.max(1)).flatten().copied())
+                .flat_map(|index| {
+                    values
+                        .chunks(run.max(1))
+                        .skip(index)
+                        .step_by(size.max(1))
+                        .flatten()
+                        .copied()
+                })
                 .collect()
         })
         .collect();
     let distance = |a: &[f32], b: &[f32]| {
-        a.iter().zip(b).map(|(x, y)| f64::from(x - y) * f64::from(x - y)).sum::<f64>().sqrt()
+        a.iter()
+            .zip(b)
+            .map(|(x, y)| f64::from(x - y) * f64::from(x - y))
+            .sum::<f64>()
+            .sqrt()
     };
     let mut scores = vec![0.0; vectors.len()];
     for (i, a) in vectors.iter().enumerate() {

@@ -53,7 +53,7 @@ pub(super) struct Applied {
     pub(super) saturated: Vec<Saturated>,
 }
 
-/// Applies `plan` to `graph` with the parameters of each activation. 
+/// Applies `plan` to `graph` with the parameters of each activation.
 pub(super) fn apply(
     graph: &mut Graph,
     plan: &Plan,
@@ -75,13 +75,18 @@ pub(super) fn apply(
         moved.insert(output, input);
     }
     let place = |value: &ValueId| moved.get(value).copied().unwrap_or(*value);
-    let activations: BTreeMap<ValueId, Parameters> = activations.iter().map(|(v, p)| (place(v), *p)).collect();
+    let activations: BTreeMap<ValueId, Parameters> =
+        activations.iter().map(|(v, p)| (place(v), *p)).collect();
     let means: BTreeMap<ValueId, &[f64]> = means.iter().map(|(v, m)| (place(v), m.as_slice())).collect();
     let mut applied = Applied::default();
     for product in &plan.products {
-        applied
-            .saturated
-            .extend(product_codes(&mut editor, *product, &activations, &means, weights)?);
+        applied.saturated.extend(product_codes(
+            &mut editor,
+            *product,
+            &activations,
+            &means,
+            weights,
+        )?);
     }
     for (value, parameters) in &activations {
         if editor.graph().value(*value).is_none() {
@@ -185,4 +190,3 @@ fn constant_codes(
     editor.remove_unused(value.node);
     Ok(())
 }
-

@@ -176,18 +176,13 @@ impl Pass for Quantize {
             .iter()
             .map(|(id, decision)| (model.graph.label(*id), decision.clone()))
             .collect();
-        let applied = apply::apply(
-            &mut model.graph,
-            &plan,
-            &activations,
-            &means,
-            kind,
-            weights,
-        )
-        .map_err(|error| match error {
-            ApplyError::Edit(source) => PassError::Edit { pass: NAME, source },
-            other => resource(other.to_string()),
-        })?;
+        let applied =
+            apply::apply(&mut model.graph, &plan, &activations, &means, kind, weights).map_err(|error| {
+                match error {
+                    ApplyError::Edit(source) => PassError::Edit { pass: NAME, source },
+                    other => resource(other.to_string()),
+                }
+            })?;
         distinct_names(model, NAME).map_err(|source| PassError::Edit { pass: NAME, source })?;
         analysis::infer(model);
         report.add("activation-pair", applied.pairs);
@@ -251,7 +246,9 @@ impl Quantize {
     /// Inputs of products whose channel means are wanted.
     fn mean_values(&self, model: &Model, plan: &plan::Plan) -> Vec<ValueId> {
         let products = plan.products.iter().filter(|_| self.correct_bias);
-        products.filter_map(|product| model.graph.input(*product, 0)).collect()
+        products
+            .filter_map(|product| model.graph.input(*product, 0))
+            .collect()
     }
 
     fn ranges(

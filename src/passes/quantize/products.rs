@@ -74,7 +74,11 @@ impl Weights<'_> {
     fn correct_bias(&self, bias: &mut [f32], codes: &[i64], scales: &[f32], means: &[f64], group: usize) {
         // Input channels of one group, for weights with output channels first; the row of a `[K, N]` weight is its input.
         let inputs = self.dims.get(1).copied().unwrap_or(1).max(1) as usize;
-        let fits = if self.axis == 0 { inputs * group } else { self.dims.first().copied().unwrap_or(0) as usize };
+        let fits = if self.axis == 0 {
+            inputs * group
+        } else {
+            self.dims.first().copied().unwrap_or(0) as usize
+        };
         if means.len() != fits {
             return;
         }
@@ -94,7 +98,9 @@ impl Weights<'_> {
                 *sum += error * mean;
             }
         }
-        bias.iter_mut().zip(errors).for_each(|(bias, error)| *bias = (f64::from(*bias) - error) as f32);
+        bias.iter_mut()
+            .zip(errors)
+            .for_each(|(bias, error)| *bias = (f64::from(*bias) - error) as f32);
     }
 }
 
@@ -156,7 +162,9 @@ pub(super) fn product_codes(
         1.0
     };
     let corrects = (operator.is("Conv") || operator.is("Gemm"))
-        && graph.input(node, 0).is_some_and(|value| means.contains_key(&value));
+        && graph
+            .input(node, 0)
+            .is_some_and(|value| means.contains_key(&value));
     let mut bias_values = match &bias_tensor {
         Some(bias) if bias.rank() == 1 && bias.elements() as usize == channels => Some(
             bias.to_f32()
@@ -181,7 +189,11 @@ pub(super) fn product_codes(
     let mut trimmed: Vec<(usize, i32)> = Vec::new();
     if scheme.saturation != Saturation::Ignore && multiplies_pairs(&operator, tensor.dims()) {
         for (group, parameters) in found.iter_mut().enumerate() {
-            let range = if scheme.per_channel { group..group + 1 } else { 0..channels };
+            let range = if scheme.per_channel {
+                group..group + 1
+            } else {
+                0..channels
+            };
             let (order, gathered, row) = weights.gathered(range);
             if worst_pair(&gathered, row, parameters.scale) <= 1.0 {
                 continue;
@@ -211,9 +223,10 @@ pub(super) fn product_codes(
         codes = pack(tensor.dims(), &whole, scheme.kind).map_err(codes_error)?;
     }
     let scales: Vec<f32> = found.iter().map(|p| p.scale).collect();
-    if let (Some(bias), Some(means)) =
-        (&mut bias_values, graph.input(node, 0).and_then(|value| means.get(&value)))
-    {
+    if let (Some(bias), Some(means)) = (
+        &mut bias_values,
+        graph.input(node, 0).and_then(|value| means.get(&value)),
+    ) {
         let codes = codes.to_i64().map_err(tensor_error)?;
         let group = operator.int("group").unwrap_or(1);
         weights.correct_bias(bias, &codes, &scales, means, usize::try_from(group).unwrap_or(1));
@@ -241,7 +254,11 @@ pub(super) fn product_codes(
     editor.remove_unused(weight.node);
     if let (Some(values), Some(input)) = (bias_values, input) {
         let bias_scales: Vec<f32> = scales.iter().map(|scale| input.scale * scale).collect();
-        let place = BiasPlace { node, bias, weight: &name };
+        let place = BiasPlace {
+            node,
+            bias,
+            weight: &name,
+        };
         bias_input(editor, place, &values, &bias_scales, scheme.per_channel)?;
         if operator.is("Gemm") && beta != 1.0 {
             editor.set_attribute(node, "beta", 1.0f32)?;
@@ -378,17 +395,17 @@ mod tests {
             channels,
             inner,
         };
-        assert_eq!(
-            weights(&[2, 3, 2], 0, 2, 6).kernel_order(1),
-            [6, 8, 10, 7, 9, 11]
-        );
+        assert_eq!(weights(&[2, 3, 2], 0, 2, 6).kernel_order(1), [6, 8, 10, 7, 9, 11]);
         assert_eq!(weights(&[4, 3], 1, 3, 1).kernel_order(1), [1, 4, 7, 10]);
         assert_eq!(weights(&[3, 4], 0, 3, 4).kernel_order(2), [8, 9, 10, 11]);
     }
 
     #[test]
     fn depthwise_convolutions_multiply_no_pairs() {
-        assert!(!multiplies_pairs(&Operator::new("Conv").with("group", 8), &[8, 1, 3, 3]));
+        assert!(!multiplies_pairs(
+            &Operator::new("Conv").with("group", 8),
+            &[8, 1, 3, 3]
+        ));
         assert!(multiplies_pairs(&Operator::new("Conv"), &[8, 1, 3, 3]));
         assert!(multiplies_pairs(&Operator::new("Gemm"), &[8, 1]));
     }

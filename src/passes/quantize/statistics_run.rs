@@ -24,9 +24,20 @@ pub fn collect_statistics(
     let mut names: BTreeSet<String> = BTreeSet::new();
     for profile in [Profile::OrtX86, Profile::OrtArm] {
         let plan = plan::plan(&model.graph, profile, opset, &|_| None);
-        let inputs = plan.products.iter().filter_map(|product| model.graph.input(*product, 0));
-        let wanted = plan.activations.iter().flat_map(|(value, source)| [*value, *source]).chain(inputs);
-        names.extend(wanted.filter(|value| model.graph.constant(*value).is_none()).map(|value| label(model, value)));
+        let inputs = plan
+            .products
+            .iter()
+            .filter_map(|product| model.graph.input(*product, 0));
+        let wanted = plan
+            .activations
+            .iter()
+            .flat_map(|(value, source)| [*value, *source])
+            .chain(inputs);
+        names.extend(
+            wanted
+                .filter(|value| model.graph.constant(*value).is_none())
+                .map(|value| label(model, value)),
+        );
     }
     let names: Vec<String> = names.into_iter().collect();
     let data = open(&model.graph).map_err(|error| resource(error.to_string()))?;
@@ -37,7 +48,8 @@ pub fn collect_statistics(
         channel_means: true,
         channel_extremes: true,
     };
-    let progress = |done: u64| (context.progress)("collecting", done.saturating_sub(samples.start), Some(total));
+    let progress =
+        |done: u64| (context.progress)("collecting", done.saturating_sub(samples.start), Some(total));
     let values = statistics::collect(model, &names, wanted, &data, engine, jobs, &progress)
         .map_err(|error| resource(error.to_string()))?;
     Ok(Statistics {

@@ -13,10 +13,12 @@ use super::distinct::distinct_names;
 use super::{Context, ConvertOpset, Pass, PassError, PassReport, Safety, Simplify};
 use crate::analysis;
 use crate::ir::{
-    EditError, Editor, GraphPath, Model, Name, OpsetImport, Operator, Tensor, TensorError, Value, ValueId,
+    EditError, Editor, GraphPath, Model, Name, Operator, OpsetImport, Tensor, TensorError, Value, ValueId,
     opset_version,
 };
-use crate::quantize::{Granularity, Kind, QuantizeError, Scheme, pack, quantize_tensor, scale_dims, tensor_parameters};
+use crate::quantize::{
+    Granularity, Kind, QuantizeError, Scheme, pack, quantize_tensor, scale_dims, tensor_parameters,
+};
 
 const NAME: &str = "quantize-weights";
 
@@ -117,11 +119,14 @@ impl Pass for QuantizeWeights {
         analysis::infer(model);
         let (mut weights, mut uses_nbits) = (0, false);
         for path in model.graph_paths() {
-            let Some(version) = opset_version(model.opsets(&path), "").filter(|version| *version >= needed) else {
+            let Some(version) = opset_version(model.opsets(&path), "").filter(|version| *version >= needed)
+            else {
                 continue;
             };
             let found = {
-                let Some(graph) = model.graph_at(&path) else { continue };
+                let Some(graph) = model.graph_at(&path) else {
+                    continue;
+                };
                 targets(graph, self, context, &mut report.notes)?
             };
             if found.is_empty() {
@@ -135,7 +140,9 @@ impl Pass for QuantizeWeights {
             *model = original;
             report.changes.clear();
             report.changed = false;
-            report.notes.push("no weight of the chosen operators: nothing to quantize".to_owned());
+            report
+                .notes
+                .push("no weight of the chosen operators: nothing to quantize".to_owned());
             return Ok(report);
         }
         if uses_nbits {
@@ -151,15 +158,25 @@ impl Pass for QuantizeWeights {
 impl QuantizeWeights {
     fn check(&self) -> Result<(), PassError> {
         let wrong = |message: String| Err(PassError::Option { pass: NAME, message });
-        if let Some(unknown) = self.operators.iter().find(|name| !OPERATORS.contains(&name.as_str())) {
-            return wrong(format!("operators: {unknown} is none of {}", OPERATORS.join(", ")));
+        if let Some(unknown) = self
+            .operators
+            .iter()
+            .find(|name| !OPERATORS.contains(&name.as_str()))
+        {
+            return wrong(format!(
+                "operators: {unknown} is none of {}",
+                OPERATORS.join(", ")
+            ));
         }
         if self.form == Form::MatMulNBits {
             if !matches!(self.kind, Kind::Int4 | Kind::Uint4 | Kind::Int8 | Kind::Uint8) {
                 return wrong("form: mat-mul-n-bits has 4 or 8 bits".to_owned());
             }
             if self.block < 16 || !self.block.is_power_of_two() {
-                return wrong(format!("block: mat-mul-n-bits needs a power of two from 16 on, not {}", self.block));
+                return wrong(format!(
+                    "block: mat-mul-n-bits needs a power of two from 16 on, not {}",
+                    self.block
+                ));
             }
         }
         Ok(())
@@ -274,8 +291,12 @@ fn suffixed(stem: &str, suffix: &str) -> Name {
 
 /// Imports the domain of MatMulNBits, in the model and in functions.
 fn import(model: &mut Model) {
-    let imports = std::iter::once(&mut model.opset_imports)
-        .chain(model.functions.iter_mut().map(|function| &mut function.opset_imports));
+    let imports = std::iter::once(&mut model.opset_imports).chain(
+        model
+            .functions
+            .iter_mut()
+            .map(|function| &mut function.opset_imports),
+    );
     for imports in imports {
         if !imports.iter().any(|import| import.domain() == nbits::DOMAIN) {
             imports.push(OpsetImport {

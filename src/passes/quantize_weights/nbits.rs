@@ -76,7 +76,10 @@ pub(super) fn replace(
         .map(|value| value.name.to_string())
         .unwrap_or_default();
     let dims = [n as u64, blocks as u64, (block * bits / 8) as u64];
-    let codes = editor.add_constant(suffixed(&name, "quantized"), Tensor::from_raw(DType::U8, dims, bytes)?);
+    let codes = editor.add_constant(
+        suffixed(&name, "quantized"),
+        Tensor::from_raw(DType::U8, dims, bytes)?,
+    );
     let scales = Tensor::from_slice(&[scales.len() as u64], &scales)?;
     let scales = editor.add_constant(suffixed(&name, "scale"), scales);
     let mut inputs = vec![None, Some(codes), Some(scales)];
@@ -86,7 +89,11 @@ pub(super) fn replace(
     }
     for reader in &target.readers {
         let node = reader.node;
-        let Some(value) = editor.graph().get(node).and_then(|node| node.outputs().first().cloned()) else {
+        let Some(value) = editor
+            .graph()
+            .get(node)
+            .and_then(|node| node.outputs().first().cloned())
+        else {
             continue;
         };
         let mut inputs = inputs.clone();

@@ -51,29 +51,47 @@ pub(super) fn targets(
     })?;
     let mut found = Found::new();
     for id in graph.topological_order() {
-        let Some(operator) = graph.operator(id) else { continue };
+        let Some(operator) = graph.operator(id) else {
+            continue;
+        };
         if !operator.domain().is_empty() || !options.operators.iter().any(|name| operator.is(name)) {
             continue;
         }
-        let Some(weight) = graph.input(id, 1) else { continue };
-        let is_constant = matches!(graph.get(weight.node).map(|node| &node.kind), Some(NodeKind::Constant(_)));
+        let Some(weight) = graph.input(id, 1) else {
+            continue;
+        };
+        let is_constant = matches!(
+            graph.get(weight.node).map(|node| &node.kind),
+            Some(NodeKind::Constant(_))
+        );
         let Some(tensor) = graph.constant(weight).filter(|_| is_constant) else {
             continue;
         };
         let label = graph.label(id);
         let names = || {
             let node = graph.get(id);
-            let own = node.and_then(|node| node.name.as_ref()).map(|name| name.to_string());
-            let outputs = node.into_iter().flat_map(|node| node.outputs()).map(|value| value.name.to_string());
+            let own = node
+                .and_then(|node| node.name.as_ref())
+                .map(|name| name.to_string());
+            let outputs = node
+                .into_iter()
+                .flat_map(|node| node.outputs())
+                .map(|value| value.name.to_string());
             own.into_iter().chain(outputs).collect::<Vec<_>>()
         };
-        if names().iter().any(|name| excluded.is_match(name) || context.keeps(name)) {
+        if names()
+            .iter()
+            .any(|name| excluded.is_match(name) || context.keeps(name))
+        {
             notes.push(format!("{label} stays float: excluded"));
             continue;
         }
         if tensor.dtype() != DType::F32 {
             if tensor.dtype().is_float() {
-                notes.push(format!("{label} stays {}: only float weights are quantized", tensor.dtype()));
+                notes.push(format!(
+                    "{label} stays {}: only float weights are quantized",
+                    tensor.dtype()
+                ));
             }
             continue;
         }
@@ -82,7 +100,10 @@ pub(super) fn targets(
             continue;
         }
         let Some((channel_axis, sum_axis)) = axes(operator, tensor.rank()) else {
-            notes.push(format!("{label} stays float: a weight of shape {:?}", tensor.dims()));
+            notes.push(format!(
+                "{label} stays float: a weight of shape {:?}",
+                tensor.dims()
+            ));
             continue;
         };
         let target = found.entry(weight).or_insert_with(|| Target {
@@ -108,7 +129,10 @@ pub(super) fn targets(
                     .iter()
                     .any(|reader| reader.node == node && slot == Slot::Input(reader.slot as u32))
             };
-            let other = graph.uses(target.weight).into_iter().find(|u| !covered(u.node, u.slot));
+            let other = graph
+                .uses(target.weight)
+                .into_iter()
+                .find(|u| !covered(u.node, u.slot));
             if let Some(other) = other {
                 let name = graph.value(target.weight).map(|value| value.name.to_string());
                 notes.push(format!(

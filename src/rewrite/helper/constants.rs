@@ -1,6 +1,6 @@
 //! Helpers about constants: what they hold, and constants in the form that a replacement needs.
 
-use crate::ir::{Dim, DType, Tensor};
+use crate::ir::{DType, Dim, Tensor};
 
 use super::super::canonical::number_tensor;
 use super::super::value::{Reason, Val};
@@ -18,7 +18,12 @@ pub(super) const TABLE: &[Helper] = &[
         variadic: true,
         result: Kind::Truth,
         docs: "Each value is a constant, a captured one included, or an optional input that is left out. A graph input with a default is none.",
-        run: |scope, a| truth(a.iter().all(|value| value.is_absent() || scope.tensor(value).is_some())),
+        run: |scope, a| {
+            truth(
+                a.iter()
+                    .all(|value| value.is_absent() || scope.tensor(value).is_some()),
+            )
+        },
     },
     Helper {
         name: "scalar",
@@ -63,7 +68,11 @@ pub(super) const TABLE: &[Helper] = &[
     },
     Helper {
         name: "within",
-        arguments: &[("k", Kind::Constant), ("low", Kind::Number), ("high", Kind::Number)],
+        arguments: &[
+            ("k", Kind::Constant),
+            ("low", Kind::Number),
+            ("high", Kind::Number),
+        ],
         variadic: false,
         result: Kind::Truth,
         docs: "Every element of the constant is at least `low` and at most `high`.",
@@ -71,7 +80,11 @@ pub(super) const TABLE: &[Helper] = &[
             let (Some(low), Some(high)) = (argument(a, 1).number(), argument(a, 2).number()) else {
                 return Err(unknown("not a number"));
             };
-            truth(numbers(scope, argument(a, 0))?.iter().all(|v| *v >= low && *v <= high))
+            truth(
+                numbers(scope, argument(a, 0))?
+                    .iter()
+                    .all(|v| *v >= low && *v <= high),
+            )
         },
     },
     Helper {
@@ -125,9 +138,16 @@ pub(super) const TABLE: &[Helper] = &[
         docs: "The indices are `[[0], [1], ..., [n-1]]`, n being the first dimension of `x`.",
         run: |scope, a| {
             let indices = scope.need_tensor(argument(a, 0))?;
-            let rows = shape(scope, argument(a, 1))?.first().and_then(Dim::fixed).ok_or(unknown("a dimension is no number"))?;
-            let values = indices.to_i64().map_err(|_| unknown("the indices are no integers"))?;
-            truth(indices.dims() == [rows as u64, 1] && values.iter().enumerate().all(|(i, v)| *v == i as i64))
+            let rows = shape(scope, argument(a, 1))?
+                .first()
+                .and_then(Dim::fixed)
+                .ok_or(unknown("a dimension is no number"))?;
+            let values = indices
+                .to_i64()
+                .map_err(|_| unknown("the indices are no integers"))?;
+            truth(
+                indices.dims() == [rows as u64, 1] && values.iter().enumerate().all(|(i, v)| *v == i as i64),
+            )
         },
     },
     Helper {
@@ -164,14 +184,25 @@ pub(super) const TABLE: &[Helper] = &[
     },
     Helper {
         name: "filled",
-        arguments: &[("number", Kind::Number), ("shape", Kind::List), ("like", Kind::Value)],
+        arguments: &[
+            ("number", Kind::Number),
+            ("shape", Kind::List),
+            ("like", Kind::Value),
+        ],
         variadic: false,
         result: Kind::Constant,
         docs: "A constant of this shape and of the element type of `like`, every element this number.",
         run: |scope, a| {
-            let dtype = scope.ty(argument(a, 2)).dtype().ok_or(unknown("the element type is unknown"))?;
-            let dims: Option<Vec<u64>> = super::ints_of(a, 1)?.iter().map(|d| u64::try_from(*d).ok()).collect();
-            let one = number_tensor(argument(a, 0), dtype).ok_or(unknown("the element type does not hold the number"))?;
+            let dtype = scope
+                .ty(argument(a, 2))
+                .dtype()
+                .ok_or(unknown("the element type is unknown"))?;
+            let dims: Option<Vec<u64>> = super::ints_of(a, 1)?
+                .iter()
+                .map(|d| u64::try_from(*d).ok())
+                .collect();
+            let one = number_tensor(argument(a, 0), dtype)
+                .ok_or(unknown("the element type does not hold the number"))?;
             repeat(&one, &dims.ok_or(unknown("a dimension is negative"))?)
         },
     },
@@ -183,7 +214,9 @@ fn numbers(scope: &Scope<'_>, value: &Val) -> Result<Vec<f64>, Reason> {
     if tensor.elements() > MOST {
         return Err(unknown("the constant is too large to be looked through"));
     }
-    tensor.to_f64().map_err(|_| unknown("the constant holds no numbers"))
+    tensor
+        .to_f64()
+        .map_err(|_| unknown("the constant holds no numbers"))
 }
 
 fn safe_product(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
@@ -200,17 +233,33 @@ fn safe_product(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
     };
     let bounds = |values: Vec<f64>| {
         let nonzero = values.iter().map(|v| v.abs()).filter(|v| *v != 0.0);
-        nonzero.fold((f64::INFINITY, 0.0f64), |(least, most), v| if v.is_nan() { (0.0, v) } else { (least.min(v), most.max(v)) })
+        nonzero.fold((f64::INFINITY, 0.0f64), |(least, most), v| {
+            if v.is_nan() {
+                (0.0, v)
+            } else {
+                (least.min(v), most.max(v))
+            }
+        })
     };
-    let (a, b) = (bounds(numbers(scope, argument(arguments, 0))?), bounds(numbers(scope, argument(arguments, 1))?));
+    let (a, b) = (
+        bounds(numbers(scope, argument(arguments, 0))?),
+        bounds(numbers(scope, argument(arguments, 1))?),
+    );
     let inside = |least: f64, most: f64| (least >= low || least == f64::INFINITY) && most <= high;
     truth(inside(a.0, a.1) && inside(b.0, b.1) && inside(a.0 * b.0, a.1 * b.1))
 }
 
 fn content(scope: &Scope<'_>, value: &Val) -> Result<Tensor, Reason> {
-    let Val::Value(id) = value else { return Err(unknown("not a value of the graph")) };
-    let found = scope.graph.value(*id).ok_or(unknown("not a value of the graph"))?;
-    found.content_tensor().ok_or(unknown("the content is not known as int64 or int32 numbers"))
+    let Val::Value(id) = value else {
+        return Err(unknown("not a value of the graph"));
+    };
+    let found = scope
+        .graph
+        .value(*id)
+        .ok_or(unknown("not a value of the graph"))?;
+    found
+        .content_tensor()
+        .ok_or(unknown("the content is not known as int64 or int32 numbers"))
 }
 
 fn along_axis(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
@@ -221,23 +270,34 @@ fn along_axis(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
     if let Some(dim) = dims.get_mut(axis) {
         *dim = tensor.elements();
     }
-    tensor.reshaped(&dims).map(Val::Tensor).map_err(|_| unknown("the constant has another size"))
+    tensor
+        .reshaped(&dims)
+        .map(Val::Tensor)
+        .map_err(|_| unknown("the constant has another size"))
 }
 
 fn channels(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
     let tensor = scope.need_tensor(argument(arguments, 0))?;
     let count = u64::try_from(int_of(arguments, 1)?).map_err(|_| unknown("a negative count"))?;
     if tensor.elements() == count {
-        return tensor.reshaped(&[count]).map(Val::Tensor).map_err(|_| unknown("the constant has another size"));
+        return tensor
+            .reshaped(&[count])
+            .map(Val::Tensor)
+            .map_err(|_| unknown("the constant has another size"));
     }
     if tensor.elements() != 1 {
-        return Err(unknown("the constant has neither one element nor one per channel"));
+        return Err(unknown(
+            "the constant has neither one element nor one per channel",
+        ));
     }
     repeat(&tensor, &[count])
 }
 
 fn repeat(one: &Tensor, dims: &[u64]) -> Result<Val, Reason> {
-    let count = dims.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim)).filter(|count| *count <= MOST);
+    let count = dims
+        .iter()
+        .try_fold(1u64, |product, dim| product.checked_mul(*dim))
+        .filter(|count| *count <= MOST);
     let count = count.ok_or(unknown("the constant would be too large"))?;
     if one.dtype().is_packed() {
         return Err(unknown("the element type is packed"));

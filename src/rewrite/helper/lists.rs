@@ -26,7 +26,13 @@ pub(super) const TABLE: &[Helper] = &[
         variadic: false,
         result: Kind::Number,
         docs: "The lowest element; fails for an empty list.",
-        run: |_, a| ints_of(a, 0)?.iter().min().map(|v| Val::Int(*v)).ok_or(unknown("the list is empty")),
+        run: |_, a| {
+            ints_of(a, 0)?
+                .iter()
+                .min()
+                .map(|v| Val::Int(*v))
+                .ok_or(unknown("the list is empty"))
+        },
     },
     Helper {
         name: "highest",
@@ -34,7 +40,13 @@ pub(super) const TABLE: &[Helper] = &[
         variadic: false,
         result: Kind::Number,
         docs: "The highest element; fails for an empty list.",
-        run: |_, a| ints_of(a, 0)?.iter().max().map(|v| Val::Int(*v)).ok_or(unknown("the list is empty")),
+        run: |_, a| {
+            ints_of(a, 0)?
+                .iter()
+                .max()
+                .map(|v| Val::Int(*v))
+                .ok_or(unknown("the list is empty"))
+        },
     },
     Helper {
         name: "higher",
@@ -59,8 +71,14 @@ pub(super) const TABLE: &[Helper] = &[
         result: Kind::Truth,
         docs: "The text is one of the choices.",
         run: |_, a| {
-            let Val::Text(text) = argument(a, 0) else { return Err(unknown("not a text")) };
-            truth(a.iter().skip(1).any(|choice| matches!(choice, Val::Text(one) if one == text)))
+            let Val::Text(text) = argument(a, 0) else {
+                return Err(unknown("not a text"));
+            };
+            truth(
+                a.iter()
+                    .skip(1)
+                    .any(|choice| matches!(choice, Val::Text(one) if one == text)),
+            )
         },
     },
     Helper {
@@ -72,7 +90,9 @@ pub(super) const TABLE: &[Helper] = &[
         run: |_, a| {
             let list = ints_of(a, 0)?;
             let at = normal_axis(int_of(a, 1)?, list.len())?;
-            list.get(at).map(|v| Val::Int(*v)).ok_or(unknown("no such element"))
+            list.get(at)
+                .map(|v| Val::Int(*v))
+                .ok_or(unknown("no such element"))
         },
     },
     Helper {
@@ -84,7 +104,9 @@ pub(super) const TABLE: &[Helper] = &[
         run: |_, a| {
             let list = ints_of(a, 0)?;
             let from = usize::try_from(int_of(a, 1)?).map_err(|_| unknown("a negative index"))?;
-            list.get(from..).map(|rest| Val::Ints(rest.to_vec())).ok_or(unknown("no such element"))
+            list.get(from..)
+                .map(|rest| Val::Ints(rest.to_vec()))
+                .ok_or(unknown("no such element"))
         },
     },
     Helper {
@@ -103,7 +125,11 @@ pub(super) const TABLE: &[Helper] = &[
         docs: "`start`, `start + 1`, ... below `end`.",
         run: |_, a| {
             let (start, end) = (int_of(a, 0)?, int_of(a, 1)?);
-            if end.saturating_sub(start) > MOST { Err(unknown("the list is too long")) } else { Ok(Val::Ints((start..end).collect())) }
+            if end.saturating_sub(start) > MOST {
+                Err(unknown("the list is too long"))
+            } else {
+                Ok(Val::Ints((start..end).collect()))
+            }
         },
     },
     Helper {
@@ -114,7 +140,11 @@ pub(super) const TABLE: &[Helper] = &[
         docs: "A number, `count` times.",
         run: |_, a| {
             let (number, count) = (int_of(a, 0)?, int_of(a, 1)?);
-            if (0..=MOST).contains(&count) { Ok(Val::Ints(vec![number; count as usize])) } else { Err(unknown("the list is too long")) }
+            if (0..=MOST).contains(&count) {
+                Ok(Val::Ints(vec![number; count as usize]))
+            } else {
+                Err(unknown("the list is too long"))
+            }
         },
     },
     Helper {
@@ -153,7 +183,11 @@ pub(super) const TABLE: &[Helper] = &[
         docs: "Axes counted from the end when below 0, in the order given.",
         run: |_, a| {
             let rank = rank_of(a, 1)?;
-            ints_of(a, 0)?.iter().map(|axis| normal_axis(*axis, rank).map(|at| at as i64)).collect::<Result<_, _>>().map(Val::Ints)
+            ints_of(a, 0)?
+                .iter()
+                .map(|axis| normal_axis(*axis, rank).map(|at| at as i64))
+                .collect::<Result<_, _>>()
+                .map(Val::Ints)
         },
     },
     Helper {
@@ -255,16 +289,27 @@ pub(super) const TABLE: &[Helper] = &[
     },
     Helper {
         name: "unsqueeze_axes",
-        arguments: &[("inner", Kind::List), ("outer", Kind::List), ("rank", Kind::Number)],
+        arguments: &[
+            ("inner", Kind::List),
+            ("outer", Kind::List),
+            ("rank", Kind::Number),
+        ],
         variadic: false,
         result: Kind::List,
         docs: "The axes of one `Unsqueeze` that does the work of two; `rank` is that of the last result.",
         run: |_, a| {
             let (inner, outer, rank) = (ints_of(a, 0)?, ints_of(a, 1)?, rank_of(a, 2)?);
             let outer = normal_axes(outer, rank)?;
-            let inner = normal_axes(inner, rank.checked_sub(outer.len()).ok_or(unknown("more axes than dimensions"))?)?;
+            let inner = normal_axes(
+                inner,
+                rank.checked_sub(outer.len())
+                    .ok_or(unknown("more axes than dimensions"))?,
+            )?;
             let free: Vec<i64> = (0..rank as i64).filter(|axis| !outer.contains(axis)).collect();
-            let moved: Option<Vec<i64>> = inner.iter().map(|axis| free.get(*axis as usize).copied()).collect();
+            let moved: Option<Vec<i64>> = inner
+                .iter()
+                .map(|axis| free.get(*axis as usize).copied())
+                .collect();
             let mut all = [outer, moved.ok_or(unknown("an axis is out of range"))?].concat();
             all.sort_unstable();
             Ok(Val::Ints(all))
@@ -272,7 +317,11 @@ pub(super) const TABLE: &[Helper] = &[
     },
     Helper {
         name: "squeeze_axes",
-        arguments: &[("inner", Kind::List), ("outer", Kind::List), ("rank", Kind::Number)],
+        arguments: &[
+            ("inner", Kind::List),
+            ("outer", Kind::List),
+            ("rank", Kind::Number),
+        ],
         variadic: false,
         result: Kind::List,
         docs: "The axes of one `Squeeze` that does the work of two; `rank` is that of the first operand.",
@@ -281,7 +330,10 @@ pub(super) const TABLE: &[Helper] = &[
             let inner = normal_axes(inner, rank)?;
             let kept: Vec<i64> = (0..rank as i64).filter(|axis| !inner.contains(axis)).collect();
             let outer = normal_axes(outer, kept.len())?;
-            let moved: Option<Vec<i64>> = outer.iter().map(|axis| kept.get(*axis as usize).copied()).collect();
+            let moved: Option<Vec<i64>> = outer
+                .iter()
+                .map(|axis| kept.get(*axis as usize).copied())
+                .collect();
             let mut all = [inner, moved.ok_or(unknown("an axis is out of range"))?].concat();
             all.sort_unstable();
             Ok(Val::Ints(all))
@@ -309,13 +361,23 @@ fn chosen(arguments: &[Val], first: fn(f64, f64) -> bool) -> Result<Val, Reason>
 }
 
 fn rank_of(arguments: &[Val], index: usize) -> Result<usize, Reason> {
-    usize::try_from(int_of(arguments, index)?).ok().filter(|r| *r <= MOST as usize).ok_or(unknown("not a rank"))
+    usize::try_from(int_of(arguments, index)?)
+        .ok()
+        .filter(|r| *r <= MOST as usize)
+        .ok_or(unknown("not a rank"))
 }
 
 fn normal_axes(list: &[i64], rank: usize) -> Result<Vec<i64>, Reason> {
-    let mut found = list.iter().map(|axis| normal_axis(*axis, rank).map(|at| at as i64)).collect::<Result<Vec<_>, _>>()?;
+    let mut found = list
+        .iter()
+        .map(|axis| normal_axis(*axis, rank).map(|at| at as i64))
+        .collect::<Result<Vec<_>, _>>()?;
     found.sort_unstable();
-    if found.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) { Err(unknown("an axis stands twice")) } else { Ok(found) }
+    if found.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
+        Err(unknown("an axis stands twice"))
+    } else {
+        Ok(found)
+    }
 }
 
 fn is_permutation(list: &[i64]) -> bool {
@@ -326,10 +388,18 @@ fn is_permutation(list: &[i64]) -> bool {
 
 fn is_matmul(equation: &str) -> bool {
     let text: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
-    let Some((operands, result)) = text.split_once("->") else { return false };
-    let Some((left, right)) = operands.split_once(',') else { return false };
+    let Some((operands, result)) = text.split_once("->") else {
+        return false;
+    };
+    let Some((left, right)) = operands.split_once(',') else {
+        return false;
+    };
     let terms = [left, right, result].map(|term| term.chars().collect::<Vec<char>>());
-    let distinct = |term: &[char]| term.iter().enumerate().all(|(i, c)| c.is_ascii_alphabetic() && !term.iter().take(i).any(|d| d == c));
+    let distinct = |term: &[char]| {
+        term.iter()
+            .enumerate()
+            .all(|(i, c)| c.is_ascii_alphabetic() && !term.iter().take(i).any(|d| d == c))
+    };
     let [left, right, result] = &terms;
     if !terms.iter().all(|term| distinct(term)) {
         return false;
@@ -360,17 +430,49 @@ mod tests {
     #[test]
     fn lists_compute_what_their_documentation_says() {
         let cases = [
-            ("composed", vec![list(&[2, 0, 1]), list(&[1, 2, 0])], list(&[0, 1, 2])),
-            ("unsqueeze_axes", vec![list(&[0]), list(&[3]), Val::Int(4)], list(&[0, 3])),
-            ("unsqueeze_axes", vec![list(&[1]), list(&[0]), Val::Int(4)], list(&[0, 2])),
-            ("squeeze_axes", vec![list(&[0]), list(&[2]), Val::Int(4)], list(&[0, 3])),
-            ("spatial_pads", vec![list(&[0, 0, 1, 2, 0, 0, 3, 4])], list(&[1, 2, 3, 4])),
+            (
+                "composed",
+                vec![list(&[2, 0, 1]), list(&[1, 2, 0])],
+                list(&[0, 1, 2]),
+            ),
+            (
+                "unsqueeze_axes",
+                vec![list(&[0]), list(&[3]), Val::Int(4)],
+                list(&[0, 3]),
+            ),
+            (
+                "unsqueeze_axes",
+                vec![list(&[1]), list(&[0]), Val::Int(4)],
+                list(&[0, 2]),
+            ),
+            (
+                "squeeze_axes",
+                vec![list(&[0]), list(&[2]), Val::Int(4)],
+                list(&[0, 3]),
+            ),
+            (
+                "spatial_pads",
+                vec![list(&[0, 0, 1, 2, 0, 0, 3, 4])],
+                list(&[1, 2, 3, 4]),
+            ),
             ("axes", vec![list(&[-1, 0]), Val::Int(3)], list(&[0, 2])),
             ("trailing", vec![list(&[-1, 1]), Val::Int(3)], Val::Bool(true)),
             ("trailing", vec![list(&[0]), Val::Int(2)], Val::Bool(false)),
-            ("matmul_equation", vec![Val::Text("bij, bjk -> bik".into())], Val::Bool(true)),
-            ("matmul_equation", vec![Val::Text("bij,bkj->bik".into())], Val::Bool(false)),
-            ("matmul_equation", vec![Val::Text("ij,ji->ii".into())], Val::Bool(false)),
+            (
+                "matmul_equation",
+                vec![Val::Text("bij, bjk -> bik".into())],
+                Val::Bool(true),
+            ),
+            (
+                "matmul_equation",
+                vec![Val::Text("bij,bkj->bik".into())],
+                Val::Bool(false),
+            ),
+            (
+                "matmul_equation",
+                vec![Val::Text("ij,ji->ii".into())],
+                Val::Bool(false),
+            ),
         ];
         for (name, arguments, wanted) in cases {
             let found = run(name, &arguments).unwrap();

@@ -69,7 +69,8 @@ impl Scope<'_> {
     }
 
     fn need_tensor(&self, value: &Val) -> Result<Tensor, Reason> {
-        self.tensor(value).ok_or(Reason::Borrowed("the value is no constant"))
+        self.tensor(value)
+            .ok_or(Reason::Borrowed("the value is no constant"))
     }
 }
 
@@ -82,7 +83,11 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Helper> {
 pub fn reference() -> String {
     let mut table = String::from("| call | meaning |\n|---|---|\n");
     for helper in all() {
-        table.push_str(&format!("| `{}` | {} |\n", helper.signature(), helper.docs.replace('|', "\\|")));
+        table.push_str(&format!(
+            "| `{}` | {} |\n",
+            helper.signature(),
+            helper.docs.replace('|', "\\|")
+        ));
     }
     table
 }
@@ -95,7 +100,11 @@ pub(crate) fn find(name: &str) -> Option<&'static Helper> {
 impl Helper {
     /// `name(argument, ...)`.
     pub(crate) fn signature(&self) -> String {
-        let mut arguments: Vec<String> = self.arguments.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let mut arguments: Vec<String> = self
+            .arguments
+            .iter()
+            .map(|(name, _)| (*name).to_owned())
+            .collect();
         if self.variadic
             && let Some(last) = arguments.last_mut()
         {
@@ -132,31 +141,55 @@ fn argument(arguments: &[Val], index: usize) -> &Val {
 fn id_of(arguments: &[Val], index: usize) -> Result<ValueId, Reason> {
     match argument(arguments, index) {
         Val::Value(id) => Ok(*id),
-        other => Err(Reason::Owned(format!("argument {} is {}, not a value", index + 1, other.kind()))),
+        other => Err(Reason::Owned(format!(
+            "argument {} is {}, not a value",
+            index + 1,
+            other.kind()
+        ))),
     }
 }
 
 fn int_of(arguments: &[Val], index: usize) -> Result<i64, Reason> {
     let value = argument(arguments, index);
-    value.int().ok_or_else(|| Reason::Owned(format!("argument {} is {}, not a whole number", index + 1, value.kind())))
+    value.int().ok_or_else(|| {
+        Reason::Owned(format!(
+            "argument {} is {}, not a whole number",
+            index + 1,
+            value.kind()
+        ))
+    })
 }
 
 fn ints_of(arguments: &[Val], index: usize) -> Result<&[i64], Reason> {
     let value = argument(arguments, index);
-    value.ints().ok_or_else(|| Reason::Owned(format!("argument {} is {}, not a list of whole numbers", index + 1, value.kind())))
+    value.ints().ok_or_else(|| {
+        Reason::Owned(format!(
+            "argument {} is {}, not a list of whole numbers",
+            index + 1,
+            value.kind()
+        ))
+    })
 }
 
 fn values_of(arguments: &[Val], index: usize) -> Result<&[Option<ValueId>], Reason> {
     match argument(arguments, index) {
         Val::Values(values) => Ok(values),
-        other => Err(Reason::Owned(format!("argument {} is {}, not a list of values", index + 1, other.kind()))),
+        other => Err(Reason::Owned(format!(
+            "argument {} is {}, not a list of values",
+            index + 1,
+            other.kind()
+        ))),
     }
 }
 
 fn normal_axis(axis: i64, rank: usize) -> Result<usize, Reason> {
     let rank_i = rank as i64;
     let at = if axis < 0 { axis + rank_i } else { axis };
-    if (0..rank_i).contains(&at) { Ok(at as usize) } else { Err(unknown("an axis is out of range")) }
+    if (0..rank_i).contains(&at) {
+        Ok(at as usize)
+    } else {
+        Err(unknown("an axis is out of range"))
+    }
 }
 
 #[cfg(test)]
@@ -164,7 +197,10 @@ mod tests {
     #[test]
     fn names_are_unique_and_documented() {
         let mut names: Vec<&str> = super::all().map(|helper| helper.name).collect();
-        assert!(super::all().all(|helper| helper.docs.ends_with('.')), "each row is documented");
+        assert!(
+            super::all().all(|helper| helper.docs.ends_with('.')),
+            "each row is documented"
+        );
         let count = names.len();
         names.sort();
         names.dedup();

@@ -47,7 +47,11 @@ pub(super) const TABLE: &[Helper] = &[
         docs: "Both element types are known and equal.",
         run: |scope, a| {
             let (left, right) = (scope.ty(argument(a, 0)).dtype(), scope.ty(argument(a, 1)).dtype());
-            if left.is_none() || right.is_none() { Err(unknown("an element type is unknown")) } else { truth(left == right) }
+            if left.is_none() || right.is_none() {
+                Err(unknown("an element type is unknown"))
+            } else {
+                truth(left == right)
+            }
         },
     },
     Helper {
@@ -73,8 +77,15 @@ pub(super) const TABLE: &[Helper] = &[
         result: Kind::Truth,
         docs: "The element type is one of these (names as in ONNX text: `float`, `int64` ...).",
         run: |scope, a| {
-            let dtype = scope.ty(argument(a, 0)).dtype().ok_or(unknown("the element type is unknown"))?;
-            truth(a.iter().skip(1).any(|name| matches!(name, Val::Text(text) if DType::from_name(text) == Some(dtype))))
+            let dtype = scope
+                .ty(argument(a, 0))
+                .dtype()
+                .ok_or(unknown("the element type is unknown"))?;
+            truth(
+                a.iter()
+                    .skip(1)
+                    .any(|name| matches!(name, Val::Text(text) if DType::from_name(text) == Some(dtype))),
+            )
         },
     },
     Helper {
@@ -84,8 +95,14 @@ pub(super) const TABLE: &[Helper] = &[
         result: Kind::Truth,
         docs: "The element type is `float`, `double`, `float16` or `bfloat16`.",
         run: |scope, a| {
-            let dtype = scope.ty(argument(a, 0)).dtype().ok_or(unknown("the element type is unknown"))?;
-            truth(matches!(dtype, DType::F32 | DType::F64 | DType::F16 | DType::BF16))
+            let dtype = scope
+                .ty(argument(a, 0))
+                .dtype()
+                .ok_or(unknown("the element type is unknown"))?;
+            truth(matches!(
+                dtype,
+                DType::F32 | DType::F64 | DType::F16 | DType::BF16
+            ))
         },
     },
     Helper {
@@ -95,7 +112,13 @@ pub(super) const TABLE: &[Helper] = &[
         result: Kind::Truth,
         docs: "The element type is a signed or unsigned integer.",
         run: |scope, a| {
-            truth(scope.ty(argument(a, 0)).dtype().ok_or(unknown("the element type is unknown"))?.is_integer())
+            truth(
+                scope
+                    .ty(argument(a, 0))
+                    .dtype()
+                    .ok_or(unknown("the element type is unknown"))?
+                    .is_integer(),
+            )
         },
     },
     Helper {
@@ -105,7 +128,10 @@ pub(super) const TABLE: &[Helper] = &[
         result: Kind::Number,
         docs: "The number of the element type, as `Cast` takes it.",
         run: |scope, a| {
-            let dtype = scope.ty(argument(a, 0)).dtype().ok_or(unknown("the element type is unknown"))?;
+            let dtype = scope
+                .ty(argument(a, 0))
+                .dtype()
+                .ok_or(unknown("the element type is unknown"))?;
             Ok(Val::Int(i64::from(dtype.onnx())))
         },
     },
@@ -177,9 +203,15 @@ pub(super) const TABLE: &[Helper] = &[
         docs: "The permutation keeps the order of all dimensions of `x` that are not 1.",
         run: |scope, a| {
             let dims = shape(scope, argument(a, 1))?;
-            let moved = ints_of(a, 0)?.iter().filter(|at| dims.get(**at as usize) != Some(&Dim::Fixed(1)));
+            let moved = ints_of(a, 0)?
+                .iter()
+                .filter(|at| dims.get(**at as usize) != Some(&Dim::Fixed(1)));
             let moved: Vec<i64> = moved.copied().collect();
-            truth(moved.windows(2).all(|pair| matches!(pair, [first, second] if first < second)))
+            truth(
+                moved
+                    .windows(2)
+                    .all(|pair| matches!(pair, [first, second] if first < second)),
+            )
         },
     },
     Helper {
@@ -199,7 +231,10 @@ pub(super) const TABLE: &[Helper] = &[
         run: |scope, a| {
             let dims = shape(scope, argument(a, 0))?;
             let at = normal_axis(int_of(a, 1)?, dims.len())?;
-            dims.get(at).and_then(Dim::fixed).map(Val::Int).ok_or(unknown("a dimension is no number"))
+            dims.get(at)
+                .and_then(Dim::fixed)
+                .map(Val::Int)
+                .ok_or(unknown("a dimension is no number"))
         },
     },
     Helper {
@@ -210,7 +245,11 @@ pub(super) const TABLE: &[Helper] = &[
         docs: "All dimensions; fails unless all are numbers.",
         run: |scope, a| {
             let dims = shape(scope, argument(a, 0))?;
-            dims.iter().map(Dim::fixed).collect::<Option<Vec<i64>>>().map(Val::Ints).ok_or(unknown("a dimension is no number"))
+            dims.iter()
+                .map(Dim::fixed)
+                .collect::<Option<Vec<i64>>>()
+                .map(Val::Ints)
+                .ok_or(unknown("a dimension is no number"))
         },
     },
     Helper {
@@ -221,7 +260,9 @@ pub(super) const TABLE: &[Helper] = &[
         docs: "Number of elements; fails unless every dimension is a number.",
         run: |scope, a| {
             let dims = shape(scope, argument(a, 0))?;
-            let product = dims.iter().try_fold(1i64, |product, dim| product.checked_mul(dim.fixed()?));
+            let product = dims
+                .iter()
+                .try_fold(1i64, |product, dim| product.checked_mul(dim.fixed()?));
             product.map(Val::Int).ok_or(unknown("a dimension is no number"))
         },
     },
@@ -255,7 +296,12 @@ pub(super) const TABLE: &[Helper] = &[
         run: |_, a| {
             let values = values_of(a, 0)?;
             let at = normal_axis(int_of(a, 1)?, values.len())?;
-            values.get(at).copied().flatten().map(Val::Value).ok_or(unknown("there is no such value"))
+            values
+                .get(at)
+                .copied()
+                .flatten()
+                .map(Val::Value)
+                .ok_or(unknown("there is no such value"))
         },
     },
     Helper {
@@ -268,7 +314,12 @@ pub(super) const TABLE: &[Helper] = &[
     },
     Helper {
         name: "part",
-        arguments: &[("values", Kind::Values), ("axis", Kind::Number), ("start", Kind::Number), ("end", Kind::Number)],
+        arguments: &[
+            ("values", Kind::Values),
+            ("axis", Kind::Number),
+            ("start", Kind::Number),
+            ("end", Kind::Number),
+        ],
         variadic: false,
         result: Kind::Value,
         docs: "The one of the concatenated values that covers exactly `start` to `end` along the axis; fails if there is none.",
@@ -277,7 +328,11 @@ pub(super) const TABLE: &[Helper] = &[
 ];
 
 pub(super) fn shape(scope: &Scope<'_>, value: &Val) -> Result<Shape, Reason> {
-    scope.ty(value).shape().cloned().ok_or(unknown("a shape is unknown"))
+    scope
+        .ty(value)
+        .shape()
+        .cloned()
+        .ok_or(unknown("a shape is unknown"))
 }
 
 fn same_dims(a: &[Dim], b: &[Dim]) -> bool {
@@ -287,7 +342,14 @@ fn same_dims(a: &[Dim], b: &[Dim]) -> bool {
 fn only_use(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
     for index in 0..arguments.len() {
         let id = id_of(arguments, index)?;
-        if scope.graph.readers(id.node).filter(|(output, _)| *output == id.output).take(2).count() != 1 {
+        if scope
+            .graph
+            .readers(id.node)
+            .filter(|(output, _)| *output == id.output)
+            .take(2)
+            .count()
+            != 1
+        {
             return truth(false);
         }
     }
@@ -300,7 +362,10 @@ fn same_shape(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
     {
         return truth(true);
     }
-    let (a, b) = (shape(scope, argument(arguments, 0))?, shape(scope, argument(arguments, 1))?);
+    let (a, b) = (
+        shape(scope, argument(arguments, 0))?,
+        shape(scope, argument(arguments, 1))?,
+    );
     truth(same_dims(&a, &b))
 }
 
@@ -309,7 +374,11 @@ fn broadcast(a: &[Dim], b: &[Dim]) -> Option<Shape> {
     let rank = a.len().max(b.len());
     let one = Dim::Fixed(1);
     let at = |dims: &[Dim], axis: usize| -> Dim {
-        (axis + dims.len()).checked_sub(rank).and_then(|i| dims.get(i)).cloned().unwrap_or(one.clone())
+        (axis + dims.len())
+            .checked_sub(rank)
+            .and_then(|i| dims.get(i))
+            .cloned()
+            .unwrap_or(one.clone())
     };
     (0..rank)
         .map(|axis| {
@@ -340,13 +409,17 @@ fn per_channel(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
     }
     let shift = large.len() - small.len();
     truth(small.iter().enumerate().all(|(index, dim)| {
-        *dim == Dim::Fixed(1) || index + shift == axis && large.get(axis).is_some_and(|channels| channels.same(dim))
+        *dim == Dim::Fixed(1)
+            || index + shift == axis && large.get(axis).is_some_and(|channels| channels.same(dim))
     }))
 }
 
 fn lossless(_: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
-    let dtype = |index| int_of(arguments, index).map(|number| i32::try_from(number).ok().and_then(DType::from_onnx));
-    let (Some(from), Some(to)) = (dtype(0)?, dtype(1)?) else { return Err(unknown("an element type is unknown")) };
+    let dtype =
+        |index| int_of(arguments, index).map(|number| i32::try_from(number).ok().and_then(DType::from_onnx));
+    let (Some(from), Some(to)) = (dtype(0)?, dtype(1)?) else {
+        return Err(unknown("an element type is unknown"));
+    };
     if from == to {
         return truth(true);
     }
@@ -361,7 +434,9 @@ fn lossless(_: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
         DType::BF16 => Some((8, 127)),
         _ => None,
     };
-    let Some((digits, range)) = precision(to) else { return truth(from == DType::Bool && to.is_integer()) };
+    let Some((digits, range)) = precision(to) else {
+        return truth(from == DType::Bool && to.is_integer());
+    };
     truth(match (precision(from), from.integer_range()) {
         (Some((a, b)), _) => a <= digits && b <= range && !(from == DType::BF16 && to == DType::F16),
         (None, Some((low, high))) => {
@@ -373,13 +448,18 @@ fn lossless(_: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
 }
 
 fn view_shape(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
-    let (from, to) = (shape(scope, argument(arguments, 0))?, shape(scope, argument(arguments, 1))?);
+    let (from, to) = (
+        shape(scope, argument(arguments, 0))?,
+        shape(scope, argument(arguments, 1))?,
+    );
     let mut inferred = 0;
     let mut target = Vec::with_capacity(to.len());
     for (index, dim) in to.iter().enumerate() {
         target.push(match dim {
             // 0 means "as in x", whatever the opset.
-            Dim::Fixed(0) if from.get(index) != Some(&Dim::Fixed(0)) => return Err(unknown("a dimension is 0")),
+            Dim::Fixed(0) if from.get(index) != Some(&Dim::Fixed(0)) => {
+                return Err(unknown("a dimension is 0"));
+            }
             Dim::Fixed(number) => *number,
             symbolic if from.get(index).is_some_and(|same| same.same(symbolic)) => 0,
             Dim::Expr(_) => {
@@ -397,17 +477,35 @@ fn view_shape(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
 
 fn part(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
     let values = values_of(arguments, 0)?;
-    let (axis, start, end) = (int_of(arguments, 1)?, int_of(arguments, 2)?, int_of(arguments, 3)?);
+    let (axis, start, end) = (
+        int_of(arguments, 1)?,
+        int_of(arguments, 2)?,
+        int_of(arguments, 3)?,
+    );
     let mut sizes = Vec::with_capacity(values.len());
     for value in values {
         let value = value.ok_or(unknown("an operand is left out"))?;
         let dims = shape(scope, &Val::Value(value))?;
         let at = normal_axis(axis, dims.len())?;
-        sizes.push((value, dims.get(at).and_then(Dim::fixed).ok_or(unknown("a dimension is no number"))?));
+        sizes.push((
+            value,
+            dims.get(at)
+                .and_then(Dim::fixed)
+                .ok_or(unknown("a dimension is no number"))?,
+        ));
     }
     let total: i64 = sizes.iter().map(|(_, size)| size).sum();
-    let normal = |index: i64| if index < 0 { (index + total).max(0) } else { index.min(total) };
-    let (start, end) = (normal(start), if end == 0 && start < 0 { total } else { normal(end) });
+    let normal = |index: i64| {
+        if index < 0 {
+            (index + total).max(0)
+        } else {
+            index.min(total)
+        }
+    };
+    let (start, end) = (
+        normal(start),
+        if end == 0 && start < 0 { total } else { normal(end) },
+    );
     let mut offset = 0;
     for (value, size) in sizes {
         if offset == start && offset + size == end && size > 0 {

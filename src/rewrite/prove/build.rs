@@ -9,7 +9,7 @@ use crate::engine::{RunValue, RunValues};
 use crate::format::text::parse_model;
 use crate::format::{ExternalFiles, lift};
 use crate::ir::{
-    DType, GraphBuilder, Input, Model, NodeId, NodeKind, OpsetImport, Operator, Value, ValueId, ValueType,
+    DType, GraphBuilder, Input, Model, NodeId, NodeKind, Operator, OpsetImport, Value, ValueId, ValueType,
 };
 use crate::proto;
 
@@ -22,7 +22,15 @@ use super::ProofVerdict;
 use super::spec::{Range, Spec};
 
 /// Fields of an example that describe no value.
-const RESERVED: [&str; 7] = ["opset", "refuse", "because", "for", "alternative", "outputs", "graph"];
+const RESERVED: [&str; 7] = [
+    "opset",
+    "refuse",
+    "because",
+    "for",
+    "alternative",
+    "outputs",
+    "graph",
+];
 
 /// The model of an example.
 pub(super) struct Built {
@@ -38,7 +46,9 @@ impl Built {
     pub(super) fn inputs(&self, random: &mut ChaCha8Rng, special: bool) -> Result<RunValues, ProofVerdict> {
         let mut values = RunValues::new();
         for (name, spec) in &self.inputs {
-            let tensor = spec.tensor(random, &self.sizes, special).map_err(ProofVerdict::Failed)?;
+            let tensor = spec
+                .tensor(random, &self.sizes, special)
+                .map_err(ProofVerdict::Failed)?;
             values.insert(name.clone(), RunValue::Tensor(tensor));
         }
         Ok(values)
@@ -57,7 +67,9 @@ pub(super) fn concerns(example: &Example, instance: &Instance) -> bool {
     {
         return false;
     }
-    let Some(chosen) = example.fields.get("for").and_then(Json::as_object) else { return true };
+    let Some(chosen) = example.fields.get("for").and_then(Json::as_object) else {
+        return true;
+    };
     instance.operators.iter().all(|(variable, operator)| {
         chosen.get(variable).is_none_or(|wanted| match wanted {
             Json::Array(list) => list.iter().any(|one| one.as_str() == Some(operator)),
@@ -74,7 +86,9 @@ pub(super) fn from_text(example: &Example, text: &str) -> Result<Built, ProofVer
     let mut sizes: BTreeMap<String, i64> = BTreeMap::new();
     let mut inputs = Vec::new();
     for id in model.graph.inputs() {
-        let Some(value) = model.graph.value(ValueId::new(*id, 0)) else { continue };
+        let Some(value) = model.graph.value(ValueId::new(*id, 0)) else {
+            continue;
+        };
         let Some((dtype, dims)) = value.ty.dtype().zip(value.ty.shape().cloned()) else {
             return Err(failed(format!("input {} has no type", value.name)));
         };
@@ -84,11 +98,25 @@ pub(super) fn from_text(example: &Example, text: &str) -> Result<Built, ProofVer
                 sizes.entry(symbol.to_string()).or_insert(next);
             });
         }
-        let spec = Spec { constant: Some(false), dtype, dims, range: Range::Free };
+        let spec = Spec {
+            constant: Some(false),
+            dtype,
+            dims,
+            range: Range::Free,
+        };
         inputs.push((value.name.to_string(), spec));
     }
-    let nodes = model.graph.node_ids().filter(|id| model.graph.operator(*id).is_some()).collect();
-    Ok(Built { model, sizes, inputs, nodes })
+    let nodes = model
+        .graph
+        .node_ids()
+        .filter(|id| model.graph.operator(*id).is_some())
+        .collect();
+    Ok(Built {
+        model,
+        sizes,
+        inputs,
+        nodes,
+    })
 }
 
 /// Builds the model of an example in one opset.
@@ -102,8 +130,15 @@ pub(super) fn build(
     let failed = |reason: String| ProofVerdict::Failed(format!("{}: {reason}", example.place));
     for field in example.fields.keys() {
         let known = RESERVED.contains(&field.as_str())
-            || ["", "@", "*"].iter().any(|mark| instance.names.contains(&format!("{mark}{field}")))
-            || rule.instances.iter().any(|other| other.names.iter().any(|name| name.trim_start_matches(['@', '*']) == field));
+            || ["", "@", "*"]
+                .iter()
+                .any(|mark| instance.names.contains(&format!("{mark}{field}")))
+            || rule.instances.iter().any(|other| {
+                other
+                    .names
+                    .iter()
+                    .any(|name| name.trim_start_matches(['@', '*']) == field)
+            });
         if !known {
             return Err(failed(format!("the pattern has no {field}")));
         }
@@ -114,11 +149,20 @@ pub(super) fn build(
     let mut inputs: Vec<(String, Spec)> = Vec::new();
     let mut bindings: Vec<Option<Val>> = Vec::with_capacity(instance.names.len());
     let mut literal: Option<DType> = None;
-    let produced: Vec<&str> =
-        instance.source.iter().flat_map(|s| s.outputs.iter().map(|(name, _)| name.as_str())).collect();
+    let produced: Vec<&str> = instance
+        .source
+        .iter()
+        .flat_map(|s| s.outputs.iter().map(|(name, _)| name.as_str()))
+        .collect();
     let splats = splats_of(instance);
-    let mut add = |name: &str, text: &Json, builder: &mut GraphBuilder, random: &mut ChaCha8Rng| -> Result<ValueId, String> {
-        let text = text.as_str().ok_or_else(|| format!("{name} is described by a text such as `float[2,3]`"))?;
+    let mut add = |name: &str,
+                   text: &Json,
+                   builder: &mut GraphBuilder,
+                   random: &mut ChaCha8Rng|
+     -> Result<ValueId, String> {
+        let text = text
+            .as_str()
+            .ok_or_else(|| format!("{name} is described by a text such as `float[2,3]`"))?;
         let spec = Spec::parse(text)?;
         for dim in &spec.dims {
             dim.for_each_symbol(&mut |symbol| {
@@ -130,7 +174,9 @@ pub(super) fn build(
             literal = Some(spec.dtype);
         }
         let base = name.split('#').next().unwrap_or(name).to_owned();
-        let constant = spec.constant.unwrap_or(constants.contains(&base) || spec.is_given());
+        let constant = spec
+            .constant
+            .unwrap_or(constants.contains(&base) || spec.is_given());
         if constant {
             let tensor = spec.tensor(random, &sizes, false)?;
             return Ok(builder.initializer(name, tensor));
@@ -144,21 +190,28 @@ pub(super) fn build(
         let field = example.fields.get(plain);
         let value = if let Some(parameter) = name.strip_prefix('@') {
             match field {
-                Some(json) => parameter_value(json).ok_or_else(|| failed(format!("@{parameter} is no parameter")))?,
+                Some(json) => {
+                    parameter_value(json).ok_or_else(|| failed(format!("@{parameter} is no parameter")))?
+                }
                 None => Val::Absent,
             }
         } else if name.starts_with('*') && splats.iter().any(|splat| splat == plain) {
-            let Some(Json::Array(items)) = field else { return Err(failed(format!("{plain} is described by a list of texts"))) };
+            let Some(Json::Array(items)) = field else {
+                return Err(failed(format!("{plain} is described by a list of texts")));
+            };
             let mut values = Vec::new();
             for (index, item) in items.iter().enumerate() {
-                values.push(Some(add(&format!("{plain}#{index}"), item, &mut builder, random).map_err(&failed)?));
+                values.push(Some(
+                    add(&format!("{plain}#{index}"), item, &mut builder, random).map_err(&failed)?,
+                ));
             }
             Val::Values(values)
         } else if name.starts_with('*') {
             let mut items = Vec::new();
             if let Some(Json::Object(map)) = field {
                 for (key, json) in map {
-                    let value = parameter_value(json).ok_or_else(|| failed(format!("{key} is no parameter")))?;
+                    let value =
+                        parameter_value(json).ok_or_else(|| failed(format!("{key} is no parameter")))?;
                     items.push(RestItem::Parameter(key.as_str().into(), value));
                 }
             }
@@ -175,7 +228,10 @@ pub(super) fn build(
         };
         bindings.push(Some(value));
     }
-    let imports = vec![OpsetImport { domain: Some("".into()), version: Some(opset) }];
+    let imports = vec![OpsetImport {
+        domain: Some("".into()),
+        version: Some(opset),
+    }];
     let graph = builder.finish();
     let mut planner = Planner {
         graph: &graph,
@@ -183,7 +239,10 @@ pub(super) fn build(
         names: &instance.names,
         bindings,
         locals: Vec::new(),
-        folding: Folding { evaluator: None, bytes: 0 },
+        folding: Folding {
+            evaluator: None,
+            bytes: 0,
+        },
         literal,
         nodes: Vec::new(),
     };
@@ -200,14 +259,22 @@ pub(super) fn build(
         _ => Vec::new(),
     };
     let mut model = Model {
-        header: Box::new(proto::ModelProto { ir_version: Some(10), ..proto::ModelProto::default() }),
+        header: Box::new(proto::ModelProto {
+            ir_version: Some(10),
+            ..proto::ModelProto::default()
+        }),
         opset_imports: imports,
         metadata: Vec::new(),
         graph,
         functions: Vec::new(),
     };
     let added = add_nodes(&mut model, &nodes, &locals, instance, &outputs).map_err(failed)?;
-    Ok(Built { model, sizes, inputs, nodes: added })
+    Ok(Built {
+        model,
+        sizes,
+        inputs,
+        nodes: added,
+    })
 }
 
 fn add_nodes(
@@ -239,23 +306,40 @@ fn add_nodes(
             });
         }
         let values = (0..planned.outputs).map(|_| Value::default()).collect();
-        added.push(edit.add_operator(sink, planned.operator.clone(), &inputs, values).map_err(|e| e.to_string())?);
+        added.push(
+            edit.add_operator(sink, planned.operator.clone(), &inputs, values)
+                .map_err(|e| e.to_string())?,
+        );
     }
     for (name, value) in locals {
         let Val::New(node, output) = value else { continue };
-        let Some(id) = added.get(*node).map(|id| ValueId::new(*id, *output)) else { continue };
+        let Some(id) = added.get(*node).map(|id| ValueId::new(*id, *output)) else {
+            continue;
+        };
         edit.rename(id, name.as_str()).map_err(|e| e.to_string())?;
         let leaf = !read.contains(&name.as_str());
         if leaf || outputs.contains(name) {
             // Read through an Identity, so that the value itself is no graph output and may be replaced by an input.
             let exposed = edit
-                .add_operator(sink, Operator::new("Identity"), &[Some(id)], vec![Value::named(format!("{name}.out"))])
+                .add_operator(
+                    sink,
+                    Operator::new("Identity"),
+                    &[Some(id)],
+                    vec![Value::named(format!("{name}.out"))],
+                )
                 .map_err(|e| e.to_string())?;
-            edit.add_graph_output(ValueId::new(exposed, 0), format!("{name}.out"), ValueType::Unknown)
-                .map_err(|e| e.to_string())?;
+            edit.add_graph_output(
+                ValueId::new(exposed, 0),
+                format!("{name}.out"),
+                ValueType::Unknown,
+            )
+            .map_err(|e| e.to_string())?;
         }
     }
-    debug_assert!(added.iter().all(|id| matches!(edit.graph().get(*id).map(|n| &n.kind), Some(NodeKind::Operator(_)))));
+    debug_assert!(added.iter().all(|id| matches!(
+        edit.graph().get(*id).map(|n| &n.kind),
+        Some(NodeKind::Operator(_))
+    )));
     Ok(added)
 }
 

@@ -8,13 +8,25 @@ use crate::ir::{DType, Tensor};
 pub(super) fn compare(reference: &RunValues, result: &RunValues, exact: bool) -> Result<Option<f64>, String> {
     if reference.is_empty() || !reference.keys().eq(result.keys()) {
         let names = |values: &RunValues| values.keys().cloned().collect::<Vec<_>>().join(", ");
-        return Err(format!("outputs {} instead of {}", names(result), names(reference)));
+        return Err(format!(
+            "outputs {} instead of {}",
+            names(result),
+            names(reference)
+        ));
     }
     let mut worst = None;
     for ((name, a), (_, b)) in reference.iter().zip(result) {
-        let (RunValue::Tensor(a), RunValue::Tensor(b)) = (a, b) else { continue };
+        let (RunValue::Tensor(a), RunValue::Tensor(b)) = (a, b) else {
+            continue;
+        };
         if a.dtype() != b.dtype() || a.dims() != b.dims() {
-            return Err(format!("{name} is {} {:?} instead of {} {:?}", b.dtype(), b.dims(), a.dtype(), a.dims()));
+            return Err(format!(
+                "{name} is {} {:?} instead of {} {:?}",
+                b.dtype(),
+                b.dims(),
+                a.dtype(),
+                a.dims()
+            ));
         }
         if a.same_as(b) {
             continue;
@@ -49,7 +61,11 @@ fn relative(a: &Tensor, b: &Tensor) -> Result<f64, String> {
     let mut difference = 0.0f64;
     for (p, q) in x.iter().zip(&y) {
         if p == q || p.is_nan() && q.is_nan() {
-            largest = if p.is_finite() { largest.max(p.abs()) } else { largest };
+            largest = if p.is_finite() {
+                largest.max(p.abs())
+            } else {
+                largest
+            };
             continue;
         }
         if !p.is_finite() || !q.is_finite() {
@@ -58,12 +74,19 @@ fn relative(a: &Tensor, b: &Tensor) -> Result<f64, String> {
         largest = largest.max(p.abs());
         difference = difference.max((p - q).abs());
     }
-    Ok(if difference == 0.0 { 0.0 } else { difference / largest.max(f64::MIN_POSITIVE) })
+    Ok(if difference == 0.0 {
+        0.0
+    } else {
+        difference / largest.max(f64::MIN_POSITIVE)
+    })
 }
 
 fn same_but_for_nan(a: &Tensor, b: &Tensor) -> bool {
     match (a.to_f64(), b.to_f64()) {
-        (Ok(x), Ok(y)) => x.iter().zip(&y).all(|(p, q)| p.to_bits() == q.to_bits() || p.is_nan() && q.is_nan()),
+        (Ok(x), Ok(y)) => x
+            .iter()
+            .zip(&y)
+            .all(|(p, q)| p.to_bits() == q.to_bits() || p.is_nan() && q.is_nan()),
         _ => false,
     }
 }

@@ -74,7 +74,14 @@ impl ProofVerdict {
 
 impl fmt::Display for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} example {} {}opset {}: ", self.rule, self.example + 1, self.variant, self.opset)?;
+        write!(
+            f,
+            "{} example {} {}opset {}: ",
+            self.rule,
+            self.example + 1,
+            self.variant,
+            self.opset
+        )?;
         match &self.verdict {
             ProofVerdict::Equal => f.write_str("equal"),
             ProofVerdict::Within(difference) => write!(f, "within {difference:.1e}"),
@@ -101,7 +108,13 @@ pub fn prove(rule: &Rule, engine: &dyn Engine, evaluator: &dyn Evaluator) -> Vec
                     Ok(verdict) | Err(verdict) => verdict,
                 };
                 let variant = variant(rule, instance);
-                proofs.push(Proof { rule: rule.name.clone(), example: index, variant, opset, verdict });
+                proofs.push(Proof {
+                    rule: rule.name.clone(),
+                    example: index,
+                    variant,
+                    opset,
+                    verdict,
+                });
             }
         }
     }
@@ -117,7 +130,10 @@ fn opsets(rule: &Rule, example: &Example) -> Vec<i64> {
         return vec![opset];
     }
     let last = rule.opset.1.unwrap_or(NEWEST);
-    let mut found: Vec<i64> = OPSETS.into_iter().chain([rule.opset.0.max(OLDEST), last]).collect();
+    let mut found: Vec<i64> = OPSETS
+        .into_iter()
+        .chain([rule.opset.0.max(OLDEST), last])
+        .collect();
     found.retain(|opset| *opset >= OLDEST && rule.holds_in(*opset));
     found.sort_unstable();
     found.dedup();
@@ -126,7 +142,9 @@ fn opsets(rule: &Rule, example: &Example) -> Vec<i64> {
 
 fn seed(name: &str, example: usize, instance: usize) -> u64 {
     let text = format!("{name}/{example}/{instance}");
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 fn variant(rule: &Rule, instance: &Instance) -> String {
@@ -155,17 +173,24 @@ fn case(
         None => build::build(rule, instance, example, opset, &mut random)?,
     };
     infer(&mut built.model);
-    let options = Options { safety: Safety::Approximate, growth: 1 << 30, ..Options::new(evaluator) };
+    let options = Options {
+        safety: Safety::Approximate,
+        growth: 1 << 30,
+        ..Options::new(evaluator)
+    };
     let before = built.model.clone();
     let mut after = built.model.clone();
-    let report = apply(&mut after, &RuleSet::only(rule), &options).map_err(|e| ProofVerdict::Failed(e.to_string()))?;
+    let report =
+        apply(&mut after, &RuleSet::only(rule), &options).map_err(|e| ProofVerdict::Failed(e.to_string()))?;
     if let Some(wanted) = example.fields.get("refuse").and_then(serde_json::Value::as_str) {
         return refused(rule, &built, wanted, report.fired.len(), &options);
     }
     if report.fired.is_empty() {
         return Err(match why(rule, &built, &options) {
             WhyNot::NoEffect(reason) if reason.starts_with("opset ") => ProofVerdict::NotInOpset(reason),
-            WhyNot::NoEffect(reason) if reason.contains("cannot be evaluated") => ProofVerdict::NotChecked(reason),
+            WhyNot::NoEffect(reason) if reason.contains("cannot be evaluated") => {
+                ProofVerdict::NotChecked(reason)
+            }
             reason => ProofVerdict::Failed(format!("the rule did not fire: {reason}")),
         });
     }
@@ -177,7 +202,8 @@ fn case(
         let inputs = built.inputs(&mut random, special)?;
         let reference = run(engine, &before, &inputs, &built)?;
         let result = run(engine, &after, &inputs, &built)?;
-        let difference = compare::compare(&reference, &result, rule.safety == Safety::Exact).map_err(ProofVerdict::Failed)?;
+        let difference = compare::compare(&reference, &result, rule.safety == Safety::Exact)
+            .map_err(ProofVerdict::Failed)?;
         if let Some(difference) = difference {
             worst = Some(worst.unwrap_or(0.0).max(difference));
         }
@@ -204,7 +230,9 @@ fn refused(
     options: &Options<'_>,
 ) -> Result<ProofVerdict, ProofVerdict> {
     if fired > 0 {
-        return Err(ProofVerdict::Failed("the rule fired where the example says that it must not".to_owned()));
+        return Err(ProofVerdict::Failed(
+            "the rule fired where the example says that it must not".to_owned(),
+        ));
     }
     let plain = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
     let mut answers = Vec::new();
@@ -221,22 +249,38 @@ fn refused(
         }
         answers.push(answer.to_string());
     }
-    Err(ProofVerdict::Failed(format!("not refused for `{wanted}` but: {}", answers.join("; "))))
+    Err(ProofVerdict::Failed(format!(
+        "not refused for `{wanted}` but: {}",
+        answers.join("; ")
+    )))
 }
 
-fn run(engine: &dyn Engine, model: &Model, inputs: &RunValues, built: &Built) -> Result<RunValues, ProofVerdict> {
+fn run(
+    engine: &dyn Engine,
+    model: &Model,
+    inputs: &RunValues,
+    built: &Built,
+) -> Result<RunValues, ProofVerdict> {
     let mut model = model.clone();
     model.name_values();
-    let options = CompileOptions { symbols: built.sizes.clone(), ..CompileOptions::default() };
+    let options = CompileOptions {
+        symbols: built.sizes.clone(),
+        ..CompileOptions::default()
+    };
     let session = engine.compile(&model, &options).map_err(verdict_of)?;
     // A rewrite may have made an input unread, but never drops it.
     let result = session.run(inputs).map_err(verdict_of)?;
-    Ok(result.into_iter().filter(|(_, value)| matches!(value, RunValue::Tensor(_))).collect())
+    Ok(result
+        .into_iter()
+        .filter(|(_, value)| matches!(value, RunValue::Tensor(_)))
+        .collect())
 }
 
 fn verdict_of(error: EngineError) -> ProofVerdict {
     match error {
-        EngineError::Unsupported { .. } | EngineError::Unavailable { .. } => ProofVerdict::NotChecked(error.to_string()),
+        EngineError::Unsupported { .. } | EngineError::Unavailable { .. } => {
+            ProofVerdict::NotChecked(error.to_string())
+        }
         // An engine may refuse at run time what it does not support; the message says which.
         EngineError::Failed { .. } => ProofVerdict::NotChecked(error.to_string()),
         EngineError::Input { .. } => ProofVerdict::Failed(error.to_string()),

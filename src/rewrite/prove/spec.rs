@@ -35,7 +35,9 @@ pub(super) enum Range {
 impl Spec {
     /// Reads a description.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let wrong = |what: &str| format!("`{text}`: {what}; write `float[2,3]`, `float[N] > 0`, `int64[2] = {{1, -1}}`");
+        let wrong = |what: &str| {
+            format!("`{text}`: {what}; write `float[2,3]`, `float[N] > 0`, `int64[2] = {{1, -1}}`")
+        };
         let mut rest = text.trim();
         let mut constant = None;
         for (word, value) in [("constant ", true), ("input ", false)] {
@@ -44,14 +46,22 @@ impl Spec {
                 rest = after.trim_start();
             }
         }
-        let name_end = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
-        let dtype = rest.get(..name_end).and_then(DType::from_name).ok_or_else(|| wrong("no element type"))?;
+        let name_end = rest
+            .find(|c: char| !c.is_ascii_alphanumeric())
+            .unwrap_or(rest.len());
+        let dtype = rest
+            .get(..name_end)
+            .and_then(DType::from_name)
+            .ok_or_else(|| wrong("no element type"))?;
         rest = rest.get(name_end..).unwrap_or_default().trim_start();
         let mut dims = Shape::new();
         if let Some(after) = rest.strip_prefix('[') {
             let (inside, after) = after.split_once(']').ok_or_else(|| wrong("no `]`"))?;
             for dim in inside.split(',').map(str::trim).filter(|dim| !dim.is_empty()) {
-                dims.push(dim.parse::<u32>().map_or_else(|_| Dim::symbol(dim), |number| Dim::Fixed(i64::from(number))));
+                dims.push(
+                    dim.parse::<u32>()
+                        .map_or_else(|_| Dim::symbol(dim), |number| Dim::Fixed(i64::from(number))),
+                );
             }
             rest = after.trim();
         }
@@ -63,7 +73,11 @@ impl Spec {
         } else if let Some(after) = rest.strip_prefix('<') {
             Range::Below(number(after)?)
         } else if let Some(after) = rest.strip_prefix("in") {
-            let inside = after.trim().strip_prefix('[').and_then(|t| t.strip_suffix(']')).ok_or_else(|| wrong("no range"))?;
+            let inside = after
+                .trim()
+                .strip_prefix('[')
+                .and_then(|t| t.strip_suffix(']'))
+                .ok_or_else(|| wrong("no range"))?;
             let (low, high) = inside.split_once(',').ok_or_else(|| wrong("no range"))?;
             Range::Between(number(low)?, number(high)?)
         } else if let Some(after) = rest.strip_prefix('=') {
@@ -74,7 +88,12 @@ impl Spec {
         } else {
             return Err(wrong("not a condition"));
         };
-        Ok(Self { constant, dtype, dims, range })
+        Ok(Self {
+            constant,
+            dtype,
+            dims,
+            range,
+        })
     }
 
     pub(super) fn ty(&self) -> ValueType {
@@ -87,18 +106,28 @@ impl Spec {
     }
 
     /// Random elements that fit; `special` adds zeros of both signs, infinities and NaN where anything fits.
-    pub(super) fn tensor(&self, random: &mut ChaCha8Rng, sizes: &BTreeMap<String, i64>, special: bool) -> Result<Tensor, String> {
+    pub(super) fn tensor(
+        &self,
+        random: &mut ChaCha8Rng,
+        sizes: &BTreeMap<String, i64>,
+        special: bool,
+    ) -> Result<Tensor, String> {
         let dims: Option<Vec<u64>> = self
             .dims
             .iter()
-            .map(|dim| dim.evaluate(&|symbol| sizes.get(symbol).copied()).and_then(|d| u64::try_from(d).ok()))
+            .map(|dim| {
+                dim.evaluate(&|symbol| sizes.get(symbol).copied())
+                    .and_then(|d| u64::try_from(d).ok())
+            })
             .collect();
         let dims = dims.ok_or("a dimension has no size")?;
         let count = dims.iter().product::<u64>() as usize;
         let values: Vec<f64> = match &self.range {
             Range::Exactly(list) if list.len() == 1 => vec![list.first().copied().unwrap_or(0.0); count],
             Range::Exactly(list) => list.clone(),
-            range => (0..count).map(|index| element(range, self.dtype, index, special, random)).collect(),
+            range => (0..count)
+                .map(|index| element(range, self.dtype, index, special, random))
+                .collect(),
         };
         tensor_of(self.dtype, &dims, &values)
     }
@@ -118,8 +147,20 @@ fn element(range: &Range, dtype: DType, index: usize, special: bool, random: &mu
         Range::Free if dtype.is_unsigned_integer() => unit * 14.0,
         Range::Free if whole => unit * 14.0 - 7.0,
         Range::Free => unit * 5.0 - 2.5,
-        Range::Above(low) => low + if whole { 1.0 + unit * 5.0 } else { 0.05 + unit * 2.0 },
-        Range::Below(high) => high - if whole { 1.0 + unit * 5.0 } else { 0.05 + unit * 2.0 },
+        Range::Above(low) => {
+            low + if whole {
+                1.0 + unit * 5.0
+            } else {
+                0.05 + unit * 2.0
+            }
+        }
+        Range::Below(high) => {
+            high - if whole {
+                1.0 + unit * 5.0
+            } else {
+                0.05 + unit * 2.0
+            }
+        }
         Range::Between(low, high) => low + unit * (high - low),
         Range::Exactly(_) => 0.0,
     };

@@ -91,7 +91,9 @@ impl Spanned {
     pub(crate) fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Spanned)) {
         visit(self);
         match &self.expr {
-            Expr::List(items) | Expr::Helper { arguments: items, .. } => items.iter().for_each(|item| item.walk(visit)),
+            Expr::List(items) | Expr::Helper { arguments: items, .. } => {
+                items.iter().for_each(|item| item.walk(visit))
+            }
             Expr::Operator(call) => {
                 call.attributes.iter().for_each(|(_, value)| value.walk(visit));
                 call.operands.iter().for_each(|operand| operand.walk(visit));

@@ -19,7 +19,8 @@ pub(super) enum Token {
 }
 
 const SYMBOLS: [&str; 21] = [
-    "==", "!=", "<=", ">=", "=", "<", ">", "(", ")", "[", "]", ",", "?", "*", "+", "-", "/", "{", "}", ":", ";",
+    "==", "!=", "<=", ">=", "=", "<", ">", "(", ")", "[", "]", ",", "?", "*", "+", "-", "/", "{", "}", ":",
+    ";",
 ];
 
 /// Splits a text into tokens. `#` starts a comment. Newlines inside brackets and after a comma do not count.
@@ -42,35 +43,57 @@ pub(super) fn tokens(text: &str) -> Result<Vec<(Token, Span)>, SyntaxError> {
             b' ' | b'\t' | b'\r' => at += 1,
             b'#' => at += bytes.iter().skip(at).take_while(|b| **b != b'\n').count(),
             b'"' => {
-                let length = bytes.iter().skip(at + 1).take_while(|b| **b != b'"' && **b != b'\n').count();
+                let length = bytes
+                    .iter()
+                    .skip(at + 1)
+                    .take_while(|b| **b != b'"' && **b != b'\n')
+                    .count();
                 at += length + 2;
                 if bytes.get(at - 1) != Some(&b'"') {
-                    return Err(SyntaxError::new("a text that does not end", span(text.len().min(at))));
+                    return Err(SyntaxError::new(
+                        "a text that does not end",
+                        span(text.len().min(at)),
+                    ));
                 }
-                found.push((Token::Text(text.get(start + 1..at - 1).unwrap_or_default().to_owned()), span(at)));
+                found.push((
+                    Token::Text(text.get(start + 1..at - 1).unwrap_or_default().to_owned()),
+                    span(at),
+                ));
             }
             b'@' => {
                 at += 1 + name_length(bytes, at + 1, false);
                 if at == start + 1 {
                     return Err(SyntaxError::new("a name is missing after @", span(at)));
                 }
-                found.push((Token::Parameter(text.get(start + 1..at).unwrap_or_default().to_owned()), span(at)));
+                found.push((
+                    Token::Parameter(text.get(start + 1..at).unwrap_or_default().to_owned()),
+                    span(at),
+                ));
             }
             b'0'..=b'9' => {
                 at += number_length(bytes, at);
                 let written = text.get(start..at).unwrap_or_default();
                 let token = match written.parse::<i64>() {
                     Ok(value) => Token::Int(value),
-                    Err(_) => Token::Float(written.parse().map_err(|_| SyntaxError::new("not a number", span(at)))?),
+                    Err(_) => Token::Float(
+                        written
+                            .parse()
+                            .map_err(|_| SyntaxError::new("not a number", span(at)))?,
+                    ),
                 };
                 found.push((token, span(at)));
             }
             _ if byte.is_ascii_alphabetic() || byte == b'_' => {
                 at += name_length(bytes, at, true);
-                found.push((Token::Name(text.get(start..at).unwrap_or_default().to_owned()), span(at)));
+                found.push((
+                    Token::Name(text.get(start..at).unwrap_or_default().to_owned()),
+                    span(at),
+                ));
             }
             _ => {
-                let Some(symbol) = SYMBOLS.into_iter().find(|s| bytes.get(at..).is_some_and(|rest| rest.starts_with(s.as_bytes())))
+                let Some(symbol) = SYMBOLS
+                    .into_iter()
+                    .find(|s| bytes.get(at..).is_some_and(|rest| rest.starts_with(s.as_bytes())))
                 else {
                     return Err(SyntaxError::new("a character that no rule uses", span(at + 1)));
                 };

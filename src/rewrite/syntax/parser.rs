@@ -15,7 +15,10 @@ pub(crate) struct SyntaxError {
 
 impl SyntaxError {
     pub(crate) fn new(message: impl Into<String>, span: Span) -> Self {
-        Self { message: message.into(), span }
+        Self {
+            message: message.into(),
+            span,
+        }
     }
 }
 
@@ -40,7 +43,11 @@ pub(crate) fn expression(text: &str) -> Result<Spanned, SyntaxError> {
     let mut parser = Parser::new(text)?;
     let found = parser.expression()?;
     while parser.take_newline() {}
-    if parser.at_end() { Ok(found) } else { Err(parser.unexpected("the end of the clause")) }
+    if parser.at_end() {
+        Ok(found)
+    } else {
+        Err(parser.unexpected("the end of the clause"))
+    }
 }
 
 struct Parser {
@@ -52,7 +59,12 @@ struct Parser {
 
 impl Parser {
     fn new(text: &str) -> Result<Self, SyntaxError> {
-        Ok(Self { tokens: tokens(text)?, at: 0, depth: 0, end: text.len() })
+        Ok(Self {
+            tokens: tokens(text)?,
+            at: 0,
+            depth: 0,
+            end: text.len(),
+        })
     }
 
     fn peek(&self) -> Option<&Token> {
@@ -64,12 +76,25 @@ impl Parser {
     }
 
     fn span(&self) -> Span {
-        self.tokens.get(self.at).map_or(Span { start: self.end, end: self.end }, |(_, span)| *span)
+        self.tokens.get(self.at).map_or(
+            Span {
+                start: self.end,
+                end: self.end,
+            },
+            |(_, span)| *span,
+        )
     }
 
     fn since(&self, start: Span) -> Span {
-        let end = self.at.checked_sub(1).and_then(|at| self.tokens.get(at)).map_or(start.end, |(_, span)| span.end);
-        Span { start: start.start, end }
+        let end = self
+            .at
+            .checked_sub(1)
+            .and_then(|at| self.tokens.get(at))
+            .map_or(start.end, |(_, span)| span.end);
+        Span {
+            start: start.start,
+            end,
+        }
     }
 
     fn at_end(&self) -> bool {
@@ -95,7 +120,11 @@ impl Parser {
     }
 
     fn expect(&mut self, symbol: &str) -> Result<(), SyntaxError> {
-        if self.take(symbol) { Ok(()) } else { Err(self.unexpected(&format!("`{symbol}`"))) }
+        if self.take(symbol) {
+            Ok(())
+        } else {
+            Err(self.unexpected(&format!("`{symbol}`")))
+        }
     }
 
     fn unexpected(&self, wanted: &str) -> SyntaxError {
@@ -130,7 +159,10 @@ impl Parser {
             outputs.push(self.name("the name of a result")?);
         }
         self.expect("=")?;
-        Ok(Statement { outputs, value: self.expression()? })
+        Ok(Statement {
+            outputs,
+            value: self.expression()?,
+        })
     }
 
     fn expression(&mut self) -> Result<Spanned, SyntaxError> {
@@ -149,7 +181,10 @@ impl Parser {
             let start = self.span();
             self.at += 1;
             let inner = self.chain(2)?;
-            return Ok(Spanned { expr: Expr::Unary(Unary::Not, Box::new(inner)), span: self.since(start) });
+            return Ok(Spanned {
+                expr: Expr::Unary(Unary::Not, Box::new(inner)),
+                span: self.since(start),
+            });
         }
         if level == 5 {
             return self.prefix();
@@ -158,7 +193,10 @@ impl Parser {
         let mut left = self.chain(level + 1)?;
         while let Some(operator) = self.binary(level) {
             let right = self.chain(level + 1)?;
-            left = Spanned { expr: Expr::Binary(operator, Box::new(left), Box::new(right)), span: self.since(start) };
+            left = Spanned {
+                expr: Expr::Binary(operator, Box::new(left), Box::new(right)),
+                span: self.since(start),
+            };
         }
         Ok(left)
     }
@@ -200,7 +238,10 @@ impl Parser {
                 Expr::Float(value) => Expr::Float(-value),
                 _ => Expr::Unary(Unary::Minus, Box::new(inner)),
             };
-            return Ok(Spanned { expr, span: self.since(start) });
+            return Ok(Spanned {
+                expr,
+                span: self.since(start),
+            });
         }
         if self.take("(") {
             let mut inner = self.expression()?;
@@ -210,11 +251,17 @@ impl Parser {
         }
         if self.take("[") {
             let items = self.list("]")?;
-            return Ok(Spanned { expr: Expr::List(items), span: self.since(start) });
+            return Ok(Spanned {
+                expr: Expr::List(items),
+                span: self.since(start),
+            });
         }
         if self.take("*") {
             let (name, _) = self.name("the name of a list of values")?;
-            return Ok(Spanned { expr: Expr::Splat(name), span: self.since(start) });
+            return Ok(Spanned {
+                expr: Expr::Splat(name),
+                span: self.since(start),
+            });
         }
         let expr = match self.peek() {
             Some(Token::Int(value)) => Expr::Int(*value),
@@ -258,20 +305,32 @@ impl Parser {
         self.at += 1;
         if opens && capital {
             let call = self.operator(&name, start)?;
-            return Ok(Spanned { expr: Expr::Operator(Box::new(call)), span: self.since(start) });
+            return Ok(Spanned {
+                expr: Expr::Operator(Box::new(call)),
+                span: self.since(start),
+            });
         }
         if opens {
             self.expect("(")?;
             let arguments = self.list(")")?;
-            return Ok(Spanned { expr: Expr::Helper { name, arguments }, span: self.since(start) });
+            return Ok(Spanned {
+                expr: Expr::Helper { name, arguments },
+                span: self.since(start),
+            });
         }
         let expr = match name.as_str() {
             "true" => Expr::Bool(true),
             "false" => Expr::Bool(false),
             _ if name.contains('.') => return Err(SyntaxError::new("a name of a value has no dots", start)),
-            _ => Expr::Value { optional: self.take("?"), name },
+            _ => Expr::Value {
+                optional: self.take("?"),
+                name,
+            },
         };
-        Ok(Spanned { expr, span: self.since(start) })
+        Ok(Spanned {
+            expr,
+            span: self.since(start),
+        })
     }
 
     fn attribute_list_follows(&self) -> bool {
@@ -329,7 +388,10 @@ impl Parser {
         let mut left = self.chain(3)?;
         while self.take_word("or") {
             let right = self.chain(3)?;
-            left = Spanned { expr: Expr::Binary(Binary::Or, Box::new(left), Box::new(right)), span: self.since(start) };
+            left = Spanned {
+                expr: Expr::Binary(Binary::Or, Box::new(left), Box::new(right)),
+                span: self.since(start),
+            };
         }
         Ok(left)
     }
@@ -341,21 +403,34 @@ mod tests {
 
     #[test]
     fn statements_with_attributes_nesting_and_rests_parse() {
-        let found = statements("c = Conv <*conv> (x, W, b?)  # comment\n y = BatchNormalization <epsilon = @eps> (c,\n s)\n").unwrap();
+        let found = statements(
+            "c = Conv <*conv> (x, W, b?)  # comment\n y = BatchNormalization <epsilon = @eps> (c,\n s)\n",
+        )
+        .unwrap();
         assert_eq!(found.len(), 2);
-        let Expr::Operator(conv) = &found[0].value.expr else { panic!() };
+        let Expr::Operator(conv) = &found[0].value.expr else {
+            panic!()
+        };
         assert_eq!((conv.op_type.as_str(), conv.operands.len()), ("Conv", 3));
         assert_eq!(conv.rest.as_ref().map(|r| r.0.as_str()), Some("conv"));
         assert!(matches!(&conv.operands[2].expr, Expr::Value { optional: true, name } if name == "b"));
-        let nested = statements("y = Reshape <shape = [0, -1] + @a or [2]> (Add(Mul(b or 0, -1.5), *xs))").unwrap();
-        let Expr::Operator(reshape) = &nested[0].value.expr else { panic!() };
-        assert!(matches!(reshape.attributes[0].1.expr, Expr::Binary(Binary::Or, ..)));
+        let nested =
+            statements("y = Reshape <shape = [0, -1] + @a or [2]> (Add(Mul(b or 0, -1.5), *xs))").unwrap();
+        let Expr::Operator(reshape) = &nested[0].value.expr else {
+            panic!()
+        };
+        assert!(matches!(
+            reshape.attributes[0].1.expr,
+            Expr::Binary(Binary::Or, ..)
+        ));
     }
 
     #[test]
     fn clauses_bind_as_usual() {
         let clause = expression("not constant(x) or rank(W) + 1 == 2 and @a in [1, 2]").unwrap();
-        let Expr::Binary(Binary::Or, left, right) = clause.expr else { panic!() };
+        let Expr::Binary(Binary::Or, left, right) = clause.expr else {
+            panic!()
+        };
         assert!(matches!(left.expr, Expr::Unary(Unary::Not, _)));
         assert!(matches!(right.expr, Expr::Binary(Binary::And, ..)));
         assert!(expression("dim(W, 0) < 3").is_ok());

@@ -3,7 +3,8 @@
 use secateur::data::{Dataset, Spec, SyntheticSpec};
 use secateur::ir::Graph;
 use secateur::passes::{
-    ConvertFloat, Equalize, Form, Quantize, QuantizeDynamic, QuantizeWeights, Resources, Saturation, collect_statistics,
+    ConvertFloat, Equalize, Form, Quantize, QuantizeDynamic, QuantizeWeights, Resources, Saturation,
+    collect_statistics,
 };
 use secateur::quantize::Kind;
 
@@ -16,8 +17,16 @@ struct Synthetic {
 
 impl Synthetic {
     fn spec(&self) -> Spec {
-        let synthetic = SyntheticSpec { range: Some([-3.5, 5.0]), ..SyntheticSpec::default() };
-        Spec { synthetic: Some(synthetic), samples: Some(self.samples), seed: Some(5), ..Spec::default() }
+        let synthetic = SyntheticSpec {
+            range: Some([-3.5, 5.0]),
+            ..SyntheticSpec::default()
+        };
+        Spec {
+            synthetic: Some(synthetic),
+            samples: Some(self.samples),
+            seed: Some(5),
+            ..Spec::default()
+        }
     }
 }
 
@@ -59,11 +68,16 @@ fn check_near(pass: &dyn Pass, text: &str, error: f64) -> (Model, PassReport) {
     let lowered = secateur::lower::for_engine(&after, &TractEngine).unwrap();
     let (expected, found) = (outputs(&before).unwrap(), outputs(&lowered).unwrap());
     for (name, value) in &expected {
-        let (RunValue::Tensor(a), Some(RunValue::Tensor(b))) = (value, found.get(name)) else { panic!("no {name}") };
+        let (RunValue::Tensor(a), Some(RunValue::Tensor(b))) = (value, found.get(name)) else {
+            panic!("no {name}")
+        };
         let (a, b) = (a.to_f64().unwrap(), b.to_f64().unwrap());
         let size = a.iter().fold(0f64, |size, v| size.max(v.abs()));
         for (a, b) in a.iter().zip(&b) {
-            assert!((a - b).abs() <= error * size, "{name}: {a} became {b}\n{text}\n{report:#?}");
+            assert!(
+                (a - b).abs() <= error * size,
+                "{name}: {a} became {b}\n{text}\n{report:#?}"
+            );
         }
     }
     (after, report)
@@ -71,12 +85,20 @@ fn check_near(pass: &dyn Pass, text: &str, error: f64) -> (Model, PassReport) {
 
 fn operators(model: &Model) -> Vec<String> {
     let graph = &model.graph;
-    graph.topological_order().into_iter().filter_map(|id| Some(graph.operator(id)?.op_type.to_string())).collect()
+    graph
+        .topological_order()
+        .into_iter()
+        .filter_map(|id| Some(graph.operator(id)?.op_type.to_string()))
+        .collect()
 }
 
 fn constants(model: &Model, dtype: DType) -> usize {
     let graph = &model.graph;
-    graph.initializers().iter().filter(|(_, c)| c.tensor.as_ref().is_some_and(|t| t.dtype() == dtype)).count()
+    graph
+        .initializers()
+        .iter()
+        .filter(|(_, c)| c.tensor.as_ref().is_some_and(|t| t.dtype() == dtype))
+        .count()
 }
 
 const PRODUCTS: &str = r#"<ir_version: 8, opset_import: ["" : 17]>
@@ -100,12 +122,29 @@ g (float[1,2,3,3] x) => (float[1,2,3,3] y)
 
 #[test]
 fn weights_become_codes_and_activations_stay_float() {
-    let pass = QuantizeWeights { minimum_elements: 1, ..QuantizeWeights::default() };
+    let pass = QuantizeWeights {
+        minimum_elements: 1,
+        ..QuantizeWeights::default()
+    };
     let (after, report) = check_near(&pass, PRODUCTS, 0.02);
-    assert_eq!(report.changes.iter().find(|c| c.rule == "weight").unwrap().count, 2);
+    assert_eq!(
+        report.changes.iter().find(|c| c.rule == "weight").unwrap().count,
+        2
+    );
     assert_eq!(constants(&after, DType::I8), 4);
-    assert_eq!(operators(&after).iter().filter(|name| *name == "DequantizeLinear").count(), 2);
-    let asymmetric = QuantizeWeights { kind: Kind::Uint8, symmetric: false, per_channel: false, ..pass };
+    assert_eq!(
+        operators(&after)
+            .iter()
+            .filter(|name| *name == "DequantizeLinear")
+            .count(),
+        2
+    );
+    let asymmetric = QuantizeWeights {
+        kind: Kind::Uint8,
+        symmetric: false,
+        per_channel: false,
+        ..pass
+    };
     let (after, _) = check_near(&asymmetric, PRODUCTS, 0.03);
     assert_eq!(constants(&after, DType::U8), 4);
 }
@@ -123,12 +162,25 @@ g (float[2,2] x) => (float[2,2] y) <float[2,2] w = {{0.5,-1.0,0.25,0.75}}> {{
 }}"#
         )
     };
-    let pass = QuantizeWeights { minimum_elements: 1, prepare: false, ..QuantizeWeights::default() };
+    let pass = QuantizeWeights {
+        minimum_elements: 1,
+        prepare: false,
+        ..QuantizeWeights::default()
+    };
     let (after, _) = check_near(&pass, &text("y = Tanh(b)"), 0.02);
     assert_eq!(constants(&after, DType::I8), 2);
-    assert_eq!(operators(&after).iter().filter(|name| *name == "DequantizeLinear").count(), 2);
+    assert_eq!(
+        operators(&after)
+            .iter()
+            .filter(|name| *name == "DequantizeLinear")
+            .count(),
+        2
+    );
     let report = check_untouched(&pass, &text("y = Add(b, w)"), &Setting::default());
-    assert!(report.notes.iter().any(|note| note.contains("reads it as float")), "{report:#?}");
+    assert!(
+        report.notes.iter().any(|note| note.contains("reads it as float")),
+        "{report:#?}"
+    );
 }
 
 #[test]
@@ -140,22 +192,37 @@ g (bool p, float[2,2] x) => (float[2,2] y) {
     else_branch = e () => (float[2,2] v) { v = Identity(x) }
   >
 }"#;
-    let pass = QuantizeWeights { minimum_elements: 1, prepare: false, ..QuantizeWeights::default() };
+    let pass = QuantizeWeights {
+        minimum_elements: 1,
+        prepare: false,
+        ..QuantizeWeights::default()
+    };
     let mut after = model(text);
     let report = run_pass(&pass, &mut after, &Setting::default()).unwrap();
-    assert_eq!(report.changes.iter().find(|c| c.rule == "weight").unwrap().count, 1);
+    assert_eq!(
+        report.changes.iter().find(|c| c.rule == "weight").unwrap().count,
+        1
+    );
     assert!(lines(&after).join("\n").contains("DequantizeLinear"));
 }
 
 #[test]
 fn four_bits_need_opset_21_and_blocks_have_a_scale_each() {
-    let pass =
-        QuantizeWeights { kind: Kind::Int4, block: 2, minimum_elements: 1, prepare: false, ..QuantizeWeights::default() };
+    let pass = QuantizeWeights {
+        kind: Kind::Int4,
+        block: 2,
+        minimum_elements: 1,
+        prepare: false,
+        ..QuantizeWeights::default()
+    };
     let mut after = model(PRODUCTS);
     run_pass(&pass, &mut after, &Setting::default()).unwrap();
     assert_eq!(after.opset(), Some(21));
     let found = lines(&after).join("\n");
-    assert!(found.contains("w_scale: float[2, 4]") && found.contains("v_scale: float[3, 2]"), "{found}");
+    assert!(
+        found.contains("w_scale: float[2, 4]") && found.contains("v_scale: float[3, 2]"),
+        "{found}"
+    );
     assert!(found.contains("block_size = 2"), "{found}");
 }
 
@@ -171,11 +238,22 @@ fn blocked_products_name_their_sizes_and_refuse_odd_blocks() {
     };
     let mut after = model(PRODUCTS);
     run_pass(&pass, &mut after, &Setting::default()).unwrap();
-    assert!(after.opset_imports.iter().any(|import| import.domain() == "com.microsoft"));
+    assert!(
+        after
+            .opset_imports
+            .iter()
+            .any(|import| import.domain() == "com.microsoft")
+    );
     let found = lines(&after).join("\n");
-    assert!(found.contains("w_quantized: uint8[4, 1, 8]") && found.contains("w_scale: float[4]"), "{found}");
+    assert!(
+        found.contains("w_quantized: uint8[4, 1, 8]") && found.contains("w_scale: float[4]"),
+        "{found}"
+    );
     let odd = QuantizeWeights { block: 12, ..pass };
-    assert!(matches!(run_pass(&odd, &mut model(PRODUCTS), &Setting::default()), Err(PassError::Option { .. })));
+    assert!(matches!(
+        run_pass(&odd, &mut model(PRODUCTS), &Setting::default()),
+        Err(PassError::Option { .. })
+    ));
 }
 
 #[test]
@@ -188,11 +266,26 @@ g (float[2,4] x) => (float[2,2] y, float[2,2] z)
   z = Gemm<beta = 0.5>(x, v, b)
 }"#;
     for saturation in [Saturation::Avoid, Saturation::Ignore] {
-        let pass = QuantizeDynamic { minimum_elements: 1, saturation, ..QuantizeDynamic::default() };
+        let pass = QuantizeDynamic {
+            minimum_elements: 1,
+            saturation,
+            ..QuantizeDynamic::default()
+        };
         let (after, _) = check_near(&pass, text, 0.03);
         let found = operators(&after);
-        assert_eq!(found.iter().filter(|name| *name == "DynamicQuantizeLinear").count(), 1, "{found:?}");
-        assert_eq!(found.iter().filter(|name| *name == "MatMulInteger").count(), 2, "{found:?}");
+        assert_eq!(
+            found
+                .iter()
+                .filter(|name| *name == "DynamicQuantizeLinear")
+                .count(),
+            1,
+            "{found:?}"
+        );
+        assert_eq!(
+            found.iter().filter(|name| *name == "MatMulInteger").count(),
+            2,
+            "{found:?}"
+        );
     }
 }
 
@@ -206,13 +299,25 @@ fn floats_become_half_with_casts_at_the_interface_only() {
     };
     let (after, _) = converted(&ConvertFloat::default());
     assert_eq!(operators(&after), ["Cast", "MatMul", "Relu", "Gemm", "Cast"]);
-    assert_eq!((constants(&after, DType::F32), constants(&after, DType::F16)), (0, 3));
-    let inside = ConvertFloat { convert_io: true, ..ConvertFloat::default() };
+    assert_eq!(
+        (constants(&after, DType::F32), constants(&after, DType::F16)),
+        (0, 3)
+    );
+    let inside = ConvertFloat {
+        convert_io: true,
+        ..ConvertFloat::default()
+    };
     let (after, _) = converted(&inside);
     assert_eq!(operators(&after), ["MatMul", "Relu", "Gemm"]);
-    let kept = ConvertFloat { keep_operators: vec!["Relu".to_owned()], ..ConvertFloat::default() };
+    let kept = ConvertFloat {
+        keep_operators: vec!["Relu".to_owned()],
+        ..ConvertFloat::default()
+    };
     let (after, report) = converted(&kept);
-    assert_eq!(operators(&after), ["Cast", "MatMul", "Cast", "Relu", "Cast", "Gemm", "Cast"]);
+    assert_eq!(
+        operators(&after),
+        ["Cast", "MatMul", "Cast", "Relu", "Cast", "Gemm", "Cast"]
+    );
     assert!(report.notes.iter().any(|note| note.contains("keep list")));
 }
 
@@ -225,36 +330,87 @@ g (float[2] x) => (float[2] y) <float large = {70000.0}, float small = {1e-12}> 
   y = Neg(b)
 }"#;
     let (after, report) = check_near(&ConvertFloat::default(), text, 0.01);
-    assert!(report.notes.iter().any(|note| note.contains("leaves the range")), "{report:#?}");
-    assert!(report.notes.iter().any(|note| note.contains("would become 0")), "{report:#?}");
+    assert!(
+        report.notes.iter().any(|note| note.contains("leaves the range")),
+        "{report:#?}"
+    );
+    assert!(
+        report.notes.iter().any(|note| note.contains("would become 0")),
+        "{report:#?}"
+    );
     assert_eq!(constants(&after, DType::F32), 2);
 }
 
 #[test]
 fn equalized_convolutions_compute_the_same_with_even_ranges() {
-    let (after, report) = check_near(&Equalize { prepare: false, ..Equalize::default() }, CONVOLUTIONS, 1e-5);
-    assert_eq!(report.changes.iter().find(|c| c.rule == "channel").unwrap().count, 2);
+    let (after, report) = check_near(
+        &Equalize {
+            prepare: false,
+            ..Equalize::default()
+        },
+        CONVOLUTIONS,
+        1e-5,
+    );
+    assert_eq!(
+        report.changes.iter().find(|c| c.rule == "channel").unwrap().count,
+        2
+    );
     let value = |name: &str| {
         let id = after.graph.find_value(name).unwrap();
         after.graph.constant(id).unwrap().to_f64().unwrap()
     };
     let (w, v) = (value("w"), value("v"));
-    assert!((w[0].abs() - v[0].abs().max(v[2].abs())).abs() < 1e-2, "{w:?} {v:?}");
-    assert!((w[2].abs().max(w[3].abs()) - v[1].abs().max(v[3].abs())).abs() < 1e-2, "{w:?} {v:?}");
+    assert!(
+        (w[0].abs() - v[0].abs().max(v[2].abs())).abs() < 1e-2,
+        "{w:?} {v:?}"
+    );
+    assert!(
+        (w[2].abs().max(w[3].abs()) - v[1].abs().max(v[3].abs())).abs() < 1e-2,
+        "{w:?} {v:?}"
+    );
 }
 
 #[test]
 fn convolutions_between_codes_become_integer_and_clamps_disappear() {
-    let pass = Quantize { prepare: false, ..Quantize::default() };
+    let pass = Quantize {
+        prepare: false,
+        ..Quantize::default()
+    };
     let (after, report) = check_near(&pass, CONVOLUTIONS, 0.06);
     let found = operators(&after);
     assert!(!found.iter().any(|name| name == "Relu"), "{found:?}");
     // x and both convolutions; nothing integer reads the sum.
-    assert_eq!(found.iter().filter(|name| *name == "QuantizeLinear").count(), 3, "{found:?}");
-    assert!(constants(&after, DType::I32) >= 3, "two biases as 32-bit codes, and their zero points");
-    assert_eq!(report.changes.iter().find(|c| c.rule == "integer-node").unwrap().count, 2);
-    assert!(report.notes.iter().any(|note| note.starts_with("y stays float")), "{report:#?}");
-    check_near(&Quantize { correct_bias: false, per_channel: false, ..pass }, CONVOLUTIONS, 0.08);
+    assert_eq!(
+        found.iter().filter(|name| *name == "QuantizeLinear").count(),
+        3,
+        "{found:?}"
+    );
+    assert!(
+        constants(&after, DType::I32) >= 3,
+        "two biases as 32-bit codes, and their zero points"
+    );
+    assert_eq!(
+        report
+            .changes
+            .iter()
+            .find(|c| c.rule == "integer-node")
+            .unwrap()
+            .count,
+        2
+    );
+    assert!(
+        report.notes.iter().any(|note| note.starts_with("y stays float")),
+        "{report:#?}"
+    );
+    check_near(
+        &Quantize {
+            correct_bias: false,
+            per_channel: false,
+            ..pass
+        },
+        CONVOLUTIONS,
+        0.08,
+    );
 }
 
 #[test]
@@ -289,15 +445,25 @@ fn statistics_of_two_shards_quantize_as_one_run_does() {
     assert_eq!(merged.ranges, whole.ranges);
     for (name, summary) in &whole.values {
         assert_eq!(merged.values[name].histogram, summary.histogram, "{name}");
-        assert_eq!(merged.values[name].channel_extremes, summary.channel_extremes, "{name}");
+        assert_eq!(
+            merged.values[name].channel_extremes, summary.channel_extremes,
+            "{name}"
+        );
     }
     merged.write(&folder.path().join("s.safetensors")).unwrap();
     let run = |pass: &Quantize, text: &str| {
         let mut model = model(text);
-        pass.run(&mut model, &context(&resources, folder.path().to_owned())).map(|_| lines(&model))
+        pass.run(&mut model, &context(&resources, folder.path().to_owned()))
+            .map(|_| lines(&model))
     };
-    let from_file = Quantize { stats: Some("s.safetensors".into()), ..Quantize::default() };
-    assert_eq!(run(&from_file, CONVOLUTIONS).unwrap(), run(&Quantize::default(), CONVOLUTIONS).unwrap());
+    let from_file = Quantize {
+        stats: Some("s.safetensors".into()),
+        ..Quantize::default()
+    };
+    assert_eq!(
+        run(&from_file, CONVOLUTIONS).unwrap(),
+        run(&Quantize::default(), CONVOLUTIONS).unwrap()
+    );
     let error = run(&from_file, PRODUCTS).unwrap_err();
     assert!(error.to_string().contains("another model"), "{error}");
 }
@@ -309,7 +475,11 @@ g (float[2,2] x) => (float[2,2] w_dequantized) <float[2,2] w = {0.5,-1.0,0.25,0.
   w_scale = MatMul(x, w)
   w_dequantized = Tanh(w_scale)
 }"#;
-    let pass = QuantizeWeights { minimum_elements: 1, prepare: false, ..QuantizeWeights::default() };
+    let pass = QuantizeWeights {
+        minimum_elements: 1,
+        prepare: false,
+        ..QuantizeWeights::default()
+    };
     let (after, _) = check_near(&pass, text, 0.02);
     assert_eq!(after.graph.outputs()[0].name.to_string(), "w_dequantized");
 }

@@ -13,10 +13,14 @@ use tract_onnx::Onnx;
 pub(super) const DOMAIN: &str = "secateur.engine";
 
 static FRAMEWORK: LazyLock<Onnx> = LazyLock::new(|| {
-    let mut onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
+    let mut onnx = tract_onnx::onnx()
+        .with_ignore_value_info(true)
+        .with_ignore_output_shapes(true);
     onnx.op_register.insert("EngineRound", round::build);
-    onnx.op_register.insert("EngineQuantizeLinear", quantize::build_quantize);
-    onnx.op_register.insert("EngineDequantizeLinear", quantize::build_dequantize);
+    onnx.op_register
+        .insert("EngineQuantizeLinear", quantize::build_quantize);
+    onnx.op_register
+        .insert("EngineDequantizeLinear", quantize::build_dequantize);
     onnx
 });
 

@@ -54,7 +54,11 @@ impl<K: Kernel> InferenceRulesOp for Native<K> {
     ) -> InferenceResult {
         let (fewest, most) = self.0.arity();
         if !(fewest..=most).contains(&inputs.len()) {
-            bail!("{} takes {fewest} to {most} inputs, not {}", self.0.name(), inputs.len());
+            bail!(
+                "{} takes {fewest} to {most} inputs, not {}",
+                self.0.name(),
+                inputs.len()
+            );
         }
         check_output_arity(outputs, 1)?;
         solver.equals(&inputs[0].shape, &outputs[0].shape)?;
@@ -74,7 +78,9 @@ impl<K: Kernel> TypedOp for Native<K> {
             OutputType::Is(dtype) => dtype,
             OutputType::Like(index) => inputs.get(index).context("an input is missing")?.datum_type,
         };
-        Ok(tvec!(dtype.fact(inputs.first().context("an input is missing")?.shape.clone())))
+        Ok(tvec!(dtype.fact(
+            inputs.first().context("an input is missing")?.shape.clone()
+        )))
     }
 
     as_op!();

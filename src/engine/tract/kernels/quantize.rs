@@ -31,21 +31,49 @@ impl Layout {
         let rank = data.len();
         let count: usize = parameters.iter().product();
         if count == 1 && self.block == 0 {
-            return Ok(Places { inner: 1, length: 1, block: 1, blocks: 0, wide: false });
+            return Ok(Places {
+                inner: 1,
+                length: 1,
+                block: 1,
+                blocks: 0,
+                wide: false,
+            });
         }
-        let axis = if self.axis < 0 { self.axis + rank as i64 } else { self.axis };
-        let axis = usize::try_from(axis).ok().filter(|axis| *axis < rank).context("the axis is out of range")?;
+        let axis = if self.axis < 0 {
+            self.axis + rank as i64
+        } else {
+            self.axis
+        };
+        let axis = usize::try_from(axis)
+            .ok()
+            .filter(|axis| *axis < rank)
+            .context("the axis is out of range")?;
         let (length, inner) = (data[axis], data[axis + 1..].iter().product());
         if self.block == 0 {
             ensure!(count == length, "{count} scales for an axis of {length}");
-            return Ok(Places { inner, length, block: 1, blocks: length, wide: false });
+            return Ok(Places {
+                inner,
+                length,
+                block: 1,
+                blocks: length,
+                wide: false,
+            });
         }
         let block = usize::try_from(self.block).context("a negative block size")?;
         let blocks = length.div_ceil(block);
         let mut expected = data.to_vec();
         expected[axis] = blocks;
-        ensure!(parameters == &expected[..], "scales of shape {parameters:?} instead of {expected:?}");
-        Ok(Places { inner, length, block, blocks, wide: true })
+        ensure!(
+            parameters == &expected[..],
+            "scales of shape {parameters:?} instead of {expected:?}"
+        );
+        Ok(Places {
+            inner,
+            length,
+            block,
+            blocks,
+            wide: true,
+        })
     }
 }
 
@@ -67,12 +95,21 @@ impl Places {
         }
         let (row, inner) = (element / self.inner, element % self.inner);
         let block = row % self.length / self.block;
-        if self.wide { (row / self.length * self.blocks + block) * self.inner + inner } else { block }
+        if self.wide {
+            (row / self.length * self.blocks + block) * self.inner + inner
+        } else {
+            block
+        }
     }
 }
 
 fn floats(tensor: &Tensor) -> TractResult<Vec<f32>> {
-    Ok(tensor.cast_to::<f32>()?.to_plain_array_view::<f32>()?.iter().copied().collect())
+    Ok(tensor
+        .cast_to::<f32>()?
+        .to_plain_array_view::<f32>()?
+        .iter()
+        .copied()
+        .collect())
 }
 
 fn zero_points(inputs: &[TValue]) -> TractResult<Vec<f32>> {
@@ -93,7 +130,14 @@ pub(super) fn build_quantize(
     let to = narrow_type(node)?.unwrap_or(DType::U8);
     held_as(to)?;
     let saturate = node.get_attr_opt::<i64>("saturate")?.unwrap_or(1) != 0;
-    Ok((Box::new(Native(Quantize { layout: Layout::of(node)?, to, saturate })), vec![]))
+    Ok((
+        Box::new(Native(Quantize {
+            layout: Layout::of(node)?,
+            to,
+            saturate,
+        })),
+        vec![],
+    ))
 }
 
 impl Kernel for Quantize {
@@ -110,17 +154,32 @@ impl Kernel for Quantize {
     }
 
     fn compute(&self, inputs: &[TValue]) -> TractResult<Tensor> {
-        let (data, scale) = (inputs.first().context("no data")?, inputs.get(1).context("no scale")?);
+        let (data, scale) = (
+            inputs.first().context("no data")?,
+            inputs.get(1).context("no scale")?,
+        );
         let places = self.layout.places(data.shape(), scale.shape())?;
         let half = scale.datum_type() == DatumType::F16;
         let (scales, zeros) = (floats(scale)?, zero_points(inputs)?);
-        ensure!(zeros.is_empty() || zeros.len() == scales.len(), "scales and zero points differ in number");
+        ensure!(
+            zeros.is_empty() || zeros.len() == scales.len(),
+            "scales and zero points differ in number"
+        );
         // The quotient has the precision of the scale.
-        let quotient = |x: f32, s: f32| if half { f16::from_f32(x / s).to_f32() } else { x / s };
+        let quotient = |x: f32, s: f32| {
+            if half {
+                f16::from_f32(x / s).to_f32()
+            } else {
+                x / s
+            }
+        };
         let values = floats(data)?;
         let parameters = |element: usize| {
             let place = places.of(element);
-            (scales.get(place).copied().unwrap_or(f32::NAN), zeros.get(place).copied().unwrap_or(0.0))
+            (
+                scales.get(place).copied().unwrap_or(f32::NAN),
+                zeros.get(place).copied().unwrap_or(0.0),
+            )
         };
         if let Some((low, high)) = self.to.integer_range() {
             let (low, high) = (low as f32, high as f32);
@@ -138,7 +197,11 @@ impl Kernel for Quantize {
             carrier::round(self.to, quotient(*x, s) + zero, self.saturate)
                 .with_context(|| format!("no quantization to {}", self.to))
         };
-        let codes = values.iter().enumerate().map(one).collect::<TractResult<Vec<f32>>>()?;
+        let codes = values
+            .iter()
+            .enumerate()
+            .map(one)
+            .collect::<TractResult<Vec<f32>>>()?;
         Tensor::from_shape(data.shape(), &codes)
     }
 }
@@ -155,7 +218,13 @@ pub(super) fn build_dequantize(
     node: &NodeProto,
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
     let to = narrow_type(node)?.map(held_as).transpose()?;
-    Ok((Box::new(Native(Dequantize { layout: Layout::of(node)?, to })), vec![]))
+    Ok((
+        Box::new(Native(Dequantize {
+            layout: Layout::of(node)?,
+            to,
+        })),
+        vec![],
+    ))
 }
 
 impl Kernel for Dequantize {
@@ -172,10 +241,16 @@ impl Kernel for Dequantize {
     }
 
     fn compute(&self, inputs: &[TValue]) -> TractResult<Tensor> {
-        let (data, scale) = (inputs.first().context("no data")?, inputs.get(1).context("no scale")?);
+        let (data, scale) = (
+            inputs.first().context("no data")?,
+            inputs.get(1).context("no scale")?,
+        );
         let places = self.layout.places(data.shape(), scale.shape())?;
         let (scales, zeros) = (floats(scale)?, zero_points(inputs)?);
-        ensure!(zeros.is_empty() || zeros.len() == scales.len(), "scales and zero points differ in number");
+        ensure!(
+            zeros.is_empty() || zeros.len() == scales.len(),
+            "scales and zero points differ in number"
+        );
         let one = |(element, x): (usize, &f32)| {
             let place = places.of(element);
             let zero = zeros.get(place).copied().unwrap_or(0.0);
@@ -183,6 +258,8 @@ impl Kernel for Dequantize {
         };
         let values: Vec<f32> = floats(data)?.iter().enumerate().map(one).collect();
         let target = self.to.unwrap_or(scale.datum_type());
-        Ok(Tensor::from_shape(data.shape(), &values)?.cast_to_dt(target)?.into_owned())
+        Ok(Tensor::from_shape(data.shape(), &values)?
+            .cast_to_dt(target)?
+            .into_owned())
     }
 }

@@ -27,9 +27,13 @@ pub(super) fn build(
 
 /// The type that the attribute `to` names.
 pub(super) fn narrow_type(node: &NodeProto) -> TractResult<Option<DType>> {
-    let Some(number) = node.get_attr_opt::<i64>("to")? else { return Ok(None) };
+    let Some(number) = node.get_attr_opt::<i64>("to")? else {
+        return Ok(None);
+    };
     let dtype = i32::try_from(number).ok().and_then(DType::from_onnx);
-    Ok(Some(dtype.with_context(|| format!("no element type has the number {number}"))?))
+    Ok(Some(dtype.with_context(|| {
+        format!("no element type has the number {number}")
+    })?))
 }
 
 /// tract's type for the elements of a type or of what carries it.
@@ -59,14 +63,25 @@ impl Kernel for Round {
             let wide = input.cast_to::<f64>()?;
             let modulus = high - low + 1;
             let wrap = |value: &f64| (value.trunc() as i128 - low).rem_euclid(modulus) + low;
-            let values: Vec<i64> = wide.to_plain_array_view::<f64>()?.iter().map(|v| wrap(v) as i64).collect();
-            return Ok(Tensor::from_shape(input.shape(), &values)?.cast_to_dt(target)?.into_owned());
+            let values: Vec<i64> = wide
+                .to_plain_array_view::<f64>()?
+                .iter()
+                .map(|v| wrap(v) as i64)
+                .collect();
+            return Ok(Tensor::from_shape(input.shape(), &values)?
+                .cast_to_dt(target)?
+                .into_owned());
         }
         let wide = input.cast_to::<f32>()?;
         let one = |value: &f32| {
-            carrier::round(self.to, *value, self.saturate).with_context(|| format!("no rounding to {}", self.to))
+            carrier::round(self.to, *value, self.saturate)
+                .with_context(|| format!("no rounding to {}", self.to))
         };
-        let values = wide.to_plain_array_view::<f32>()?.iter().map(one).collect::<TractResult<Vec<f32>>>()?;
+        let values = wide
+            .to_plain_array_view::<f32>()?
+            .iter()
+            .map(one)
+            .collect::<TractResult<Vec<f32>>>()?;
         Tensor::from_shape(input.shape(), &values)
     }
 }
