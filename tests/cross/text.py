@@ -165,13 +165,17 @@ def check(report, secateur):
             if len(data) > LARGEST:
                 report.skipped(name, "too large to print whole")
                 continue
+            model = onnx.load_model_from_string(data)
+            if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+                report.skipped(name, "its data is in another file, the text has it inside")
+                continue
             with open(path, "wb") as file:
                 file.write(data)
             printed = secateur.run("print", "--all", path)
             if printed.code != 0:
                 report.failed(name, printed.why())
                 continue
-            outcome, why = compare(onnx.load_model_from_string(data), printed.stdout)
+            outcome, why = compare(model, printed.stdout)
             if outcome == "passed":
                 report.passed(name)
             elif outcome == "skipped":
