@@ -19,7 +19,7 @@ use crate::pipeline::{
     self, Outcome, Pipeline, ROLES, RunOptions, RunReport, Step, StepResources, nearest, presets,
 };
 use crate::report::table::{self, Style};
-use crate::report::{markdown, sanitise};
+use crate::report::{evaluation, markdown, sanitise};
 use crate::verify::{Verdict, VerifyOptions};
 
 /// Run a pipeline on a model and write the result, if it is as good as the pipeline asks
@@ -68,7 +68,7 @@ pub(super) struct Running {
     /// Print the pipeline as YAML and do nothing else
     #[arg(long)]
     pub(super) print_pipeline: bool,
-    /// Write a report, as JSON or Markdown by its extension
+    /// Write a report, as JSON, Markdown or JUnit XML (the gates) by its extension
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
     /// Do not record in the model where it comes from
@@ -375,12 +375,13 @@ fn show(global: &Global, report: &RunReport, output: Option<&Output>, running: &
 }
 
 fn write_report(path: &Path, pipeline: &Pipeline, report: &RunReport, force: bool) -> Result<(), Failure> {
-    let markdown = path.extension().is_some_and(|extension| extension == "md");
-    let text = if markdown {
-        markdown::run(&format!("secateur: {}", pipeline.name), report)
-    } else {
-        let failed = |error: serde_json::Error| Failure::new("report", error.to_string());
-        serde_json::to_string_pretty(report).map_err(failed)? + "\n"
+    let text = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("md") => markdown::run(&format!("secateur: {}", pipeline.name), report),
+        Some("xml") => evaluation::junit(&report.gates).map_err(|error| Failure::new("report", error))?,
+        _ => {
+            let failed = |error: serde_json::Error| Failure::new("report", error.to_string());
+            serde_json::to_string_pretty(report).map_err(failed)? + "\n"
+        }
     };
     let failed = |source| {
         Failure::from(crate::format::FormatError::Write {
