@@ -10,6 +10,7 @@ pub mod evaluate;
 pub mod fold;
 pub mod format;
 pub mod ir;
+pub mod linalg;
 pub mod lower;
 pub mod ops;
 pub mod passes;

@@ -1,0 +1,7 @@
+//! Dense linear algebra in f64 over `ndarray`: what closed-form solutions need and nothing else.
+//!
+//! Products run in `ndarray`'s kernels; depends on nothing of this crate.
+
+mod cholesky;
+
+pub use cholesky::{Cholesky, LinalgError};
