@@ -1,6 +1,6 @@
 //! The whole rewrite: forward copy, loss, backward pass, interface.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::emit::{Emitter, Var};
 use super::forward::Forward;
@@ -35,13 +35,16 @@ pub fn gradients(
     let emitter = Emitter::new(opset);
     let forward = Forward::copy(model, &emitter, loss, wrt, options)?;
     let seeded = loss::emit(&emitter, loss, &forward)?;
-    let mut found = backward::run(&emitter, &forward, seeded.at, seeded.gradient)?;
+    let mut found = match options.loss_only {
+        true => HashMap::new(),
+        false => backward::run(&emitter, &forward, seeded.at, seeded.gradient)?,
+    };
     let mut outputs = vec![(Name::from("loss"), seeded.loss.id, known_type(&seeded.loss))];
     if options.keep_output {
         let output = &forward.output;
         outputs.push((forward.output_name.clone(), output.id, known_type(output)));
     }
-    for wanted in &forward.wanted {
+    for wanted in forward.wanted.iter().filter(|_| !options.loss_only) {
         let gradient = found
             .remove(&wanted.value.id)
             .unwrap_or_else(|| wanted.value.zeros_like());

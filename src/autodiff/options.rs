@@ -95,4 +95,6 @@ pub struct GradientOptions {
     pub weights_as_inputs: bool,
     /// Also returns the differentiated output, under its own name.
     pub keep_output: bool,
+    /// Returns the loss and no gradients; the inputs are the same.
+    pub loss_only: bool,
 }

@@ -128,6 +128,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         sizes: arguments.bind.iter().cloned().collect(),
         weights_as_inputs: arguments.weights_as_inputs,
         keep_output: arguments.keep_output,
+        loss_only: false,
     };
     let result = gradients(&loaded.model, &arguments.loss(), &wrt, &options)
         .map_err(|error| Failure::from(error).in_file(&arguments.model))?;

@@ -1,4 +1,4 @@
-//! `stats MODEL --for quantize`: statistics of values over data, in one file; `stats merge` joins the parts of several machines.
+//! `stats MODEL --for quantize|gradients`: statistics of values or gradients over data, in one file; `stats merge` joins the parts of several machines.
 
 use std::path::{Path, PathBuf};
 
@@ -13,9 +13,9 @@ use super::{Answer, engines, model, terminal};
 use crate::data::{Dataset, Shard, Spec};
 use crate::fold::TractEvaluator;
 use crate::format::FormatError;
-use crate::ir::Graph;
-use crate::passes::{Context, Limits, collect_statistics};
-use crate::statistics::Statistics;
+use crate::ir::{Graph, Model};
+use crate::passes::{Context, Limits, LossKind, collect_statistics, gradient_statistics};
+use crate::statistics::{GradientStatistics, Statistics, StatisticsError};
 
 /// Collect statistics of a model's values over data, for steps that take `stats`
 ///
@@ -31,6 +31,12 @@ pub(super) struct Arguments {
     /// What the statistics are for
     #[arg(long = "for", value_enum, default_value_t = Purpose::Quantize)]
     purpose: Purpose,
+    /// The loss that gradients are of
+    #[arg(long, value_enum, default_value_t = LossName::CrossEntropy)]
+    loss: LossName,
+    /// The output that the loss sits on [default: the first]
+    #[arg(long, value_name = "NAME")]
+    loss_output: Option<String>,
     /// The data (.npz, a folder of ONNX test sets, a description in YAML)
     #[arg(long, value_name = "DATA", required = true)]
     data: Option<PathBuf>,
@@ -62,6 +68,18 @@ struct Merge {
 enum Purpose {
     /// Ranges of activations
     Quantize,
+    /// Gradients of a loss with respect to every parameter, sample by sample: for `prune-weights` and others that take labels
+    Gradients,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LossName {
+    /// Of class scores against class labels
+    CrossEntropy,
+    /// Mean of the squared differences from float targets
+    MeanSquaredError,
+    /// Of independent probabilities against float targets
+    BinaryCrossEntropy,
 }
 
 #[derive(Serialize)]
@@ -100,14 +118,46 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         resources: None,
     };
     let open = |graph: &Graph| Dataset::open(&spec, &base, graph);
+    if arguments.purpose == Purpose::Gradients {
+        let loss = match arguments.loss {
+            LossName::CrossEntropy => LossKind::CrossEntropy,
+            LossName::MeanSquaredError => LossKind::MeanSquaredError,
+            LossName::BinaryCrossEntropy => LossKind::BinaryCrossEntropy,
+        };
+        let objective = loss.objective(arguments.loss_output.as_deref());
+        let open = |model: &Model| open(&model.graph);
+        let statistics = gradient_statistics(&model, &objective, open, &*engine, global.threads(), &tell)
+            .map_err(|error| match error {
+                StatisticsError::Autodiff(error) => Failure::from(error).in_file(path),
+                other => Failure::new("statistics", other.to_string()),
+            })?;
+        drop(progress);
+        statistics.write(output).map_err(failed)?;
+        return Ok(finish(
+            global,
+            &statistics.ranges,
+            statistics.values.len(),
+            output,
+        ));
+    }
     let statistics = collect_statistics(&mut model, &context, &open, &*engine, global.threads())
         .map_err(|error| Failure::new("statistics", error.to_string()))?;
     drop(progress);
-    finish(global, &statistics, output)
+    statistics.write(output).map_err(failed)?;
+    Ok(finish(
+        global,
+        &statistics.ranges,
+        statistics.values.len(),
+        output,
+    ))
 }
 
 fn join(global: &Global, merge: &Merge) -> Result<Answer, Failure> {
     refuse_existing(global, &merge.output)?;
+    let first = merge.parts.first().and_then(|path| std::fs::read(path).ok());
+    if first.is_some_and(|bytes| GradientStatistics::recognises(&bytes)) {
+        return join_gradients(global, merge);
+    }
     let mut whole: Option<Statistics> = None;
     for path in &merge.parts {
         let part = Statistics::read(path).map_err(failed)?;
@@ -117,7 +167,22 @@ fn join(global: &Global, merge: &Merge) -> Result<Answer, Failure> {
         }
     }
     let whole = whole.ok_or_else(|| Failure::usage("there is nothing to merge"))?;
-    finish(global, &whole, &merge.output)
+    whole.write(&merge.output).map_err(failed)?;
+    Ok(finish(global, &whole.ranges, whole.values.len(), &merge.output))
+}
+
+fn join_gradients(global: &Global, merge: &Merge) -> Result<Answer, Failure> {
+    let mut whole: Option<GradientStatistics> = None;
+    for path in &merge.parts {
+        let part = GradientStatistics::read(path).map_err(failed)?;
+        match &mut whole {
+            Some(whole) => whole.merge(&part).map_err(|error| failed(error).in_file(path))?,
+            None => whole = Some(part),
+        }
+    }
+    let whole = whole.ok_or_else(|| Failure::usage("there is nothing to merge"))?;
+    whole.write(&merge.output).map_err(failed)?;
+    Ok(finish(global, &whole.ranges, whole.values.len(), &merge.output))
 }
 
 fn failed(error: crate::statistics::StatisticsFileError) -> Failure {
@@ -134,22 +199,20 @@ fn refuse_existing(global: &Global, output: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn finish(global: &Global, statistics: &Statistics, output: &Path) -> Result<Answer, Failure> {
-    statistics.write(output).map_err(failed)?;
-    let samples = statistics.ranges.iter().map(|(start, end)| end - start).sum();
+fn finish(global: &Global, ranges: &[(u64, u64)], values: usize, output: &Path) -> Answer {
+    let samples = ranges.iter().map(|(start, end)| end - start).sum();
     if global.json {
         terminal::json(&Document {
             samples,
-            ranges: &statistics.ranges,
-            values: statistics.values.len(),
+            ranges,
+            values,
             output: output.display().to_string(),
         });
     } else {
         terminal::answer(&format!(
-            "{} values over {samples} samples: {}",
-            statistics.values.len(),
+            "{values} values over {samples} samples: {}",
             output.display()
         ));
     }
-    Ok(Answer::Done)
+    Answer::Done
 }

@@ -243,7 +243,35 @@ impl Dataset {
                 reason: format!("no batch {index}"),
             });
         }
-        let mut rows: Vec<u64> = (first..first + count).map(|sample| self.row(sample)).collect();
+        let samples: Vec<u64> = (first..first + count).collect();
+        let mut batch = self.select(&samples)?;
+        batch.index = index;
+        Ok(batch)
+    }
+
+    /// Reads any samples, by global index and in any order, as one batch, of other shards as well. Where the model fixes its
+    /// batch size there may be no more than that many, and fewer are filled up with the last one. Its `index` is 0.
+    pub fn select(&self, samples: &[u64]) -> Result<Batch, DataError> {
+        let wrong = |reason: String| DataError::Read {
+            file: self.origin.clone(),
+            reason,
+        };
+        let Some(first) = samples.first().copied() else {
+            return Err(wrong("no samples are selected".to_owned()));
+        };
+        if let Some(sample) = samples.iter().find(|sample| **sample >= self.samples) {
+            return Err(wrong(format!("no sample {sample}")));
+        }
+        if self
+            .largest_selection()
+            .is_some_and(|largest| samples.len() as u64 > largest)
+        {
+            return Err(wrong(format!(
+                "the model does not take {} samples at once",
+                samples.len()
+            )));
+        }
+        let mut rows: Vec<u64> = samples.iter().map(|sample| self.row(*sample)).collect();
         let real = rows.len();
         if self.fill
             && let Some(last) = rows.last().copied()
@@ -268,7 +296,13 @@ impl Dataset {
                 (inputs, labels)
             }
             Source::Images(folder) => self.images(folder, &rows, real)?,
-            Source::Synthetic { spec, dims } => (self.synthetic(spec, dims, first, rows.len())?, None),
+            Source::Synthetic { spec, dims } => {
+                // A batch that is filled up goes on with samples that nothing else has.
+                let last = samples.last().copied().unwrap_or(first);
+                let more = (1..=(rows.len() - real) as u64).map(|step| last + step);
+                let all: Vec<u64> = samples.iter().copied().chain(more).collect();
+                (self.synthetic(spec, dims, &all)?, None)
+            }
             Source::TestSets { folders, graph } => {
                 let folder = rows
                     .first()
@@ -278,12 +312,23 @@ impl Dataset {
             }
         };
         Ok(Batch {
-            index,
+            index: 0,
             first,
             count: real,
             inputs,
             labels,
         })
+    }
+
+    /// The most samples that one run of the model takes: its fixed batch size, 1 where each entry of the data is a whole input;
+    /// `None` if the model leaves it open.
+    pub fn largest_selection(&self) -> Option<u64> {
+        let whole = match &self.source {
+            Source::TestSets { .. } => true,
+            Source::Arrays { columns, .. } => columns.iter().any(|column| column.whole),
+            _ => false,
+        };
+        (self.fill || whole).then_some(self.batch)
     }
 
     fn row(&self, sample: u64) -> u64 {
@@ -351,8 +396,7 @@ impl Dataset {
         &self,
         spec: &SyntheticSpec,
         dims: &[Vec<u64>],
-        first: u64,
-        count: usize,
+        samples: &[u64],
     ) -> Result<RunValues, DataError> {
         let mut inputs = RunValues::new();
         for (position, (input, dims)) in self.signature.inputs.iter().zip(dims).enumerate() {
@@ -361,11 +405,11 @@ impl Dataset {
                 message: format!("input {}: {e}", input.name),
             };
             let scalar = input.shape.as_ref().is_some_and(|shape| shape.is_empty());
-            let rows = if scalar { 1 } else { count };
+            let rows = if scalar { 1 } else { samples.len() };
             let mut bytes = Vec::new();
-            for row in 0..rows as u64 {
+            for sample in samples.iter().take(rows) {
                 let sample =
-                    synthetic::sample(input, position, dims, spec, self.seed, first + row).map_err(failed)?;
+                    synthetic::sample(input, position, dims, spec, self.seed, *sample).map_err(failed)?;
                 bytes.extend_from_slice(&sample.raw().map_err(failed)?);
             }
             let full = if scalar {

@@ -13,6 +13,7 @@ mod preprocess;
 mod signature;
 mod spec;
 mod synthetic;
+mod targets;
 mod test_sets;
 
 pub use dataset::{Batch, Dataset};
@@ -21,4 +22,5 @@ pub use npz::write_npz;
 pub use preprocess::{Color, Layout, Preprocess, PreprocessSpec, Resize};
 pub use signature::{InputSignature, Signature};
 pub use spec::{ImageSpec, Shard, SourceSpec, Spec, SyntheticSpec};
+pub use targets::targets;
 pub use test_sets::{TestSet, folders as test_set_folders, read as read_test_set};

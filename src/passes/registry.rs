@@ -50,6 +50,7 @@ passes! {
     super::FoldConstants,
     super::InlineFunctions,
     super::PruneChannels,
+    super::PruneWeights,
     super::Quantize,
     super::QuantizeDynamic,
     super::QuantizeWeights,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::autodiff::AutodiffError;
 use crate::data::{DataError, Dataset};
 use crate::engine::{CompileOptions, Engine, EngineError, RunValue, run_ordered};
 use crate::ir::Model;
@@ -36,6 +37,20 @@ pub enum StatisticsError {
         value: String,
         /// First sample of the batch.
         sample: u64,
+    },
+    /// The data cannot be opened.
+    #[error("{0}")]
+    Opening(String),
+    /// The model cannot be differentiated.
+    #[error(transparent)]
+    Autodiff(#[from] AutodiffError),
+    /// The model fixes its batch size and there are fewer samples.
+    #[error("{samples} samples do not fill one batch of {batch}, which the model fixes")]
+    NoFullBatch {
+        /// Samples there are.
+        samples: u64,
+        /// The batch size.
+        batch: u64,
     },
     /// A value that the engine did not return.
     #[error("the engine did not return {0:?}")]

@@ -17,9 +17,9 @@ use super::Summary;
 use crate::quantize::Histogram;
 
 /// Version of the file format.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 /// The metadata entry that holds everything, so that its order is fixed.
-const ENTRY: &str = "secateur";
+pub(super) const ENTRY: &str = "secateur";
 const KIND: &str = "quantize";
 
 /// What statistics were taken from.
@@ -76,46 +76,13 @@ pub enum StatisticsFileError {
 impl Statistics {
     /// Adds another part of the same subject.
     pub fn merge(&mut self, other: &Statistics) -> Result<(), StatisticsFileError> {
-        let (a, b) = (&self.subject, &other.subject);
-        for (what, same) in [
-            ("models", a.model == b.model),
-            (
-                "data sets or preprocessings",
-                a.data == b.data && a.samples == b.samples,
-            ),
-            ("batch sizes", a.batch == b.batch),
-            ("engines", a.engine == b.engine),
-        ] {
-            if !same {
-                return Err(StatisticsFileError::Merge(format!(
-                    "the parts are of different {what}"
-                )));
-            }
-        }
+        same_subject(&self.subject, &other.subject)?;
         if !self.values.keys().eq(other.values.keys()) {
             return Err(StatisticsFileError::Merge(
                 "the parts are of different values".to_owned(),
             ));
         }
-        for (start, end) in &other.ranges {
-            if let Some((a, b)) = self.ranges.iter().find(|(a, b)| start < b && a < end) {
-                return Err(StatisticsFileError::Merge(format!(
-                    "samples {} to {} are counted twice",
-                    start.max(a),
-                    end.min(b) - 1
-                )));
-            }
-        }
-        self.ranges.extend(&other.ranges);
-        self.ranges.sort_unstable();
-        let mut joined: Vec<(u64, u64)> = Vec::new();
-        for (start, end) in self.ranges.drain(..) {
-            match joined.last_mut() {
-                Some(last) if last.1 == start => last.1 = end,
-                _ => joined.push((start, end)),
-            }
-        }
-        self.ranges = joined;
+        self.ranges = join_ranges(&self.ranges, &other.ranges)?;
         for (name, summary) in &other.values {
             if let Some(mine) = self.values.get_mut(name) {
                 mine.merge(summary);
@@ -230,21 +197,75 @@ impl Statistics {
 
     /// Writes a statistics file, all or nothing.
     pub fn write(&self, path: &Path) -> Result<(), StatisticsFileError> {
-        let wrong = |reason: String| StatisticsFileError::File {
+        let bytes = self.to_bytes().map_err(|reason| StatisticsFileError::File {
             file: path.to_owned(),
             reason,
-        };
-        let bytes = self.to_bytes().map_err(wrong)?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let mut file = tempfile::NamedTempFile::new_in(parent.unwrap_or(Path::new(".")))
-            .map_err(|error| wrong(error.to_string()))?;
-        file.write_all(&bytes)
-            .and_then(|()| file.as_file().sync_all())
-            .map_err(|error| wrong(error.to_string()))?;
-        file.persist(path)
-            .map_err(|error| wrong(error.error.to_string()))?;
-        Ok(())
+        })?;
+        write_bytes(path, &bytes)
     }
+}
+
+/// Whether statistics are of the same model, data, batch size and engine.
+pub(super) fn same_subject(a: &Subject, b: &Subject) -> Result<(), StatisticsFileError> {
+    for (what, same) in [
+        ("models", a.model == b.model),
+        (
+            "data sets or preprocessings",
+            a.data == b.data && a.samples == b.samples,
+        ),
+        ("batch sizes", a.batch == b.batch),
+        ("engines", a.engine == b.engine),
+    ] {
+        if !same {
+            return Err(StatisticsFileError::Merge(format!(
+                "the parts are of different {what}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Ranges of samples together, ascending and apart; refused where a sample would count twice.
+pub(super) fn join_ranges(
+    ranges: &[(u64, u64)],
+    others: &[(u64, u64)],
+) -> Result<Vec<(u64, u64)>, StatisticsFileError> {
+    for (start, end) in others {
+        if let Some((a, b)) = ranges.iter().find(|(a, b)| start < b && a < end) {
+            return Err(StatisticsFileError::Merge(format!(
+                "samples {} to {} are counted twice",
+                start.max(a),
+                end.min(b) - 1
+            )));
+        }
+    }
+    let mut all: Vec<(u64, u64)> = ranges.iter().chain(others).copied().collect();
+    all.sort_unstable();
+    let mut joined: Vec<(u64, u64)> = Vec::new();
+    for (start, end) in all {
+        match joined.last_mut() {
+            Some(last) if last.1 == start => last.1 = end,
+            _ => joined.push((start, end)),
+        }
+    }
+    Ok(joined)
+}
+
+/// Writes a file, all or nothing.
+pub(super) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), StatisticsFileError> {
+    let wrong = |reason: String| StatisticsFileError::File {
+        file: path.to_owned(),
+        reason,
+    };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let mut file = tempfile::NamedTempFile::new_in(parent.unwrap_or(Path::new(".")))
+        .map_err(|error| wrong(error.to_string()))?;
+    file.write_all(bytes)
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(|error| wrong(error.to_string()))?;
+    file.persist(path)
+        .map_err(|error| wrong(error.error.to_string()))?;
+    Ok(())
 }
 
 fn floats(values: &[f32]) -> Vec<u8> {

@@ -1,11 +1,16 @@
 //! What streamed data says about the values inside a model: collected batch by batch, in constant memory, mergeable.
 //!
-//! May use data sets, engines, lowering and the numeric core of quantization; knows no pass.
+//! May use data sets, engines, lowering, gradients and the numeric core of quantization; knows no pass.
 
 mod activations;
 mod digest;
 mod file;
+mod gradients;
+mod gradients_file;
+mod second_moments;
 
 pub use activations::{StatisticsError, Summary, Wanted, collect};
 pub use digest::model_digest;
 pub use file::{Statistics, StatisticsFileError, Subject};
+pub use gradients::{Gradient, GradientStatistics, Objective, collect_gradients, target_type};
+pub use second_moments::{Along, SecondMoments, second_moments};

@@ -7,6 +7,7 @@ mod opsets;
 mod quantizing;
 mod sharing;
 mod simplifying;
+mod weights;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,228 @@
+//! Gradient statistics as a file: safetensors with `gradients/<parameter>/<field>`, fields `sum`, `absolute` and `squared` as
+//! f64 in the parameter's shape.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::file::{ENTRY, FORMAT, StatisticsFileError, Subject, join_ranges, same_subject, write_bytes};
+use super::gradients::{Gradient, GradientStatistics};
+
+const KIND: &str = "gradients";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    format: u32,
+    kind: String,
+    subject: Subject,
+    loss: String,
+    gradients: u64,
+    loss_sum: f64,
+    ranges: Vec<(u64, u64)>,
+}
+
+impl GradientStatistics {
+    /// Adds another part of the same subject.
+    pub fn merge(&mut self, other: &Self) -> Result<(), StatisticsFileError> {
+        same_subject(&self.subject, &other.subject)?;
+        let refused = |what: &str| {
+            Err(StatisticsFileError::Merge(format!(
+                "the parts are of different {what}"
+            )))
+        };
+        if self.loss != other.loss {
+            return refused("losses");
+        }
+        if !self.values.keys().eq(other.values.keys()) {
+            return refused("parameters");
+        }
+        self.ranges = join_ranges(&self.ranges, &other.ranges)?;
+        self.gradients += other.gradients;
+        self.loss_sum += other.loss_sum;
+        for (name, gradient) in &other.values {
+            if let Some(mine) = self.values.get_mut(name) {
+                mine.merge(gradient);
+            }
+        }
+        Ok(())
+    }
+
+    /// The file's bytes.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
+        let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+        for (name, gradient) in &self.values {
+            let shape: Vec<usize> = gradient.dims.iter().map(|dim| *dim as usize).collect();
+            for (field, values) in [
+                ("sum", &gradient.sum),
+                ("absolute", &gradient.absolute),
+                ("squared", &gradient.squared),
+            ] {
+                let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                tensors.push((format!("{KIND}/{name}/{field}"), shape.clone(), bytes));
+            }
+        }
+        let views: Vec<(&str, TensorView<'_>)> = tensors
+            .iter()
+            .map(|(name, shape, bytes)| {
+                TensorView::new(Dtype::F64, shape.clone(), bytes).map(|view| (name.as_str(), view))
+            })
+            .collect::<Result<_, _>>()
+            .map_err(|error| error.to_string())?;
+        let header = Header {
+            format: FORMAT,
+            kind: KIND.to_owned(),
+            subject: self.subject.clone(),
+            loss: self.loss.clone(),
+            gradients: self.gradients,
+            loss_sum: self.loss_sum,
+            ranges: self.ranges.clone(),
+        };
+        let header = serde_json::to_string(&header).map_err(|error| error.to_string())?;
+        let metadata = HashMap::from([(ENTRY.to_owned(), header)]);
+        safetensors::serialize(views, Some(metadata)).map_err(|error| error.to_string())
+    }
+
+    /// Whether these bytes are gradient statistics, and not statistics of another kind.
+    pub fn recognises(bytes: &[u8]) -> bool {
+        header(bytes).is_ok()
+    }
+
+    /// Reads what [`GradientStatistics::to_bytes`] wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let header = header(bytes)?;
+        if header.format != FORMAT {
+            return Err(format!("format {} is not {FORMAT}", header.format));
+        }
+        let tensors = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+        let mut values: BTreeMap<String, Gradient> = BTreeMap::new();
+        for (name, view) in tensors.iter() {
+            let rest = name.strip_prefix(KIND).and_then(|rest| rest.strip_prefix('/'));
+            // Names of parameters may have slashes of their own.
+            let Some((parameter, field)) = rest.and_then(|rest| rest.rsplit_once('/')) else {
+                continue;
+            };
+            if view.dtype() != Dtype::F64 {
+                return Err(format!("{name} is not f64"));
+            }
+            let gradient = values.entry(parameter.to_owned()).or_default();
+            gradient.dims = view.shape().iter().map(|dim| *dim as u64).collect();
+            let numbers = view
+                .data()
+                .as_chunks::<8>()
+                .0
+                .iter()
+                .map(|bytes| f64::from_le_bytes(*bytes))
+                .collect();
+            match field {
+                "sum" => gradient.sum = numbers,
+                "absolute" => gradient.absolute = numbers,
+                "squared" => gradient.squared = numbers,
+                _ => {}
+            }
+        }
+        for (name, gradient) in &values {
+            let count = gradient.dims.iter().product::<u64>() as usize;
+            let sizes = [
+                gradient.sum.len(),
+                gradient.absolute.len(),
+                gradient.squared.len(),
+            ];
+            if sizes != [count; 3] {
+                return Err(format!("the fields of {name} do not fit together"));
+            }
+        }
+        Ok(Self {
+            subject: header.subject,
+            loss: header.loss,
+            gradients: header.gradients,
+            loss_sum: header.loss_sum,
+            ranges: header.ranges,
+            values,
+        })
+    }
+
+    /// Reads a file of gradient statistics.
+    pub fn read(path: &Path) -> Result<Self, StatisticsFileError> {
+        let wrong = |reason: String| StatisticsFileError::File {
+            file: path.to_owned(),
+            reason,
+        };
+        let bytes = fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        Self::from_bytes(&bytes).map_err(wrong)
+    }
+
+    /// Writes a file of gradient statistics, all or nothing.
+    pub fn write(&self, path: &Path) -> Result<(), StatisticsFileError> {
+        let bytes = self.to_bytes().map_err(|reason| StatisticsFileError::File {
+            file: path.to_owned(),
+            reason,
+        })?;
+        write_bytes(path, &bytes)
+    }
+}
+
+fn header(bytes: &[u8]) -> Result<Header, String> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+    let entry = metadata
+        .metadata()
+        .as_ref()
+        .and_then(|entries| entries.get(ENTRY));
+    let entry = entry.ok_or("it was not written by secateur stats")?;
+    let header: Header = serde_json::from_str(entry)
+        .map_err(|_| "it holds no gradient statistics; collect them with `secateur stats --for gradients`")?;
+    if header.kind != KIND {
+        return Err(format!("it holds {} statistics, not gradients", header.kind));
+    }
+    Ok(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(start: u64, end: u64) -> GradientStatistics {
+        let sum = (start..end).map(|sample| sample as f64).sum::<f64>();
+        let gradient = Gradient {
+            dims: vec![1, 2],
+            sum: vec![sum, -sum],
+            absolute: vec![sum, sum],
+            squared: vec![sum * 4.0, sum],
+        };
+        GradientStatistics {
+            subject: Subject {
+                samples: 9,
+                batch: 1,
+                ..Subject::default()
+            },
+            loss: "cross-entropy".to_owned(),
+            gradients: end - start,
+            loss_sum: sum,
+            ranges: vec![(start, end)],
+            values: BTreeMap::from([("layer/weight".to_owned(), gradient)]),
+        }
+    }
+
+    #[test]
+    fn parts_merge_to_the_whole_and_survive_the_file() {
+        let mut merged = part(4, 9);
+        merged.merge(&part(0, 4)).unwrap();
+        assert_eq!(merged, part(0, 9));
+        let bytes = merged.to_bytes().unwrap();
+        assert!(GradientStatistics::recognises(&bytes));
+        assert_eq!(GradientStatistics::from_bytes(&bytes).unwrap(), merged);
+    }
+
+    #[test]
+    fn overlaps_and_other_losses_are_refused() {
+        let mut whole = part(0, 4);
+        assert!(whole.merge(&part(3, 5)).is_err());
+        let mut other = part(4, 5);
+        other.loss = "mean-squared-error".to_owned();
+        assert!(whole.merge(&other).is_err());
+        assert_eq!(whole, part(0, 4));
+    }
+}

@@ -1,0 +1,428 @@
+//! Pruning of single weights: what becomes zero under each criterion, scope and pattern, what stays and why.
+
+use std::path::Path;
+
+use secateur::data::{Dataset, Spec, write_npz};
+use secateur::ir::Graph;
+use secateur::passes::{
+    LossKind, PruneWeights, Resources, WeightCriterion, WeightScope, gradient_statistics,
+};
+use secateur::statistics::{GradientStatistics, StatisticsError};
+
+use super::*;
+
+/// Labelled samples `[6, 3]` in an npz.
+struct Labelled {
+    folder: tempfile::TempDir,
+    shard: Option<&'static str>,
+    jobs: usize,
+}
+
+const X: [f32; 18] = [
+    0.5, -1.0, 2.0, 1.5, 0.25, -0.5, -2.0, 1.0, 0.0, 0.75, 0.5, 1.0, -1.5, -0.25, 0.5, 2.0, 1.0, -1.0,
+];
+const Y: [i64; 6] = [0, 1, 1, 0, 0, 1];
+
+impl Labelled {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let x = Tensor::from_slice(&[6, 3], &X).unwrap();
+        let y = Tensor::from_slice(&[6], &Y).unwrap();
+        write_npz(&folder.path().join("d.npz"), [("x", &x), ("y", &y)]).unwrap();
+        Self {
+            folder,
+            shard: None,
+            jobs: 2,
+        }
+    }
+
+    fn statistics(&self, text: &str) -> Result<GradientStatistics, StatisticsError> {
+        let objective = LossKind::CrossEntropy.objective(None);
+        let open = |model: &Model| {
+            self.data("training", &model.graph)
+                .map_err(StatisticsError::Opening)
+        };
+        gradient_statistics(
+            &model(text),
+            &objective,
+            open,
+            &TractEngine,
+            self.jobs,
+            &|_, _, _| {},
+        )
+    }
+}
+
+impl Resources for Labelled {
+    fn engine(&self) -> Result<&dyn Engine, String> {
+        Ok(&TractEngine)
+    }
+
+    fn data(&self, _role: &str, graph: &Graph) -> Result<Dataset, String> {
+        let spec = Spec {
+            npz: Some("d.npz".into()),
+            labels: Some("y".to_owned()),
+            shard: self.shard.map(|shard| shard.parse().unwrap()),
+            ..Spec::default()
+        };
+        Dataset::open(&spec, self.folder.path(), graph).map_err(|error| error.to_string())
+    }
+
+    fn jobs(&self) -> usize {
+        self.jobs
+    }
+}
+
+const LINEAR: &str = r#"<ir_version: 8, opset_import: ["" : 17]>
+    m (float[N, 3] x) => (float[N, 2] y)
+    <float[3, 2] w = {0.5, -0.25, 1.0, 0.125, -0.75, 0.0625}> { y = MatMul (x, w) }"#;
+
+const W: [f64; 6] = [0.5, -0.25, 1.0, 0.125, -0.75, 0.0625];
+
+fn prune(pass: &PruneWeights, text: &str, data: &Labelled) -> (Model, PassReport) {
+    let mut pruned = model(text);
+    let context = Context {
+        evaluator: &TractEvaluator,
+        limits: Limits::default(),
+        keep: RegexSet::empty(),
+        seed: 3,
+        base: data.folder.path().to_owned(),
+        progress: &|_, _, _| {},
+        resources: Some(data),
+    };
+    let report = pass
+        .run(&mut pruned, &context)
+        .unwrap_or_else(|error| panic!("{error}\n{text}"));
+    secateur::analysis::check(&pruned).unwrap_or_else(|errors| panic!("{errors:?}"));
+    (pruned, report)
+}
+
+fn values(model: &Model, name: &str) -> Vec<f64> {
+    let value = model.graph.find_value(name).unwrap();
+    model.graph.constant(value).unwrap().to_f64().unwrap()
+}
+
+fn zeros(model: &Model, name: &str) -> Vec<usize> {
+    let values = values(model, name);
+    (0..values.len()).filter(|at| values[*at] == 0.0).collect()
+}
+
+/// Gradients of the cross-entropy of softmax(x·w), a sample at a time: [sample][weight].
+fn gradients_by_hand() -> Vec<Vec<f64>> {
+    (0..6)
+        .map(|sample| {
+            let x: Vec<f64> = X[sample * 3..sample * 3 + 3]
+                .iter()
+                .map(|v| f64::from(*v))
+                .collect();
+            let z: Vec<f64> = (0..2)
+                .map(|c| (0..3).map(|k| x[k] * W[k * 2 + c]).sum())
+                .collect();
+            let total: f64 = z.iter().map(|z| z.exp()).sum();
+            let error: Vec<f64> = (0..2)
+                .map(|c| z[c].exp() / total - f64::from(u8::from(Y[sample] == c as i64)))
+                .collect();
+            (0..6).map(|at| x[at / 2] * error[at % 2]).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn gradient_statistics_are_sums_over_single_samples() {
+    let found = Labelled::new().statistics(LINEAR).unwrap();
+    let gradients = gradients_by_hand();
+    let expected = |of: fn(f64) -> f64| -> Vec<f64> {
+        (0..6)
+            .map(|at| gradients.iter().map(|g| of(g[at])).sum())
+            .collect()
+    };
+    let w = &found.values["w"];
+    assert_eq!(
+        (found.gradients, found.ranges.as_slice()),
+        (6, [(0u64, 6u64)].as_slice())
+    );
+    for (found, expected) in [
+        (&w.sum, expected(|g| g)),
+        (&w.absolute, expected(f64::abs)),
+        (&w.squared, expected(|g| g * g)),
+    ] {
+        for (a, b) in found.iter().zip(&expected) {
+            assert!((a - b).abs() < 1e-5, "{found:?} {expected:?}");
+        }
+    }
+}
+
+#[test]
+fn shards_merge_to_the_whole_and_threads_change_nothing() {
+    let bytes = |jobs: usize| {
+        let data = Labelled {
+            jobs,
+            ..Labelled::new()
+        };
+        data.statistics(LINEAR).unwrap().to_bytes().unwrap()
+    };
+    assert_eq!(bytes(1), bytes(5));
+    let part = |shard: &'static str| {
+        let data = Labelled {
+            shard: Some(shard),
+            ..Labelled::new()
+        };
+        data.statistics(LINEAR).unwrap()
+    };
+    let (whole, mut merged) = (Labelled::new().statistics(LINEAR).unwrap(), part("1/2"));
+    merged.merge(&part("0/2")).unwrap();
+    assert_eq!(
+        (merged.gradients, &merged.ranges, &merged.subject),
+        (6, &whole.ranges, &whole.subject)
+    );
+    for (a, b) in merged.values["w"].squared.iter().zip(&whole.values["w"].squared) {
+        assert!((a - b).abs() <= 1e-12 * b);
+    }
+}
+
+#[test]
+fn an_operator_without_a_product_is_named() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+        m (float[N, 3] x) => (float[N, 2] y) <float[3, 2] w = {1, 2, 3, 4, 5, 6}> {
+            h = MatMul (x, w)
+            d = Det (h)
+            y = Mul (h, d)
+        }"#;
+    let error = Labelled::new().statistics(text).unwrap_err();
+    assert!(error.to_string().contains("Det"), "{error}");
+}
+
+#[test]
+fn each_criterion_takes_its_lowest() {
+    let gradients = gradients_by_hand();
+    let lowest = |score: &dyn Fn(usize) -> f64| {
+        let mut order: Vec<usize> = (0..6).collect();
+        order.sort_by(|a, b| score(*a).total_cmp(&score(*b)));
+        let mut lowest = order[..3].to_vec();
+        lowest.sort_unstable();
+        lowest
+    };
+    let mean = |at: usize, of: &dyn Fn(f64) -> f64| gradients.iter().map(|g| of(g[at])).sum::<f64>() / 6.0;
+    let norm = |k: usize| {
+        (0..6)
+            .map(|n| f64::from(X[n * 3 + k]).powi(2))
+            .sum::<f64>()
+            .sqrt()
+    };
+    let data = Labelled::new();
+    for (criterion, expected) in [
+        (WeightCriterion::Magnitude, lowest(&|at| W[at].abs())),
+        (WeightCriterion::Gradient, lowest(&|at| mean(at, &|g| g).abs())),
+        (
+            WeightCriterion::Taylor,
+            lowest(&|at| mean(at, &|g| (g * W[at]).abs())),
+        ),
+        (
+            WeightCriterion::Fisher,
+            lowest(&|at| mean(at, &|g| g * g) * W[at] * W[at]),
+        ),
+        (WeightCriterion::Wanda, lowest(&|at| W[at].abs() * norm(at / 2))),
+    ] {
+        let pass = PruneWeights {
+            criterion,
+            ..PruneWeights::default()
+        };
+        let (pruned, report) = prune(&pass, LINEAR, &data);
+        assert_eq!(zeros(&pruned, "w"), expected, "{criterion:?}");
+        assert!(report.changed && report.changes[0].count == 3, "{report:?}");
+        let kept: Vec<f64> = values(&pruned, "w").into_iter().filter(|v| *v != 0.0).collect();
+        assert!(kept.iter().all(|value| W.contains(value)), "{criterion:?}");
+    }
+    let random = PruneWeights {
+        criterion: WeightCriterion::Random,
+        ..PruneWeights::default()
+    };
+    let runs: Vec<Vec<usize>> = (0..12)
+        .map(|seed| {
+            let pass = PruneWeights {
+                random_seed: Some(seed),
+                ..random.clone()
+            };
+            zeros(&prune(&pass, LINEAR, &data).0, "w")
+        })
+        .collect();
+    assert!(runs.iter().all(|run| run.len() == 3) && runs.iter().any(|run| *run != runs[0]));
+}
+
+#[test]
+fn statistics_from_a_file_serve_the_model_that_they_are_of() {
+    let data = Labelled::new();
+    let path = data.folder.path().join("s.safetensors");
+    data.statistics(LINEAR).unwrap().write(&path).unwrap();
+    let pass = PruneWeights {
+        criterion: WeightCriterion::Taylor,
+        stats: Some(path),
+        ..PruneWeights::default()
+    };
+    let collected = PruneWeights {
+        stats: None,
+        ..pass.clone()
+    };
+    assert_eq!(
+        zeros(&prune(&pass, LINEAR, &data).0, "w"),
+        zeros(&prune(&collected, LINEAR, &data).0, "w")
+    );
+    let mut other = model(&LINEAR.replace("0.0625", "0.5"));
+    let context = Context {
+        base: Path::new("").to_owned(),
+        evaluator: &TractEvaluator,
+        limits: Limits::default(),
+        keep: RegexSet::empty(),
+        seed: 0,
+        progress: &|_, _, _| {},
+        resources: None,
+    };
+    let error = pass.run(&mut other, &context).unwrap_err().to_string();
+    assert!(error.contains("another model"), "{error}");
+}
+
+#[test]
+fn patterns_run_along_the_sum_of_every_layout() {
+    let data = Labelled::new();
+    let numbers = |count: usize| {
+        (1..=count)
+            .map(|i| (i * 7 % 23 + 1).to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        m (float[N, 4] x, float[N, 4, 5, 5] i, float[T, N, 4] s) => (float[N, 2] a, float[N, 4] b, float[N, 2, 3, 3] c, float[T, 1, N, 4] d)
+        <float[4, 2] w = {{{w}}}, float[4, 4] g = {{{g}}}, float[2, 4, 3, 3] k = {{{k}}}, float[2, 1, 3, 3] depthwise = {{{dw}}},
+         float[1, 12, 4] gru = {{{r}}}, float[1, 12, 4] hidden = {{{r}}}> {{
+            a = MatMul (x, w)
+            t = Transpose <perm = [1, 0]> (g)
+            b = Gemm <transB = 1> (x, t)
+            p = Conv (i, k)
+            c = Conv <group = 2, pads = [1, 1, 1, 1]> (p, depthwise)
+            d = GRU <hidden_size = 4> (s, gru, hidden)
+        }}"#,
+        w = numbers(8),
+        g = numbers(16),
+        k = numbers(72),
+        dw = numbers(18),
+        r = numbers(48)
+    );
+    let pass = PruneWeights {
+        pattern: Some("2:4".to_owned()),
+        ..PruneWeights::default()
+    };
+    let (pruned, report) = prune(&pass, &text, &data);
+    // outer, size of the sum, inner
+    for (name, [outer, size, inner]) in [
+        ("w", [1usize, 4, 2]),
+        // Read transposed twice, so that the sum runs along the first axis.
+        ("g", [1, 4, 4]),
+        ("k", [2, 4, 9]),
+        ("gru", [12, 4, 1]),
+        ("hidden", [12, 4, 1]),
+    ] {
+        let found = values(&pruned, name);
+        for block in 0..outer * inner {
+            let (o, i) = (block / inner, block % inner);
+            let zero = (0..size)
+                .filter(|at| found[(o * size + at) * inner + i] == 0.0)
+                .count();
+            assert_eq!(zero, 2, "{name} {found:?}");
+        }
+    }
+    assert!(zeros(&pruned, "depthwise").is_empty());
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.contains("depthwise") && note.contains("multiple of 4")),
+        "{report:?}"
+    );
+}
+
+#[test]
+fn shared_weights_are_pruned_once_and_kept_ones_stay() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+        m (float[N, 2] x) => (float[N, 2] y) <float[2, 2] w = {1, 2, 3, 4}, float[2, 2] v = {1, 2, 3, 4}> {
+            a = MatMul (x, w)
+            b = MatMul (a, w)
+            y = MatMul (b, v)
+        }"#;
+    let pass = PruneWeights {
+        keep: vec!["^v$".to_owned()],
+        masks: Some("masks.npz".into()),
+        ..PruneWeights::default()
+    };
+    let data = Labelled::new();
+    let (pruned, report) = prune(&pass, text, &data);
+    assert_eq!((zeros(&pruned, "w"), zeros(&pruned, "v")), (vec![0, 1], vec![]));
+    assert_eq!(report.changes[0].count, 2);
+    assert!(
+        report.notes.iter().any(|note| note.starts_with("v ")),
+        "{report:?}"
+    );
+    assert!(data.folder.path().join("masks.npz").exists());
+    let (again, report) = prune(&pass, &text.replace("{1, 2, 3, 4}", "{0, 0, 3, 4}"), &data);
+    assert_eq!((zeros(&again, "w"), report.changed), (vec![0, 1], false));
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    for (pass, word) in [
+        (
+            PruneWeights {
+                sparsity: Some(0.5),
+                threshold: Some(0.1),
+                ..PruneWeights::default()
+            },
+            "exclude each other",
+        ),
+        (
+            PruneWeights {
+                sparsity: Some(1.5),
+                ..PruneWeights::default()
+            },
+            "sparsity",
+        ),
+        (
+            PruneWeights {
+                pattern: Some("4:2".to_owned()),
+                ..PruneWeights::default()
+            },
+            "N:M",
+        ),
+        (
+            PruneWeights {
+                criterion: WeightCriterion::Taylor,
+                ..PruneWeights::default()
+            },
+            "needs data",
+        ),
+    ] {
+        let error = run_pass(&pass, &mut model(LINEAR), &Setting::default())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn a_global_scope_never_empties_a_layer() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+        m (float[N, 2] x) => (float[N, 2] y) <float[2, 2] w = {0.1, 0.2, 0.3, 0.4}, float[2, 2] v = {1, 2, 3, 4}> {
+            a = MatMul (x, w)
+            y = MatMul (a, v)
+        }"#;
+    let pass = PruneWeights {
+        sparsity: Some(0.5),
+        scope: WeightScope::Global,
+        max_sparsity: 0.75,
+        ..PruneWeights::default()
+    };
+    let (pruned, _) = prune(&pass, text, &Labelled::new());
+    assert_eq!(
+        (zeros(&pruned, "w"), zeros(&pruned, "v")),
+        (vec![0, 1, 2], vec![0])
+    );
+}
