@@ -189,6 +189,9 @@ pub(super) fn operator<'a>(
             no("tract knows the per-channel inference form only")
         }
         "Dropout" if op.int("is_test") == Some(0) => no("training form"),
+        "GlobalLpPool" => no("tract divides by the number of elements"),
+        "Mod" if op.int("fmod").unwrap_or(0) != 0 => no("tract ignores the sign of fmod when it broadcasts"),
+        "Resize" if version == 10 => no("tract rounds positions as later opsets do"),
         _ => None,
     }
 }
