@@ -5,10 +5,12 @@
 
 mod carrier;
 mod guard;
+mod held;
 mod ort;
 mod parallel;
 mod tract;
 
+pub use held::{FloatOutputs, HeldSession, hold};
 pub use ort::OrtEngine;
 pub use parallel::{run_many, run_ordered};
 pub use tract::{TractEngine, run_node};
@@ -103,4 +105,10 @@ pub trait Engine: Send + Sync {
 pub trait Session: Send + Sync {
     /// Runs the model on named inputs and returns the graph outputs and the exposed values.
     fn run(&self, inputs: &RunValues) -> Result<RunValues, EngineError>;
+
+    /// A session that shares these float inputs with the engine; `None` if it cannot. Callers use [`hold`].
+    fn holding(&self, held: &[(String, Tensor)]) -> Option<Result<Box<dyn HeldSession + '_>, EngineError>> {
+        let _ = held;
+        None
+    }
 }

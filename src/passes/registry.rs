@@ -47,6 +47,7 @@ passes! {
     super::EliminateCommonSubexpressions,
     super::EliminateDeadCode,
     super::Equalize,
+    super::Finetune,
     super::FoldConstants,
     super::InlineFunctions,
     super::PruneChannels,

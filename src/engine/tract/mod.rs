@@ -6,6 +6,7 @@
 //! [`crate::lower`]'s to rewrite.
 
 mod deny;
+mod held;
 mod kernels;
 mod messages;
 mod node;

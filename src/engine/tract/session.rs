@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::prelude::{IntoTValue as _, TValue, Tensor as TractTensor, TypedRunnableModel};
 
+use super::held::Held;
 use super::program::{Binding, Program, ProgramInput, Size, tract_error};
 use super::tensor::{from_tract_as, to_tract};
 use super::{ENGINE, failed};
 use crate::engine::guard::quietly;
-use crate::engine::{CompileOptions, EngineError, RunValue, RunValues, Session};
+use crate::engine::{CompileOptions, EngineError, HeldSession, RunValue, RunValues, Session};
 use crate::ir::Tensor;
 
 /// Plans kept by a session: enough for a model whose batch or sequence length takes a few values in turn.
@@ -41,10 +42,10 @@ impl Reach {
 }
 
 /// What a plan was compiled for: one entry a graph input.
-type Key = Vec<KeyPart>;
+pub(super) type Key = Vec<KeyPart>;
 
 #[derive(Clone, Debug)]
-enum KeyPart {
+pub(super) enum KeyPart {
     Shape(Vec<u64>),
     Elements(Tensor),
     Default,
@@ -60,10 +61,10 @@ fn same(a: &[KeyPart], b: &[KeyPart]) -> bool {
         })
 }
 
-type Plan = Arc<TypedRunnableModel>;
+pub(super) type Plan = Arc<TypedRunnableModel>;
 
 pub(super) struct TractSession {
-    program: Program,
+    pub(super) program: Program,
     symbols: BTreeMap<String, i64>,
     plans: Mutex<VecDeque<(Key, Plan)>>,
     /// The least reach that worked, as an index into [`REACHES`].
@@ -94,7 +95,7 @@ impl TractSession {
         session
     }
 
-    fn plan(
+    pub(super) fn plan(
         &self,
         key: Key,
         bindings: impl FnOnce() -> Result<Vec<Binding>, EngineError>,
@@ -247,6 +248,11 @@ fn fits<'p>(
 }
 
 impl Session for TractSession {
+    fn holding(&self, held: &[(String, Tensor)]) -> Option<Result<Box<dyn HeldSession + '_>, EngineError>> {
+        let found = Held::new(self, held);
+        Some(found.map(|held| Box::new(held) as Box<dyn HeldSession>))
+    }
+
     fn run(&self, inputs: &RunValues) -> Result<RunValues, EngineError> {
         let arranged = self.arrange(inputs)?;
         let start = usize::from(self.reach.load(Ordering::Relaxed));

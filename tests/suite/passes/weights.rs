@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use secateur::data::{Dataset, Spec, write_npz};
+use secateur::finetune::Optimizer;
 use secateur::ir::Graph;
+use secateur::passes::{Finetune, Masks};
 use secateur::passes::{
     LossKind, PruneWeights, Resources, WeightCriterion, WeightScope, gradient_statistics,
 };
@@ -425,4 +427,134 @@ fn a_global_scope_never_empties_a_layer() {
         (zeros(&pruned, "w"), zeros(&pruned, "v")),
         (vec![0, 1, 2], vec![0])
     );
+}
+
+const PERCEPTRON: &str = r#"<ir_version: 8, opset_import: ["" : 17]>
+    m (float[N, 3] x) => (float[N, 2] y)
+    <float[3, 4] w = {0.5, -0.25, 0.5, 0.125, -0.75, 0.0625, 0, 0.5, 0.25, 0, -0.5, 0.75}, float[4] b = {0, 0, 0, 0},
+     float[4, 2] v = {0.25, -0.5, 0, 0.5, -0.25, 0.5, 0.5, 0}> {
+        h = MatMul (x, w)
+        s = Add (h, b)
+        r = Tanh (s)
+        y = MatMul (r, v)
+    }"#;
+
+fn trained(pass: &Finetune, jobs: usize) -> (Model, PassReport) {
+    let data = Labelled {
+        jobs,
+        ..Labelled::new()
+    };
+    let mut trained = model(PERCEPTRON);
+    let context = Context {
+        evaluator: &TractEvaluator,
+        limits: Limits::default(),
+        keep: RegexSet::empty(),
+        seed: 3,
+        base: data.folder.path().to_owned(),
+        progress: &|_, _, _| {},
+        resources: Some(&data),
+    };
+    let report = pass
+        .run(&mut trained, &context)
+        .unwrap_or_else(|error| panic!("{error}"));
+    secateur::analysis::check(&trained).unwrap_or_else(|errors| panic!("{errors:?}"));
+    (trained, report)
+}
+
+fn settings() -> Finetune {
+    Finetune {
+        epochs: 60,
+        batch: 4,
+        learning_rate: 0.1,
+        validation: 0.0,
+        ..Finetune::default()
+    }
+}
+
+#[test]
+fn one_step_of_descent_is_the_gradient_times_the_rate() {
+    let data = Labelled::new();
+    let pass = Finetune {
+        epochs: 1,
+        batch: 6,
+        learning_rate: 0.5,
+        weight_decay: 0.25,
+        masks: Masks::None,
+        ..settings()
+    };
+    let mut found = model(LINEAR);
+    let context = Context {
+        evaluator: &TractEvaluator,
+        limits: Limits::default(),
+        keep: RegexSet::empty(),
+        seed: 0,
+        base: data.folder.path().to_owned(),
+        progress: &|_, _, _| {},
+        resources: Some(&data),
+    };
+    pass.run(&mut found, &context).unwrap();
+    let gradients = gradients_by_hand();
+    for (at, value) in values(&found, "w").into_iter().enumerate() {
+        let mean = gradients.iter().map(|g| g[at]).sum::<f64>() / 6.0;
+        let expected = W[at] - 0.5 * (mean + 0.25 * W[at]);
+        assert!(
+            (value - expected).abs() < 1e-6,
+            "{at}: {value} instead of {expected}"
+        );
+    }
+}
+
+#[test]
+fn training_lowers_the_loss_holds_zeros_and_does_not_depend_on_threads() {
+    for optimizer in [Optimizer::Sgd, Optimizer::Adam] {
+        let pass = Finetune {
+            optimizer,
+            ..settings()
+        };
+        let ((one, report), (other, _)) = (trained(&pass, 1), trained(&pass, 4));
+        for name in ["w", "b", "v"] {
+            assert_eq!(values(&one, name), values(&other, name), "{name}");
+        }
+        assert_eq!((zeros(&one, "w"), zeros(&one, "v")), (vec![6, 9], vec![2, 7]));
+        assert!(
+            zeros(&one, "b").is_empty(),
+            "a bias that starts at zero is trained"
+        );
+        let losses: Vec<f64> = report.changes[0]
+            .details
+            .iter()
+            .map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+            .collect();
+        assert_eq!(losses.len(), 60);
+        assert!(losses[59] < 0.5 * losses[0], "{optimizer:?} {losses:?}");
+    }
+    let free = Finetune {
+        masks: Masks::None,
+        freeze: vec!["^v$".to_owned()],
+        ..settings()
+    };
+    let found = trained(&free, 2).0;
+    assert!(zeros(&found, "w").is_empty());
+    assert_eq!(values(&found, "v"), values(&model(PERCEPTRON), "v"));
+}
+
+#[test]
+fn a_model_that_gets_no_better_on_samples_held_out_is_left_alone() {
+    let pass = Finetune {
+        learning_rate: 50.0,
+        epochs: 5,
+        patience: 2,
+        validation: 0.34,
+        ..settings()
+    };
+    let (found, report) = trained(&pass, 2);
+    if report.changed {
+        assert!(report.notes.is_empty());
+    } else {
+        assert_eq!(values(&found, "w"), values(&model(PERCEPTRON), "w"));
+        assert!(
+            report.notes.iter().any(|note| note.contains("held out")),
+            "{report:?}"
+        );
+    }
 }

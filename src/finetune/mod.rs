@@ -1,0 +1,10 @@
+//! Training the parameters of a model further, on the gradient graph: [`optimizer`] moves parameters, [`train`] runs the epochs.
+//!
+//! BatchNormalization stays in inference mode: its running means and variances are constants and are not trained. May use
+//! gradients, data sets, engines and lowering; knows no pass.
+
+mod optimizer;
+mod train;
+
+pub use optimizer::Optimizer;
+pub use train::{Epoch, FinetuneError, Outcome, Training, finetune};

@@ -1,0 +1,412 @@
+//! The epochs.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use super::optimizer::{Optimizer, Rates, State};
+use crate::analysis;
+use crate::autodiff::{AutodiffError, GradientOptions, Wrt, gradients};
+use crate::data::{DataError, Dataset, targets};
+use crate::engine::{
+    CompileOptions, Engine, EngineError, FloatOutputs, HeldSession, RunValue, hold, run_ordered,
+};
+use crate::ir::{DType, EditError, Model, NodeKind, Shape, Tensor, TensorError, ValueId};
+use crate::lower;
+use crate::statistics::{Objective, target_type};
+
+/// How to train.
+pub struct Training<'a> {
+    /// The loss; labels come with the data.
+    pub objective: &'a Objective,
+    /// How parameters move.
+    pub optimizer: Optimizer,
+    /// Of the first step; it falls to zero along a half cosine.
+    pub learning_rate: f64,
+    /// Of stochastic gradient descent.
+    pub momentum: f64,
+    /// Share of a parameter that is taken off with each step, times the learning rate.
+    pub weight_decay: f64,
+    /// Passes over the data.
+    pub epochs: u32,
+    /// Samples a step.
+    pub batch: u64,
+    /// Share of the samples that are not trained on but say when to stop.
+    pub validation: f64,
+    /// Epochs without a lower validation loss before training stops.
+    pub patience: u32,
+    /// Seed of the split and of the order of samples.
+    pub seed: u64,
+    /// Whether zeros in parameters of two and more dimensions stay zero.
+    pub hold_zeros: bool,
+    /// Parameters that stay as they are.
+    pub frozen: &'a dyn Fn(&str) -> bool,
+    /// Threads; the result does not depend on it.
+    pub jobs: usize,
+}
+
+/// Mean losses of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Epoch {
+    /// On the samples trained on, each before its step.
+    pub loss: f64,
+    /// On those held out, after the epoch.
+    pub validation: Option<f64>,
+}
+
+/// What training did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Each epoch.
+    pub epochs: Vec<Epoch>,
+    /// Parameters that were trained.
+    pub parameters: Vec<String>,
+    /// The epoch whose parameters the model has, counted from 1; 0 if none was better than before.
+    pub best: usize,
+}
+
+/// Why a model cannot be trained.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum FinetuneError {
+    #[error(transparent)]
+    Autodiff(#[from] AutodiffError),
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// There is nothing to train.
+    #[error("there is no float32 parameter to train")]
+    NoParameters,
+    /// Too few samples for one step.
+    #[error("{samples} samples are too few to train on")]
+    TooFew { samples: u64 },
+    /// The loss is NaN or infinite.
+    #[error("the loss is not finite in epoch {epoch}, step {step}; a lower learning rate may help")]
+    Diverged { epoch: usize, step: usize },
+}
+
+/// Multiply-accumulates of a step from which on it is split into halves that run in parallel: about 5 ms of work.
+const SPLIT_MACS: u64 = 200_000_000;
+
+/// Trains the float32 initializers of `model`, and changes nothing else.
+///
+/// Every step computes the mean loss over its batch, in one run, or in two halves whose gradients are added in order where a
+/// step is expensive; a model that fixes its batch size runs several times a step, and samples that do not fill a run wait for
+/// another epoch. The last batch of an epoch may be shorter. Only the batch is fed anew in a step: parameters stay in the
+/// engine's memory.
+pub fn finetune(
+    model: &mut Model,
+    data: &Dataset,
+    engine: &dyn Engine,
+    training: &Training<'_>,
+    progress: &dyn Fn(u64, u64),
+) -> Result<Outcome, FinetuneError> {
+    let names = trainable(model, training)?;
+    let options = |loss_only: bool| GradientOptions {
+        output: training.objective.output.clone(),
+        weights_as_inputs: true,
+        loss_only,
+        ..GradientOptions::default()
+    };
+    let loss = &training.objective.loss;
+    let wrt = Wrt::Named(names.clone());
+    let mut step_model = gradients(model, loss, &wrt, &options(false))?;
+    let loss_model = gradients(model, loss, &wrt, &options(true))?;
+    let (dtype, shape) = target_type(&step_model, loss.input_name());
+    let compile = CompileOptions {
+        optimise: true,
+        threads: 1,
+        ..CompileOptions::default()
+    };
+    let compiled = |model: &Model| engine.compile(&lower::for_engine(model, engine)?, &compile);
+    let (step_session, loss_session) = (compiled(&step_model)?, compiled(&loss_model)?);
+    let mut held: Vec<(String, Tensor)> = Vec::with_capacity(names.len());
+    for name in &names {
+        let value = model
+            .graph
+            .find_value(name)
+            .and_then(|value| model.graph.constant(value));
+        held.push((name.clone(), value.cloned().ok_or(FinetuneError::NoParameters)?));
+    }
+    let mut step = hold(&*step_session, &held)?;
+    let mut order = samples(data, training);
+    let split = (order.len() as f64 * training.validation.clamp(0.0, 0.9)) as usize;
+    let validation: Vec<u64> = order.drain(..split).collect();
+    let fixed = data.largest_selection();
+    if order.is_empty() || fixed.is_some_and(|size| (order.len() as u64) < size) {
+        return Err(FinetuneError::TooFew {
+            samples: order.len() as u64,
+        });
+    }
+    analysis::infer(&mut step_model);
+    let batch = training.batch.max(fixed.unwrap_or(1)).max(1);
+    let macs = analysis::cost(&step_model, &|_| Some(batch as i64))
+        .macs
+        .unwrap_or(0);
+    let halves = fixed.is_none() && batch >= 2 && macs >= SPLIT_MACS;
+    let feed = Feed {
+        data,
+        target: loss.input_name(),
+        dtype,
+        shape,
+        jobs: training.jobs,
+    };
+    let kept: Vec<Option<Vec<f32>>> = held
+        .iter()
+        .map(|(_, tensor)| {
+            let holds = training.hold_zeros && tensor.rank() >= 2;
+            let values = tensor
+                .view::<f32>()
+                .ok()
+                .filter(|values| holds && values.contains(&0.0))?;
+            Some(
+                values
+                    .iter()
+                    .map(|value| f32::from(u8::from(*value != 0.0)))
+                    .collect(),
+            )
+        })
+        .collect();
+    let outputs: Vec<String> = names.iter().map(|name| format!("grad/{name}")).collect();
+    let sizes: Vec<usize> = held
+        .iter()
+        .map(|(_, tensor)| tensor.elements() as usize)
+        .collect();
+    let mut states: Vec<State> = sizes
+        .iter()
+        .map(|size| State::new(training.optimizer, *size))
+        .collect();
+    let mut sums: Vec<Vec<f32>> = sizes.iter().map(|size| vec![0.0; *size]).collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(training.seed ^ 0x5eed);
+    let steps = order.len().div_ceil(batch as usize);
+    let total = steps as u64 * u64::from(training.epochs);
+    let mut outcome = Outcome {
+        parameters: names,
+        ..Outcome::default()
+    };
+    let mut best: Option<(f64, Vec<Vec<f32>>)> = None;
+    if !validation.is_empty() {
+        best = Some((
+            feed.loss(&*loss_session, &held, &*step, &validation, batch)?,
+            snapshot(&*step, sizes.len())?,
+        ));
+    }
+    let mut done = 0u64;
+    for epoch in 1..=training.epochs as usize {
+        shuffle(&mut order, &mut rng);
+        let (mut loss_sum, mut seen) = (0.0, 0usize);
+        for (index, rows) in order.chunks(batch as usize).enumerate() {
+            done += 1;
+            let parts = parts(rows, fixed, halves);
+            let count: usize = parts.iter().map(|part| part.len()).sum();
+            if count == 0 {
+                continue;
+            }
+            let results = feed.run(&*step, &parts)?;
+            let mut loss = 0.0;
+            for (part, result) in parts.iter().zip(&results) {
+                let value = result.get("loss")?.first().copied().unwrap_or(f32::NAN);
+                loss += f64::from(value) * part.len() as f64;
+            }
+            if !loss.is_finite() {
+                return Err(FinetuneError::Diverged {
+                    epoch,
+                    step: index + 1,
+                });
+            }
+            (loss_sum, seen) = (loss_sum + loss, seen + count);
+            let way = (done - 1) as f64 / total.max(1) as f64;
+            let rates = Rates {
+                learning_rate: (training.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * way).cos()))
+                    as f32,
+                momentum: training.momentum as f32,
+                weight_decay: training.weight_decay as f32,
+                step: i32::try_from(done).unwrap_or(i32::MAX),
+            };
+            for (at, (output, state)) in outputs.iter().zip(&mut states).enumerate() {
+                let gradient: &[f32] = match (results.as_slice(), sums.get_mut(at)) {
+                    ([one], _) => one.get(output)?,
+                    (_, Some(sum)) => {
+                        sum.fill(0.0);
+                        for (part, result) in parts.iter().zip(&results) {
+                            let share = part.len() as f32 / count as f32;
+                            sum.iter_mut()
+                                .zip(result.get(output)?)
+                                .for_each(|(sum, g)| *sum += share * g);
+                        }
+                        sum
+                    }
+                    _ => continue,
+                };
+                let kept = kept.get(at).and_then(Option::as_deref);
+                state.step(training.optimizer, rates, step.held_mut(at)?, gradient, kept);
+            }
+            progress(done, total);
+        }
+        let held_out = match validation.is_empty() {
+            true => None,
+            false => Some(feed.loss(&*loss_session, &held, &*step, &validation, batch)?),
+        };
+        outcome.epochs.push(Epoch {
+            loss: loss_sum / seen.max(1) as f64,
+            validation: held_out,
+        });
+        match (held_out, &best) {
+            (Some(loss), Some((lowest, _))) if loss < *lowest => {
+                best = Some((loss, snapshot(&*step, sizes.len())?));
+                outcome.best = epoch;
+            }
+            (Some(_), _) if epoch - outcome.best >= training.patience.max(1) as usize => break,
+            (Some(_), _) => {}
+            (None, _) => outcome.best = epoch,
+        }
+    }
+    let values = match best {
+        Some((_, values)) => values,
+        None => snapshot(&*step, sizes.len())?,
+    };
+    for ((name, before), values) in held.iter().zip(values) {
+        let Some(value) = model.graph.find_value(name) else {
+            continue;
+        };
+        let mut tensor = Tensor::from_slice(before.dims(), &values)?;
+        if let Some(meta) = before.meta() {
+            tensor = tensor.with_meta(meta.clone());
+        }
+        model.graph.edit("finetune").set_constant(value.node, tensor)?;
+    }
+    Ok(outcome)
+}
+
+/// The float32 initializers that the loss depends on and that are not frozen.
+fn trainable(model: &Model, training: &Training<'_>) -> Result<Vec<String>, FinetuneError> {
+    let options = GradientOptions {
+        output: training.objective.output.clone(),
+        ..GradientOptions::default()
+    };
+    let all = gradients(model, &training.objective.loss, &Wrt::Parameters, &options)?;
+    let graph = &model.graph;
+    let names: Vec<String> = all
+        .graph
+        .outputs()
+        .iter()
+        .filter_map(|output| output.name.strip_prefix("grad/").map(str::to_owned))
+        .filter(|name| {
+            let value: Option<ValueId> = graph.find_value(name);
+            let constant = value.filter(|value| {
+                let node = graph.get(value.node);
+                matches!(node.map(|node| &node.kind), Some(NodeKind::Constant(_)))
+            });
+            let tensor = constant.and_then(|value| graph.constant(value));
+            tensor.is_some_and(|tensor| tensor.dtype() == DType::F32) && !(training.frozen)(name)
+        })
+        .collect();
+    match names.is_empty() {
+        true => Err(FinetuneError::NoParameters),
+        false => Ok(names),
+    }
+}
+
+/// The samples of the shard in a seeded order.
+fn samples(data: &Dataset, training: &Training<'_>) -> Vec<u64> {
+    let mut order: Vec<u64> = data.sample_range().collect();
+    shuffle(&mut order, &mut ChaCha8Rng::seed_from_u64(training.seed));
+    order
+}
+
+/// Fisher and Yates.
+fn shuffle(items: &mut [u64], rng: &mut ChaCha8Rng) {
+    for at in (1..items.len()).rev() {
+        let other = (u128::from(rng.next_u64()) * (at as u128 + 1)) >> 64;
+        items.swap(at, other as usize);
+    }
+}
+
+/// The runs that a step consists of.
+fn parts(rows: &[u64], fixed: Option<u64>, halves: bool) -> Vec<&[u64]> {
+    match fixed {
+        Some(size) => rows.chunks_exact(size as usize).collect(),
+        None if halves && rows.len() >= 2 => rows.chunks(rows.len().div_ceil(2)).collect(),
+        None => vec![rows],
+    }
+}
+
+fn snapshot(session: &dyn HeldSession, count: usize) -> Result<Vec<Vec<f32>>, FinetuneError> {
+    (0..count).map(|at| Ok(session.held(at)?.to_vec())).collect()
+}
+
+/// Samples as the gradient model takes them.
+struct Feed<'a> {
+    data: &'a Dataset,
+    target: &'static str,
+    dtype: DType,
+    shape: Option<Shape>,
+    jobs: usize,
+}
+
+impl Feed<'_> {
+    fn run(
+        &self,
+        session: &dyn HeldSession,
+        parts: &[&[u64]],
+    ) -> Result<Vec<Box<dyn FloatOutputs>>, FinetuneError> {
+        let one = |rows: &[u64]| -> Result<Box<dyn FloatOutputs>, FinetuneError> {
+            let batch = self.data.select(rows)?;
+            let labels = targets(self.data, &batch, self.dtype, self.shape.as_ref())?;
+            let mut inputs = batch.inputs;
+            inputs.insert(self.target.to_owned(), RunValue::Tensor(labels));
+            Ok(session.run(&inputs)?)
+        };
+        let mut results = Vec::with_capacity(parts.len());
+        let mut failure = None;
+        let jobs = self.jobs.min(parts.len());
+        run_ordered(parts.iter().copied(), jobs, one, |_, result| match result {
+            Ok(outputs) => {
+                results.push(outputs);
+                true
+            }
+            Err(error) => {
+                failure = Some(error);
+                false
+            }
+        });
+        failure.map_or(Ok(results), Err)
+    }
+
+    /// The mean loss over samples with the parameters of `step`.
+    fn loss(
+        &self,
+        session: &dyn crate::engine::Session,
+        held: &[(String, Tensor)],
+        step: &dyn HeldSession,
+        rows: &[u64],
+        batch: u64,
+    ) -> Result<f64, FinetuneError> {
+        let now: Vec<(String, Tensor)> = held
+            .iter()
+            .enumerate()
+            .map(|(at, (name, tensor))| {
+                Ok((name.clone(), Tensor::from_slice(tensor.dims(), step.held(at)?)?))
+            })
+            .collect::<Result<_, FinetuneError>>()?;
+        let session = hold(session, &now)?;
+        let size = self.data.largest_selection().unwrap_or(batch).max(1) as usize;
+        let runs: Vec<&[u64]> = match self.data.largest_selection() {
+            Some(_) => rows.chunks_exact(size).collect(),
+            None => rows.chunks(size).collect(),
+        };
+        let (mut sum, mut count) = (0.0, 0usize);
+        for group in runs.chunks(16) {
+            for (part, result) in group.iter().zip(self.run(&*session, group)?) {
+                let loss = result.get("loss")?.first().copied().unwrap_or(f32::NAN);
+                sum += f64::from(loss) * part.len() as f64;
+                count += part.len();
+            }
+        }
+        Ok(sum / count.max(1) as f64)
+    }
+}

@@ -1,0 +1,189 @@
+//! The pass `finetune`: trains the parameters of a model further.
+
+use regex::RegexSet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::objective::LossKind;
+use super::{Change, Context, Needs, Pass, PassError, PassReport, Safety};
+use crate::finetune::{FinetuneError, Optimizer, Training, finetune};
+use crate::ir::Model;
+
+const NAME: &str = "finetune";
+
+/// What becomes of zeros.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Masks {
+    /// A zero in a parameter of two or more dimensions stays zero, so that what was pruned stays pruned.
+    #[default]
+    HoldZeros,
+    /// Everything is trained.
+    None,
+}
+
+/// Trains a model further on labelled data, so that it recovers from pruning.
+///
+/// Gradients are computed by the model's own gradient graph in the engine; no training framework is needed. The float32
+/// initializers that the loss depends on are trained, and the graph stays as it is. BatchNormalization stays in inference mode:
+/// its means and variances are not trained and not updated. The learning rate falls to zero along a half cosine. Samples held
+/// out for validation say when to stop, and the model gets the parameters with the lowest loss on them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Finetune {
+    /// Passes over the data.
+    pub epochs: u32,
+    /// Samples a step.
+    pub batch: u64,
+    /// Of the first step.
+    pub learning_rate: f64,
+    /// How parameters move.
+    pub optimizer: Optimizer,
+    /// Momentum of `sgd`.
+    pub momentum: f64,
+    /// Decay of parameters, relative to the learning rate.
+    pub weight_decay: f64,
+    /// What becomes of zeros.
+    pub masks: Masks,
+    /// Share of the samples that are held out.
+    pub validation: f64,
+    /// Epochs without a lower loss on them before training stops.
+    pub patience: u32,
+    /// The role of the data.
+    pub data: String,
+    /// The loss.
+    pub loss: LossKind,
+    /// The output that the loss sits on; the first one by default.
+    pub loss_output: Option<String>,
+    /// Parameters that stay as they are: patterns over names.
+    pub freeze: Vec<String>,
+    /// Seed of the order of samples; the run's own by default.
+    pub shuffle_seed: Option<u64>,
+}
+
+impl Default for Finetune {
+    fn default() -> Self {
+        Self {
+            epochs: 3,
+            batch: 64,
+            learning_rate: 0.01,
+            optimizer: Optimizer::default(),
+            momentum: 0.9,
+            weight_decay: 0.0,
+            masks: Masks::default(),
+            validation: 0.05,
+            patience: 3,
+            data: "training".to_owned(),
+            loss: LossKind::default(),
+            loss_output: None,
+            freeze: Vec::new(),
+            shuffle_seed: None,
+        }
+    }
+}
+
+impl Pass for Finetune {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn safety(&self) -> Safety {
+        Safety::Approximate
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            training: true,
+            ..Needs::default()
+        }
+    }
+
+    fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
+        let option = |message: String| PassError::Option { pass: NAME, message };
+        let resource = |message: String| PassError::Resource { pass: NAME, message };
+        if self.batch == 0 {
+            return Err(option("batch: there is no step without a sample".to_owned()));
+        }
+        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
+            return Err(option(format!(
+                "learning-rate: {} is not above 0",
+                self.learning_rate
+            )));
+        }
+        for (name, value) in [("momentum", self.momentum), ("validation", self.validation)] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(option(format!("{name}: {value} is not in 0 to below 1")));
+            }
+        }
+        let frozen = RegexSet::new(&self.freeze).map_err(|error| option(format!("freeze: {error}")))?;
+        let frozen = |name: &str| frozen.is_match(name) || context.keeps(name);
+        let resources = context
+            .resources
+            .ok_or_else(|| resource("it needs data and an engine".to_owned()))?;
+        let data = resources.data(&self.data, &model.graph).map_err(resource)?;
+        let objective = self.loss.objective(self.loss_output.as_deref());
+        let training = Training {
+            objective: &objective,
+            optimizer: self.optimizer,
+            learning_rate: self.learning_rate,
+            momentum: self.momentum,
+            weight_decay: self.weight_decay,
+            epochs: self.epochs,
+            batch: self.batch,
+            validation: self.validation,
+            patience: self.patience,
+            seed: self.shuffle_seed.unwrap_or(context.seed),
+            hold_zeros: self.masks == Masks::HoldZeros,
+            frozen: &frozen,
+            jobs: resources.jobs(),
+        };
+        let progress = |done: u64, total: u64| (context.progress)("training", done, Some(total));
+        let engine = resources.engine().map_err(resource)?;
+        let outcome = finetune(model, &data, engine, &training, &progress).map_err(|error| match &error {
+            FinetuneError::Edit(source) => PassError::Edit {
+                pass: NAME,
+                source: source.clone(),
+            },
+            FinetuneError::Autodiff(source) => match source.node() {
+                Some(node) => PassError::Model {
+                    pass: NAME,
+                    node: node.to_owned(),
+                    message: source.to_string(),
+                },
+                None => resource(source.to_string()),
+            },
+            _ => resource(error.to_string()),
+        })?;
+        let mut report = PassReport {
+            changed: outcome.best > 0,
+            ..PassReport::default()
+        };
+        let epochs = outcome
+            .epochs
+            .iter()
+            .enumerate()
+            .map(|(at, epoch)| match epoch.validation {
+                Some(validation) => format!(
+                    "epoch {}: loss {:.5}, held out {validation:.5}",
+                    at + 1,
+                    epoch.loss
+                ),
+                None => format!("epoch {}: loss {:.5}", at + 1, epoch.loss),
+            });
+        report.changes.push(Change {
+            rule: "parameter trained".to_owned(),
+            count: if outcome.best > 0 {
+                outcome.parameters.len() as u64
+            } else {
+                0
+            },
+            details: epochs.collect(),
+        });
+        if outcome.best == 0 {
+            report
+                .notes
+                .push("no epoch lowered the loss on the samples held out: nothing is changed".to_owned());
+        }
+        Ok(report)
+    }
+}
