@@ -8,6 +8,7 @@ mod histogram;
 mod kind;
 mod parameters;
 mod range;
+mod reconstruct;
 mod saturation;
 mod weights;
 
@@ -16,5 +17,6 @@ pub use histogram::Histogram;
 pub use kind::{Granularity, Kind};
 pub use parameters::{Parameters, QuantizeError, Scheme, parameters, weight_scale_for_bias};
 pub use range::{Calibrator, calibrated_range};
+pub use reconstruct::{Grid, descend, gptq, nearest, output_error, search_scales};
 pub use saturation::{Fitted, fit_pairs, worst_pair};
 pub use weights::{scale_dims, tensor_parameters};
