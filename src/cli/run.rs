@@ -338,6 +338,11 @@ fn show(global: &Global, report: &RunReport, output: Option<&Output>, running: &
         if report.steps.len() > 1 || global.verbose > 0 || running.dry_run {
             say(&format!("{}\n", table::steps(Style::Terminal, report)));
         }
+        if running.dry_run {
+            for step in report.steps.iter().filter(|step| !step.nodes.is_empty()) {
+                say(&format!("{}\n", table::planned(Style::Terminal, &step.nodes)));
+            }
+        }
         say(&format!(
             "{}\n",
             table::weights(Style::Terminal, &report.before, &report.after)

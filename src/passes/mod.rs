@@ -39,7 +39,9 @@ pub use finetune::{Finetune, Masks};
 pub use fold_constants::FoldConstants;
 pub use inline_functions::InlineFunctions;
 pub use objective::{LossKind, gradient_statistics};
-pub use pass::{Change, Context, Limits, Needs, Pass, PassError, PassReport, Resources, Safety};
+pub use pass::{
+    Change, Context, Limits, Needs, Pass, PassError, PassReport, PlannedNode, Resources, Runs, Safety,
+};
 pub use prune_channels::PruneChannels;
 pub use prune_weights::{Criterion as WeightCriterion, PruneWeights, Scope as WeightScope};
 pub use quantize::{Profile, Quantize, Saturation, Target, collect_statistics};

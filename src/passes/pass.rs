@@ -93,6 +93,31 @@ pub struct Change {
     pub details: Vec<String>,
 }
 
+/// How a node runs in the engine that a model is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Runs {
+    /// On integers.
+    Integer,
+    /// Not at all: the range of the codes implies it.
+    Implied,
+    /// In float.
+    Float,
+}
+
+/// What becomes of one node, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct PlannedNode {
+    /// The node.
+    pub node: String,
+    /// Its operator.
+    pub operator: String,
+    /// How it runs.
+    pub runs: Runs,
+    /// Why.
+    pub why: String,
+}
+
 /// What a pass did.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct PassReport {
@@ -103,6 +128,9 @@ pub struct PassReport {
     /// What was left alone for a reason the user may want to know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// For passes that plan for an engine: each node, and how it runs there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<PlannedNode>,
 }
 
 impl PassReport {
@@ -134,6 +162,7 @@ impl PassReport {
                 None => self.changes.push(change),
             }
         }
+        self.nodes.extend(other.nodes);
         self.notes.extend(
             other
                 .notes

@@ -16,7 +16,7 @@ use crate::evaluate::{Figures, State, StateSubject, Task};
 use crate::format::{LowerError, Origin};
 use crate::ir::{self, CheckError, Model};
 use crate::ops;
-use crate::passes::{Change, Context, Limits, PassError, PassReport, Resources, Safety};
+use crate::passes::{Change, Context, Limits, PassError, PassReport, PlannedNode, Resources, Safety};
 use crate::proto::StringStringEntryProto;
 use crate::rewrite::Evaluator;
 use crate::verify::{Divergence, Verdict, VerifyOptions, VerifyReport, localize, smallest_breaking, verify};
@@ -63,6 +63,9 @@ pub struct StepReport {
     /// What was left alone for a reason the user may want to know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// For steps that plan for an engine: each node, and how it runs there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<PlannedNode>,
 }
 
 /// The step that made outputs differ.
@@ -217,6 +220,7 @@ pub fn run(
             bytes_after: after.bytes,
             changes: report.changes,
             notes: report.notes,
+            nodes: report.nodes,
         });
         last = after;
     }

@@ -5,6 +5,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use super::difference::Difference;
 use super::facts::{ModelFacts, ValueFacts};
 use super::sanitise;
+use crate::passes::{PlannedNode, Runs};
 use crate::pipeline::{GateReport, RunReport, Weight};
 use crate::verify::{OutputFigures, VerifyReport};
 
@@ -157,6 +158,24 @@ pub fn steps(style: Style, report: &RunReport) -> String {
         }
     }
     table(style, &["step", "nodes", "size", "time"], true, rows)
+}
+
+/// What becomes of each node in the engine that a step plans for.
+pub fn planned(style: Style, nodes: &[PlannedNode]) -> String {
+    let rows = nodes.iter().map(|node| {
+        let runs = match node.runs {
+            Runs::Integer => "integer",
+            Runs::Implied => "implied",
+            Runs::Float => "float",
+        };
+        vec![
+            node.node.clone(),
+            node.operator.clone(),
+            runs.to_owned(),
+            node.why.clone(),
+        ]
+    });
+    table(style, &["node", "operator", "runs", "why"], true, rows)
 }
 
 /// Figures of each output.

@@ -28,6 +28,10 @@ pub(super) enum ApplyError {
 pub(super) struct WeightScheme {
     pub(super) kind: Kind,
     pub(super) per_channel: bool,
+    /// Operators whose weights may have one scale a channel.
+    pub(super) per_channel_operators: &'static [&'static str],
+    /// Biases become codes, too.
+    pub(super) integer_bias: bool,
     pub(super) reduced: bool,
     /// Whether kernels that saturate may run the product.
     pub(super) saturation: Saturation,

@@ -1,6 +1,8 @@
 //! Static quantization: QuantizeLinear and DequantizeLinear pairs where the target engine turns them into integer kernels.
 
 mod apply;
+mod explain;
+mod form;
 mod plan;
 mod products;
 mod profile;
@@ -14,10 +16,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::apply::{ApplyError, WeightScheme};
-use self::plan::Decision;
 use super::distinct::distinct_names;
 use super::{
-    Context, ConvertOpset, DeduplicateInitializers, Needs, Pass, PassError, PassReport, Safety, Simplify,
+    Context, ConvertOpset, DeduplicateInitializers, Needs, Pass, PassError, PassReport, Runs, Safety,
+    Simplify,
 };
 use crate::analysis;
 use crate::ir::{Model, ValueId};
@@ -31,6 +33,9 @@ pub use statistics_run::collect_statistics;
 
 /// Quantizes weights and activations to 8-bit integers with Q/DQ pairs, placed so that the target engine runs the operators
 /// between them on integers. Ranges come from the calibration data.
+///
+/// The report names every node with what becomes of it, integer or float in the target engine, and why; `--dry-run` prints
+/// it as a table and writes nothing. Operators in bodies of If, Loop and Scan stay float.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Quantize {
@@ -47,7 +52,7 @@ pub struct Quantize {
     /// Weights with one bit less, for processors without VNNI that add pairs of products in 16 bits.
     pub reduce_range: bool,
     /// What is done about weights whose products with 8-bit activations saturate on x86 processors without VNNI. Only the
-    /// profile `ort-x86` has such kernels.
+    /// profiles `ort-x86` and `openvino` have such kernels.
     pub saturation: Saturation,
     /// Simplify the model first, so that batch normalization, padding and weights behind Identity, Transpose or Reshape are
     /// part of the products.
@@ -137,23 +142,21 @@ impl Pass for Quantize {
             });
         }
         let kind = self.scheme.activation(self.profile);
-        let scheme = Scheme::new(kind, false);
+        let traits = self.profile.traits();
+        let scheme = Scheme {
+            minimum_range: traits.minimum_range,
+            ..Scheme::new(kind, traits.symmetric)
+        };
         let ranges = self.ranges(model, &plan, context)?;
         let mut activations: BTreeMap<ValueId, Parameters> = BTreeMap::new();
-        for (value, source) in &plan.activations {
-            let name = label(model, *source);
-            let (low, high) = match (model.graph.constant(*source), ranges.get(&name)) {
-                (Some(tensor), _) => {
-                    let values = tensor.to_f32().map_err(|e| option(format!("{name}: {e}")))?;
-                    values
-                        .iter()
-                        .fold((0f32, 0f32), |(low, high), v| (low.min(*v), high.max(*v)))
-                }
-                (None, Some(summary)) => calibrated_range(&summary.histogram, self.calibrate, &scheme)
-                    .ok_or_else(|| resource(format!("no values of {name} in the calibration data")))?,
-                (None, None) => return Err(resource(format!("no values of {name} in the calibration data"))),
-            };
-            let found = parameters(low, high, &scheme).map_err(|e| resource(format!("{name}: {e}")))?;
+        for (value, sources) in &plan.activations {
+            let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+            for source in sources {
+                let range = self.range_of(model, *source, &scheme, &ranges)?;
+                (low, high) = (low.min(range.0), high.max(range.1));
+            }
+            let found = parameters(low, high, &scheme)
+                .map_err(|e| resource(format!("{}: {e}", label(model, *value))))?;
             activations.insert(*value, found);
         }
         let means: BTreeMap<ValueId, Vec<f64>> = self
@@ -164,18 +167,17 @@ impl Pass for Quantize {
         let weights = WeightScheme {
             kind: Kind::Int8,
             per_channel: self.per_channel,
+            per_channel_operators: traits.per_channel,
+            integer_bias: traits.integer_bias,
             reduced: self.reduce_range,
-            saturation: if kind == Kind::Uint8 && !self.reduce_range {
+            saturation: if kind == Kind::Uint8 && traits.saturates && !self.reduce_range {
                 self.saturation
             } else {
                 Saturation::Ignore
             },
         };
-        let labels: Vec<(String, Decision)> = plan
-            .decisions
-            .iter()
-            .map(|(id, decision)| (model.graph.label(*id), decision.clone()))
-            .collect();
+        let nodes = explain::nodes(model, &plan);
+        let in_bodies = explain::in_bodies(model);
         let applied =
             apply::apply(&mut model.graph, &plan, &activations, &means, kind, weights).map_err(|error| {
                 match error {
@@ -183,13 +185,19 @@ impl Pass for Quantize {
                     other => resource(other.to_string()),
                 }
             })?;
+        if traits.operator_form {
+            let operators = form::operator_form(&mut model.graph)
+                .map_err(|source| PassError::Edit { pass: NAME, source })?;
+            report.add("operator-on-codes", operators);
+        }
         distinct_names(model, NAME).map_err(|source| PassError::Edit { pass: NAME, source })?;
         analysis::infer(model);
         report.add("activation-pair", applied.pairs);
         report.add(
             "integer-node",
-            labels.iter().filter(|(_, d)| *d == Decision::Integer).count() as u64,
+            nodes.iter().filter(|node| node.runs == Runs::Integer).count() as u64,
         );
+        report.add("useless-pair-left-out", plan.useless);
         report.add("implied-clamp", plan.clamps.len() as u64);
         let channels: usize = applied.saturated.iter().map(|product| product.channels).sum();
         match weights.saturation {
@@ -204,11 +212,15 @@ impl Pass for Quantize {
             })),
         }
         report.merge(DeduplicateInitializers::default().run(model, context)?);
-        for (node, decision) in labels {
-            if let Decision::Float(why) = decision {
-                report.notes.push(format!("{node} stays float: {why}"));
+        for node in &nodes {
+            if node.runs == Runs::Float {
+                report
+                    .notes
+                    .push(format!("{} stays float: {}", node.node, node.why));
             }
         }
+        report.notes.extend(in_bodies);
+        report.nodes = nodes;
         Ok(report)
     }
 }
@@ -251,6 +263,35 @@ impl Quantize {
             .collect()
     }
 
+    /// The range of one value: fixed by its operator, that of a constant, or from the data.
+    fn range_of(
+        &self,
+        model: &Model,
+        value: ValueId,
+        scheme: &Scheme,
+        ranges: &BTreeMap<String, statistics::Summary>,
+    ) -> Result<(f32, f32), PassError> {
+        let resource = |message: String| PassError::Resource { pass: NAME, message };
+        let name = label(model, value);
+        if let Some(tensor) = model.graph.constant(value) {
+            let values = tensor.to_f32().map_err(|e| resource(format!("{name}: {e}")))?;
+            return Ok(values
+                .iter()
+                .fold((0f32, 0f32), |(low, high), v| (low.min(*v), high.max(*v))));
+        }
+        if model
+            .graph
+            .operator(value.node)
+            .is_some_and(|operator| operator.is("Softmax"))
+        {
+            return Ok((0.0, 1.0));
+        }
+        ranges
+            .get(&name)
+            .and_then(|summary| calibrated_range(&summary.histogram, self.calibrate, scheme))
+            .ok_or_else(|| resource(format!("no values of {name} in the calibration data")))
+    }
+
     fn ranges(
         &self,
         model: &Model,
@@ -261,6 +302,7 @@ impl Quantize {
         let mut values: Vec<String> = plan
             .activations
             .values()
+            .flatten()
             .copied()
             .chain(self.mean_values(model, plan))
             .filter(|value| model.graph.constant(*value).is_none())

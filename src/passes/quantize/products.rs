@@ -23,6 +23,8 @@ pub(super) struct Saturated {
 pub(super) fn weight_axis(operator: &Operator, rank: usize) -> usize {
     match &*operator.op_type {
         "Conv" => 0,
+        // Without groups: input channels come first.
+        "ConvTranspose" => 1,
         "Gemm" if operator.int("transB").unwrap_or(0) != 0 => 0,
         _ => rank.saturating_sub(1),
     }
@@ -124,6 +126,10 @@ pub(super) fn product_codes(
     let (Some(operator), Some(weight)) = (graph.operator(node).cloned(), graph.input(node, 1)) else {
         return Ok(None);
     };
+    let scheme = WeightScheme {
+        per_channel: scheme.per_channel && scheme.per_channel_operators.iter().any(|name| operator.is(name)),
+        ..scheme
+    };
     let Some(tensor) = graph.constant(weight).cloned() else {
         return Ok(None);
     };
@@ -132,7 +138,7 @@ pub(super) fn product_codes(
         .and_then(|value| activations.get(&value).copied());
     let bias = graph
         .input(node, 2)
-        .filter(|_| operator.is("Conv") || operator.is("Gemm"));
+        .filter(|_| operator.is("Conv") || operator.is("ConvTranspose") || operator.is("Gemm"));
     let bias_tensor = bias.and_then(|value| graph.constant(value).cloned());
     let name = label(graph, weight);
     let codes_error = |source| ApplyError::Codes {
@@ -177,7 +183,7 @@ pub(super) fn product_codes(
         None if corrects && bias.is_none() => Some(vec![0.0; channels]),
         _ => None,
     };
-    if let (Some(bias), Some(input)) = (&bias_values, input) {
+    if let (Some(bias), Some(input), true) = (&bias_values, input, scheme.integer_bias) {
         widen_for_bias(&mut found, bias, input);
     }
     let granularity = if scheme.per_channel {
@@ -252,7 +258,18 @@ pub(super) fn product_codes(
     )?;
     editor.set_input(node, 1, Some(ValueId::new(dq, 0)))?;
     editor.remove_unused(weight.node);
-    if let (Some(values), Some(input)) = (bias_values, input) {
+    if let (Some(values), true, false) = (&bias_values, corrects, scheme.integer_bias) {
+        let tensor = Tensor::from_slice(&[values.len() as u64], values).map_err(tensor_error)?;
+        let corrected = editor.add_constant(suffixed(&name, "bias"), tensor);
+        editor.set_input(node, 2, Some(corrected))?;
+        if let Some(bias) = bias {
+            editor.remove_unused(bias.node);
+        }
+        if operator.is("Gemm") && beta != 1.0 {
+            editor.set_attribute(node, "beta", 1.0f32)?;
+        }
+    }
+    if let (Some(values), Some(input), true) = (bias_values, input, scheme.integer_bias) {
         let bias_scales: Vec<f32> = scales.iter().map(|scale| input.scale * scale).collect();
         let place = BiasPlace {
             node,
@@ -382,6 +399,7 @@ mod tests {
         assert_eq!(weight_axis(&Operator::new("Conv"), 4), 0);
         assert_eq!(weight_axis(&Operator::new("Gemm").with("transB", 1), 2), 0);
         assert_eq!(weight_axis(&Operator::new("Gemm"), 2), 1);
+        assert_eq!(weight_axis(&Operator::new("ConvTranspose"), 4), 1);
         assert_eq!(weight_axis(&Operator::new("MatMul"), 2), 1);
     }
 

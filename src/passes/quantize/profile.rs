@@ -1,9 +1,9 @@
-//! What an engine makes of Q/DQ pairs: types, and which operators run on integers.
+//! What an engine makes of Q/DQ pairs, as a table: types, places of pairs, and which operators run on integers.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ir::{Graph, NodeId};
+use crate::ir::{Graph, NodeId, Operator};
 use crate::quantize::Kind;
 
 /// The engine that the model is quantized for.
@@ -15,6 +15,16 @@ pub enum Profile {
     OrtX86,
     /// ONNX Runtime on ARM: signed asymmetric activations, signed symmetric weights.
     OrtArm,
+    /// TensorRT: signed symmetric activations, pairs before operators only, clamps and float biases kept.
+    Tensorrt,
+    /// Qualcomm's QNN: pairs around every operator, one scale a weight but for convolutions, no range below 1e-4.
+    Qnn,
+    /// OpenVINO: pairs before operators only, one scale for all operands of a sum or a concatenation.
+    Openvino,
+    /// tract: matrix products as QLinearMatMul with one scale a tensor; everything else is faster in float.
+    Tract,
+    /// No engine in particular: pairs around the operators that most engines have integer kernels for.
+    Generic,
 }
 
 /// How an operator takes part.
@@ -26,6 +36,8 @@ pub(super) enum Role {
     FloatOutAnchor,
     /// Runs on codes when all its inputs and its output are codes.
     Elementwise,
+    /// A sum that is fused into the product before it: only the other operand is codes.
+    Residual,
     /// Moves codes without changing them: output and input share scale and zero point.
     Moving,
     /// A clamp that the output's range of codes may imply.
@@ -34,13 +46,241 @@ pub(super) enum Role {
     Float,
 }
 
+/// Where pairs stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pairs {
+    /// On inputs and outputs of integer operators.
+    Around,
+    /// On inputs of integer operators; the engine finds what lies between two pairs.
+    Before,
+    /// On every float tensor of an operator: one without would leave the accelerator.
+    Everywhere,
+}
+
+/// One engine.
+#[derive(Debug)]
+pub(super) struct Traits {
+    /// Type of activation codes with 8 bits.
+    pub(super) activation: Kind,
+    /// Zero in the middle of the activation codes.
+    pub(super) symmetric: bool,
+    /// Smallest span of an activation's range.
+    pub(super) minimum_range: Option<f32>,
+    /// Operators whose weight may have one scale a channel.
+    pub(super) per_channel: &'static [&'static str],
+    /// Biases as 32-bit codes; else they stay float.
+    pub(super) integer_bias: bool,
+    pub(super) pairs: Pairs,
+    /// Clamps that a range of codes implies are left out.
+    pub(super) implies_clamps: bool,
+    /// Operators whose operands have one scale.
+    pub(super) one_scale: &'static [&'static str],
+    /// Some processors of the engine add pairs of products in 16 bits.
+    pub(super) saturates: bool,
+    /// Fewest rows and columns of a matrix product's weight.
+    pub(super) least_matrix: u64,
+    /// Matrix products become QLinearMatMul.
+    pub(super) operator_form: bool,
+    /// Operators with their roles; the first entry that fits counts.
+    pub(super) operators: &'static [(Role, &'static [&'static str])],
+    /// What operators without an entry are, and why.
+    pub(super) others: (Role, &'static str),
+}
+
+const PRODUCTS: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
+const CONVOLUTIONS: &[&str] = &["Conv", "ConvTranspose"];
+const MATRIX: &[&str] = &["Gemm", "MatMul"];
+const MOVES: &[&str] = &[
+    "Expand",
+    "Flatten",
+    "Gather",
+    "GatherElements",
+    "MaxPool",
+    "Reshape",
+    "Resize",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
+];
+const COSTS: &str = "pairs around it would only cost";
+
+/// ONNX Runtime's CPU kernels.
+const ORT: Traits = Traits {
+    activation: Kind::Uint8,
+    symmetric: false,
+    minimum_range: None,
+    per_channel: PRODUCTS,
+    integer_bias: true,
+    pairs: Pairs::Around,
+    implies_clamps: true,
+    one_scale: &[],
+    saturates: false,
+    least_matrix: 0,
+    operator_form: false,
+    operators: &[
+        (Role::Anchor, &["Conv"]),
+        (Role::FloatOutAnchor, MATRIX),
+        (
+            Role::Elementwise,
+            &[
+                "Add",
+                "AveragePool",
+                "Concat",
+                "GlobalAveragePool",
+                "LeakyRelu",
+                "Mul",
+                "Sigmoid",
+                "Softmax",
+            ],
+        ),
+        (Role::Moving, MOVES),
+        (Role::Clamp, &["Clip", "Relu"]),
+    ],
+    others: (Role::Float, COSTS),
+};
+const ORT_X86: Traits = Traits {
+    saturates: true,
+    ..ORT
+};
+const ORT_ARM: Traits = Traits {
+    activation: Kind::Int8,
+    ..ORT
+};
+const TENSORRT: Traits = Traits {
+    activation: Kind::Int8,
+    symmetric: true,
+    integer_bias: false,
+    pairs: Pairs::Before,
+    implies_clamps: false,
+    least_matrix: 16,
+    operators: &[
+        (Role::Anchor, CONVOLUTIONS),
+        (Role::FloatOutAnchor, MATRIX),
+        (Role::Residual, &["Add"]),
+        (Role::Elementwise, &["AveragePool", "GlobalAveragePool"]),
+        (
+            Role::Moving,
+            &[
+                "MaxPool",
+                "Reshape",
+                "Transpose",
+                "Flatten",
+                "Squeeze",
+                "Unsqueeze",
+            ],
+        ),
+        (Role::Clamp, &["Clip", "Relu"]),
+    ],
+    others: (Role::Float, "it runs in half precision"),
+    ..ORT
+};
+const QNN: Traits = Traits {
+    minimum_range: Some(1e-4),
+    per_channel: CONVOLUTIONS,
+    pairs: Pairs::Everywhere,
+    operators: &[
+        (Role::Anchor, PRODUCTS),
+        (Role::Moving, MOVES),
+        (Role::Clamp, &["Clip", "Relu"]),
+        (
+            Role::Float,
+            &[
+                "Cast",
+                "If",
+                "Loop",
+                "Scan",
+                "QuantizeLinear",
+                "DequantizeLinear",
+                "Shape",
+                "Constant",
+            ],
+        ),
+    ],
+    others: (Role::Elementwise, "it has no float tensor"),
+    ..ORT
+};
+const OPENVINO: Traits = Traits {
+    integer_bias: false,
+    pairs: Pairs::Before,
+    implies_clamps: false,
+    one_scale: &["Add", "Concat", "Mul"],
+    saturates: true,
+    operators: &[
+        (Role::Anchor, CONVOLUTIONS),
+        (Role::FloatOutAnchor, MATRIX),
+        (
+            Role::Elementwise,
+            &["Add", "AveragePool", "Concat", "GlobalAveragePool", "Mul"],
+        ),
+        (Role::Moving, MOVES),
+        (Role::Clamp, &["Clip", "Relu"]),
+    ],
+    ..ORT
+};
+const TRACT: Traits = Traits {
+    activation: Kind::Int8,
+    per_channel: &[],
+    integer_bias: false,
+    operator_form: true,
+    operators: &[(Role::Anchor, &["MatMul"])],
+    others: (Role::Float, "tract runs it faster in float"),
+    ..ORT
+};
+const GENERIC: Traits = Traits {
+    operators: &[
+        (Role::Anchor, PRODUCTS),
+        (
+            Role::Elementwise,
+            &[
+                "Add",
+                "AveragePool",
+                "Concat",
+                "GlobalAveragePool",
+                "LeakyRelu",
+                "Mul",
+                "Sigmoid",
+                "Softmax",
+                "Sub",
+            ],
+        ),
+        (Role::Moving, MOVES),
+        (Role::Clamp, &["Clip", "Relu"]),
+    ],
+    others: (Role::Float, "few engines have an integer kernel for it"),
+    ..ORT
+};
+
 impl Profile {
+    /// Every profile.
+    pub const ALL: [Self; 7] = [
+        Self::OrtX86,
+        Self::OrtArm,
+        Self::Tensorrt,
+        Self::Qnn,
+        Self::Openvino,
+        Self::Tract,
+        Self::Generic,
+    ];
+
+    /// What the engine makes of pairs.
+    pub(super) fn traits(self) -> &'static Traits {
+        match self {
+            Self::OrtX86 => &ORT_X86,
+            Self::OrtArm => &ORT_ARM,
+            Self::Tensorrt => &TENSORRT,
+            Self::Qnn => &QNN,
+            Self::Openvino => &OPENVINO,
+            Self::Tract => &TRACT,
+            Self::Generic => &GENERIC,
+        }
+    }
+
     /// Type of activation codes.
     pub(super) fn activation(self) -> Kind {
-        match self {
-            Self::OrtX86 => Kind::Uint8,
-            Self::OrtArm => Kind::Int8,
-        }
+        self.traits().activation
     }
 
     /// The role of an operator, and why it runs in float if it does.
@@ -51,39 +291,102 @@ impl Profile {
         if !operator.domain().is_empty() {
             return (Role::Float, "an operator of another domain");
         }
-        let weight = graph.input(node, 1).and_then(|value| graph.constant(value));
-        match &*operator.op_type {
-            "Conv" if weight.is_some() => (Role::Anchor, ""),
-            "Conv" => (Role::Float, "its weight is not constant"),
-            "Gemm"
-                if weight.is_some()
-                    && operator.float("alpha").unwrap_or(1.0) == 1.0
-                    && operator.int("transA").unwrap_or(0) == 0 =>
-            {
-                (Role::FloatOutAnchor, "")
+        if operator.has_bodies() {
+            return (Role::Float, "it holds a body, and what is in bodies stays float");
+        }
+        let traits = self.traits();
+        let entry = traits
+            .operators
+            .iter()
+            .find(|(_, names)| names.contains(&&*operator.op_type));
+        let (role, why) = match entry {
+            Some((Role::Float, _)) => (Role::Float, "it has no form on codes"),
+            Some((role, _)) => (*role, idle(*role)),
+            None => traits.others,
+        };
+        match refused(self, graph, node, operator, opset) {
+            Some(why) if !matches!(role, Role::Float) => {
+                // Where every operator needs pairs, a product of two activations has them, too.
+                let spread = traits.pairs == Pairs::Everywhere && operator.is("MatMul");
+                if spread {
+                    (Role::Elementwise, "")
+                } else {
+                    (Role::Float, why)
+                }
             }
-            "Gemm" => (
-                Role::Float,
-                "its weight is not constant, alpha is not 1, or A is transposed",
-            ),
-            "MatMul" if weight.is_some_and(|tensor| tensor.rank() == 2) => (Role::FloatOutAnchor, ""),
-            "MatMul" => (Role::Float, "its second operand is not a constant matrix"),
-            "Add" | "Mul" | "Concat" | "AveragePool" | "GlobalAveragePool" | "LeakyRelu" | "Sigmoid" => (
-                Role::Elementwise,
-                "none of its inputs comes from an integer operator, or nothing integer reads it",
-            ),
-            "MaxPool" if opset >= 12 && graph.get(node).is_some_and(|n| n.outputs().len() == 1) => {
-                (Role::Moving, "nothing integer is around it")
+            _ => (role, why),
+        }
+    }
+}
+
+/// Why an operator of this role may still run in float.
+fn idle(role: Role) -> &'static str {
+    match role {
+        Role::Elementwise => "none of its inputs comes from an integer operator, or nothing integer reads it",
+        Role::Residual => "no operand comes from a product that it could be fused into",
+        Role::Moving => "nothing integer is around it",
+        Role::Clamp => "no range of codes implies it",
+        _ => "",
+    }
+}
+
+/// Forms of an operator that have no integer kernel.
+fn refused(
+    profile: Profile,
+    graph: &Graph,
+    node: NodeId,
+    operator: &Operator,
+    opset: i64,
+) -> Option<&'static str> {
+    let weight = graph.input(node, 1).and_then(|value| graph.constant(value));
+    let least = profile.traits().least_matrix;
+    let small = weight.is_some_and(|tensor| tensor.dims().iter().any(|dim| *dim < least));
+    match &*operator.op_type {
+        "Conv" if weight.is_none() => Some("its weight is not constant"),
+        "ConvTranspose" if weight.is_none() => Some("its weight is not constant"),
+        "ConvTranspose" if operator.int("group").unwrap_or(1) != 1 => {
+            Some("the channels of a grouped transposed convolution lie on two axes")
+        }
+        "Gemm"
+            if weight.is_none()
+                || operator.float("alpha").unwrap_or(1.0) != 1.0
+                || operator.int("transA").unwrap_or(0) != 0 =>
+        {
+            Some("its weight is not constant, alpha is not 1, or A is transposed")
+        }
+        "MatMul" if weight.is_none_or(|tensor| tensor.rank() != 2) => {
+            Some("its second operand is not a constant matrix")
+        }
+        "Gemm" | "MatMul" if small => Some("the matrix is too small for the integer kernel"),
+        "MaxPool" if opset < 12 => Some("it takes codes from opset 12 on"),
+        "MaxPool" if graph.get(node).is_some_and(|n| n.outputs().len() != 1) => Some("its indices are read"),
+        "Resize" if operator.string("mode").unwrap_or("nearest") != "nearest" => Some("it interpolates"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_are_consistent() {
+        for profile in Profile::ALL {
+            let traits = profile.traits();
+            let mut seen: Vec<&str> = Vec::new();
+            for name in traits.operators.iter().flat_map(|(_, names)| *names) {
+                assert!(!seen.contains(name), "{profile:?} lists {name} twice");
+                seen.push(name);
+                assert!(
+                    crate::ops::schema("", name, 21).is_some(),
+                    "{profile:?}: {name} is no operator"
+                );
             }
-            "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" | "Flatten" => {
-                (Role::Moving, "nothing integer is around it")
+            // A range of codes implies a clamp at 0 only when 0 may be the lowest code.
+            assert!(!traits.implies_clamps || !traits.symmetric, "{profile:?}");
+            for name in traits.one_scale {
+                assert!(seen.contains(name), "{profile:?}: {name}");
             }
-            "Resize" if operator.string("mode").unwrap_or("nearest") == "nearest" => {
-                (Role::Moving, "nothing integer is around it")
-            }
-            "Relu" | "Clip" => (Role::Clamp, "no range of codes implies it"),
-            "ConvTranspose" => (Role::Float, "no integer kernel"),
-            _ => (Role::Float, "pairs around it would only cost"),
         }
     }
 }

@@ -22,7 +22,7 @@ pub fn collect_statistics(
     Quantize::default().make_ready(model, context, &mut PassReport::default())?;
     let opset = model.opset().unwrap_or(13);
     let mut names: BTreeSet<String> = BTreeSet::new();
-    for profile in [Profile::OrtX86, Profile::OrtArm] {
+    for profile in Profile::ALL {
         let plan = plan::plan(&model.graph, profile, opset, &|_| None);
         let inputs = plan
             .products
@@ -31,7 +31,7 @@ pub fn collect_statistics(
         let wanted = plan
             .activations
             .iter()
-            .flat_map(|(value, source)| [*value, *source])
+            .flat_map(|(value, sources)| sources.iter().copied().chain([*value]))
             .chain(inputs);
         names.extend(
             wanted

@@ -3,8 +3,8 @@
 use secateur::data::{Dataset, Spec, SyntheticSpec};
 use secateur::ir::Graph;
 use secateur::passes::{
-    ConvertFloat, Equalize, Form, Quantize, QuantizeDynamic, QuantizeWeights, Resources, Saturation,
-    collect_statistics,
+    ConvertFloat, Equalize, Form, Profile, Quantize, QuantizeDynamic, QuantizeWeights, Resources, Runs,
+    Saturation, collect_statistics,
 };
 use secateur::quantize::Kind;
 
@@ -482,4 +482,159 @@ g (float[2,2] x) => (float[2,2] w_dequantized) <float[2,2] w = {0.5,-1.0,0.25,0.
     };
     let (after, _) = check_near(&pass, text, 0.02);
     assert_eq!(after.graph.outputs()[0].name.to_string(), "w_dequantized");
+}
+
+/// The operators of `text` after quantization for `profile`, and the report.
+fn for_profile(profile: Profile, text: &str, error: f64) -> (Vec<String>, Model, PassReport) {
+    let pass = Quantize {
+        profile,
+        prepare: false,
+        ..Quantize::default()
+    };
+    let (after, report) = check_near(&pass, text, error);
+    (operators(&after), after, report)
+}
+
+#[test]
+fn each_profile_places_pairs_where_its_engine_wants_them() {
+    let count = |found: &[String], name: &str| found.iter().filter(|found| *found == name).count();
+    // Profile, QuantizeLinear, Relu, 32-bit biases: two convolutions with a Relu between them and a sum behind them.
+    for (profile, pairs, clamps, biases) in [
+        (Profile::OrtX86, 3, 0, 2),
+        (Profile::OrtArm, 3, 0, 2),
+        // The input and what the second convolution reads; the sum is fused, and its other operand is the input.
+        (Profile::Tensorrt, 2, 1, 0),
+        // Nothing integer reads the sum.
+        (Profile::Openvino, 2, 1, 0),
+        (Profile::Qnn, 4, 0, 2),
+        (Profile::Generic, 3, 0, 2),
+    ] {
+        let (found, after, report) = for_profile(profile, CONVOLUTIONS, 0.08);
+        assert_eq!(count(&found, "QuantizeLinear"), pairs, "{profile:?}: {found:?}");
+        assert_eq!(count(&found, "Relu"), clamps, "{profile:?}: {found:?}");
+        let coded = after
+            .graph
+            .initializers()
+            .iter()
+            .filter(|(_, c)| {
+                c.tensor.as_ref().is_some_and(|t| {
+                    t.dtype() == DType::I32 && t.elements() == 2 && t.to_i64().unwrap() != [0, 0]
+                })
+            })
+            .count();
+        assert_eq!(coded, biases, "{profile:?}");
+        let integer = report
+            .nodes
+            .iter()
+            .filter(|node| node.runs == Runs::Integer)
+            .count();
+        assert!(integer >= 2, "{profile:?}: {report:#?}");
+    }
+    let mut tract = model(CONVOLUTIONS);
+    let pass = Quantize {
+        profile: Profile::Tract,
+        prepare: false,
+        ..Quantize::default()
+    };
+    let report = pass
+        .run(&mut tract, &context(&Synthetic { samples: 2 }, PathBuf::new()))
+        .unwrap();
+    assert!(!report.changed, "no matrix product: {report:#?}");
+}
+
+#[test]
+fn symmetric_profiles_have_zero_points_of_zero() {
+    let (_, after, _) = for_profile(Profile::Tensorrt, CONVOLUTIONS, 0.08);
+    for (id, constant) in after.graph.initializers() {
+        if after.graph.label(id).ends_with("zero_point") {
+            let zeros = constant.tensor.as_ref().unwrap().to_i64().unwrap();
+            assert!(zeros.iter().all(|zero| *zero == 0), "{zeros:?}");
+        }
+    }
+}
+
+#[test]
+fn operands_of_a_sum_share_a_scale_where_the_engine_has_one_for_all() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[1,2,3,3] x) => (float[1,2,3,3] y)
+<float[2,2,1,1] w = {4.0,-2.0,0.1,0.2}, float[2,2,1,1] v = {0.1,3.0,-0.2,2.5}, float[2,2,1,1] u = {0.4,0.3,-0.2,0.5}> {
+  a = Conv(x, w)
+  b = Conv(x, v)
+  c = Add(a, b)
+  y = Conv(c, u)
+}"#;
+    let scales = |profile| {
+        let (_, after, _) = for_profile(profile, text, 0.1);
+        let value = |name: &str| {
+            let id = after.graph.find_value(name).unwrap();
+            let pair = after.graph.uses(id).into_iter().find(|u| {
+                after
+                    .graph
+                    .operator(u.node)
+                    .is_some_and(|o| o.is("QuantizeLinear"))
+            })?;
+            after
+                .graph
+                .constant(after.graph.input(pair.node, 1)?)?
+                .single_f64()
+        };
+        (value("a").unwrap(), value("b").unwrap())
+    };
+    let (a, b) = scales(Profile::Openvino);
+    assert_eq!(a, b);
+    let (a, b) = scales(Profile::OrtX86);
+    assert_ne!(a, b);
+}
+
+#[test]
+fn matrix_products_become_integer_operators_for_tract() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,2] y)
+<float[4,4] w = {0.5,-1.0,0.25,0.75,1.0,0.5,-0.5,0.1,0.2,-0.3,0.9,-0.8,0.6,0.4,-0.2,0.7},
+ float[4,2] v = {0.2,-0.3,0.9,-0.8,0.6,0.4,-0.2,0.7}> {
+  a = MatMul(x, w)
+  t = Tanh(a)
+  y = MatMul(t, v)
+}"#;
+    let (found, _, report) = for_profile(Profile::Tract, text, 0.05);
+    assert_eq!(
+        found.iter().filter(|name| *name == "QLinearMatMul").count(),
+        2,
+        "{found:?}"
+    );
+    assert!(!found.iter().any(|name| name == "MatMul"), "{found:?}");
+    assert!(
+        report.notes.iter().any(|note| note.contains("faster in float")),
+        "{report:#?}"
+    );
+}
+
+#[test]
+fn what_bodies_hold_stays_float_and_the_report_says_so() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+g (bool p, float[2,2] x) => (float[2,2] y) <float[2,2] v = {0.5,-1.0,0.25,0.75}> {
+  a = MatMul(x, v)
+  y = If(p) <
+    then_branch = t () => (float[2,2] u) <float[2,2] w = {0.5,-1.0,0.25,0.75}> { u = MatMul(a, w) },
+    else_branch = e () => (float[2,2] z) { z = Identity(a) }
+  >
+}"#;
+    let mut after = model(text);
+    let pass = Quantize {
+        prepare: false,
+        ..Quantize::default()
+    };
+    let report = pass
+        .run(&mut after, &context(&Synthetic { samples: 4 }, PathBuf::new()))
+        .unwrap();
+    secateur::analysis::check(&after).unwrap();
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.contains("2 operators in the bodies of If stay float")),
+        "{report:#?}"
+    );
+    let body = report.nodes.iter().find(|node| node.operator == "If").unwrap();
+    assert_eq!(body.runs, Runs::Float);
 }
