@@ -95,7 +95,10 @@ impl Roles<'_> {
         }
         // Backwards: what serves no product and whose result is read by float operators only is not worth a pair, unless it
         // takes codes from all sides.
-        while self.pairs != Pairs::Everywhere {
+        if self.pairs == Pairs::Everywhere {
+            return integer;
+        }
+        loop {
             let before = integer.len();
             for id in self.order.iter().rev() {
                 if !integer.contains(id)
@@ -115,10 +118,9 @@ impl Roles<'_> {
                 }
             }
             if integer.len() == before {
-                break;
+                return integer;
             }
         }
-        integer
     }
 
     /// The product or sum whose output only `clamp` reads; the clamp is then implied by the range of codes.
