@@ -1,4 +1,4 @@
-//! `stats MODEL --for quantize|gradients`: statistics of values or gradients over data, in one file; `stats merge` joins the parts of several machines.
+//! `stats MODEL --for quantize|gradients|gram`: statistics of values, gradients or layer inputs over data, in one file; `stats merge` joins the parts of several machines.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,10 @@ use crate::data::{Dataset, Shard, Spec};
 use crate::fold::TractEvaluator;
 use crate::format::FormatError;
 use crate::ir::{Graph, Model};
-use crate::passes::{Context, Limits, LossKind, collect_statistics, gradient_statistics};
+use crate::passes::{
+    Context, Limits, LossKind, collect_gram_statistics, collect_statistics, gradient_statistics,
+};
+use crate::statistics::gram::GramOptions;
 use crate::statistics::{GradientStatistics, Statistics, StatisticsError};
 
 /// Collect statistics of a model's values over data, for steps that take `stats`
@@ -43,6 +46,9 @@ pub(super) struct Arguments {
     /// Use part I of N of the data, I counted from 0
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
+    /// Rows of a layer that one sample gives at most, for `gram`
+    #[arg(long, value_name = "N", default_value_t = GramOptions::default().rows_per_sample)]
+    rows_per_sample: usize,
     /// Where the statistics go
     #[arg(short, long, value_name = "FILE", required = true)]
     output: Option<PathBuf>,
@@ -70,6 +76,8 @@ enum Purpose {
     Quantize,
     /// Gradients of a loss with respect to every parameter, sample by sample: for `prune-weights` and others that take labels
     Gradients,
+    /// Second moments of what layers read: for steps that fit weights to data
+    Gram,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -140,14 +148,30 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
             output,
         ));
     }
-    let statistics = collect_statistics(&mut model, &context, &open, &*engine, global.threads())
-        .map_err(|error| Failure::new("statistics", error.to_string()))?;
+    let threads = global.threads();
+    let statistics = match arguments.purpose {
+        Purpose::Quantize => collect_statistics(&mut model, &context, &open, &*engine, threads),
+        Purpose::Gram => {
+            let options = GramOptions {
+                rows_per_sample: arguments.rows_per_sample.max(1),
+            };
+            collect_gram_statistics(&model, &context, options, &open, &*engine, threads).map(
+                |(statistics, report)| {
+                    for note in report.notes {
+                        tracing::info!("left out: {note}");
+                    }
+                    statistics
+                },
+            )
+        }
+    };
+    let statistics = statistics.map_err(|error| Failure::new("statistics", error.to_string()))?;
     drop(progress);
     statistics.write(output).map_err(failed)?;
     Ok(finish(
         global,
         &statistics.ranges,
-        statistics.values.len(),
+        statistics.values.len().max(statistics.grams.by_key.len()),
         output,
     ))
 }
@@ -168,7 +192,8 @@ fn join(global: &Global, merge: &Merge) -> Result<Answer, Failure> {
     }
     let whole = whole.ok_or_else(|| Failure::usage("there is nothing to merge"))?;
     whole.write(&merge.output).map_err(failed)?;
-    Ok(finish(global, &whole.ranges, whole.values.len(), &merge.output))
+    let values = whole.values.len().max(whole.grams.by_key.len());
+    Ok(finish(global, &whole.ranges, values, &merge.output))
 }
 
 fn join_gradients(global: &Global, merge: &Merge) -> Result<Answer, Failure> {

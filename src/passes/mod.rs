@@ -14,6 +14,7 @@ mod encoded_size;
 mod equalize;
 mod finetune;
 mod fold_constants;
+mod gram_statistics;
 mod inline_functions;
 mod objective;
 mod pass;
@@ -37,6 +38,7 @@ pub use eliminate_dead_code::EliminateDeadCode;
 pub use equalize::Equalize;
 pub use finetune::{Finetune, Masks};
 pub use fold_constants::FoldConstants;
+pub use gram_statistics::collect_gram_statistics;
 pub use inline_functions::InlineFunctions;
 pub use objective::{LossKind, gradient_statistics};
 pub use pass::{

@@ -52,6 +52,14 @@ pub enum StatisticsError {
         /// The batch size.
         batch: u64,
     },
+    /// A value of another shape than the layer that reads it says.
+    #[error("{node} reads a value of shape {dims:?}, which its weights do not fit")]
+    Rows {
+        /// The layer.
+        node: String,
+        /// Shape of the value.
+        dims: Vec<u64>,
+    },
     /// A value that the engine did not return.
     #[error("the engine did not return {0:?}")]
     Missing(String),

@@ -3,7 +3,8 @@
 //! Fields of the kind `quantize`: `extremes` f32 `[2]`, `count` u64 `[2]` (finite, not finite), `exponent` i64 `[1]` and `counts`
 //! u64 `[8192]` of the histogram, and where asked for `channel_sums` f64 `[C]` with `channel_count` u64 `[1]`, and
 //! `channel_extremes` f32 `[C, 2]`. Parts of one subject over disjoint samples merge: counts and extremes to equal bytes in
-//! any order, sums up to rounding.
+//! any order, sums up to rounding. Fields of the kind `gram`, by [`Layer::key`](super::gram::Layer::key): `matrix` f64
+//! `[groups, D, D]`, `sum` f64 `[groups, D]`, `rows` u64 `[groups]`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -14,6 +15,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::Summary;
+use super::gram::{Grams, fields};
 use crate::quantize::Histogram;
 
 /// Version of the file format.
@@ -55,6 +57,8 @@ pub struct Statistics {
     pub ranges: Vec<(u64, u64)>,
     /// By value.
     pub values: BTreeMap<String, Summary>,
+    /// Gram matrices of what layers read.
+    pub grams: Grams,
 }
 
 /// A statistics file that cannot be used.
@@ -77,7 +81,16 @@ impl Statistics {
     /// Adds another part of the same subject.
     pub fn merge(&mut self, other: &Statistics) -> Result<(), StatisticsFileError> {
         same_subject(&self.subject, &other.subject)?;
-        if !self.values.keys().eq(other.values.keys()) {
+        let shapes = |grams: &Grams| -> Vec<(String, Vec<usize>)> {
+            let one = |(key, groups): (&String, &Vec<super::gram::Gram>)| {
+                (
+                    key.clone(),
+                    groups.iter().map(super::gram::Gram::columns).collect(),
+                )
+            };
+            grams.by_key.iter().map(one).collect()
+        };
+        if !self.values.keys().eq(other.values.keys()) || shapes(&self.grams) != shapes(&other.grams) {
             return Err(StatisticsFileError::Merge(
                 "the parts are of different values".to_owned(),
             ));
@@ -87,6 +100,10 @@ impl Statistics {
             if let Some(mine) = self.values.get_mut(name) {
                 mine.merge(summary);
             }
+        }
+        for (key, groups) in &other.grams.by_key {
+            let mine = self.grams.by_key.get_mut(key).into_iter().flatten();
+            mine.zip(groups).for_each(|(mine, more)| mine.merge(more));
         }
         Ok(())
     }
@@ -130,6 +147,7 @@ impl Statistics {
                 );
             }
         }
+        tensors.extend(fields::write(&self.grams));
         let views: Vec<(&str, TensorView<'_>)> = tensors
             .iter()
             .map(|(name, dtype, shape, data)| {
@@ -182,6 +200,8 @@ impl Statistics {
             subject: header.subject,
             ranges: header.ranges,
             values,
+            grams: fields::read(&tensors)
+                .map_err(|key| format!("the fields of {key} do not fit together"))?,
         })
     }
 
@@ -345,6 +365,10 @@ mod tests {
             )),
             channel_extremes: Some(vec![(start as f32, end as f32)]),
         };
+        let mut gram = super::super::gram::Gram::new(2);
+        for sample in start..end {
+            gram.add(ndarray::array![[sample as f64, 1.0]].view());
+        }
         Statistics {
             subject: Subject {
                 samples: 9,
@@ -353,6 +377,9 @@ mod tests {
             },
             ranges: vec![(start, end)],
             values: BTreeMap::from([("a/b".to_owned(), summary)]),
+            grams: Grams {
+                by_key: BTreeMap::from([("a/b rows".to_owned(), vec![gram; 2])]),
+            },
         }
     }
 

@@ -7,6 +7,7 @@ mod digest;
 mod file;
 mod gradients;
 mod gradients_file;
+pub mod gram;
 mod second_moments;
 
 pub use activations::{StatisticsError, Summary, Wanted, collect};

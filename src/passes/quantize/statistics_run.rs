@@ -62,5 +62,6 @@ pub fn collect_statistics(
         },
         ranges: vec![(samples.start, samples.end)],
         values,
+        ..Statistics::default()
     })
 }

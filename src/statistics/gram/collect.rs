@@ -1,0 +1,265 @@
+//! Streaming rows of every layer through an engine.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ndarray::{Array2, Axis, concatenate, s};
+use rayon::prelude::*;
+
+use super::rows::{Samples, gather};
+use super::{Cross, Gram, Grams, Layer};
+use crate::data::{Batch, Dataset};
+use crate::engine::{CompileOptions, Engine, EngineError, RunValue, RunValues, Session, run_ordered};
+use crate::ir::Model;
+use crate::lower;
+use crate::statistics::StatisticsError;
+
+/// How rows are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GramOptions {
+    /// Rows of a layer that one sample gives at most: positions are chosen deterministically, others for each sample.
+    pub rows_per_sample: usize,
+}
+
+impl Default for GramOptions {
+    fn default() -> Self {
+        Self { rows_per_sample: 64 }
+    }
+}
+
+/// Rows that are gathered before they are added up: products of tall matrices are faster.
+const CHUNK: usize = 256;
+
+/// Sums up the rows of `layers` over the data set's shard, with `jobs` threads. Memory does not depend on the number of samples,
+/// and the result not on the number of threads.
+///
+/// # Errors
+/// When the data cannot be read, the engine cannot run the model, or a value is not finite.
+pub fn collect(
+    model: &Model,
+    layers: &[Layer],
+    options: GramOptions,
+    data: &Dataset,
+    engine: &dyn Engine,
+    jobs: usize,
+    progress: &dyn Fn(u64),
+) -> Result<Grams, StatisticsError> {
+    let mut distinct: BTreeMap<String, &Layer> = BTreeMap::new();
+    for layer in layers {
+        distinct.entry(layer.key()).or_insert(layer);
+    }
+    let layers: Vec<&Layer> = distinct.values().copied().collect();
+    let session = compile(model, &layers, engine)?;
+    let mut sums: Vec<(Vec<Gram>, Vec<Array2<f32>>)> = layers
+        .iter()
+        .map(|layer| (vec![Gram::new(layer.columns); layer.groups], Vec::new()))
+        .collect();
+    let work = |index: u64| -> Result<(u64, Vec<Array2<f32>>), StatisticsError> {
+        let batch = data.batch(index)?;
+        let rows = run(&*session, &layers, &batch, data.batch_size(), options)?;
+        Ok((batch.first + batch.count as u64, rows))
+    };
+    let mut failure = None;
+    run_ordered(data.batches(), jobs, work, |_, result| match result {
+        Ok((done, found)) => {
+            sums.par_iter_mut()
+                .zip(&layers)
+                .zip(found)
+                .for_each(|(((grams, waiting), layer), rows)| {
+                    waiting.push(rows);
+                    if waiting.iter().map(Array2::nrows).sum::<usize>() >= CHUNK {
+                        add_up(layer, grams, waiting);
+                    }
+                });
+            progress(done);
+            true
+        }
+        Err(error) => {
+            failure = Some(error);
+            false
+        }
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    sums.par_iter_mut()
+        .zip(&layers)
+        .for_each(|((grams, waiting), layer)| add_up(layer, grams, waiting));
+    Ok(Grams {
+        by_key: distinct
+            .keys()
+            .cloned()
+            .zip(sums.into_iter().map(|(grams, _)| grams))
+            .collect(),
+    })
+}
+
+fn joined(waiting: &mut Vec<Array2<f32>>) -> Option<Array2<f64>> {
+    let views: Vec<_> = waiting.iter().map(|rows| rows.view()).collect();
+    let rows = concatenate(Axis(0), &views).ok()?.mapv(f64::from);
+    waiting.clear();
+    Some(rows)
+}
+
+fn add_up(layer: &Layer, grams: &mut [Gram], waiting: &mut Vec<Array2<f32>>) {
+    let Some(rows) = joined(waiting) else { return };
+    for (group, gram) in grams.iter_mut().enumerate() {
+        let start = group * layer.columns;
+        gram.add(rows.slice(s![.., start..start + layer.columns]));
+    }
+}
+
+/// Sums up pairs of rows: those of `layers` in `model` and those of the same place in `other`, where the layer of the pair is
+/// another form of the first (some input channels may be missing). One entry for each pair, with one for each group.
+///
+/// # Errors
+/// As [`collect`]; also when the two do not have the same groups.
+pub fn collect_cross(
+    models: (&Model, &Model),
+    pairs: &[(Layer, Layer)],
+    options: GramOptions,
+    data: &Dataset,
+    engine: &dyn Engine,
+    jobs: usize,
+) -> Result<Vec<Vec<Cross>>, StatisticsError> {
+    let (first, second): (Vec<&Layer>, Vec<&Layer>) = pairs.iter().map(|(a, b)| (a, b)).unzip();
+    let sessions = (
+        compile(models.0, &first, engine)?,
+        compile(models.1, &second, engine)?,
+    );
+    let mut sums: Vec<(Vec<Cross>, Vec<Array2<f32>>, Vec<Array2<f32>>)> = pairs
+        .iter()
+        .map(|(a, b)| {
+            let groups = a.groups.min(b.groups);
+            (
+                vec![Cross::new(a.columns, b.columns); groups],
+                Vec::new(),
+                Vec::new(),
+            )
+        })
+        .collect();
+    let work = |index: u64| -> Result<_, StatisticsError> {
+        let batch = data.batch(index)?;
+        let a = run(&*sessions.0, &first, &batch, data.batch_size(), options)?;
+        let b = run(&*sessions.1, &second, &batch, data.batch_size(), options)?;
+        Ok((a, b))
+    };
+    let add = |(a, b): &(Layer, Layer), sums: &mut (Vec<Cross>, Vec<Array2<f32>>, Vec<Array2<f32>>)| {
+        let (Some(x), Some(y)) = (joined(&mut sums.1), joined(&mut sums.2)) else {
+            return;
+        };
+        for (group, cross) in sums.0.iter_mut().enumerate() {
+            let (from, own) = (group * a.columns, group * b.columns);
+            cross.add(
+                x.slice(s![.., from..from + a.columns]),
+                y.slice(s![.., own..own + b.columns]),
+            );
+        }
+    };
+    let mut failure = None;
+    run_ordered(data.batches(), jobs, work, |_, result| match result {
+        Ok((a, b)) => {
+            sums.par_iter_mut()
+                .zip(pairs)
+                .zip(a.into_par_iter().zip(b))
+                .for_each(|((sums, pair), (a, b))| {
+                    sums.1.push(a);
+                    sums.2.push(b);
+                    if sums.1.iter().map(Array2::nrows).sum::<usize>() >= CHUNK {
+                        add(pair, sums);
+                    }
+                });
+            true
+        }
+        Err(error) => {
+            failure = Some(error);
+            false
+        }
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    sums.par_iter_mut()
+        .zip(pairs)
+        .for_each(|(sums, pair)| add(pair, sums));
+    Ok(sums.into_iter().map(|(sums, ..)| sums).collect())
+}
+
+fn compile(
+    model: &Model,
+    layers: &[&Layer],
+    engine: &dyn Engine,
+) -> Result<Box<dyn Session>, StatisticsError> {
+    let inputs: BTreeSet<String> = model
+        .graph
+        .inputs()
+        .iter()
+        .filter_map(|id| model.graph.get(*id)?.outputs().first())
+        .map(|value| value.name.to_string())
+        .collect();
+    let names: BTreeSet<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
+    let expose = names
+        .into_iter()
+        .filter(|name| {
+            !inputs.contains(*name) && !model.graph.outputs().iter().any(|output| output.name == *name)
+        })
+        .map(str::to_owned)
+        .collect();
+    let options = CompileOptions {
+        expose,
+        optimise: true,
+        threads: 1,
+        ..CompileOptions::default()
+    };
+    let lowered = lower::for_engine(model, engine).map_err(EngineError::from)?;
+    Ok(engine.compile(&lowered, &options)?)
+}
+
+/// Rows of every layer for one batch.
+fn run(
+    session: &dyn Session,
+    layers: &[&Layer],
+    batch: &Batch,
+    batch_size: u64,
+    options: GramOptions,
+) -> Result<Vec<Array2<f32>>, StatisticsError> {
+    let outputs = session.run(&batch.inputs)?;
+    let samples = Samples {
+        first: batch.first,
+        ran: ran(&batch.inputs, batch.count, batch_size as usize),
+        real: batch.count,
+    };
+    layers
+        .iter()
+        .map(|layer| {
+            let missing = || StatisticsError::Missing(layer.name.clone());
+            let value = outputs.get(&layer.name).or_else(|| batch.inputs.get(&layer.name));
+            let Some(RunValue::Tensor(tensor)) = value else {
+                return Err(missing());
+            };
+            let values = tensor.to_f32().map_err(|_| missing())?;
+            let rows =
+                gather(layer, &values, tensor.dims(), samples, options.rows_per_sample).ok_or_else(|| {
+                    StatisticsError::Rows {
+                        node: layer.label.clone(),
+                        dims: tensor.dims().to_vec(),
+                    }
+                })?;
+            if rows.iter().all(|value| value.is_finite()) {
+                Ok(rows)
+            } else {
+                Err(StatisticsError::NotFinite {
+                    value: layer.name.clone(),
+                    sample: batch.first,
+                })
+            }
+        })
+        .collect()
+}
+
+/// Samples that ran: a short batch is filled up where the model fixes its size.
+fn ran(inputs: &RunValues, count: usize, batch_size: usize) -> usize {
+    let filled = inputs.values().any(
+        |value| matches!(value, RunValue::Tensor(tensor) if tensor.dims().first() == Some(&(batch_size as u64))),
+    );
+    if filled { batch_size } else { count }
+}
