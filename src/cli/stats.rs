@@ -149,21 +149,21 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         ));
     }
     let threads = global.threads();
-    let statistics = match arguments.purpose {
-        Purpose::Quantize => collect_statistics(&mut model, &context, &open, &*engine, threads),
-        Purpose::Gram => {
-            let options = GramOptions {
-                rows_per_sample: arguments.rows_per_sample.max(1),
-            };
-            collect_gram_statistics(&model, &context, options, &open, &*engine, threads).map(
-                |(statistics, report)| {
-                    for note in report.notes {
-                        tracing::info!("left out: {note}");
-                    }
-                    statistics
-                },
-            )
-        }
+    let statistics = if arguments.purpose == Purpose::Gram {
+        let options = GramOptions {
+            rows_per_sample: arguments.rows_per_sample.max(1),
+        };
+        collect_gram_statistics(&model, &context, options, &open, &*engine, threads).map(
+            |(statistics, report)| {
+                report
+                    .notes
+                    .iter()
+                    .for_each(|note| tracing::info!("left out: {note}"));
+                statistics
+            },
+        )
+    } else {
+        collect_statistics(&mut model, &context, &open, &*engine, threads)
     };
     let statistics = statistics.map_err(|error| Failure::new("statistics", error.to_string()))?;
     drop(progress);

@@ -2,6 +2,7 @@
 
 mod corpus;
 mod folding;
+mod gram;
 mod interface;
 mod opsets;
 mod quantizing;
