@@ -48,5 +48,5 @@ pub use prune_channels::PruneChannels;
 pub use prune_weights::{Criterion as WeightCriterion, PruneWeights, Scope as WeightScope};
 pub use quantize::{Profile, Quantize, Saturation, Target, collect_statistics};
 pub use quantize_dynamic::QuantizeDynamic;
-pub use quantize_weights::{Form, QuantizeWeights};
+pub use quantize_weights::{Form, QuantizeWeights, Rounding};
 pub use simplify::Simplify;

@@ -1,6 +1,7 @@
 //! The pass `quantize-weights`: codes for constant weights only; activations and arithmetic stay float.
 
 mod nbits;
+mod rounding;
 mod target;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::rounding::Rounding;
+use self::rounding::{Moments, collect, reconstruct};
 use self::target::{Reader, Target, targets};
 use super::distinct::distinct_names;
 use super::{Context, ConvertOpset, Pass, PassError, PassReport, Safety, Simplify};
@@ -16,6 +19,7 @@ use crate::ir::{
     EditError, Editor, GraphPath, Model, Name, Operator, OpsetImport, Tensor, TensorError, Value, ValueId,
     opset_version,
 };
+use crate::linalg::LinalgError;
 use crate::quantize::{
     Granularity, Kind, QuantizeError, Scheme, pack, quantize_tensor, scale_dims, tensor_parameters,
 };
@@ -52,6 +56,10 @@ pub struct QuantizeWeights {
     pub symmetric: bool,
     /// How quantized weights are written.
     pub form: Form,
+    /// How codes are chosen.
+    pub rounding: Rounding,
+    /// The role of the data that `gptq` runs the model over.
+    pub data: String,
     /// Operators whose weights are quantized: MatMul, Gemm, Conv, ConvTranspose. ONNX Runtime dequantizes the weights of
     /// convolutions anew in every run.
     pub operators: Vec<String>,
@@ -71,6 +79,8 @@ impl Default for QuantizeWeights {
             per_channel: true,
             symmetric: true,
             form: Form::default(),
+            rounding: Rounding::default(),
+            data: "calibration".to_owned(),
             operators: vec!["MatMul".to_owned(), "Gemm".to_owned()],
             minimum_elements: 1024,
             exclude: Vec::new(),
@@ -88,6 +98,8 @@ enum WeightError {
     Codes(#[from] QuantizeError),
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    #[error(transparent)]
+    Moments(#[from] LinalgError),
 }
 
 /// Operators that have weights.
@@ -117,6 +129,10 @@ impl Pass for QuantizeWeights {
         }
         model.name_values();
         analysis::infer(model);
+        let moments = match self.rounding {
+            Rounding::Nearest => None,
+            Rounding::Gptq => Some(collect(model, self, context)?),
+        };
         let (mut weights, mut uses_nbits) = (0, false);
         for path in model.graph_paths() {
             let Some(version) = opset_version(model.opsets(&path), "").filter(|version| *version >= needed)
@@ -132,7 +148,7 @@ impl Pass for QuantizeWeights {
             if found.is_empty() {
                 continue;
             }
-            let (count, nbits) = self.convert(model, &path, found, version, &mut report)?;
+            let (count, nbits) = self.convert(model, &path, found, version, moments.as_ref(), &mut report)?;
             weights += count;
             uses_nbits |= nbits;
         }
@@ -169,6 +185,9 @@ impl QuantizeWeights {
             ));
         }
         if self.form == Form::MatMulNBits {
+            if self.rounding != Rounding::Nearest {
+                return wrong("rounding: mat-mul-n-bits is written with the nearest codes only".to_owned());
+            }
             if !matches!(self.kind, Kind::Int4 | Kind::Uint4 | Kind::Int8 | Kind::Uint8) {
                 return wrong("form: mat-mul-n-bits has 4 or 8 bits".to_owned());
             }
@@ -213,8 +232,11 @@ impl QuantizeWeights {
         path: &GraphPath,
         found: Vec<Target>,
         version: i64,
+        moments: Option<&Moments>,
         report: &mut PassReport,
     ) -> Result<(u64, bool), PassError> {
+        // Bodies and functions are not what the moments are of.
+        let moments = moments.filter(|_| *path == GraphPath::MAIN);
         let Some(graph) = model.graph_at_mut(path) else {
             return Ok((0, false));
         };
@@ -230,7 +252,7 @@ impl QuantizeWeights {
             let result = if nbits {
                 nbits::replace(&mut editor, &target, self)
             } else {
-                self.dequantize(&mut editor, &target, &name)
+                self.dequantize(&mut editor, &target, &name, moments, report)
             };
             match result {
                 Ok(()) => {
@@ -246,13 +268,31 @@ impl QuantizeWeights {
     }
 
     /// Codes once, and a DequantizeLinear for each reader: engines fuse one that has a single reader.
-    fn dequantize(&self, editor: &mut Editor<'_>, target: &Target, name: &str) -> Result<(), WeightError> {
+    fn dequantize(
+        &self,
+        editor: &mut Editor<'_>,
+        target: &Target,
+        name: &str,
+        moments: Option<&Moments>,
+        report: &mut PassReport,
+    ) -> Result<(), WeightError> {
         let Some(tensor) = editor.graph().constant(target.weight).cloned() else {
             return Ok(());
         };
         let granularity = self.granularity(target.channel_axis, target.sum_axis);
-        let found = tensor_parameters(&tensor, granularity, &self.scheme())?;
-        let codes = quantize_tensor(&tensor, &found, granularity, self.kind)?;
+        let (found, codes) = match moments.and_then(|moments| moments.of(target)) {
+            Some((layer, moments)) => reconstruct(&tensor, target, layer, &moments, self)?,
+            None => {
+                if self.rounding != Rounding::Nearest {
+                    report.notes.push(format!(
+                        "{name} is rounded to the nearest codes: no rows of its layer"
+                    ));
+                }
+                let found = tensor_parameters(&tensor, granularity, &self.scheme())?;
+                let codes = quantize_tensor(&tensor, &found, granularity, self.kind)?;
+                (found, codes)
+            }
+        };
         let dims = scale_dims(tensor.dims(), granularity);
         let scales: Vec<f32> = found.iter().map(|p| p.scale).collect();
         let zeros: Vec<i32> = found.iter().map(|p| p.zero_point).collect();

@@ -6,6 +6,7 @@ mod gram;
 mod interface;
 mod opsets;
 mod quantizing;
+mod rounding;
 mod sharing;
 mod simplifying;
 mod weights;
@@ -19,7 +20,7 @@ use secateur::fold::TractEvaluator;
 use secateur::format::text::{PrintOptions, parse_model, print_model, print_node};
 use secateur::format::{ExternalFiles, lift, lower};
 use secateur::ir::{DType, Dim, Model, NodeKind, Tensor, ValueId};
-use secateur::passes::{Context, Limits, Pass, PassError, PassReport};
+use secateur::passes::{Context, Limits, Pass, PassError, PassReport, Resources};
 
 /// How a pass is run.
 #[derive(Clone, Default)]
@@ -56,6 +57,16 @@ fn model(text: &str) -> Model {
 }
 
 fn run_pass(pass: &dyn Pass, model: &mut Model, setting: &Setting) -> Result<PassReport, PassError> {
+    run_with(pass, model, setting, None)
+}
+
+/// Runs a pass that takes data and an engine.
+fn run_with(
+    pass: &dyn Pass,
+    model: &mut Model,
+    setting: &Setting,
+    resources: Option<&dyn Resources>,
+) -> Result<PassReport, PassError> {
     let context = Context {
         evaluator: &TractEvaluator,
         limits: setting.limits.clone(),
@@ -63,7 +74,7 @@ fn run_pass(pass: &dyn Pass, model: &mut Model, setting: &Setting) -> Result<Pas
         seed: 0,
         base: PathBuf::new(),
         progress: &|_, _, _| {},
-        resources: None,
+        resources,
     };
     pass.run(model, &context)
 }
