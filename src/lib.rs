@@ -21,4 +21,5 @@ pub mod quantize;
 pub mod report;
 pub mod rewrite;
 pub mod statistics;
+pub mod transfer;
 pub mod verify;

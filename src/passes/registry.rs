@@ -48,6 +48,7 @@ passes! {
     super::EliminateDeadCode,
     super::Equalize,
     super::Finetune,
+    super::Extract,
     super::FoldConstants,
     super::InlineFunctions,
     super::PruneChannels,

@@ -9,6 +9,7 @@ mod quantizing;
 mod rounding;
 mod sharing;
 mod simplifying;
+mod transferring;
 mod weights;
 
 use std::path::PathBuf;
