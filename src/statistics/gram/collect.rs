@@ -6,7 +6,7 @@ use ndarray::{Array2, Axis, concatenate, s};
 use rayon::prelude::*;
 
 use super::rows::{Samples, gather};
-use super::{Cross, Gram, Grams, Layer};
+use super::{Gram, Grams, Layer};
 use crate::data::{Batch, Dataset};
 use crate::engine::{CompileOptions, Engine, EngineError, RunValue, RunValues, Session, run_ordered};
 use crate::ir::Model;
@@ -106,82 +106,6 @@ fn add_up(layer: &Layer, grams: &mut [Gram], waiting: &mut Vec<Array2<f32>>) {
         let start = group * layer.columns;
         gram.add(rows.slice(s![.., start..start + layer.columns]));
     }
-}
-
-/// Sums up pairs of rows: those of `layers` in `model` and those of the same place in `other`, where the layer of the pair is
-/// another form of the first (some input channels may be missing). One entry for each pair, with one for each group.
-///
-/// # Errors
-/// As [`collect`]; also when the two do not have the same groups.
-pub fn collect_cross(
-    models: (&Model, &Model),
-    pairs: &[(Layer, Layer)],
-    options: GramOptions,
-    data: &Dataset,
-    engine: &dyn Engine,
-    jobs: usize,
-) -> Result<Vec<Vec<Cross>>, StatisticsError> {
-    let (first, second): (Vec<&Layer>, Vec<&Layer>) = pairs.iter().map(|(a, b)| (a, b)).unzip();
-    let sessions = (
-        compile(models.0, &first, engine)?,
-        compile(models.1, &second, engine)?,
-    );
-    let mut sums: Vec<(Vec<Cross>, Vec<Array2<f32>>, Vec<Array2<f32>>)> = pairs
-        .iter()
-        .map(|(a, b)| {
-            let groups = a.groups.min(b.groups);
-            (
-                vec![Cross::new(a.columns, b.columns); groups],
-                Vec::new(),
-                Vec::new(),
-            )
-        })
-        .collect();
-    let work = |index: u64| -> Result<_, StatisticsError> {
-        let batch = data.batch(index)?;
-        let a = run(&*sessions.0, &first, &batch, data.batch_size(), options)?;
-        let b = run(&*sessions.1, &second, &batch, data.batch_size(), options)?;
-        Ok((a, b))
-    };
-    let add = |(a, b): &(Layer, Layer), sums: &mut (Vec<Cross>, Vec<Array2<f32>>, Vec<Array2<f32>>)| {
-        let (Some(x), Some(y)) = (joined(&mut sums.1), joined(&mut sums.2)) else {
-            return;
-        };
-        for (group, cross) in sums.0.iter_mut().enumerate() {
-            let (from, own) = (group * a.columns, group * b.columns);
-            cross.add(
-                x.slice(s![.., from..from + a.columns]),
-                y.slice(s![.., own..own + b.columns]),
-            );
-        }
-    };
-    let mut failure = None;
-    run_ordered(data.batches(), jobs, work, |_, result| match result {
-        Ok((a, b)) => {
-            sums.par_iter_mut()
-                .zip(pairs)
-                .zip(a.into_par_iter().zip(b))
-                .for_each(|((sums, pair), (a, b))| {
-                    sums.1.push(a);
-                    sums.2.push(b);
-                    if sums.1.iter().map(Array2::nrows).sum::<usize>() >= CHUNK {
-                        add(pair, sums);
-                    }
-                });
-            true
-        }
-        Err(error) => {
-            failure = Some(error);
-            false
-        }
-    });
-    if let Some(error) = failure {
-        return Err(error);
-    }
-    sums.par_iter_mut()
-        .zip(pairs)
-        .for_each(|(sums, pair)| add(pair, sums));
-    Ok(sums.into_iter().map(|(sums, ..)| sums).collect())
 }
 
 fn compile(
