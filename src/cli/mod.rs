@@ -4,6 +4,7 @@
 //! 2 it could not be done, 130 interrupted.
 
 mod bisect;
+mod classes;
 mod completions;
 mod diff;
 mod engines;

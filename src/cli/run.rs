@@ -188,13 +188,29 @@ pub(super) fn rewrite(
         resources: Some(&resources),
         progress: &tell,
     };
-    let Outcome { model, mut report } = pipeline::run(&pipeline, &loaded.model, &loaded.origin, &run)?;
+    let Outcome {
+        model,
+        mut report,
+        files,
+    } = pipeline::run(&pipeline, &loaded.model, &loaded.origin, &run)?;
     drop(progress);
     if report.accepted
         && let Some(output) = &output
     {
+        if let Some(file) = files.iter().find(|file| !global.force && file.path.exists()) {
+            return Err(crate::format::FormatError::OutputExists {
+                path: file.path.clone(),
+            }
+            .into());
+        }
         model::write(global, output, &model, &loaded.origin, report.changed)?;
         report.output = Some(output.name());
+        for file in &files {
+            std::fs::write(&file.path, &file.text).map_err(|source| crate::format::FormatError::Write {
+                path: file.path.clone(),
+                source,
+            })?;
+        }
     }
     if let Some(path) = &running.report {
         write_report(path, &pipeline, &report, global.force)?;

@@ -6,10 +6,10 @@ use std::sync::LazyLock;
 use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _};
 use serde_json::{Map, Value};
 
-use super::Answer;
 use super::failure::Failure;
 use super::global::Global;
 use super::run::{Running, rewrite};
+use super::{Answer, classes};
 use crate::passes::{Safety, registry};
 use crate::pipeline::{self, Pipeline};
 
@@ -20,11 +20,16 @@ pub(super) struct Step {
     model: Option<PathBuf>,
     running: Running,
     compare: bool,
+    explain: bool,
 }
 
+/// The one verb that explains what it would do to a model, class by class.
+const EXPLAINS: &str = "prune-channels";
+
 /// Options that every verb of a pass has; options of a pass with these names are set with `--set`.
-const COMMON: [&str; 32] = [
+const COMMON: [&str; 33] = [
     "model",
+    "explain",
     "verify",
     "set",
     "output",
@@ -91,6 +96,14 @@ fn command(entry: &'static registry::Entry) -> Command {
                 .action(ArgAction::Append)
                 .help("Set any option of the step, with the value as YAML has it"),
         );
+    if entry.name == EXPLAINS {
+        command = command.arg(
+            Arg::new("explain")
+                .long("explain")
+                .action(ArgAction::SetTrue)
+                .help("List every class of units: what it cuts, scores and frees, or what pins it; write nothing"),
+        );
+    }
     for (name, property) in properties(schema) {
         if !COMMON.contains(&name) {
             command =
@@ -244,6 +257,7 @@ impl Step {
             model: matches.get_one::<PathBuf>("model").cloned(),
             running: Running::from_arg_matches(matches)?,
             compare: matches.get_flag("verify"),
+            explain: entry.name == EXPLAINS && matches.get_flag("explain"),
         }))
     }
 }
@@ -260,6 +274,9 @@ fn pair(text: &str) -> Result<(String, Value), clap::Error> {
 
 /// Runs the step. Without `--verify` no engine runs, unless the step is approximate: then its gates are up to the user.
 pub(super) fn execute(global: &Global, step: &Step) -> Result<Answer, Failure> {
+    if step.explain && !step.running.print_pipeline {
+        return classes::execute(global, step.model.as_deref(), &step.running, step.options.clone());
+    }
     let mut running = step.running.clone();
     let mut options = step.options.clone();
     if step.name == "bind" && !running.bind.is_empty() {

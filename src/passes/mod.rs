@@ -44,7 +44,8 @@ pub use gram_statistics::collect_gram_statistics;
 pub use inline_functions::InlineFunctions;
 pub use objective::{LossKind, gradient_statistics};
 pub use pass::{
-    Change, Context, Limits, Needs, Pass, PassError, PassReport, PlannedNode, Resources, Runs, Safety,
+    Change, Context, Limits, Needs, Pass, PassError, PassReport, PlannedNode, ReportFile, Resources, Runs,
+    Safety,
 };
 pub use prune_channels::PruneChannels;
 pub use prune_weights::{Criterion as WeightCriterion, PruneWeights, Scope as WeightScope};

@@ -131,6 +131,19 @@ pub struct PassReport {
     /// For passes that plan for an engine: each node, and how it runs there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<PlannedNode>,
+    /// Files to write once the result is accepted and written itself.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub files: Vec<ReportFile>,
+}
+
+/// A text file that a pass leaves beside the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportFile {
+    /// Where.
+    pub path: PathBuf,
+    /// What.
+    pub text: String,
 }
 
 impl PassReport {
@@ -153,6 +166,7 @@ impl PassReport {
     /// Adds what another report says.
     pub fn merge(&mut self, other: PassReport) {
         self.changed |= other.changed;
+        self.files.extend(other.files);
         for change in other.changes {
             match self.changes.iter_mut().find(|known| known.rule == change.rule) {
                 Some(known) => {

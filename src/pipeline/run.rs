@@ -16,7 +16,9 @@ use crate::evaluate::{Figures, State, StateSubject, Task};
 use crate::format::{LowerError, Origin};
 use crate::ir::{self, CheckError, Model};
 use crate::ops;
-use crate::passes::{Change, Context, Limits, PassError, PassReport, PlannedNode, Resources, Safety};
+use crate::passes::{
+    Change, Context, Limits, PassError, PassReport, PlannedNode, ReportFile, Resources, Safety,
+};
 use crate::proto::StringStringEntryProto;
 use crate::rewrite::Evaluator;
 use crate::verify::{Divergence, Verdict, VerifyOptions, VerifyReport, localize, smallest_breaking, verify};
@@ -116,6 +118,8 @@ pub struct Outcome {
     pub model: Model,
     /// What happened.
     pub report: RunReport,
+    /// What steps leave beside the model, to be written with it.
+    pub files: Vec<ReportFile>,
 }
 
 /// Why a pipeline could not be run.
@@ -197,11 +201,13 @@ pub fn run(
     let mut runner = Runner::new(pipeline, options)?;
     let mut model = input.clone();
     let mut steps = Vec::new();
+    let mut files = Vec::new();
     let mut snapshots: Vec<(usize, Model)> = Vec::new();
     let mut last = before;
     let mut changed = false;
     for (index, step) in pipeline.steps.iter().enumerate() {
-        let (seconds, report) = runner.step(index, step, &mut model)?;
+        let (seconds, mut report) = runner.step(index, step, &mut model)?;
+        files.append(&mut report.files);
         let after = if report.changed {
             weigh(&model, false)?
         } else {
@@ -254,7 +260,7 @@ pub fn run(
     if changed && options.provenance {
         record(&mut model, pipeline, origin);
     }
-    Ok(Outcome { model, report })
+    Ok(Outcome { model, report, files })
 }
 
 /// The comparison with the input and the gates.

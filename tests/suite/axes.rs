@@ -1,6 +1,7 @@
 //! The axis solver and the pass `prune-channels`: small graphs in ONNX text, one or more an operator family; random choices over
 //! `fixtures/` and the corpus. Every cut model is compared with the masked original in tract.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rand_chacha::ChaCha8Rng;
@@ -14,9 +15,9 @@ use secateur::engine::TractEngine;
 use secateur::fold::TractEvaluator;
 use secateur::format::text::parse_model;
 use secateur::format::{ExternalFiles, ReadOptions, lift, read_proto};
-use secateur::ir::{Model, ValueId};
+use secateur::ir::{Model, NodeKind, Tensor, ValueId};
 use secateur::passes::prune_channels::{
-    AttentionUnits, Criterion, Explained, OracleVerdict, PruneChannels, Pruned, Scope, explain, oracle, prune,
+    AttentionUnits, Criterion, OracleVerdict, PruneChannels, Pruned, Scope, explain, oracle, plan, prune,
 };
 use secateur::passes::{Context, EliminateDeadCode, FoldConstants, InlineFunctions, Limits, Pass};
 
@@ -928,7 +929,7 @@ fn row(path: &Path) -> Option<String> {
         OracleVerdict::NotChecked => "not checked",
     };
     let reason = if left > 45.0 {
-        main_pin(&pruned.groups)
+        main_reason(&pruned)
     } else {
         String::new()
     };
@@ -938,14 +939,110 @@ fn row(path: &Path) -> Option<String> {
     ))
 }
 
-/// What pins the most bytes.
-fn main_pin(groups: &[Explained]) -> String {
-    let pinned = groups.iter().filter(|group| group.pinned_by.is_some());
-    pinned
-        .max_by_key(|group| group.bytes_per_unit * group.units as u64)
-        .and_then(|group| group.pinned_by.clone())
+/// What keeps the most bytes: a pin, or a place that the solver does not reach.
+fn main_reason(pruned: &Pruned) -> String {
+    let pinned = pruned.groups.iter().filter_map(|group| {
+        let reason = group.pinned_by.clone()?;
+        Some((group.bytes_per_unit * group.units as u64, reason))
+    });
+    let mut unreached: BTreeMap<&str, u64> = BTreeMap::new();
+    for entry in &pruned.unreached {
+        *unreached.entry(&entry.reason).or_default() += entry.parameters;
+    }
+    let unreached = unreached
+        .into_iter()
+        .map(|(reason, parameters)| (4 * parameters, reason.to_owned()));
+    unreached
+        .chain(pinned)
+        .max_by_key(|(bytes, _)| *bytes)
+        .map(|(_, reason)| reason)
         .unwrap_or_default()
         .replace('|', "/")
+}
+
+/// Names of float constants of the main graph, and of defaults of its inputs.
+fn weights(model: &Model) -> Vec<String> {
+    let graph = &model.graph;
+    let holds = |tensor: &Tensor| tensor.dtype().is_float() && tensor.elements() > 0;
+    let float = |id: &secateur::ir::NodeId| match graph.get(*id).map(|node| &node.kind) {
+        Some(NodeKind::Constant(_)) => graph.constant(ValueId::new(*id, 0)).is_some_and(holds),
+        Some(NodeKind::Input(input)) => input.default.as_ref().is_some_and(|(tensor, _)| holds(tensor)),
+        _ => false,
+    };
+    graph
+        .node_ids()
+        .filter(float)
+        .filter_map(|id| Some(graph.value(ValueId::new(id, 0))?.name.to_string()))
+        .collect()
+}
+
+#[test]
+fn every_weight_is_in_a_class_or_has_a_reason() {
+    for path in fixtures().into_iter().chain(corpus::models()) {
+        if std::fs::metadata(&path).is_ok_and(|file| file.len() > 2 << 20) {
+            continue;
+        }
+        let Some(model) = read(&path) else { continue };
+        let planned = plan(&model, &PruneChannels::default(), &RegexSet::empty(), None, 5)
+            .unwrap()
+            .0;
+        let mut named: BTreeSet<String> = planned
+            .unreached
+            .iter()
+            .map(|entry| entry.place.clone())
+            .collect();
+        named.extend(
+            planned
+                .classes
+                .iter()
+                .flat_map(|class| class.members.iter().map(|m| m.constant.clone())),
+        );
+        for weight in weights(&model) {
+            assert!(named.contains(&weight), "{}: {weight}", path.display());
+        }
+        let removed: usize = planned.classes.iter().map(|class| class.removed).sum();
+        let reasons = planned
+            .classes
+            .iter()
+            .filter(|class| class.pinned_by.is_some())
+            .count()
+            + planned.unreached.len();
+        let parameters = cost(&model, &|_| None).parameters;
+        assert!(
+            removed > 0 || reasons > 0 || parameters == 0,
+            "{}: no reason",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn defaults_of_inputs_and_weights_in_bodies_say_why_they_stay() {
+    let reasons = |text: &str| -> Vec<(String, u64)> {
+        let model = model(text);
+        let planned = plan(&model, &PruneChannels::default(), &RegexSet::empty(), None, 5)
+            .unwrap()
+            .0;
+        planned
+            .unreached
+            .into_iter()
+            .map(|entry| (entry.reason, entry.parameters))
+            .collect()
+    };
+    assert_eq!(
+        reasons("g (bool c, float[1, 2] x) => (float[1, 2] y) {
+            y = If (c) <then_branch = t () => (float[1, 2] a) <float[2, 2] W = {1, 2, 3, 4}> { a = MatMul (x, W) },
+                        else_branch = e () => (float[1, 2] b) { b = Identity (x) }>
+        }"),
+        [("it stands in a body of If y, and only the main graph is pruned".to_owned(), 4)]
+    );
+    assert_eq!(
+        reasons("g (float[1, 2] x, float[2, 2] w = {1, 2, 3, 4}) => (float[1, 2] y) { y = MatMul (x, w) }"),
+        [(
+            "it is the default of a graph input, which a caller may replace by another value of the same shape".to_owned(),
+            4
+        )]
+    );
 }
 
 #[test]

@@ -10,9 +10,11 @@ mod oracle;
 mod run;
 mod sample;
 mod score;
+mod unreached;
 
 pub use explain::{Explained, MemberReport, explain};
 pub use history::{History, HistoryGroup, HistoryMember};
 pub use options::{AttentionUnits, Criterion, Norm, PruneChannels, Scope};
 pub use oracle::{OracleReport, OracleVerdict, oracle};
-pub use run::{Pruned, prune};
+pub use run::{Plan, Pruned, plan, prune};
+pub use unreached::Unreached;

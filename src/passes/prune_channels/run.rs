@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use regex::RegexSet;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::choose::{candidates, choose};
 use super::explain::{Explained, describe};
@@ -11,12 +13,13 @@ use super::history::History;
 use super::options::PruneChannels;
 use super::oracle::{OracleReport, OracleVerdict, oracle};
 use super::score;
+use super::unreached::{Unreached, unreached};
 use crate::analysis::{cost, infer};
 use crate::axes::rewrite::remove;
 use crate::axes::{Solution, solve};
 use crate::engine::{Engine, TractEngine};
 use crate::ir::Model;
-use crate::passes::{Context, FoldConstants, Pass, PassError, PassReport, Safety};
+use crate::passes::{Context, FoldConstants, Pass, PassError, PassReport, ReportFile, Safety};
 
 const NAME: &str = "prune-channels";
 
@@ -33,6 +36,8 @@ pub struct Pruned {
     pub model: Model,
     /// Every group of units.
     pub groups: Vec<Explained>,
+    /// Parameters that no group covers.
+    pub unreached: Vec<Unreached>,
     /// What went, for a replay.
     pub history: History,
     /// Whether the result was compared with the masked original, and how it came out.
@@ -49,43 +54,72 @@ impl Pass for PruneChannels {
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
-        let mut report = PassReport::default();
-        infer(model);
-        // Folding shows more shapes to inference, which shows more constants.
-        for _ in 0..FOLD_ROUNDS {
-            let folded = FoldConstants::default().run(model, context)?;
-            let changed = folded.changed;
-            report.merge(folded);
-            if !changed {
-                break;
-            }
-            infer(model);
-        }
-        let replay = match &self.replay {
-            Some(path) => Some(read(&context.base.join(path))?),
-            None => None,
-        };
+        let mut report = prepare(model, context)?;
+        let replay = self.replayed(context)?;
         let seed = self.seed.unwrap_or(context.seed);
         let pruned = prune(model, self, &context.keep, replay.as_ref(), &TractEngine, seed)?;
         if let Some(path) = &self.history {
-            write(&context.base.join(path), &pruned.history)?;
+            report
+                .files
+                .push(record(&context.base.join(path), &pruned.history)?);
         }
+        summarise(&pruned, &mut report);
         *model = pruned.model;
-        summarise(&pruned.groups, &pruned.oracle, &mut report);
         Ok(report)
     }
 }
 
-/// Prunes a model whose types have been inferred and whose shape arithmetic has been folded. `keep` are patterns beside the
-/// options' own; `replay` takes the place of ranking.
-pub fn prune(
+impl PruneChannels {
+    fn replayed(&self, context: &Context<'_>) -> Result<Option<History>, PassError> {
+        let path = self.replay.as_ref().map(|path| context.base.join(path));
+        path.map(|path| read(&path)).transpose()
+    }
+
+    /// What the pass would do to a model, and why it would leave the rest alone; the model only gets its shape arithmetic folded.
+    pub fn plan(&self, model: &mut Model, context: &Context<'_>) -> Result<Plan, PassError> {
+        prepare(model, context)?;
+        let replay = self.replayed(context)?;
+        let seed = self.seed.unwrap_or(context.seed);
+        Ok(plan(model, self, &context.keep, replay.as_ref(), seed)?.0)
+    }
+}
+
+/// Folds the shape arithmetic of a model: folding shows more shapes to inference, which shows more constants.
+fn prepare(model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
+    let mut report = PassReport::default();
+    infer(model);
+    for _ in 0..FOLD_ROUNDS {
+        let folded = FoldConstants::default().run(model, context)?;
+        let changed = folded.changed;
+        report.merge(folded);
+        if !changed {
+            break;
+        }
+        infer(model);
+    }
+    Ok(report)
+}
+
+/// Every class of units and what is planned for it.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Plan {
+    /// Groups of units that play the same part, in graph order.
+    pub classes: Vec<Explained>,
+    /// Parameters that no class covers.
+    pub unreached: Vec<Unreached>,
+}
+
+/// Chosen units: pairs of group and unit.
+type Chosen = Vec<(usize, usize)>;
+
+/// Ranks and chooses, and removes nothing.
+pub fn plan(
     model: &Model,
     options: &PruneChannels,
     keep: &RegexSet,
     replay: Option<&History>,
-    engine: &dyn Engine,
     seed: u64,
-) -> Result<Pruned, PassError> {
+) -> Result<(Plan, Solution, Chosen), PassError> {
     validate(options)?;
     let own = RegexSet::new(&options.keep).map_err(|error| option(format!("keep: {error}")))?;
     let solution = solve(model);
@@ -101,6 +135,22 @@ pub fn prune(
             }
         }
     };
+    let classes = describe(model, &solution, &scores, &left, &chosen);
+    let unreached = unreached(model, &classes);
+    Ok((Plan { classes, unreached }, solution, chosen))
+}
+
+/// Prunes a model whose types have been inferred and whose shape arithmetic has been folded. `keep` are patterns beside the
+/// options' own; `replay` takes the place of ranking.
+pub fn prune(
+    model: &Model,
+    options: &PruneChannels,
+    keep: &RegexSet,
+    replay: Option<&History>,
+    engine: &dyn Engine,
+    seed: u64,
+) -> Result<Pruned, PassError> {
+    let (planned, solution, chosen) = plan(model, options, keep, replay, seed)?;
     let removal = solution
         .removal(chosen.iter().copied())
         .map_err(|error| defect(model, error.to_string()))?;
@@ -125,10 +175,10 @@ pub fn prune(
             ),
         });
     }
-    let explained = describe(model, &solution, &scores, &left, &chosen);
     Ok(Pruned {
         model: cut,
-        groups: explained,
+        groups: planned.classes,
+        unreached: planned.unreached,
         history: History::of(&solution, &chosen),
         oracle: report,
     })
@@ -227,7 +277,8 @@ fn validate(options: &PruneChannels) -> Result<(), PassError> {
 }
 
 /// Says what went and, by pin, what stayed.
-fn summarise(groups: &[Explained], oracle: &OracleReport, report: &mut PassReport) {
+fn summarise(pruned: &Pruned, report: &mut PassReport) {
+    let (groups, oracle) = (&pruned.groups, &pruned.oracle);
     let removed: usize = groups.iter().map(|group| group.removed).sum();
     report.add("units removed", removed as u64);
     if let Some(change) = report
@@ -260,6 +311,15 @@ fn summarise(groups: &[Explained], oracle: &OracleReport, report: &mut PassRepor
             .into_iter()
             .map(|(reason, units)| format!("{units} units stay: {reason}")),
     );
+    let mut unreached: BTreeMap<&str, u64> = BTreeMap::new();
+    for entry in &pruned.unreached {
+        *unreached.entry(&entry.reason).or_default() += entry.parameters;
+    }
+    report.notes.extend(
+        unreached
+            .into_iter()
+            .map(|(reason, parameters)| format!("{parameters} parameters stay: {reason}")),
+    );
     if oracle.verdict == OracleVerdict::NotChecked {
         let reason = oracle.reason.as_deref().unwrap_or("");
         report
@@ -289,12 +349,15 @@ fn read(path: &Path) -> Result<History, PassError> {
     serde_json::from_str(&text).map_err(|error| failed(&error))
 }
 
-fn write(path: &Path, history: &History) -> Result<(), PassError> {
-    let failed = |error: &dyn std::fmt::Display| PassError::Resource {
+/// The file that keeps a history.
+fn record(path: &Path, history: &History) -> Result<ReportFile, PassError> {
+    let mut text = serde_json::to_string_pretty(history).map_err(|error| PassError::Resource {
         pass: NAME,
         message: format!("{}: {error}", path.display()),
-    };
-    let mut text = serde_json::to_string_pretty(history).map_err(|error| failed(&error))?;
+    })?;
     text.push('\n');
-    std::fs::write(path, text).map_err(|error| failed(&error))
+    Ok(ReportFile {
+        path: path.to_owned(),
+        text,
+    })
 }

@@ -1,6 +1,6 @@
 //! What is written and what is left alone.
 
-use super::{Bench, call_with};
+use super::{Bench, call, call_with};
 
 #[test]
 fn the_input_and_existing_outputs_are_only_replaced_when_asked() {
@@ -193,4 +193,125 @@ fn reports_are_written_as_json_or_markdown_and_never_over_a_file() {
         2
     );
     assert!(!bench.path("c.onnx").exists());
+}
+
+/// A network of one hidden layer of eight units.
+const HIDDEN: &str = "<ir_version: 8, opset_import: [\"\" : 17]>
+    g (float[2, 2] x) => (float[2, 2] y)
+    <float[2, 8] W = {1, 2, 3, 4, 5, 6, 7, 8, 8, 7, 6, 5, 4, 3, 2, 1}, float[8, 2] V = {1, 2, 3, 4, 5, 6, 7, 8, 8, 7, 6, 5, 4, 3, 2, 1}> {
+        a = MatMul (x, W)
+        r = Relu (a)
+        y = MatMul (r, V)
+    }";
+
+#[test]
+fn a_history_of_pruning_is_written_with_the_result_and_never_without_it() {
+    let bench = Bench::new();
+    bench.model("hidden", HIDDEN);
+    let pipeline = |gate: &str| {
+        format!(
+            "version: 1\nsteps:\n  - prune-channels: {{ ratio: 0.5, history: h.json }}\ngates:\n  - size: {{ at-most: {gate} }}\n"
+        )
+    };
+    std::fs::write(bench.path("refused.yaml"), pipeline("0.1")).unwrap();
+    std::fs::write(bench.path("accepted.yaml"), pipeline("10")).unwrap();
+    assert_eq!(bench.call("run refused.yaml hidden.onnx -o out.onnx").code, 1);
+    assert_eq!(bench.call("run accepted.yaml hidden.onnx --dry-run").code, 0);
+    assert!(!bench.path("h.json").exists() && !bench.path("out.onnx").exists());
+    let accepted = bench.call("run accepted.yaml hidden.onnx -o out.onnx");
+    assert_eq!(accepted.code, 0, "{}", accepted.stderr);
+    let history = bench.read("h.json");
+    let document: serde_json::Value = serde_json::from_slice(&history).unwrap();
+    assert_eq!(document["groups"][0]["removed"].as_array().unwrap().len(), 4);
+    // An existing history needs --force like any output.
+    let again = bench.call("run accepted.yaml hidden.onnx -o other.onnx --json");
+    assert_eq!((again.code, again.error_code().as_str()), (2, "output-exists"));
+    assert!(!bench.path("other.onnx").exists());
+    assert_eq!(
+        bench
+            .call("run accepted.yaml hidden.onnx -o other.onnx --force")
+            .code,
+        0
+    );
+}
+
+#[test]
+fn explaining_classes_of_units_writes_nothing() {
+    let bench = Bench::new();
+    bench.model("hidden", HIDDEN);
+    let json = bench.call("prune-channels hidden.onnx --explain --ratio 0.25 --json");
+    assert_eq!(json.code, 0, "{}", json.stderr);
+    let classes = json.json()["classes"].as_array().unwrap().clone();
+    let free: Vec<_> = classes
+        .iter()
+        .filter(|class| class["pinned_by"].is_null())
+        .collect();
+    assert_eq!(free.len(), 1);
+    // A unit is a column of W and a row of V: two floats each, one product for each of two samples.
+    assert_eq!(
+        (
+            &free[0]["units"],
+            &free[0]["removed"],
+            &free[0]["bytes_per_unit"],
+            &free[0]["macs_per_unit"]
+        ),
+        (&8.into(), &2.into(), &16.into(), &8.into())
+    );
+    let pins: Vec<&str> = classes
+        .iter()
+        .filter_map(|class| class["pinned_by"].as_str())
+        .collect();
+    assert!(
+        pins.contains(&"graph output y pins axis 1 of y: outputs keep their shape"),
+        "{pins:?}"
+    );
+    let table = bench.call("prune-channels hidden.onnx --explain");
+    assert_eq!(table.code, 0);
+    assert!(
+        table.text().contains("W[1], V[0]") && table.text().contains("what stays:"),
+        "{}",
+        table.text()
+    );
+    assert_eq!(
+        bench.call("prune-channels hidden.onnx --explain --ratio 7").code,
+        2
+    );
+}
+
+/// The preset of the README's first command, without its last step, which takes long in a debug build; `.ci/run` runs all of it.
+#[test]
+fn the_preset_for_edge_devices_keeps_the_accuracy_of_the_fixtures_and_refuses_a_harder_cut() {
+    let bench = Bench::new();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = bench.path("edge.onnx");
+    let preset = secateur::pipeline::presets::text("edge-int8").unwrap();
+    let pruned = preset
+        .replace("  - quantize\n", "")
+        .replace("at-most: 0.45", "at-most: 0.9");
+    let harder = pruned.replace("ratio: 0.05", "ratio: 0.2");
+    assert!(preset.len() > pruned.len() && harder != pruned);
+    let run = |text: &str| {
+        std::fs::write(bench.path("pipeline.yaml"), text).unwrap();
+        call(
+            root,
+            &format!(
+                "run {} fixtures/digits_cnn_bn.onnx --data evaluation=fixtures/data/digits_test.yaml -o {} --json",
+                bench.path("pipeline.yaml").display(),
+                output.display()
+            ),
+        )
+    };
+    let refused = run(&harder);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    let gate = |called: &super::Called, name: &str| -> bool {
+        let document = called.json();
+        let gates = document["gates"].as_array().unwrap().clone();
+        gates
+            .iter()
+            .any(|gate| gate["name"] == name && gate["passed"] == true)
+    };
+    assert!(!gate(&refused, "accuracy") && gate(&refused, "size") && !output.exists());
+    let accepted = run(&pruned);
+    assert_eq!(accepted.code, 0, "{}{}", accepted.text(), accepted.stderr);
+    assert!(gate(&accepted, "accuracy") && gate(&accepted, "size") && output.exists());
 }
