@@ -7,6 +7,7 @@ mod explain;
 mod history;
 mod options;
 mod oracle;
+mod refit;
 mod run;
 mod sample;
 mod score;

@@ -42,6 +42,11 @@ pub struct PruneChannels {
     pub history: Option<PathBuf>,
     /// Removes what this file lists instead of ranking units.
     pub replay: Option<PathBuf>,
+    /// Then refits the weights of the layers that lost inputs to calibration data by least squares, so that the inputs that stay
+    /// make up for those that went. Needs no labels.
+    pub refit: bool,
+    /// The role of the data for `refit`.
+    pub data: String,
 }
 
 impl Default for PruneChannels {
@@ -61,6 +66,8 @@ impl Default for PruneChannels {
             seed: None,
             history: None,
             replay: None,
+            refit: false,
+            data: "calibration".to_owned(),
         }
     }
 }

@@ -12,11 +12,12 @@ use super::explain::{Explained, describe};
 use super::history::History;
 use super::options::PruneChannels;
 use super::oracle::{OracleReport, OracleVerdict, oracle};
+use super::refit::refit;
 use super::score;
 use super::unreached::{Unreached, unreached};
 use crate::analysis::{cost, infer};
 use crate::axes::rewrite::remove;
-use crate::axes::{Solution, solve};
+use crate::axes::{Removal, Solution, solve};
 use crate::engine::{Engine, TractEngine};
 use crate::ir::Model;
 use crate::passes::{Context, FoldConstants, Pass, PassError, PassReport, ReportFile, Safety};
@@ -42,6 +43,7 @@ pub struct Pruned {
     pub history: History,
     /// Whether the result was compared with the masked original, and how it came out.
     pub oracle: OracleReport,
+    cut: (Solution, Removal),
 }
 
 impl Pass for PruneChannels {
@@ -57,7 +59,18 @@ impl Pass for PruneChannels {
         let mut report = prepare(model, context)?;
         let replay = self.replayed(context)?;
         let seed = self.seed.unwrap_or(context.seed);
-        let pruned = prune(model, self, &context.keep, replay.as_ref(), &TractEngine, seed)?;
+        let mut pruned = prune(model, self, &context.keep, replay.as_ref(), &TractEngine, seed)?;
+        if self.refit {
+            let (solution, removal) = &pruned.cut;
+            refit(
+                model,
+                &mut pruned.model,
+                (solution, removal),
+                self,
+                context,
+                &mut report,
+            )?;
+        }
         if let Some(path) = &self.history {
             report
                 .files
@@ -181,6 +194,7 @@ pub fn prune(
         unreached: planned.unreached,
         history: History::of(&solution, &chosen),
         oracle: report,
+        cut: (solution, removal),
     })
 }
 
