@@ -679,7 +679,7 @@ fn the_oracle_sees_a_wrong_cut() {
 }
 
 fn pruned(model: &Model, options: &PruneChannels) -> Pruned {
-    prune(model, options, &RegexSet::empty(), None, &TractEngine, 5).unwrap()
+    prune(model, options, &RegexSet::empty(), None, None, &TractEngine, 5).unwrap()
 }
 
 const CHAIN: &str = "g (float[1, 3, 8, 8] x, float[16, 3, 3, 3] A, float[16] S, float[16] B, float[16] M, float[16] Var, float[32, 16, 3, 3] C, float[2, 32, 1, 1] D) => (float[1, 2, 4, 4] y) {
@@ -783,7 +783,18 @@ fn targets_are_met_and_the_least_is_taken() {
         target_bytes: Some(0.0001),
         ..PruneChannels::default()
     };
-    assert!(prune(&model, &impossible, &RegexSet::empty(), None, &TractEngine, 5).is_err());
+    assert!(
+        prune(
+            &model,
+            &impossible,
+            &RegexSet::empty(),
+            None,
+            None,
+            &TractEngine,
+            5
+        )
+        .is_err()
+    );
 }
 
 #[test]
@@ -801,6 +812,7 @@ fn a_history_replays_on_another_copy_and_refuses_another_model() {
         &PruneChannels::default(),
         &RegexSet::empty(),
         Some(&history),
+        None,
         &TractEngine,
         9,
     )
@@ -817,6 +829,7 @@ fn a_history_replays_on_another_copy_and_refuses_another_model() {
             &PruneChannels::default(),
             &RegexSet::empty(),
             Some(&history),
+            None,
             &TractEngine,
             9
         )
@@ -919,7 +932,7 @@ fn row(path: &Path) -> Option<String> {
         ratio: 0.5,
         ..PruneChannels::default()
     };
-    let pruned = prune(&model, &options, &RegexSet::empty(), None, &TractEngine, 5)
+    let pruned = prune(&model, &options, &RegexSet::empty(), None, None, &TractEngine, 5)
         .unwrap_or_else(|error| panic!("{name}: {error}"));
     let after = cost(&pruned.model, &|_| None);
     let left = 100.0 * after.parameters as f64 / before.parameters as f64;
@@ -983,9 +996,16 @@ fn every_weight_is_in_a_class_or_has_a_reason() {
             continue;
         }
         let Some(model) = read(&path) else { continue };
-        let planned = plan(&model, &PruneChannels::default(), &RegexSet::empty(), None, 5)
-            .unwrap()
-            .0;
+        let planned = plan(
+            &model,
+            &PruneChannels::default(),
+            &RegexSet::empty(),
+            None,
+            None,
+            5,
+        )
+        .unwrap()
+        .0;
         let mut named: BTreeSet<String> = planned
             .unreached
             .iter()
@@ -1020,9 +1040,16 @@ fn every_weight_is_in_a_class_or_has_a_reason() {
 fn defaults_of_inputs_and_weights_in_bodies_say_why_they_stay() {
     let reasons = |text: &str| -> Vec<(String, u64)> {
         let model = model(text);
-        let planned = plan(&model, &PruneChannels::default(), &RegexSet::empty(), None, 5)
-            .unwrap()
-            .0;
+        let planned = plan(
+            &model,
+            &PruneChannels::default(),
+            &RegexSet::empty(),
+            None,
+            None,
+            5,
+        )
+        .unwrap()
+        .0;
         planned
             .unreached
             .into_iter()

@@ -3,16 +3,19 @@
 //! what was done and why the rest stayed.
 
 mod choose;
+mod evidence;
 mod explain;
 mod history;
 mod options;
 mod oracle;
+mod reconstruction;
 mod refit;
 mod run;
 mod sample;
 mod score;
 mod unreached;
 
+pub use evidence::Evidence;
 pub use explain::{Explained, MemberReport, explain};
 pub use history::{History, HistoryGroup, HistoryMember};
 pub use options::{AttentionUnits, Criterion, Norm, PruneChannels, Scope};

@@ -45,7 +45,7 @@ pub struct PruneChannels {
     /// Then refits the weights of the layers that lost inputs to calibration data by least squares, so that the inputs that stay
     /// make up for those that went. Needs no labels.
     pub refit: bool,
-    /// The role of the data for `refit`.
+    /// The role of the data for `refit` and the criterion `reconstruction`.
     pub data: String,
 }
 
@@ -85,6 +85,9 @@ pub enum Criterion {
     Lamp,
     /// The sum of distances to the other units of the layer (filters near their geometric median go).
     Fpgm,
+    /// What the layers that read the unit lose of their outputs after the best refit, on calibration data; `magnitude` for units
+    /// that no such layer reads. Needs no labels.
+    Reconstruction,
     /// At random.
     Random,
 }

@@ -7,17 +7,17 @@
 
 use ndarray::{Array1, Array2, Axis as Along, s};
 
-use super::options::PruneChannels;
+use super::evidence::Evidence;
 use crate::axes::{Removal, Solution};
 use crate::ir::{EditError, Editor, Graph, Model, NodeId, Tensor, TensorError, ValueId};
 use crate::linalg::{Cholesky, LinalgError};
-use crate::passes::{Context, PassError, PassReport};
-use crate::statistics::gram::{self, Gram, GramOptions, Layer};
+use crate::passes::{PassError, PassReport};
+use crate::statistics::gram::{Gram, Layer};
 
 const NAME: &str = "prune-channels";
 
 /// Share of the mean variance that is added to each.
-const DAMPING: f64 = 1e-2;
+pub(super) const DAMPING: f64 = 1e-2;
 
 /// What can go wrong with one layer.
 #[derive(Debug, thiserror::Error)]
@@ -55,40 +55,14 @@ pub(super) fn refit(
     model: &Model,
     cut: &mut Model,
     (solution, removal): (&Solution, &Removal),
-    options: &PruneChannels,
-    context: &Context<'_>,
+    evidence: &Evidence,
     report: &mut PassReport,
 ) -> Result<(), PassError> {
-    let resource = |message: String| PassError::Resource { pass: NAME, message };
-    let lost = lost(&model.graph, solution, removal, report);
-    if lost.is_empty() {
-        return Ok(());
-    }
-    let resources = context
-        .resources
-        .ok_or_else(|| resource("refit needs data and an engine".to_owned()))?;
-    let data = resources.data(&options.data, &model.graph).map_err(resource)?;
-    let engine = resources.engine().map_err(resource)?;
-    let samples = data.sample_range();
-    let total = samples.end - samples.start;
-    let progress = |done: u64| {
-        (context.progress)("second moments", done.saturating_sub(samples.start), Some(total));
-    };
-    let layers: Vec<Layer> = lost.iter().map(|one| one.layer.clone()).collect();
-    let grams = gram::collect(
-        model,
-        &layers,
-        GramOptions::default(),
-        &data,
-        engine,
-        resources.jobs(),
-        &progress,
-    )
-    .map_err(|error| resource(error.to_string()))?;
+    let lost = lost(&model.graph, solution, removal, evidence, report);
     let mut editor = cut.graph.edit(NAME);
     let mut refitted = 0;
     for one in &lost {
-        let Some([moments]) = grams.of(&one.layer) else {
+        let Some(moments) = evidence.moments(&one.layer) else {
             report
                 .notes
                 .push(format!("{} is not refitted: no rows reach it", one.layer.label));
@@ -107,10 +81,15 @@ pub(super) fn refit(
 }
 
 /// Layers whose inputs went in part, with the reasons of those that cannot be refitted.
-fn lost(graph: &Graph, solution: &Solution, removal: &Removal, report: &mut PassReport) -> Vec<Lost> {
-    let (layers, _) = gram::layers(graph);
+fn lost(
+    graph: &Graph,
+    solution: &Solution,
+    removal: &Removal,
+    evidence: &Evidence,
+    report: &mut PassReport,
+) -> Vec<Lost> {
     let mut found = Vec::new();
-    for layer in layers {
+    for layer in evidence.layers() {
         let axes = solution.axes(layer.weight).unwrap_or_default();
         let output = layer.output_axis();
         let kept = |axis: usize| axes.get(axis).and_then(|axis| removal.kept(*axis));
@@ -139,7 +118,7 @@ fn lost(graph: &Graph, solution: &Solution, removal: &Removal, report: &mut Pass
             None => (0..layer.outputs).collect(),
         };
         found.push(Lost {
-            layer,
+            layer: layer.clone(),
             stay,
             went,
             outputs,

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::choose::{candidates, choose};
+use super::evidence::Evidence;
 use super::explain::{Explained, describe};
 use super::history::History;
 use super::options::PruneChannels;
@@ -59,15 +60,17 @@ impl Pass for PruneChannels {
         let mut report = prepare(model, context)?;
         let replay = self.replayed(context)?;
         let seed = self.seed.unwrap_or(context.seed);
-        let mut pruned = prune(model, self, &context.keep, replay.as_ref(), &TractEngine, seed)?;
-        if self.refit {
+        let evidence = Evidence::collect(model, self, context)?;
+        let evidence = evidence.as_ref();
+        let keep = &context.keep;
+        let mut pruned = prune(model, self, keep, replay.as_ref(), evidence, &TractEngine, seed)?;
+        if let (true, Some(evidence)) = (self.refit, evidence) {
             let (solution, removal) = &pruned.cut;
             refit(
                 model,
                 &mut pruned.model,
                 (solution, removal),
-                self,
-                context,
+                evidence,
                 &mut report,
             )?;
         }
@@ -93,7 +96,16 @@ impl PruneChannels {
         prepare(model, context)?;
         let replay = self.replayed(context)?;
         let seed = self.seed.unwrap_or(context.seed);
-        Ok(plan(model, self, &context.keep, replay.as_ref(), seed)?.0)
+        let evidence = Evidence::collect(model, self, context)?;
+        Ok(plan(
+            model,
+            self,
+            &context.keep,
+            replay.as_ref(),
+            evidence.as_ref(),
+            seed,
+        )?
+        .0)
     }
 }
 
@@ -131,13 +143,14 @@ pub fn plan(
     options: &PruneChannels,
     keep: &RegexSet,
     replay: Option<&History>,
+    evidence: Option<&Evidence>,
     seed: u64,
 ) -> Result<(Plan, Solution, Chosen), PassError> {
     validate(options)?;
     let own = RegexSet::new(&options.keep).map_err(|error| option(format!("keep: {error}")))?;
     let solution = solve(model);
     let (groups, left) = candidates(&model.graph, &solution, options.attention, &[keep, &own]);
-    let scores = score::scores(&model.graph, &solution, options, seed);
+    let scores = score::scores(&model.graph, &solution, options, evidence, seed);
     let chosen = match replay {
         Some(history) => history.find(&solution).map_err(option)?,
         None => {
@@ -160,10 +173,11 @@ pub fn prune(
     options: &PruneChannels,
     keep: &RegexSet,
     replay: Option<&History>,
+    evidence: Option<&Evidence>,
     engine: &dyn Engine,
     seed: u64,
 ) -> Result<Pruned, PassError> {
-    let (planned, solution, chosen) = plan(model, options, keep, replay, seed)?;
+    let (planned, solution, chosen) = plan(model, options, keep, replay, evidence, seed)?;
     let removal = solution
         .removal(chosen.iter().copied())
         .map_err(|error| defect(model, error.to_string()))?;

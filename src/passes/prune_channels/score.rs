@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use super::evidence::Evidence;
 use super::options::{Criterion, Norm, PruneChannels};
+use super::reconstruction;
 use crate::axes::{Group, Solution};
 use crate::ir::{Graph, Slot, ValueId};
 
@@ -16,7 +18,13 @@ pub(super) type Scores = BTreeMap<usize, Vec<f64>>;
 type Sums = BTreeMap<(ValueId, usize), Vec<f64>>;
 
 /// Scores the units of every group that is not pinned.
-pub(super) fn scores(graph: &Graph, solution: &Solution, options: &PruneChannels, seed: u64) -> Scores {
+pub(super) fn scores(
+    graph: &Graph,
+    solution: &Solution,
+    options: &PruneChannels,
+    evidence: Option<&Evidence>,
+    seed: u64,
+) -> Scores {
     let groups = || {
         solution
             .groups()
@@ -58,6 +66,10 @@ pub(super) fn scores(graph: &Graph, solution: &Solution, options: &PruneChannels
             sums.insert((value, axis), along(&values, &dims, axis, options.norm));
         }
     }
+    let mut measured = match (options.criterion, evidence) {
+        (Criterion::Reconstruction, Some(evidence)) => reconstruction::scores(graph, solution, evidence),
+        _ => Scores::new(),
+    };
     groups()
         .map(|(at, group)| {
             let magnitude = || magnitudes(group, &sums, options.norm);
@@ -67,6 +79,7 @@ pub(super) fn scores(graph: &Graph, solution: &Solution, options: &PruneChannels
                 }
                 Criterion::Lamp => lamp(&magnitude()),
                 Criterion::Fpgm => distances(graph, group),
+                Criterion::Reconstruction => measured.remove(&at).unwrap_or_else(magnitude),
                 Criterion::Magnitude | Criterion::Random => magnitude(),
             };
             (at, scores)

@@ -288,14 +288,14 @@ fn the_preset_for_edge_devices_keeps_the_accuracy_of_the_fixtures_and_refuses_a_
     let pruned = preset
         .replace("  - quantize\n", "")
         .replace("at-most: 0.45", "at-most: 0.9");
-    let harder = pruned.replace("ratio: 0.05", "ratio: 0.2");
+    let harder = pruned.replace("ratio: 0.1", "ratio: 0.6");
     assert!(preset.len() > pruned.len() && harder != pruned);
     let run = |text: &str| {
         std::fs::write(bench.path("pipeline.yaml"), text).unwrap();
         call(
             root,
             &format!(
-                "run {} fixtures/digits_cnn_bn.onnx --data evaluation=fixtures/data/digits_test.yaml -o {} --json",
+                "run {} fixtures/digits_cnn_bn.onnx --data calibration=fixtures/data/digits_calib.npz --data evaluation=fixtures/data/digits_test.yaml -o {} --json",
                 bench.path("pipeline.yaml").display(),
                 output.display()
             ),

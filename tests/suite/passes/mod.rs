@@ -6,6 +6,7 @@ mod gram;
 mod interface;
 mod opsets;
 mod quantizing;
+mod refitting;
 mod rounding;
 mod sharing;
 mod simplifying;

@@ -11,11 +11,11 @@ use secateur::quantize::Kind;
 
 use super::*;
 
-fn fixture(name: &str) -> PathBuf {
+pub(super) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
-fn read(path: &Path) -> Model {
+pub(super) fn read(path: &Path) -> Model {
     let mut model = secateur::format::read(path, &ReadOptions::default())
         .unwrap()
         .model;
@@ -33,7 +33,7 @@ fn digits(file: &str, graph: &Graph) -> Dataset {
     Dataset::open(&spec, Path::new(""), graph).unwrap()
 }
 
-struct Digits;
+pub(super) struct Digits;
 
 impl Resources for Digits {
     fn engine(&self) -> Result<&dyn Engine, String> {
@@ -50,7 +50,7 @@ impl Resources for Digits {
     }
 }
 
-fn outputs(model: &Model) -> Vec<f64> {
+pub(super) fn outputs(model: &Model) -> Vec<f64> {
     let lowered = secateur::lower::for_engine(model, &TractEngine).unwrap();
     let session = TractEngine.compile(&lowered, &CompileOptions::default()).unwrap();
     let data = digits("data/digits_test.npz", &model.graph);
@@ -67,7 +67,7 @@ fn outputs(model: &Model) -> Vec<f64> {
     all
 }
 
-fn error(quantized: &Model, expected: &[f64]) -> f64 {
+pub(super) fn error(quantized: &Model, expected: &[f64]) -> f64 {
     let found = outputs(quantized);
     assert_eq!(found.len(), expected.len());
     found.iter().zip(expected).map(|(a, b)| (a - b).powi(2)).sum()

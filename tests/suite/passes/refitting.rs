@@ -1,0 +1,148 @@
+//! Cuts that calibration data repairs: what stays makes up for what went, on data that was not seen.
+
+use secateur::data::{Dataset, Spec, SyntheticSpec};
+use secateur::engine::Engine;
+use secateur::ir::Graph;
+use secateur::passes::prune_channels::Criterion;
+use secateur::passes::{PruneChannels, Resources};
+
+use super::rounding::{Digits, error, fixture, outputs, read};
+use super::*;
+
+/// Normal-ish inputs, other ones for each role.
+struct Noise;
+
+impl Noise {
+    fn open(graph: &Graph, seed: u64) -> Dataset {
+        let spec = Spec {
+            synthetic: Some(SyntheticSpec::default()),
+            samples: Some(200),
+            seed: Some(seed),
+            ..Spec::default()
+        };
+        Dataset::open(&spec, std::path::Path::new(""), graph).unwrap()
+    }
+}
+
+impl Resources for Noise {
+    fn engine(&self) -> Result<&dyn Engine, String> {
+        Ok(&TractEngine)
+    }
+
+    fn data(&self, _: &str, graph: &Graph) -> Result<Dataset, String> {
+        Ok(Self::open(graph, 1))
+    }
+
+    fn jobs(&self) -> usize {
+        1
+    }
+}
+
+fn pruned(original: &Model, pass: &PruneChannels, resources: &dyn Resources) -> (Model, PassReport) {
+    let mut model = original.clone();
+    let report = run_with(pass, &mut model, &Setting::default(), Some(resources)).unwrap();
+    secateur::analysis::check(&model).unwrap_or_else(|errors| panic!("{errors:?}"));
+    (model, report)
+}
+
+/// The second hidden unit is 3 for every input: its part of the output moves into the bias, exactly.
+#[test]
+fn a_constant_unit_goes_first_and_moves_into_the_bias() {
+    let original = model(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        m (float[N, 2] x) => (float[N, 2] y)
+        <float[2, 3] a = {1, 0, -1, 0.5, 0, 1}, float[3] b = {0.25, 3, 0.5}, float[3, 2] c = {1, 2, 10, -20, 0.5, 1}, float[2] d = {1, 1}>
+        { h = Gemm (x, a, b) r = Relu (h) y = Gemm (r, c, d) }"#,
+    );
+    let pass = PruneChannels {
+        ratio: 0.34,
+        criterion: Criterion::Reconstruction,
+        refit: true,
+        ..PruneChannels::default()
+    };
+    let (cut, report) = pruned(&original, &pass, &Noise);
+    let constant = |name: &str| -> Vec<f64> {
+        let value = cut.graph.find_value(name).unwrap();
+        cut.graph.constant(value).unwrap().to_f64().unwrap()
+    };
+    assert_eq!(constant("b"), [0.25, 0.5], "{:?}", report.changes);
+    assert_eq!(constant("c"), [1.0, 2.0, 0.5, 1.0]);
+    assert_eq!(constant("d"), [31.0, -59.0]);
+}
+
+/// The third hidden unit is the sum of the others before a product without bias.
+#[test]
+fn a_unit_that_others_add_up_to_is_made_up_for() {
+    let original = model(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        m (float[N, 2] x) => (float[N, 2] y)
+        <float[2, 3] a = {1, 0, 1, 0, 1, 1}, float[3, 2] c = {1, 2, 3, 4, 5, 6}>
+        { h = MatMul (x, a) y = MatMul (h, c) }"#,
+    );
+    let pass = |refit: bool| PruneChannels {
+        ratio: 0.34,
+        criterion: Criterion::Reconstruction,
+        refit,
+        ..PruneChannels::default()
+    };
+    let squared = |model: &Model| -> f64 {
+        let run = |model: &Model| {
+            let session = TractEngine.compile(model, &CompileOptions::default()).unwrap();
+            let data = Noise::open(&model.graph, 2);
+            let mut all = Vec::new();
+            for index in data.batches() {
+                for value in session.run(&data.batch(index).unwrap().inputs).unwrap().values() {
+                    let RunValue::Tensor(tensor) = value else {
+                        panic!("a tensor")
+                    };
+                    all.extend(tensor.to_f64().unwrap());
+                }
+            }
+            all
+        };
+        let (found, expected) = (run(model), run(&original));
+        let apart: f64 = found.iter().zip(&expected).map(|(a, b)| (a - b).powi(2)).sum();
+        apart / expected.iter().map(|value| value * value).sum::<f64>()
+    };
+    let (plain, better) = (
+        squared(&pruned(&original, &pass(false), &Noise).0),
+        squared(&pruned(&original, &pass(true), &Noise).0),
+    );
+    assert!(plain > 0.01 && better < 1e-3, "{better} against {plain}");
+}
+
+#[test]
+fn a_refit_repairs_most_of_a_cut_of_a_trained_network() {
+    for name in ["digits_cnn.onnx", "digits_cnn_bn.onnx", "digits_cnn_dynamo.onnx"] {
+        let original = read(&fixture(name));
+        let expected = outputs(&original);
+        let after = |criterion: Criterion, refit: bool| {
+            let pass = PruneChannels {
+                ratio: 0.1,
+                criterion,
+                refit,
+                ..PruneChannels::default()
+            };
+            error(&pruned(&original, &pass, &Digits).0, &expected)
+        };
+        let plain = after(Criterion::Magnitude, false);
+        let refitted = after(Criterion::Magnitude, true);
+        let measured = after(Criterion::Reconstruction, true);
+        assert!(refitted < 0.5 * plain, "{name}: {refitted} against {plain}");
+        assert!(measured < refitted, "{name}: {measured} against {refitted}");
+    }
+}
+
+#[test]
+fn without_data_a_refit_says_what_is_missing() {
+    let mut model = read(&fixture("digits_mlp.onnx"));
+    let pass = PruneChannels {
+        refit: true,
+        ..PruneChannels::default()
+    };
+    let failure = run_with(&pass, &mut model, &Setting::default(), None).unwrap_err();
+    assert!(
+        failure.to_string().contains("need data and an engine"),
+        "{failure}"
+    );
+}
