@@ -15,13 +15,18 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// Whether the options ask for it.
+    pub(super) fn is_wanted(options: &PruneChannels) -> bool {
+        options.refit || options.criterion == Criterion::Reconstruction
+    }
+
     /// Runs `model` over the calibration data, if the options ask for what that says.
     pub(super) fn collect(
         model: &Model,
         options: &PruneChannels,
         context: &Context<'_>,
     ) -> Result<Option<Self>, PassError> {
-        if !options.refit && options.criterion != Criterion::Reconstruction {
+        if !Self::is_wanted(options) {
             return Ok(None);
         }
         let resource = |message: String| PassError::Resource { pass: NAME, message };

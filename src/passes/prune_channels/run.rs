@@ -21,7 +21,7 @@ use crate::axes::rewrite::remove;
 use crate::axes::{Removal, Solution, solve};
 use crate::engine::{Engine, TractEngine};
 use crate::ir::Model;
-use crate::passes::{Context, FoldConstants, Pass, PassError, PassReport, ReportFile, Safety};
+use crate::passes::{Context, FoldConstants, Needs, Pass, PassError, PassReport, ReportFile, Safety};
 
 const NAME: &str = "prune-channels";
 
@@ -54,6 +54,13 @@ impl Pass for PruneChannels {
 
     fn safety(&self) -> Safety {
         Safety::Approximate
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            calibration: Evidence::is_wanted(self),
+            ..Needs::default()
+        }
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

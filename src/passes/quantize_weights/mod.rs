@@ -13,7 +13,7 @@ pub use self::rounding::Rounding;
 use self::rounding::{Moments, collect, reconstruct};
 use self::target::{Reader, Target, targets};
 use super::distinct::distinct_names;
-use super::{Context, ConvertOpset, Pass, PassError, PassReport, Safety, Simplify};
+use super::{Context, ConvertOpset, Needs, Pass, PassError, PassReport, Safety, Simplify};
 use crate::analysis;
 use crate::ir::{
     EditError, Editor, GraphPath, Model, Name, Operator, OpsetImport, Tensor, TensorError, Value, ValueId,
@@ -112,6 +112,13 @@ impl Pass for QuantizeWeights {
 
     fn safety(&self) -> Safety {
         Safety::Approximate
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            calibration: self.rounding == Rounding::Gptq,
+            ..Needs::default()
+        }
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -315,3 +315,29 @@ fn the_preset_for_edge_devices_keeps_the_accuracy_of_the_fixtures_and_refuses_a_
     assert_eq!(accepted.code, 0, "{}{}", accepted.text(), accepted.stderr);
     assert!(gate(&accepted, "accuracy") && gate(&accepted, "size") && output.exists());
 }
+
+/// Passes that run the model get data and an engine as verbs, too, and say so when there is none.
+#[test]
+fn verbs_that_fit_weights_to_data_take_it_from_the_command_line() {
+    let bench = Bench::new();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    for verb in [
+        "prune-channels fixtures/digits_cnn.onnx --ratio 0.1 --refit --criterion reconstruction",
+        "quantize-weights fixtures/digits_mlp.onnx --type int4 --rounding gptq",
+    ] {
+        let output = bench.path("fitted.onnx");
+        let without = call(root, &format!("{verb} -o {}", output.display()));
+        assert_eq!(without.code, 2, "{verb}: {}", without.stderr);
+        assert!(!output.exists());
+        let with = call(
+            root,
+            &format!(
+                "{verb} -o {} --force --data calibration=fixtures/data/digits_calib.npz",
+                output.display()
+            ),
+        );
+        assert_eq!(with.code, 0, "{verb}: {}{}", with.text(), with.stderr);
+        assert!(output.exists());
+        std::fs::remove_file(&output).unwrap();
+    }
+}
