@@ -18,7 +18,10 @@ pub fn reference() -> String {
          Every pass is a verb as well: the flag form of one step of a pipeline.\n\n## secateur\n\n",
     );
     text.push_str(&fenced(&root, "secateur"));
-    for verb in root.get_subcommands().filter(|verb| verb.get_name() != "help") {
+    for verb in root
+        .get_subcommands()
+        .filter(|verb| verb.get_name() != "help" && !verb.is_hide_set())
+    {
         text.push_str(&format!("\n## {}\n\n", verb.get_name()));
         text.push_str(&fenced(verb, &format!("secateur {}", verb.get_name())));
         for action in verb.get_subcommands() {

@@ -14,7 +14,7 @@ use super::options::{self, Comparing};
 use super::progress::Progress;
 use super::{Answer, engines, terminal, verify};
 use crate::fold::TractEvaluator;
-use crate::passes::{Limits, Needs, Safety};
+use crate::passes::{Limits, Safety};
 use crate::pipeline::{
     self, Outcome, Pipeline, ROLES, RunOptions, RunReport, Step, StepResources, nearest, presets,
 };
@@ -155,10 +155,7 @@ pub(super) fn rewrite(
     }
     let loaded = model::read(global, input)?;
     let compare = compare && !running.dry_run;
-    let needs_engine = pipeline
-        .steps
-        .iter()
-        .any(|step| step.pass.needs() != Needs::default());
+    let needs_engine = pipeline.steps.iter().any(|step| step.pass.needs().data());
     let engine = if compare || needs_engine {
         Some(engines::engine(global)?)
     } else {
@@ -172,6 +169,7 @@ pub(super) fn rewrite(
         data: &pipeline.data,
         base: &pipeline.base,
         jobs: global.threads(),
+        strict: global.strict,
     };
     let run = RunOptions {
         evaluator: &TractEvaluator,

@@ -66,14 +66,60 @@ const COMMON: [&str; 33] = [
 /// Every pass; its schema is made when the first of them is asked for.
 static ENTRIES: LazyLock<Vec<registry::Entry>> = LazyLock::new(registry::entries);
 
-/// A verb for each pass.
-pub(super) fn commands() -> Vec<Command> {
-    ENTRIES.iter().map(command).collect()
+/// Verbs whose second word says what: passes named `<verb>-<word>` are their subcommands.
+const GROUPS: [(&str, &str); 2] = [
+    ("prune", "Remove channels or single weights"),
+    (
+        "transfer",
+        "Take parameters, structure or features from other models",
+    ),
+];
+
+/// Options that the command line takes by position: the pass, the option, what it is called, whether it stands before MODEL.
+const POSITIONAL: [(&str, &str, &str, bool); 2] = [
+    ("transfer-parameters", "from", "SOURCE", true),
+    ("transfer-merge", "with", "MODEL", false),
+];
+
+/// The group of a pass and its word there.
+fn grouped(pass: &str) -> Option<(&'static str, &str)> {
+    GROUPS
+        .iter()
+        .find_map(|(group, _)| Some((*group, pass.strip_prefix(group)?.strip_prefix('-')?)))
 }
 
-fn command(entry: &'static registry::Entry) -> Command {
+/// A verb for each pass, in its group where it has one; the pass's own name is understood, too.
+pub(super) fn commands() -> Vec<Command> {
+    let groups = GROUPS.iter().map(|(group, about)| {
+        let own = ENTRIES
+            .iter()
+            .filter_map(|entry| Some((entry, grouped(entry.name).filter(|(of, _)| of == group)?.1)));
+        Command::new(*group)
+            .about(*about)
+            .subcommand_required(true)
+            .arg_required_else_help(true)
+            .subcommands(own.map(|(entry, word)| command(entry, word)))
+    });
+    ENTRIES
+        .iter()
+        .map(|entry| command(entry, entry.name).hide(grouped(entry.name).is_some()))
+        .chain(groups.filter(|group| group.has_subcommands()))
+        .collect()
+}
+
+fn command(entry: &'static registry::Entry, word: &'static str) -> Command {
     let schema = entry.schema.as_value();
-    let mut command = Running::augment_args(Command::new(entry.name))
+    let positional = POSITIONAL.iter().find(|(pass, ..)| *pass == entry.name);
+    let mut command = Running::augment_args(Command::new(word));
+    if let Some((_, name, shown, true)) = positional {
+        command = command.arg(
+            Arg::new(*name)
+                .value_name(*shown)
+                .required_unless_present("print_pipeline")
+                .help("The model or weight file that it comes from"),
+        );
+    }
+    command = command
         .about(entry.summary().trim_end_matches('.').to_owned())
         .long_about(plain(entry.documentation()))
         .arg(
@@ -96,6 +142,16 @@ fn command(entry: &'static registry::Entry) -> Command {
                 .action(ArgAction::Append)
                 .help("Set any option of the step, with the value as YAML has it"),
         );
+    if let Some((_, name, shown, false)) = positional {
+        command = command.arg(
+            Arg::new(*name)
+                .value_name(*shown)
+                .num_args(1..)
+                .action(ArgAction::Append)
+                .required_unless_present("print_pipeline")
+                .help("The other models"),
+        );
+    }
     if entry.name == EXPLAINS {
         command = command.arg(
             Arg::new("explain")
@@ -105,7 +161,7 @@ fn command(entry: &'static registry::Entry) -> Command {
         );
     }
     for (name, property) in properties(schema) {
-        if !COMMON.contains(&name) {
+        if !COMMON.contains(&name) && positional.is_none_or(|(_, option, ..)| *option != name) {
             command =
                 command.arg(option(name, resolve(schema, property)).help_heading("Options of the step"));
         }
@@ -222,6 +278,12 @@ fn yaml(text: &str) -> Value {
 impl Step {
     /// The step that subcommand `name` is; `None` if it is no pass.
     pub(super) fn from_matches(name: &str, matches: &ArgMatches) -> Result<Option<Self>, clap::Error> {
+        if let Some((group, _)) = GROUPS.iter().find(|(group, _)| *group == name) {
+            return match matches.subcommand() {
+                Some((word, own)) => Self::from_matches(&format!("{group}-{word}"), own),
+                None => Ok(None),
+            };
+        }
         // Only verbs of passes have `--set`.
         if matches.try_contains_id("set").is_err() {
             return Ok(None);

@@ -15,6 +15,7 @@ mod spec;
 mod synthetic;
 mod targets;
 mod test_sets;
+mod weights;
 
 pub use dataset::{Batch, Dataset};
 pub use error::DataError;
@@ -24,3 +25,4 @@ pub use signature::{InputSignature, Signature};
 pub use spec::{ImageSpec, Shard, SourceSpec, Spec, SyntheticSpec};
 pub use targets::targets;
 pub use test_sets::{TestSet, folders as test_set_folders, read as read_test_set};
+pub use weights::read_weights;

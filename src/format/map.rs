@@ -12,7 +12,7 @@ use memmap2::Mmap;
 const MAPPED_FROM: u64 = 64 * 1024;
 
 /// The whole of a regular file: mapped, or read when it is small.
-pub(super) fn file_bytes(mut file: File, size: u64) -> io::Result<Bytes> {
+pub(crate) fn file_bytes(mut file: File, size: u64) -> io::Result<Bytes> {
     if size < MAPPED_FROM {
         let mut buffer = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
         file.by_ref().take(MAPPED_FROM).read_to_end(&mut buffer)?;

@@ -1,6 +1,6 @@
 //! What a pass is, what it gets and what it answers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use regex::RegexSet;
 use schemars::JsonSchema;
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::data::Dataset;
 use crate::engine::Engine;
-use crate::ir::{EditError, Graph, Model};
+use crate::ir::{EditError, Graph, Model, Tensor};
 use crate::rewrite::Evaluator;
 pub use crate::rewrite::Safety;
 
@@ -21,6 +21,13 @@ pub struct Needs {
     pub training: bool,
     /// A second model.
     pub source: bool,
+}
+
+impl Needs {
+    /// Whether the pass runs the model on data.
+    pub fn data(&self) -> bool {
+        self.calibration || self.training
+    }
 }
 
 /// Bounds on what passes may do.
@@ -69,6 +76,22 @@ pub trait Resources: Sync {
 
     /// The data of a role (`calibration`, `evaluation`, `training`), fitted to the inputs of `graph`.
     fn data(&self, role: &str, graph: &Graph) -> Result<Dataset, String>;
+
+    /// A second model, from a file; relative to the pipeline's folder.
+    fn model(&self, path: &Path) -> Result<Model, String> {
+        Err(format!(
+            "{}: there is nothing to read a second model with",
+            path.display()
+        ))
+    }
+
+    /// The named tensors of a safetensors or npz file, by name in ascending order; relative to the pipeline's folder.
+    fn tensors(&self, path: &Path) -> Result<Vec<(String, Tensor)>, String> {
+        Err(format!(
+            "{}: there is nothing to read weights with",
+            path.display()
+        ))
+    }
 
     /// Threads to use.
     fn jobs(&self) -> usize;

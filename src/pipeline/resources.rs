@@ -1,12 +1,14 @@
-//! Data by role and the engine, for steps that run the model.
+//! Data by role, the engine and other files, for steps that need more than the model.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::data::{DataError, Dataset, Spec};
+use crate::analysis;
+use crate::data::{DataError, Dataset, Spec, read_weights};
 use crate::engine::Engine;
-use crate::ir::Graph;
+use crate::format::{self, ReadOptions};
+use crate::ir::{Graph, Model, Tensor};
 use crate::passes::Resources;
 
 /// What a pipeline's `data` and the command line say, as passes ask for it.
@@ -19,6 +21,8 @@ pub struct StepResources<'a> {
     pub base: &'a Path,
     /// Threads to use.
     pub jobs: usize,
+    /// Whether a second model's warnings are errors.
+    pub strict: bool,
 }
 
 impl Resources for StepResources<'_> {
@@ -34,6 +38,26 @@ impl Resources for StepResources<'_> {
             )
         })?;
         open_data(described, self.base, graph).map_err(|error| error.to_string())
+    }
+
+    fn model(&self, path: &Path) -> Result<Model, String> {
+        let path = self.base.join(path);
+        let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let options = ReadOptions {
+            strict: self.strict,
+            ..ReadOptions::default()
+        };
+        let loaded = format::read(&path, &options).map_err(|error| wrong(&error))?;
+        if let Err(errors) = analysis::check_as_read(&loaded.model)
+            && let Some(error) = errors.first()
+        {
+            return Err(wrong(error));
+        }
+        Ok(loaded.model)
+    }
+
+    fn tensors(&self, path: &Path) -> Result<Vec<(String, Tensor)>, String> {
+        read_weights(&self.base.join(path)).map_err(|error| error.to_string())
     }
 
     fn jobs(&self) -> usize {

@@ -239,7 +239,7 @@ fn a_history_of_pruning_is_written_with_the_result_and_never_without_it() {
 fn explaining_classes_of_units_writes_nothing() {
     let bench = Bench::new();
     bench.model("hidden", HIDDEN);
-    let json = bench.call("prune-channels hidden.onnx --explain --ratio 0.25 --json");
+    let json = bench.call("prune channels hidden.onnx --explain --ratio 0.25 --json");
     assert_eq!(json.code, 0, "{}", json.stderr);
     let classes = json.json()["classes"].as_array().unwrap().clone();
     let free: Vec<_> = classes
@@ -265,7 +265,7 @@ fn explaining_classes_of_units_writes_nothing() {
         pins.contains(&"graph output y pins axis 1 of y: outputs keep their shape"),
         "{pins:?}"
     );
-    let table = bench.call("prune-channels hidden.onnx --explain");
+    let table = bench.call("prune channels hidden.onnx --explain");
     assert_eq!(table.code, 0);
     assert!(
         table.text().contains("W[1], V[0]") && table.text().contains("what stays:"),
