@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Context, Pass, PassError, PassReport, Safety};
 use crate::analysis;
-use crate::ir::Model;
+use crate::ir::{Graph, Model, Name, ValueType};
 use crate::transfer::region::{RegionError, extract};
 
 const NAME: &str = "extract";
@@ -42,10 +42,36 @@ impl Pass for Extract {
         let after = part.graph.operator_count();
         *model = part;
         let mut report = PassReport::default();
+        for name in without_rank(&model.graph) {
+            report.notes.push(format!(
+                "the rank of {name:?} is not known: it is written without a shape, which onnx.checker refuses and engines accept"
+            ));
+        }
         report.add("part", 1);
         report.add("operator left out", (before - after) as u64);
         Ok(report)
     }
+}
+
+/// Names of inputs and outputs that are tensors of unknown rank, or of unknown kind.
+fn without_rank(graph: &Graph) -> Vec<&Name> {
+    let open = |ty: &ValueType| match ty {
+        ValueType::Tensor(tensor) => tensor.shape.is_none(),
+        ValueType::Unknown => true,
+        _ => false,
+    };
+    let inputs = graph
+        .inputs()
+        .iter()
+        .filter_map(|id| graph.get(*id)?.outputs().first())
+        .filter(|value| open(&value.ty))
+        .map(|value| &value.name);
+    let outputs = graph
+        .outputs()
+        .iter()
+        .filter(|output| open(&output.ty))
+        .map(|output| &output.name);
+    inputs.chain(outputs).collect()
 }
 
 fn refusal(error: RegionError) -> PassError {

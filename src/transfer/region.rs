@@ -284,12 +284,23 @@ fn copy(graph: &Graph, cuts: &[ValueId], ends: &[ValueId], nodes: &BTreeSet<Node
             }
         }
     }
+    let declared: Vec<(ValueId, &GraphOutput)> = graph
+        .output_values()
+        .into_iter()
+        .zip(graph.outputs())
+        .filter_map(|(value, output)| Some((value?, output)))
+        .collect();
     for end in ends {
         let Some(value) = graph.value(*end) else { continue };
+        // What the file says about a graph output fills what inference leaves open.
+        let ty = match declared.iter().find(|(of, _)| of == end) {
+            Some((_, output)) if !value.ty.contradicts(&output.ty) => value.ty.refined_by(&output.ty),
+            _ => value.ty.clone(),
+        };
         let output = GraphOutput {
             name: value.name.clone(),
             declared: None,
-            ty: value.ty.clone(),
+            ty,
         };
         builder.output(output, copies.get(end).copied());
     }

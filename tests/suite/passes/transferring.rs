@@ -153,3 +153,23 @@ fn parts_of_a_model_with_functions_and_of_one_with_external_data_are_whole() {
         assert_eq!(cut.functions.len(), whole.functions.len());
     }
 }
+
+#[test]
+fn a_part_keeps_what_the_file_says_about_outputs_and_names_what_it_does_not_say() {
+    let text = r#"<ir_version: 8, opset_import: ["": 17, "made.up": 1]>
+    g (float[2,4] x) => (float[2,4] y) {
+      h = made.up.Something (x)
+      y = made.up.Something (h)
+    }"#;
+    let mut cut = model(text);
+    let report = run_pass(&part(&["x"], &["y"]), &mut cut, &Setting::default()).unwrap();
+    assert_eq!(cut.graph.outputs()[0].ty.to_string(), "float[2, 4]");
+    assert_eq!(report.notes, Vec::<String>::new());
+    let mut cut = model(text);
+    let report = run_pass(&part(&["h"], &["y"]), &mut cut, &Setting::default()).unwrap();
+    assert_eq!(report.notes.len(), 1);
+    assert!(
+        report.notes[0].contains("the rank of \"h\" is not known"),
+        "{report:?}"
+    );
+}
