@@ -7,6 +7,7 @@ pub mod cli;
 pub mod data;
 pub mod engine;
 pub mod evaluate;
+pub mod features;
 pub mod finetune;
 pub mod fold;
 pub mod format;

@@ -316,6 +316,18 @@ impl From<RunError> for Failure {
     }
 }
 
+impl From<PassError> for Failure {
+    fn from(error: PassError) -> Self {
+        let (code, node) = match &error {
+            PassError::Edit { .. } => ("pass-defect", None),
+            PassError::Option { .. } => ("pass-option", None),
+            PassError::Model { node, .. } => ("pass-model", Some(node.clone())),
+            PassError::Resource { .. } => ("pass-resource", None),
+        };
+        Self::new(code, error.to_string()).at_node(node)
+    }
+}
+
 impl From<RuleError> for Failure {
     fn from(error: RuleError) -> Self {
         let file = error.place().file.to_string();

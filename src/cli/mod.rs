@@ -11,6 +11,7 @@ mod engines;
 mod evaluate;
 mod explain;
 mod failure;
+mod features;
 mod global;
 mod gradients;
 mod inspect;
@@ -68,6 +69,7 @@ enum Verb {
     Rules(rules::Arguments),
     Bisect(bisect::Arguments),
     Stats(stats::Arguments),
+    Features(features::Arguments),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -151,6 +153,7 @@ fn dispatch(cli: &Cli) -> Result<Answer, Failure> {
         Verb::Rules(arguments) => rules::execute(global, arguments),
         Verb::Bisect(arguments) => bisect::execute(global, arguments),
         Verb::Stats(arguments) => stats::execute(global, arguments),
+        Verb::Features(arguments) => features::execute(global, arguments),
         Verb::Schema(arguments) => schema::execute(global, arguments),
         Verb::Completions(arguments) => completions::execute(global, arguments),
         Verb::Man(arguments) => man::execute(global, arguments),

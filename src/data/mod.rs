@@ -19,7 +19,7 @@ mod weights;
 
 pub use dataset::{Batch, Dataset};
 pub use error::DataError;
-pub use npz::write_npz;
+pub use npz::{NpzStream, write_npz};
 pub use preprocess::{Color, Layout, Preprocess, PreprocessSpec, Resize};
 pub use signature::{InputSignature, Signature};
 pub use spec::{ImageSpec, Shard, SourceSpec, Spec, SyntheticSpec};

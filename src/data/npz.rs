@@ -168,48 +168,79 @@ fn describe<R: Read>(npy: &NpyFile<R>) -> Result<(DType, Vec<u64>), String> {
     Ok((dtype, npy.shape().to_vec()))
 }
 
-/// Writes tensors into an uncompressed-metadata `.npz` in the given order, one at a time. Types that numpy has no name for
-/// (bfloat16, packed and 8-bit floats, strings) are an error.
-pub fn write_npz<'a>(
-    path: &Path,
-    arrays: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
-) -> Result<(), DataError> {
-    let wrong = |reason: String| DataError::Read {
-        file: path.to_owned(),
-        reason,
-    };
-    let parent = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let temporary = tempfile::NamedTempFile::new_in(parent).map_err(|e| read_error(path, e))?;
-    let mut writer = npyz::npz::NpzWriter::new(io::BufWriter::new(temporary));
-    for (name, tensor) in arrays {
-        let code = numpy_code(tensor.dtype())
-            .ok_or_else(|| wrong(format!("{name}: numpy has no {}", tensor.dtype())))?;
-        let shape = tensor.dims().iter().map(|d| format!("{d},")).collect::<String>();
+/// An `.npz` file that is written array by array and piece by piece; it appears under its name when it is complete.
+pub struct NpzStream {
+    path: PathBuf,
+    writer: npyz::npz::NpzWriter<io::BufWriter<tempfile::NamedTempFile>>,
+}
+
+impl NpzStream {
+    /// A file that has no array yet, in the folder of `path`.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let parent = path
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        let temporary = tempfile::NamedTempFile::new_in(parent)?;
+        Ok(Self {
+            path: path.to_owned(),
+            writer: npyz::npz::NpzWriter::new(io::BufWriter::new(temporary)),
+        })
+    }
+
+    /// Begins the next array; its elements follow with [`NpzStream::write`]. Types that numpy has no name for (bfloat16, packed and
+    /// 8-bit floats, strings) are an error.
+    pub fn start(&mut self, name: &str, dtype: DType, dims: &[u64]) -> io::Result<()> {
+        let wrong = |reason: String| io::Error::other(format!("{name}: {reason}"));
+        let code = numpy_code(dtype).ok_or_else(|| wrong(format!("numpy has no {dtype}")))?;
+        let shape = dims.iter().map(|d| format!("{d},")).collect::<String>();
         let mut header = format!("{{'descr': '{code}', 'fortran_order': False, 'shape': ({shape}), }}");
         while (10 + header.len() + 1) % 64 != 0 {
             header.push(' ');
         }
         header.push('\n');
-        let zip = writer.zip_writer();
+        let length = u16::try_from(header.len()).map_err(|_| wrong("too many dimensions".to_owned()))?;
+        let zip = self.writer.zip_writer();
         zip.start_file(npyz::npz::file_name_from_array_name(name), Default::default())
             .map_err(|e| wrong(e.to_string()))?;
-        let length =
-            u16::try_from(header.len()).map_err(|_| wrong(format!("{name}: too many dimensions")))?;
-        let raw = tensor.raw().map_err(|e| wrong(format!("{name}: {e}")))?;
-        zip.write_all(b"\x93NUMPY\x01\x00")
-            .and_then(|()| zip.write_all(&length.to_le_bytes()))
-            .and_then(|()| zip.write_all(header.as_bytes()))
-            .and_then(|()| zip.write_all(&raw))
-            .map_err(|e| read_error(path, e))?;
+        zip.write_all(b"\x93NUMPY\x01\x00")?;
+        zip.write_all(&length.to_le_bytes())?;
+        zip.write_all(header.as_bytes())
     }
-    let buffered = writer.zip_writer().finish().map_err(|e| wrong(e.to_string()))?;
-    let temporary = buffered.into_inner().map_err(|e| wrong(e.to_string()))?;
-    temporary.as_file().sync_all().map_err(|e| read_error(path, e))?;
-    temporary.persist(path).map_err(|e| read_error(path, e.error))?;
-    Ok(())
+
+    /// The next elements of the array, little-endian and in row-major order.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.writer.zip_writer().write_all(bytes)
+    }
+
+    /// Completes the file and gives it its name.
+    pub fn finish(mut self) -> io::Result<()> {
+        let buffered = self.writer.zip_writer().finish().map_err(io::Error::other)?;
+        let temporary = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(&self.path).map_err(|e| e.error)?;
+        Ok(())
+    }
+}
+
+/// Writes tensors into an `.npz` in the given order, one at a time.
+pub fn write_npz<'a>(
+    path: &Path,
+    arrays: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+) -> Result<(), DataError> {
+    let wrong = |e: io::Error| DataError::Read {
+        file: path.to_owned(),
+        reason: e.to_string(),
+    };
+    let mut stream = NpzStream::create(path).map_err(|e| read_error(path, e))?;
+    for (name, tensor) in arrays {
+        stream.start(name, tensor.dtype(), tensor.dims()).map_err(wrong)?;
+        let raw = tensor
+            .raw()
+            .map_err(|e| wrong(io::Error::other(format!("{name}: {e}"))))?;
+        stream.write(&raw).map_err(wrong)?;
+    }
+    stream.finish().map_err(|e| read_error(path, e))
 }
 
 fn numpy_code(dtype: DType) -> Option<&'static str> {

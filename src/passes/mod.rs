@@ -29,6 +29,7 @@ mod scope;
 mod simplify;
 mod splice;
 mod sweep;
+mod transfer_features;
 
 pub use bind::Bind;
 pub use convert_float::{ConvertFloat, Half};
@@ -53,3 +54,4 @@ pub use quantize::{Profile, Quantize, Saturation, Target, collect_statistics};
 pub use quantize_dynamic::QuantizeDynamic;
 pub use quantize_weights::{Form, QuantizeWeights, Rounding};
 pub use simplify::Simplify;
+pub use transfer_features::{Cut as FeatureCut, Method as HeadMethod, TransferFeatures};

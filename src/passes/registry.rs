@@ -57,6 +57,7 @@ passes! {
     super::QuantizeDynamic,
     super::QuantizeWeights,
     super::Simplify,
+    super::TransferFeatures,
 }
 
 /// What there is to say about a pass.

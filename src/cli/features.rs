@@ -1,0 +1,87 @@
+//! `features MODEL --data D -o FILE`: what a model computes at one value for each sample, in one npz file.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::global::Global;
+use super::progress::Progress;
+use super::{Answer, engines, model, terminal};
+use crate::data::{Dataset, Shard, Spec};
+use crate::features::{Stage, write_features};
+use crate::format::FormatError;
+use crate::passes::FeatureCut;
+
+/// Compute features of samples: what a model has at one value
+///
+/// The file has the array `features`, float32, a row a sample; all axes behind the batch become one. `labels` are there if the data
+/// has them.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Arguments {
+    /// The model; `-` is stdin
+    model: PathBuf,
+    /// The value; `auto` is what the last Gemm or MatMul with constant weights reads
+    #[arg(long, value_name = "VALUE", default_value = "auto")]
+    at: String,
+    /// The data (.npz, a folder of ONNX test sets, a description in YAML)
+    #[arg(long, value_name = "DATA")]
+    data: PathBuf,
+    /// Use part I of N of the data, I counted from 0
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// Where the features go
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Document {
+    value: String,
+    samples: u64,
+    features: u64,
+    labels: bool,
+    output: String,
+}
+
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+    let output = &arguments.output;
+    if !global.force && output.symlink_metadata().is_ok() {
+        return Err(FormatError::OutputExists { path: output.clone() }.into());
+    }
+    let engine = engines::engine(global)?;
+    let loaded = model::read(global, &arguments.model)?;
+    let cut = FeatureCut::new(&loaded.model, &arguments.at)?;
+    let (mut spec, base) = Spec::from_path(&arguments.data)?;
+    spec.shard = arguments.shard.or(spec.shard);
+    let data = Dataset::open(&spec, &base, &cut.model.graph)?;
+    let failed = |error: crate::features::FeatureError| Failure::new("features", error.to_string());
+    let stage = Stage::compile(&cut.model, &cut.name, &*engine).map_err(failed)?;
+    let progress = Progress::new(global);
+    let range = data.sample_range();
+    let total = range.end - range.start;
+    let tell = |done: u64| progress.tell("computing features", done, Some(total));
+    global.limit_threads();
+    let written = write_features(&stage, &data, global.threads(), output, &tell).map_err(failed)?;
+    drop(progress);
+    if global.json {
+        terminal::json(&Document {
+            value: cut.name,
+            samples: written.samples,
+            features: written.width,
+            labels: written.labelled,
+            output: output.display().to_string(),
+        });
+    } else {
+        terminal::answer(&format!(
+            "{} features at {} of {} samples{}: {}",
+            written.width,
+            cut.name,
+            written.samples,
+            if written.labelled { ", with labels" } else { "" },
+            output.display()
+        ));
+    }
+    Ok(Answer::Done)
+}

@@ -1,0 +1,494 @@
+//! The pass `transfer-features`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{Change, Context, Needs, Pass, PassError, PassReport, Resources, Safety};
+use crate::analysis;
+use crate::data::Dataset;
+use crate::engine::Engine;
+use crate::features::{
+    Block, FeatureError, Filling, Linear, Logistic, Scale, Spool, Stage, Target, last_product, logistic,
+    ridge,
+};
+use crate::ir::{DType, Graph, Model, Name, Operator, Tensor, TensorError, Value, ValueId, ValueType};
+use crate::transfer::region::{RegionError, extract};
+
+const NAME: &str = "transfer-features";
+
+/// The value that `auto` stands for is looked for.
+const AUTO: &str = "auto";
+
+/// First opset in which Gemm broadcasts its third input by itself.
+const GEMM_BROADCASTS: i64 = 7;
+
+/// How a head is trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Multinomial logistic regression with an L2 penalty, by L-BFGS.
+    #[default]
+    Logistic,
+    /// Least squares with an L2 penalty, in closed form: of 1 and -1 for classes, of the targets themselves if they are floats.
+    Ridge,
+}
+
+/// Keeps a model up to a value and puts a new linear head on it, trained on labelled data.
+///
+/// What stands behind the value `at` goes. The features of every sample are computed once and kept in a temporary file; the head is
+/// fitted to them in float64 and written as one Gemm. Features are standardised for the fit, and the scale is folded into the
+/// weights, so that the model takes no more steps. The bias is not penalised. Integer labels are classes from 0 on and each needs a
+/// sample; float labels are targets, for `ridge`. `evaluate` says how good the result is on other data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct TransferFeatures {
+    /// The value that features are taken from; `auto` is what the last Gemm or MatMul with constant weights reads.
+    #[serde(deserialize_with = "name")]
+    pub at: String,
+    /// Write the cut model without a head.
+    pub features_only: bool,
+    /// How the head is trained.
+    pub method: Method,
+    /// Inverse strength of the penalty of `logistic`: the sum of losses counts this much more than half the square of the weights.
+    pub c: f64,
+    /// Strength of the penalty of `ridge`: the square of the weights counts this much more than the sum of squared errors.
+    pub alpha: f64,
+    /// Whether features are standardised for the fit, so that the penalty does not depend on their units.
+    pub standardize: bool,
+    /// Number of classes; by default the largest label and one.
+    pub classes: Option<u32>,
+    /// End with a Softmax; only after `logistic`, whose scores are logits.
+    pub softmax: bool,
+    /// Name of the head's output.
+    pub output: String,
+    /// The role of the data.
+    pub data: String,
+}
+
+impl Default for TransferFeatures {
+    fn default() -> Self {
+        Self {
+            at: AUTO.to_owned(),
+            features_only: false,
+            method: Method::default(),
+            c: 1.0,
+            alpha: 1.0,
+            standardize: true,
+            classes: None,
+            softmax: false,
+            output: "scores".to_owned(),
+            data: "training".to_owned(),
+        }
+    }
+}
+
+impl Pass for TransferFeatures {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn safety(&self) -> Safety {
+        Safety::Approximate
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            training: !self.features_only,
+            ..Needs::default()
+        }
+    }
+
+    fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
+        self.check_options()?;
+        let cut = Cut::new(model, &self.at)?;
+        let mut report = PassReport::default();
+        report.changes.push(Change {
+            rule: "operator left out".to_owned(),
+            count: (model.graph.operator_count() - cut.model.graph.operator_count()) as u64,
+            details: vec![format!("features are {}", cut.name)],
+        });
+        report.changed = true;
+        if self.features_only {
+            *model = cut.model;
+            return Ok(report);
+        }
+        let resources = context
+            .resources
+            .ok_or_else(|| resource("it needs data and an engine".to_owned()))?;
+        let fitted = self.fit(&cut, resources, context, &mut report)?;
+        *model = with_head(cut, &fitted, self.softmax, &self.output)?;
+        Ok(report)
+    }
+}
+
+fn option(message: String) -> PassError {
+    PassError::Option { pass: NAME, message }
+}
+
+fn resource(message: String) -> PassError {
+    PassError::Resource { pass: NAME, message }
+}
+
+fn failed(error: FeatureError) -> PassError {
+    resource(error.to_string())
+}
+
+/// A model cut at a value.
+pub struct Cut {
+    /// The part that computes the value, which is its only output.
+    pub model: Model,
+    /// The value's name.
+    pub name: String,
+}
+
+impl Cut {
+    /// Cuts `model` at the value `at`, or where the last product with weights begins for `auto`.
+    ///
+    /// # Errors
+    /// When there is no such value.
+    pub fn new(model: &Model, at: &str) -> Result<Self, PassError> {
+        let name = match at {
+            AUTO => automatic(model)?,
+            name => name.to_owned(),
+        };
+        let mut cut = extract(model, &[], std::slice::from_ref(&name)).map_err(|error| match &error {
+            RegionError::OpenInput { output, .. } => PassError::Model {
+                pass: NAME,
+                node: output.clone(),
+                message: error.to_string(),
+            },
+            _ => option(format!("at: {error}")),
+        })?;
+        analysis::infer(&mut cut);
+        Ok(Self { model: cut, name })
+    }
+
+    fn value(&self) -> Result<ValueId, PassError> {
+        self.model
+            .graph
+            .output_values()
+            .first()
+            .copied()
+            .flatten()
+            .ok_or_else(|| option(format!("at: there is no value {:?}", self.name)))
+    }
+
+    fn dtype(&self) -> Result<DType, PassError> {
+        let ty = self.model.graph.ty(self.value()?);
+        ty.dtype()
+            .filter(|dtype| dtype.is_float())
+            .ok_or_else(|| PassError::Model {
+                pass: NAME,
+                node: self.name.clone(),
+                message: format!("features are float tensors, and this is {ty}"),
+            })
+    }
+}
+
+fn automatic(model: &Model) -> Result<String, PassError> {
+    let mut named = model.clone();
+    analysis::infer(&mut named);
+    let found = last_product(&named.graph).and_then(|value| named.graph.value(value));
+    match found {
+        Some(value) if !value.name.is_empty() => Ok(value.name.to_string()),
+        _ => Err(option(
+            "at: there is no Gemm or MatMul with constant weights; name the value that features are taken from".to_owned(),
+        )),
+    }
+}
+
+impl TransferFeatures {
+    fn check_options(&self) -> Result<(), PassError> {
+        for (name, value, least) in [("c", self.c, f64::MIN_POSITIVE), ("alpha", self.alpha, 0.0)] {
+            if !(value >= least && value.is_finite()) {
+                return Err(option(format!("{name}: {value} is not a strength")));
+            }
+        }
+        if self.softmax && self.method == Method::Ridge {
+            return Err(option("softmax: scores of `ridge` are no logits".to_owned()));
+        }
+        if self.output.is_empty() {
+            return Err(option("output: a name is needed".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn fit(
+        &self,
+        cut: &Cut,
+        resources: &dyn Resources,
+        context: &Context<'_>,
+        report: &mut PassReport,
+    ) -> Result<Linear, PassError> {
+        cut.dtype()?;
+        let data = resources.data(&self.data, &cut.model.graph).map_err(resource)?;
+        let engine = resources.engine().map_err(resource)?;
+        let total = data.sample_range();
+        let total = total.end - total.start;
+        let progress = |done: u64| (context.progress)("computing features", done, Some(total));
+        let (mut spool, labels) = collect(cut, &data, engine, resources.jobs(), &progress).map_err(failed)?;
+        let scale = match self.standardize {
+            true => Scale::of(&mut spool).map_err(failed)?,
+            false => Scale::none(spool.width()),
+        };
+        let mut details = vec![format!("{} features of {} samples", spool.width(), spool.rows())];
+        let linear = match (self.method, &labels) {
+            (Method::Logistic, Labels::Values { .. }) => {
+                return Err(option(
+                    "method: logistic regression takes integer labels; float targets are for `ridge`"
+                        .to_owned(),
+                ));
+            }
+            (Method::Logistic, Labels::Classes(labels)) => {
+                let classes = self.class_count(labels)?;
+                let options = Logistic {
+                    c: self.c,
+                    ..Logistic::default()
+                };
+                let outcome = logistic(&mut spool, labels, classes, options, &scale).map_err(failed)?;
+                details.push(format!(
+                    "mean cross-entropy {:.5} after {} steps",
+                    outcome.loss, outcome.steps
+                ));
+                if !outcome.converged {
+                    report.notes.push(format!(
+                        "the search ended after {} steps before its gradient vanished; a smaller `c` helps",
+                        outcome.steps
+                    ));
+                }
+                outcome.linear
+            }
+            (Method::Ridge, Labels::Classes(labels)) => {
+                let target = Target::Classes {
+                    labels,
+                    count: self.class_count(labels)?,
+                };
+                ridge(&mut spool, &target, self.alpha, &scale).map_err(failed)?
+            }
+            (Method::Ridge, Labels::Values { width, values }) => {
+                let values = ndarray::Array2::from_shape_vec((spool.rows(), *width), values.clone())
+                    .map_err(|error| resource(format!("the targets: {error}")))?;
+                ridge(&mut spool, &Target::Values(&values), self.alpha, &scale).map_err(failed)?
+            }
+        };
+        if let Labels::Classes(labels) = &labels {
+            let right = correct(&mut spool, &linear, labels).map_err(failed)?;
+            let share = right as f64 / spool.rows().max(1) as f64;
+            details.push(format!("accuracy {share:.4} on the training data"));
+        }
+        report.changes.push(Change {
+            rule: "head trained".to_owned(),
+            count: 1,
+            details,
+        });
+        Ok(linear)
+    }
+
+    fn class_count(&self, labels: &[u32]) -> Result<usize, PassError> {
+        let found = labels.iter().max().map_or(0, |most| *most as usize + 1);
+        match self.classes {
+            Some(classes) if (classes as usize) < found => Err(option(format!(
+                "classes: there are labels up to {}, which {classes} classes do not have",
+                found - 1
+            ))),
+            Some(classes) => Ok(classes as usize),
+            None => Ok(found),
+        }
+    }
+}
+
+/// Labels of all samples.
+enum Labels {
+    Classes(Vec<u32>),
+    Values { width: usize, values: Vec<f64> },
+}
+
+fn collect(
+    cut: &Cut,
+    data: &Dataset,
+    engine: &dyn Engine,
+    jobs: usize,
+    progress: &dyn Fn(u64),
+) -> Result<(Spool, Labels), FeatureError> {
+    let stage = Stage::compile(&cut.model, &cut.name, engine)?;
+    let mut filling = Filling::new()?;
+    let mut labels: Option<Labels> = None;
+    let mut done = 0;
+    stage.run(data, jobs, |block| {
+        take_labels(&mut labels, &block, data)?;
+        filling.push(block.rows.view())?;
+        done += block.rows.nrows() as u64;
+        progress(done);
+        Ok(())
+    })?;
+    let labels = labels.ok_or_else(|| unlabelled(data))?;
+    Ok((filling.finish()?, labels))
+}
+
+fn unlabelled(data: &Dataset) -> FeatureError {
+    FeatureError::Unlabelled {
+        origin: data.origin().display().to_string(),
+    }
+}
+
+fn take_labels(labels: &mut Option<Labels>, block: &Block, data: &Dataset) -> Result<(), FeatureError> {
+    let tensor = block.labels.as_ref().ok_or_else(|| unlabelled(data))?;
+    let label = |sample: u64, reason: String| FeatureError::Label { sample, reason };
+    let unreadable = |source: TensorError| FeatureError::Tensor {
+        value: "labels".to_owned(),
+        source,
+    };
+    let count = block.rows.nrows();
+    let width = tensor.elements() as usize / count.max(1);
+    if tensor.dtype().is_integer() {
+        if width != 1 {
+            return Err(label(
+                block.first,
+                format!("{width} labels where one class is needed"),
+            ));
+        }
+        let kept = labels.get_or_insert_with(|| Labels::Classes(Vec::new()));
+        let Labels::Classes(kept) = kept else {
+            return Ok(());
+        };
+        for (at, class) in tensor.to_i64().map_err(unreadable)?.into_iter().enumerate() {
+            let class = u32::try_from(class)
+                .ok()
+                .filter(|class| *class < 1 << 20)
+                .ok_or_else(|| {
+                    label(
+                        block.first + at as u64,
+                        format!("{class} is not a class from 0 on"),
+                    )
+                })?;
+            kept.push(class);
+        }
+        return Ok(());
+    }
+    let kept = labels.get_or_insert_with(|| Labels::Values {
+        width,
+        values: Vec::new(),
+    });
+    if let Labels::Values { values, .. } = kept {
+        values.extend(tensor.to_f64().map_err(unreadable)?);
+    }
+    Ok(())
+}
+
+/// Samples whose largest score is that of their class.
+fn correct(spool: &mut Spool, linear: &Linear, labels: &[u32]) -> Result<u64, FeatureError> {
+    let mut right = 0;
+    spool.for_each(|first, block| {
+        let scores = block.dot(&linear.weights.t()) + &linear.bias;
+        for (row, label) in scores.outer_iter().zip(labels.iter().skip(first)) {
+            let own = row.get(*label as usize).copied().unwrap_or(f64::NEG_INFINITY);
+            let ahead = |(at, value): (usize, &f64)| *value > own || *value == own && at < *label as usize;
+            right += u64::from(!row.iter().enumerate().any(ahead));
+        }
+    })?;
+    Ok(right)
+}
+
+/// The cut model with the head `linear` on it.
+fn with_head(cut: Cut, linear: &Linear, softmax: bool, output: &str) -> Result<Model, PassError> {
+    let edit = |source| PassError::Edit { pass: NAME, source };
+    let (value, dtype) = (cut.value()?, cut.dtype()?);
+    let opset = cut.model.opset().unwrap_or(0);
+    if opset < GEMM_BROADCASTS {
+        return Err(PassError::Model {
+            pass: NAME,
+            node: cut.name,
+            message: format!(
+                "the head needs opset {GEMM_BROADCASTS} and the model has {opset}; `convert-opset` comes first"
+            ),
+        });
+    }
+    let mut model = cut.model;
+    let (classes, width) = linear.weights.dim();
+    let tensor = |dims: &[u64], values: Vec<f64>| {
+        Tensor::from_f64(dtype, dims, &values).map_err(|e| resource(e.to_string()))
+    };
+    let weights = tensor(
+        &[classes as u64, width as u64],
+        linear.weights.iter().copied().collect(),
+    )?;
+    let bias = tensor(&[classes as u64], linear.bias.to_vec())?;
+    let rank = model.graph.ty(value).rank();
+    let output = free(&model.graph, output);
+    let names = [
+        free(&model.graph, &format!("{output}.weight")),
+        free(&model.graph, &format!("{output}.bias")),
+    ];
+    let near = value.node;
+    let mut editor = model.graph.edit(NAME);
+    let mut rows = value;
+    if rank != Some(2) {
+        let flatten = Operator::new("Flatten").with("axis", 1i64);
+        rows = ValueId::new(
+            editor
+                .add_operator(near, flatten, &[Some(rows)], vec![Value::default()])
+                .map_err(edit)?,
+            0,
+        );
+    }
+    let [weight_name, bias_name] = names;
+    let weights = editor.add_constant(weight_name, weights);
+    let bias = editor.add_constant(bias_name, bias);
+    let gemm = Operator::new("Gemm").with("transB", 1i64);
+    let inputs = [Some(rows), Some(weights), Some(bias)];
+    let named = |last: bool| match last {
+        true => Value::named(output.clone()),
+        false => Value::default(),
+    };
+    let mut scores = ValueId::new(
+        editor
+            .add_operator(near, gemm, &inputs, vec![named(!softmax)])
+            .map_err(edit)?,
+        0,
+    );
+    if softmax {
+        let softmax = Operator::new("Softmax").with("axis", 1i64);
+        scores = ValueId::new(
+            editor
+                .add_operator(near, softmax, &[Some(scores)], vec![named(true)])
+                .map_err(edit)?,
+            0,
+        );
+    }
+    editor
+        .add_graph_output(scores, output.clone(), ValueType::Unknown)
+        .map_err(edit)?;
+    drop(editor);
+    analysis::infer(&mut model);
+    // The features are no output any more.
+    let mut headed =
+        extract(&model, &[], &[output.to_string()]).map_err(|error| resource(error.to_string()))?;
+    analysis::infer(&mut headed);
+    Ok(headed)
+}
+
+/// `wanted`, or `wanted` with the lowest number that no value of the graph has.
+fn free(graph: &Graph, wanted: &str) -> Name {
+    let taken = |name: &str| graph.find_value(name).is_some();
+    let mut name = wanted.to_owned();
+    let mut number = 0u64;
+    while taken(&name) {
+        number += 1;
+        name = format!("{wanted}_{number}");
+    }
+    Name::from(name)
+}
+
+/// A name of a value; exporters also use plain numbers, which YAML reads as such.
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Named {
+        Text(String),
+        Number(u64),
+    }
+    Ok(match Named::deserialize(deserializer)? {
+        Named::Text(text) => text,
+        Named::Number(number) => number.to_string(),
+    })
+}
