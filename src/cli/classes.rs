@@ -1,6 +1,6 @@
 //! `prune-channels MODEL --explain`: every class of units, what it would lose and free, or what pins it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use regex::RegexSet;
 use serde::Deserialize as _;
@@ -8,12 +8,13 @@ use serde_json::{Map, Value};
 
 use super::failure::Failure;
 use super::global::Global;
-use super::run::Running;
-use super::{Answer, model, terminal};
+use super::progress::Progress;
+use super::run::{Running, adjust};
+use super::{Answer, engines, model, terminal};
 use crate::fold::TractEvaluator;
 use crate::passes::prune_channels::{Plan, PruneChannels};
 use crate::passes::{Context, Limits};
-use crate::pipeline;
+use crate::pipeline::{self, Pipeline, StepResources};
 use crate::report::sanitise;
 use crate::report::table::{self, Style};
 
@@ -28,27 +29,40 @@ pub(super) fn execute(
     options: Map<String, Value>,
 ) -> Result<Answer, Failure> {
     // The step names the option at fault better than serde does.
-    pipeline::Step::new("prune-channels", options.clone())?;
+    let step = pipeline::Step::new("prune-channels", options.clone())?;
+    let mut described = Pipeline::of("prune-channels", vec![step]);
+    adjust(global, &mut described, running)?;
     let options = PruneChannels::deserialize(Value::Object(options))
         .map_err(|error| Failure::new("option-value", error.to_string()))?;
     let path = path.ok_or_else(|| Failure::usage("a model is needed"))?;
     let keep = RegexSet::new(&running.keep)
         .map_err(|error| Failure::new("keep-pattern", format!("--keep: {error}")))?;
     let mut model = model::read(global, path)?.model;
+    let needs_engine = described.steps.iter().any(|step| step.pass.needs().data());
+    let engine = needs_engine.then(|| engines::engine(global)).transpose()?;
     global.limit_threads();
+    let resources = StepResources {
+        engine: engine.as_deref(),
+        data: &described.data,
+        base: &described.base,
+        jobs: global.threads(),
+        strict: global.strict,
+    };
+    let progress = Progress::new(global);
     let context = Context {
         evaluator: &TractEvaluator,
         limits: Limits::default(),
         keep,
         seed: global.seed,
-        base: PathBuf::new(),
-        progress: &|_, _, _| {},
-        resources: None,
+        base: described.base.clone(),
+        progress: &|what, done, total| progress.tell(what, done, total),
+        resources: Some(&resources),
     };
     let plan = options
         .plan(&mut model, &context)
         .map_err(|source| pipeline::RunError::Pass { step: 1, source })
         .map_err(|error| Failure::from(error).in_file(path))?;
+    drop(progress);
     if global.json {
         terminal::json(&plan);
     } else {

@@ -223,7 +223,7 @@ pub(super) fn rewrite(
 }
 
 /// Applies what the command line says to the pipeline: sizes, rules, safety, data.
-fn adjust(global: &Global, pipeline: &mut Pipeline, running: &Running) -> Result<(), Failure> {
+pub(super) fn adjust(global: &Global, pipeline: &mut Pipeline, running: &Running) -> Result<(), Failure> {
     let set = |step: &mut Step, option: &str, value: Value| -> Result<(), Failure> {
         if pipeline::option_names(&step.name)
             .iter()

@@ -104,17 +104,19 @@ fn allowed(options: &PruneChannels, count: usize, wanted: usize) -> usize {
     count.saturating_sub(keep.div_ceil(step) * step)
 }
 
-/// The units to remove at this ratio: pairs of group and unit, ascending.
+/// The units to remove at this ratio: pairs of group and unit, ascending. `price` is what a unit of a group frees of a budget,
+/// by which losses are divided where all layers compete.
 pub(super) fn choose(
     solution: &Solution,
     scores: &Scores,
     candidates: &[usize],
     options: &PruneChannels,
+    price: &dyn Fn(usize) -> f64,
     ratio: f64,
 ) -> Vec<(usize, usize)> {
     let ranked = |at: usize| -> Vec<(f64, usize)> {
         let mut units: Vec<(f64, usize)> = scores
-            .get(&at)
+            .get(at)
             .into_iter()
             .flatten()
             .enumerate()
@@ -136,9 +138,17 @@ pub(super) fn choose(
             let mut all: Vec<(f64, usize, usize)> = Vec::new();
             for at in candidates {
                 let units = ranked(*at);
-                let mean = units.iter().map(|(score, _)| score).sum::<f64>() / units.len().max(1) as f64;
-                let mean = if mean > 0.0 { mean } else { 1.0 };
-                all.extend(units.into_iter().map(|(score, unit)| (score / mean, *at, unit)));
+                let price = if scores.are_losses() { price(*at) } else { 1.0 };
+                let power: f64 = std::env::var("SX_POW")
+                    .ok()
+                    .and_then(|v| v.parse().ok())
+                    .unwrap_or(1.0);
+                let unit = scores.unit(*at) * price.powf(power);
+                all.extend(
+                    units
+                        .into_iter()
+                        .map(|(score, at_unit)| (score / unit, *at, at_unit)),
+                );
             }
             all.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
             let count = (all.len() as f64 * ratio + 1e-9).floor() as usize;

@@ -1,5 +1,7 @@
 //! What calibration data says about the inputs of layers: collected once, for ranking and for the refit.
 
+use ndarray::Array2;
+
 use super::options::{Criterion, PruneChannels};
 use crate::ir::{Model, ValueId};
 use crate::passes::{Context, PassError};
@@ -12,7 +14,14 @@ const NAME: &str = "prune-channels";
 pub struct Evidence {
     layers: Vec<Layer>,
     grams: Grams,
+    samples: u64,
 }
+
+/// Least damping, as a share of the mean variance: keeps factorisations stable.
+const LEAST_DAMPING: f64 = 1e-4;
+
+/// Greatest share of the mean variance in a shrunk covariance.
+const MOST_SHRINKAGE: f64 = 0.9;
 
 impl Evidence {
     /// Whether the options ask for it.
@@ -52,7 +61,28 @@ impl Evidence {
             &progress,
         )
         .map_err(|error| resource(error.to_string()))?;
-        Ok(Some(Self { layers, grams }))
+        Ok(Some(Self {
+            layers,
+            grams,
+            samples: total,
+        }))
+    }
+
+    /// What to add to each variance, as a share of their mean, before a covariance is inverted.
+    ///
+    /// Oracle approximating shrinkage (Chen, Wiesel, Eldar and Hero 2010) gives the share ρ of the mean variance in the estimate
+    /// `(1 - ρ) C + ρ μ I`; this is `ρ / (1 - ρ)`. Rows of one sample, the positions of an image, depend on each other: the
+    /// rows count as the geometric mean of their number and the number of samples.
+    pub(super) fn damping(&self, moments: &Gram, covariance: &Array2<f64>) -> f64 {
+        let columns = covariance.nrows().max(1) as f64;
+        let rows = ((moments.rows as f64) * (self.samples.max(1) as f64)).sqrt();
+        let trace = covariance.diag().sum();
+        let square: f64 = covariance.iter().map(|value| value * value).sum();
+        let above = (1.0 - 2.0 / columns) * square + trace * trace;
+        let below = (rows + 1.0 - 2.0 / columns) * (square - trace * trace / columns);
+        let share = if below > 0.0 { above / below } else { 1.0 };
+        let share = share.clamp(0.0, MOST_SHRINKAGE);
+        (share / (1.0 - share)).max(LEAST_DAMPING)
     }
 
     /// Every layer, those without rows included.

@@ -53,7 +53,7 @@ const STRUCTURAL: &[&str] = &[
 
 /// Every group in graph order, but for axes that are no channels.
 pub fn explain(model: &Model, solution: &Solution) -> Vec<Explained> {
-    describe(model, solution, &Scores::new(), &HashMap::new(), &[])
+    describe(model, solution, &Scores::default(), &HashMap::new(), &[])
 }
 
 pub(super) fn describe(
@@ -63,8 +63,7 @@ pub(super) fn describe(
     left: &HashMap<usize, Left>,
     chosen: &[(usize, usize)],
 ) -> Vec<Explained> {
-    let cost = cost(model, &|_| None);
-    let macs: HashMap<NodeId, u64> = main_graph(&cost).collect();
+    let frees = frees(model, solution);
     solution
         .groups()
         .iter()
@@ -76,7 +75,7 @@ pub(super) fn describe(
                 .is_none_or(|pin| !STRUCTURAL.contains(&pin.reason))
         })
         .map(|(at, group)| {
-            let scores = scores.get(&at).filter(|scores| !scores.is_empty()).map(|scores| {
+            let scores = scores.get(at).filter(|scores| !scores.is_empty()).map(|scores| {
                 (
                     scores.iter().copied().fold(f64::MAX, f64::min),
                     scores.iter().copied().fold(f64::MIN, f64::max),
@@ -101,12 +100,32 @@ pub(super) fn describe(
                 units: group.units.len(),
                 removed: chosen.iter().filter(|(group, _)| *group == at).count(),
                 scores,
-                bytes_per_unit: bytes(&model.graph, group),
-                macs_per_unit: freed(&model.graph, group, &macs),
+                bytes_per_unit: frees.get(at).map_or(0, |frees| frees.bytes),
+                macs_per_unit: frees.get(at).map_or(0, |frees| frees.macs),
                 pinned_by,
             }
         })
         .collect()
+}
+
+/// What one unit of a group frees.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Frees {
+    /// Bytes of constants.
+    pub(super) bytes: u64,
+    /// Multiply-accumulates, where known.
+    pub(super) macs: u64,
+}
+
+/// What a unit of each group frees, in the order of groups.
+pub(super) fn frees(model: &Model, solution: &Solution) -> Vec<Frees> {
+    let cost = cost(model, &|_| None);
+    let macs: HashMap<NodeId, u64> = main_graph(&cost).collect();
+    let of = |group: &Group| Frees {
+        bytes: bytes(&model.graph, group),
+        macs: freed(&model.graph, group, &macs),
+    };
+    solution.groups().iter().map(of).collect()
 }
 
 fn main_graph(cost: &Cost) -> impl Iterator<Item = (NodeId, u64)> {

@@ -85,8 +85,8 @@ pub enum Criterion {
     Lamp,
     /// The sum of distances to the other units of the layer (filters near their geometric median go).
     Fpgm,
-    /// What the layers that read the unit lose of their outputs after the best refit, on calibration data; `magnitude` for units
-    /// that no such layer reads. Needs no labels.
+    /// What the layers that read the unit lose of their outputs after the best refit, on calibration data, when units go one
+    /// after the other, the cheapest first; `magnitude` for units that no such layer reads. Needs no labels.
     Reconstruction,
     /// At random.
     Random,
@@ -110,7 +110,8 @@ pub enum Scope {
     /// The units of the same layer.
     #[default]
     Layer,
-    /// All units, scores divided by the mean of their layer.
+    /// All units. Scores that estimate a loss (`reconstruction`) are compared as they are, or per multiply-accumulate or byte
+    /// that the unit frees under such a target; others are divided by the mean of their layer.
     Global,
 }
 

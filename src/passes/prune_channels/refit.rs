@@ -3,7 +3,8 @@
 //!
 //! With `C` the covariance of the rows that a layer reads, `S` the columns that stay and `R` those that went, the weights of the
 //! columns that stay get `W_R C[R,S] (C[S,S] + λI)⁻¹` added, and the bias `W_R μ_R` less what the change adds on average. The ridge
-//! `λ` pulls towards the cut weights, not towards zero: what few samples say moves little.
+//! `λ` shrinks the covariance as far as the number of samples asks, and pulls towards the cut weights, not towards zero: what few
+//! samples say moves little.
 
 use ndarray::{Array1, Array2, Axis as Along, s};
 
@@ -15,9 +16,6 @@ use crate::passes::{PassError, PassReport};
 use crate::statistics::gram::{Gram, Layer};
 
 const NAME: &str = "prune-channels";
-
-/// Share of the mean variance that is added to each.
-pub(super) const DAMPING: f64 = 1e-2;
 
 /// What can go wrong with one layer.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +66,8 @@ pub(super) fn refit(
                 .push(format!("{} is not refitted: no rows reach it", one.layer.label));
             continue;
         };
-        match adjust(&mut editor, &model.graph, one, moments) {
+        let damping = evidence.damping(moments, &moments.covariance());
+        match adjust(&mut editor, &model.graph, one, moments, damping) {
             Ok(()) => refitted += 1,
             Err(RefitError::Edit(source)) => return Err(PassError::Edit { pass: NAME, source }),
             Err(other) => report
@@ -168,7 +167,13 @@ fn bias(graph: &Graph, layer: &Layer, outputs: usize) -> Bias {
     }
 }
 
-fn adjust(editor: &mut Editor<'_>, original: &Graph, lost: &Lost, moments: &Gram) -> Result<(), RefitError> {
+fn adjust(
+    editor: &mut Editor<'_>,
+    original: &Graph,
+    lost: &Lost,
+    moments: &Gram,
+    damping: f64,
+) -> Result<(), RefitError> {
     let layer = &lost.layer;
     let missing = || TensorError::Type {
         expected: "a float weight",
@@ -185,7 +190,7 @@ fn adjust(editor: &mut Editor<'_>, original: &Graph, lost: &Lost, moments: &Gram
         _ => moments.covariance(),
     };
     let rows = second.select(Along(0), &stay);
-    let factor = Cholesky::damped(rows.select(Along(1), &stay), DAMPING)?;
+    let factor = Cholesky::damped(rows.select(Along(1), &stay), damping)?;
     let removed = weights.select(Along(1), &went);
     // [stay, outputs]
     let change = factor.solve(rows.select(Along(1), &went).dot(&removed.t()).view())?;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::choose::{candidates, choose};
 use super::evidence::Evidence;
-use super::explain::{Explained, describe};
+use super::explain::{Explained, describe, frees};
 use super::history::History;
 use super::options::PruneChannels;
 use super::oracle::{OracleReport, OracleVerdict, oracle};
@@ -161,7 +161,17 @@ pub fn plan(
     let chosen = match replay {
         Some(history) => history.find(&solution).map_err(option)?,
         None => {
-            let at = |ratio: f64| choose(&solution, &scores, &groups, options, ratio);
+            let frees = frees(model, &solution);
+            let price = |group: usize| {
+                let frees = frees.get(group).copied().unwrap_or_default();
+                let freed = match (options.target_macs, options.target_bytes) {
+                    (Some(_), _) => frees.macs,
+                    (None, Some(_)) => frees.bytes,
+                    (None, None) => 1,
+                };
+                freed.max(1) as f64
+            };
+            let at = |ratio: f64| choose(&solution, &scores, &groups, options, &price, ratio);
             match (options.target_macs, options.target_bytes) {
                 (None, None) => at(options.ratio),
                 _ => search(model, &solution, options, &at)?,

@@ -12,7 +12,46 @@ use crate::axes::{Group, Solution};
 use crate::ir::{Graph, Slot, ValueId};
 
 /// Scores of every unit, by group; no entry for a pinned group.
-pub(super) type Scores = BTreeMap<usize, Vec<f64>>;
+#[derive(Debug, Default)]
+pub(super) struct Scores {
+    by_group: BTreeMap<usize, Vec<f64>>,
+    /// Groups whose scores estimate a loss, so that they can be compared with those of other such groups.
+    losses: BTreeSet<usize>,
+}
+
+impl Scores {
+    /// The scores of the units of a group.
+    pub(super) fn get(&self, group: usize) -> Option<&[f64]> {
+        self.by_group.get(&group).map(Vec::as_slice)
+    }
+
+    /// What to divide the scores of a group by before they are compared with those of others: 1 for losses. Other scores are
+    /// scaled to the mean of the group, and that to the mean of all losses.
+    pub(super) fn unit(&self, group: usize) -> f64 {
+        let mean = |scores: &[f64]| scores.iter().sum::<f64>() / scores.len().max(1) as f64;
+        if self.losses.contains(&group) {
+            return 1.0;
+        }
+        let own = self.get(group).map_or(0.0, mean);
+        let losses: Vec<f64> = self
+            .losses
+            .iter()
+            .filter_map(|group| self.get(*group))
+            .map(mean)
+            .collect();
+        let common = if losses.is_empty() { 1.0 } else { mean(&losses) };
+        if own > 0.0 && common > 0.0 {
+            own / common
+        } else {
+            1.0
+        }
+    }
+
+    /// Whether all scores estimate losses, but for groups of which nothing was measured.
+    pub(super) fn are_losses(&self) -> bool {
+        !self.losses.is_empty()
+    }
+}
 
 /// Per constant and axis: the sum of `|w|^p` at each index.
 type Sums = BTreeMap<(ValueId, usize), Vec<f64>>;
@@ -34,18 +73,14 @@ pub(super) fn scores(
     };
     if options.criterion == Criterion::Random {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        return groups()
-            .map(|(at, group)| {
-                (
-                    at,
-                    group
-                        .units
-                        .iter()
-                        .map(|_| (rng.next_u64() >> 11) as f64)
-                        .collect(),
-                )
-            })
-            .collect();
+        let draw = |(at, group): (usize, &Group)| {
+            let scores = group.units.iter().map(|_| (rng.next_u64() >> 11) as f64);
+            (at, scores.collect())
+        };
+        return Scores {
+            by_group: groups().map(draw).collect(),
+            losses: BTreeSet::new(),
+        };
     }
     let mut wanted: BTreeMap<ValueId, BTreeSet<usize>> = BTreeMap::new();
     for (_, group) in groups() {
@@ -68,9 +103,10 @@ pub(super) fn scores(
     }
     let mut measured = match (options.criterion, evidence) {
         (Criterion::Reconstruction, Some(evidence)) => reconstruction::scores(graph, solution, evidence),
-        _ => Scores::new(),
+        _ => BTreeMap::new(),
     };
-    groups()
+    let losses = measured.keys().copied().collect();
+    let by_group = groups()
         .map(|(at, group)| {
             let magnitude = || magnitudes(group, &sums, options.norm);
             let scores = match options.criterion {
@@ -84,7 +120,8 @@ pub(super) fn scores(
             };
             (at, scores)
         })
-        .collect()
+        .collect();
+    Scores { by_group, losses }
 }
 
 fn along(values: &[f32], dims: &[usize], axis: usize, norm: Norm) -> Vec<f64> {
