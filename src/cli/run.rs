@@ -155,7 +155,7 @@ pub(super) fn rewrite(
     }
     let loaded = model::read(global, input)?;
     let compare = compare && !running.dry_run;
-    let needs_engine = pipeline.steps.iter().any(|step| step.pass.needs().data());
+    let needs_engine = pipeline.steps.iter().any(|step| step.pass.needs().runs());
     let engine = if compare || needs_engine {
         Some(engines::engine(global)?)
     } else {

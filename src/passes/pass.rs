@@ -21,12 +21,14 @@ pub struct Needs {
     pub training: bool,
     /// A second model.
     pub source: bool,
+    /// An engine, though no data.
+    pub engine: bool,
 }
 
 impl Needs {
-    /// Whether the pass runs the model on data.
-    pub fn data(&self) -> bool {
-        self.calibration || self.training
+    /// Whether the pass runs the model.
+    pub fn runs(&self) -> bool {
+        self.calibration || self.training || self.engine
     }
 }
 

@@ -17,7 +17,8 @@ use secateur::format::text::parse_model;
 use secateur::format::{ExternalFiles, ReadOptions, lift, read_proto};
 use secateur::ir::{Model, NodeKind, Tensor, ValueId};
 use secateur::passes::prune_channels::{
-    AttentionUnits, Criterion, OracleVerdict, PruneChannels, Pruned, Scope, explain, oracle, plan, prune,
+    AttentionUnits, Criterion, Measured, OracleVerdict, PruneChannels, Pruned, Scope, explain, oracle, plan,
+    prune,
 };
 use secateur::passes::{Context, EliminateDeadCode, FoldConstants, InlineFunctions, Limits, Pass};
 
@@ -679,7 +680,16 @@ fn the_oracle_sees_a_wrong_cut() {
 }
 
 fn pruned(model: &Model, options: &PruneChannels) -> Pruned {
-    prune(model, options, &RegexSet::empty(), None, None, &TractEngine, 5).unwrap()
+    prune(
+        model,
+        options,
+        &RegexSet::empty(),
+        None,
+        Measured::default(),
+        &TractEngine,
+        5,
+    )
+    .unwrap()
 }
 
 const CHAIN: &str = "g (float[1, 3, 8, 8] x, float[16, 3, 3, 3] A, float[16] S, float[16] B, float[16] M, float[16] Var, float[32, 16, 3, 3] C, float[2, 32, 1, 1] D) => (float[1, 2, 4, 4] y) {
@@ -789,7 +799,7 @@ fn targets_are_met_and_the_least_is_taken() {
             &impossible,
             &RegexSet::empty(),
             None,
-            None,
+            Measured::default(),
             &TractEngine,
             5
         )
@@ -812,7 +822,7 @@ fn a_history_replays_on_another_copy_and_refuses_another_model() {
         &PruneChannels::default(),
         &RegexSet::empty(),
         Some(&history),
-        None,
+        Measured::default(),
         &TractEngine,
         9,
     )
@@ -829,7 +839,7 @@ fn a_history_replays_on_another_copy_and_refuses_another_model() {
             &PruneChannels::default(),
             &RegexSet::empty(),
             Some(&history),
-            None,
+            Measured::default(),
             &TractEngine,
             9
         )
@@ -932,8 +942,16 @@ fn row(path: &Path) -> Option<String> {
         ratio: 0.5,
         ..PruneChannels::default()
     };
-    let pruned = prune(&model, &options, &RegexSet::empty(), None, None, &TractEngine, 5)
-        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    let pruned = prune(
+        &model,
+        &options,
+        &RegexSet::empty(),
+        None,
+        Measured::default(),
+        &TractEngine,
+        5,
+    )
+    .unwrap_or_else(|error| panic!("{name}: {error}"));
     let after = cost(&pruned.model, &|_| None);
     let left = 100.0 * after.parameters as f64 / before.parameters as f64;
     let verdict = match pruned.oracle.verdict {
@@ -1001,7 +1019,7 @@ fn every_weight_is_in_a_class_or_has_a_reason() {
             &PruneChannels::default(),
             &RegexSet::empty(),
             None,
-            None,
+            Measured::default(),
             5,
         )
         .unwrap()
@@ -1045,7 +1063,7 @@ fn defaults_of_inputs_and_weights_in_bodies_say_why_they_stay() {
             &PruneChannels::default(),
             &RegexSet::empty(),
             None,
-            None,
+            Measured::default(),
             5,
         )
         .unwrap()

@@ -139,11 +139,7 @@ pub(super) fn choose(
             for at in candidates {
                 let units = ranked(*at);
                 let price = if scores.are_losses() { price(*at) } else { 1.0 };
-                let power: f64 = std::env::var("SX_POW")
-                    .ok()
-                    .and_then(|v| v.parse().ok())
-                    .unwrap_or(1.0);
-                let unit = scores.unit(*at) * price.powf(power);
+                let unit = scores.unit(*at) * price;
                 all.extend(
                     units
                         .into_iter()

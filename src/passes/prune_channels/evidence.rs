@@ -1,47 +1,102 @@
-//! What calibration data says about the inputs of layers: collected once, for ranking and for the refit.
+//! What data says about a model: moments of the inputs of layers and gradients of the loss, collected once, for ranking and for the
+//! refit.
 
 use ndarray::Array2;
 
 use super::options::{Criterion, PruneChannels};
+use crate::engine::Engine;
 use crate::ir::{Model, ValueId};
-use crate::passes::{Context, PassError};
+use crate::passes::objective::gradient_statistics;
+use crate::passes::{Context, PassError, Resources};
 use crate::statistics::gram::{self, Gram, GramOptions, Grams, Layer};
+use crate::statistics::{GradientStatistics, StatisticsError};
 
 const NAME: &str = "prune-channels";
 
-/// Second moments of what the layers of a model read.
-#[derive(Debug)]
+/// What data says about a model.
+#[derive(Debug, Default)]
 pub struct Evidence {
     layers: Vec<Layer>,
     grams: Grams,
     samples: u64,
+    gradients: Option<GradientStatistics>,
 }
 
-/// Least damping, as a share of the mean variance: keeps factorisations stable.
-const LEAST_DAMPING: f64 = 1e-4;
+/// What ranking may ask beside the model.
+#[derive(Clone, Copy, Default)]
+pub struct Measured<'a> {
+    /// What data says.
+    pub evidence: Option<&'a Evidence>,
+    /// The engine whose time `target-latency` is of.
+    pub clock: Option<&'a dyn Engine>,
+}
 
-/// Greatest share of the mean variance in a shrunk covariance.
+/// Added to each variance, as a share of their mean: keeps factorisations stable.
+const RIDGE: f64 = 1e-4;
+
+/// Greatest shrinkage of correlations.
 const MOST_SHRINKAGE: f64 = 0.9;
 
 impl Evidence {
-    /// Whether the options ask for it.
-    pub(super) fn is_wanted(options: &PruneChannels) -> bool {
-        options.refit || options.criterion == Criterion::Reconstruction
+    /// Whether the options ask for samples.
+    pub(super) fn takes_samples(options: &PruneChannels) -> bool {
+        options.refit || matches!(options.criterion, Criterion::Reconstruction | Criterion::Wanda)
     }
 
-    /// Runs `model` over the calibration data, if the options ask for what that says.
+    /// Whether the options ask for labelled samples.
+    pub(super) fn takes_labels(options: &PruneChannels) -> bool {
+        matches!(
+            options.criterion,
+            Criterion::Gradient | Criterion::Taylor | Criterion::Fisher
+        )
+    }
+
+    /// Runs `model` over the data that the options ask for; `None` if they ask for none.
     pub(super) fn collect(
         model: &Model,
         options: &PruneChannels,
         context: &Context<'_>,
     ) -> Result<Option<Self>, PassError> {
-        if !Self::is_wanted(options) {
+        let (samples, labels) = (Self::takes_samples(options), Self::takes_labels(options));
+        if !samples && !labels {
             return Ok(None);
         }
-        let resource = |message: String| PassError::Resource { pass: NAME, message };
-        let resources = context.resources.ok_or_else(|| {
-            resource("refit and the criterion reconstruction need data and an engine".to_owned())
-        })?;
+        let resources = context
+            .resources
+            .ok_or_else(|| resource("refit and this criterion need data and an engine".to_owned()))?;
+        let mut evidence = Self::default();
+        if samples {
+            evidence.take_samples(model, options, resources, context)?;
+        }
+        if labels {
+            let objective = options.loss.objective(options.loss_output.as_deref());
+            let open = |model: &Model| {
+                resources
+                    .data(&options.training, &model.graph)
+                    .map_err(StatisticsError::Opening)
+            };
+            let engine = resources.engine().map_err(resource)?;
+            let jobs = resources.jobs();
+            let found = gradient_statistics(model, &objective, open, engine, jobs, context.progress);
+            evidence.gradients = Some(found.map_err(|error| match &error {
+                StatisticsError::Autodiff(source) if source.node().is_some() => PassError::Model {
+                    pass: NAME,
+                    node: source.node().unwrap_or_default().to_owned(),
+                    message: source.to_string(),
+                },
+                _ => resource(error.to_string()),
+            })?);
+        }
+        Ok(Some(evidence))
+    }
+
+    fn take_samples(
+        &mut self,
+        model: &Model,
+        options: &PruneChannels,
+        resources: &dyn Resources,
+        context: &Context<'_>,
+    ) -> Result<(), PassError> {
         let (layers, _) = gram::layers(&model.graph);
         let data = resources.data(&options.data, &model.graph).map_err(resource)?;
         let engine = resources.engine().map_err(resource)?;
@@ -51,7 +106,7 @@ impl Evidence {
             (context.progress)("second moments", done.saturating_sub(samples.start), Some(total));
         };
         let jobs = resources.jobs();
-        let grams = gram::collect(
+        self.grams = gram::collect(
             model,
             &layers,
             GramOptions::default(),
@@ -61,28 +116,46 @@ impl Evidence {
             &progress,
         )
         .map_err(|error| resource(error.to_string()))?;
-        Ok(Some(Self {
-            layers,
-            grams,
-            samples: total,
-        }))
+        self.layers = layers;
+        self.samples = total;
+        Ok(())
     }
 
-    /// What to add to each variance, as a share of their mean, before a covariance is inverted.
+    /// The gradient statistics, if there are any.
+    pub(super) fn gradients(&self) -> Option<&GradientStatistics> {
+        self.gradients.as_ref()
+    }
+
+    /// How much the correlations of a covariance are worth less than they seem, `λ = ρ / (1 - ρ)` for the estimate
+    /// `(1 - ρ) C + ρ diag(C)`.
     ///
-    /// Oracle approximating shrinkage (Chen, Wiesel, Eldar and Hero 2010) gives the share ρ of the mean variance in the estimate
-    /// `(1 - ρ) C + ρ μ I`; this is `ρ / (1 - ρ)`. Rows of one sample, the positions of an image, depend on each other: the
-    /// rows count as the geometric mean of their number and the number of samples.
-    pub(super) fn damping(&self, moments: &Gram, covariance: &Array2<f64>) -> f64 {
-        let columns = covariance.nrows().max(1) as f64;
-        let rows = ((moments.rows as f64) * (self.samples.max(1) as f64)).sqrt();
-        let trace = covariance.diag().sum();
-        let square: f64 = covariance.iter().map(|value| value * value).sum();
-        let above = (1.0 - 2.0 / columns) * square + trace * trace;
-        let below = (rows + 1.0 - 2.0 / columns) * (square - trace * trace / columns);
+    /// `ρ` is that of oracle approximating shrinkage (Chen, Wiesel, Eldar and Hero 2010) of the correlation matrix towards the
+    /// identity. Rows of one sample, the positions of an image, depend on each other: the rows count as the geometric mean of their
+    /// number and the number of samples.
+    pub(super) fn shrinkage(&self, rows: u64, covariance: &Array2<f64>) -> f64 {
+        let scale: Vec<f64> = covariance.diag().iter().map(|variance| variance.sqrt()).collect();
+        let mut square = 0.0;
+        let mut live = 0.0;
+        for (row, a) in covariance
+            .rows()
+            .into_iter()
+            .zip(&scale)
+            .filter(|(_, a)| **a > 0.0)
+        {
+            live += 1.0;
+            for (value, b) in row.iter().zip(&scale).filter(|(_, b)| **b > 0.0) {
+                square += (value / (a * b)).powi(2);
+            }
+        }
+        if live < 2.0 {
+            return 0.0;
+        }
+        let rows = ((rows as f64) * (self.samples.max(1) as f64)).sqrt();
+        let above = (1.0 - 2.0 / live) * square + live * live;
+        let below = (rows + 1.0 - 2.0 / live) * (square - live);
         let share = if below > 0.0 { above / below } else { 1.0 };
         let share = share.clamp(0.0, MOST_SHRINKAGE);
-        (share / (1.0 - share)).max(LEAST_DAMPING)
+        share / (1.0 - share)
     }
 
     /// Every layer, those without rows included.
@@ -105,4 +178,17 @@ impl Evidence {
             .filter(move |layer| layer.weight == weight)
             .filter_map(|layer| Some((layer, self.moments(layer)?)))
     }
+}
+
+/// Adds `λ` of each variance to it, and a ridge that is answered.
+pub(super) fn damp(covariance: &mut Array2<f64>, shrinkage: f64) -> f64 {
+    let ridge = RIDGE * covariance.diag().mean().unwrap_or(0.0) + f64::MIN_POSITIVE;
+    for variance in covariance.diag_mut() {
+        *variance += shrinkage * variance.max(0.0) + ridge;
+    }
+    ridge
+}
+
+fn resource(message: String) -> PassError {
+    PassError::Resource { pass: NAME, message }
 }

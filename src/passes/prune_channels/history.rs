@@ -13,6 +13,9 @@ pub struct History {
     pub version: u32,
     /// Groups that lost units, in graph order.
     pub groups: Vec<HistoryGroup>,
+    /// What went in further rounds, from what the rounds before left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<Vec<HistoryGroup>>,
 }
 
 /// A group that lost units.
@@ -85,10 +88,21 @@ impl History {
         Self {
             version: VERSION,
             groups,
+            further: Vec::new(),
         }
     }
 
-    /// The same choice in another solution; an error names what is not there.
+    /// One history a round.
+    pub(super) fn rounds(&self) -> impl Iterator<Item = Self> + '_ {
+        let first = std::iter::once(&self.groups);
+        first.chain(&self.further).map(|groups| Self {
+            version: self.version,
+            groups: groups.clone(),
+            further: Vec::new(),
+        })
+    }
+
+    /// The same choice of the first round in another solution; an error names what is not there.
     pub fn find(&self, solution: &Solution) -> Result<Vec<(usize, usize)>, String> {
         if self.version != VERSION {
             return Err(format!(

@@ -3,9 +3,11 @@
 //! what was done and why the rest stayed.
 
 mod choose;
+mod clock;
 mod evidence;
 mod explain;
 mod history;
+mod measured;
 mod options;
 mod oracle;
 mod reconstruction;
@@ -15,10 +17,10 @@ mod sample;
 mod score;
 mod unreached;
 
-pub use evidence::Evidence;
+pub use evidence::{Evidence, Measured};
 pub use explain::{Explained, MemberReport, explain};
 pub use history::{History, HistoryGroup, HistoryMember};
-pub use options::{AttentionUnits, Criterion, Norm, PruneChannels, Scope};
+pub use options::{AttentionUnits, Criterion, Norm, PruneChannels, RefitOrder, Scope};
 pub use oracle::{OracleReport, OracleVerdict, oracle};
 pub use run::{Plan, Pruned, plan, prune};
 pub use unreached::Unreached;

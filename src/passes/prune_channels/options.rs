@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::passes::objective::LossKind;
+
 /// Removes whole channels, neurons, heads and hidden units, so that the model gets smaller and faster in every runtime.
 ///
 /// A solver over all tensor axes finds the units that can only be removed together, for any topology: residual connections,
@@ -24,8 +26,14 @@ pub struct PruneChannels {
     pub scope: Scope,
     /// Multiply-accumulates that may remain, as a share of the model's.
     pub target_macs: Option<f64>,
+    /// Time of one run that may remain, as a share of the model's: the fastest of several runs in the engine, on one thread. Measured,
+    /// so another run may choose differently; `history` and `replay` keep a choice.
+    pub target_latency: Option<f64>,
     /// Bytes of constants that may remain, as a share of the model's.
     pub target_bytes: Option<f64>,
+    /// Rounds in which the model is cut: units are ranked anew, and with `refit` layers refitted, after each. Every round takes the
+    /// same share of what it finds, so that all together reach the ratio or the target.
+    pub rounds: u32,
     /// The number of units kept in a layer is a multiple of this.
     pub round_to: u32,
     /// Fewest units kept in a layer.
@@ -45,8 +53,16 @@ pub struct PruneChannels {
     /// Then refits the weights of the layers that lost inputs to calibration data by least squares, so that the inputs that stay
     /// make up for those that went. Needs no labels.
     pub refit: bool,
-    /// The role of the data for `refit` and the criterion `reconstruction`.
+    /// Whether `refit` does all layers at once or one after the other.
+    pub refit_order: RefitOrder,
+    /// The role of the data for `refit` and the criteria `reconstruction` and `wanda`.
     pub data: String,
+    /// The role of the labelled data for the criteria that take gradients.
+    pub training: String,
+    /// The loss that gradients are of.
+    pub loss: LossKind,
+    /// The output that the loss sits on; the first one by default.
+    pub loss_output: Option<String>,
 }
 
 impl Default for PruneChannels {
@@ -57,7 +73,9 @@ impl Default for PruneChannels {
             norm: Norm::default(),
             scope: Scope::default(),
             target_macs: None,
+            target_latency: None,
             target_bytes: None,
+            rounds: 1,
             round_to: 1,
             min_keep: 1,
             max_ratio: 0.95,
@@ -67,7 +85,11 @@ impl Default for PruneChannels {
             history: None,
             replay: None,
             refit: false,
+            refit_order: RefitOrder::default(),
             data: "calibration".to_owned(),
+            training: "training".to_owned(),
+            loss: LossKind::default(),
+            loss_output: None,
         }
     }
 }
@@ -88,8 +110,29 @@ pub enum Criterion {
     /// What the layers that read the unit lose of their outputs after the best refit, on calibration data, when units go one
     /// after the other, the cheapest first; `magnitude` for units that no such layer reads. Needs no labels.
     Reconstruction,
+    /// The sum of `|w|` times the root mean square of what `w` multiplies, over the weights that read the unit (Sun et al. 2024);
+    /// `magnitude` for units that no such layer reads. Needs no labels.
+    Wanda,
+    /// `Σ |E g|`: the gradient of the loss over the parameters that go. Near zero everywhere in a model that has converged.
+    Gradient,
+    /// `Σ E |g·θ|`, the first-order change of the loss (Molchanov et al. 2019). Takes labels.
+    Taylor,
+    /// `½ Σ θ² E g²`, the second-order change of the loss under the empirical Fisher information (Theis et al. 2018). Takes labels.
+    Fisher,
     /// At random.
     Random,
+}
+
+/// The order in which layers are refitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefitOrder {
+    /// All at once, after one pass over the data, as if every layer still read what it did.
+    #[default]
+    AtOnce,
+    /// One after the other, after a pass over the data for each: every layer, those without a cut included, makes up for the error
+    /// of the layers before it, too. Better and slower.
+    OneByOne,
 }
 
 /// A norm of parameters.
@@ -110,7 +153,7 @@ pub enum Scope {
     /// The units of the same layer.
     #[default]
     Layer,
-    /// All units. Scores that estimate a loss (`reconstruction`) are compared as they are, or per multiply-accumulate or byte
+    /// All units. Scores that estimate a loss (`reconstruction`, `taylor`, `fisher`) are compared as they are, or per multiply-accumulate or byte
     /// that the unit frees under such a target; others are divided by the mean of their layer.
     Global,
 }

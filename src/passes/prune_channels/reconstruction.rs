@@ -12,7 +12,7 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, Axis as Along};
 use rayon::prelude::*;
 
-use super::evidence::Evidence;
+use super::evidence::{Evidence, damp};
 use crate::axes::{Group, Solution, Unit};
 use crate::ir::{Graph, ValueId};
 use crate::linalg::Cholesky;
@@ -26,6 +26,8 @@ struct Prepared<'e> {
     layer: &'e Layer,
     weights: Array2<f64>,
     inverse: Array2<f64>,
+    /// What was added to each variance only to invert.
+    ridge: f64,
     variance: f64,
 }
 
@@ -37,15 +39,16 @@ fn prepare<'e>(graph: &Graph, evidence: &'e Evidence, weight: ValueId) -> Vec<Pr
         .readers(weight)
         .filter_map(|(layer, moments)| {
             let weights = layer.matrices(tensor).ok()?.index_axis_move(Along(0), 0);
-            let covariance = moments.covariance();
-            let damping = evidence.damping(moments, &covariance);
-            let ridge = damping * covariance.diag().mean()?;
-            let variance = (&weights.dot(&covariance) * &weights).sum() + ridge * (&weights * &weights).sum();
-            let inverse = Cholesky::damped(covariance, damping).ok()?.inverse().ok()?;
+            let mut covariance = moments.covariance();
+            let shrinkage = evidence.shrinkage(moments.rows, &covariance);
+            let ridge = damp(&mut covariance, shrinkage);
+            let variance = (&weights.dot(&covariance) * &weights).sum() - ridge * (&weights * &weights).sum();
+            let inverse = Cholesky::new(covariance).ok()?.inverse().ok()?;
             Some(Prepared {
                 layer,
                 weights,
                 inverse,
+                ridge,
                 variance,
             })
         })
@@ -56,6 +59,7 @@ fn prepare<'e>(graph: &Graph, evidence: &'e Evidence, weight: ValueId) -> Vec<Pr
 struct Reader {
     weights: Array2<f64>,
     inverse: Array2<f64>,
+    ridge: f64,
     variance: f64,
     /// The columns of each unit; empty for a unit that is gone.
     columns: Vec<Range<usize>>,
@@ -85,6 +89,7 @@ impl Prepared<'_> {
         Some(Reader {
             weights: self.weights.select(Along(1), &picked),
             inverse: self.inverse.select(Along(0), &picked).select(Along(1), &picked),
+            ridge: self.ridge,
             variance: self.variance,
             columns,
         })
@@ -101,12 +106,12 @@ impl Reader {
             [only] => {
                 let square = part.iter().map(|weight| weight * weight).sum::<f64>();
                 let diagonal = *self.inverse.get((*only, *only))?;
-                square / diagonal.max(f64::MIN_POSITIVE)
+                square / diagonal.max(f64::MIN_POSITIVE) - self.ridge * square
             }
             _ => {
                 let block = self.inverse.select(Along(0), &columns).select(Along(1), &columns);
                 let solved = Cholesky::new(block).ok()?.solve(part.t()).ok()?;
-                (&solved.t() * &part).sum()
+                (&solved.t() * &part).sum() - self.ridge * (&part * &part).sum()
             }
         };
         Some(lost.max(0.0) / self.variance.max(f64::MIN_POSITIVE))
@@ -256,7 +261,7 @@ fn ranked(
 }
 
 /// Members that are the input channels of a layer.
-fn input_members(group: &Group, evidence: &Evidence) -> Vec<usize> {
+pub(super) fn input_members(group: &Group, evidence: &Evidence) -> Vec<usize> {
     (0..group.members.len())
         .filter(|at| {
             group.members.get(*at).is_some_and(|member| {
@@ -291,6 +296,7 @@ mod tests {
         let reader = Reader {
             weights,
             inverse: Cholesky::new(damped).unwrap().inverse().unwrap(),
+            ridge,
             variance: 1.0,
             columns: (0..units).map(|unit| unit..unit + 1).collect(),
         };

@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::choose::{candidates, choose};
-use super::evidence::Evidence;
+use super::clock::Clock;
+use super::evidence::{Evidence, Measured};
 use super::explain::{Explained, describe, frees};
 use super::history::History;
 use super::options::PruneChannels;
@@ -58,61 +59,109 @@ impl Pass for PruneChannels {
 
     fn needs(&self) -> Needs {
         Needs {
-            calibration: Evidence::is_wanted(self),
+            calibration: Evidence::takes_samples(self),
+            training: Evidence::takes_labels(self),
+            engine: self.target_latency.is_some(),
             ..Needs::default()
         }
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
-        let mut report = prepare(model, context)?;
+        validate(self)?;
         let replay = self.replayed(context)?;
-        let seed = self.seed.unwrap_or(context.seed);
+        let replays: Vec<Option<History>> = match &replay {
+            Some(history) => history.rounds().map(Some).collect(),
+            None => vec![None; self.rounds.max(1) as usize],
+        };
+        let each = self.each_of(replays.len());
+        let mut report = PassReport::default();
+        let mut history: Option<History> = None;
+        let mut last = None;
+        for (round, replay) in replays.iter().enumerate() {
+            let mut found = prepare(model, context)?;
+            let pruned = each.round(model, replay.as_ref(), round, context, &mut found)?;
+            match &mut history {
+                None => history = Some(pruned.history.clone()),
+                Some(history) => history.further.push(pruned.history.groups.clone()),
+            }
+            count(&pruned, &mut found);
+            report.merge(found);
+            last = Some(pruned);
+        }
+        if let Some(path) = &self.history
+            && let Some(history) = &history
+        {
+            report.files.push(record(&context.base.join(path), history)?);
+        }
+        if let Some(pruned) = last {
+            // What stays is the same in every round: the last one says it.
+            explain_rest(&pruned, &mut report);
+        }
+        Ok(report)
+    }
+}
+
+impl PruneChannels {
+    /// The options of one of so many rounds.
+    fn each_of(&self, rounds: usize) -> Self {
+        let root = |share: f64| share.powf(1.0 / rounds.max(1) as f64);
+        Self {
+            ratio: 1.0 - root(1.0 - self.ratio),
+            target_macs: self.target_macs.map(root),
+            target_bytes: self.target_bytes.map(root),
+            target_latency: self.target_latency.map(root),
+            ..self.clone()
+        }
+    }
+
+    /// Cuts `model` and refits the result. `model` keeps its units, but is left with the result's, too, for the next round.
+    fn round(
+        &self,
+        model: &mut Model,
+        replay: Option<&History>,
+        round: usize,
+        context: &Context<'_>,
+        report: &mut PassReport,
+    ) -> Result<Pruned, PassError> {
+        let seed = self.seed.unwrap_or(context.seed).wrapping_add(round as u64);
         let evidence = Evidence::collect(model, self, context)?;
-        let evidence = evidence.as_ref();
-        let keep = &context.keep;
-        let mut pruned = prune(model, self, keep, replay.as_ref(), evidence, &TractEngine, seed)?;
-        if let (true, Some(evidence)) = (self.refit, evidence) {
+        let measured = Measured {
+            evidence: evidence.as_ref(),
+            clock: context.resources.and_then(|resources| resources.engine().ok()),
+        };
+        let mut pruned = prune(model, self, &context.keep, replay, measured, &TractEngine, seed)?;
+        if let (true, Some(evidence)) = (self.refit, &evidence) {
             let (solution, removal) = &pruned.cut;
             refit(
                 model,
                 &mut pruned.model,
                 (solution, removal),
                 evidence,
-                &mut report,
+                (self.refit_order, &self.data),
+                context,
+                report,
             )?;
         }
-        if let Some(path) = &self.history {
-            report
-                .files
-                .push(record(&context.base.join(path), &pruned.history)?);
-        }
-        summarise(&pruned, &mut report);
-        *model = pruned.model;
-        Ok(report)
+        *model = pruned.model.clone();
+        Ok(pruned)
     }
-}
 
-impl PruneChannels {
     fn replayed(&self, context: &Context<'_>) -> Result<Option<History>, PassError> {
         let path = self.replay.as_ref().map(|path| context.base.join(path));
         path.map(|path| read(&path)).transpose()
     }
 
-    /// What the pass would do to a model, and why it would leave the rest alone; the model only gets its shape arithmetic folded.
+    /// What the first round would do to a model, and why it would leave the rest alone; the model only gets its shape arithmetic folded.
     pub fn plan(&self, model: &mut Model, context: &Context<'_>) -> Result<Plan, PassError> {
         prepare(model, context)?;
         let replay = self.replayed(context)?;
         let seed = self.seed.unwrap_or(context.seed);
         let evidence = Evidence::collect(model, self, context)?;
-        Ok(plan(
-            model,
-            self,
-            &context.keep,
-            replay.as_ref(),
-            evidence.as_ref(),
-            seed,
-        )?
-        .0)
+        let measured = Measured {
+            evidence: evidence.as_ref(),
+            clock: context.resources.and_then(|resources| resources.engine().ok()),
+        };
+        Ok(plan(model, self, &context.keep, replay.as_ref(), measured, seed)?.0)
     }
 }
 
@@ -150,31 +199,35 @@ pub fn plan(
     options: &PruneChannels,
     keep: &RegexSet,
     replay: Option<&History>,
-    evidence: Option<&Evidence>,
+    measured: Measured<'_>,
     seed: u64,
 ) -> Result<(Plan, Solution, Chosen), PassError> {
     validate(options)?;
     let own = RegexSet::new(&options.keep).map_err(|error| option(format!("keep: {error}")))?;
     let solution = solve(model);
     let (groups, left) = candidates(&model.graph, &solution, options.attention, &[keep, &own]);
-    let scores = score::scores(&model.graph, &solution, options, evidence, seed);
+    let scores = score::scores(&model.graph, &solution, options, measured.evidence, seed);
     let chosen = match replay {
         Some(history) => history.find(&solution).map_err(option)?,
         None => {
             let frees = frees(model, &solution);
             let price = |group: usize| {
                 let frees = frees.get(group).copied().unwrap_or_default();
-                let freed = match (options.target_macs, options.target_bytes) {
-                    (Some(_), _) => frees.macs,
-                    (None, Some(_)) => frees.bytes,
-                    (None, None) => 1,
+                let time = options.target_macs.or(options.target_latency).is_some();
+                let freed = match options.target_bytes {
+                    _ if time => frees.macs,
+                    Some(_) => frees.bytes,
+                    None => 1,
                 };
                 freed.max(1) as f64
             };
             let at = |ratio: f64| choose(&solution, &scores, &groups, options, &price, ratio);
-            match (options.target_macs, options.target_bytes) {
-                (None, None) => at(options.ratio),
-                _ => search(model, &solution, options, &at)?,
+            let targets = [options.target_macs, options.target_bytes, options.target_latency];
+            if targets.iter().all(Option::is_none) {
+                at(options.ratio)
+            } else {
+                let clock = Clock::start(model, options, measured.clock, seed)?;
+                search(model, &solution, options, clock.as_ref(), &at)?
             }
         }
     };
@@ -190,11 +243,11 @@ pub fn prune(
     options: &PruneChannels,
     keep: &RegexSet,
     replay: Option<&History>,
-    evidence: Option<&Evidence>,
+    measured: Measured<'_>,
     engine: &dyn Engine,
     seed: u64,
 ) -> Result<Pruned, PassError> {
-    let (planned, solution, chosen) = plan(model, options, keep, replay, evidence, seed)?;
+    let (planned, solution, chosen) = plan(model, options, keep, replay, measured, seed)?;
     let removal = solution
         .removal(chosen.iter().copied())
         .map_err(|error| defect(model, error.to_string()))?;
@@ -234,6 +287,7 @@ fn search(
     model: &Model,
     solution: &Solution,
     options: &PruneChannels,
+    clock: Option<&Clock<'_>>,
     at: &dyn Fn(f64) -> Vec<(usize, usize)>,
 ) -> Result<Vec<(usize, usize)>, PassError> {
     let before = cost(model, &|_| None);
@@ -255,7 +309,10 @@ fn search(
         let bytes = options
             .target_bytes
             .is_none_or(|target| after.constant_bytes as f64 <= target * before.constant_bytes as f64);
-        Ok(macs && bytes)
+        match (options.target_latency, clock) {
+            (Some(target), Some(clock)) if macs && bytes => Ok(clock.share(&cut)? <= target),
+            _ => Ok(macs && bytes),
+        }
     };
     let (mut low, mut high) = (0.0, 1.0);
     if !meets(&at(high))? {
@@ -317,13 +374,14 @@ fn validate(options: &PruneChannels) -> Result<(), PassError> {
     };
     share("ratio", options.ratio)?;
     share("max-ratio", options.max_ratio)?;
+    share("target-latency", options.target_latency.unwrap_or(1.0))?;
     share("target-macs", options.target_macs.unwrap_or(1.0))?;
     share("target-bytes", options.target_bytes.unwrap_or(1.0))
 }
 
-/// Says what went and, by pin, what stayed.
-fn summarise(pruned: &Pruned, report: &mut PassReport) {
-    let (groups, oracle) = (&pruned.groups, &pruned.oracle);
+/// Says what went.
+fn count(pruned: &Pruned, report: &mut PassReport) {
+    let groups = &pruned.groups;
     let removed: usize = groups.iter().map(|group| group.removed).sum();
     report.add("units removed", removed as u64);
     if let Some(change) = report
@@ -345,6 +403,17 @@ fn summarise(pruned: &Pruned, report: &mut PassReport) {
             })
             .collect();
     }
+    if pruned.oracle.verdict == OracleVerdict::NotChecked {
+        let reason = pruned.oracle.reason.as_deref().unwrap_or("");
+        report
+            .notes
+            .push(format!("not checked against the masked original: {reason}"));
+    }
+}
+
+/// Says, by pin, what stayed.
+fn explain_rest(pruned: &Pruned, report: &mut PassReport) {
+    let groups = &pruned.groups;
     let mut pinned: BTreeMap<String, usize> = BTreeMap::new();
     for group in groups {
         if let Some(reason) = &group.pinned_by {
@@ -365,12 +434,6 @@ fn summarise(pruned: &Pruned, report: &mut PassReport) {
             .into_iter()
             .map(|(reason, parameters)| format!("{parameters} parameters stay: {reason}")),
     );
-    if oracle.verdict == OracleVerdict::NotChecked {
-        let reason = oracle.reason.as_deref().unwrap_or("");
-        report
-            .notes
-            .push(format!("not checked against the masked original: {reason}"));
-    }
 }
 
 fn option(message: String) -> PassError {

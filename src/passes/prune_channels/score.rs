@@ -7,7 +7,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::evidence::Evidence;
 use super::options::{Criterion, Norm, PruneChannels};
-use super::reconstruction;
+use super::{measured, reconstruction};
 use crate::axes::{Group, Solution};
 use crate::ir::{Graph, Slot, ValueId};
 
@@ -103,9 +103,18 @@ pub(super) fn scores(
     }
     let mut measured = match (options.criterion, evidence) {
         (Criterion::Reconstruction, Some(evidence)) => reconstruction::scores(graph, solution, evidence),
+        (Criterion::Wanda, Some(evidence)) => measured::by_inputs(graph, solution, evidence),
+        (Criterion::Gradient | Criterion::Taylor | Criterion::Fisher, Some(evidence)) => {
+            measured::by_gradients(graph, solution, options.criterion, evidence)
+        }
         _ => BTreeMap::new(),
     };
-    let losses = measured.keys().copied().collect();
+    let losses = match options.criterion {
+        Criterion::Reconstruction | Criterion::Taylor | Criterion::Fisher => {
+            measured.keys().copied().collect()
+        }
+        _ => BTreeSet::new(),
+    };
     let by_group = groups()
         .map(|(at, group)| {
             let magnitude = || magnitudes(group, &sums, options.norm);
@@ -115,7 +124,11 @@ pub(super) fn scores(
                 }
                 Criterion::Lamp => lamp(&magnitude()),
                 Criterion::Fpgm => distances(graph, group),
-                Criterion::Reconstruction => measured.remove(&at).unwrap_or_else(magnitude),
+                Criterion::Reconstruction
+                | Criterion::Wanda
+                | Criterion::Gradient
+                | Criterion::Taylor
+                | Criterion::Fisher => measured.remove(&at).unwrap_or_else(magnitude),
                 Criterion::Magnitude | Criterion::Random => magnitude(),
             };
             (at, scores)

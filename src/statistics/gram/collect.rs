@@ -6,7 +6,7 @@ use ndarray::{Array2, Axis, concatenate, s};
 use rayon::prelude::*;
 
 use super::rows::{Samples, gather};
-use super::{Gram, Grams, Layer};
+use super::{Cross, Gram, Grams, Layer};
 use crate::data::{Batch, Dataset};
 use crate::engine::{CompileOptions, Engine, EngineError, RunValue, RunValues, Session, run_ordered};
 use crate::ir::Model;
@@ -91,6 +91,81 @@ pub fn collect(
             .zip(sums.into_iter().map(|(grams, _)| grams))
             .collect(),
     })
+}
+
+/// Rows that wait to be added to the moments of a pair.
+struct Waiting {
+    cross: Cross,
+    first: Vec<Array2<f32>>,
+    second: Vec<Array2<f32>>,
+}
+
+impl Waiting {
+    fn add_up(&mut self) {
+        if let (Some(x), Some(y)) = (joined(&mut self.first), joined(&mut self.second)) {
+            self.cross.add(x.view(), y.view());
+        }
+    }
+}
+
+/// Moments of pairs of rows: of a layer in the first model, and of the layer at the same place in the second, which is another
+/// form of it (it may lack input channels). Both layers of a pair have one group. One entry for each pair.
+///
+/// # Errors
+/// As [`collect`].
+pub fn collect_cross(
+    models: (&Model, &Model),
+    pairs: &[(Layer, Layer)],
+    options: GramOptions,
+    data: &Dataset,
+    engine: &dyn Engine,
+    jobs: usize,
+    progress: &dyn Fn(u64),
+) -> Result<Vec<Cross>, StatisticsError> {
+    let (first, second): (Vec<&Layer>, Vec<&Layer>) = pairs.iter().map(|(a, b)| (a, b)).unzip();
+    let sessions = (
+        compile(models.0, &first, engine)?,
+        compile(models.1, &second, engine)?,
+    );
+    let mut sums: Vec<Waiting> = pairs
+        .iter()
+        .map(|(a, b)| Waiting {
+            cross: Cross::new(a.columns, b.columns),
+            first: Vec::new(),
+            second: Vec::new(),
+        })
+        .collect();
+    let work = |index: u64| -> Result<_, StatisticsError> {
+        let batch = data.batch(index)?;
+        let a = run(&*sessions.0, &first, &batch, data.batch_size(), options)?;
+        let b = run(&*sessions.1, &second, &batch, data.batch_size(), options)?;
+        Ok((batch.first + batch.count as u64, a, b))
+    };
+    let mut failure = None;
+    run_ordered(data.batches(), jobs, work, |_, result| match result {
+        Ok((done, a, b)) => {
+            sums.par_iter_mut()
+                .zip(a.into_par_iter().zip(b))
+                .for_each(|(waiting, (a, b))| {
+                    waiting.first.push(a);
+                    waiting.second.push(b);
+                    if waiting.first.iter().map(Array2::nrows).sum::<usize>() >= CHUNK {
+                        waiting.add_up();
+                    }
+                });
+            progress(done);
+            true
+        }
+        Err(error) => {
+            failure = Some(error);
+            false
+        }
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    sums.par_iter_mut().for_each(Waiting::add_up);
+    Ok(sums.into_iter().map(|waiting| waiting.cross).collect())
 }
 
 fn joined(waiting: &mut Vec<Array2<f32>>) -> Option<Array2<f64>> {

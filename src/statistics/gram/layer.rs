@@ -292,6 +292,11 @@ impl Layer {
         }
     }
 
+    /// The name of the value whose rows the weights multiply.
+    pub fn input_name(&self) -> &str {
+        &self.name
+    }
+
     /// The weights as matrices `[groups, outputs, columns]`.
     ///
     /// # Errors

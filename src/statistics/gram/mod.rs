@@ -10,6 +10,6 @@ mod layer;
 mod moments;
 mod rows;
 
-pub use collect::{GramOptions, collect};
+pub use collect::{GramOptions, collect, collect_cross};
 pub use layer::{Layer, SkipReason, Skipped, layers};
-pub use moments::{Gram, Grams};
+pub use moments::{Cross, Gram, Grams};

@@ -66,6 +66,56 @@ impl Gram {
     }
 }
 
+/// Moments of pairs of rows that belong together: `x` of one model, `y` of another at the same place of the same sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cross {
+    /// Moments of `y`.
+    pub own: Gram,
+    /// Sum of `x yᵀ`.
+    pub matrix: Array2<f64>,
+    /// Sum of `x`.
+    pub sum: Array1<f64>,
+}
+
+impl Cross {
+    /// No rows yet.
+    pub fn new(columns: usize, own: usize) -> Self {
+        Self {
+            own: Gram::new(own),
+            matrix: Array2::zeros((columns, own)),
+            sum: Array1::zeros(columns),
+        }
+    }
+
+    /// Adds pairs of rows.
+    pub fn add(&mut self, rows: ArrayView2<'_, f64>, own: ArrayView2<'_, f64>) {
+        general_mat_mul(1.0, &rows.t(), &own, 1.0, &mut self.matrix);
+        self.sum += &rows.sum_axis(Axis(0));
+        self.own.add(own);
+    }
+
+    /// Mean of `x`.
+    pub fn mean(&self) -> Array1<f64> {
+        &self.sum / self.own.rows.max(1) as f64
+    }
+
+    /// Mean of `x yᵀ`.
+    pub fn second_moment(&self) -> Array2<f64> {
+        &self.matrix / self.own.rows.max(1) as f64
+    }
+
+    /// Mean of `(x - mean x) (y - mean y)ᵀ`.
+    pub fn covariance(&self) -> Array2<f64> {
+        let (mean, own) = (
+            self.mean().insert_axis(Axis(1)),
+            self.own.mean().insert_axis(Axis(1)),
+        );
+        let mut covariance = self.second_moment();
+        general_mat_mul(-1.0, &mean, &own.t(), 1.0, &mut covariance);
+        covariance
+    }
+}
+
 /// Gram matrices by [`Layer::key`], one for each group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grams {
@@ -111,5 +161,13 @@ mod tests {
             expected += &(apart.dot(&apart.t()) / 3.0);
         }
         assert!((covariance - expected).iter().all(|apart| apart.abs() < 1e-12));
+    }
+
+    #[test]
+    fn a_cross_moment_of_equal_rows_is_their_covariance() {
+        let rows = array![[1.0, 2.0], [3.0, -1.0], [0.5, 4.0]];
+        let mut cross = Cross::new(2, 2);
+        cross.add(rows.view(), rows.view());
+        assert_eq!(cross.covariance(), cross.own.covariance());
     }
 }

@@ -3,7 +3,7 @@
 use secateur::data::{Dataset, Spec, SyntheticSpec};
 use secateur::engine::Engine;
 use secateur::ir::Graph;
-use secateur::passes::prune_channels::Criterion;
+use secateur::passes::prune_channels::{Criterion, RefitOrder, Scope};
 use secateur::passes::{PruneChannels, Resources};
 
 use super::rounding::{Digits, error, fixture, outputs, read};
@@ -35,6 +35,28 @@ impl Resources for Noise {
 
     fn jobs(&self) -> usize {
         1
+    }
+}
+
+/// Digits with their classes, for every role.
+struct Labelled;
+
+impl Resources for Labelled {
+    fn engine(&self) -> Result<&dyn Engine, String> {
+        Ok(&TractEngine)
+    }
+
+    fn data(&self, _: &str, graph: &Graph) -> Result<Dataset, String> {
+        let (spec, base) = Spec::from_path(&fixture("data/digits_test.yaml")).unwrap();
+        let spec = Spec {
+            samples: Some(150),
+            ..spec
+        };
+        Ok(Dataset::open(&spec, &base, graph).unwrap())
+    }
+
+    fn jobs(&self) -> usize {
+        2
     }
 }
 
@@ -131,6 +153,122 @@ fn a_refit_repairs_most_of_a_cut_of_a_trained_network() {
         assert!(refitted < 0.5 * plain, "{name}: {refitted} against {plain}");
         assert!(measured < refitted, "{name}: {measured} against {refitted}");
     }
+}
+
+#[test]
+fn layers_refitted_one_by_one_make_up_for_those_before_them() {
+    for name in ["digits_cnn.onnx", "digits_cnn_bn.onnx"] {
+        let original = read(&fixture(name));
+        let expected = outputs(&original);
+        let after = |order: RefitOrder| {
+            let pass = PruneChannels {
+                ratio: 0.3,
+                criterion: Criterion::Reconstruction,
+                refit: true,
+                refit_order: order,
+                ..PruneChannels::default()
+            };
+            error(&pruned(&original, &pass, &Digits).0, &expected)
+        };
+        let (at_once, one_by_one) = (after(RefitOrder::AtOnce), after(RefitOrder::OneByOne));
+        assert!(
+            one_by_one < 0.9 * at_once,
+            "{name}: {one_by_one} against {at_once}"
+        );
+    }
+}
+
+/// All layers compete by what a unit costs for each multiply-accumulate that it frees.
+#[test]
+fn a_budget_is_met_where_it_costs_least() {
+    let original = read(&fixture("digits_cnn_bn.onnx"));
+    let expected = outputs(&original);
+    let after = |scope: Scope| {
+        let pass = PruneChannels {
+            target_macs: Some(0.6),
+            scope,
+            criterion: Criterion::Reconstruction,
+            refit: true,
+            ..PruneChannels::default()
+        };
+        let (cut, _) = pruned(&original, &pass, &Digits);
+        let macs = |model: &Model| secateur::analysis::cost(model, &|_| None).macs.unwrap() as f64;
+        assert!(macs(&cut) <= 0.6 * macs(&original), "{scope:?}");
+        error(&cut, &expected)
+    };
+    let (layer, global) = (after(Scope::Layer), after(Scope::Global));
+    assert!(global < layer, "{global} against {layer}");
+}
+
+#[test]
+fn rounds_reach_the_same_share_and_their_history_replays_to_the_same_bytes() {
+    let original = read(&fixture("digits_cnn.onnx"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.json");
+    let pass = PruneChannels {
+        target_macs: Some(0.5),
+        rounds: 3,
+        criterion: Criterion::Reconstruction,
+        history: Some(path.clone()),
+        ..PruneChannels::default()
+    };
+    let (cut, report) = pruned(&original, &pass, &Digits);
+    let macs = |model: &Model| secateur::analysis::cost(model, &|_| None).macs.unwrap() as f64;
+    let left = macs(&cut) / macs(&original);
+    assert!(left <= 0.5 && left > 0.35, "{left}");
+    let [file] = report.files.as_slice() else {
+        panic!("one file: {:?}", report.files)
+    };
+    assert_eq!(file.text.matches("\"further\"").count(), 1);
+    std::fs::write(&path, &file.text).unwrap();
+    let again = PruneChannels {
+        replay: Some(path),
+        ..PruneChannels::default()
+    };
+    let (replayed, _) = pruned(&original, &again, &Digits);
+    let bytes = |model: &Model| {
+        let lowered = secateur::format::lower(model, &Default::default()).unwrap();
+        secateur::format::encode_to_bytes(&lowered)
+    };
+    assert_eq!(bytes(&cut), bytes(&replayed));
+}
+
+#[test]
+fn criteria_that_look_at_the_loss_beat_chance() {
+    let original = read(&fixture("digits_cnn.onnx"));
+    let expected = outputs(&original);
+    let after = |criterion: Criterion| {
+        let pass = PruneChannels {
+            ratio: 0.25,
+            criterion,
+            seed: Some(3),
+            ..PruneChannels::default()
+        };
+        error(&pruned(&original, &pass, &Labelled).0, &expected)
+    };
+    let random = after(Criterion::Random);
+    for criterion in [Criterion::Taylor, Criterion::Fisher, Criterion::Wanda] {
+        let error = after(criterion);
+        assert!(error < random, "{criterion:?}: {error} against {random}");
+    }
+}
+
+#[test]
+fn a_target_of_time_needs_an_engine_and_has_to_be_within_reach() {
+    let pass = PruneChannels {
+        target_latency: Some(1e-6),
+        ..PruneChannels::default()
+    };
+    assert!(pass.needs().runs());
+    let original = read(&fixture("digits_mlp.onnx"));
+    let mut model = original.clone();
+    let without = run_with(&pass, &mut model, &Setting::default(), None).unwrap_err();
+    assert!(without.to_string().contains("engine"), "{without}");
+    let unreachable = run_with(&pass, &mut model, &Setting::default(), Some(&Digits)).unwrap_err();
+    assert!(
+        unreachable.to_string().contains("no choice of units"),
+        "{unreachable}"
+    );
 }
 
 #[test]
