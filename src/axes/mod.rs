@@ -22,4 +22,4 @@ pub mod rewrite;
 pub use elements::Axis;
 pub use pins::Pin;
 pub use solve::{Solution, solve};
-pub use units::{Group, Member, Removal, RemovalError, Unit};
+pub use units::{Group, Member, Placed, Removal, RemovalError, Unit};

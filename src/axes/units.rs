@@ -50,10 +50,24 @@ pub struct Group {
     pub pin: Option<Pin>,
 }
 
-/// Elements chosen to be removed.
+/// Elements chosen to be removed, or to be repeated.
 #[derive(Clone, Debug)]
 pub struct Removal {
-    removed: Vec<bool>,
+    /// How often each element is there afterwards: 0 is removed, 1 kept.
+    copies: Vec<u32>,
+    /// The class of each element.
+    roots: Vec<u32>,
+}
+
+/// An element of an axis as it is afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its index before.
+    pub index: u32,
+    /// Its class.
+    pub class: u32,
+    /// Which of the class's copies it is.
+    pub copy: u32,
 }
 
 /// A choice that cannot be removed.
@@ -78,25 +92,54 @@ pub enum RemovalError {
 }
 
 impl Removal {
-    /// Elements of an axis that stay, in order; `None` if all do.
+    /// Elements of an axis that stay, in order; `None` if all do, once.
     pub fn kept(&self, axis: Axis) -> Option<Vec<u32>> {
-        let Axis::Free { start, len } = axis else {
-            return None;
-        };
-        let kept: Vec<u32> = (0..len).filter(|at| !self.is_removed(start + at)).collect();
-        (kept.len() < len as usize).then_some(kept)
+        let placed = self.placed(axis);
+        (axis.count()? != placed.len()).then(|| placed.iter().map(|placed| placed.index).collect())
     }
 
-    /// How many of the first `count` elements of an axis stay.
+    /// Elements of an axis that stay, in order. A run of one class is repeated as a whole, so that the elements of an axis that was
+    /// made of several keep the order of its factors.
+    pub fn placed(&self, axis: Axis) -> Vec<Placed> {
+        let Axis::Free { start, len } = axis else {
+            return Vec::new();
+        };
+        let class = |at: u32| self.roots.get((start + at) as usize).copied();
+        let mut placed = Vec::with_capacity(len as usize);
+        let mut at = 0;
+        while at < len {
+            let copies = self.copies_of(start + at);
+            let run = match copies {
+                0 | 1 => 1,
+                _ => (at..len).take_while(|other| class(*other) == class(at)).count() as u32,
+            };
+            for copy in 0..copies {
+                placed.extend((at..at + run).map(|index| Placed {
+                    index,
+                    class: class(at).unwrap_or(u32::MAX),
+                    copy,
+                }));
+            }
+            at += run;
+        }
+        placed
+    }
+
+    /// How many elements the first `count` of an axis are afterwards.
     pub(super) fn kept_before(&self, axis: Axis, count: usize) -> usize {
         axis.elements()
             .take(count)
-            .filter(|element| !self.is_removed(*element))
-            .count()
+            .map(|element| self.copies_of(element) as usize)
+            .sum()
     }
 
     pub(super) fn is_removed(&self, element: u32) -> bool {
-        self.removed.get(element as usize).copied().unwrap_or(false)
+        self.copies_of(element) == 0
+    }
+
+    /// How often an element is there afterwards.
+    pub(super) fn copies_of(&self, element: u32) -> u32 {
+        self.copies.get(element as usize).copied().unwrap_or(1)
     }
 }
 
@@ -119,7 +162,8 @@ impl Solution {
         }
         let flag = |root: &u32| classes.get(*root as usize).copied().unwrap_or(false);
         let removal = Removal {
-            removed: self.roots.iter().map(flag).collect(),
+            copies: self.roots.iter().map(|root| u32::from(!flag(root))).collect(),
+            roots: self.roots.clone(),
         };
         let block = |product: &Product| {
             let removed = |at| removal.is_removed(at);
@@ -135,6 +179,35 @@ impl Solution {
         } else {
             Err(RemovalError::NotClosed)
         }
+    }
+
+    /// What becomes of elements when units are there more than once; each is a group's index, a unit's index in it and how often. A unit
+    /// has to be a class of its own.
+    pub fn repetition(
+        &self,
+        chosen: impl IntoIterator<Item = (usize, usize, u32)>,
+    ) -> Result<Removal, RemovalError> {
+        let mut classes = vec![1u32; self.roots.len()];
+        for (group, unit, copies) in chosen {
+            let Some(group) = self.groups().get(group) else {
+                continue;
+            };
+            if let Some(pin) = &group.pin {
+                return Err(RemovalError::Pinned(pin.clone()));
+            }
+            let classes_of = group.units.get(unit).map_or(&[][..], |unit| &unit.classes);
+            let [class] = classes_of else {
+                return Err(RemovalError::NotClosed);
+            };
+            if let Some(slot) = classes.get_mut(*class as usize) {
+                *slot = copies;
+            }
+        }
+        let copies = |root: &u32| classes.get(*root as usize).copied().unwrap_or(1);
+        Ok(Removal {
+            copies: self.roots.iter().map(copies).collect(),
+            roots: self.roots.clone(),
+        })
     }
 
     /// Whether every axis of the graph keeps at least one element.

@@ -44,6 +44,7 @@ passes! {
     super::ConvertFloat,
     super::ConvertOpset,
     super::DeduplicateInitializers,
+    super::Deepen,
     super::EliminateCommonSubexpressions,
     super::EliminateDeadCode,
     super::Equalize,
@@ -58,6 +59,7 @@ passes! {
     super::QuantizeWeights,
     super::Simplify,
     super::TransferFeatures,
+    super::Widen,
 }
 
 /// What there is to say about a pass.

@@ -3,14 +3,17 @@
 
 pub mod masked;
 mod nodes;
+mod repeat;
 mod tensors;
+
+pub use repeat::{Obstacle, repeat, repeatable};
 
 use super::elements::Axis;
 use super::solve::Solution;
 use super::units::{Removal, RemovalError};
 use crate::analysis::infer;
 use crate::ir::edit::{Reshape, reshape};
-use crate::ir::{EditError, Model, NodeId, NodeKind, TensorError, ValueId};
+use crate::ir::{EditError, Model, NodeId, NodeKind, Tensor, TensorError, ValueId};
 
 /// The name under which edits are recorded.
 const ORIGIN: &str = "prune-channels";
@@ -60,10 +63,21 @@ pub enum RewriteError {
 
 /// The model without the removed elements.
 pub fn remove(model: &Model, solution: &Solution, removal: &Removal) -> Result<Model, RewriteError> {
+    apply(model, solution, removal, ORIGIN, &|_, tensor| Ok(tensor))
+}
+
+/// Cuts or repeats slices of constants; `adjust` has the last word about each that changes.
+fn apply(
+    model: &Model,
+    solution: &Solution,
+    removal: &Removal,
+    origin: &'static str,
+    adjust: &dyn Fn(ValueId, Tensor) -> Result<Tensor, TensorError>,
+) -> Result<Model, RewriteError> {
     solution.check_not_empty(&model.graph, removal)?;
     let before = infer(&mut model.clone()).contradictions;
     let mut cut = model.clone();
-    nodes::follow(&mut cut.graph, &model.graph, solution, removal)?;
+    nodes::follow(&mut cut.graph, &model.graph, solution, removal, origin)?;
     let mut changes = Vec::new();
     let mut names = std::collections::HashSet::new();
     for id in constants(model) {
@@ -85,18 +99,20 @@ pub fn remove(model: &Model, solution: &Solution, removal: &Removal) -> Result<M
             .value(value)
             .map(|value| value.name.to_string())
             .unwrap_or_default();
-        let smaller = tensors::select(tensor, &kept).map_err(|source| RewriteError::Tensor {
-            value: name.clone(),
-            source,
-        })?;
-        changes.push(Reshape::Constant(id, smaller));
+        let selected = tensors::select(tensor, &kept)
+            .and_then(|tensor| adjust(value, tensor))
+            .map_err(|source| RewriteError::Tensor {
+                value: name.clone(),
+                source,
+            })?;
+        changes.push(Reshape::Constant(id, selected));
         names.insert(name);
     }
     cut.graph
         .meta
         .other_value_info
         .retain(|(_, info)| info.name.as_ref().is_none_or(|name| !names.contains(name)));
-    reshape(&mut cut, ORIGIN, changes, |changed| {
+    reshape(&mut cut, origin, changes, |changed| {
         let report = infer(changed);
         if let Some(new) = report.contradictions.iter().find(|found| !before.contains(found)) {
             return Err(RewriteError::Shape {

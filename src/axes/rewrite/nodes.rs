@@ -4,7 +4,7 @@ use super::super::elements::Axis;
 use super::super::sizes::{self, Entry};
 use super::super::solve::Solution;
 use super::super::units::Removal;
-use super::{ORIGIN, RewriteError};
+use super::RewriteError;
 use crate::ir::{Editor, Graph, NodeId, Operator, Tensor, Value, ValueId};
 
 struct Follow<'a, 'g> {
@@ -21,9 +21,10 @@ pub(super) fn follow(
     old: &Graph,
     solution: &Solution,
     removal: &Removal,
+    origin: &'static str,
 ) -> Result<(), RewriteError> {
     let mut follow = Follow {
-        editor: graph.edit(ORIGIN),
+        editor: graph.edit(origin),
         old,
         solution,
         removal,
@@ -69,7 +70,7 @@ impl Follow<'_, '_> {
         let found = self.axis(value, axis)?;
         let len = found.count()?;
         let kept = self.removal.kept_before(found, len);
-        (kept < len).then_some(kept as i64)
+        (kept != len).then_some(kept as i64)
     }
 
     fn size(&self, value: ValueId, axis: usize) -> Option<i64> {

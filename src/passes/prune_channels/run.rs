@@ -166,7 +166,7 @@ impl PruneChannels {
 }
 
 /// Folds the shape arithmetic of a model: folding shows more shapes to inference, which shows more constants.
-fn prepare(model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
+pub(in crate::passes) fn prepare(model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
     let mut report = PassReport::default();
     infer(model);
     for _ in 0..FOLD_ROUNDS {

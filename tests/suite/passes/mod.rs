@@ -4,6 +4,7 @@ mod corpus;
 mod features;
 mod folding;
 mod gram;
+mod growing;
 mod interface;
 mod opsets;
 mod quantizing;
