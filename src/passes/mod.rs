@@ -3,6 +3,7 @@
 //! A pass is a struct whose fields are its options: their doc comments are its documentation, its help text, its JSON Schema
 //! and its page in the book. It sees the IR, never bytes or paths.
 
+mod align;
 mod bind;
 mod convert_float;
 mod convert_opset;
@@ -34,6 +35,7 @@ mod sweep;
 mod transfer_features;
 mod widen;
 
+pub use align::align as align_models;
 pub use bind::Bind;
 pub use convert_float::{ConvertFloat, Half};
 pub use convert_opset::ConvertOpset;

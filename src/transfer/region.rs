@@ -111,6 +111,11 @@ fn named(graph: &Graph) -> BTreeMap<String, ValueId> {
     names
 }
 
+/// The values of the main graph with these names, each named once.
+pub fn find(graph: &Graph, wanted: &[String]) -> Result<Vec<ValueId>, RegionError> {
+    find_all(&named(graph), wanted)
+}
+
 fn find_all(names: &BTreeMap<String, ValueId>, wanted: &[String]) -> Result<Vec<ValueId>, RegionError> {
     let mut found = Vec::with_capacity(wanted.len());
     for value in wanted {

@@ -12,6 +12,7 @@ mod refitting;
 mod rounding;
 mod sharing;
 mod simplifying;
+mod splicing;
 mod transferring;
 mod weights;
 

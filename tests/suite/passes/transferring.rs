@@ -42,7 +42,7 @@ fn names(model: &Model) -> (Vec<String>, Vec<String>) {
     )
 }
 
-fn values(model: &Model, feeds: &RunValues, expose: &[&str]) -> RunValues {
+pub(super) fn values(model: &Model, feeds: &RunValues, expose: &[&str]) -> RunValues {
     let options = CompileOptions {
         expose: expose.iter().map(|name| (*name).to_owned()).collect(),
         optimise: false,
@@ -57,7 +57,7 @@ fn values(model: &Model, feeds: &RunValues, expose: &[&str]) -> RunValues {
         .unwrap()
 }
 
-fn bits(values: &RunValues, name: &str) -> Vec<u8> {
+pub(super) fn bits(values: &RunValues, name: &str) -> Vec<u8> {
     match &values[name] {
         RunValue::Tensor(tensor) => tensor.raw().unwrap().into_owned(),
         other => panic!("{other:?}"),
