@@ -1,21 +1,86 @@
-//! Gram matrices of a model's layers, collected apart from the passes that fit weights to data.
+//! Gram matrices for the passes that fit weights to data: from a statistics file, or collected for the layers at hand.
 //!
 //! A file is of the model as it was given. Passes prepare the model first, which keeps the meaning of named values, so layers are
 //! found by the value that they read and how; a layer whose input lost its name has no entry.
+
+use std::path::Path;
 
 use super::{Context, Pass as _, PassError, PassReport, Simplify};
 use crate::analysis;
 use crate::data::{DataError, Dataset};
 use crate::engine::Engine;
 use crate::ir::{Graph, Model};
-use crate::statistics::gram::{self, GramOptions};
-use crate::statistics::{self, Statistics, Subject};
+use crate::statistics::gram::{self, GramOptions, Grams, Layer};
+use crate::statistics::{self, Statistics, StatisticsFileError, Subject};
+
+/// Where Gram matrices come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GramSource<'a> {
+    /// The pass that asks.
+    pub(super) pass: &'static str,
+    /// The role of the data.
+    pub(super) data: &'a str,
+    /// A statistics file that takes the place of data.
+    pub(super) stats: Option<&'a Path>,
+}
 
 /// The digest that Gram matrices of `model` are kept under.
 fn digest(model: &Model) -> String {
     let mut named = model.clone();
     named.name_values();
     statistics::model_digest(&named)
+}
+
+/// Gram matrices for `layers` of `prepared`, which was made from `given` without changing what its values are.
+pub(super) fn grams(
+    source: GramSource<'_>,
+    given: &Model,
+    prepared: &Model,
+    layers: &[Layer],
+    context: &Context<'_>,
+) -> Result<Grams, PassError> {
+    let resource = |message: String| PassError::Resource {
+        pass: source.pass,
+        message,
+    };
+    if let Some(path) = source.stats {
+        let file = context.base.join(path);
+        let found = Statistics::read(&file).map_err(|error| resource(error.to_string()))?;
+        if found.subject.model != digest(given) {
+            let message = "the statistics are of another model than this step gets".to_owned();
+            let error = StatisticsFileError::File {
+                file,
+                reason: message,
+            };
+            return Err(resource(error.to_string()));
+        }
+        if found.grams.by_key.is_empty() {
+            let reason = "no Gram matrices in it; `secateur stats --for gram` collects them".to_owned();
+            let error = StatisticsFileError::File { file, reason };
+            return Err(resource(error.to_string()));
+        }
+        return Ok(found.grams);
+    }
+    let resources = context
+        .resources
+        .ok_or_else(|| resource("needs calibration data or stats".to_owned()))?;
+    let data = resources.data(source.data, &prepared.graph).map_err(resource)?;
+    let engine = resources.engine().map_err(resource)?;
+    let samples = data.sample_range();
+    let total = samples.end - samples.start;
+    let progress =
+        |done: u64| (context.progress)("collecting", done.saturating_sub(samples.start), Some(total));
+    let options = GramOptions::default();
+    gram::collect(
+        prepared,
+        layers,
+        options,
+        &data,
+        engine,
+        resources.jobs(),
+        &progress,
+    )
+    .map_err(|error| resource(error.to_string()))
 }
 
 /// Statistics for `secateur stats --for gram`: simplifies a copy of `model`, so that layers are what passes make of them, and sums

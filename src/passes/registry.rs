@@ -40,6 +40,7 @@ macro_rules! passes {
 }
 
 passes! {
+    super::Awq,
     super::Bind,
     super::ConvertFloat,
     super::ConvertOpset,
@@ -57,7 +58,9 @@ passes! {
     super::Quantize,
     super::QuantizeDynamic,
     super::QuantizeWeights,
+    super::SearchPrecision,
     super::Simplify,
+    super::SmoothQuant,
     super::TransferFeatures,
     super::Widen,
 }

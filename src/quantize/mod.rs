@@ -3,6 +3,7 @@
 //! `kind`, `parameters` and `codes` are the numeric core and agree with ONNX Runtime's quantizer and kernels bit for bit;
 //! `histogram` and `range` turn streamed values into ranges. Knows the IR; the passes that insert Q/DQ pairs build on it.
 
+mod adaround;
 mod codes;
 mod histogram;
 mod kind;
@@ -12,11 +13,12 @@ mod reconstruct;
 mod saturation;
 mod weights;
 
+pub use adaround::adaround;
 pub use codes::{bias_codes, dequantize, dequantize_tensor, pack, quantize, quantize_tensor};
 pub use histogram::Histogram;
 pub use kind::{Granularity, Kind};
 pub use parameters::{Parameters, QuantizeError, Scheme, parameters, weight_scale_for_bias};
 pub use range::{Calibrator, calibrated_range};
-pub use reconstruct::{Grid, descend, gptq, nearest, output_error, search_scales};
+pub use reconstruct::{Grid, descend, gptq, nearest, output_error, search_scales, shrinkage};
 pub use saturation::{Fitted, fit_pairs, worst_pair};
 pub use weights::{scale_dims, tensor_parameters};

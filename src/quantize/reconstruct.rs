@@ -61,11 +61,16 @@ impl Grid {
         })
     }
 
-    fn code(&self, value: f64, output: usize, column: usize) -> i32 {
+    /// What `weights` `[outputs, columns]` lose by these codes: weight minus the code's value.
+    pub fn errors(&self, weights: ArrayView2<'_, f64>, codes: &Array2<i32>) -> Array2<f64> {
+        errors(weights, self, codes)
+    }
+
+    pub(super) fn code(&self, value: f64, output: usize, column: usize) -> i32 {
         quantize(value as f32, self.at(output, column), self.kind)
     }
 
-    fn value(&self, code: i32, output: usize, column: usize) -> f64 {
+    pub(super) fn value(&self, code: i32, output: usize, column: usize) -> f64 {
         let found = self.at(output, column);
         f64::from(code - found.zero_point) * f64::from(found.scale)
     }
@@ -96,13 +101,29 @@ fn errors(weights: ArrayView2<'_, f64>, grid: &Grid, codes: &Array2<i32>) -> Arr
 }
 
 /// `H` with `damping` times the mean of its diagonal added to the diagonal; columns that no row reaches get a one.
-fn damped(moment: ArrayView2<'_, f64>, damping: f64) -> Array2<f64> {
+pub(super) fn damped(moment: ArrayView2<'_, f64>, damping: f64) -> Array2<f64> {
     let mut matrix = moment.to_owned();
     let mean = matrix.diag().mean().unwrap_or(0.0);
     matrix
         .diag_mut()
         .mapv_inplace(|value| if value > 0.0 { value + damping * mean } else { 1.0 });
     matrix
+}
+
+/// The damping at which a matrix of second moments from `rows` rows, `moment`, is nearest in the mean to that of all rows there
+/// could be: oracle approximating shrinkage toward a multiple of the identity (Chen et al. 2010), as a share of the mean of the
+/// diagonal. Large where rows are fewer than columns.
+pub fn shrinkage(moment: ArrayView2<'_, f64>, rows: u64) -> f64 {
+    let (columns, rows) = (moment.nrows().max(1) as f64, rows.max(1) as f64);
+    let trace = moment.diag().sum();
+    let squared: f64 = moment.iter().map(|value| value * value).sum();
+    let spread = squared - trace * trace / columns;
+    if trace <= 0.0 || spread <= 0.0 {
+        return 0.0;
+    }
+    let share = ((1.0 - 2.0 / columns) * squared + trace * trace) / ((rows + 1.0 - 2.0 / columns) * spread);
+    let share = share.clamp(0.0, 0.99);
+    share / (1.0 - share)
 }
 
 /// Codes `[outputs, columns]` for `weights` `[outputs, columns]`, column by column from the one with the greatest second moment

@@ -1,4 +1,4 @@
-//! Second moments of activations along an axis: Σ x² of each channel or feature.
+//! Second moments of activations along an axis: Σ x² of each channel or feature, and the largest |x|.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,8 @@ pub struct Along {
 pub struct SecondMoments {
     /// Sums, one an index of the axis.
     pub squared: Vec<f64>,
+    /// Largest magnitudes, one an index of the axis.
+    pub largest: Vec<f32>,
     /// Elements an index.
     pub count: u64,
 }
@@ -107,6 +109,11 @@ pub fn second_moments(
                     .iter_mut()
                     .zip(&part.squared)
                     .for_each(|(a, b)| *a += b);
+                sum.largest.resize(sum.squared.len(), 0.0);
+                sum.largest
+                    .iter_mut()
+                    .zip(&part.largest)
+                    .for_each(|(a, b)| *a = a.max(*b));
                 sum.count += part.count;
             }
             progress(done);
@@ -127,14 +134,18 @@ fn squares(values: &[f32], dims: &[u64], axis: i64) -> Option<SecondMoments> {
     let axis = usize::try_from(if axis < 0 { axis + dims.len() as i64 } else { axis }).ok()?;
     let size = *dims.get(axis)? as usize;
     let inner = dims.iter().skip(axis + 1).product::<u64>().max(1) as usize;
-    let mut squared = vec![0f64; size];
+    let (mut squared, mut largest) = (vec![0f64; size], vec![0f32; size]);
     for (row, chunk) in values.chunks(inner).enumerate() {
         if let Some(sum) = squared.get_mut(row % size.max(1)) {
             *sum += chunk.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
         }
+        if let Some(most) = largest.get_mut(row % size.max(1)) {
+            *most = chunk.iter().fold(*most, |most, x| most.max(x.abs()));
+        }
     }
     Some(SecondMoments {
         squared,
+        largest,
         count: (values.len() / size.max(1)) as u64,
     })
 }

@@ -1,16 +1,18 @@
 //! The pass `quantize-weights`: codes for constant weights only; activations and arithmetic stay float.
 
+mod bias;
+mod layers;
 mod nbits;
+mod options;
 mod rounding;
 mod target;
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
+pub(super) use self::layers::{Layers, QuantizedLayer};
+pub use self::options::{Form, LayerPrecision, Precision, QuantizeWeights};
 pub use self::rounding::Rounding;
-use self::rounding::{Moments, collect, reconstruct};
+use self::rounding::{Coded, Moments, collect, nearest};
 use self::target::{Reader, Target, targets};
 use super::distinct::distinct_names;
 use super::{Context, ConvertOpset, Needs, Pass, PassError, PassReport, Safety, Simplify};
@@ -20,74 +22,9 @@ use crate::ir::{
     opset_version,
 };
 use crate::linalg::LinalgError;
-use crate::quantize::{
-    Granularity, Kind, QuantizeError, Scheme, pack, quantize_tensor, scale_dims, tensor_parameters,
-};
+use crate::quantize::{Granularity, QuantizeError, pack, scale_dims};
 
 const NAME: &str = "quantize-weights";
-
-/// How quantized weights are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Form {
-    /// A DequantizeLinear before each reader.
-    #[default]
-    Qdq,
-    /// ONNX Runtime's operator MatMulNBits, for matrix products; the rest as `qdq`.
-    MatMulNBits,
-}
-
-/// Stores the constant weights of matrix products as integers; activations stay float.
-///
-/// The file shrinks to a quarter (`int8`) or an eighth (`int4`), and so does the memory traffic of large matrix products.
-/// Weights in bodies of If and Loop and in functions are covered; a weight with several readers is stored once. A weight that
-/// something else reads as float is left alone, since the file would grow.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct QuantizeWeights {
-    /// Type of the codes.
-    #[serde(rename = "type")]
-    pub kind: Kind,
-    /// Elements along the summed dimension that share a scale; 0: a whole output channel does.
-    pub block: usize,
-    /// One scale for each output channel; else one for the whole weight. Without effect on blocks.
-    pub per_channel: bool,
-    /// Zero is in the middle of the codes; else each scale has a zero point.
-    pub symmetric: bool,
-    /// How quantized weights are written.
-    pub form: Form,
-    /// How codes are chosen.
-    pub rounding: Rounding,
-    /// The role of the data that `gptq` runs the model over.
-    pub data: String,
-    /// Operators whose weights are quantized: MatMul, Gemm, Conv, ConvTranspose. ONNX Runtime dequantizes the weights of
-    /// convolutions anew in every run.
-    pub operators: Vec<String>,
-    /// Weights with fewer elements stay float.
-    pub minimum_elements: u64,
-    /// Nodes whose weights stay float: regular expressions on node names and output names.
-    pub exclude: Vec<String>,
-    /// Simplify the model first, so that weights behind Identity, Transpose or Reshape are seen.
-    pub prepare: bool,
-}
-
-impl Default for QuantizeWeights {
-    fn default() -> Self {
-        Self {
-            kind: Kind::Int8,
-            block: 0,
-            per_channel: true,
-            symmetric: true,
-            form: Form::default(),
-            rounding: Rounding::default(),
-            data: "calibration".to_owned(),
-            operators: vec!["MatMul".to_owned(), "Gemm".to_owned()],
-            minimum_elements: 1024,
-            exclude: Vec::new(),
-            prepare: true,
-        }
-    }
-}
 
 /// What can go wrong with one weight.
 #[derive(Debug, thiserror::Error)]
@@ -102,9 +39,6 @@ enum WeightError {
     Moments(#[from] LinalgError),
 }
 
-/// Operators that have weights.
-const OPERATORS: [&str; 4] = ["MatMul", "Gemm", "Conv", "ConvTranspose"];
-
 impl Pass for QuantizeWeights {
     fn name(&self) -> &'static str {
         NAME
@@ -116,7 +50,7 @@ impl Pass for QuantizeWeights {
 
     fn needs(&self) -> Needs {
         Needs {
-            calibration: self.rounding == Rounding::Gptq,
+            calibration: self.rounding != Rounding::Nearest && self.stats.is_none(),
             ..Needs::default()
         }
     }
@@ -125,20 +59,11 @@ impl Pass for QuantizeWeights {
         self.check()?;
         let original = model.clone();
         let mut report = PassReport::default();
-        if self.prepare {
-            let prepared = Simplify::default().run(model, context)?;
-            report.changes = prepared.changes;
-        }
+        self.make_ready(model, context, &mut report)?;
         let needed = self.opset();
-        if model.opset().is_some_and(|version| version < needed) {
-            let converted = ConvertOpset { version: needed }.run(model, context)?;
-            report.merge(converted);
-        }
-        model.name_values();
-        analysis::infer(model);
         let moments = match self.rounding {
             Rounding::Nearest => None,
-            Rounding::Gptq => Some(collect(model, self, context)?),
+            Rounding::Gptq | Rounding::Adaround => Some(collect(&original, model, self, context)?),
         };
         let (mut weights, mut uses_nbits) = (0, false);
         for path in model.graph_paths() {
@@ -179,57 +104,25 @@ impl Pass for QuantizeWeights {
 }
 
 impl QuantizeWeights {
-    fn check(&self) -> Result<(), PassError> {
-        let wrong = |message: String| Err(PassError::Option { pass: NAME, message });
-        if let Some(unknown) = self
-            .operators
-            .iter()
-            .find(|name| !OPERATORS.contains(&name.as_str()))
-        {
-            return wrong(format!(
-                "operators: {unknown} is none of {}",
-                OPERATORS.join(", ")
-            ));
+    /// Simplifies, converts to an opset that has what the options ask for, and names and types every value.
+    pub(super) fn make_ready(
+        &self,
+        model: &mut Model,
+        context: &Context<'_>,
+        report: &mut PassReport,
+    ) -> Result<(), PassError> {
+        if self.prepare {
+            let prepared = Simplify::default().run(model, context)?;
+            report.changes = prepared.changes;
         }
-        if self.form == Form::MatMulNBits {
-            if self.rounding != Rounding::Nearest {
-                return wrong("rounding: mat-mul-n-bits is written with the nearest codes only".to_owned());
-            }
-            if !matches!(self.kind, Kind::Int4 | Kind::Uint4 | Kind::Int8 | Kind::Uint8) {
-                return wrong("form: mat-mul-n-bits has 4 or 8 bits".to_owned());
-            }
-            if self.block < 16 || !self.block.is_power_of_two() {
-                return wrong(format!(
-                    "block: mat-mul-n-bits needs a power of two from 16 on, not {}",
-                    self.block
-                ));
-            }
+        let needed = self.opset();
+        if model.opset().is_some_and(|version| version < needed) {
+            let converted = ConvertOpset { version: needed }.run(model, context)?;
+            report.merge(converted);
         }
+        model.name_values();
+        analysis::infer(model);
         Ok(())
-    }
-
-    /// The first opset whose DequantizeLinear has what the options ask for.
-    fn opset(&self) -> i64 {
-        match self.kind {
-            Kind::Int8 | Kind::Uint8 if self.block == 0 => 13,
-            Kind::Int2 | Kind::Uint2 => 25,
-            _ => 21,
-        }
-    }
-
-    fn scheme(&self) -> Scheme {
-        Scheme::new(self.kind, self.symmetric)
-    }
-
-    fn granularity(&self, channel_axis: usize, sum_axis: Option<usize>) -> Granularity {
-        match sum_axis {
-            Some(axis) if self.block > 0 => Granularity::Blocked {
-                axis,
-                size: self.block,
-            },
-            _ if self.per_channel => Granularity::PerChannel(channel_axis),
-            _ => Granularity::PerTensor,
-        }
     }
 
     /// Replaces the weights of one graph. Answers how many, and whether MatMulNBits was used.
@@ -256,11 +149,13 @@ impl QuantizeWeights {
                 .map(|value| value.name.to_string())
                 .unwrap_or_default();
             let nbits = self.form == Form::MatMulNBits && target.is_matrix_product;
-            let result = if nbits {
-                nbits::replace(&mut editor, &target, self)
-            } else {
-                self.dequantize(&mut editor, &target, &name, moments, report)
-            };
+            let result =
+                self.code(&mut editor, &target, &name, moments, report)
+                    .and_then(|coded| match coded {
+                        None => Ok(()),
+                        Some(coded) if nbits => nbits::replace(&mut editor, &target, &coded),
+                        Some(coded) => dequantize(&mut editor, &target, &name, &coded),
+                    });
             match result {
                 Ok(()) => {
                     weights += 1;
@@ -274,62 +169,78 @@ impl QuantizeWeights {
         Ok((weights, uses_nbits))
     }
 
-    /// Codes once, and a DequantizeLinear for each reader: engines fuse one that has a single reader.
-    fn dequantize(
+    /// The codes of one weight, and biases that make up for them.
+    fn code(
         &self,
         editor: &mut Editor<'_>,
         target: &Target,
         name: &str,
         moments: Option<&Moments>,
         report: &mut PassReport,
-    ) -> Result<(), WeightError> {
+    ) -> Result<Option<Coded>, WeightError> {
         let Some(tensor) = editor.graph().constant(target.weight).cloned() else {
-            return Ok(());
+            return Ok(None);
         };
-        let granularity = self.granularity(target.channel_axis, target.sum_axis);
-        let (found, codes) = match moments.and_then(|moments| moments.of(target)) {
-            Some((layer, moments)) => reconstruct(&tensor, target, layer, &moments, self)?,
+        let places = bias::places(editor.graph(), target).filter(|_| self.correct_bias);
+        match moments.and_then(|moments| moments.of(target, places.is_some())) {
+            Some(rows) => {
+                let (coded, apart) = rounding::reconstruct(&tensor, target, &rows, self.rounding)?;
+                if let Some(places) = places {
+                    let corrected = bias::correct(editor, &places, &rows, &apart)?;
+                    report.add("bias-corrected", corrected);
+                }
+                Ok(Some(coded))
+            }
             None => {
                 if self.rounding != Rounding::Nearest {
                     report.notes.push(format!(
                         "{name} is rounded to the nearest codes: no rows of its layer"
                     ));
                 }
-                let found = tensor_parameters(&tensor, granularity, &self.scheme())?;
-                let codes = quantize_tensor(&tensor, &found, granularity, self.kind)?;
-                (found, codes)
-            }
-        };
-        let dims = scale_dims(tensor.dims(), granularity);
-        let scales: Vec<f32> = found.iter().map(|p| p.scale).collect();
-        let zeros: Vec<i32> = found.iter().map(|p| p.zero_point).collect();
-        let inputs = [
-            editor.add_constant(suffixed(name, "quantized"), codes),
-            editor.add_constant(suffixed(name, "scale"), Tensor::from_slice(&dims, &scales)?),
-            editor.add_constant(suffixed(name, "zero_point"), pack(&dims, &zeros, self.kind)?),
-        ];
-        let mut operator = Operator::new("DequantizeLinear");
-        match granularity {
-            Granularity::PerTensor => {}
-            Granularity::PerChannel(axis) => operator = operator.with("axis", axis as i64),
-            Granularity::Blocked { axis, size } => {
-                operator = operator.with("axis", axis as i64).with("block_size", size as i64);
+                Ok(Some(nearest(&tensor, target)?))
             }
         }
-        let ty = editor.graph().ty(target.weight).clone();
-        for (at, Reader { node, slot }) in target.readers.iter().enumerate() {
-            let suffix = if at == 0 {
-                "dequantized".to_owned()
-            } else {
-                format!("dequantized_{at}")
-            };
-            let value = Value::typed(suffixed(name, &suffix), ty.clone());
-            let dq = editor.add_operator(*node, operator.clone(), &inputs.map(Some), vec![value])?;
-            editor.set_input(*node, *slot, Some(ValueId::new(dq, 0)))?;
-        }
-        editor.remove_unused(target.weight.node);
-        Ok(())
     }
+}
+
+/// Codes once, and a DequantizeLinear for each reader: engines fuse one that has a single reader.
+fn dequantize(
+    editor: &mut Editor<'_>,
+    target: &Target,
+    name: &str,
+    coded: &Coded,
+) -> Result<(), WeightError> {
+    let kind = target.coding.kind;
+    let granularity = target.granularity();
+    let dims = scale_dims(coded.codes.dims(), granularity);
+    let scales: Vec<f32> = coded.parameters.iter().map(|p| p.scale).collect();
+    let zeros: Vec<i32> = coded.parameters.iter().map(|p| p.zero_point).collect();
+    let inputs = [
+        editor.add_constant(suffixed(name, "quantized"), coded.codes.clone()),
+        editor.add_constant(suffixed(name, "scale"), Tensor::from_slice(&dims, &scales)?),
+        editor.add_constant(suffixed(name, "zero_point"), pack(&dims, &zeros, kind)?),
+    ];
+    let mut operator = Operator::new("DequantizeLinear");
+    match granularity {
+        Granularity::PerTensor => {}
+        Granularity::PerChannel(axis) => operator = operator.with("axis", axis as i64),
+        Granularity::Blocked { axis, size } => {
+            operator = operator.with("axis", axis as i64).with("block_size", size as i64);
+        }
+    }
+    let ty = editor.graph().ty(target.weight).clone();
+    for (at, Reader { node, slot }) in target.readers.iter().enumerate() {
+        let suffix = if at == 0 {
+            "dequantized".to_owned()
+        } else {
+            format!("dequantized_{at}")
+        };
+        let value = Value::typed(suffixed(name, &suffix), ty.clone());
+        let dq = editor.add_operator(*node, operator.clone(), &inputs.map(Some), vec![value])?;
+        editor.set_input(*node, *slot, Some(ValueId::new(dq, 0)))?;
+    }
+    editor.remove_unused(target.weight.node);
+    Ok(())
 }
 
 fn suffixed(stem: &str, suffix: &str) -> Name {

@@ -4,9 +4,8 @@
 //! codes in the low bits; scales as `[N * ceil(K / block)]`; zero points packed like codes, a row of bytes for each of the N
 //! columns, and `2^(bits - 1)` when they are left out.
 
-use super::{QuantizeWeights, Target, WeightError, suffixed};
+use super::{Coded, Target, WeightError, suffixed};
 use crate::ir::{DType, Editor, Operator, Tensor, ValueId};
-use crate::quantize::{Granularity, Scheme, quantize, tensor_parameters};
 
 /// The domain of the operator.
 pub(super) const DOMAIN: &str = "com.microsoft";
@@ -22,28 +21,18 @@ fn packed(codes: &[u8], bits: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Replaces every MatMul that reads the weight.
-pub(super) fn replace(
-    editor: &mut Editor<'_>,
-    target: &Target,
-    options: &QuantizeWeights,
-) -> Result<(), WeightError> {
-    let Some(tensor) = editor.graph().constant(target.weight).cloned() else {
-        return Ok(());
-    };
-    let [k, n] = match tensor.dims() {
+/// Replaces every MatMul that reads the weight, whose codes are `[K, N]` and whose parameters are laid out as `[blocks, N]`.
+pub(super) fn replace(editor: &mut Editor<'_>, target: &Target, coded: &Coded) -> Result<(), WeightError> {
+    let [k, n] = match coded.codes.dims() {
         [k, n] => [*k as usize, *n as usize],
         _ => return Ok(()),
     };
-    let bits = options.kind.bits() as usize;
-    let (signed, block) = (options.kind.is_signed(), options.block);
-    let granularity = Granularity::Blocked { axis: 0, size: block };
-    let scheme = Scheme::new(options.kind, options.symmetric);
-    let found = tensor_parameters(&tensor, granularity, &scheme)?;
-    let values = tensor.to_f32()?;
+    let (kind, block) = (target.coding.kind, target.coding.block);
+    let bits = kind.bits() as usize;
+    let values = coded.codes.to_i64()?;
     let blocks = k.div_ceil(block);
     let middle = 1i32 << (bits - 1);
-    let shift = if signed { middle } else { 0 };
+    let shift = if kind.is_signed() { middle } else { 0 };
     let mut bytes = Vec::with_capacity(n * blocks * block * bits / 8);
     let mut scales = Vec::with_capacity(n * blocks);
     let mut zeros: Vec<u8> = Vec::new();
@@ -52,7 +41,7 @@ pub(super) fn replace(
         let mut row_zeros = Vec::with_capacity(blocks);
         for index in 0..blocks {
             // Blocked parameters are laid out as [blocks, N].
-            let Some(parameters) = found.get(index * n + column).copied() else {
+            let Some(parameters) = coded.parameters.get(index * n + column).copied() else {
                 return Ok(());
             };
             let zero = parameters.zero_point + shift;
@@ -63,7 +52,7 @@ pub(super) fn replace(
                 .map(|at| {
                     let row = index * block + at;
                     let value = values.get(row * n + column).filter(|_| row < k);
-                    value.map_or(zero, |value| quantize(*value, parameters, options.kind) + shift) as u8
+                    value.map_or(zero, |code| *code as i32 + shift) as u8
                 })
                 .collect();
             bytes.extend(packed(&codes, bits));

@@ -2,22 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{Array2, Array3, Axis, s};
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array1, Array2, Array3, Axis, s};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::target::Target;
 use super::{NAME, QuantizeWeights, WeightError};
-use crate::ir::{Model, Tensor, ValueId};
+use crate::ir::{Model, NodeId, Tensor, ValueId};
+use crate::passes::gram_statistics::{GramSource, grams};
 use crate::passes::{Context, PassError};
-use crate::quantize::{Grid, Parameters, descend, gptq, pack, search_scales, tensor_parameters};
-use crate::statistics::gram::{self, GramOptions, Grams, Layer};
+use crate::quantize::{
+    Grid, Parameters, QuantizeError, adaround, descend, gptq, pack, quantize_tensor, search_scales,
+    shrinkage, tensor_parameters,
+};
+use crate::statistics::gram::{self, Gram, Grams, Layer};
 
-/// Share of the mean second moment that is added to each.
+/// Share of the mean second moment that is added to each, at least.
 const DAMPING: f64 = 0.01;
 
-/// Passes over the codes after GPTQ.
+/// Passes over the codes after GPTQ or AdaRound.
 const SWEEPS: usize = 10;
+
+/// Steps of AdaRound.
+const STEPS: usize = 400;
 
 /// How codes are chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +37,17 @@ pub enum Rounding {
     /// The codes that keep what the layer puts out on the calibration data: ranges by weighted error, columns one after the other
     /// with the error made up for by the rest (GPTQ, Frantar et al. 2022), then single codes as long as that helps.
     Gptq,
+    /// Up or down for each weight, all of a layer at once, by descent on a relaxation that is driven to whole codes (AdaRound,
+    /// Nagel et al. 2020), on the same second moments and ranges; then single codes as long as that helps. Slower than `gptq`.
+    Adaround,
+}
+
+/// A weight as codes.
+pub(super) struct Coded {
+    /// In the order of the scale tensor.
+    pub(super) parameters: Vec<Parameters>,
+    /// In the shape of the weight.
+    pub(super) codes: Tensor,
 }
 
 /// Second moments of what the layers of the main graph read.
@@ -37,16 +56,25 @@ pub(super) struct Moments {
     grams: Grams,
 }
 
-/// Runs the model over the calibration data.
+/// What is known of the rows that a weight multiplies.
+pub(super) struct Rows<'a> {
+    /// The first layer that reads the weight; the others lay it out the same way.
+    pub(super) layer: &'a Layer,
+    /// For each group the second moments, about the mean where a bias can make up for it. Summed over all readers.
+    pub(super) moments: Vec<Array2<f64>>,
+    /// Rows behind them.
+    count: u64,
+    /// Mean row of each group, by reader.
+    pub(super) means: Vec<(NodeId, Vec<Array1<f64>>)>,
+}
+
+/// Takes the moments from a file, or runs the model over the calibration data. `given` is the model before it was prepared.
 pub(super) fn collect(
+    given: &Model,
     model: &Model,
     options: &QuantizeWeights,
     context: &Context<'_>,
 ) -> Result<Moments, PassError> {
-    let resource = |message: String| PassError::Resource { pass: NAME, message };
-    let resources = context
-        .resources
-        .ok_or_else(|| resource("rounding: gptq needs data and an engine".to_owned()))?;
     let (found, _) = gram::layers(&model.graph);
     let wanted: Vec<Layer> = found
         .into_iter()
@@ -57,23 +85,12 @@ pub(super) fn collect(
                 .is_some_and(|operator| options.operators.iter().any(|name| operator.is(name)))
         })
         .collect();
-    let data = resources.data(&options.data, &model.graph).map_err(resource)?;
-    let engine = resources.engine().map_err(resource)?;
-    let samples = data.sample_range();
-    let total = samples.end - samples.start;
-    let progress = |done: u64| {
-        (context.progress)("second moments", done.saturating_sub(samples.start), Some(total));
+    let source = GramSource {
+        pass: NAME,
+        data: &options.data,
+        stats: options.stats.as_deref(),
     };
-    let grams = gram::collect(
-        model,
-        &wanted,
-        GramOptions::default(),
-        &data,
-        engine,
-        resources.jobs(),
-        &progress,
-    )
-    .map_err(|error| resource(error.to_string()))?;
+    let grams = grams(source, given, model, &wanted, context)?;
     let mut layers: BTreeMap<ValueId, Vec<Layer>> = BTreeMap::new();
     for layer in wanted {
         layers.entry(layer.weight).or_default().push(layer);
@@ -82,62 +99,91 @@ pub(super) fn collect(
 }
 
 impl Moments {
-    /// A layer that reads the weight, and for each group the second moment of its rows, summed over all that read the weight
-    /// the same way. `None` when a reader is unlike the target or has no rows.
-    pub(super) fn of(&self, target: &Target) -> Option<(&Layer, Vec<Array2<f64>>)> {
+    /// The rows of all that read the weight the same way, about their means if `centred`. `None` when a reader is unlike the
+    /// target or has no rows.
+    pub(super) fn of(&self, target: &Target, centred: bool) -> Option<Rows<'_>> {
         let layers = self.layers.get(&target.weight)?;
         let first = layers.first()?;
         if layers.len() != target.readers.len() {
             return None;
         }
-        let mut sums: Vec<Array2<f64>> = Vec::new();
+        let mut rows = Rows {
+            layer: first,
+            moments: Vec::new(),
+            count: 0,
+            means: Vec::new(),
+        };
         for layer in layers {
             if layer.output_axis() != target.channel_axis || layer.groups != first.groups {
                 return None;
             }
             let grams = self.grams.of(layer)?;
-            if sums.is_empty() {
-                sums = grams.iter().map(|gram| gram.matrix.clone()).collect();
+            let own = grams.iter().map(|gram| moment(gram, centred));
+            if rows.moments.is_empty() {
+                rows.moments = own.collect();
             } else {
-                for (sum, gram) in sums.iter_mut().zip(grams) {
-                    if sum.dim() != gram.matrix.dim() {
+                for (sum, own) in rows.moments.iter_mut().zip(own) {
+                    if sum.dim() != own.dim() {
                         return None;
                     }
-                    *sum += &gram.matrix;
+                    *sum += &own;
                 }
             }
+            rows.count += grams.iter().map(|gram| gram.rows).min().unwrap_or(0);
+            rows.means
+                .push((layer.node, grams.iter().map(Gram::mean).collect()));
         }
-        Some((first, sums))
+        Some(rows)
     }
 }
 
-/// Parameters in the order of the scale tensor, and the codes in the shape of the weight.
+/// `sum x xᵀ`, of `x` less its mean if `centred`.
+fn moment(gram: &Gram, centred: bool) -> Array2<f64> {
+    let mut matrix = gram.matrix.clone();
+    if centred {
+        let mean = gram.mean().insert_axis(Axis(1));
+        general_mat_mul(-(gram.rows as f64), &mean, &mean.t(), 1.0, &mut matrix);
+    }
+    matrix
+}
+
+/// The nearest codes in the range from the lowest to the highest weight.
+pub(super) fn nearest(tensor: &Tensor, target: &Target) -> Result<Coded, QuantizeError> {
+    let granularity = target.granularity();
+    let parameters = tensor_parameters(tensor, granularity, &target.coding.scheme())?;
+    let codes = quantize_tensor(tensor, &parameters, granularity, target.coding.kind)?;
+    Ok(Coded { parameters, codes })
+}
+
+/// The codes, and what the weights lose by them as matrices `[groups, outputs, columns]`: weight minus its code's value.
 pub(super) fn reconstruct(
     tensor: &Tensor,
     target: &Target,
-    layer: &Layer,
-    moments: &[Array2<f64>],
-    options: &QuantizeWeights,
-) -> Result<(Vec<Parameters>, Tensor), WeightError> {
-    let scheme = options.scheme();
-    let granularity = options.granularity(target.channel_axis, target.sum_axis);
+    rows: &Rows<'_>,
+    rounding: Rounding,
+) -> Result<(Coded, Array3<f64>), WeightError> {
+    let coding = target.coding;
+    let scheme = coding.scheme();
+    let granularity = target.granularity();
+    let layer = rows.layer;
     let weights = layer.matrices(tensor)?;
     let (groups, outputs, columns) = weights.dim();
-    let blocked = options.block > 0 && target.sum_axis.is_some();
+    let blocked = coding.block > 0 && target.sum_axis.is_some();
     let size = if blocked {
-        options.block.min(columns.max(1))
+        coding.block.min(columns.max(1))
     } else {
         columns.max(1)
     };
     let blocks = columns.div_ceil(size).max(1);
-    let whole = if blocked || options.per_channel {
+    let whole = if blocked || coding.per_channel {
         None
     } else {
         tensor_parameters(tensor, granularity, &scheme)?.first().copied()
     };
     let mut codes = Array3::<i32>::zeros((groups, outputs, columns));
-    let mut rows: Vec<Parameters> = Vec::with_capacity(groups * outputs * blocks);
-    for (group, (weights, moment)) in weights.axis_iter(Axis(0)).zip(moments).enumerate() {
+    let mut apart = Array3::<f64>::zeros((groups, outputs, columns));
+    let mut found_rows: Vec<Parameters> = Vec::with_capacity(groups * outputs * blocks);
+    for (group, (weights, moment)) in weights.axis_iter(Axis(0)).zip(&rows.moments).enumerate() {
         let importance = moment.diag().mapv(|value| value.max(f64::MIN_POSITIVE));
         let mut found = Vec::with_capacity(outputs * blocks);
         for row in weights.rows() {
@@ -152,26 +198,31 @@ pub(super) fn reconstruct(
             }
         }
         let grid = Grid {
-            kind: options.kind,
+            kind: coding.kind,
             parameters: found,
             blocks,
             size,
         };
-        let mut part = gptq(weights, moment.view(), &grid, DAMPING)?;
-        descend(weights, moment.view(), &grid, &mut part, DAMPING, SWEEPS);
+        let damping = shrinkage(moment.view(), rows.count).max(DAMPING);
+        let mut part = match rounding {
+            Rounding::Adaround => adaround(weights, moment.view(), &grid, damping, STEPS),
+            Rounding::Gptq | Rounding::Nearest => gptq(weights, moment.view(), &grid, damping)?,
+        };
+        descend(weights, moment.view(), &grid, &mut part, damping, SWEEPS);
+        apart
+            .index_axis_mut(Axis(0), group)
+            .assign(&grid.errors(weights, &part));
         codes.index_axis_mut(Axis(0), group).assign(&part);
-        rows.extend(grid.parameters);
+        found_rows.extend(grid.parameters);
     }
     let parameters = match whole {
         Some(whole) => vec![whole],
         // Scales have the layout of the weight: blocks come first where inputs do.
         None if blocked && target.channel_axis > 0 => (0..blocks)
-            .flat_map(|block| rows.iter().skip(block).step_by(blocks).copied())
+            .flat_map(|block| found_rows.iter().skip(block).step_by(blocks).copied())
             .collect(),
-        None => rows,
+        None => found_rows,
     };
-    Ok((
-        parameters,
-        pack(tensor.dims(), &layer.flat(&codes), options.kind)?,
-    ))
+    let codes = pack(tensor.dims(), &layer.flat(&codes), coding.kind)?;
+    Ok((Coded { parameters, codes }, apart))
 }

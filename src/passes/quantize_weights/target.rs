@@ -1,8 +1,10 @@
 //! Which weights of a graph are quantized, and who reads them.
 
+use super::options::{Coding, Overrides};
 use super::{Found, NAME, QuantizeWeights};
 use crate::ir::{DType, Graph, NodeId, NodeKind, Operator, Slot, ValueId};
 use crate::passes::{Context, PassError};
+use crate::quantize::Granularity;
 
 /// One operator that reads a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,14 @@ pub(super) struct Target {
     /// All readers are MatMul.
     pub(super) is_matrix_product: bool,
     pub(super) readers: Vec<Reader>,
+    /// How it is coded; what the options say of its first reader.
+    pub(super) coding: Coding,
+}
+
+impl Target {
+    pub(super) fn granularity(&self) -> Granularity {
+        self.coding.granularity(self.channel_axis, self.sum_axis)
+    }
 }
 
 /// Axes of the output channels and of the sum, for the weight in slot 1.
@@ -49,6 +59,7 @@ pub(super) fn targets(
         pass: NAME,
         message: format!("exclude: {error}"),
     })?;
+    let overrides = Overrides::new(options)?;
     let mut found = Found::new();
     for id in graph.topological_order() {
         let Some(operator) = graph.operator(id) else {
@@ -106,13 +117,26 @@ pub(super) fn targets(
             ));
             continue;
         };
+        let mut all = names();
+        all.extend(graph.value(weight).map(|value| value.name.to_string()));
+        let Some(coding) = overrides.coding(&all) else {
+            notes.push(format!("{label} stays float: so `layers` says"));
+            continue;
+        };
         let target = found.entry(weight).or_insert_with(|| Target {
             weight,
             channel_axis,
             sum_axis,
             is_matrix_product: true,
             readers: Vec::new(),
+            coding,
         });
+        if target.coding != coding {
+            notes.push(format!(
+                "{label} has the type of the weight's first reader, {:?}",
+                target.coding.kind
+            ));
+        }
         if (target.channel_axis, target.sum_axis) != (channel_axis, sum_axis) {
             notes.push(format!("{label} stays float: its weight is also read transposed"));
             continue;

@@ -1,0 +1,134 @@
+//! The weights of the main graph, one at a time: for passes that choose each one's type.
+
+use ndarray::{Array2, Array3, Axis};
+
+use super::rounding::{Moments, Rounding, collect, reconstruct};
+use super::target::{Target, targets};
+use super::{NAME, QuantizeWeights, WeightError};
+use crate::ir::{GraphPath, Model};
+use crate::passes::{Context, PassError, PassReport};
+use crate::quantize::{Kind, scale_dims};
+
+/// The weights that `quantize-weights` with these options would quantize, with what is known of their rows.
+pub(in crate::passes) struct Layers<'a> {
+    options: &'a QuantizeWeights,
+    targets: Vec<Target>,
+    moments: Option<Moments>,
+}
+
+/// What one quantized weight takes and costs.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::passes) struct QuantizedLayer {
+    /// Bytes of codes, scales and zero points.
+    pub(in crate::passes) bytes: u64,
+    /// Power of the error of the layer's own output over the output's, where its rows are known.
+    pub(in crate::passes) own_noise: Option<f64>,
+}
+
+impl<'a> Layers<'a> {
+    /// Finds them in `prepared`, which was made from `given`, and collects the rows that the rounding needs.
+    pub(in crate::passes) fn find(
+        given: &Model,
+        prepared: &Model,
+        options: &'a QuantizeWeights,
+        context: &Context<'_>,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, PassError> {
+        let targets = targets(&prepared.graph, options, context, notes)?;
+        let moments = match options.rounding {
+            Rounding::Nearest => None,
+            Rounding::Gptq | Rounding::Adaround => Some(collect(given, prepared, options, context)?),
+        };
+        Ok(Self {
+            options,
+            targets,
+            moments,
+        })
+    }
+
+    /// How many there are.
+    pub(in crate::passes) fn count(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// The name of a weight.
+    pub(in crate::passes) fn name(&self, model: &Model, layer: usize) -> String {
+        self.targets
+            .get(layer)
+            .and_then(|target| model.graph.value(target.weight))
+            .map(|value| value.name.to_string())
+            .unwrap_or_default()
+    }
+
+    /// Elements of a weight.
+    pub(in crate::passes) fn elements(&self, model: &Model, layer: usize) -> u64 {
+        self.targets
+            .get(layer)
+            .and_then(|target| model.graph.constant(target.weight))
+            .map_or(0, crate::ir::Tensor::elements)
+    }
+
+    /// Quantizes one weight of `model`, which is a copy of the prepared model, with codes of `kind`.
+    pub(in crate::passes) fn quantize_one(
+        &self,
+        model: &mut Model,
+        layer: usize,
+        kind: Kind,
+        report: &mut PassReport,
+    ) -> Result<QuantizedLayer, PassError> {
+        let Some(mut target) = self.targets.get(layer).cloned() else {
+            return Ok(QuantizedLayer {
+                bytes: 0,
+                own_noise: None,
+            });
+        };
+        target.coding.kind = kind;
+        let wrong = |error: WeightError| PassError::Resource {
+            pass: NAME,
+            message: format!("{}: {error}", self.name(model, layer)),
+        };
+        let dims = model
+            .graph
+            .constant(target.weight)
+            .map(|tensor| tensor.dims().to_vec())
+            .unwrap_or_default();
+        let elements: u64 = dims.iter().product();
+        let scales: u64 = scale_dims(&dims, target.granularity()).iter().product();
+        let bits = u64::from(kind.bits());
+        let bytes = (elements * bits).div_ceil(8) + 4 * scales + (scales * bits).div_ceil(8);
+        let own_noise = self.own_noise(model, &target).map_err(wrong)?;
+        let version = model.opset().unwrap_or(1);
+        self.options.convert(
+            model,
+            &GraphPath::MAIN,
+            vec![target],
+            version,
+            self.moments.as_ref(),
+            report,
+        )?;
+        Ok(QuantizedLayer { bytes, own_noise })
+    }
+
+    fn own_noise(&self, model: &Model, target: &Target) -> Result<Option<f64>, WeightError> {
+        let rows = self
+            .moments
+            .as_ref()
+            .and_then(|moments| moments.of(target, false));
+        let (Some(rows), Some(tensor)) = (rows, model.graph.constant(target.weight)) else {
+            return Ok(None);
+        };
+        let weights = rows.layer.matrices(tensor)?;
+        let (_, apart) = reconstruct(tensor, target, &rows, self.options.rounding)?;
+        let (signal, noise) = (power(&weights, &rows.moments), power(&apart, &rows.moments));
+        Ok((signal > 0.0).then(|| noise / signal))
+    }
+}
+
+/// `tr(W H Wᵀ)`, summed over groups.
+fn power(matrices: &Array3<f64>, moments: &[Array2<f64>]) -> f64 {
+    matrices
+        .axis_iter(Axis(0))
+        .zip(moments)
+        .map(|(matrix, moment)| (&matrix.dot(moment) * &matrix).sum())
+        .sum()
+}
