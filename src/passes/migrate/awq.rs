@@ -211,7 +211,7 @@ impl Awq {
         factors: &Array1<f64>,
     ) -> Result<f64, SearchError> {
         let inverse = factors.mapv(f64::recip);
-        let scaled_moment = moment * &inverse * &inverse.view().insert_axis(ndarray::Axis(1));
+        let scaled_moment = moment * &inverse * inverse.view().insert_axis(ndarray::Axis(1));
         let mut sum = 0.0;
         for matrix in weights {
             let scaled = matrix * factors;

@@ -206,8 +206,7 @@ impl Search<'_> {
             .precisions
             .iter()
             .copied()
-            .filter(|precision| precision.kind().is_some())
-            .next_back();
+            .rfind(|precision| precision.kind().is_some());
         self.measured
             .iter()
             .zip(configuration)
