@@ -33,7 +33,7 @@ pub struct PruneChannels {
     pub target_bytes: Option<f64>,
     /// Rounds in which the model is cut: units are ranked anew, and with `refit` layers refitted, after each. Every round takes the
     /// same share of what it finds, so that all together reach the ratio or the target.
-    pub rounds: u32,
+    pub iterations: u32,
     /// The number of units kept in a layer is a multiple of this.
     pub round_to: u32,
     /// Fewest units kept in a layer.
@@ -75,7 +75,7 @@ impl Default for PruneChannels {
             target_macs: None,
             target_latency: None,
             target_bytes: None,
-            rounds: 1,
+            iterations: 1,
             round_to: 1,
             min_keep: 1,
             max_ratio: 0.95,

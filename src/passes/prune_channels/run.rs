@@ -71,7 +71,7 @@ impl Pass for PruneChannels {
         let replay = self.replayed(context)?;
         let replays: Vec<Option<History>> = match &replay {
             Some(history) => history.rounds().map(Some).collect(),
-            None => vec![None; self.rounds.max(1) as usize],
+            None => vec![None; self.iterations.max(1) as usize],
         };
         let each = self.each_of(replays.len());
         let mut report = PassReport::default();

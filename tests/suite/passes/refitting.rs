@@ -207,7 +207,7 @@ fn rounds_reach_the_same_share_and_their_history_replays_to_the_same_bytes() {
     let path = folder.path().join("history.json");
     let pass = PruneChannels {
         target_macs: Some(0.5),
-        rounds: 3,
+        iterations: 3,
         criterion: Criterion::Reconstruction,
         history: Some(path.clone()),
         ..PruneChannels::default()
