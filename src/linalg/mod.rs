@@ -2,6 +2,8 @@
 //!
 //! Products run in `ndarray`'s kernels; depends on nothing of this crate.
 
+mod assignment;
 mod cholesky;
 
+pub use assignment::assign;
 pub use cholesky::{Cholesky, LinalgError};

@@ -20,6 +20,7 @@ mod fold_constants;
 mod gram_statistics;
 mod growth;
 mod inline_functions;
+mod merge_lora;
 mod migrate;
 mod objective;
 mod pass;
@@ -35,6 +36,7 @@ mod simplify;
 mod splice;
 mod sweep;
 mod transfer_features;
+mod transfer_merge;
 mod widen;
 
 pub use align::align as align_models;
@@ -51,6 +53,7 @@ pub use finetune::{Finetune, Masks};
 pub use fold_constants::FoldConstants;
 pub use gram_statistics::collect_gram_statistics;
 pub use inline_functions::InlineFunctions;
+pub use merge_lora::MergeLora;
 pub use migrate::{Awq, SmoothQuant};
 pub use objective::{LossKind, gradient_statistics};
 pub use pass::{
@@ -65,4 +68,5 @@ pub use quantize_weights::{Form, LayerPrecision, Precision, QuantizeWeights, Rou
 pub use search_precision::{SearchPrecision, Sensitivity};
 pub use simplify::Simplify;
 pub use transfer_features::{Cut as FeatureCut, Method as HeadMethod, TransferFeatures};
+pub use transfer_merge::TransferMerge;
 pub use widen::{Shares, Widen};

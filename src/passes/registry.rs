@@ -53,6 +53,7 @@ passes! {
     super::Extract,
     super::FoldConstants,
     super::InlineFunctions,
+    super::MergeLora,
     super::PruneChannels,
     super::PruneWeights,
     super::Quantize,
@@ -62,6 +63,7 @@ passes! {
     super::Simplify,
     super::SmoothQuant,
     super::TransferFeatures,
+    super::TransferMerge,
     super::Widen,
 }
 

@@ -1,9 +1,15 @@
 //! Knowledge transfer between models: parts of graphs, and weights.
 //!
-//! [`region`] cuts a part out of a model at named values; [`splice`] puts one into another model.
+//! [`region`] cuts a part out of a model at named values; [`splice`] puts one into another model. [`pairing`] finds out which weights
+//! of two models with one graph correspond, [`permutation`] puts the units of one in the order of the other's, [`merge`] makes one
+//! weight of several, [`lora`] reads low-rank adapters.
 //!
-//! Depends on [`crate::analysis`], [`crate::ir`] and, to compare functions, [`crate::format`]; passes give it models and never
-//! paths.
+//! Depends on [`crate::axes`], [`crate::linalg`], [`crate::analysis`], [`crate::ir`] and, to compare functions, [`crate::format`];
+//! passes give it models and never paths.
 
+pub mod lora;
+pub mod merge;
+pub mod pairing;
+pub mod permutation;
 pub mod region;
 pub mod splice;

@@ -1,6 +1,7 @@
 """Features and linear heads against ONNX Runtime and scikit-learn.
 
 * `features`: the numbers are those of the value in ONNX Runtime, the labels those of the data.
+* `transfer features --head`: a model cut in two is whole again.
 * `transfer features` against scikit-learn on the same standardised features: the scores of a ridge head are those of its ridge classifier;
   a logistic head reaches at least as low a value of what logistic regression minimises, as numpy adds it up. The accuracy of either on
   other samples is within half a point of scikit-learn's.
@@ -14,6 +15,7 @@ import tempfile
 
 import numpy as np
 import onnx
+import onnx.utils
 import onnxruntime
 from onnx import numpy_helper
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
@@ -34,7 +36,9 @@ MINIMUM = 1e-5
 class Set:
     """Training and test samples as arrays of what the model takes, and as npz files that describe it."""
 
-    def __init__(self, name, model, at, preprocess, train, test, plain, slow=False):
+    def __init__(self, name, model, at, preprocess, train, test, plain, slow=False, halves=None):
+        # Where the model falls in two parts.
+        self.halves = halves or at
         self.slow = slow
         self.name = name
         self.model = model
@@ -95,7 +99,8 @@ def drawn_digits():
     test = images[count[0]:sum(count)], y[count[0]:sum(count)]
     model = os.path.join(corpus.folder(), "models", "pretrained", "efficientnet_lite0.onnx")
     at = "/_avg_pooling/GlobalAveragePool_output_0"
-    return Set("efficientnet_lite0", model, at, "efficientnet-lite", train, test, lambda pixels: ((pixels - 127.0) / 128).astype(np.float32), slow=True)
+    return Set("efficientnet_lite0", model, at, "efficientnet-lite", train, test, lambda pixels: ((pixels - 127.0) / 128).astype(np.float32), slow=True,
+               halves="/Reshape_output_0")
 
 
 def describe(folder, name, samples, chosen):
@@ -130,6 +135,8 @@ def check_set(report, secateur, chosen, folder, environment):
         stored[name], value = np.load(out), result.json()["value"]
     problem = wrong_features(chosen, stored, value)
     (report.failed if problem else report.passed)(f"{chosen.name} features", problem or f"{stored['train']['features'].shape} at {value}")
+    problem = attached(secateur, chosen, folder)
+    (report.failed if problem else report.passed)(f"{chosen.name} attached", problem or "")
     large = os.environ.get("SECATEUR_CROSS_LARGE") == "1"
     peers = (("logistic", LogisticRegression(C=1.0, max_iter=1000)), ("ridge", RidgeClassifier(alpha=1.0)))
     for method, peer in peers if large or not chosen.slow else peers[:1]:
@@ -138,6 +145,26 @@ def check_set(report, secateur, chosen, folder, environment):
         (report.failed if problem else report.passed)(name, problem or note)
         if not problem:
             report.note(f"{name}: {note}")
+
+
+def attached(secateur, chosen, folder):
+    """The model cut in two by onnx.utils and put together again, twice: both outputs are the model's own, to the bit."""
+    source = onnx.load(chosen.model)
+    value = chosen.halves if chosen.halves != "auto" else next(node.input[0] for node in reversed(source.graph.node) if node.op_type in ("Gemm", "MatMul"))
+    head, out = os.path.join(folder, "head.onnx"), os.path.join(folder, "attached.onnx")
+    onnx.utils.extract_model(chosen.model, head, [value], [source.graph.output[0].name])
+    result = secateur.run("transfer", "features", chosen.model, "--at", value, "--head", head, "--head", head, "-o", out)
+    if result.code != 0:
+        return result.why()
+    onnx.checker.check_model(out, full_check=True)
+    feeds = {source.graph.input[0].name: chosen.plain(chosen.train[0][:1])}
+    expected = list(runtime.run(runtime.session(chosen.model), feeds).values())
+    found = list(runtime.run(runtime.session(out), feeds).values())
+    if len(found) != 2 or not all(runtime.same_bits(expected[0], other) for other in found):
+        return f"{len(found)} outputs, which are not those of the model"
+    if os.path.getsize(out) > 1.02 * os.path.getsize(chosen.model) + 4096:
+        return f"{os.path.getsize(out)} bytes: weights of the heads are stored twice"
+    return None
 
 
 def wrong_features(chosen, stored, value):

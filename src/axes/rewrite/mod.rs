@@ -6,7 +6,7 @@ mod nodes;
 mod repeat;
 mod tensors;
 
-pub use repeat::{Obstacle, repeat, repeatable};
+pub use repeat::{Obstacle, permutable, repeat, repeatable};
 
 use super::elements::Axis;
 use super::solve::Solution;

@@ -63,6 +63,16 @@ enum Role {
 
 /// Whether each group of units can be repeated, in the order of [`Solution::groups`].
 pub fn repeatable(model: &Model, solution: &Solution) -> Vec<Result<(), Obstacle>> {
+    verdicts(model, solution, true)
+}
+
+/// Whether the units of each group can be put in another order, in the order of [`Solution::groups`]: as [`repeatable`], but sums and
+/// element types do not matter.
+pub fn permutable(model: &Model, solution: &Solution) -> Vec<Result<(), Obstacle>> {
+    verdicts(model, solution, false)
+}
+
+fn verdicts(model: &Model, solution: &Solution, copies: bool) -> Vec<Result<(), Obstacle>> {
     let graph = &model.graph;
     // The first thing in the way of each class.
     let mut blocked: BTreeMap<u32, Obstacle> = BTreeMap::new();
@@ -79,7 +89,7 @@ pub fn repeatable(model: &Model, solution: &Solution) -> Vec<Result<(), Obstacle
             .map_or("Constant", |operator| operator.op_type.as_str());
         (operator.to_owned(), graph.label(id))
     };
-    for sum in solution.sums() {
+    for sum in solution.sums().iter().filter(|_| copies) {
         let axis = graph
             .input(sum.node, sum.slot)
             .and_then(|value| solution.axes(value)?.get(sum.axis).copied());
@@ -111,11 +121,16 @@ pub fn repeatable(model: &Model, solution: &Solution) -> Vec<Result<(), Obstacle
     solution
         .groups()
         .iter()
-        .map(|group| judge(graph, group, &blocked))
+        .map(|group| judge(graph, group, &blocked, copies))
         .collect()
 }
 
-fn judge(graph: &Graph, group: &Group, blocked: &BTreeMap<u32, Obstacle>) -> Result<(), Obstacle> {
+fn judge(
+    graph: &Graph,
+    group: &Group,
+    blocked: &BTreeMap<u32, Obstacle>,
+    copies: bool,
+) -> Result<(), Obstacle> {
     if let Some(pin) = &group.pin {
         return Err(Obstacle::Pinned(pin.to_string()));
     }
@@ -127,7 +142,7 @@ fn judge(graph: &Graph, group: &Group, blocked: &BTreeMap<u32, Obstacle>) -> Res
             return Err(obstacle.clone());
         }
     }
-    for member in &group.members {
+    for member in group.members.iter().filter(|_| copies) {
         let dtype = graph.ty(member.value).dtype().unwrap_or(DType::F32);
         if !matches!(dtype, DType::F32 | DType::F64 | DType::F16 | DType::BF16) {
             return Err(Obstacle::Type {

@@ -6,6 +6,7 @@ mod folding;
 mod gram;
 mod growing;
 mod interface;
+mod merging;
 mod migrating;
 mod opsets;
 mod quantizing;
