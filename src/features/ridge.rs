@@ -4,7 +4,10 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, Axis};
 
 use super::{FeatureError, Linear, Scale, Spool};
-use crate::linalg::Cholesky;
+use crate::linalg::{Cholesky, LinalgError};
+
+/// Share of a feature's variation that must not follow from the features before it.
+const INDEPENDENT: f64 = 1e-12;
 
 /// What a score is fitted to.
 #[derive(Clone, Debug)]
@@ -83,7 +86,16 @@ pub fn ridge(
         &mut cross,
     );
     gram.diag_mut().mapv_inplace(|value| value + alpha);
-    let weights = Cholesky::new(gram)?.solve(cross.view())?.reversed_axes();
+    let diagonal = gram.diag().to_owned();
+    let factor = Cholesky::new(gram)?;
+    // What rounding leaves of a pivot that is zero would be divided by.
+    for (index, (root, whole)) in factor.lower().diag().iter().zip(&diagonal).enumerate() {
+        let pivot = root * root;
+        if pivot <= INDEPENDENT * whole {
+            return Err(LinalgError::NotPositiveDefinite { index, pivot }.into());
+        }
+    }
+    let weights = factor.solve(cross.view())?.reversed_axes();
     let bias = &level - &weights.dot(&mean);
     Ok(scale.unscaled(&weights.as_standard_layout().to_owned(), &bias))
 }
@@ -111,7 +123,8 @@ mod tests {
             );
             assert!((exact.bias[0] - 3.0).abs() < 1e-8);
             let shrunk = ridge(&mut spool, &Target::Values(&values), 10.0, &scale).unwrap();
-            assert!(shrunk.weights.iter().map(|w| w.abs()).sum::<f64>() < 2.5);
+            let size = |linear: &Linear| (&linear.weights * &scale.deviation).mapv(|w| w * w).sum();
+            assert!(size(&shrunk) < size(&exact));
         }
     }
 
