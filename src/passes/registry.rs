@@ -44,6 +44,7 @@ passes! {
     super::Bind,
     super::ConvertFloat,
     super::ConvertOpset,
+    super::CorrectBias,
     super::DeduplicateInitializers,
     super::Deepen,
     super::EliminateCommonSubexpressions,

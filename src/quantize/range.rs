@@ -14,6 +14,9 @@ pub enum Calibrator {
     /// The lowest and the highest value.
     #[default]
     MinMax,
+    /// The means over the samples of each one's lowest and highest value: a cumulative average, which shards and their order do
+    /// not change.
+    MovingAverage,
     /// The range that holds this percentage of the values, half of the rest on each side.
     Percentile(f64),
     /// The clipping that loses least information (Kullback-Leibler divergence) over 2048 bins of absolute values.
@@ -29,15 +32,18 @@ const ENTROPY_BINS: usize = 2048;
 /// Steps of the search for a clipping.
 const SEARCH_STEPS: usize = 100;
 
-/// The range that `calibrator` finds for codes of `scheme`; `None` when nothing was counted.
+/// The range that `calibrator` finds for codes of `scheme`; `None` when nothing was counted. `average` is what
+/// [`Calibrator::MovingAverage`] answers.
 pub fn calibrated_range(
     histogram: &Histogram,
+    average: Option<(f32, f32)>,
     calibrator: Calibrator,
     scheme: &Scheme,
 ) -> Option<(f32, f32)> {
     let (low, high) = histogram.extremes()?;
     Some(match calibrator {
         Calibrator::MinMax => (low, high),
+        Calibrator::MovingAverage => average?,
         Calibrator::Percentile(percent) => percentile(histogram, percent, (low, high)),
         Calibrator::Entropy => {
             let bound = entropy_bound(histogram, scheme.kind);
@@ -224,11 +230,13 @@ mod tests {
     fn clipping_calibrators_drop_the_outlier_and_keep_the_bulk() {
         let scheme = Scheme::new(Kind::Int8, true);
         assert_eq!(
-            calibrated_range(&bell(), Calibrator::MinMax, &scheme).unwrap().1,
+            calibrated_range(&bell(), None, Calibrator::MinMax, &scheme)
+                .unwrap()
+                .1,
             50.0
         );
         for calibrator in [Calibrator::Percentile(99.9), Calibrator::Entropy, Calibrator::Mse] {
-            let (_, high) = calibrated_range(&bell(), calibrator, &scheme).unwrap();
+            let (_, high) = calibrated_range(&bell(), None, calibrator, &scheme).unwrap();
             assert!((2.0..45.0).contains(&high), "{calibrator:?} gives {high}");
         }
     }
@@ -237,7 +245,7 @@ mod tests {
     fn nothing_counted_is_no_range_and_zeros_stay_zero() {
         let scheme = Scheme::new(Kind::Uint8, false);
         assert_eq!(
-            calibrated_range(&Histogram::default(), Calibrator::Mse, &scheme),
+            calibrated_range(&Histogram::default(), None, Calibrator::Mse, &scheme),
             None
         );
         let mut zeros = Histogram::default();
@@ -247,7 +255,7 @@ mod tests {
             Calibrator::Entropy,
             Calibrator::Percentile(99.0),
         ] {
-            let (low, high) = calibrated_range(&zeros, calibrator, &scheme).unwrap();
+            let (low, high) = calibrated_range(&zeros, None, calibrator, &scheme).unwrap();
             assert!(low.abs() < 1e-12 && high.abs() < 1e-12, "{calibrator:?}");
         }
     }

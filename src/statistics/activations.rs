@@ -19,6 +19,8 @@ pub struct Summary {
     pub channels: Option<(Vec<f64>, u64)>,
     /// Lowest and highest value of each channel (axis 1), where they were asked for.
     pub channel_extremes: Option<Vec<(f32, f32)>>,
+    /// Sums over the samples of each one's lowest and highest value, and their number, where they were asked for.
+    pub sample_extremes: Option<(f64, f64, u64)>,
 }
 
 /// Why statistics could not be collected.
@@ -74,6 +76,8 @@ pub struct Wanted {
     pub channel_means: bool,
     /// Extremes of the channels.
     pub channel_extremes: bool,
+    /// Means of the samples' extremes.
+    pub sample_extremes: bool,
 }
 
 /// Runs `model` over the data set's shard and summarises the float values named in `values`, with `jobs` threads.
@@ -147,6 +151,11 @@ pub fn collect(
             if wanted.channel_extremes {
                 summary.channel_extremes = channel_extremes(part, dims);
             }
+            if wanted.sample_extremes {
+                // Where the batch is not the first axis, the whole value counts as one sample.
+                let samples = if rows == data.batch_size() { batch.count } else { 1 };
+                summary.sample_extremes = Some(sample_extremes(part, samples));
+            }
             found.push(summary);
         }
         Ok((batch.first + batch.count as u64, found))
@@ -194,6 +203,16 @@ impl Summary {
             }
             (mine, _) => *mine = None,
         }
+        self.sample_extremes = match (self.sample_extremes, other.sample_extremes) {
+            (Some(a), Some(b)) => Some((a.0 + b.0, a.1 + b.1, a.2 + b.2)),
+            _ => None,
+        };
+    }
+
+    /// Means over the samples of their lowest and highest values.
+    pub fn mean_extremes(&self) -> Option<(f32, f32)> {
+        let (low, high, count) = self.sample_extremes.filter(|(_, _, count)| *count > 0)?;
+        Some(((low / count as f64) as f32, (high / count as f64) as f32))
     }
 
     /// Means of the channels.
@@ -201,6 +220,20 @@ impl Summary {
         let (sums, count) = self.channels.as_ref()?;
         Some(sums.iter().map(|sum| sum / (*count).max(1) as f64).collect())
     }
+}
+
+fn sample_extremes(values: &[f32], samples: usize) -> (f64, f64, u64) {
+    let size = values.len().div_ceil(samples.max(1)).max(1);
+    values
+        .chunks(size)
+        .fold((0.0, 0.0, 0), |(lows, highs, count), sample| {
+            let (low, high) = sample
+                .iter()
+                .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| {
+                    (low.min(*value), high.max(*value))
+                });
+            (lows + f64::from(low), highs + f64::from(high), count + 1)
+        })
 }
 
 fn channel_sums(values: &[f32], dims: &[u64]) -> Option<(Vec<f64>, u64)> {

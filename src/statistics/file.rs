@@ -2,7 +2,7 @@
 //!
 //! Fields of the kind `quantize`: `extremes` f32 `[2]`, `count` u64 `[2]` (finite, not finite), `exponent` i64 `[1]` and `counts`
 //! u64 `[8192]` of the histogram, and where asked for `channel_sums` f64 `[C]` with `channel_count` u64 `[1]`, and
-//! `channel_extremes` f32 `[C, 2]`. Parts of one subject over disjoint samples merge: counts and extremes to equal bytes in
+//! `channel_extremes` f32 `[C, 2]`, and sums of the samples' extremes `sample_extremes` f64 `[2]` with `sample_count` u64 `[1]`. Parts of one subject over disjoint samples merge: counts and extremes to equal bytes in
 //! any order, sums up to rounding. Fields of the kind `gram`, by [`Layer::key`](super::gram::Layer::key): `matrix` f64
 //! `[groups, D, D]`, `sum` f64 `[groups, D]`, `rows` u64 `[groups]`.
 
@@ -145,6 +145,11 @@ impl Statistics {
                     &[extremes.len(), 2],
                     floats(&flat),
                 );
+            }
+            if let Some((low, high, count)) = summary.sample_extremes {
+                let bytes = [low, high].iter().flat_map(|sum| sum.to_le_bytes()).collect();
+                add("sample_extremes", Dtype::F64, &[2], bytes);
+                add("sample_count", Dtype::U64, &[1], integers(&[count]));
             }
         }
         tensors.extend(fields::write(&self.grams));
@@ -341,10 +346,19 @@ fn summary(fields: &BTreeMap<String, Vec<u8>>) -> Option<Summary> {
             .map(|[low, high]| (*low, *high))
             .collect()
     });
+    let sample_extremes = match (fields.get("sample_extremes"), fields.get("sample_count")) {
+        (Some(sums), Some(count)) => {
+            let sums = read_u64(sums);
+            let at = |index: usize| sums.get(index).map(|word| f64::from_bits(*word));
+            Some((at(0)?, at(1)?, *read_u64(count).first()?))
+        }
+        _ => None,
+    };
     Some(Summary {
         histogram,
         channels,
         channel_extremes,
+        sample_extremes,
     })
 }
 
@@ -364,6 +378,11 @@ mod tests {
                 end - start,
             )),
             channel_extremes: Some(vec![(start as f32, end as f32)]),
+            sample_extremes: Some((
+                (start..end).sum::<u64>() as f64,
+                (end - start) as f64 * 0.5,
+                end - start,
+            )),
         };
         let mut gram = super::super::gram::Gram::new(2);
         for sample in start..end {

@@ -4,6 +4,8 @@
   random weights: types, axes, blocks, ties, saturation, zeros.
 * Every model with `quantize-weights` (int8, int4), `quantize-dynamic` and `convert-float`: valid, loadable, finite where the
   original is, near it, and no larger.
+* Codes that keep what layers put out (GPTQ, AdaRound; as Q/DQ and as MatMulNBits), SmoothQuant, AWQ and a search for precisions on the digits models: nearer
+  to the float model in ONNX Runtime than nearest codes, and the same function where only factors move.
 * Static int8 on images: every convolution and every addition runs on integers in the optimised model.
 """
 
@@ -38,6 +40,7 @@ def check(report, secateur):
         check_codes(report, secateur, folder)
         check_models(report, secateur, folder)
         check_fused(report, secateur, folder)
+        check_accuracy(report, secateur, folder)
 
 
 def check_codes(report, secateur, folder):
@@ -275,3 +278,89 @@ def check_fused(report, secateur, folder):
             report.failed(f"{name} [int8]", f"fused {missing}, left float {left}, planned {wrong}")
         else:
             report.passed(f"{name} [int8]", str(dict(counts)))
+
+
+FIXTURES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "fixtures")
+OPERATORS = "operators=[Conv,Gemm,MatMul]"
+
+
+def check_accuracy(report, secateur, folder):
+    calibration = os.path.join(FIXTURES, "data", "digits_calib.npz")
+    test = np.load(os.path.join(FIXTURES, "data", "digits_test.npz"))["x"][:300].astype(np.float32)
+    for model in ("digits_cnn", "digits_vit"):
+        if not report.wants(f"{model} [accuracy]"):
+            continue
+        source = os.path.join(FIXTURES, f"{model}.onnx")
+        expected = answers(source, test)
+        power = float((expected ** 2).sum())
+
+        def step(verb, origin, *options, name="step"):
+            target = os.path.join(folder, f"{name}.onnx")
+            result = secateur.run(verb, origin, "-o", target, "--force", "--json", "--data", calibration, *options)
+            if result.code != 0:
+                raise RuntimeError(f"{verb}: {result.why()}")
+            onnx.checker.check_model(target, full_check=True)
+            return target
+
+        def noise(path):
+            return float(((answers(path, test) - expected) ** 2).sum()) / power
+
+        def rounded(origin, rounding, *options):
+            return noise(step("quantize-weights", origin, "--type", "int4", "--set", OPERATORS, "--minimum-elements", "0",
+                              "--rounding", rounding, *options, name="rounded"))
+
+        problems = []
+        try:
+            nearest = rounded(source, "nearest")
+            for rounding in ("gptq", "adaround"):
+                found = rounded(source, rounding)
+                if found > 0.9 * nearest:
+                    problems.append(f"{rounding}: {found:.4f} against {nearest:.4f} of nearest codes")
+            pipeline = os.path.join(folder, "found.yaml")
+            budget = ["--types", "int4", "--types", "int8", "--bits", "5", "--minimum-elements", "0", "--samples", "100"]
+            mixed = step("search-precision", source, *budget, "--pipeline", pipeline, "--no-provenance", name="mixed")
+            again = os.path.join(folder, "again.onnx")
+            result = secateur.run("run", pipeline, source, "-o", again, "--force", "--data",
+                                  f"calibration={calibration}", "--no-provenance")
+            if result.code != 0:
+                raise RuntimeError(f"replay: {result.why()}")
+            if open(mixed, "rb").read() != open(again, "rb").read():
+                problems.append("the replayed pipeline gives another file")
+            bits, elements = stored_bits(mixed)
+            if bits > 5 * elements or not noise(mixed) < rounded(source, "gptq"):
+                problems.append(f"mixed: {bits / elements:.2f} bits, {noise(mixed):.4f}")
+            if model == "digits_vit":
+                blocks = ["--form", "mat-mul-n-bits", "--block", "16"]
+                plain, better = rounded(source, "nearest", *blocks), rounded(source, "gptq", *blocks)
+                if better > 0.9 * plain:
+                    problems.append(f"MatMulNBits: {better:.4f} against {plain:.4f}")
+                for verb in ("smooth-quant", "awq"):
+                    moved = noise(step(verb, source, name=verb))
+                    if moved > 1e-9:
+                        problems.append(f"{verb} changes the function by {moved:.2e}")
+        except Exception as error:  # noqa: BLE001 - any failure is the finding
+            problems.append(str(error)[:300])
+        (report.failed if problems else report.passed)(f"{model} [accuracy]", "; ".join(problems))
+
+
+def answers(path, x):
+    run = runtime.session(path)
+    name = run.get_inputs()[0].name
+    shape = run.get_inputs()[0].shape
+    if isinstance(shape[0], int):
+        return np.concatenate([run.run(None, {name: row.reshape(shape)})[0] for row in x])
+    return run.run(None, {name: x.reshape([len(x)] + shape[1:])})[0]
+
+
+def stored_bits(path):
+    """Bits of the codes of weights, and how many there are."""
+    model = onnx.load(path)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    bits = elements = 0
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear":
+            tensor = constants[node.input[0]]
+            count = int(np.prod(tensor.dims))
+            bits += count * (4 if tensor.data_type == TensorProto.INT4 else 8)
+            elements += count
+    return bits, elements

@@ -9,7 +9,7 @@ mod profile;
 mod scheme;
 mod statistics_run;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -159,6 +159,7 @@ impl Pass for Quantize {
                 .map_err(|e| resource(format!("{}: {e}", label(model, *value))))?;
             activations.insert(*value, found);
         }
+        report.notes.extend(constant_values(model, &plan, &ranges));
         let means: BTreeMap<ValueId, Vec<f64>> = self
             .mean_values(model, &plan)
             .into_iter()
@@ -233,6 +234,31 @@ fn label(model: &Model, value: ValueId) -> String {
         .unwrap_or_default()
 }
 
+/// Warnings about values that the calibration data never moves: their range says nothing about other data.
+fn constant_values(
+    model: &Model,
+    plan: &plan::Plan,
+    ranges: &BTreeMap<String, statistics::Summary>,
+) -> Vec<String> {
+    let names: BTreeSet<String> = plan
+        .activations
+        .values()
+        .flatten()
+        .map(|value| label(model, *value))
+        .collect();
+    names
+        .iter()
+        .filter_map(|name| {
+            let (low, high) = ranges.get(name)?.histogram.extremes()?;
+            (low == high).then(|| {
+                format!(
+                    "{name} is {low} everywhere in the calibration data: its range is no guide to other data"
+                )
+            })
+        })
+        .collect()
+}
+
 impl Quantize {
     /// Simplifies, converts to an opset that has what the scheme needs, and names and types every value.
     fn make_ready(
@@ -288,7 +314,10 @@ impl Quantize {
         }
         ranges
             .get(&name)
-            .and_then(|summary| calibrated_range(&summary.histogram, self.calibrate, scheme))
+            .and_then(|summary| {
+                let average = summary.mean_extremes();
+                calibrated_range(&summary.histogram, average, self.calibrate, scheme)
+            })
             .ok_or_else(|| resource(format!("no values of {name} in the calibration data")))
     }
 
@@ -327,9 +356,10 @@ impl Quantize {
         let total = data.sample_range().end - data.sample_range().start;
         let progress = |done: u64| (context.progress)("calibrating", done, Some(total));
         let wanted = Wanted {
-            histograms: self.calibrate != Calibrator::MinMax,
+            histograms: !matches!(self.calibrate, Calibrator::MinMax | Calibrator::MovingAverage),
             channel_means: self.correct_bias,
             channel_extremes: false,
+            sample_extremes: self.calibrate == Calibrator::MovingAverage,
         };
         statistics::collect(model, &values, wanted, &data, engine, resources.jobs(), &progress)
             .map_err(|e| resource(e.to_string()))

@@ -47,6 +47,7 @@ pub fn collect_statistics(
         histograms: true,
         channel_means: true,
         channel_extremes: true,
+        sample_extremes: true,
     };
     let progress =
         |done: u64| (context.progress)("collecting", done.saturating_sub(samples.start), Some(total));
