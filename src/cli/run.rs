@@ -357,6 +357,13 @@ fn show(global: &Global, report: &RunReport, output: Option<&Output>, running: &
                 say(&format!("{}\n", table::planned(Style::Terminal, &step.nodes)));
             }
         }
+        for account in report.steps.iter().filter_map(|step| step.transfer.as_ref()) {
+            let all = global.verbose > 0;
+            say(&format!(
+                "{}\n",
+                table::transferred(Style::Terminal, account, all)
+            ));
+        }
         say(&format!(
             "{}\n",
             table::weights(Style::Terminal, &report.before, &report.after)

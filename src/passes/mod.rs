@@ -38,6 +38,7 @@ mod splice;
 mod sweep;
 mod transfer_features;
 mod transfer_merge;
+mod transfer_parameters;
 mod widen;
 
 pub use align::align as align_models;
@@ -59,8 +60,8 @@ pub use merge_lora::MergeLora;
 pub use migrate::{Awq, SmoothQuant};
 pub use objective::{LossKind, gradient_statistics};
 pub use pass::{
-    Change, Context, Limits, Needs, Pass, PassError, PassReport, PlannedNode, ReportFile, Resources, Runs,
-    Safety,
+    Change, Context, Limits, Needs, Pass, PassError, PassReport, PlannedNode, ReportFile, Requirement,
+    Resources, Runs, Safety,
 };
 pub use prune_channels::PruneChannels;
 pub use prune_weights::{Criterion as WeightCriterion, PruneWeights, Scope as WeightScope};
@@ -71,4 +72,5 @@ pub use search_precision::{SearchPrecision, Sensitivity};
 pub use simplify::Simplify;
 pub use transfer_features::{Cut as FeatureCut, Method as HeadMethod, TransferFeatures};
 pub use transfer_merge::TransferMerge;
+pub use transfer_parameters::{MatchBy, TransferParameters};
 pub use widen::{Shares, Widen};

@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::ir::{EditError, Graph, Model, Tensor};
 use crate::rewrite::Evaluator;
 pub use crate::rewrite::Safety;
+use crate::transfer::parameters::Account;
 
 /// What a pass needs beside the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -156,10 +157,31 @@ pub struct PassReport {
     /// For passes that plan for an engine: each node, and how it runs there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<PlannedNode>,
+    /// For passes that move weights between models: what became of each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<Account>,
+    /// Bounds that the user set and the pass judged; the result is refused if one does not hold.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub requirements: Vec<Requirement>,
     /// Files to write once the result is accepted and written itself.
     #[serde(skip)]
     #[schemars(skip)]
     pub files: Vec<ReportFile>,
+}
+
+/// A bound on what a pass reaches.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Requirement {
+    /// The option that sets it.
+    pub name: String,
+    /// Whether it holds.
+    pub passed: bool,
+    /// What was reached.
+    pub value: f64,
+    /// What is asked for.
+    pub bound: f64,
+    /// In words.
+    pub message: String,
 }
 
 /// A text file that a pass leaves beside the model.
@@ -192,6 +214,8 @@ impl PassReport {
     pub fn merge(&mut self, other: PassReport) {
         self.changed |= other.changed;
         self.files.extend(other.files);
+        self.transfer = other.transfer.or(self.transfer.take());
+        self.requirements.extend(other.requirements);
         for change in other.changes {
             match self.changes.iter_mut().find(|known| known.rule == change.rule) {
                 Some(known) => {

@@ -65,6 +65,7 @@ passes! {
     super::SmoothQuant,
     super::TransferFeatures,
     super::TransferMerge,
+    super::TransferParameters,
     super::Widen,
 }
 

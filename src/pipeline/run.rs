@@ -21,6 +21,7 @@ use crate::passes::{
 };
 use crate::proto::StringStringEntryProto;
 use crate::rewrite::Evaluator;
+use crate::transfer::parameters::Account;
 use crate::verify::{Divergence, Verdict, VerifyOptions, VerifyReport, localize, smallest_breaking, verify};
 
 /// How to run a pipeline.
@@ -68,6 +69,9 @@ pub struct StepReport {
     /// For steps that plan for an engine: each node, and how it runs there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<PlannedNode>,
+    /// For steps that move weights between models: what became of each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<Account>,
 }
 
 /// The step that made outputs differ.
@@ -202,6 +206,7 @@ pub fn run(
     let mut model = input.clone();
     let mut steps = Vec::new();
     let mut files = Vec::new();
+    let mut requirements = Vec::new();
     let mut snapshots: Vec<(usize, Model)> = Vec::new();
     let mut last = before;
     let mut changed = false;
@@ -227,7 +232,9 @@ pub fn run(
             changes: report.changes,
             notes: report.notes,
             nodes: report.nodes,
+            transfer: report.transfer,
         });
+        requirements.append(&mut report.requirements);
         last = after;
     }
     let after = if macs && changed {
@@ -257,6 +264,16 @@ pub fn run(
         warnings: Vec::new(),
     };
     judge(pipeline, input, &model, &snapshots, options, &mut report);
+    report.accepted &= requirements.iter().all(|requirement| requirement.passed);
+    report
+        .gates
+        .extend(requirements.into_iter().map(|requirement| GateReport {
+            name: requirement.name,
+            passed: requirement.passed,
+            value: Some(requirement.value),
+            bound: Some(requirement.bound),
+            message: requirement.message,
+        }));
     if changed && options.provenance {
         record(&mut model, pipeline, origin);
     }

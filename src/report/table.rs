@@ -7,6 +7,7 @@ use super::facts::{ModelFacts, ValueFacts};
 use super::sanitise;
 use crate::passes::{PlannedNode, Runs};
 use crate::pipeline::{GateReport, RunReport, Weight};
+use crate::transfer::parameters::{Account, Fate};
 use crate::verify::{OutputFigures, VerifyReport};
 
 /// How tables are drawn.
@@ -158,6 +159,94 @@ pub fn steps(style: Style, report: &RunReport) -> String {
         }
     }
     table(style, &["step", "nodes", "size", "time"], true, rows)
+}
+
+/// Rows of weights that are shown where not all are asked for.
+const SHOWN_WEIGHTS: usize = 24;
+
+/// What became of the weights of two models: counts, and those that are not simply loaded, or all.
+pub fn transferred(style: Style, account: &Account, all: bool) -> String {
+    let mut rows = Vec::new();
+    let fates = [
+        ("loaded", Fate::Loaded),
+        ("adapted", Fate::Adapted),
+        ("initialised", Fate::Initialised),
+        ("left", Fate::Left),
+    ];
+    let shape = |dims: &[u64]| {
+        let sizes: Vec<String> = dims.iter().map(u64::to_string).collect();
+        sizes.join("x")
+    };
+    for (word, fate) in fates {
+        let of: Vec<_> = account
+            .weights
+            .iter()
+            .filter(|weight| weight.fate == fate)
+            .collect();
+        if of.is_empty() {
+            continue;
+        }
+        let sum = count(account.elements(fate));
+        rows.push(vec![
+            word.to_owned(),
+            format!("{} weights", of.len()),
+            sum,
+            String::new(),
+        ]);
+        let listed = match (fate, all) {
+            (_, true) => of.len(),
+            (Fate::Loaded, false) => 0,
+            (_, false) => SHOWN_WEIGHTS.min(of.len()),
+        };
+        rows.extend(of.iter().take(listed).map(|weight| {
+            let mut why: Vec<String> = weight.how.clone();
+            why.extend(weight.why.clone());
+            if weight.by_order {
+                why.push("found by order".to_owned());
+            }
+            if all && !weight.from.is_empty() {
+                why.push(format!("from {}", weight.from.join(", ")));
+            }
+            vec![
+                String::new(),
+                weight.name.clone(),
+                shape(&weight.dims),
+                why.join("; "),
+            ]
+        }));
+        if listed > 0 && listed < of.len() {
+            rows.push(vec![
+                String::new(),
+                format!("and {} more (--verbose)", of.len() - listed),
+                String::new(),
+                String::new(),
+            ]);
+        }
+    }
+    let unused: Vec<_> = account.source.iter().filter(|weight| !weight.used).collect();
+    if !unused.is_empty() {
+        rows.push(vec![
+            "not used".to_owned(),
+            format!("{} of the source", unused.len()),
+            String::new(),
+            String::new(),
+        ]);
+        let listed = if all { unused.len() } else { SHOWN_WEIGHTS };
+        rows.extend(unused.into_iter().take(listed).map(|weight| {
+            vec![
+                String::new(),
+                weight.name.clone(),
+                shape(&weight.dims),
+                weight.why.clone().unwrap_or_default(),
+            ]
+        }));
+    }
+    table(
+        style,
+        &["fate", "weight", "shape", "how, or why not"],
+        false,
+        rows,
+    )
 }
 
 /// What becomes of each node in the engine that a step plans for.

@@ -1,0 +1,261 @@
+//! The pass `transfer-parameters`.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use regex::Regex;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Change, Context, FoldConstants, Needs, Pass, PassError, PassReport, Requirement, Resources, Safety,
+};
+use crate::analysis;
+use crate::ir::Model;
+use crate::transfer::adapt::{Adapter, Head, Rules};
+use crate::transfer::parameters::{
+    Account, Fate, Matching, Options, TransferError, from_model, from_tensors,
+};
+use crate::transfer::units;
+
+const NAME: &str = "transfer-parameters";
+
+/// Kinds of change that need no permission: the function stays the same.
+const ALWAYS: [Adapter; 3] = [Adapter::Layout, Adapter::BatchNorm, Adapter::Dtype];
+
+/// How weights are paired.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MatchBy {
+    /// By name where every operator of the target is found by name in the same form (or `rename` is given), else by structure.
+    #[default]
+    Auto,
+    /// By name.
+    Name,
+    /// By what the operators compute and where they stand; names count for nothing.
+    Structure,
+}
+
+/// Copies weights from another model, or from a safetensors or npz file, and says what became of each.
+///
+/// The model is the target: its operators stay and only its weights change. Weights are paired by name, or by structure: operators
+/// with weights are compared by what they compute and by the operators before and behind them, which needs no names at all. Weights
+/// that are computed from constants are folded first, in both models.
+///
+/// What is stored in another form is brought into the target's: transposed, with BatchNormalization folded in or made an identity, in
+/// another element type. Changes that alter the function need `adapt`. Every weight of both models is in the report with its fate;
+/// weights in bodies and functions are left (`inline-functions` comes first). From a file of named tensors a convolution or matrix
+/// product is loaded whole or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct TransferParameters {
+    /// The model (.onnx) or weight file (.safetensors, .npz) that the weights come from.
+    pub from: PathBuf,
+    /// How weights are paired.
+    #[serde(rename = "match")]
+    pub matching: MatchBy,
+    /// Pairs of a regular expression and a replacement (`$1` is its first group), applied to the source's names in order.
+    pub rename: Vec<(String, String)>,
+    /// Kinds of change that are allowed beside `layout`, `batch-norm` and `dtype`.
+    pub adapt: Vec<Adapter>,
+    /// What the adapter `head` does to a last layer with another number of classes.
+    pub head: Head,
+    /// The first of the source's classes that a sliced head keeps.
+    pub head_offset: u64,
+    /// Share of the target's parameters, from 0 to 1, that has to come from the source, else nothing is written.
+    pub require: Option<f64>,
+}
+
+impl Pass for TransferParameters {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn safety(&self) -> Safety {
+        Safety::Approximate
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            source: true,
+            ..Needs::default()
+        }
+    }
+
+    fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
+        let options = self.options(context)?;
+        let resources = context
+            .resources
+            .ok_or_else(|| resource("there is nothing to read the source with".to_owned()))?;
+        let mut report = PassReport::default();
+        let mut target = model.clone();
+        prepare(&mut target, context, &mut report)?;
+        let account = match self.is_file_of_tensors() {
+            true => self.load(&mut target, resources, &options)?,
+            false => {
+                let mut source = resources.model(&self.from).map_err(resource)?;
+                prepare(&mut source, context, &mut PassReport::default())?;
+                from_model(&mut target, &source, &options).map_err(failed)?
+            }
+        };
+        analysis::infer(&mut target);
+        summarise(&account, &mut report);
+        report.requirements.extend(self.require.map(|bound| {
+            let share = account.share();
+            Requirement {
+                name: "require".to_owned(),
+                passed: share >= bound,
+                value: share,
+                bound,
+                message: format!("{:.1} % of the target's parameters were loaded", share * 100.0),
+            }
+        }));
+        report.transfer = Some(account);
+        if report.changed {
+            *model = target;
+        }
+        Ok(report)
+    }
+}
+
+impl TransferParameters {
+    fn options(&self, context: &Context<'_>) -> Result<Options, PassError> {
+        if self.from.as_os_str().is_empty() {
+            return Err(option("from: a model or a weight file is needed".to_owned()));
+        }
+        if let Some(bound) = self.require
+            && !(0.0..=1.0).contains(&bound)
+        {
+            return Err(option(format!("require: {bound} is no share from 0 to 1")));
+        }
+        let rename = self
+            .rename
+            .iter()
+            .map(|(pattern, by)| {
+                let compiled = Regex::new(pattern).map_err(|error| option(format!("rename: {error}")))?;
+                Ok((compiled, by.clone()))
+            })
+            .collect::<Result<_, PassError>>()?;
+        let allowed: BTreeSet<Adapter> = ALWAYS.into_iter().chain(self.adapt.iter().copied()).collect();
+        Ok(Options {
+            matching: match self.matching {
+                MatchBy::Auto => Matching::Auto,
+                MatchBy::Name => Matching::Name,
+                MatchBy::Structure => Matching::Structure,
+            },
+            rename,
+            rules: Rules {
+                allowed,
+                head: self.head,
+                offset: self.head_offset,
+                seed: context.seed,
+            },
+        })
+    }
+
+    fn is_file_of_tensors(&self) -> bool {
+        let extension = self.from.extension().and_then(|extension| extension.to_str());
+        extension.is_some_and(|extension| {
+            matches!(
+                extension.to_ascii_lowercase().as_str(),
+                "safetensors" | "npz" | "npy"
+            )
+        })
+    }
+
+    fn load(
+        &self,
+        target: &mut Model,
+        resources: &dyn Resources,
+        options: &Options,
+    ) -> Result<Account, PassError> {
+        if self.matching == MatchBy::Structure {
+            return Err(option(
+                "match: a file of named tensors has no structure; use `name`".to_owned(),
+            ));
+        }
+        let tensors = resources.tensors(&self.from).map_err(resource)?;
+        from_tensors(target, &tensors, options).map_err(failed)
+    }
+}
+
+/// Types, and constants in the place of what is computed from weights.
+fn prepare(model: &mut Model, context: &Context<'_>, report: &mut PassReport) -> Result<(), PassError> {
+    model.name_values();
+    analysis::infer(model);
+    if units::hides_weights(&model.graph) {
+        let fold = FoldConstants {
+            keep_control_flow: true,
+        };
+        let folded = fold.run(model, context)?;
+        report.add(
+            "constants folded",
+            folded.changes.iter().map(|change| change.count).sum(),
+        );
+        report.notes.extend(folded.notes);
+        model.name_values();
+        analysis::infer(model);
+    }
+    Ok(())
+}
+
+fn summarise(account: &Account, report: &mut PassReport) {
+    let mut changes: Vec<Change> = Vec::new();
+    for weight in &account.weights {
+        let label = format!("{} {:?}", weight.name, weight.dims);
+        let rules = match weight.fate {
+            Fate::Loaded => vec!["weight loaded".to_owned()],
+            Fate::Adapted | Fate::Initialised => weight
+                .how
+                .iter()
+                .map(|how| format!("weight adapted, {}", how.split(": ").next().unwrap_or("")))
+                .collect(),
+            Fate::Left => {
+                let why = weight.why.as_deref().unwrap_or("");
+                report.notes.push(format!("left: {label}: {why}"));
+                continue;
+            }
+        };
+        for rule in rules {
+            match changes.iter_mut().find(|change| change.rule == rule) {
+                Some(change) => {
+                    change.count += 1;
+                    change.details.push(label.clone());
+                }
+                None => changes.push(Change {
+                    rule,
+                    count: 1,
+                    details: vec![label.clone()],
+                }),
+            }
+        }
+    }
+    for weight in account.source.iter().filter(|weight| !weight.used) {
+        let why = weight.why.as_deref().unwrap_or("");
+        report
+            .notes
+            .push(format!("not used: {} {:?}: {why}", weight.name, weight.dims));
+    }
+    report.changed |= !changes.is_empty();
+    report.changes.extend(changes);
+}
+
+fn option(message: String) -> PassError {
+    PassError::Option { pass: NAME, message }
+}
+
+fn resource(message: String) -> PassError {
+    PassError::Resource { pass: NAME, message }
+}
+
+fn failed(error: TransferError) -> PassError {
+    match error {
+        TransferError::Edit(source) => PassError::Edit { pass: NAME, source },
+        TransferError::SameName { .. } => option(format!("rename: {error}")),
+        TransferError::NoWeights | TransferError::Tensor(_) => PassError::Model {
+            pass: NAME,
+            node: "main graph".to_owned(),
+            message: error.to_string(),
+        },
+    }
+}

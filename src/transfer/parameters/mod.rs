@@ -1,0 +1,258 @@
+//! Weights of one model in another one, with an account of every weight.
+//!
+//! [`from_model`] pairs the units of both models by names or by structure; [`named`] takes weights from a file that has names
+//! alone. [`report`] is the account, [`write`] puts the new tensors into the graph.
+
+mod named;
+mod report;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regex::Regex;
+
+use super::adapt::{Adapted, Place, Refusal, Rules, adapt};
+use super::matching::{How, Network, by_structure};
+use super::units::{self, Unit};
+use crate::ir::{EditError, Graph, Model, TensorError};
+
+pub use named::from_tensors;
+pub use report::{Account, Fate, SourceWeight, TargetWeight};
+
+/// How weights are paired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matching {
+    /// By name.
+    Name,
+    /// By what the operators compute and where they are.
+    Structure,
+    /// By name where all of the target's units are found by name in the same form, else by structure.
+    Auto,
+}
+
+/// What to transfer, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How weights are paired.
+    pub matching: Matching,
+    /// Patterns and replacements, applied to the source's names in order.
+    pub rename: Vec<(Regex, String)>,
+    /// What may be done to weights.
+    pub rules: Rules,
+}
+
+impl Options {
+    fn renamed(&self, name: &str) -> String {
+        self.rename.iter().fold(name.to_owned(), |name, (pattern, by)| {
+            pattern.replace_all(&name, by.as_str()).into_owned()
+        })
+    }
+}
+
+/// Why nothing could be transferred.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The target has no weights that an operator of the main graph reads.
+    #[error("the target has no weights in its main graph")]
+    NoWeights,
+    /// Two names become one.
+    #[error("{first:?} and {second:?} of the source are both renamed to {name:?}")]
+    SameName {
+        /// A name in the source.
+        first: String,
+        /// Another one.
+        second: String,
+        /// What both become.
+        name: String,
+    },
+    /// Elements cannot be read.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// An edit broke a law of the IR.
+    #[error("{0}; this is a defect of secateur, please report it with the model")]
+    Edit(#[from] EditError),
+}
+
+/// Why a unit of the target has not got the weights of one of the source.
+#[derive(Clone, Debug, PartialEq)]
+enum Missed {
+    /// Nothing in the source is like it.
+    Alone,
+    /// The pair does not fit.
+    Refused { from: usize, refusal: Refusal },
+}
+
+/// Puts the weights of `source` into `target`. Types of both must be inferred. Weights that are computed from constants count
+/// as missing: folding comes first.
+pub fn from_model(target: &mut Model, source: &Model, options: &Options) -> Result<Account, TransferError> {
+    let (own, other) = (units::find(&target.graph), units::find(&source.graph));
+    if own.is_empty() {
+        return Err(TransferError::NoWeights);
+    }
+    let names = by_name(&other, &own, options)?;
+    let agree = || {
+        names.iter().zip(&own).all(|(pair, unit)| {
+            pair.and_then(|from| other.get(from)).is_some_and(|from| {
+                from.kind == unit.kind && from.dims() == unit.dims() && from.normalised() == unit.normalised()
+            })
+        })
+    };
+    let network = Network::new(&target.graph, &own);
+    let (matching, pairs) = match options.matching {
+        Matching::Name => (Matching::Name, by(names, How::Place)),
+        Matching::Auto if !options.rename.is_empty() || agree() => (Matching::Name, by(names, How::Place)),
+        Matching::Auto | Matching::Structure => {
+            let from = Network::new(&source.graph, &other);
+            (Matching::Structure, by_structure(&from, &network))
+        }
+    };
+    let mut results: Vec<Result<(usize, How, Adapted), Missed>> = Vec::with_capacity(own.len());
+    for (at, (pair, unit)) in pairs.iter().zip(&own).enumerate() {
+        let place = Place {
+            stem: network.is_stem(at),
+            head: network.is_head(at),
+        };
+        results.push(
+            match pair.and_then(|(from, how)| Some((from, how, other.get(from)?))) {
+                None => Err(Missed::Alone),
+                Some((from, how, unit_of_source)) if unit_of_source.kind == unit.kind => {
+                    match adapt(unit_of_source, unit, place, &options.rules) {
+                        Ok(adapted) => Ok((from, how, adapted)),
+                        Err(refusal) => Err(Missed::Refused { from, refusal }),
+                    }
+                }
+                Some(_) => Err(Missed::Alone),
+            },
+        );
+    }
+    let account = account(&target.graph, &source.graph, &own, &other, &results, matching);
+    let mut writes = write::Writes::default();
+    for (unit, result) in own.iter().zip(results) {
+        if let Ok((_, _, adapted)) = result {
+            writes.add(unit, adapted);
+        }
+    }
+    writes.apply(&mut target.graph)?;
+    Ok(account)
+}
+
+fn by(pairs: Vec<Option<usize>>, how: How) -> Vec<Option<(usize, How)>> {
+    pairs
+        .into_iter()
+        .map(|pair| pair.map(|from| (from, how)))
+        .collect()
+}
+
+/// For each unit of the target the one of the source whose weights have the same names, or whose first weight has if that is
+/// the only one.
+fn by_name(source: &[Unit], target: &[Unit], options: &Options) -> Result<Vec<Option<usize>>, TransferError> {
+    let mut origin: BTreeMap<String, String> = BTreeMap::new();
+    let mut whole: BTreeMap<Vec<String>, Vec<usize>> = BTreeMap::new();
+    let mut first: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (at, unit) in source.iter().enumerate() {
+        let mut names = Vec::with_capacity(unit.parts.len());
+        for part in &unit.parts {
+            let name = options.renamed(&part.name);
+            if let Some(known) = origin.insert(name.clone(), part.name.clone())
+                && known != part.name
+            {
+                return Err(TransferError::SameName {
+                    first: known,
+                    second: part.name.clone(),
+                    name,
+                });
+            }
+            names.push(name);
+        }
+        if let Some(name) = names.first().filter(|name| !name.is_empty()) {
+            first.entry(name.clone()).or_default().push(at);
+        }
+        whole.entry(names).or_default().push(at);
+    }
+    let only = |found: Option<&Vec<usize>>| match found.map(Vec::as_slice) {
+        Some([at]) => Some(*at),
+        _ => None,
+    };
+    Ok(target
+        .iter()
+        .map(|unit| {
+            let names: Vec<String> = unit.parts.iter().map(|part| part.name.clone()).collect();
+            only(whole.get(&names)).or_else(|| only(first.get(names.first()?)))
+        })
+        .collect())
+}
+
+fn account(
+    graph: &Graph,
+    from: &Graph,
+    own: &[Unit],
+    other: &[Unit],
+    results: &[Result<(usize, How, Adapted), Missed>],
+    matching: Matching,
+) -> Account {
+    let mut weights = Vec::new();
+    let mut used: BTreeSet<usize> = BTreeSet::new();
+    let mut refused: BTreeMap<usize, String> = BTreeMap::new();
+    for (unit, result) in own.iter().zip(results) {
+        for (at, part) in unit.parts.iter().enumerate() {
+            let mut weight = TargetWeight::of(part, &unit.name);
+            match result {
+                Ok((from, how, adapted)) => {
+                    used.insert(*from);
+                    let names = other.get(*from).into_iter().flat_map(|unit| &unit.parts);
+                    let same = |own: &&units::Part| own.role == part.role || adapted.how.len() > 1;
+                    weight.from = match adapted.initialised {
+                        true => Vec::new(),
+                        false => names.filter(same).map(|own| own.name.clone()).collect(),
+                    };
+                    weight.how = adapted.how.iter().map(ToString::to_string).collect();
+                    weight.by_order = *how == How::Order;
+                    let given = adapted.tensors.iter().any(|(of, _)| *of == at);
+                    weight.fate = match (given, adapted.initialised, adapted.how.is_empty()) {
+                        (false, ..) => Fate::Left,
+                        (_, true, _) => Fate::Initialised,
+                        (_, _, true) => Fate::Loaded,
+                        _ => Fate::Adapted,
+                    };
+                }
+                Err(Missed::Alone) => weight.why = Some("nothing in the source is like it".to_owned()),
+                Err(Missed::Refused { from, refusal }) => {
+                    weight.why = Some(refusal.to_string());
+                    refused.insert(*from, format!("for {}: {refusal}", unit.name));
+                }
+            }
+            weights.push(weight);
+        }
+    }
+    for (name, tensor) in report::unread(graph, own) {
+        weights.push(TargetWeight::unread(name, &tensor));
+    }
+    let mut source = Vec::new();
+    for (at, unit) in other.iter().enumerate() {
+        for part in &unit.parts {
+            source.push(SourceWeight {
+                name: part.name.clone(),
+                dims: part.tensor.dims().to_vec(),
+                used: used.contains(&at),
+                why: match (used.contains(&at), refused.get(&at)) {
+                    (true, _) => None,
+                    (false, Some(why)) => Some(why.clone()),
+                    (false, None) => Some("nothing in the target is like it".to_owned()),
+                },
+            });
+        }
+    }
+    for (name, tensor) in report::unread(from, other) {
+        source.push(SourceWeight {
+            name,
+            dims: tensor.dims().to_vec(),
+            used: false,
+            why: Some(report::UNREAD.to_owned()),
+        });
+    }
+    Account {
+        by_structure: matching == Matching::Structure,
+        weights,
+        source,
+    }
+}
