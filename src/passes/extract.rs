@@ -87,7 +87,7 @@ fn refusal(error: RegionError) -> PassError {
 }
 
 /// Names of values; exporters also use plain numbers, which YAML reads as such.
-fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub(super) fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Named {

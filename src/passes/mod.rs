@@ -39,6 +39,7 @@ mod sweep;
 mod transfer_features;
 mod transfer_merge;
 mod transfer_parameters;
+mod transfer_structure;
 mod widen;
 
 pub use align::align as align_models;
@@ -73,4 +74,5 @@ pub use simplify::Simplify;
 pub use transfer_features::{Cut as FeatureCut, Method as HeadMethod, TransferFeatures};
 pub use transfer_merge::TransferMerge;
 pub use transfer_parameters::{MatchBy, TransferParameters};
+pub use transfer_structure::TransferStructure;
 pub use widen::{Shares, Widen};

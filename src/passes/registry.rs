@@ -66,6 +66,7 @@ passes! {
     super::TransferFeatures,
     super::TransferMerge,
     super::TransferParameters,
+    super::TransferStructure,
     super::Widen,
 }
 

@@ -1,14 +1,15 @@
 //! The pass `transfer-parameters`.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Change, Context, FoldConstants, Needs, Pass, PassError, PassReport, Requirement, Resources, Safety,
+    Change, Context, FoldConstants, Needs, Pass, PassError, PassReport, PruneChannels, Requirement,
+    Resources, Safety,
 };
 use crate::analysis;
 use crate::ir::Model;
@@ -62,6 +63,8 @@ pub struct TransferParameters {
     pub head: Head,
     /// The first of the source's classes that a sliced head keeps.
     pub head_offset: u64,
+    /// The history of `prune-channels` by which the target was cut: the source is cut in the same way first.
+    pub pruned: Option<PathBuf>,
     /// Share of the target's parameters, from 0 to 1, that has to come from the source, else nothing is written.
     pub require: Option<f64>,
 }
@@ -94,6 +97,12 @@ impl Pass for TransferParameters {
             true => self.load(&mut target, resources, &options)?,
             false => {
                 let mut source = resources.model(&self.from).map_err(resource)?;
+                if let Some(history) = &self.pruned {
+                    report.add(
+                        "cut of the source as the target was",
+                        cut(&mut source, history, context)?,
+                    );
+                }
                 prepare(&mut source, context, &mut PassReport::default())?;
                 from_model(&mut target, &source, &options).map_err(failed)?
             }
@@ -169,6 +178,11 @@ impl TransferParameters {
         resources: &dyn Resources,
         options: &Options,
     ) -> Result<Account, PassError> {
+        if self.pruned.is_some() {
+            return Err(option(
+                "pruned: a file of named tensors cannot be cut; use a model".to_owned(),
+            ));
+        }
         if self.matching == MatchBy::Structure {
             return Err(option(
                 "match: a file of named tensors has no structure; use `name`".to_owned(),
@@ -197,6 +211,19 @@ fn prepare(model: &mut Model, context: &Context<'_>, report: &mut PassReport) ->
         analysis::infer(model);
     }
     Ok(())
+}
+
+/// Removes from a model what a history lists. Answers how many groups of units that were.
+fn cut(source: &mut Model, history: &Path, context: &Context<'_>) -> Result<u64, PassError> {
+    let pass = PruneChannels {
+        replay: Some(history.to_owned()),
+        ..PruneChannels::default()
+    };
+    let done = pass.run(source, context).map_err(|error| match error {
+        PassError::Option { message, .. } => option(format!("pruned: {message}")),
+        other => other,
+    })?;
+    Ok(done.changes.iter().map(|change| change.count).sum::<u64>().max(1))
 }
 
 fn summarise(account: &Account, report: &mut PassReport) {

@@ -10,8 +10,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::units::{Kind, Role, Unit, squeezed};
 use crate::ir::{Graph, NodeId, NodeKind, Slot, ValueId};
 
-/// Where a value was last combined with another one: the operator and the slot, for operators whose operands are not alike.
-type Marker = Option<(&'static str, u32)>;
+/// Where a value is combined with another one: the operator and the slot, for operators whose operands are not alike.
+type Combination = Option<(&'static str, u32)>;
+
+/// The first and the last combination on the way.
+type Marker = (Combination, Combination);
 
 /// Units and how data flows between them.
 pub struct Network<'u> {
@@ -19,13 +22,13 @@ pub struct Network<'u> {
     before: Vec<BTreeSet<(usize, Marker)>>,
     behind: Vec<BTreeSet<(usize, Marker)>>,
     /// Whether data of the graph's inputs comes without passing another unit.
-    pub first: Vec<bool>,
-    /// Whether results go to the graph's outputs without passing another unit.
-    pub last: Vec<bool>,
+    first: Vec<bool>,
+    /// The ways on which results get to the graph's outputs without passing another unit.
+    last: Vec<BTreeSet<Marker>>,
 }
 
 /// Operators whose slots are not alike.
-const ORDERED: [&str; 7] = ["MatMul", "Concat", "Sub", "Div", "Where", "Pow", "Attention"];
+const ORDERED: [&str; 4] = ["MatMul", "Concat", "Sub", "Attention"];
 
 impl<'u> Network<'u> {
     /// The flow between the units of a graph.
@@ -46,7 +49,7 @@ impl<'u> Network<'u> {
             before: vec![BTreeSet::new(); units.len()],
             behind: vec![BTreeSet::new(); units.len()],
             first: vec![false; units.len()],
-            last: vec![false; units.len()],
+            last: vec![BTreeSet::new(); units.len()],
         };
         let flow = Flow {
             graph,
@@ -68,7 +71,7 @@ impl<'u> Network<'u> {
         network
     }
 
-    fn set(&mut self, at: usize, reached: BTreeSet<(usize, Marker)>, ends: bool) {
+    fn set(&mut self, at: usize, reached: BTreeSet<(usize, Marker)>, ends: BTreeSet<Marker>) {
         for (to, marker) in &reached {
             if let Some(before) = self.before.get_mut(*to) {
                 before.insert((at, *marker));
@@ -89,7 +92,8 @@ impl<'u> Network<'u> {
 
     /// Whether no other unit comes behind.
     pub fn is_head(&self, at: usize) -> bool {
-        self.last.get(at) == Some(&true) && self.behind.get(at).is_some_and(BTreeSet::is_empty)
+        self.last.get(at).is_some_and(|ends| !ends.is_empty())
+            && self.behind.get(at).is_some_and(BTreeSet::is_empty)
     }
 }
 
@@ -101,15 +105,15 @@ struct Flow<'a> {
 
 impl Flow<'_> {
     /// The units that read a value, through operators without weights; and whether it gets to an output.
-    fn from(&self, value: ValueId) -> (BTreeSet<(usize, Marker)>, bool) {
+    fn from(&self, value: ValueId) -> (BTreeSet<(usize, Marker)>, BTreeSet<Marker>) {
         let mut found = BTreeSet::new();
-        let mut ends = false;
-        let mut seen: BTreeSet<(ValueId, Marker)> = BTreeSet::from([(value, None)]);
-        let mut pending = vec![(value, None)];
+        let mut ends = BTreeSet::new();
+        let mut seen: BTreeSet<(ValueId, Marker)> = BTreeSet::from([(value, (None, None))]);
+        let mut pending = vec![(value, (None, None))];
         while let Some((value, marker)) = pending.pop() {
             for at in self.graph.uses(value) {
                 if at.node == self.graph.sink() {
-                    ends = true;
+                    ends.insert(marker);
                     continue;
                 }
                 if let Some(unit) = self.entry.get(&(at.node, at.slot)) {
@@ -130,7 +134,10 @@ impl Flow<'_> {
                     continue;
                 }
                 let marker = match ORDERED.iter().find(|name| operator.is(name)) {
-                    Some(name) if self.combines(at.node) => Some((*name, slot(at.slot))),
+                    Some(name) if self.combines(at.node) => {
+                        let here = Some((*name, slot(at.slot)));
+                        (marker.0.or(here), here)
+                    }
                     _ => marker,
                 };
                 for output in 0..node.outputs().len() {
@@ -215,10 +222,13 @@ fn classes(colours: &[u32]) -> BTreeMap<u32, Vec<usize>> {
     classes
 }
 
+/// Kind, kernel, whether it is depthwise, whether inputs come to it, and how it gets to outputs.
+type Look = (Kind, Vec<u64>, bool, bool, BTreeSet<Marker>);
+
 /// What a unit looks like by itself. Sizes of channels are left out: they may be adapted.
-fn look(unit: &Unit, first: bool, last: bool) -> (Kind, Vec<u64>, bool, bool, bool) {
+fn look(unit: &Unit, first: bool, last: &BTreeSet<Marker>) -> Look {
     let depthwise = unit.group > 1 && unit.dims().get(1) == Some(&1);
-    (unit.kind.clone(), unit.kernel(), depthwise, first, last)
+    (unit.kind.clone(), unit.kernel(), depthwise, first, last.clone())
 }
 
 /// Colours of both networks, until the classes are stable. Pairs of `fixed` have colours of their own.
@@ -229,6 +239,7 @@ fn refine(
     own: &mut Vec<u32>,
     other: &mut Vec<u32>,
 ) {
+    let nowhere = BTreeSet::new();
     let flag = |flags: &[bool], at: usize| flags.get(at).copied().unwrap_or(false);
     let looks = |network: &Network<'_>, side: fn(&(usize, usize)) -> usize| -> Vec<_> {
         network
@@ -238,7 +249,11 @@ fn refine(
             .map(|(at, unit)| {
                 let place = fixed.iter().position(|pair| side(pair) == at);
                 (
-                    look(unit, flag(&network.first, at), flag(&network.last, at)),
+                    look(
+                        unit,
+                        flag(&network.first, at),
+                        network.last.get(at).unwrap_or(&nowhere),
+                    ),
                     place,
                 )
             })

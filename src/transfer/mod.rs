@@ -4,7 +4,8 @@
 //! of two models with one graph correspond, [`permutation`] puts the units of one in the order of the other's, [`merge`] makes one
 //! weight of several, [`lora`] reads low-rank adapters.
 //! [`region`] cuts a part out of a model at named values; [`splice`] puts one into another model. [`parameters`] moves weights:
-//! [`units`] finds them, [`matching`] says which is which, [`adapt`] brings them into another form.
+//! [`units`] finds them, [`matching`] says which is which, [`adapt`] brings them into another form,
+//! and [`initialise`] makes new ones.
 //!
 //! Depends on [`crate::axes`], [`crate::linalg`], [`crate::analysis`], [`crate::ir`] and, to compare functions, [`crate::format`];
 //! passes give it models and never paths.
@@ -14,6 +15,7 @@ pub mod merge;
 pub mod pairing;
 pub mod permutation;
 pub mod adapt;
+pub mod initialise;
 pub mod matching;
 pub mod parameters;
 pub mod region;

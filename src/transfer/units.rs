@@ -250,6 +250,11 @@ const SETTINGS: [&str; 22] = [
     "Less",
 ];
 
+/// Whether constants of an operator are settings and not weights.
+pub fn is_setting(operator: &Operator) -> bool {
+    operator.domain().is_empty() && SETTINGS.contains(&&*operator.op_type)
+}
+
 struct Finder<'g> {
     graph: &'g Graph,
     taken: BTreeSet<NodeId>,
@@ -498,7 +503,7 @@ impl<'g> Finder<'g> {
     /// A constant that takes part in the computation by itself.
     fn constant(&mut self, id: NodeId) -> Option<Unit> {
         let operator = self.graph.operator(id)?;
-        if SETTINGS.contains(&&*operator.op_type) || !operator.domain().is_empty() || operator.has_bodies() {
+        if is_setting(operator) || !operator.domain().is_empty() || operator.has_bodies() {
             return None;
         }
         let commutes = matches!(

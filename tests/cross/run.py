@@ -23,6 +23,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 REQUIREMENTS = os.path.join(HERE, "requirements.txt")
 CHECKS = ("malice", "facts", "shapes", "simplify", "verify", "probes", "text", "quantize", "prune", "evaluate", "weights", "extract", "heads", "growth", "merge")
+CHECKS = ("malice", "facts", "shapes", "simplify", "verify", "probes", "text", "quantize", "prune", "evaluate", "weights", "extract", "heads", "growth", "transfer", "splice")
 
 
 class Report:

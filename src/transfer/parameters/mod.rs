@@ -5,16 +5,16 @@
 
 mod named;
 mod report;
-mod write;
+pub(super) mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
 
-use super::adapt::{Adapted, Place, Refusal, Rules, adapt};
+use super::adapt::{Adapted, Adapter, Place, Refusal, Rules, adapt};
 use super::matching::{How, Network, by_structure};
 use super::units::{self, Unit};
-use crate::ir::{EditError, Graph, Model, TensorError};
+use crate::ir::{EditError, Model, TensorError};
 
 pub use named::from_tensors;
 pub use report::{Account, Fate, SourceWeight, TargetWeight};
@@ -125,7 +125,7 @@ pub fn from_model(target: &mut Model, source: &Model, options: &Options) -> Resu
             },
         );
     }
-    let account = account(&target.graph, &source.graph, &own, &other, &results, matching);
+    let account = account(target, source, &own, &other, &results, matching);
     let mut writes = write::Writes::default();
     for (unit, result) in own.iter().zip(results) {
         if let Ok((_, _, adapted)) = result {
@@ -183,8 +183,8 @@ fn by_name(source: &[Unit], target: &[Unit], options: &Options) -> Result<Vec<Op
 }
 
 fn account(
-    graph: &Graph,
-    from: &Graph,
+    target: &Model,
+    from: &Model,
     own: &[Unit],
     other: &[Unit],
     results: &[Result<(usize, How, Adapted), Missed>],
@@ -200,7 +200,8 @@ fn account(
                 Ok((from, how, adapted)) => {
                     used.insert(*from);
                     let names = other.get(*from).into_iter().flat_map(|unit| &unit.parts);
-                    let same = |own: &&units::Part| own.role == part.role || adapted.how.len() > 1;
+                    let folded = adapted.how.iter().any(|how| how.adapter() == Adapter::BatchNorm);
+                    let same = |own: &&units::Part| own.role == part.role || folded;
                     weight.from = match adapted.initialised {
                         true => Vec::new(),
                         false => names.filter(same).map(|own| own.name.clone()).collect(),
@@ -224,7 +225,7 @@ fn account(
             weights.push(weight);
         }
     }
-    for (name, tensor) in report::unread(graph, own) {
+    for (name, tensor) in report::unread(target, own) {
         weights.push(TargetWeight::unread(name, &tensor));
     }
     let mut source = Vec::new();

@@ -74,7 +74,7 @@ pub fn from_tensors(
             account.weights.push(weight);
         }
     }
-    for (name, tensor) in report::unread(&target.graph, &own) {
+    for (name, tensor) in report::unread(target, &own) {
         let mut weight = TargetWeight::unread(name, &tensor);
         if let Some((source, found)) = named.get(&weight.name)
             && found.dims() == tensor.dims()

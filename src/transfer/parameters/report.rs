@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::ir::{DType, Graph, NodeKind, Slot, Tensor, ValueId};
-use crate::transfer::units::{Part, Unit};
+use crate::ir::{DType, GraphPath, Model, NodeKind, Slot, Tensor, ValueId};
+use crate::transfer::units::{Part, Unit, is_setting};
 
 /// Why a weight is in no unit.
 pub(super) const UNREAD: &str = "it is read in a body or by an operator whose weights are not known";
@@ -125,34 +125,38 @@ impl TargetWeight {
     }
 }
 
-/// Float initializers with more than one number that are in no unit: those that bodies and unknown operators read.
-pub(super) fn unread(graph: &Graph, units: &[Unit]) -> Vec<(String, Tensor)> {
+/// Float constants with more than one number that are in no unit: those that bodies, functions and unknown operators have.
+pub(super) fn unread(model: &Model, units: &[Unit]) -> Vec<(String, Tensor)> {
     let known: BTreeSet<ValueId> = units
         .iter()
         .flat_map(|unit| unit.parts.iter().map(|part| part.constant))
         .collect();
     let mut found = Vec::new();
-    for id in graph.node_ids() {
-        let value = ValueId::new(id, 0);
-        let Some(NodeKind::Constant(constant)) = graph.get(id).map(|node| &node.kind) else {
+    for path in model.graph_paths() {
+        let Some(graph) = model.graph_at(&path) else {
             continue;
         };
-        let Some(tensor) = constant.tensor.as_ref() else {
-            continue;
-        };
-        let float = matches!(tensor.dtype(), DType::F32 | DType::F64 | DType::F16 | DType::BF16);
-        if known.contains(&value) || !float || tensor.elements() < 2 {
-            continue;
-        }
-        let is_weight = graph.uses(value).iter().any(|at| match at.slot {
-            Slot::Capture(_) => true,
-            Slot::Input(_) => graph
-                .operator(at.node)
-                .is_some_and(|operator| !operator.domain().is_empty() || operator.has_bodies()),
-        });
-        if is_weight {
-            let name = graph.value(value).map(|value| value.name.to_string());
-            found.push((name.unwrap_or_default(), tensor.clone()));
+        let main = path == GraphPath::MAIN;
+        for id in graph.node_ids() {
+            let value = ValueId::new(id, 0);
+            let Some(tensor) = graph.constant(value) else {
+                continue;
+            };
+            let own = matches!(graph.get(id).map(|node| &node.kind), Some(NodeKind::Constant(_)));
+            let float = matches!(tensor.dtype(), DType::F32 | DType::F64 | DType::F16 | DType::BF16);
+            if !own || main && known.contains(&value) || !float || tensor.elements() < 2 {
+                continue;
+            }
+            let is_weight = graph.uses(value).iter().any(|at| match at.slot {
+                Slot::Capture(_) => true,
+                Slot::Input(_) => graph
+                    .operator(at.node)
+                    .is_some_and(|operator| !is_setting(operator)),
+            });
+            if is_weight {
+                let name = graph.value(value).map(|value| value.name.to_string());
+                found.push((name.unwrap_or_default(), tensor.clone()));
+            }
         }
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));

@@ -10,6 +10,7 @@ mod interface;
 mod merging;
 mod migrating;
 mod opsets;
+mod parameters;
 mod quantizing;
 mod refitting;
 mod rounding;
