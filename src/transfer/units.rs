@@ -156,6 +156,16 @@ pub fn constant_behind(graph: &Graph, mut value: ValueId) -> Option<(ValueId, &T
     }
 }
 
+/// The Transpose of a matrix that is a constant, whose result a value is.
+fn transposed_constant(graph: &Graph, value: ValueId) -> Option<NodeId> {
+    let operator = graph
+        .operator(value.node)
+        .filter(|operator| operator.is("Transpose"))?;
+    let (_, tensor) = constant_behind(graph, graph.input(value.node, 0)?)?;
+    let swaps = operator.ints("perm").is_none_or(|perm| perm == [1, 0]);
+    (tensor.rank() == 2 && swaps).then_some(value.node)
+}
+
 /// Units of the main graph in topological order.
 pub fn find(graph: &Graph) -> Vec<Unit> {
     let mut finder = Finder {
@@ -209,7 +219,11 @@ pub fn hides_weights(graph: &Graph) -> bool {
                     .iter()
                     .find(|(name, _)| operator.is(name))
                     .map_or(&[][..], |(_, slots)| slots);
-                let hidden = |value: ValueId| known(value) && constant_behind(graph, value).is_none();
+                let hidden = |value: ValueId| {
+                    known(value)
+                        && constant_behind(graph, value).is_none()
+                        && transposed_constant(graph, value).is_none()
+                };
                 if weights.iter().filter_map(read).any(hidden) {
                     return true;
                 }
@@ -393,7 +407,12 @@ impl<'g> Finder<'g> {
     }
 
     fn linear(&mut self, id: NodeId, operator: &Operator) -> Option<Unit> {
-        let mut weight = self.weight(id, 1, Role::Weight)?;
+        // A weight that is also an embedding is read through a Transpose.
+        let through = transposed_constant(self.graph, self.graph.input(id, 1)?);
+        let mut weight = match through {
+            Some(transpose) => self.weight(transpose, 0, Role::Weight)?,
+            None => self.weight(id, 1, Role::Weight)?,
+        };
         let convolution = operator.is("Conv") || operator.is("ConvTranspose");
         if convolution != (weight.tensor.rank() >= 3) || weight.tensor.rank() < 2 {
             return None;
@@ -424,6 +443,7 @@ impl<'g> Finder<'g> {
                 return None;
             }
         }
+        weight.layout.transposed ^= through.is_some();
         let mut unit = self.unit(kind, id, vec![weight]);
         unit.reads = vec![(id, Slot::Input(0))];
         let outputs = output_channels(&unit);
@@ -434,6 +454,7 @@ impl<'g> Finder<'g> {
             unit.parts.push(bias);
         }
         self.taken.insert(id);
+        self.taken.extend(through);
         if unit.part(Role::Bias).is_none()
             && let Some(add) = self.only_reader(unit.output, "Add")
             && let Some(bias) = self.added(add, unit.output, outputs, convolution)

@@ -49,8 +49,11 @@ def noise(model, seed):
     random = np.random.default_rng(seed)
     source = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Identity"}
     norms = [node for node in model.graph.node if node.op_type == "BatchNormalization"]
+    settings = {name for node in model.graph.node if node.op_type == "Resize" for name in node.input[1:]}
     variances = {source.get(node.input[4], node.input[4]) for node in norms}
     for tensor in floats(model):
+        if tensor.name in settings:
+            continue
         values = random.normal(size=list(tensor.dims)).astype(np.float32) * 0.3
         if tensor.name in variances:
             values = np.abs(values) + 0.5

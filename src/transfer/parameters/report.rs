@@ -149,9 +149,13 @@ pub(super) fn unread(model: &Model, units: &[Unit]) -> Vec<(String, Tensor)> {
             }
             let is_weight = graph.uses(value).iter().any(|at| match at.slot {
                 Slot::Capture(_) => true,
-                Slot::Input(_) => graph
-                    .operator(at.node)
-                    .is_some_and(|operator| !is_setting(operator)),
+                Slot::Input(_) => {
+                    let operator = graph.operator(at.node);
+                    let constant = |value: ValueId| graph.constant(value).is_some();
+                    // What is computed from constants alone is a setting, else it would have been folded.
+                    operator.is_some_and(|operator| !is_setting(operator))
+                        && !graph.inputs_of(at.node).into_iter().flatten().all(constant)
+                }
             });
             if is_weight {
                 let name = graph.value(value).map(|value| value.name.to_string());
