@@ -86,7 +86,8 @@ def renamed(model, seed):
 
 def outputs(model, x):
     session = runtime.session(model if isinstance(model, str) else model.SerializeToString())
-    return session.run(None, {session.get_inputs()[0].name: x})
+    given = x if isinstance(x, list) else [x]
+    return session.run(None, {value.name: array for value, array in zip(session.get_inputs(), given)})
 
 
 def relative(a, b):
@@ -129,9 +130,9 @@ class Transfer:
         return {how.split(":")[0] for weight in self.account["weights"] for how in weight.get("how", [])}
 
 
-def check_pair(secateur, source, target, tolerance=runtime.TOLERANCE):
+def check_pair(secateur, source, target, tolerance=runtime.TOLERANCE, x=None):
     """None, or what is wrong with the transfer of all of `source` into `target`."""
-    x = draw(source, 1)
+    x = draw(source, 1) if x is None else x
     expected = outputs(source, x)
     target = noise(target, 2)
     if max(relative(a, b) for a, b in zip(expected, outputs(target, x))) < DIFFERENT:
@@ -169,7 +170,7 @@ def check(report, secateur):
             name = f"{source} into {target}"
             if report.wants(name):
                 judge(report, name, check_pair(secateur, trained(source), trained(target)))
-    for case in (classes, channels, positions, files, names, refusals):
+    for case in (classes, channels, positions, files, names, pruned, refusals):
         if report.wants(case.__name__):
             judge(report, case.__name__, case(secateur, trained))
     if os.environ.get("SECATEUR_CROSS_LARGE") == "1":
@@ -323,6 +324,28 @@ def names(secateur, trained):
     return (f"outputs differ by {error:.2g}" if error > runtime.TOLERANCE else None), f"within {error:.1g}"
 
 
+def pruned(secateur, trained):
+    """A target that lost channels gets those of the source that it kept."""
+    with tempfile.TemporaryDirectory(prefix="secateur-transfer-") as folder:
+        paths = [os.path.join(folder, name) for name in ("source.onnx", "small.onnx", "history.json")]
+        onnx.save(trained("resnet8_cifar10"), paths[0])
+        cut = secateur.run("prune", "channels", paths[0], "--ratio", "0.4", "--history", paths[2], "-o", paths[1])
+        if cut.code != 0:
+            return cut.why(), None
+        small = onnx.load(paths[1])
+        x = draw(small, 1)
+        expected = outputs(small, x)[0]
+        target = noise(small, 2)
+        without = Transfer(secateur, paths[0], target, "--match", "structure", "--require", "1")
+        if without.result.code != 1:
+            return f"without the history: exit {without.result.code}", None
+        done = Transfer(secateur, paths[0], target, "--match", "structure", "--require", "1", "--pruned", paths[2])
+        if done.model is None:
+            return done.result.why(), None
+        error = relative(expected, outputs(done.model, x)[0])
+        return (f"outputs differ by {error:.2g}" if error > runtime.TOLERANCE else None), f"within {error:.1g}"
+
+
 def refusals(secateur, trained):
     """Another architecture: little is loaded, everything is accounted for, and the gate holds."""
     done = Transfer(secateur, trained("lenet5_mnist"), noise(trained("resnet8_cifar10"), 2), "--match", "structure", "--require", "0.5")
@@ -339,8 +362,9 @@ def large(report, secateur, folder):
     arch = os.environ.get("SECATEUR_ARCH", "")
     skeleton = lambda name: os.path.join(arch, name + ".onnx")
     pretrained = os.path.join(folder, "models", "pretrained", "mobilenet_v2_torchvision_bn.onnx")
+    recipes = {os.path.basename(model.path): model for model in corpus.corpus_models(("arch",))}
     pairs = [(pretrained, skeleton(name)) for name in ("ts-mobilenet_v2", "ts-mobilenet_v2_bn", "dynamo-mobilenet_v2")]
-    pairs += [(skeleton(a), skeleton(b)) for kind in ("resnet18", "vit_tiny_patch16_224", "resnet18_bn")
+    pairs += [(skeleton(a), skeleton(b)) for kind in ("resnet18", "vit_tiny_patch16_224", "resnet18_bn", "bert_mini", "gpt2_mini", "bigru_tagger", "crnn_ocr", "unet_w16", "mobilenet_v3_small")
               for a, b in itertools.permutations(("ts-" + kind, "dynamo-" + kind.removesuffix("_bn")), 2)]
     for source, target in pairs:
         name = f"{os.path.basename(source)} into {os.path.basename(target)}"
@@ -349,7 +373,9 @@ def large(report, secateur, folder):
         if not (os.path.exists(source) and os.path.exists(target)):
             report.skipped(name, "SECATEUR_ARCH has no such model")
             continue
-        judge(report, name, check_pair(secateur, onnx.load(source), onnx.load(target), 1e-3))
+        recipe = recipes.get(os.path.basename(source))
+        x = list(recipe.inputs(1).values()) if recipe else None
+        judge(report, name, check_pair(secateur, onnx.load(source), onnx.load(target), 1e-3, x))
         if source == pretrained:
             judge(report, name + " classes", check_classes(secateur, onnx.load(source), onnx.load(target), 10))
             judge(report, name + " channels", check_channels(secateur, onnx.load(source), onnx.load(target), 1))
