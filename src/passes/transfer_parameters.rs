@@ -159,6 +159,7 @@ impl TransferParameters {
                 offset: self.head_offset,
                 seed: context.seed,
             },
+            keep: context.keep.clone(),
         })
     }
 

@@ -174,10 +174,11 @@ impl TransferStructure {
         report: &mut PassReport,
     ) -> Result<(), PassError> {
         let init = self.init.unwrap_or(otherwise);
-        let made = initialise(&mut part.graph, init, context.seed).map_err(|error| match error {
-            InitialiseError::Edit(source) => PassError::Edit { pass: NAME, source },
-            InitialiseError::Tensor { .. } => resource(error.to_string()),
-        })?;
+        let made =
+            initialise(&mut part.graph, init, context.seed, &context.keep).map_err(|error| match error {
+                InitialiseError::Edit(source) => PassError::Edit { pass: NAME, source },
+                InitialiseError::Tensor { .. } => resource(error.to_string()),
+            })?;
         report.add("weight initialised", made as u64);
         Ok(())
     }

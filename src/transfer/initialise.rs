@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use regex::RegexSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -48,8 +49,13 @@ pub enum InitialiseError {
     Edit(#[from] EditError),
 }
 
-/// Gives every weight of the main graph new numbers. Answers how many weights that were.
-pub fn initialise(graph: &mut Graph, init: Init, seed: u64) -> Result<usize, InitialiseError> {
+/// Gives every weight of the main graph new numbers, but for operators and weights whose names `keep` matches. Answers how many weights that were.
+pub fn initialise(
+    graph: &mut Graph,
+    init: Init,
+    seed: u64,
+    keep: &RegexSet,
+) -> Result<usize, InitialiseError> {
     if init == Init::Keep {
         return Ok(0);
     }
@@ -58,6 +64,9 @@ pub fn initialise(graph: &mut Graph, init: Init, seed: u64) -> Result<usize, Ini
     let mut writes = Writes::default();
     for unit in &units {
         for part in &unit.parts {
+            if keep.is_match(&unit.name) || keep.is_match(&part.name) {
+                continue;
+            }
             let tensor = match made.get(&part.constant) {
                 Some(tensor) => tensor.clone(),
                 None => {

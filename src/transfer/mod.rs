@@ -2,22 +2,21 @@
 //!
 //! [`region`] cuts a part out of a model at named values; [`splice`] puts one into another model. [`pairing`] finds out which weights
 //! of two models with one graph correspond, [`permutation`] puts the units of one in the order of the other's, [`merge`] makes one
-//! weight of several, [`lora`] reads low-rank adapters.
-//! [`region`] cuts a part out of a model at named values; [`splice`] puts one into another model. [`parameters`] moves weights:
+//! weight of several, [`lora`] reads low-rank adapters. [`parameters`] moves weights between models of any form:
 //! [`units`] finds them, [`matching`] says which is which, [`adapt`] brings them into another form,
 //! and [`initialise`] makes new ones.
 //!
 //! Depends on [`crate::axes`], [`crate::linalg`], [`crate::analysis`], [`crate::ir`] and, to compare functions, [`crate::format`];
 //! passes give it models and never paths.
 
-pub mod lora;
-pub mod merge;
-pub mod pairing;
-pub mod permutation;
 pub mod adapt;
 pub mod initialise;
+pub mod lora;
 pub mod matching;
+pub mod merge;
+pub mod pairing;
 pub mod parameters;
+pub mod permutation;
 pub mod region;
 pub mod splice;
 pub mod units;

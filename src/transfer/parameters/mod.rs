@@ -9,7 +9,7 @@ pub(super) mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regex::Regex;
+use regex::{Regex, RegexSet};
 
 use super::adapt::{Adapted, Adapter, Place, Refusal, Rules, adapt};
 use super::matching::{How, Network, by_structure};
@@ -39,9 +39,15 @@ pub struct Options {
     pub rename: Vec<(Regex, String)>,
     /// What may be done to weights.
     pub rules: Rules,
+    /// Names of operators and weights of the target that stay as they are.
+    pub keep: RegexSet,
 }
 
 impl Options {
+    fn keeps(&self, unit: &Unit) -> bool {
+        self.keep.is_match(&unit.name) || unit.parts.iter().any(|part| self.keep.is_match(&part.name))
+    }
+
     fn renamed(&self, name: &str) -> String {
         self.rename.iter().fold(name.to_owned(), |name, (pattern, by)| {
             pattern.replace_all(&name, by.as_str()).into_owned()
@@ -78,6 +84,8 @@ pub enum TransferError {
 enum Missed {
     /// Nothing in the source is like it.
     Alone,
+    /// It is to stay as it is.
+    Kept,
     /// The pair does not fit.
     Refused { from: usize, refusal: Refusal },
 }
@@ -112,6 +120,10 @@ pub fn from_model(target: &mut Model, source: &Model, options: &Options) -> Resu
             stem: network.is_stem(at),
             head: network.is_head(at),
         };
+        if options.keeps(unit) {
+            results.push(Err(Missed::Kept));
+            continue;
+        }
         results.push(
             match pair.and_then(|(from, how)| Some((from, how, other.get(from)?))) {
                 None => Err(Missed::Alone),
@@ -217,6 +229,7 @@ fn account(
                     };
                 }
                 Err(Missed::Alone) => weight.why = Some("nothing in the source is like it".to_owned()),
+                Err(Missed::Kept) => weight.why = Some(report::KEPT.to_owned()),
                 Err(Missed::Refused { from, refusal }) => {
                     weight.why = Some(refusal.to_string());
                     refused.insert(*from, format!("for {}: {refusal}", unit.name));

@@ -48,6 +48,7 @@ pub fn from_tensors(
         for (part, found) in unit.parts.iter().zip(&found) {
             let mut weight = TargetWeight::of(part, &unit.name);
             match (found, lacking) {
+                _ if options.keeps(unit) => weight.why = Some(report::KEPT.to_owned()),
                 (None, _) => weight.why = Some("the source has no weight of this name".to_owned()),
                 (Some((name, _)), Some(lacking)) => {
                     let why = format!("{:?} of the same operator has no counterpart", lacking.name);
@@ -77,6 +78,7 @@ pub fn from_tensors(
     for (name, tensor) in report::unread(target, &own) {
         let mut weight = TargetWeight::unread(name, &tensor);
         if let Some((source, found)) = named.get(&weight.name)
+            && !options.keep.is_match(&weight.name)
             && found.dims() == tensor.dims()
             && found.dtype() == tensor.dtype()
             && let Some(value) = target.graph.find_value(&weight.name)

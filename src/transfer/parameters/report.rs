@@ -11,6 +11,9 @@ use crate::transfer::units::{Part, Unit, is_setting};
 /// Why a weight is in no unit.
 pub(super) const UNREAD: &str = "it is read in a body or by an operator whose weights are not known";
 
+/// Why a protected weight is left.
+pub(super) const KEPT: &str = "`keep` protects it";
+
 /// What became of a weight of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

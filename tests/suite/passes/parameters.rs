@@ -253,6 +253,61 @@ g (float[2,3] x) => (float[2,3] y) <float[3,3] a = {1, 2, 3, 4, 5, 6, 7, 8, 9}, 
 }
 
 #[test]
+fn a_weight_that_is_embedding_and_head_stays_one_or_becomes_two() {
+    let tied = |numbers: &str| {
+        format!(
+            r#"<ir_version: 8, opset_import: ["": 17]>
+g (float[2,3] x) => (float[2,4] y) <float[4,3] w = {{{numbers}}}> {{
+  m = ArgMax <axis = 1, keepdims = 0> (x)
+  e = Gather (w, m)
+  h = Tanh (e)
+  t = Transpose <perm = [1, 0]> (w)
+  y = MatMul (h, t)
+}}"#
+        )
+    };
+    let apart = r#"<ir_version: 8, opset_import: ["": 17]>
+g (float[2,3] x) => (float[2,4] y) <float[4,3] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, float[3,4] v = {1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6}> {
+  m = ArgMax <axis = 1, keepdims = 0> (x)
+  e = Gather (w, m)
+  h = Tanh (e)
+  y = MatMul (h, v)
+}"#;
+    let (one, two) = (
+        tied("1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3"),
+        tied("0.5, -1, 2, 0.25, 3, -0.5, 1, 1, -2, 0.75, 0.1, 1"),
+    );
+    let constants = |model: &Model| model.graph.initializers().len();
+    let (target, account) = transferred(&by_structure(), &one, &two);
+    agree(&model(&two), &target, &[2, 3]);
+    assert_eq!((constants(&target), account.share()), (1, 1.0));
+    let (target, _) = transferred(&by_structure(), &one, apart);
+    agree(&model(apart), &target, &[2, 3]);
+    assert_eq!(constants(&target), 2);
+    let (target, _) = transferred(&by_structure(), apart, &two);
+    agree(&model(&two), &target, &[2, 3]);
+}
+
+#[test]
+fn protected_weights_stay() {
+    let mut target = model(GEMM);
+    let kept = lines(&target);
+    let second = Second {
+        model: Some(model(
+            &GEMM
+                .replace("{1, -2, 3", "{9, 9, 9")
+                .replace("{1, 0, 2, -1", "{8, 8, 8, 8"),
+        )),
+        ..Second::default()
+    };
+    let report = run_with(&by_structure(), &mut target, &keep(&["^v$"]), Some(&second)).unwrap();
+    let account = report.transfer.unwrap();
+    assert_eq!(fates(&account), [Fate::Loaded, Fate::Loaded, Fate::Left]);
+    let v = |lines: &[String]| lines.iter().find(|line| line.starts_with("v: ")).cloned();
+    assert_eq!(v(&lines(&target)), v(&kept));
+}
+
+#[test]
 fn branches_that_are_alike_are_told_apart_by_what_reads_them() {
     let attention = |order: [&str; 3], numbers: [&str; 3]| {
         let line = |name: &str| format!("  {name} = MatMul (x, w{name})\n");
