@@ -30,6 +30,7 @@ MODELS = {
 }
 MEAN, DEVIATION = np.array([.485, .456, .406], np.float32), np.array([.229, .224, .225], np.float32)
 
+FOUR_BITS = ["quantize-weights", "--type", "int4", "--minimum-elements", "0", "--set", "operators=[Conv,Gemm,MatMul]"]
 SECATEUR = [
     ("secateur, default", []),
     ("secateur, biases not corrected", [["quantize", "--correct-bias=false"]]),
@@ -39,6 +40,12 @@ SECATEUR = [
     ("secateur, per tensor", [["quantize", "--per-channel=false"]]),
     ("secateur, per tensor, equalize",
      [["equalize"], ["quantize", "--per-channel=false"]]),
+    ("secateur, moving average", [["quantize", "--set", "calibrate=moving-average"]]),
+    ("secateur, 4-bit weights, nearest", [[*FOUR_BITS, "--rounding", "nearest"]]),
+    ("secateur, 4-bit weights, gptq, biases not corrected", [[*FOUR_BITS, "--rounding", "gptq", "--correct-bias=false"]]),
+    ("secateur, 4-bit weights, gptq", [[*FOUR_BITS, "--rounding", "gptq"]]),
+    ("secateur, 4-bit weights, adaround", [[*FOUR_BITS, "--rounding", "adaround"]]),
+    ("secateur, 4- and 8-bit weights, 5 bits on average", [["search-precision", "--bits", "5", "--minimum-elements", "0"]]),
 ]
 RUNTIME = [
     ("ONNX Runtime, min-max u8s8 per channel", CalibrationMethod.MinMax, True, False),
