@@ -329,6 +329,16 @@ def check_accuracy(report, secateur, folder):
             bits, elements = stored_bits(mixed)
             if bits > 5 * elements or not noise(mixed) < rounded(source, "gptq"):
                 problems.append(f"mixed: {bits / elements:.2f} bits, {noise(mixed):.4f}")
+            if model == "digits_cnn":
+                statistics = os.path.join(folder, "gram.safetensors")
+                result = secateur.run("stats", source, "--for", "gram", "--data", calibration, "-o", statistics, "--force")
+                if result.code != 0:
+                    problems.append(f"stats: {result.why()}")
+                four = ["--type", "int4", "--set", OPERATORS, "--rounding", "gptq", "--no-provenance"]
+                data = step("quantize-weights", source, *four, name="data")
+                file = step("quantize-weights", source, *four, "--stats", statistics, name="file")
+                if open(data, "rb").read() != open(file, "rb").read():
+                    problems.append("a statistics file gives other codes than the data it is of")
             if model == "digits_vit":
                 blocks = ["--form", "mat-mul-n-bits", "--block", "16"]
                 plain, better = rounded(source, "nearest", *blocks), rounded(source, "gptq", *blocks)
