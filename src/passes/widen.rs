@@ -12,7 +12,7 @@ use super::growth::{option, patterns, same};
 use super::prune_channels::prepare;
 use super::{Change, Context, Pass, PassError, PassReport, Safety};
 use crate::axes::rewrite::{RewriteError, repeat, repeatable};
-use crate::axes::{Group, Solution, solve};
+use crate::axes::{Group, Member, Solution, solve};
 use crate::ir::{Graph, Model, Use};
 
 const NAME: &str = "widen";
@@ -97,7 +97,14 @@ impl Pass for Widen {
             }
             let first = group.members.first().map_or("", |member| member.name.as_str());
             if let Err(obstacle) = verdict {
-                report.notes.push(format!("{first} stays: {obstacle}"));
+                // Axes of kernels, time and the model's own inputs are no layers.
+                let made = |member: &Member| {
+                    let uses = model.graph.uses(member.value);
+                    uses.iter().any(|used| makes(&model.graph, used, member.axis))
+                };
+                if group.members.iter().any(made) {
+                    report.notes.push(format!("{first} stays: {obstacle}"));
+                }
                 continue;
             }
             let before = group.units.len();
