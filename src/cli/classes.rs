@@ -45,6 +45,7 @@ pub(super) fn execute(
         engine: engine.as_deref(),
         data: &described.data,
         base: &described.base,
+        original: None,
         jobs: global.threads(),
         strict: global.strict,
     };

@@ -168,6 +168,7 @@ pub(super) fn rewrite(
         engine: engine.as_deref(),
         data: &pipeline.data,
         base: &pipeline.base,
+        original: Some(&loaded.model),
         jobs: global.threads(),
         strict: global.strict,
     };

@@ -1,9 +1,12 @@
 //! The epochs.
 
+use std::collections::BTreeMap;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::optimizer::{Optimizer, Rates, State};
+use super::teacher::{Teacher, Teaching};
 use crate::analysis;
 use crate::autodiff::{AutodiffError, GradientOptions, Wrt, gradients};
 use crate::data::{DataError, Dataset, targets};
@@ -14,10 +17,15 @@ use crate::ir::{DType, EditError, Model, NodeKind, Shape, Tensor, TensorError, V
 use crate::lower;
 use crate::statistics::{Objective, target_type};
 
+/// Which elements of parameters stay: true where they do. The others are zero from the start and stay zero.
+pub type Masks = BTreeMap<String, Vec<bool>>;
+
 /// How to train.
 pub struct Training<'a> {
     /// The loss; labels come with the data.
     pub objective: &'a Objective,
+    /// Whose outputs are the targets of the loss; without one they are the labels of the data.
+    pub teacher: Option<Teacher<'a>>,
     /// How parameters move.
     pub optimizer: Optimizer,
     /// Of the first step; it falls to zero along a half cosine.
@@ -38,6 +46,8 @@ pub struct Training<'a> {
     pub seed: u64,
     /// Whether zeros in parameters of two and more dimensions stay zero.
     pub hold_zeros: bool,
+    /// Elements that are zero and stay zero, beside those.
+    pub masks: &'a Masks,
     /// Parameters that stay as they are.
     pub frozen: &'a dyn Fn(&str) -> bool,
     /// Threads; the result does not depend on it.
@@ -84,6 +94,12 @@ pub enum FinetuneError {
     /// Too few samples for one step.
     #[error("{samples} samples are too few to train on")]
     TooFew { samples: u64 },
+    /// The teacher does not fit the model.
+    #[error("the teacher: {reason}")]
+    Teacher { reason: String },
+    /// A mask does not fit a parameter.
+    #[error("the mask of {name}: {reason}")]
+    Mask { name: String, reason: String },
     /// The loss is NaN or infinite.
     #[error("the loss is not finite in epoch {epoch}, step {step}; a lower learning rate may help")]
     Diverged { epoch: usize, step: usize },
@@ -130,8 +146,23 @@ pub fn finetune(
             .graph
             .find_value(name)
             .and_then(|value| model.graph.constant(value));
-        held.push((name.clone(), value.cloned().ok_or(FinetuneError::NoParameters)?));
+        let value = value.cloned().ok_or(FinetuneError::NoParameters)?;
+        let value = match training.masks.get(name) {
+            Some(mask) => masked(name, &value, mask)?,
+            None => value,
+        };
+        held.push((name.clone(), value));
     }
+    if let Some(name) = training.masks.keys().find(|name| !names.contains(name)) {
+        return Err(FinetuneError::Mask {
+            name: name.clone(),
+            reason: "no parameter of this name is trained".to_owned(),
+        });
+    }
+    let teaching = match &training.teacher {
+        Some(teacher) => Some(Teaching::new(teacher, &model.graph, dtype, engine)?),
+        None => None,
+    };
     let mut step = hold(&*step_session, &held)?;
     let mut order = samples(data, training);
     let split = (order.len() as f64 * training.validation.clamp(0.0, 0.9)) as usize;
@@ -153,12 +184,17 @@ pub fn finetune(
         target: loss.input_name(),
         dtype,
         shape,
+        teaching,
         jobs: training.jobs,
     };
     let kept: Vec<Option<Vec<f32>>> = held
         .iter()
-        .map(|(_, tensor)| {
+        .map(|(name, tensor)| {
+            let mask = training.masks.get(name);
             let holds = training.hold_zeros && tensor.rank() >= 2;
+            if let Some(mask) = mask.filter(|_| !holds) {
+                return Some(mask.iter().map(|kept| f32::from(u8::from(*kept))).collect());
+            }
             let values = tensor
                 .view::<f32>()
                 .ok()
@@ -282,6 +318,26 @@ pub fn finetune(
     Ok(outcome)
 }
 
+/// The tensor with zeros where it does not stay.
+fn masked(name: &str, tensor: &Tensor, mask: &[bool]) -> Result<Tensor, FinetuneError> {
+    let values = tensor.view::<f32>()?;
+    if values.len() != mask.len() {
+        return Err(FinetuneError::Mask {
+            name: name.to_owned(),
+            reason: format!("it has {} elements instead of {}", mask.len(), values.len()),
+        });
+    }
+    let kept = values.iter().zip(mask);
+    let values: Vec<f32> = kept
+        .map(|(value, kept)| if *kept { *value } else { 0.0 })
+        .collect();
+    let fresh = Tensor::from_slice(tensor.dims(), &values)?;
+    Ok(match tensor.meta() {
+        Some(meta) => fresh.with_meta(meta.clone()),
+        None => fresh,
+    })
+}
+
 /// The float32 initializers that the loss depends on and that are not frozen.
 fn trainable(model: &Model, training: &Training<'_>) -> Result<Vec<String>, FinetuneError> {
     let options = GradientOptions {
@@ -345,6 +401,7 @@ struct Feed<'a> {
     target: &'static str,
     dtype: DType,
     shape: Option<Shape>,
+    teaching: Option<Teaching>,
     jobs: usize,
 }
 
@@ -356,7 +413,10 @@ impl Feed<'_> {
     ) -> Result<Vec<Box<dyn FloatOutputs>>, FinetuneError> {
         let one = |rows: &[u64]| -> Result<Box<dyn FloatOutputs>, FinetuneError> {
             let batch = self.data.select(rows)?;
-            let labels = targets(self.data, &batch, self.dtype, self.shape.as_ref())?;
+            let labels = match &self.teaching {
+                Some(teaching) => teaching.targets(&batch.inputs)?,
+                None => targets(self.data, &batch, self.dtype, self.shape.as_ref())?,
+            };
             let mut inputs = batch.inputs;
             inputs.insert(self.target.to_owned(), RunValue::Tensor(labels));
             Ok(session.run(&inputs)?)

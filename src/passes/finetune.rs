@@ -1,13 +1,17 @@
 //! The pass `finetune`: trains the parameters of a model further.
 
+use std::path::{Path, PathBuf};
+
 use regex::RegexSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::objective::LossKind;
-use super::{Change, Context, Needs, Pass, PassError, PassReport, Safety};
-use crate::finetune::{FinetuneError, Optimizer, Training, finetune};
-use crate::ir::Model;
+use super::{Change, Context, Needs, Pass, PassError, PassReport, Resources, Safety};
+use crate::autodiff::{InputIs, Loss};
+use crate::finetune::{self, FinetuneError, Optimizer, Teacher, Training, finetune};
+use crate::ir::{DType, Model};
+use crate::statistics::Objective;
 
 const NAME: &str = "finetune";
 
@@ -20,6 +24,22 @@ pub enum Masks {
     HoldZeros,
     /// Everything is trained.
     None,
+}
+
+/// What a model is trained by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrainingLoss {
+    /// Of class scores against class labels.
+    #[default]
+    CrossEntropy,
+    /// Mean of the squared differences from float targets.
+    MeanSquaredError,
+    /// Of independent probabilities against float targets.
+    BinaryCrossEntropy,
+    /// T² · KL from the class probabilities of a teacher, both softened by the temperature T (Hinton et al. 2015). The data need
+    /// no labels.
+    Distillation,
 }
 
 /// Trains a model further on labelled data, so that it recovers from pruning.
@@ -45,6 +65,9 @@ pub struct Finetune {
     pub weight_decay: f64,
     /// What becomes of zeros.
     pub masks: Masks,
+    /// An npz with a boolean array for each of some parameters, as `prune-weights` writes it under `masks`: where it is false the
+    /// parameter becomes zero and stays zero.
+    pub masks_from: Option<PathBuf>,
     /// Share of the samples that are held out.
     pub validation: f64,
     /// Epochs without a lower loss on them before training stops.
@@ -52,7 +75,11 @@ pub struct Finetune {
     /// The role of the data.
     pub data: String,
     /// The loss.
-    pub loss: LossKind,
+    pub loss: TrainingLoss,
+    /// The teacher of the loss `distillation`, a model file; by default the model that the pipeline started with.
+    pub teacher: Option<PathBuf>,
+    /// T of the loss `distillation`.
+    pub temperature: f64,
     /// The output that the loss sits on; the first one by default.
     pub loss_output: Option<String>,
     /// Parameters that stay as they are: patterns over names.
@@ -71,10 +98,13 @@ impl Default for Finetune {
             momentum: 0.9,
             weight_decay: 0.0,
             masks: Masks::default(),
+            masks_from: None,
             validation: 0.05,
             patience: 3,
             data: "training".to_owned(),
-            loss: LossKind::default(),
+            loss: TrainingLoss::default(),
+            teacher: None,
+            temperature: 2.0,
             loss_output: None,
             freeze: Vec::new(),
             shuffle_seed: None,
@@ -115,15 +145,43 @@ impl Pass for Finetune {
                 return Err(option(format!("{name}: {value} is not in 0 to below 1")));
             }
         }
+        if self.loss != TrainingLoss::Distillation && self.teacher.is_some() {
+            return Err(option("teacher: only the loss distillation has one".to_owned()));
+        }
+        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
+            return Err(option(format!(
+                "temperature: {} is not above 0",
+                self.temperature
+            )));
+        }
         let frozen = RegexSet::new(&self.freeze).map_err(|error| option(format!("freeze: {error}")))?;
         let frozen = |name: &str| frozen.is_match(name) || context.keeps(name);
         let resources = context
             .resources
             .ok_or_else(|| resource("it needs data and an engine".to_owned()))?;
         let data = resources.data(&self.data, &model.graph).map_err(resource)?;
-        let objective = self.loss.objective(self.loss_output.as_deref());
+        let objective = self.objective();
+        let loaded = match (&self.teacher, self.loss) {
+            (Some(path), TrainingLoss::Distillation) => Some(resources.model(path).map_err(resource)?),
+            _ => None,
+        };
+        let teacher = match self.loss {
+            TrainingLoss::Distillation => Some(Teacher {
+                model: loaded
+                    .as_ref()
+                    .or_else(|| resources.original())
+                    .ok_or_else(|| resource("teacher: there is no model to learn from".to_owned()))?,
+                output: self.loss_output.as_deref(),
+            }),
+            _ => None,
+        };
+        let masks = match &self.masks_from {
+            Some(path) => read_masks(resources, path).map_err(resource)?,
+            None => finetune::Masks::new(),
+        };
         let training = Training {
             objective: &objective,
+            teacher,
             optimizer: self.optimizer,
             learning_rate: self.learning_rate,
             momentum: self.momentum,
@@ -134,6 +192,7 @@ impl Pass for Finetune {
             patience: self.patience,
             seed: self.shuffle_seed.unwrap_or(context.seed),
             hold_zeros: self.masks == Masks::HoldZeros,
+            masks: &masks,
             frozen: &frozen,
             jobs: resources.jobs(),
         };
@@ -155,7 +214,7 @@ impl Pass for Finetune {
             _ => resource(error.to_string()),
         })?;
         let mut report = PassReport {
-            changed: outcome.best > 0,
+            changed: outcome.best > 0 || !masks.is_empty(),
             ..PassReport::default()
         };
         let epochs = outcome
@@ -186,4 +245,42 @@ impl Pass for Finetune {
         }
         Ok(report)
     }
+}
+
+impl Finetune {
+    fn objective(&self) -> Objective {
+        let kind = match self.loss {
+            TrainingLoss::CrossEntropy => LossKind::CrossEntropy,
+            TrainingLoss::MeanSquaredError => LossKind::MeanSquaredError,
+            TrainingLoss::BinaryCrossEntropy => LossKind::BinaryCrossEntropy,
+            TrainingLoss::Distillation => {
+                return Objective {
+                    loss: Loss::Distillation {
+                        input: InputIs::Auto,
+                        axis: None,
+                        temperature: self.temperature,
+                    },
+                    output: self.loss_output.clone(),
+                };
+            }
+        };
+        kind.objective(self.loss_output.as_deref())
+    }
+}
+
+/// The boolean arrays of a file.
+fn read_masks(resources: &dyn Resources, path: &Path) -> Result<finetune::Masks, String> {
+    let mut masks = finetune::Masks::new();
+    for (name, tensor) in resources.tensors(path)? {
+        let wrong = |reason: String| format!("{}: {name}: {reason}", path.display());
+        if tensor.dtype() != DType::Bool {
+            return Err(wrong(format!(
+                "a mask is boolean, this array holds {}",
+                tensor.dtype()
+            )));
+        }
+        let values = tensor.to_i64().map_err(|error| wrong(error.to_string()))?;
+        masks.insert(name, values.into_iter().map(|value| value != 0).collect());
+    }
+    Ok(masks)
 }

@@ -96,6 +96,11 @@ pub trait Resources: Sync {
         ))
     }
 
+    /// The model that the pipeline started with, before any step.
+    fn original(&self) -> Option<&Model> {
+        None
+    }
+
     /// Threads to use.
     fn jobs(&self) -> usize;
 }

@@ -19,6 +19,8 @@ pub struct StepResources<'a> {
     pub data: &'a Map<String, Value>,
     /// The folder that their relative paths start from.
     pub base: &'a Path,
+    /// The model that the steps start with, for those that learn from it.
+    pub original: Option<&'a Model>,
     /// Threads to use.
     pub jobs: usize,
     /// Whether a second model's warnings are errors.
@@ -58,6 +60,10 @@ impl Resources for StepResources<'_> {
 
     fn tensors(&self, path: &Path) -> Result<Vec<(String, Tensor)>, String> {
         read_weights(&self.base.join(path)).map_err(|error| error.to_string())
+    }
+
+    fn original(&self) -> Option<&Model> {
+        self.original
     }
 
     fn jobs(&self) -> usize {

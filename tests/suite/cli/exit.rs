@@ -179,3 +179,36 @@ fn a_mistake_in_a_pipeline_is_shown_with_its_line_and_the_nearest_name() {
         "{error}"
     );
 }
+
+#[test]
+fn an_operator_without_a_gradient_is_named_with_its_node_and_nothing_is_written() {
+    let bench = Bench::new();
+    let header = "<ir_version: 8, opset_import: [\"\" : 17, \"acme\" : 1]>";
+    for (name, nodes, node, operator) in [
+        (
+            "hidden",
+            "[spell] a = acme.Magic(h) y = Relu(a)",
+            "spell",
+            "Magic",
+        ),
+        (
+            "spectrum",
+            "[invert] a = Inverse(h) y = Relu(a)",
+            "invert",
+            "Inverse",
+        ),
+    ] {
+        let text = format!(
+            "{header} g (float[batch, 3] x) => (float[batch, 3] y) <float[3, 3] w = {{1, 2, 3, 4, 5, 6, 7, 8, 9}}> {{ h = MatMul(x, w) {nodes} }}"
+        );
+        bench.model(name, &text);
+        let called = bench.call(&format!(
+            "gradients {name}.onnx --loss mean-squared-error -o never.onnx"
+        ));
+        assert_eq!(called.code, 2, "{}", called.stderr);
+        for word in [node, operator] {
+            assert!(called.stderr.contains(word), "{word}: {}", called.stderr);
+        }
+        assert!(!bench.path("never.onnx").exists());
+    }
+}
