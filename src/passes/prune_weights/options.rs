@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::update::Update;
 use crate::passes::objective::LossKind;
 
 /// Sets the weights that matter least to zero: unstructured, or N of each M.
@@ -27,6 +28,11 @@ pub struct PruneWeights {
     pub criterion: Criterion,
     /// What a weight is ranked against.
     pub scope: Scope,
+    /// What becomes of the weights that stay.
+    pub update: Update,
+    /// Gram matrices of this very model for `update: obs`, as `secateur stats --for gram` writes them; else they are collected on
+    /// `calibration` data.
+    pub gram_stats: Option<PathBuf>,
     /// Greatest share of a layer that may become zero, so that no scope or threshold empties one.
     pub max_sparsity: f64,
     /// Operators whose weights are pruned.
@@ -55,6 +61,8 @@ impl Default for PruneWeights {
             pattern: None,
             criterion: Criterion::default(),
             scope: Scope::default(),
+            update: Update::default(),
+            gram_stats: None,
             max_sparsity: 0.99,
             operators: OPERATORS.map(str::to_owned).to_vec(),
             keep: Vec::new(),

@@ -9,6 +9,7 @@ use super::layers::{Layer, layers};
 use super::options::{Criterion, OPERATORS, Pattern, PruneWeights, Scope};
 use super::score::{Evidence, scores};
 use super::select::{Rule, select};
+use super::update::{Moments, Update, UpdateError};
 use crate::analysis;
 use crate::data::write_npz;
 use crate::ir::{GraphPath, Model, Tensor};
@@ -27,7 +28,8 @@ impl Pass for PruneWeights {
 
     fn needs(&self) -> Needs {
         Needs {
-            calibration: self.criterion == Criterion::Wanda,
+            calibration: self.criterion == Criterion::Wanda
+                || (self.update == Update::Obs && self.gram_stats.is_none()),
             training: self.criterion.takes_gradients() && self.stats.is_none(),
             ..Needs::default()
         }
@@ -73,11 +75,31 @@ impl Pass for PruneWeights {
         }
         let gone = select(&chosen, &mut ranks, rule, self.max_sparsity);
         drop(ranks);
+        let moments = self.moments(&named, &chosen, context)?;
+        let mut updated = 0u64;
         let mut masks: BTreeMap<String, Tensor> = BTreeMap::new();
         let (mut zeroed, mut zeros, mut total) = (0u64, 0usize, 0usize);
         let mut details = Vec::new();
         for (layer, gone) in chosen.iter().zip(&gone) {
+            // What makes up for the zeros is computed from the weights that are there before.
+            let others = match &moments {
+                Some(moments) if gone.contains(&true) => match update(&named, moments, layer, gone)? {
+                    Ok(tensor) => Some(tensor),
+                    Err(error) => {
+                        let name = &layer.name;
+                        report
+                            .notes
+                            .push(format!("{name}: what stays is not updated: {error}"));
+                        None
+                    }
+                },
+                _ => None,
+            };
             let (fresh, before, after) = zero(model, layer, gone)?;
+            if let Some(tensor) = others {
+                write(model, layer, tensor)?;
+                updated += 1;
+            }
             zeroed += fresh;
             zeros += after;
             total += layer.elements();
@@ -110,12 +132,15 @@ impl Pass for PruneWeights {
             "all: {zeros} of {total} zero, {:.1} %",
             share(zeros, total)
         ));
-        report.changed = zeroed > 0;
+        report.changed = zeroed > 0 || updated > 0;
         report.changes.push(Change {
             rule: "weight set to zero".to_owned(),
             count: zeroed,
             details,
         });
+        if updated > 0 {
+            report.add("layer updated", updated);
+        }
         Ok(report)
     }
 }
@@ -154,6 +179,11 @@ impl PruneWeights {
                 "max-sparsity: {} is not in 0 to 1",
                 self.max_sparsity
             )));
+        }
+        if self.gram_stats.is_some() && self.update != Update::Obs {
+            return Err(option(
+                "gram-stats: only update: obs uses Gram matrices".to_owned(),
+            ));
         }
         if self.stats.is_some() && !self.criterion.takes_gradients() {
             return Err(option(
@@ -215,6 +245,32 @@ impl PruneWeights {
                 .map_err(|error| resource(error.to_string()))?;
         }
         Ok(evidence)
+    }
+
+    fn moments(
+        &self,
+        model: &Model,
+        chosen: &[Layer],
+        context: &Context<'_>,
+    ) -> Result<Option<Moments>, PassError> {
+        if self.update == Update::None {
+            return Ok(None);
+        }
+        if let Some(path) = &self.gram_stats {
+            let found = Moments::read(&context.base.join(path), model, chosen).map_err(resource)?;
+            return Ok(Some(found));
+        }
+        let resources = needed(context)?;
+        let data = resources.data("calibration", &model.graph).map_err(resource)?;
+        let samples = data.sample_range();
+        let total = samples.end - samples.start;
+        let progress = |done: u64| {
+            (context.progress)("second moments", done.saturating_sub(samples.start), Some(total));
+        };
+        let engine = resources.engine().map_err(resource)?;
+        Moments::collect(model, chosen, &data, engine, resources.jobs(), &progress)
+            .map(Some)
+            .map_err(|error| resource(error.to_string()))
     }
 
     fn gradients(&self, model: &Model, context: &Context<'_>) -> Result<GradientStatistics, PassError> {
@@ -307,6 +363,36 @@ fn weights(model: &Model, layer: &Layer) -> Result<Vec<f32>, PassError> {
     match values.iter().position(|value| !value.is_finite()) {
         Some(at) => Err(wrong(format!("element {at} is not finite"))),
         None => Ok(values),
+    }
+}
+
+/// The weights that stay, made up for those that go.
+fn update(
+    model: &Model,
+    moments: &Moments,
+    layer: &Layer,
+    gone: &[bool],
+) -> Result<Result<Tensor, UpdateError>, PassError> {
+    let tensor = model
+        .graph_at(&layer.path)
+        .and_then(|graph| graph.constant(layer.value))
+        .ok_or_else(|| missing(layer))?;
+    Ok(moments.updated(layer, tensor, gone))
+}
+
+fn write(model: &mut Model, layer: &Layer, tensor: Tensor) -> Result<(), PassError> {
+    let graph = model.graph_at_mut(&layer.path).ok_or_else(|| missing(layer))?;
+    graph
+        .edit(NAME)
+        .set_constant(layer.value.node, tensor)
+        .map_err(|source| PassError::Edit { pass: NAME, source })
+}
+
+fn missing(layer: &Layer) -> PassError {
+    PassError::Model {
+        pass: NAME,
+        node: layer.name.clone(),
+        message: "is no constant".to_owned(),
     }
 }
 
