@@ -1,6 +1,9 @@
 """Gradient models against finite differences in runtimes that share no code with secateur.
 
-Reads what the suite writes when SECATEUR_GRADIENT_CASES names a folder (a folder a case; in it `double` and `float`, each with
+As a check of the runner: `secateur gradients` on the trained models under fixtures/, every parameter, in float64
+where the runtimes compute in it.
+
+By itself it reads what the suite writes when SECATEUR_GRADIENT_CASES names a folder (a folder a case; in it `double` and `float`, each with
 model.onnx and an .pb file an input), and compares `grad/x` with central differences of `loss` along a random direction and along
 single elements: in float64 through onnx's reference evaluator or ONNX Runtime, and where neither has the kernels in float32
 through ONNX Runtime.
@@ -10,8 +13,10 @@ through ONNX Runtime.
 """
 
 import collections
+import os
 import pathlib
 import sys
+import tempfile
 
 import numpy as np
 import onnx
@@ -19,13 +24,85 @@ import onnxruntime
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from corpus import FIXTURES
+
 # Step and tolerance of an element type.
 PRECISION = {"double": (1e-6, 2e-6), "float": (4e-3, 1e-2)}
 # The evaluator or ONNX Runtime computes these in float32 inside, also on float64: differences in float64 say nothing.
 SINGLE = {"Cast", "Erf", "Gelu", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization", "Shrink"}
 
+# Trained models whose gradients the runner checks, and how many samples they get.
+TRAINED = {"digits_mlp": 6, "digits_cnn": 2, "digits_cnn_bn": 2, "digits_gru": 2, "digits_vit": 2}
+
 # Its loop over channels runs over the batch.
 WRONG_IN_EVALUATOR = {"LRN"}
+
+
+def check(report, secateur):
+    data = np.load(os.path.join(FIXTURES, "data", "digits_test.npz"))
+    with tempfile.TemporaryDirectory(prefix="secateur-gradients-") as folder:
+        for name, count in TRAINED.items():
+            if not report.wants(name):
+                continue
+            path, out = os.path.join(FIXTURES, name + ".onnx"), os.path.join(folder, name + ".onnx")
+            result = secateur.run("gradients", path, "--loss", "cross-entropy", "-o", out, "--force")
+            if result.code != 0:
+                report.failed(name, result.why())
+                continue
+            onnx.checker.check_model(out, full_check=True)
+            # The wrong labels: what the model is sure of has gradients near 0.
+            x, y = data["x"][:count], (data["y"][:count] + 1) % 10
+            try:
+                problem = trained(onnx.load(out), x, y)
+            except Exception as error:
+                report.skipped(name, f"not run in float64: {type(error).__name__} {str(error)[:100]}")
+                continue
+            (report.failed if problem else report.passed)(name, problem or "")
+
+
+def trained(model, x, y):
+    """What is wrong with the gradients of a model by its own parameters."""
+    single = any(node.op_type in SINGLE - {"Cast"} for node in model.graph.node)
+    wide = model if single else double(model)
+    kind = np.float32 if single else np.float64
+    wanted = [output.name.removeprefix("grad/") for output in wide.graph.output if output.name != "loss"]
+    feeds = {tensor.name: numpy_helper.to_array(tensor) for tensor in wide.graph.initializer if tensor.name in wanted}
+    if not wanted or set(feeds) != set(wanted):
+        return f"gradients of {wanted} for parameters {sorted(feeds)}"
+    for tensor in wide.graph.initializer:
+        if tensor.name in feeds:
+            wide.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    own = [value.name for value in model.graph.input if value.name != "labels"]
+    feeds |= {own[0]: x.astype(kind), "labels": y.astype(np.int64)}
+    try:
+        run = runtime(wide)
+        run(feeds)
+    except Exception:
+        # ONNX Runtime has no float64 kernels for some operators, convolutions among them.
+        run = reference(wide)
+    with np.errstate(all="ignore"):
+        return compare(run, feeds, wanted, "float" if single else "double", np.random.default_rng(3))
+
+
+def double(model):
+    """The model in float64."""
+    wide = onnx.ModelProto()
+    wide.CopyFrom(model)
+    graph = wide.graph
+    widen = lambda tensor: tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+    for tensor in graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            widen(tensor)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type == onnx.TensorProto.FLOAT:
+                widen(attribute.t)
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT:
+                attribute.i = onnx.TensorProto.DOUBLE
+    return wide
 
 
 def reference(model):
