@@ -53,7 +53,7 @@ pub use eliminate_common_subexpressions::EliminateCommonSubexpressions;
 pub use eliminate_dead_code::EliminateDeadCode;
 pub use equalize::Equalize;
 pub use extract::Extract;
-pub use finetune::{Finetune, Masks};
+pub use finetune::{Finetune, Masks, TrainingLoss};
 pub use fold_constants::FoldConstants;
 pub use gram_statistics::collect_gram_statistics;
 pub use inline_functions::InlineFunctions;
@@ -65,10 +65,10 @@ pub use pass::{
     Resources, Runs, Safety,
 };
 pub use prune_channels::PruneChannels;
-pub use prune_weights::{Criterion as WeightCriterion, PruneWeights, Scope as WeightScope};
+pub use prune_weights::{Criterion as WeightCriterion, PruneWeights, Scope as WeightScope, Update};
 pub use quantize::{Profile, Quantize, Saturation, Target, collect_statistics};
 pub use quantize_dynamic::QuantizeDynamic;
-pub use quantize_weights::{Form, LayerPrecision, Precision, QuantizeWeights, Rounding};
+pub use quantize_weights::{BitsBy, Form, LayerPrecision, Precision, QuantizeWeights, Rounding, Widths};
 pub use search_precision::{SearchPrecision, Sensitivity};
 pub use simplify::Simplify;
 pub use transfer_features::{Cut as FeatureCut, Method as HeadMethod, TransferFeatures};

@@ -82,7 +82,6 @@ fn part(
     first: usize,
     steps: usize,
 ) -> Array2<i32> {
-    let (lowest, highest) = grid.kind.limits();
     let scales = Array2::from_shape_fn(weights.dim(), |(row, column)| {
         f64::from(grid.at(first + row, column).scale)
     });
@@ -90,6 +89,7 @@ fn part(
     let lower = Array2::from_shape_fn(weights.dim(), |(row, column)| {
         let parameters = grid.at(first + row, column);
         let place = weights[[row, column]] / f64::from(parameters.scale) + f64::from(parameters.zero_point);
+        let (lowest, highest) = grid.limits(first + row);
         place.floor().clamp(f64::from(lowest), f64::from(highest - 1)) as i32
     });
     let below = Array2::from_shape_fn(weights.dim(), |(row, column)| {

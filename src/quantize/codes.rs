@@ -9,7 +9,12 @@ use crate::ir::{Tensor, to_little_endian};
 /// The code of one value: divided in `f32`, rounded half to even, moved by the zero point, cut to the type's limits.
 #[inline]
 pub fn quantize(value: f32, parameters: Parameters, kind: Kind) -> i32 {
-    let (low, high) = kind.limits();
+    quantize_within(value, parameters, kind.limits())
+}
+
+/// The same, cut to the lowest and the highest code given.
+#[inline]
+pub fn quantize_within(value: f32, parameters: Parameters, (low, high): (i32, i32)) -> i32 {
     let code = (value / parameters.scale).round_ties_even() + parameters.zero_point as f32;
     code.clamp(low as f32, high as f32) as i32
 }
@@ -107,6 +112,17 @@ pub fn quantize_tensor(
     granularity: Granularity,
     kind: Kind,
 ) -> Result<Tensor, QuantizeError> {
+    quantize_tensor_within(tensor, parameters, granularity, kind, kind.limits())
+}
+
+/// The same, with codes cut to the lowest and the highest one given.
+pub fn quantize_tensor_within(
+    tensor: &Tensor,
+    parameters: &[Parameters],
+    granularity: Granularity,
+    kind: Kind,
+    limits: (i32, i32),
+) -> Result<Tensor, QuantizeError> {
     let values = tensor.to_f32()?;
     let select = selector(tensor.dims(), granularity, parameters.len())?;
     let fallback = Parameters {
@@ -117,10 +133,10 @@ pub fn quantize_tensor(
         .iter()
         .enumerate()
         .map(|(at, value)| {
-            quantize(
+            quantize_within(
                 *value,
                 parameters.get(select(at)).copied().unwrap_or(fallback),
-                kind,
+                limits,
             )
         })
         .collect();

@@ -11,14 +11,19 @@ mod parameters;
 mod range;
 mod reconstruct;
 mod saturation;
+mod sensitivity;
 mod weights;
 
 pub use adaround::adaround;
-pub use codes::{bias_codes, dequantize, dequantize_tensor, pack, quantize, quantize_tensor};
+pub use codes::{
+    bias_codes, dequantize, dequantize_tensor, pack, quantize, quantize_tensor, quantize_tensor_within,
+    quantize_within,
+};
 pub use histogram::Histogram;
 pub use kind::{Granularity, Kind};
 pub use parameters::{Parameters, QuantizeError, Scheme, parameters, weight_scale_for_bias};
 pub use range::{Calibrator, calibrated_range};
 pub use reconstruct::{Grid, descend, gptq, nearest, output_error, search_scales, shrinkage};
 pub use saturation::{Fitted, fit_pairs, worst_pair};
+pub use sensitivity::{CodedRow, Unit, allocate, code_row, normalised};
 pub use weights::{scale_dims, tensor_parameters};

@@ -20,6 +20,9 @@ pub struct Scheme {
     pub symmetric: bool,
     /// One bit less than the type has.
     pub reduced: bool,
+    /// Bits that codes make use of, if not all that the type has; they lie around zero where it is in the middle, else they are
+    /// the lowest ones.
+    pub bits: Option<u32>,
     /// Smallest difference between the highest and the lowest value.
     pub minimum_range: Option<f32>,
 }
@@ -57,8 +60,32 @@ impl Scheme {
             kind,
             symmetric,
             reduced: false,
+            bits: None,
             minimum_range: None,
         }
+    }
+
+    /// Lowest and highest code that a range is spread over.
+    pub fn code_range(&self) -> (i32, i32) {
+        match self.fewer() {
+            Some(limits) => limits,
+            None => self.kind.code_range(self.symmetric, self.reduced),
+        }
+    }
+
+    /// Lowest and highest code there is.
+    pub fn limits(&self) -> (i32, i32) {
+        self.fewer().unwrap_or_else(|| self.kind.limits())
+    }
+
+    fn fewer(&self) -> Option<(i32, i32)> {
+        let bits = self.bits.filter(|bits| *bits < self.kind.bits())?;
+        let (lowest, _) = self.kind.limits();
+        let first = match self.symmetric {
+            true => lowest + (1 << (self.kind.bits() - 1)) - (1 << bits.saturating_sub(1)),
+            false => lowest,
+        };
+        Some((first, first + (1 << bits) - 1))
     }
 }
 
@@ -76,12 +103,12 @@ pub fn parameters(low: f32, high: f32, scheme: &Scheme) -> Result<Parameters, Qu
         let largest = low.abs().max(high.abs());
         (low, high) = (-largest, largest);
     }
-    let (first, last) = scheme.kind.code_range(scheme.symmetric, scheme.reduced);
+    let (first, last) = scheme.code_range();
     let scale = (f64::from(high) - f64::from(low)) / (f64::from(last) - f64::from(first));
     if scale < f64::from(f32::MIN_POSITIVE) {
         return Ok(Parameters {
             scale: 1.0,
-            zero_point: 0,
+            zero_point: 0.clamp(first, last),
         });
     }
     let zero_point = if scheme.symmetric {

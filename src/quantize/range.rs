@@ -177,7 +177,7 @@ fn search(histogram: &Histogram, scheme: &Scheme, clip_weight: f64) -> (f32, f32
 }
 
 fn squared_error(bins: &[(f64, f64)], parameters: Parameters, scheme: &Scheme, clip_weight: f64) -> f64 {
-    let (first, last) = scheme.kind.code_range(scheme.symmetric, scheme.reduced);
+    let (first, last) = scheme.code_range();
     let (scale, zero) = (f64::from(parameters.scale), f64::from(parameters.zero_point));
     let (lowest, highest) = (
         (f64::from(first) - zero) * scale,

@@ -10,7 +10,7 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
-use super::codes::quantize;
+use super::codes::quantize_within;
 use super::kind::Kind;
 use super::parameters::{Parameters, QuantizeError, Scheme, parameters};
 use crate::linalg::{Cholesky, LinalgError};
@@ -39,6 +39,8 @@ pub struct Grid {
     pub blocks: usize,
     /// Columns that share parameters.
     pub size: usize,
+    /// Lowest and highest code of each output; those of the type where there is none.
+    pub limits: Vec<(i32, i32)>,
 }
 
 impl Grid {
@@ -49,6 +51,7 @@ impl Grid {
             parameters,
             blocks: 1,
             size: usize::MAX,
+            limits: Vec::new(),
         }
     }
 
@@ -67,7 +70,14 @@ impl Grid {
     }
 
     pub(super) fn code(&self, value: f64, output: usize, column: usize) -> i32 {
-        quantize(value as f32, self.at(output, column), self.kind)
+        quantize_within(value as f32, self.at(output, column), self.limits(output))
+    }
+
+    pub(super) fn limits(&self, output: usize) -> (i32, i32) {
+        self.limits
+            .get(output)
+            .copied()
+            .unwrap_or_else(|| self.kind.limits())
     }
 
     pub(super) fn value(&self, code: i32, output: usize, column: usize) -> f64 {
@@ -222,12 +232,12 @@ pub fn descend(
     sweeps: usize,
 ) -> usize {
     let matrix = damped(moment, damping);
-    let (low, high) = grid.kind.limits();
     let apart = errors(weights, grid, codes);
     let start = codes.clone();
     let rows: Vec<(Array1<i32>, usize)> = (0..codes.nrows())
         .into_par_iter()
         .map(|output| {
+            let (low, high) = grid.limits(output);
             let mut codes = start.row(output).to_owned();
             let mut gradient: Array1<f64> = matrix.dot(&apart.row(output));
             let mut changed = 0;
@@ -292,7 +302,7 @@ pub fn search_scales(
             .iter()
             .zip(importance)
             .map(|(value, weight)| {
-                let code = quantize(*value as f32, found, scheme.kind);
+                let code = quantize_within(*value as f32, found, scheme.limits());
                 let apart = value - f64::from(code - found.zero_point) * f64::from(found.scale);
                 weight * apart * apart
             })

@@ -245,6 +245,7 @@ impl Awq {
             parameters: found,
             blocks: columns.div_ceil(size),
             size,
+            limits: Vec::new(),
         })
     }
 }

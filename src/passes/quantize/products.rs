@@ -294,6 +294,7 @@ fn weight_parameters(weights: &Weights<'_>, scheme: WeightScheme) -> Result<Vec<
         kind: scheme.kind,
         symmetric: true,
         reduced: scheme.reduced,
+        bits: None,
         minimum_range: None,
     };
     let groups = if scheme.per_channel { weights.channels } else { 1 };

@@ -6,6 +6,7 @@ mod nbits;
 mod options;
 mod rounding;
 mod target;
+mod widths;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ pub use self::options::{Form, LayerPrecision, Precision, QuantizeWeights};
 pub use self::rounding::Rounding;
 use self::rounding::{Coded, Moments, collect, nearest};
 use self::target::{Reader, Target, targets};
+pub use self::widths::{BitsBy, Widths};
 use super::distinct::distinct_names;
 use super::{Context, ConvertOpset, Needs, Pass, PassError, PassReport, Safety, Simplify};
 use crate::analysis;
@@ -51,6 +53,7 @@ impl Pass for QuantizeWeights {
     fn needs(&self) -> Needs {
         Needs {
             calibration: self.rounding != Rounding::Nearest && self.stats.is_none(),
+            training: self.criterion == BitsBy::LogGradient && self.gradient_stats.is_none(),
             ..Needs::default()
         }
     }
@@ -65,13 +68,21 @@ impl Pass for QuantizeWeights {
             Rounding::Nearest => None,
             Rounding::Gptq | Rounding::Adaround => Some(collect(&original, model, self, context)?),
         };
+        let mut plan = match self.criterion {
+            BitsBy::Range => widths::Plan::new(),
+            BitsBy::LogGradient => {
+                let mut before = original.clone();
+                before.name_values();
+                widths::plan(model, &before, self, context, &mut report)?
+            }
+        };
         let (mut weights, mut uses_nbits) = (0, false);
         for path in model.graph_paths() {
             let Some(version) = opset_version(model.opsets(&path), "").filter(|version| *version >= needed)
             else {
                 continue;
             };
-            let found = {
+            let mut found = {
                 let Some(graph) = model.graph_at(&path) else {
                     continue;
                 };
@@ -79,6 +90,13 @@ impl Pass for QuantizeWeights {
             };
             if found.is_empty() {
                 continue;
+            }
+            // Bodies and functions are not what gradients are of.
+            for target in found.iter_mut().filter(|_| path == GraphPath::MAIN) {
+                if let Some(planned) = plan.remove(&target.weight) {
+                    target.coding.kind = planned.kind;
+                    target.planned = Some(planned);
+                }
             }
             let (count, nbits) = self.convert(model, &path, found, version, moments.as_ref(), &mut report)?;
             weights += count;
@@ -197,7 +215,10 @@ impl QuantizeWeights {
                         "{name} is rounded to the nearest codes: no rows of its layer"
                     ));
                 }
-                Ok(Some(nearest(&tensor, target)?))
+                match &target.planned {
+                    Some(planned) => Ok(Some(planned.codes(&tensor, target)?)),
+                    None => Ok(Some(nearest(&tensor, target)?)),
+                }
             }
         }
     }

@@ -6,8 +6,9 @@ use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NAME, Rounding};
+use super::{BitsBy, NAME, Rounding, Widths};
 use crate::passes::PassError;
+use crate::passes::objective::LossKind;
 use crate::quantize::{Granularity, Kind, Scheme};
 
 /// How quantized weights are written.
@@ -40,6 +41,14 @@ pub struct QuantizeWeights {
     pub symmetric: bool,
     /// How quantized weights are written.
     pub form: Form,
+    /// What decides on bits and codes.
+    pub criterion: BitsBy,
+    /// Bits a weight, in the mean over all weights: 2 to what the type has; all of them by default. Codes then use 2^bits
+    /// levels; with `criterion: log-gradient` some channels use more and others fewer, and the mean may be a fraction. The file
+    /// holds the type's bits all the same, 4 where none of a weight's channels has more; what is saved shows once it is packed.
+    pub bits: Option<f64>,
+    /// What shares a number of bits, with `criterion: log-gradient`.
+    pub widths: Widths,
     /// How codes are chosen.
     pub rounding: Rounding,
     /// Other types for single layers: the first entry whose pattern matches the node's name, an output of it or its weight
@@ -53,6 +62,14 @@ pub struct QuantizeWeights {
     pub data: String,
     /// A statistics file (`secateur stats MODEL --for gram`) to take the second moments of layers from, instead of data.
     pub stats: Option<PathBuf>,
+    /// The role of the labelled data that `log-gradient` takes gradients on.
+    pub labelled: String,
+    /// Gradient statistics of this very model, as `secateur stats --for gradients` writes them, instead of labelled data.
+    pub gradient_stats: Option<PathBuf>,
+    /// The loss that gradients are of.
+    pub loss: LossKind,
+    /// The output that the loss sits on; the first one by default.
+    pub loss_output: Option<String>,
     /// Operators whose weights are quantized: MatMul, Gemm, Conv, ConvTranspose. ONNX Runtime dequantizes the weights of
     /// convolutions anew in every run.
     pub operators: Vec<String>,
@@ -72,11 +89,18 @@ impl Default for QuantizeWeights {
             per_channel: true,
             symmetric: true,
             form: Form::default(),
+            criterion: BitsBy::default(),
+            bits: None,
+            widths: Widths::default(),
             rounding: Rounding::default(),
             layers: Vec::new(),
             correct_bias: true,
             data: "calibration".to_owned(),
             stats: None,
+            labelled: "training".to_owned(),
+            gradient_stats: None,
+            loss: LossKind::default(),
+            loss_output: None,
             operators: vec!["MatMul".to_owned(), "Gemm".to_owned()],
             minimum_elements: 1024,
             exclude: Vec::new(),
@@ -144,6 +168,8 @@ impl Precision {
 pub(super) struct Coding {
     /// Type of the codes.
     pub(super) kind: Kind,
+    /// Bits that codes make use of, if not all of the type's.
+    pub(super) bits: Option<u32>,
     /// Elements that share a scale; 0: a whole channel.
     pub(super) block: usize,
     pub(super) symmetric: bool,
@@ -152,7 +178,10 @@ pub(super) struct Coding {
 
 impl Coding {
     pub(super) fn scheme(self) -> Scheme {
-        Scheme::new(self.kind, self.symmetric)
+        Scheme {
+            bits: self.bits,
+            ..Scheme::new(self.kind, self.symmetric)
+        }
     }
 
     pub(super) fn granularity(self, channel_axis: usize, sum_axis: Option<usize>) -> Granularity {
@@ -196,7 +225,8 @@ impl<'a> Overrides<'a> {
             .find(|(pattern, _)| names.iter().any(|name| pattern.is_match(name)))
             .map(|(_, layer)| layer);
         let plain = Coding {
-            kind: self.options.kind,
+            kind: self.options.storage(self.options.uniform()),
+            bits: self.options.uniform(),
             block: self.options.block,
             symmetric: self.options.symmetric,
             per_channel: self.options.per_channel,
@@ -205,6 +235,7 @@ impl<'a> Overrides<'a> {
             None => Some(plain),
             Some(layer) => Some(Coding {
                 kind: layer.precision.kind()?,
+                bits: None,
                 block: layer.block.unwrap_or(plain.block),
                 ..plain
             }),
@@ -229,6 +260,35 @@ impl QuantizeWeights {
                 OPERATORS.join(", ")
             ));
         }
+        if let Some(bits) = self.bits {
+            let most = self.kind.bits();
+            if most > 8 || !(2.0..=f64::from(most)).contains(&bits) {
+                return wrong(format!(
+                    "bits: {bits} is not in 2 to the {most} of the type, which has 2, 4 or 8"
+                ));
+            }
+            if self.criterion == BitsBy::Range && bits.fract() != 0.0 {
+                return wrong(format!(
+                    "bits: {bits} is no whole number, and every weight has the same with criterion: range"
+                ));
+            }
+            if self.form == Form::MatMulNBits {
+                return wrong("bits: mat-mul-n-bits uses all levels of the type".to_owned());
+            }
+        }
+        if self.criterion == BitsBy::LogGradient {
+            if self.block > 0 || !self.per_channel || self.form != Form::Qdq {
+                return wrong(
+                    "criterion: log-gradient has one scale for each output channel, in the form qdq"
+                        .to_owned(),
+                );
+            }
+            if !self.layers.is_empty() {
+                return wrong("layers: log-gradient deals out bits itself".to_owned());
+            }
+        } else if self.gradient_stats.is_some() {
+            return wrong("gradient-stats: criterion: range uses no gradient statistics".to_owned());
+        }
         if self.form == Form::MatMulNBits {
             for (kind, block) in self.precisions() {
                 if !matches!(kind, Kind::Int4 | Kind::Uint4 | Kind::Int8 | Kind::Uint8) {
@@ -244,6 +304,36 @@ impl QuantizeWeights {
         Ok(())
     }
 
+    /// Bits of a weight that no plan is made for.
+    fn uniform(&self) -> Option<u32> {
+        self.bits.map(|bits| bits as u32)
+    }
+
+    /// The type that codes of so many bits are stored in.
+    pub(super) fn storage(&self, bits: Option<u32>) -> Kind {
+        match (self.kind, bits) {
+            (Kind::Int8, Some(..=4)) => Kind::Int4,
+            (Kind::Uint8, Some(..=4)) => Kind::Uint4,
+            (kind, _) => kind,
+        }
+    }
+
+    /// Whether some weights may be stored in 4 bits of a type of 8.
+    fn narrows(&self) -> bool {
+        match self.criterion {
+            BitsBy::Range => self.bits.is_some_and(|bits| bits <= 4.0),
+            BitsBy::LogGradient => self.bits.is_some(),
+        }
+    }
+
+    /// The scheme of weights that have so many bits of `kind`.
+    pub(super) fn scheme(&self, kind: Kind, bits: u32) -> Scheme {
+        Scheme {
+            bits: Some(bits),
+            ..Scheme::new(kind, self.symmetric)
+        }
+    }
+
     /// Every type of codes that the options name, with the size of its blocks.
     fn precisions(&self) -> impl Iterator<Item = (Kind, usize)> + '_ {
         let layers = self.layers.iter();
@@ -255,7 +345,7 @@ impl QuantizeWeights {
     /// The first opset whose DequantizeLinear has what the options ask for.
     pub(super) fn opset(&self) -> i64 {
         let needed = |(kind, block): (Kind, usize)| match kind {
-            Kind::Int8 | Kind::Uint8 if block == 0 => 13,
+            Kind::Int8 | Kind::Uint8 if block == 0 && !self.narrows() => 13,
             Kind::Int2 | Kind::Uint2 => 25,
             _ => 21,
         };

@@ -13,7 +13,7 @@ use crate::ir::{Model, NodeId, Tensor, ValueId};
 use crate::passes::gram_statistics::{GramSource, grams};
 use crate::passes::{Context, PassError};
 use crate::quantize::{
-    Grid, Parameters, QuantizeError, adaround, descend, gptq, pack, quantize_tensor, search_scales,
+    Grid, Parameters, QuantizeError, adaround, descend, gptq, pack, quantize_tensor_within, search_scales,
     shrinkage, tensor_parameters,
 };
 use crate::statistics::gram::{self, Gram, Grams, Layer};
@@ -150,8 +150,9 @@ fn moment(gram: &Gram, centred: bool) -> Array2<f64> {
 /// The nearest codes in the range from the lowest to the highest weight.
 pub(super) fn nearest(tensor: &Tensor, target: &Target) -> Result<Coded, QuantizeError> {
     let granularity = target.granularity();
-    let parameters = tensor_parameters(tensor, granularity, &target.coding.scheme())?;
-    let codes = quantize_tensor(tensor, &parameters, granularity, target.coding.kind)?;
+    let scheme = target.coding.scheme();
+    let parameters = tensor_parameters(tensor, granularity, &scheme)?;
+    let codes = quantize_tensor_within(tensor, &parameters, granularity, scheme.kind, scheme.limits())?;
     Ok(Coded { parameters, codes })
 }
 
@@ -163,7 +164,6 @@ pub(super) fn reconstruct(
     rounding: Rounding,
 ) -> Result<(Coded, Array3<f64>), WeightError> {
     let coding = target.coding;
-    let scheme = coding.scheme();
     let granularity = target.granularity();
     let layer = rows.layer;
     let weights = layer.matrices(tensor)?;
@@ -178,7 +178,9 @@ pub(super) fn reconstruct(
     let whole = if blocked || coding.per_channel {
         None
     } else {
-        tensor_parameters(tensor, granularity, &scheme)?.first().copied()
+        tensor_parameters(tensor, granularity, &coding.scheme())?
+            .first()
+            .copied()
     };
     let mut codes = Array3::<i32>::zeros((groups, outputs, columns));
     let mut apart = Array3::<f64>::zeros((groups, outputs, columns));
@@ -186,7 +188,10 @@ pub(super) fn reconstruct(
     for (group, (weights, moment)) in weights.axis_iter(Axis(0)).zip(&rows.moments).enumerate() {
         let importance = moment.diag().mapv(|value| value.max(f64::MIN_POSITIVE));
         let mut found = Vec::with_capacity(outputs * blocks);
-        for row in weights.rows() {
+        let mut limits = Vec::with_capacity(outputs);
+        for (output, row) in weights.rows().into_iter().enumerate() {
+            let scheme = target.scheme(group * outputs + output);
+            limits.push(scheme.limits());
             for block in 0..blocks {
                 let range = block * size..((block + 1) * size).min(columns);
                 found.push(match whole {
@@ -202,6 +207,7 @@ pub(super) fn reconstruct(
             parameters: found,
             blocks,
             size,
+            limits,
         };
         let damping = shrinkage(moment.view(), rows.count).max(DAMPING);
         let mut part = match rounding {

@@ -1,10 +1,13 @@
 //! Which weights of a graph are quantized, and who reads them.
 
+use std::sync::Arc;
+
 use super::options::{Coding, Overrides};
+use super::widths::Planned;
 use super::{Found, NAME, QuantizeWeights};
 use crate::ir::{DType, Graph, NodeId, NodeKind, Operator, Slot, ValueId};
 use crate::passes::{Context, PassError};
-use crate::quantize::Granularity;
+use crate::quantize::{Granularity, Scheme};
 
 /// One operator that reads a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +29,22 @@ pub(super) struct Target {
     pub(super) readers: Vec<Reader>,
     /// How it is coded; what the options say of its first reader.
     pub(super) coding: Coding,
+    /// What gradients say of it.
+    pub(super) planned: Option<Arc<Planned>>,
 }
 
 impl Target {
     pub(super) fn granularity(&self) -> Granularity {
         self.coding.granularity(self.channel_axis, self.sum_axis)
+    }
+
+    /// The scheme of one output channel.
+    pub(super) fn scheme(&self, channel: usize) -> Scheme {
+        let width = self.planned.as_ref().and_then(|planned| planned.width(channel));
+        Scheme {
+            bits: width.or(self.coding.bits),
+            ..self.coding.scheme()
+        }
     }
 }
 
@@ -130,6 +144,7 @@ pub(super) fn targets(
             is_matrix_product: true,
             readers: Vec::new(),
             coding,
+            planned: None,
         });
         if target.coding != coding {
             notes.push(format!(

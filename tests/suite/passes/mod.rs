@@ -14,10 +14,13 @@ mod parameters;
 mod quantizing;
 mod refitting;
 mod rounding;
+mod sensitivity;
 mod sharing;
 mod simplifying;
 mod splicing;
+mod training;
 mod transferring;
+mod updating;
 mod weights;
 
 use std::path::PathBuf;
