@@ -49,11 +49,11 @@ def write(folder, name, text):
 
 
 def models(folder):
-    """Name, model, rows, description of the evaluation data, calibration data, labelled training data or None."""
+    """Name, model, rows, description of the evaluation data, calibration data, labelled data for ranking and for training, or None."""
     data = os.path.join(ROOT, "fixtures", "data")
     digits = os.path.join(data, "digits_calib.npz")
     yield ("digits CNN", os.path.join(ROOT, "fixtures", "digits_cnn.onnx"), SMALL, os.path.join(data, "digits_test.yaml"), digits,
-           write(folder, "digits.yaml", f"npz: {digits}\nlabels: y\nbatch: 20\n"))
+           [write(folder, "digits.yaml", f"npz: {digits}\nlabels: y\nbatch: 20\n")] * 2)
     corpus = os.environ.get("SECATEUR_CORPUS", "")
     images = os.path.join(corpus, "data", "mnist_u8.npz")
     if not os.path.exists(images):
@@ -66,7 +66,8 @@ def models(folder):
     np.savez(os.path.join(folder, "mnist.npz"), x=normalised(source["x_test"]), y=source["y_test"].astype(np.int64))
     yield ("LeNet-5", os.path.join(corpus, "models", "trained", "lenet5_mnist.onnx"), SMALL,
            write(folder, "mnist.yaml", "npz: mnist.npz\nlabels: y\nbatch: 100\n"), os.path.join(folder, "calibration.npz"),
-           write(folder, "training.yaml", "npz: training.npz\nlabels: y\nbatch: 20\n"))
+           [write(folder, "ranking.yaml", f"npz: training.npz\nlabels: y\nsamples: {CALIBRATION}\n"),
+            write(folder, "training.yaml", "npz: training.npz\nlabels: y\nbatch: 20\n")])
     imagenet = os.path.join(corpus, "data", "imagenet")
     described = lambda part, more: f"images: {{ folder: {imagenet}/{part}, preprocess: torchvision{more} }}\n"
     # The BatchNormalizations are folded first: the refit moves weights and biases.
@@ -86,7 +87,7 @@ def row(binary, folder, model, data, calibration, training, setting):
     if refit or criterion in ("reconstruction", "wanda"):
         more += ["--data", f"calibration={calibration}"]
     if criterion in LABELS:
-        more += ["--data", f"training={training}"]
+        more += ["--data", f"training={training[0]}"]
     cells = []
     for removed in REMOVED:
         found = []
@@ -96,7 +97,7 @@ def row(binary, folder, model, data, calibration, training, setting):
                  "--target-macs", str(1 - removed), "--seed", str(seed), *more)
             if epochs:
                 tuned = os.path.join(folder, "tuned.onnx")
-                call(binary, "finetune", target, "-o", tuned, "--force", "--epochs", str(epochs), "--data", f"training={training}")
+                call(binary, "finetune", target, "-o", tuned, "--force", "--epochs", str(epochs), "--data", f"training={training[1]}")
                 target = tuned
             found.append(accuracy(binary, target, data))
         cells.append(f"{100 * sum(found) / len(found):.1f}")
@@ -112,7 +113,7 @@ def main():
     text = ["# Accuracy after pruning, before and after recovery", "",
             "Accuracy in percent when at least this share of the multiply-accumulates is removed. `refit` is least squares on "
             f"300 (digits), {CALIBRATION} (MNIST) or 64 (ImageNet) training images without labels. `epochs` are of `finetune` with its "
-            f"default options on 300 digits or {TRAINING} MNIST images. `taylor` and `fisher` take the same labelled images. "
+            f"default options on 300 digits or {TRAINING} MNIST images. `taylor` and `fisher` take 300 or {CALIBRATION} labelled images. "
             f"`random` is the mean of {SEEDS} seeds. Made by benches/compare/prune_accuracy.py.", ""]
     with tempfile.TemporaryDirectory(prefix="secateur-prune-") as folder:
         for name, model, rows, data, calibration, training in models(folder):
