@@ -26,3 +26,14 @@ pub(crate) fn file_bytes(mut file: File, size: u64) -> io::Result<Bytes> {
     let map = unsafe { Mmap::map(&file)? };
     Ok(Bytes::from_owner(map))
 }
+
+/// Bytes that a file without a name holds from now on, so that they take no anonymous memory.
+pub(crate) fn spill(bytes: &[u8]) -> io::Result<Bytes> {
+    let size = bytes.len() as u64;
+    if size < MAPPED_FROM {
+        return Ok(Bytes::copy_from_slice(bytes));
+    }
+    let mut file = tempfile::tempfile()?;
+    io::Write::write_all(&mut file, bytes)?;
+    file_bytes(file, size)
+}

@@ -12,10 +12,17 @@ pub fn quantize(value: f32, parameters: Parameters, kind: Kind) -> i32 {
     quantize_within(value, parameters, kind.limits())
 }
 
-/// The same, cut to the lowest and the highest code given.
+/// 1.5 * 2^23: adding it to a float of less than 2^22 leaves no place for a fraction, so that the sum is rounded half to even.
+const ROUNDING: f32 = 12_582_912.0;
+
+/// Beyond every code and zero point together, and below what [`ROUNDING`] rounds.
+const BEYOND: f32 = 1_048_576.0;
+
+/// The same, cut to the lowest and the highest code given, which have at most 16 bits.
 #[inline]
 pub fn quantize_within(value: f32, parameters: Parameters, (low, high): (i32, i32)) -> i32 {
-    let code = (value / parameters.scale).round_ties_even() + parameters.zero_point as f32;
+    let ratio = (value / parameters.scale).clamp(-BEYOND, BEYOND);
+    let code = (ratio + ROUNDING) - ROUNDING + parameters.zero_point as f32;
     code.clamp(low as f32, high as f32) as i32
 }
 
@@ -125,22 +132,49 @@ pub fn quantize_tensor_within(
 ) -> Result<Tensor, QuantizeError> {
     let values = tensor.to_f32()?;
     let select = selector(tensor.dims(), granularity, parameters.len())?;
-    let fallback = Parameters {
-        scale: 1.0,
-        zero_point: 0,
-    };
-    let codes: Vec<i32> = values
-        .iter()
-        .enumerate()
-        .map(|(at, value)| {
-            quantize_within(
-                *value,
-                parameters.get(select(at)).copied().unwrap_or(fallback),
-                limits,
-            )
-        })
-        .collect();
+    let mut codes: Vec<i32> = Vec::with_capacity(values.len());
+    let code = |value: &f32, parameters: &Parameters| quantize_within(*value, *parameters, limits);
+    match runs(tensor.dims(), granularity) {
+        // One channel after the other, or one run of each.
+        Some((1, length)) => {
+            for row in values.chunks(length) {
+                codes.extend(row.iter().zip(parameters).map(|(value, own)| code(value, own)));
+            }
+        }
+        Some((run, length)) => {
+            for block in values.chunks(run * length) {
+                for (run, own) in block.chunks(run).zip(parameters) {
+                    codes.extend(run.iter().map(|value| code(value, own)));
+                }
+            }
+        }
+        None => {
+            let fallback = Parameters {
+                scale: 1.0,
+                zero_point: 0,
+            };
+            codes.extend(
+                values
+                    .iter()
+                    .enumerate()
+                    .map(|(at, value)| code(value, parameters.get(select(at)).unwrap_or(&fallback))),
+            );
+        }
+    }
     pack(tensor.dims(), &codes, kind)
+}
+
+/// For parameters of a whole tensor or of channels: how many elements in a row share one, and how many there are. `None` for blocks.
+pub(super) fn runs(dims: &[u64], granularity: Granularity) -> Option<(usize, usize)> {
+    let product = |dims: &[u64]| (dims.iter().product::<u64>() as usize).max(1);
+    match granularity {
+        Granularity::PerTensor => Some((product(dims), 1)),
+        Granularity::PerChannel(axis) => {
+            let length = *dims.get(axis)? as usize;
+            Some((product(dims.get(axis + 1..)?), length.max(1)))
+        }
+        Granularity::Blocked { .. } => None,
+    }
 }
 
 /// Values of a tensor of codes.
@@ -215,6 +249,47 @@ mod tests {
 
     fn of(scale: f32, zero_point: i32) -> Parameters {
         Parameters { scale, zero_point }
+    }
+
+    #[test]
+    fn rounding_by_addition_is_rounding_half_to_even() {
+        let mut state = 1u32;
+        for at in 0..200_000u32 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let value = match at % 3 {
+                0 => f32::from_bits(state),
+                1 => (state >> 8) as f32 / 4096.0 - 2048.0,
+                _ => ((state >> 8) as i32 - (1 << 23)) as f32 * 0.5,
+            };
+            for (zero_point, kind) in [(0, Kind::Int16), (128, Kind::Uint8), (40_000, Kind::Uint16)] {
+                let (low, high) = kind.limits();
+                let plain =
+                    (value.round_ties_even() + zero_point as f32).clamp(low as f32, high as f32) as i32;
+                assert_eq!(quantize(value, of(1.0, zero_point), kind), plain, "{value}");
+            }
+        }
+    }
+
+    #[test]
+    fn runs_agree_with_the_selector() {
+        let dims = [3u64, 4, 5];
+        let values: Vec<f32> = (0..60).map(|at| at as f32 * 0.37 - 11.0).collect();
+        let tensor = Tensor::from_slice(&dims, &values).unwrap();
+        for axis in 0..3 {
+            let granularity = Granularity::PerChannel(axis);
+            let own: Vec<Parameters> = (0..dims[axis]).map(|at| of(0.1 + at as f32 * 0.05, 0)).collect();
+            let select = selector(&dims, granularity, own.len()).unwrap();
+            let expected: Vec<i32> = values
+                .iter()
+                .enumerate()
+                .map(|(at, value)| quantize(*value, own[select(at)], Kind::Int8))
+                .collect();
+            let found = quantize_tensor(&tensor, &own, granularity, Kind::Int8).unwrap();
+            assert!(
+                found.same_as(&pack(&dims, &expected, Kind::Int8).unwrap()),
+                "axis {axis}"
+            );
+        }
     }
 
     #[test]

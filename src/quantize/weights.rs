@@ -1,6 +1,6 @@
 //! Scales of a constant tensor from its own values: one, one a channel, or one a block.
 
-use super::codes::selector;
+use super::codes::{runs, selector};
 use super::kind::Granularity;
 use super::parameters::{Parameters, QuantizeError, Scheme, parameters};
 use crate::ir::Tensor;
@@ -15,15 +15,40 @@ pub fn tensor_parameters(
     let groups = scale_dims(tensor.dims(), granularity).iter().product::<u64>() as usize;
     let select = selector(tensor.dims(), granularity, groups)?;
     let mut extremes = vec![(0f32, 0f32); groups];
-    for (flat, value) in values.iter().enumerate() {
-        if !value.is_finite() {
-            return Err(QuantizeError::Range {
-                low: *value,
-                high: *value,
-            });
+    if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+        return Err(QuantizeError::Range {
+            low: *value,
+            high: *value,
+        });
+    }
+    // All values are finite: a comparison is enough.
+    let widen = |range: &mut (f32, f32), value: f32| {
+        range.0 = if value < range.0 { value } else { range.0 };
+        range.1 = if value > range.1 { value } else { range.1 };
+    };
+    match runs(tensor.dims(), granularity) {
+        Some((1, length)) => {
+            for row in values.chunks(length) {
+                for (value, range) in row.iter().zip(&mut extremes) {
+                    widen(range, *value);
+                }
+            }
         }
-        if let Some(range) = extremes.get_mut(select(flat)) {
-            *range = (range.0.min(*value), range.1.max(*value));
+        Some((run, length)) => {
+            for block in values.chunks(run * length) {
+                for (run, range) in block.chunks(run).zip(&mut extremes) {
+                    let mut own = *range;
+                    run.iter().for_each(|value| widen(&mut own, *value));
+                    *range = own;
+                }
+            }
+        }
+        None => {
+            for (flat, value) in values.iter().enumerate() {
+                if let Some(range) = extremes.get_mut(select(flat)) {
+                    widen(range, *value);
+                }
+            }
         }
     }
     extremes

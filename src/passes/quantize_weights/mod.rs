@@ -8,7 +8,9 @@ mod rounding;
 mod target;
 mod widths;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+
+use rayon::prelude::*;
 
 pub(super) use self::layers::{Layers, QuantizedLayer};
 pub use self::options::{Form, LayerPrecision, Precision, QuantizeWeights};
@@ -19,6 +21,7 @@ pub use self::widths::{BitsBy, Widths};
 use super::distinct::distinct_names;
 use super::{Context, ConvertOpset, Needs, Pass, PassError, PassReport, Safety, Simplify};
 use crate::analysis;
+use crate::format::spill;
 use crate::ir::{
     EditError, Editor, GraphPath, Model, Name, Operator, OpsetImport, Tensor, TensorError, Value, ValueId,
     opset_version,
@@ -27,6 +30,12 @@ use crate::linalg::LinalgError;
 use crate::quantize::{Granularity, QuantizeError, pack, scale_dims};
 
 const NAME: &str = "quantize-weights";
+
+/// Weights that are coded at a time, on as many threads as there are.
+const AHEAD: usize = 16;
+
+/// Bytes of codes that stay in memory; those of further weights are kept in files without a name.
+const HELD: u64 = 64 << 20;
 
 /// What can go wrong with one weight.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +152,11 @@ impl QuantizeWeights {
         Ok(())
     }
 
+    /// Whether the codes of a weight depend on nothing else.
+    fn is_alone(&self, target: &Target, moments: Option<&Moments>) -> bool {
+        moments.is_none() && self.rounding == Rounding::Nearest && target.planned.is_none()
+    }
+
     /// Replaces the weights of one graph. Answers how many, and whether MatMulNBits was used.
     fn convert(
         &self,
@@ -158,22 +172,44 @@ impl QuantizeWeights {
         let Some(graph) = model.graph_at_mut(path) else {
             return Ok((0, false));
         };
-        let (mut weights, mut uses_nbits) = (0, false);
+        let (mut weights, mut uses_nbits, mut held) = (0, false, 0u64);
         let mut editor = graph.edit(NAME);
-        for target in found {
+        let mut ahead: VecDeque<Option<Result<Coded, QuantizeError>>> = VecDeque::new();
+        for (at, target) in found.iter().enumerate() {
+            if ahead.is_empty() && self.is_alone(target, moments) {
+                let next = found.iter().skip(at).take(AHEAD);
+                let next: Vec<&Target> = next.take_while(|next| self.is_alone(next, moments)).collect();
+                let graph = editor.graph();
+                let code = |next: &Target| graph.constant(next.weight).map(|tensor| nearest(tensor, next));
+                let coded: Vec<_> = next.into_par_iter().map(code).collect();
+                ahead.extend(coded);
+            }
             let name = editor
                 .graph()
                 .value(target.weight)
                 .map(|value| value.name.to_string())
                 .unwrap_or_default();
             let nbits = self.form == Form::MatMulNBits && target.is_matrix_product;
-            let result =
-                self.code(&mut editor, &target, &name, moments, report)
-                    .and_then(|coded| match coded {
-                        None => Ok(()),
-                        Some(coded) if nbits => nbits::replace(&mut editor, &target, &coded),
-                        Some(coded) => dequantize(&mut editor, &target, &name, &coded),
-                    });
+            let coded = match ahead.pop_front() {
+                // A weight that an earlier target has taken is left to `code`.
+                Some(Some(coded)) if editor.graph().constant(target.weight).is_some() => {
+                    coded.map(Some).map_err(WeightError::from)
+                }
+                _ => self.code(&mut editor, target, &name, moments, report),
+            };
+            let result = coded.and_then(|coded| match coded {
+                None => Ok(()),
+                Some(mut coded) => {
+                    held += coded.codes.byte_len();
+                    if held > HELD {
+                        coded.codes = spilled(coded.codes)?;
+                    }
+                    match nbits {
+                        true => nbits::replace(&mut editor, target, &coded),
+                        false => dequantize(&mut editor, target, &name, &coded),
+                    }
+                }
+            });
             match result {
                 Ok(()) => {
                     weights += 1;
@@ -262,6 +298,18 @@ fn dequantize(
     }
     editor.remove_unused(target.weight.node);
     Ok(())
+}
+
+/// The same codes, out of memory; where there is no place for a file they stay.
+fn spilled(codes: Tensor) -> Result<Tensor, WeightError> {
+    match spill(&codes.raw()?) {
+        Ok(bytes) => Ok(Tensor::from_raw(
+            codes.dtype(),
+            codes.dims().iter().copied(),
+            bytes,
+        )?),
+        Err(_) => Ok(codes),
+    }
 }
 
 fn suffixed(stem: &str, suffix: &str) -> Name {
