@@ -4,7 +4,7 @@
 usage: finetune_weights.py --secateur BIN --corpus DIR [--only NAME] [--epochs N] > docs/finetune-weights-table.md
 
 Weights are ranked over the whole model (`scope: global`). Statistics come from the first 2,000 training images of MNIST, training
-from all 60,000, accuracy from the 10,000 test images; everything runs in tract.
+from all 60,000 (or --samples), accuracy from the 10,000 test images; everything runs in tract.
 """
 
 import argparse
@@ -35,6 +35,7 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--epochs", type=int, default=2, help="epochs of every cell")
     parser.add_argument("--gradual", type=int, default=4, help="epochs after each step of gradual pruning; six times as many at the end; 0: none")
+    parser.add_argument("--samples", type=int, default=60000, help="training images")
     args = parser.parse_args()
     npz = os.path.abspath(os.path.join(args.corpus, "data", "mnist_u8.npz"))
     images = lambda part, **more: {"npz": npz, "inputs": {"input": f"x_{part}"}, "labels": f"y_{part}", "preprocess": "mnist", **more}
@@ -46,7 +47,7 @@ def main():
         accuracy = lambda model: 100 * run(args.secateur, "evaluate", model, "--data", path("test.yaml"), "--latency-runs", "0", "--json")["accuracy"]
 
         def pipeline(model, steps, out):
-            described = {"version": 1, "data": {"training": images("train"), "calibration": images("train", samples=FEW)}, "steps": steps}
+            described = {"version": 1, "data": {"training": images("train", samples=args.samples), "calibration": images("train", samples=FEW)}, "steps": steps}
             with open(path("pipeline.yaml"), "w") as file:
                 json.dump(described, file)
             run(args.secateur, "run", path("pipeline.yaml"), model, "-o", path(out), "--force", "--no-verify", "--json")
@@ -59,7 +60,7 @@ def main():
             run(args.secateur, "stats", model, "--for", "gradients", "--data", path("few.yaml"), "-o", path("stats"), "--force", "--json")
             prune = lambda sparsity, **more: {"prune-weights": {"sparsity": sparsity, "scope": "global", **more}}
             tune = lambda epochs, rate=0.01, decay=0.0: {"finetune": {"epochs": epochs, "learning-rate": rate, "weight-decay": decay, "patience": 100}}
-            print(f"\n## {title} ({accuracy(model):.2f} % dense): before, and after {args.epochs} epochs\n")
+            print(f"\n## {title} ({accuracy(model):.2f} % dense): before, and after {args.epochs} epochs over {args.samples:,} images\n")
             print("| criterion |" + "".join(f" {sparsity:.0%} |" for sparsity in SPARSITIES))
             print("|---|" + "---|" * len(SPARSITIES))
             for criterion in CRITERIA:
