@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Static int8 quantization of EfficientNet-Lite0 and MobileNetV2: secateur beside ONNX Runtime's own quantizer.
 
-usage: quantize.py [--secateur BIN] [--only TEXT] [-o docs/quantize-table.md]
+usage: quantize.py [--secateur BIN] [--only PATTERN] [-o docs/quantize-table.md]
 
 Calibrates on the corpus' 64 calibration images and evaluates on its 350 evaluation images (SECATEUR_CORPUS). Figures are those
 of ONNX Runtime with its default optimisations (`fused`) and with optimisations off (`reference`), which computes in float what
@@ -121,7 +121,7 @@ def row(title, path, samples, labels, reference, seconds, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--secateur", default=os.environ.get("SECATEUR_BIN", "target/release/secateur"))
-    parser.add_argument("--only", default="", help="rows whose title has this text")
+    parser.add_argument("--only", default="", help="rows whose title this pattern finds")
     parser.add_argument("-o", "--output")
     arguments = parser.parse_args()
     corpus = os.environ["SECATEUR_CORPUS"]
@@ -157,7 +157,7 @@ def main():
                 file.write(f"images: {{ folder: {os.path.join(data, 'calibration')}, labels: labels.tsv, "
                            f"preprocess: {preprocess} }}\n")
             for label, steps in SECATEUR:
-                if arguments.only not in label:
+                if not re.search(arguments.only, label):
                     continue
                 path, started = source, time.perf_counter()
                 for index, step in enumerate(steps or [["quantize"]]):
@@ -168,7 +168,7 @@ def main():
                 cells = row(label, path, samples, labels, reference, time.perf_counter() - started, folder)
                 lines.append("| " + " | ".join(cells) + " |")
             for label, method, per_channel, reduced in RUNTIME:
-                if arguments.only not in label:
+                if not re.search(arguments.only, label):
                     continue
                 prepared, target = os.path.join(folder, "prepared.onnx"), os.path.join(folder, "runtime.onnx")
                 started = time.perf_counter()

@@ -131,7 +131,7 @@ pub enum RefitOrder {
     #[default]
     AtOnce,
     /// One after the other, after a pass over the data for each: every layer, those without a cut included, makes up for the error
-    /// of the layers before it, too. Better and slower.
+    /// of the layers before it, too. Slower, and better where there are enough samples: few are fitted too closely.
     OneByOne,
 }
 
