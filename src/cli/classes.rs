@@ -38,7 +38,7 @@ pub(super) fn execute(
     let keep = RegexSet::new(&running.keep)
         .map_err(|error| Failure::new("keep-pattern", format!("--keep: {error}")))?;
     let mut model = model::read(global, path)?.model;
-    let needs_engine = described.steps.iter().any(|step| step.pass.needs().runs());
+    let needs_engine = described.steps.iter().any(|step| step.pass.about().needs.runs());
     let engine = needs_engine.then(|| engines::engine(global)).transpose()?;
     global.limit_threads();
     let resources = StepResources {

@@ -155,7 +155,7 @@ pub(super) fn rewrite(
     }
     let loaded = model::read(global, input)?;
     let compare = compare && !running.dry_run;
-    let needs_engine = pipeline.steps.iter().any(|step| step.pass.needs().runs());
+    let needs_engine = pipeline.steps.iter().any(|step| step.pass.about().needs.runs());
     let engine = if compare || needs_engine {
         Some(engines::engine(global)?)
     } else {
@@ -262,7 +262,11 @@ pub(super) fn adjust(global: &Global, pipeline: &mut Pipeline, running: &Running
         for step in &mut pipeline.steps {
             set(step, "safety", serde_json::to_value(allowed).unwrap_or_default())?;
         }
-        if let Some(step) = pipeline.steps.iter().find(|step| step.pass.safety() > allowed) {
+        if let Some(step) = pipeline
+            .steps
+            .iter()
+            .find(|step| step.pass.about().safety > allowed)
+        {
             let message = format!("step `{}` is not as safe as --only asks", step.name);
             return Err(Failure::new("not-safe-enough", message));
         }
@@ -298,8 +302,9 @@ pub(super) fn adjust(global: &Global, pipeline: &mut Pipeline, running: &Running
 
 /// The role of data without one: what the steps need, else evaluation.
 fn sole_role(pipeline: &Pipeline) -> &'static str {
-    let needs =
-        |role: fn(&crate::passes::Needs) -> bool| pipeline.steps.iter().any(|step| role(&step.pass.needs()));
+    let needs = |role: fn(&crate::passes::Needs) -> bool| {
+        pipeline.steps.iter().any(|step| role(&step.pass.about().needs))
+    };
     match (needs(|needs| needs.calibration), needs(|needs| needs.training)) {
         (true, false) => "calibration",
         (false, true) => "training",

@@ -349,7 +349,7 @@ pub(super) fn execute(global: &Global, step: &Step) -> Result<Answer, Failure> {
     }
     let pass = pipeline::Step::new(&step.name, options)?;
     let compare = step.compare && !global.no_verify;
-    debug_assert!(pass.pass.safety() <= Safety::Approximate);
+    debug_assert!(pass.pass.about().safety <= Safety::Approximate);
     rewrite(
         global,
         Pipeline::of(&step.name, vec![pass]),

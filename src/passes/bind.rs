@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Pass, PassError, PassReport, Safety};
+use super::{About, Context, Pass, PassError, PassReport, Safety};
 use crate::analysis::{check, infer, is_private_symbol};
 use crate::ir::edit::{Reshape, reshape};
 use crate::ir::{Dim, EditError, Model, Name, NodeId, TensorType, ValueId, ValueType};
@@ -25,12 +25,8 @@ pub struct Bind {
 }
 
 impl Pass for Bind {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Exact
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Exact)
     }
 
     fn run(&self, model: &mut Model, _context: &Context<'_>) -> Result<PassReport, PassError> {

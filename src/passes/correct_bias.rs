@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Needs, Pass, PassError, PassReport, Resources, Safety, Simplify};
+use super::{About, Context, Needs, Pass, PassError, PassReport, Resources, Safety, Simplify};
 use crate::analysis;
 use crate::data::Dataset;
 use crate::ir::{DType, EditError, Graph, Model, NodeId, NodeKind, Tensor, TensorError, ValueId};
@@ -74,20 +74,12 @@ const SLOT: usize = 2;
 const LEAST: f64 = 1e-6;
 
 impl Pass for CorrectBias {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Approximate
-    }
-
-    fn needs(&self) -> Needs {
-        Needs {
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Approximate).needing(Needs {
             calibration: true,
             source: true,
             ..Needs::default()
-        }
+        })
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
@@ -98,9 +90,7 @@ impl Pass for CorrectBias {
                 message: "reference: name the float model that this one was made from".to_owned(),
             });
         }
-        let resources = context
-            .resources
-            .ok_or_else(|| resource("needs calibration data and the float model".to_owned()))?;
+        let resources = context.resources(NAME, "needs calibration data and the float model")?;
         let mut reference = resources.model(&self.reference).map_err(resource)?;
         let mut report = PassReport::default();
         if self.prepare {

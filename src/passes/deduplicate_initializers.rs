@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scope::{self, Scope};
-use super::{Context, Pass, PassError, PassReport, Safety};
+use super::{About, Context, Pass, PassError, PassReport, Safety};
 use crate::ir::{ConstantOrigin, DType, EditError, Graph, Model, NodeId, NodeKind, Tensor, ValueId};
 
 const NAME: &str = "deduplicate-initializers";
@@ -23,12 +23,8 @@ const NAME: &str = "deduplicate-initializers";
 pub struct DeduplicateInitializers {}
 
 impl Pass for DeduplicateInitializers {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Exact
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Exact)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::growth::{option, patterns, same};
 use super::prune_channels::prepare;
-use super::{Change, Context, Pass, PassError, PassReport, Safety};
+use super::{About, Change, Context, Pass, PassError, PassReport, Safety};
 use crate::analysis;
 use crate::ir::{
     DType, EditError, Editor, Graph, Model, Name, NodeId, Operator, Tensor, TensorError, Value, ValueId,
@@ -63,12 +63,8 @@ enum Form {
 }
 
 impl Pass for Deepen {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Rounding
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Rounding)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

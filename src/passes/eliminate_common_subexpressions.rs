@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scope::{self, Scope};
-use super::{Context, Pass, PassError, PassReport, Safety};
+use super::{About, Context, Pass, PassError, PassReport, Safety};
 use crate::ir::{Attribute, AttributeValue, EditError, Graph, Inputs, Model, NodeId, Operator, ValueId};
 use crate::ops::Traits;
 
@@ -26,12 +26,8 @@ const NAME: &str = "eliminate-common-subexpressions";
 pub struct EliminateCommonSubexpressions {}
 
 impl Pass for EliminateCommonSubexpressions {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Exact
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Exact)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

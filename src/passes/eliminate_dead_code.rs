@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scope::{self, Scope};
 use super::sweep::is_removable;
-use super::{Context, Pass, PassError, PassReport, Safety};
+use super::{About, Context, Pass, PassError, PassReport, Safety};
 use crate::ir::{Function, Graph, Model, NodeId, ValueId};
 
 const NAME: &str = "eliminate-dead-code";
@@ -38,12 +38,8 @@ pub struct EliminateDeadCode {
 }
 
 impl Pass for EliminateDeadCode {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Exact
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Exact)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

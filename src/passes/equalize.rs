@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Needs, Pass, PassError, PassReport, Safety, Simplify};
+use super::{About, Context, Needs, Pass, PassError, PassReport, Safety, Simplify};
 use crate::analysis;
 use crate::ir::{DType, EditError, Graph, Model, NodeId, NodeKind, Operator, Tensor, TensorError, ValueId};
 use crate::statistics::{self, Wanted};
@@ -68,19 +68,8 @@ struct Convolution {
 const BELOW_BOUND: f64 = 0.9;
 
 impl Pass for Equalize {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Approximate
-    }
-
-    fn needs(&self) -> Needs {
-        Needs {
-            calibration: true,
-            ..Needs::default()
-        }
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Approximate).needing(Needs::CALIBRATION)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
@@ -142,9 +131,7 @@ impl Equalize {
         if names.is_empty() {
             return Ok(());
         }
-        let resources = context
-            .resources
-            .ok_or_else(|| resource("needs calibration data".to_owned()))?;
+        let resources = context.resources(NAME, "needs calibration data")?;
         let data = resources.data(&self.data, &model.graph).map_err(resource)?;
         let engine = resources.engine().map_err(resource)?;
         let wanted = Wanted {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Context, Pass, PassError, PassReport, Safety};
+use super::{About, Context, Pass, PassError, PassReport, Safety};
 use crate::analysis;
 use crate::ir::{Graph, Model, Name, ValueType};
 use crate::transfer::region::{RegionError, extract};
@@ -27,12 +27,8 @@ pub struct Extract {
 }
 
 impl Pass for Extract {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Approximate
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Approximate)
     }
 
     fn run(&self, model: &mut Model, _: &Context<'_>) -> Result<PassReport, PassError> {

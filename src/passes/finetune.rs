@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::objective::LossKind;
-use super::{Change, Context, Needs, Pass, PassError, PassReport, Resources, Safety};
+use super::{About, Change, Context, Needs, Pass, PassError, PassReport, Resources, Safety};
 use crate::autodiff::{InputIs, Loss};
 use crate::finetune::{self, FinetuneError, Optimizer, Teacher, Training, finetune};
 use crate::ir::{DType, Model};
@@ -113,19 +113,8 @@ impl Default for Finetune {
 }
 
 impl Pass for Finetune {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Approximate
-    }
-
-    fn needs(&self) -> Needs {
-        Needs {
-            training: true,
-            ..Needs::default()
-        }
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Approximate).needing(Needs::TRAINING)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
@@ -156,9 +145,7 @@ impl Pass for Finetune {
         }
         let frozen = RegexSet::new(&self.freeze).map_err(|error| option(format!("freeze: {error}")))?;
         let frozen = |name: &str| frozen.is_match(name) || context.keeps(name);
-        let resources = context
-            .resources
-            .ok_or_else(|| resource("it needs data and an engine".to_owned()))?;
+        let resources = context.resources(NAME, "needs data and an engine")?;
         let data = resources.data(&self.data, &model.graph).map_err(resource)?;
         let objective = self.objective();
         let loaded = match (&self.teacher, self.loss) {

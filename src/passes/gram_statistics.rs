@@ -61,9 +61,7 @@ pub(super) fn grams(
         }
         return Ok(found.grams);
     }
-    let resources = context
-        .resources
-        .ok_or_else(|| resource("needs calibration data or stats".to_owned()))?;
+    let resources = context.resources(source.pass, "needs calibration data or stats")?;
     let data = resources.data(source.data, &prepared.graph).map_err(resource)?;
     let engine = resources.engine().map_err(resource)?;
     let samples = data.sample_range();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::scope::{self, Scope};
 use super::splice::{Bindings, Names, Naming, hand_over, obstacle, splice};
 use super::sweep::remove_unused;
-use super::{Context, EliminateDeadCode, Pass, PassError, PassReport, Safety};
+use super::{About, Context, EliminateDeadCode, Pass, PassError, PassReport, Safety};
 use crate::analysis::infer;
 use crate::ir::{
     AttributeValue, Constant, ConstantOrigin, EditError, Function, Graph, Model, Name, NodeId, Operator,
@@ -39,12 +39,8 @@ pub struct InlineFunctions {
 }
 
 impl Pass for InlineFunctions {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Exact
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Exact)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

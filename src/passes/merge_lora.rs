@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::growth::option;
-use super::{Change, Context, Needs, Pass, PassError, PassReport, Safety};
+use super::{About, Change, Context, Needs, Pass, PassError, PassReport, Safety};
 use crate::analysis;
 use crate::ir::{EditError, Graph, Model, NodeId, Slot, Tensor, ValueId};
 use crate::transfer::lora::{Adapter, adapters};
@@ -67,19 +67,8 @@ struct Weight {
 }
 
 impl Pass for MergeLora {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Approximate
-    }
-
-    fn needs(&self) -> Needs {
-        Needs {
-            source: true,
-            ..Needs::default()
-        }
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Approximate).needing(Needs::SOURCE)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
@@ -93,9 +82,7 @@ impl Pass for MergeLora {
             }
         }
         let rules = self.rules()?;
-        let resources = context
-            .resources
-            .ok_or_else(|| resource("there is nothing to read the adapter with".to_owned()))?;
+        let resources = context.resources(NAME, "there is nothing to read the adapter with")?;
         let in_file =
             |error: &dyn std::fmt::Display| resource(format!("{}: {error}", self.adapter.display()));
         let tensors = resources.tensors(&self.adapter).map_err(resource)?;

@@ -61,7 +61,7 @@ pub use merge_lora::MergeLora;
 pub use migrate::{Awq, SmoothQuant};
 pub use objective::{LossKind, gradient_statistics};
 pub use pass::{
-    Change, Context, Limits, Needs, Pass, PassError, PassReport, PlannedNode, ReportFile, Requirement,
+    About, Change, Context, Limits, Needs, Pass, PassError, PassReport, PlannedNode, ReportFile, Requirement,
     Resources, Runs, Safety,
 };
 pub use prune_channels::PruneChannels;

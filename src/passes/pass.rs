@@ -27,9 +27,58 @@ pub struct Needs {
 }
 
 impl Needs {
+    /// Unlabelled samples only.
+    pub const CALIBRATION: Self = Self {
+        calibration: true,
+        ..Self::NOTHING
+    };
+    /// Labelled samples only.
+    pub const TRAINING: Self = Self {
+        training: true,
+        ..Self::NOTHING
+    };
+    /// A second model only.
+    pub const SOURCE: Self = Self {
+        source: true,
+        ..Self::NOTHING
+    };
+    const NOTHING: Self = Self {
+        calibration: false,
+        training: false,
+        source: false,
+        engine: false,
+    };
+
     /// Whether the pass runs the model.
     pub fn runs(&self) -> bool {
         self.calibration || self.training || self.engine
+    }
+}
+
+/// What is known of a pass before it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The name in pipelines and on the command line.
+    pub name: &'static str,
+    /// What the pass preserves with its options.
+    pub safety: Safety,
+    /// What it needs beside the model.
+    pub needs: Needs,
+}
+
+impl About {
+    /// A pass that needs nothing but the model.
+    pub fn new(name: &'static str, safety: Safety) -> Self {
+        Self {
+            name,
+            safety,
+            needs: Needs::default(),
+        }
+    }
+
+    /// The same pass with what it needs.
+    pub fn needing(self, needs: Needs) -> Self {
+        Self { needs, ..self }
     }
 }
 
@@ -105,7 +154,19 @@ pub trait Resources: Sync {
     fn jobs(&self) -> usize;
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// What runs models and reads data, for the pass of this name.
+    ///
+    /// # Errors
+    ///
+    /// `what`, which says what the pass lacks, if there is none.
+    pub fn resources(&self, pass: &'static str, what: &str) -> Result<&'a dyn Resources, PassError> {
+        self.resources.ok_or_else(|| PassError::Resource {
+            pass,
+            message: what.to_owned(),
+        })
+    }
+
     /// Whether `name` is protected by a `keep` pattern.
     pub fn keeps(&self, name: &str) -> bool {
         !self.keep.is_empty() && !name.is_empty() && self.keep.is_match(name)
@@ -282,16 +343,8 @@ pub enum PassError {
 
 /// A native pass.
 pub trait Pass: Send + Sync {
-    /// The name in pipelines and on the command line.
-    fn name(&self) -> &'static str;
-
-    /// What the pass preserves with these options.
-    fn safety(&self) -> Safety;
-
-    /// What it needs beside the model.
-    fn needs(&self) -> Needs {
-        Needs::default()
-    }
+    /// Its name, and what it preserves and needs with these options.
+    fn about(&self) -> About;
 
     /// Changes the model.
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError>;

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::distinct::distinct_names;
 use super::quantize::Saturation;
-use super::{Context, ConvertOpset, DeduplicateInitializers, Pass, PassError, PassReport, Safety, Simplify};
+use super::{
+    About, Context, ConvertOpset, DeduplicateInitializers, Pass, PassError, PassReport, Safety, Simplify,
+};
 use crate::analysis;
 use crate::ir::{
     DType, EditError, Editor, Graph, Model, Name, NodeId, NodeKind, Operator, Tensor, TensorError, Value,
@@ -75,12 +77,8 @@ struct Product {
 }
 
 impl Pass for QuantizeDynamic {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Approximate
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Approximate)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -19,7 +19,7 @@ macro_rules! passes {
         /// The pass `name` with these options; `None` if there is no such pass.
         pub fn build<'de, D: Deserializer<'de>>(name: &str, options: D) -> Result<Option<Box<dyn Pass>>, D::Error> {
             $(
-                if name == <$pass>::default().name() {
+                if name == <$pass>::default().about().name {
                     let pass: $pass = serde::Deserialize::deserialize(options)?;
                     return Ok(Some(Box::new(pass)));
                 }
@@ -30,7 +30,7 @@ macro_rules! passes {
         /// The pass `name` with its default options.
         pub fn default(name: &str) -> Option<Box<dyn Pass>> {
             $(
-                if name == <$pass>::default().name() {
+                if name == <$pass>::default().about().name {
                     return Some(Box::new(<$pass>::default()));
                 }
             )*
@@ -87,9 +87,9 @@ impl Entry {
     fn of<P: Pass + Default + JsonSchema + DeserializeOwned>() -> Self {
         let pass = P::default();
         Self {
-            name: pass.name(),
-            safety: pass.safety(),
-            needs: pass.needs(),
+            name: pass.about().name,
+            safety: pass.about().safety,
+            needs: pass.about().needs,
             schema: schema_for!(P),
         }
     }
@@ -127,8 +127,8 @@ mod tests {
                 entry.summary()
             );
             let built = build(entry.name, serde_json::json!({})).unwrap().unwrap();
-            assert_eq!(built.name(), entry.name);
-            assert_eq!(default(entry.name).unwrap().name(), entry.name);
+            assert_eq!(built.about().name, entry.name);
+            assert_eq!(default(entry.name).unwrap().about().name, entry.name);
             assert!(
                 entry.name.chars().all(|c| c.is_ascii_lowercase() || c == '-'),
                 "{}",

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::encoded_size::{Budget, model_bytes};
 use super::{
-    Context, DeduplicateInitializers, EliminateCommonSubexpressions, EliminateDeadCode, FoldConstants, Pass,
-    PassError, PassReport, Safety,
+    About, Context, DeduplicateInitializers, EliminateCommonSubexpressions, EliminateDeadCode, FoldConstants,
+    Pass, PassError, PassReport, Safety,
 };
 use crate::analysis::infer;
 use crate::ir::{Graph, Model};
@@ -66,12 +66,8 @@ impl Default for Simplify {
 }
 
 impl Pass for Simplify {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        self.safety
+    fn about(&self) -> About {
+        About::new(NAME, self.safety)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
@@ -184,10 +180,10 @@ impl Part {
 
     fn name(self) -> &'static str {
         match self {
-            Part::Fold => FoldConstants::default().name(),
-            Part::Common => EliminateCommonSubexpressions::default().name(),
-            Part::Duplicates => DeduplicateInitializers::default().name(),
-            Part::Dead => EliminateDeadCode::default().name(),
+            Part::Fold => FoldConstants::default().about().name,
+            Part::Common => EliminateCommonSubexpressions::default().about().name,
+            Part::Duplicates => DeduplicateInitializers::default().about().name,
+            Part::Dead => EliminateDeadCode::default().about().name,
         }
     }
 }

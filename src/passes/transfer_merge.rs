@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::growth::{option, same};
 use super::prune_channels::prepare;
-use super::{Change, Context, InlineFunctions, Needs, Pass, PassError, PassReport, Resources, Safety};
+use super::{About, Change, Context, InlineFunctions, Needs, Pass, PassError, PassReport, Resources, Safety};
 use crate::analysis;
 use crate::axes::solve;
 use crate::ir::{EditError, Graph, Model, NodeId, Tensor, TensorError, ValueId};
@@ -61,27 +61,13 @@ impl Default for TransferMerge {
 type Weights = BTreeMap<NodeId, Tensor>;
 
 impl Pass for TransferMerge {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Approximate
-    }
-
-    fn needs(&self) -> Needs {
-        Needs {
-            source: true,
-            ..Needs::default()
-        }
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Approximate).needing(Needs::SOURCE)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         self.check_options()?;
-        let resources = context.resources.ok_or_else(|| PassError::Resource {
-            pass: NAME,
-            message: "there is nothing to read the other models with".to_owned(),
-        })?;
+        let resources = context.resources(NAME, "there is nothing to read the other models with")?;
         let mut report = self.prepared(model, context)?;
         let mut others = Vec::with_capacity(self.with.len());
         for path in &self.with {

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Change, Context, FoldConstants, Needs, Pass, PassError, PassReport, PruneChannels, Requirement,
+    About, Change, Context, FoldConstants, Needs, Pass, PassError, PassReport, PruneChannels, Requirement,
     Resources, Safety,
 };
 use crate::analysis;
@@ -70,26 +70,13 @@ pub struct TransferParameters {
 }
 
 impl Pass for TransferParameters {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Approximate
-    }
-
-    fn needs(&self) -> Needs {
-        Needs {
-            source: true,
-            ..Needs::default()
-        }
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Approximate).needing(Needs::SOURCE)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let options = self.options(context)?;
-        let resources = context
-            .resources
-            .ok_or_else(|| resource("there is nothing to read the source with".to_owned()))?;
+        let resources = context.resources(NAME, "there is nothing to read the source with")?;
         let mut report = PassReport::default();
         let mut target = model.clone();
         prepare(&mut target, context, &mut report)?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::align::align;
 use super::extract::names;
-use super::{Change, Context, Needs, Pass, PassError, PassReport, Safety};
+use super::{About, Change, Context, Needs, Pass, PassError, PassReport, Safety};
 use crate::analysis;
 use crate::ir::Model;
 use crate::transfer::initialise::{Init, InitialiseError, initialise};
@@ -63,19 +63,11 @@ impl Default for TransferStructure {
 }
 
 impl Pass for TransferStructure {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Approximate
-    }
-
-    fn needs(&self) -> Needs {
-        Needs {
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Approximate).needing(Needs {
             source: self.from.is_some(),
             ..Needs::default()
-        }
+        })
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
@@ -96,9 +88,7 @@ impl Pass for TransferStructure {
         if self.prefix.is_empty() {
             return Err(option("prefix: a name is needed".to_owned()));
         }
-        let resources = context
-            .resources
-            .ok_or_else(|| resource("there is nothing to read the source with".to_owned()))?;
+        let resources = context.resources(NAME, "there is nothing to read the source with")?;
         let source = resources.model(from).map_err(resource)?;
         let mut part = self.part(&source)?;
         self.fresh(&mut part, Init::Keep, context, &mut report)?;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::growth::{option, patterns, same};
 use super::prune_channels::prepare;
-use super::{Change, Context, Pass, PassError, PassReport, Safety};
+use super::{About, Change, Context, Pass, PassError, PassReport, Safety};
 use crate::axes::rewrite::{RewriteError, repeat, repeatable};
 use crate::axes::{Group, Member, Solution, solve};
 use crate::ir::{Graph, Model, Use};
@@ -62,12 +62,8 @@ impl Default for Widen {
 }
 
 impl Pass for Widen {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Rounding
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Rounding)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

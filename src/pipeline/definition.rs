@@ -273,7 +273,7 @@ impl Pipeline {
     pub fn safety(&self) -> Safety {
         self.steps
             .iter()
-            .map(|step| step.pass.safety())
+            .map(|step| step.pass.about().safety)
             .max()
             .unwrap_or(Safety::Exact)
     }

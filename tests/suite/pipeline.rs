@@ -4,7 +4,7 @@ use secateur::engine::TractEngine;
 use secateur::fold::TractEvaluator;
 use secateur::format::{self, Origin};
 use secateur::ir::{Model, Name};
-use secateur::passes::{Context, Limits, Pass, PassError, PassReport, Safety};
+use secateur::passes::{About, Context, Limits, Pass, PassError, PassReport, Safety};
 use secateur::pipeline::{Pipeline, RunOptions, Step, bisect, run};
 use secateur::verify::{Verdict, VerifyOptions};
 
@@ -16,12 +16,8 @@ struct Swap {
 }
 
 impl Pass for Swap {
-    fn name(&self) -> &'static str {
-        "swap"
-    }
-
-    fn safety(&self) -> Safety {
-        self.safety
+    fn about(&self) -> About {
+        About::new("swap", self.safety)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

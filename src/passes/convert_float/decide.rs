@@ -256,9 +256,7 @@ fn values_beyond(
     else {
         return Ok(BTreeSet::new());
     };
-    let resources = context
-        .resources
-        .ok_or_else(|| resource("range-data needs data and an engine".to_owned()))?;
+    let resources = context.resources(NAME, "range-data needs data and an engine")?;
     let data = resources.data(role, &model.graph).map_err(resource)?;
     let engine = resources.engine().map_err(resource)?;
     let graph = &model.graph;

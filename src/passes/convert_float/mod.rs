@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use self::decide::{Decisions, decide, lower_constant};
 use super::distinct::distinct_names;
-use super::{Context, ConvertOpset, Pass, PassError, PassReport, Safety};
+use super::{About, Context, ConvertOpset, Pass, PassError, PassReport, Safety};
 use crate::analysis;
 use crate::ir::edit::{Reshape, reshape};
 use crate::ir::{
@@ -100,12 +100,8 @@ impl From<EditError> for Failure {
 }
 
 impl Pass for ConvertFloat {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Approximate
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Approximate)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scope::{self, Scope};
-use super::{Context, Pass, PassError, PassReport, Safety};
+use super::{About, Context, Pass, PassError, PassReport, Safety};
 use crate::analysis::infer;
 use crate::ir::{Graph, Model, NodeId, OpsetImport, opset_version};
 use crate::ops::{schema, schemas};
@@ -46,12 +46,8 @@ impl Default for ConvertOpset {
 }
 
 impl Pass for ConvertOpset {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Exact
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Exact)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::encoded_size::{Budget, model_bytes};
 use super::scope::{self, Scope};
 use super::splice::Names;
-use super::{Context, Pass, PassError, PassReport, Safety};
+use super::{About, Context, Pass, PassError, PassReport, Safety};
 use crate::ir::{Graph, Model, Tensor};
 
 const NAME: &str = "fold-constants";
@@ -42,12 +42,8 @@ pub struct FoldConstants {
 }
 
 impl Pass for FoldConstants {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Exact
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Exact)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::sites::{MigrateError, Site, scale, sites};
 use crate::analysis;
 use crate::ir::{Graph, Model, TensorError};
-use crate::passes::{Context, Needs, Pass, PassError, PassReport, Safety, Simplify};
+use crate::passes::{About, Context, Needs, Pass, PassError, PassReport, Safety, Simplify};
 use crate::quantize::{Grid, Kind, Parameters, QuantizeError, Scheme, nearest, output_error, parameters};
 use crate::statistics::gram::{self, Gram, GramOptions, Layer};
 
@@ -66,19 +66,8 @@ struct Choice {
 }
 
 impl Pass for Awq {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Rounding
-    }
-
-    fn needs(&self) -> Needs {
-        Needs {
-            calibration: true,
-            ..Needs::default()
-        }
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Rounding).needing(Needs::CALIBRATION)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
@@ -100,9 +89,7 @@ impl Pass for Awq {
             .into_iter()
             .filter(|layer| found.iter().any(|site| site.value == layer.input))
             .collect();
-        let resources = context
-            .resources
-            .ok_or_else(|| resource("needs calibration data".to_owned()))?;
+        let resources = context.resources(NAME, "needs calibration data")?;
         let data = resources.data(&self.data, &model.graph).map_err(resource)?;
         let total = data.sample_range().end - data.sample_range().start;
         let grams = gram::collect(

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::sites::{MigrateError, scale, sites, weight_extremes};
 use crate::analysis;
 use crate::ir::Model;
-use crate::passes::{Context, Needs, Pass, PassError, PassReport, Safety, Simplify};
+use crate::passes::{About, Context, Needs, Pass, PassError, PassReport, Safety, Simplify};
 use crate::statistics::{Along, second_moments};
 
 const NAME: &str = "smooth-quant";
@@ -37,19 +37,8 @@ impl Default for SmoothQuant {
 }
 
 impl Pass for SmoothQuant {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Rounding
-    }
-
-    fn needs(&self) -> Needs {
-        Needs {
-            calibration: true,
-            ..Needs::default()
-        }
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Rounding).needing(Needs::CALIBRATION)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
@@ -77,9 +66,7 @@ impl Pass for SmoothQuant {
             report.changes.clear();
             return Ok(report);
         }
-        let resources = context
-            .resources
-            .ok_or_else(|| resource("needs calibration data".to_owned()))?;
+        let resources = context.resources(NAME, "needs calibration data")?;
         let data = resources.data(&self.data, &model.graph).map_err(resource)?;
         let total = data.sample_range().end - data.sample_range().start;
         let wanted: Vec<Along> = found

@@ -61,9 +61,7 @@ impl Evidence {
         if !samples && !labels {
             return Ok(None);
         }
-        let resources = context
-            .resources
-            .ok_or_else(|| resource("refit and this criterion need data and an engine".to_owned()))?;
+        let resources = context.resources(NAME, "refit and this criterion need data and an engine")?;
         let mut evidence = Self::default();
         if samples {
             evidence.take_samples(model, options, resources, context)?;

@@ -140,9 +140,7 @@ fn one_by_one(
     report: &mut PassReport,
 ) -> Result<u64, PassError> {
     let resource = |message: String| PassError::Resource { pass: NAME, message };
-    let resources = context
-        .resources
-        .ok_or_else(|| resource("refit needs data and an engine".to_owned()))?;
+    let resources = context.resources(NAME, "refit needs data and an engine")?;
     let data = resources.data(role, &model.graph).map_err(resource)?;
     let engine = resources.engine().map_err(resource)?;
     let samples = data.sample_range();

@@ -22,7 +22,7 @@ use crate::axes::rewrite::remove;
 use crate::axes::{Removal, Solution, solve};
 use crate::engine::{Engine, TractEngine};
 use crate::ir::Model;
-use crate::passes::{Context, FoldConstants, Needs, Pass, PassError, PassReport, ReportFile, Safety};
+use crate::passes::{About, Context, FoldConstants, Needs, Pass, PassError, PassReport, ReportFile, Safety};
 
 const NAME: &str = "prune-channels";
 
@@ -49,21 +49,13 @@ pub struct Pruned {
 }
 
 impl Pass for PruneChannels {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Approximate
-    }
-
-    fn needs(&self) -> Needs {
-        Needs {
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Approximate).needing(Needs {
             calibration: Evidence::takes_samples(self),
             training: Evidence::takes_labels(self),
             engine: self.target_latency.is_some(),
             ..Needs::default()
-        }
+        })
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -14,25 +14,17 @@ use crate::analysis;
 use crate::data::write_npz;
 use crate::ir::{GraphPath, Model, Tensor};
 use crate::passes::objective::gradient_statistics;
-use crate::passes::{Change, Context, Needs, Pass, PassError, PassReport, Resources, Safety};
+use crate::passes::{About, Change, Context, Needs, Pass, PassError, PassReport, Safety};
 use crate::statistics::{Along, GradientStatistics, StatisticsError, model_digest, second_moments};
 
 impl Pass for PruneWeights {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Approximate
-    }
-
-    fn needs(&self) -> Needs {
-        Needs {
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Approximate).needing(Needs {
             calibration: self.criterion == Criterion::Wanda
                 || (self.update == Update::Obs && self.gram_stats.is_none()),
             training: self.criterion.takes_gradients() && self.stats.is_none(),
             ..Needs::default()
-        }
+        })
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
@@ -226,7 +218,7 @@ impl PruneWeights {
             evidence.gradients = Some(self.gradients(model, context)?);
         }
         if self.criterion == Criterion::Wanda {
-            let resources = needed(context)?;
+            let resources = context.resources(NAME, "needs data and an engine")?;
             let role = self.data.as_deref().unwrap_or("calibration");
             let data = resources.data(role, &model.graph).map_err(resource)?;
             let main = layers.iter().filter(|layer| layer.path == GraphPath::MAIN);
@@ -260,7 +252,7 @@ impl PruneWeights {
             let found = Moments::read(&context.base.join(path), model, chosen).map_err(resource)?;
             return Ok(Some(found));
         }
-        let resources = needed(context)?;
+        let resources = context.resources(NAME, "needs data and an engine")?;
         let data = resources.data("calibration", &model.graph).map_err(resource)?;
         let samples = data.sample_range();
         let total = samples.end - samples.start;
@@ -283,7 +275,7 @@ impl PruneWeights {
             }
             return Ok(statistics);
         }
-        let resources = needed(context)?;
+        let resources = context.resources(NAME, "needs data and an engine")?;
         let role = self.data.as_deref().unwrap_or("training");
         let objective = self.loss.objective(self.loss_output.as_deref());
         let engine = resources.engine().map_err(resource)?;
@@ -321,12 +313,6 @@ fn failed(error: StatisticsError) -> PassError {
         },
         _ => resource(error.to_string()),
     }
-}
-
-fn needed<'c>(context: &Context<'c>) -> Result<&'c dyn Resources, PassError> {
-    context
-        .resources
-        .ok_or_else(|| resource("this criterion needs data and an engine".to_owned()))
 }
 
 fn option(message: String) -> PassError {

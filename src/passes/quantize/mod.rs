@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use self::apply::{ApplyError, WeightScheme};
 use super::distinct::distinct_names;
 use super::{
-    Context, ConvertOpset, DeduplicateInitializers, Needs, Pass, PassError, PassReport, Runs, Safety,
+    About, Context, ConvertOpset, DeduplicateInitializers, Needs, Pass, PassError, PassReport, Runs, Safety,
     Simplify,
 };
 use crate::analysis;
@@ -89,19 +89,11 @@ impl Default for Quantize {
 const NAME: &str = "quantize";
 
 impl Pass for Quantize {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Approximate
-    }
-
-    fn needs(&self) -> Needs {
-        Needs {
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Approximate).needing(Needs {
             calibration: self.scheme.needs_data() && self.stats.is_none(),
             ..Needs::default()
-        }
+        })
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
@@ -348,9 +340,7 @@ impl Quantize {
             }
             return Ok(found.values);
         }
-        let resources = context
-            .resources
-            .ok_or_else(|| resource("needs calibration data".to_owned()))?;
+        let resources = context.resources(NAME, "needs calibration data")?;
         let data = resources.data(&self.data, &model.graph).map_err(resource)?;
         let engine = resources.engine().map_err(resource)?;
         let total = data.sample_range().end - data.sample_range().start;

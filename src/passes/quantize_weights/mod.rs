@@ -19,7 +19,7 @@ use self::rounding::{Coded, Moments, collect, nearest};
 use self::target::{Reader, Target, targets};
 pub use self::widths::{BitsBy, Widths};
 use super::distinct::distinct_names;
-use super::{Context, ConvertOpset, Needs, Pass, PassError, PassReport, Safety, Simplify};
+use super::{About, Context, ConvertOpset, Needs, Pass, PassError, PassReport, Safety, Simplify};
 use crate::analysis;
 use crate::format::spill;
 use crate::ir::{
@@ -51,20 +51,12 @@ enum WeightError {
 }
 
 impl Pass for QuantizeWeights {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Approximate
-    }
-
-    fn needs(&self) -> Needs {
-        Needs {
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Approximate).needing(Needs {
             calibration: self.rounding != Rounding::Nearest && self.stats.is_none(),
             training: self.criterion == BitsBy::LogGradient && self.gradient_stats.is_none(),
             ..Needs::default()
-        }
+        })
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

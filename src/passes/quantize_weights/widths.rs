@@ -322,9 +322,7 @@ fn collect(
     options: &QuantizeWeights,
     context: &Context<'_>,
 ) -> Result<GradientStatistics, PassError> {
-    let resources = context
-        .resources
-        .ok_or_else(|| resource("criterion: log-gradient needs labelled data and an engine".to_owned()))?;
+    let resources = context.resources(NAME, "criterion: log-gradient needs labelled data and an engine")?;
     let engine = resources.engine().map_err(resource)?;
     let objective = options.loss.objective(options.loss_output.as_deref());
     let open = |model: &Model| {

@@ -34,9 +34,7 @@ pub(super) fn measure(
     context: &Context<'_>,
 ) -> Result<Vec<Measured>, PassError> {
     let resource = |message: String| PassError::Resource { pass: NAME, message };
-    let resources = context
-        .resources
-        .ok_or_else(|| resource("needs calibration data".to_owned()))?;
+    let resources = context.resources(NAME, "needs calibration data")?;
     let engine = resources.engine().map_err(resource)?;
     let reference = match options.sensitivity {
         Sensitivity::Layer => None,
@@ -128,9 +126,7 @@ fn reference(
     context: &Context<'_>,
 ) -> Result<Reference, PassError> {
     let resource = |message: String| PassError::Resource { pass: NAME, message };
-    let resources = context
-        .resources
-        .ok_or_else(|| resource("needs calibration data".to_owned()))?;
+    let resources = context.resources(NAME, "needs calibration data")?;
     let data = resources.data(&options.data, &model.graph).map_err(resource)?;
     let session = compile(model, engine).map_err(|error| resource(error.to_string()))?;
     let count = options.samples.div_ceil(data.batch_size()).max(1);

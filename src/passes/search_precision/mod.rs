@@ -15,7 +15,7 @@ pub use self::options::{SearchPrecision, Sensitivity};
 use super::encoded_size::model_bytes;
 use super::quantize_weights::Layers;
 use super::{
-    Change, Context, LayerPrecision, Needs, Pass, PassError, PassReport, Precision, ReportFile, Safety,
+    About, Change, Context, LayerPrecision, Needs, Pass, PassError, PassReport, Precision, ReportFile, Safety,
 };
 use crate::evaluate::{State, StateSubject, Task};
 use crate::ir::Model;
@@ -26,19 +26,8 @@ const NAME: &str = "search-precision";
 const PIPELINE_VERSION: u32 = 1;
 
 impl Pass for SearchPrecision {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Approximate
-    }
-
-    fn needs(&self) -> Needs {
-        Needs {
-            calibration: true,
-            ..Needs::default()
-        }
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Approximate).needing(Needs::CALIBRATION)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
@@ -176,9 +165,7 @@ impl Search<'_> {
     /// The loss of accuracy against the input model.
     fn drop(&self, candidate: &Model, context: &Context<'_>) -> Result<f64, PassError> {
         let resource = |message: String| PassError::Resource { pass: NAME, message };
-        let resources = context
-            .resources
-            .ok_or_else(|| resource("max-drop needs evaluation data".to_owned()))?;
+        let resources = context.resources(NAME, "max-drop needs evaluation data")?;
         let data = resources.data("evaluation", &candidate.graph).map_err(resource)?;
         let total = data.sample_range().end - data.sample_range().start;
         let task = Task {
@@ -288,7 +275,7 @@ fn pipeline(step: &super::QuantizeWeights) -> Result<String, PassError> {
         .filter(|(name, value)| defaults.get(name.as_str()) != Some(*value))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    let document = json!({ "version": PIPELINE_VERSION, "steps": [{ step.name(): own }] });
+    let document = json!({ "version": PIPELINE_VERSION, "steps": [{ step.about().name: own }] });
     let body = serde_yaml::to_string(&document).map_err(|error| wrong(&error))?;
     Ok(format!(
         "# yaml-language-server: $schema=pipeline.schema.json\n{body}"

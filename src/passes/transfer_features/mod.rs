@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Change, Context, Needs, Pass, PassError, PassReport, Safety};
+use super::{About, Change, Context, Needs, Pass, PassError, PassReport, Safety};
 use crate::analysis;
 use crate::features::last_product;
 use crate::ir::{DType, Graph, Model, Name, ValueId};
@@ -85,20 +85,12 @@ impl Default for TransferFeatures {
 }
 
 impl Pass for TransferFeatures {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn safety(&self) -> Safety {
-        Safety::Approximate
-    }
-
-    fn needs(&self) -> Needs {
-        Needs {
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Approximate).needing(Needs {
             training: self.head.is_empty() && !self.features_only,
             source: !self.head.is_empty(),
             ..Needs::default()
-        }
+        })
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
@@ -115,9 +107,7 @@ impl Pass for TransferFeatures {
             *model = cut.model;
             return Ok(report);
         }
-        let resources = context
-            .resources
-            .ok_or_else(|| resource("it needs data and an engine".to_owned()))?;
+        let resources = context.resources(NAME, "needs data and an engine")?;
         if !self.head.is_empty() {
             *model = self.attach(cut, resources, context, &mut report)?;
             return Ok(report);

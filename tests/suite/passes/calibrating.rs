@@ -62,12 +62,12 @@ fn corrected_biases_bring_the_outputs_back() {
         };
         let reference = WithReference(path.clone());
         let report = run_with(&correction, &mut quantized, &Setting::default(), Some(&reference)).unwrap();
-        assert!(report.changed, "{}: {:?}", pass.name(), report.notes);
+        assert!(report.changed, "{}: {:?}", pass.about().name, report.notes);
         let after = error(&quantized, &expected);
         assert!(
             after < share * before,
             "{}: {after} against {before}",
-            pass.name()
+            pass.about().name
         );
         // What is right already is left alone.
         let again = run_with(

@@ -129,7 +129,7 @@ fn a_head_is_the_same_for_any_number_of_threads_and_the_cut_alone_needs_no_data(
         features_only: true,
         ..TransferFeatures::default()
     };
-    assert!(!only.needs().training && pass.needs().training);
+    assert!(!only.about().needs.training && pass.about().needs.training);
     run_pass(&only, &mut cut, &Setting::default()).unwrap();
     assert_eq!(cut.graph.outputs()[0].ty.rank(), Some(2));
     assert!(cut.graph.operator_count() < digits().graph.operator_count());

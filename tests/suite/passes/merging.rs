@@ -499,7 +499,7 @@ fn several_heads_read_one_backbone_and_store_equal_weights_once() {
             head: vec!["a/one.onnx".into(), "two.onnx".into()],
             ..TransferFeatures::default()
         };
-        assert!(pass.needs().source && !pass.needs().training);
+        assert!(pass.about().needs.source && !pass.about().needs.training);
         let report = run_with(&pass, &mut headed, &Setting::default(), Some(&files)).unwrap();
         secateur::analysis::check(&headed).unwrap();
         let graph = &headed.graph;

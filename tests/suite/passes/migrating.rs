@@ -27,7 +27,7 @@ fn the_model_computes_the_same_afterwards() {
         for pass in passes {
             let (moved, _) = after(pass, &original);
             let apart = error(&moved, &expected) / power(&expected);
-            assert!(apart < 1e-8, "{name} {}: {apart}", pass.name());
+            assert!(apart < 1e-8, "{name} {}: {apart}", pass.about().name);
             assert_ne!(format!("{moved:?}"), format!("{original:?}"));
         }
     }

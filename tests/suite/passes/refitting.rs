@@ -259,7 +259,7 @@ fn a_target_of_time_needs_an_engine_and_has_to_be_within_reach() {
         target_latency: Some(1e-6),
         ..PruneChannels::default()
     };
-    assert!(pass.needs().runs());
+    assert!(pass.about().needs.runs());
     let original = read(&fixture("digits_mlp.onnx"));
     let mut model = original.clone();
     let without = run_with(&pass, &mut model, &Setting::default(), None).unwrap_err();
