@@ -4,10 +4,10 @@ use ndarray::{Array1, Array2};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::sites::{MigrateError, Site, scale, sites};
+use super::sites::{Site, move_factors, prepared};
 use crate::analysis;
 use crate::ir::{Graph, Model, TensorError};
-use crate::passes::{About, Context, Needs, Pass, PassError, PassReport, Safety, Simplify};
+use crate::passes::{About, Context, Needs, Pass, PassError, PassReport, Safety};
 use crate::quantize::{Grid, Kind, Parameters, QuantizeError, Scheme, nearest, output_error, parameters};
 use crate::statistics::gram::{self, Gram, GramOptions, Layer};
 
@@ -73,17 +73,7 @@ impl Pass for Awq {
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let resource = |message: String| PassError::Resource { pass: NAME, message };
         let original = model.clone();
-        let mut report = PassReport::default();
-        if self.prepare {
-            report.changes = Simplify::default().run(model, context)?.changes;
-        }
-        model.name_values();
-        analysis::infer(model);
-        let (found, skipped) = sites(&model.graph, context);
-        report.notes = skipped
-            .iter()
-            .map(|(name, skip)| format!("{name} stays as it is: {skip}"))
-            .collect();
+        let (found, mut report) = prepared(model, self.prepare, context)?;
         let read: Vec<Layer> = gram::layers(&model.graph)
             .0
             .into_iter()
@@ -116,10 +106,7 @@ impl Pass for Awq {
                 .search(&model.graph, site, &layers, gram)
                 .map_err(|error| resource(format!("{}: {error}", site.name)))?;
             let Some(choice) = choice else { continue };
-            scale(&mut model.graph.edit(NAME), site, &choice.factors).map_err(|error| match error {
-                MigrateError::Edit(source) => PassError::Edit { pass: NAME, source },
-                MigrateError::Tensor(error) => resource(format!("{}: {error}", site.name)),
-            })?;
+            move_factors(model, site, &choice.factors, NAME)?;
             moved += 1;
             report.notes.push(format!(
                 "{}: {:.0} % of the error of rounded weights is left",

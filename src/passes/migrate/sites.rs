@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::ir::{DType, EditError, Editor, Graph, NodeId, NodeKind, Tensor, TensorError, ValueId};
-use crate::passes::Context;
+use crate::analysis;
+use crate::ir::{DType, EditError, Editor, Graph, Model, NodeId, NodeKind, Tensor, TensorError, ValueId};
+use crate::passes::{Context, Pass, PassError, PassReport, Simplify};
 
 /// A value `[..., D]` that only matrix products read, with the constants of shape `[D]` that its channels can be scaled by.
 #[derive(Clone, Debug)]
@@ -49,8 +50,52 @@ pub(super) enum MigrateError {
     Tensor(#[from] TensorError),
 }
 
+impl MigrateError {
+    /// As the error of a pass, for the site of this name.
+    fn of(self, pass: &'static str, site: &str) -> PassError {
+        match self {
+            Self::Edit(source) => PassError::Edit { pass, source },
+            Self::Tensor(error) => PassError::Resource {
+                pass,
+                message: format!("{site}: {error}"),
+            },
+        }
+    }
+}
+
+/// Names every value of `model`, simplifies it first if `simplify` says so, and answers its sites with a report that says why other
+/// values are none.
+pub(super) fn prepared(
+    model: &mut Model,
+    simplify: bool,
+    context: &Context<'_>,
+) -> Result<(Vec<Site>, PassReport), PassError> {
+    let mut report = PassReport::default();
+    if simplify {
+        report.changes = Simplify::default().run(model, context)?.changes;
+    }
+    model.name_values();
+    analysis::infer(model);
+    let (found, skipped) = sites(&model.graph, context);
+    report.notes = skipped
+        .iter()
+        .map(|(name, skip)| format!("{name} stays as it is: {skip}"))
+        .collect();
+    Ok((found, report))
+}
+
+/// Moves a factor for each channel of `site` from its value into the weights that read it.
+pub(super) fn move_factors(
+    model: &mut Model,
+    site: &Site,
+    factors: &[f64],
+    pass: &'static str,
+) -> Result<(), PassError> {
+    scale(&mut model.graph.edit(pass), site, factors).map_err(|error| error.of(pass, &site.name))
+}
+
 /// Every site of `graph`, and why other values that products read are none.
-pub(super) fn sites(graph: &Graph, context: &Context<'_>) -> (Vec<Site>, Vec<(String, Skip)>) {
+fn sites(graph: &Graph, context: &Context<'_>) -> (Vec<Site>, Vec<(String, Skip)>) {
     let mut seen: BTreeMap<ValueId, ()> = BTreeMap::new();
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
     for id in graph.topological_order() {
@@ -196,7 +241,7 @@ fn operand(
 }
 
 /// Divides the channels of the site's value by `factors` and multiplies the rows of the weights with them.
-pub(super) fn scale(editor: &mut Editor<'_>, site: &Site, factors: &[f64]) -> Result<(), MigrateError> {
+fn scale(editor: &mut Editor<'_>, site: &Site, factors: &[f64]) -> Result<(), MigrateError> {
     for (node, slot, constant) in &site.given {
         let Some(tensor) = editor.graph().constant(*constant) else {
             continue;

@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::sites::{MigrateError, scale, sites, weight_extremes};
+use super::sites::{move_factors, prepared, weight_extremes};
 use crate::analysis;
 use crate::ir::Model;
-use crate::passes::{About, Context, Needs, Pass, PassError, PassReport, Safety, Simplify};
+use crate::passes::{About, Context, Needs, Pass, PassError, PassReport, Safety};
 use crate::statistics::{Along, second_moments};
 
 const NAME: &str = "smooth-quant";
@@ -50,17 +50,7 @@ impl Pass for SmoothQuant {
             });
         }
         let original = model.clone();
-        let mut report = PassReport::default();
-        if self.prepare {
-            report.changes = Simplify::default().run(model, context)?.changes;
-        }
-        model.name_values();
-        analysis::infer(model);
-        let (found, skipped) = sites(&model.graph, context);
-        report.notes = skipped
-            .iter()
-            .map(|(name, skip)| format!("{name} stays as it is: {skip}"))
-            .collect();
+        let (found, mut report) = prepared(model, self.prepare, context)?;
         if found.is_empty() {
             *model = original;
             report.changes.clear();
@@ -101,10 +91,7 @@ impl Pass for SmoothQuant {
                 .map(|(x, w)| factor(f64::from(*x), *w, self.alpha))
                 .collect();
             channels += factors.iter().filter(|factor| **factor != 1.0).count() as u64;
-            scale(&mut model.graph.edit(NAME), site, &factors).map_err(|error| match error {
-                MigrateError::Edit(source) => PassError::Edit { pass: NAME, source },
-                MigrateError::Tensor(error) => resource(format!("{}: {error}", site.name)),
-            })?;
+            move_factors(model, site, &factors, NAME)?;
         }
         analysis::infer(model);
         report.add("site", found.len() as u64);
