@@ -6,6 +6,7 @@
 use super::Rule;
 use super::site::{ENGINE_DOMAIN, Site};
 use crate::ir::{DType, EditError, Operator};
+use crate::ops::picks_elements;
 
 pub(super) const RULES: &[Rule] = &[("", "Cast", cast), ("", "*", arithmetic)];
 
@@ -41,41 +42,13 @@ fn cast(site: &mut Site<'_>) -> Result<bool, EditError> {
     Ok(true)
 }
 
-/// Operators whose results are elements of their inputs, or no narrow numbers at all.
-pub(super) const MOVES: &[&str] = &[
-    "Abs",
-    "Compress",
-    "Concat",
-    "DepthToSpace",
-    "Expand",
-    "Flatten",
-    "Gather",
-    "GatherElements",
-    "GatherND",
-    "Identity",
-    "Max",
-    "MaxPool",
+/// Operators that give elements of their inputs too, but that the engine has on no carried type.
+const EXTREMES: &[&str] = &[
     "GlobalMaxPool",
-    "Min",
-    "Neg",
-    "Pad",
+    "MaxPool",
     "ReduceMax",
     "ReduceMin",
-    "Relu",
-    "Reshape",
     "ReverseSequence",
-    "ScatterElements",
-    "ScatterND",
-    "Slice",
-    "SpaceToDepth",
-    "Split",
-    "Squeeze",
-    "Tile",
-    "TopK",
-    "Transpose",
-    "Trilu",
-    "Unsqueeze",
-    "Where",
 ];
 
 /// Computes in the carrying type and rounds each narrow float output.
@@ -87,7 +60,8 @@ fn arithmetic(site: &mut Site<'_>) -> Result<bool, EditError> {
             .is_some_and(|dtype| rounded(dtype) && dtype.is_float())
     };
     if !site.operator.domain().is_empty()
-        || MOVES.contains(&&*name)
+        || picks_elements(&name)
+        || EXTREMES.contains(&&*name)
         || matches!(
             &*name,
             "Cast" | "CastLike" | "Constant" | "ConstantOfShape" | "QuantizeLinear" | "DequantizeLinear"

@@ -12,3 +12,41 @@ pub use schema::{
     AttributeDefault, AttributeSchema, Parameter, Schema, Traits, operator_names, schema, schemas,
 };
 pub use types::TypeSet;
+
+/// ONNX operators whose results are elements of their inputs, at most with the other sign: they are right on values that a wider
+/// type carries.
+const PICKS_ELEMENTS: &[&str] = &[
+    "Abs",
+    "Compress",
+    "Concat",
+    "DepthToSpace",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "GatherElements",
+    "GatherND",
+    "Identity",
+    "Max",
+    "Min",
+    "Neg",
+    "Pad",
+    "Relu",
+    "Reshape",
+    "ScatterElements",
+    "ScatterND",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "TopK",
+    "Transpose",
+    "Trilu",
+    "Unsqueeze",
+    "Where",
+];
+
+/// Whether every result of the ONNX operator is an element of its inputs, or such an element with the other sign.
+pub fn picks_elements(op_type: &str) -> bool {
+    PICKS_ELEMENTS.binary_search(&op_type).is_ok()
+}

@@ -7,6 +7,7 @@
 use super::{ENGINE, kernels};
 use crate::engine::{EngineError, carrier};
 use crate::ir::{DType, Graph, GraphPath, Model, NodeId, Operator, Tensor, opset_version};
+use crate::ops::picks_elements;
 
 /// What is known of an operand.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,40 +23,6 @@ const OTHER_DOMAINS: &[(&str, &str)] = &[
     ("ai.onnx.ml", "ArrayFeatureExtractor"),
     ("ai.onnx.ml", "LinearRegressor"),
     ("ai.onnx.ml", "Normalizer"),
-];
-
-/// Operators whose results are elements of their inputs: right on values that a wider type carries.
-const MOVES: &[&str] = &[
-    "Abs",
-    "Compress",
-    "Concat",
-    "Constant",
-    "DepthToSpace",
-    "Expand",
-    "Flatten",
-    "Gather",
-    "GatherElements",
-    "GatherND",
-    "Identity",
-    "If",
-    "Max",
-    "Min",
-    "Neg",
-    "Pad",
-    "Relu",
-    "Reshape",
-    "ScatterElements",
-    "ScatterND",
-    "Slice",
-    "SpaceToDepth",
-    "Split",
-    "Squeeze",
-    "Tile",
-    "TopK",
-    "Transpose",
-    "Trilu",
-    "Unsqueeze",
-    "Where",
 ];
 
 /// The first part of a model that tract must not run, as an [`EngineError::Unsupported`].
@@ -99,7 +66,8 @@ fn node(model: &Model, path: &GraphPath, graph: &Graph, id: NodeId) -> Option<En
     let mut refusal = operator(op, version, &operand);
     if refusal.is_none()
         && op.domain().is_empty()
-        && !MOVES.contains(&&*op.op_type)
+        && !picks_elements(&op.op_type)
+        && !matches!(&*op.op_type, "Constant" | "If")
         && outputs.iter().any(|value| {
             value
                 .ty
