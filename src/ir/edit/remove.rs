@@ -1,0 +1,133 @@
+//! Nodes and captures that nothing reads go.
+
+use petgraph::Direction;
+use petgraph::visit::EdgeRef;
+
+use super::{EditError, Editor};
+use crate::ir::node::{NodeId, NodeKind, Slot};
+
+impl Editor<'_> {
+    /// Removes a node that nothing reads.
+    pub fn remove(&mut self, id: NodeId) -> Result<(), EditError> {
+        let node = self.live(id)?;
+        if matches!(node.kind, NodeKind::Input(_) | NodeKind::Output) {
+            return Err(EditError::Interface(self.graph.label(id)));
+        }
+        if self.graph.is_used(id) {
+            return Err(EditError::Used(self.graph.label(id)));
+        }
+        self.before.push(self.graph.label(id));
+        let edges: Vec<_> = self
+            .graph
+            .nodes
+            .edges_directed(id, Direction::Incoming)
+            .map(|edge| edge.id())
+            .collect();
+        for edge in edges {
+            self.graph.nodes.remove_edge(edge);
+        }
+        if let Some(node) = self.graph.nodes.node_weight_mut(id) {
+            node.kind = NodeKind::Removed;
+            node.outputs = Vec::new();
+            node.meta = None;
+        }
+        Ok(())
+    }
+
+    /// Removes `id` if nothing reads it, then what only it read, and so on. Answers what was removed.
+    /// Graph inputs stay.
+    pub fn remove_unused(&mut self, id: NodeId) -> Vec<NodeId> {
+        let mut removed = Vec::new();
+        let mut pending = vec![id];
+        while let Some(id) = pending.pop() {
+            let removable = self
+                .graph
+                .get(id)
+                .is_some_and(|node| !matches!(node.kind, NodeKind::Input(_) | NodeKind::Output));
+            if !removable || self.graph.is_used(id) {
+                continue;
+            }
+            let sources: Vec<NodeId> = self
+                .graph
+                .nodes
+                .edges_directed(id, Direction::Incoming)
+                .map(|edge| edge.source())
+                .collect();
+            if self.remove(id).is_ok() {
+                removed.push(id);
+                pending.extend(sources);
+            }
+        }
+        removed
+    }
+
+    /// Drops capture slots of `owner` that no body reads any more, and the captures in its bodies that nothing reads.
+    /// Answers how many slots went.
+    pub fn prune_captures(&mut self, owner: NodeId) -> Result<usize, EditError> {
+        let operator = self.operator_mut(owner)?;
+        let count = operator.capture_count as usize;
+        let mut used = vec![false; count];
+        for attribute in &mut operator.attributes {
+            for body in attribute.value.graphs_mut() {
+                let captures: Vec<(NodeId, u32)> = body
+                    .node_ids()
+                    .filter_map(|id| match &body.get(id)?.kind {
+                        NodeKind::Capture(capture) => Some((id, capture.index)),
+                        _ => None,
+                    })
+                    .collect();
+                for (id, index) in captures {
+                    if body.is_used(id) {
+                        if let Some(flag) = used.get_mut(index as usize) {
+                            *flag = true;
+                        }
+                    } else if let Some(node) = body.nodes.node_weight_mut(id) {
+                        node.kind = NodeKind::Removed;
+                        node.outputs = Vec::new();
+                    }
+                }
+            }
+        }
+        let mut renumbered = Vec::with_capacity(count);
+        let mut next = 0u32;
+        for flag in &used {
+            renumbered.push(flag.then_some(next));
+            next += u32::from(*flag);
+        }
+        if next as usize == count {
+            return Ok(0);
+        }
+        let operator = self.operator_mut(owner)?;
+        operator.capture_count = next;
+        for attribute in &mut operator.attributes {
+            for body in attribute.value.graphs_mut() {
+                for id in body.nodes.node_indices().collect::<Vec<_>>() {
+                    if let Some(NodeKind::Capture(capture)) =
+                        body.nodes.node_weight_mut(id).map(|n| &mut n.kind)
+                        && let Some(Some(index)) = renumbered.get(capture.index as usize)
+                    {
+                        capture.index = *index;
+                    }
+                }
+            }
+        }
+        let edges: Vec<_> = self
+            .graph
+            .nodes
+            .edges_directed(owner, Direction::Incoming)
+            .filter_map(|edge| match edge.weight().slot {
+                Slot::Capture(index) => Some((edge.id(), renumbered.get(index as usize).copied().flatten())),
+                Slot::Input(_) => None,
+            })
+            .collect();
+        for (edge, target) in edges {
+            match (target, self.graph.nodes.edge_weight_mut(edge)) {
+                (Some(index), Some(weight)) => weight.slot = Slot::Capture(index),
+                _ => {
+                    self.graph.nodes.remove_edge(edge);
+                }
+            }
+        }
+        Ok(count - next as usize)
+    }
+}
