@@ -3,16 +3,15 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::array::{Array, convert, converts, not_finite};
+use super::columns::Columns;
 use super::error::DataError;
 use super::images::ImageFolder;
-use super::npz::{ArrayFile, array_names};
-use super::preprocess::{Preprocess, PreprocessSpec};
-use super::signature::{InputSignature, Signature};
+use super::preprocess::PreprocessSpec;
+use super::signature::Signature;
 use super::spec::{SourceSpec, Spec, SyntheticSpec};
 use super::{synthetic, test_sets};
 use crate::engine::{RunValue, RunValues};
-use crate::ir::{DType, Graph, Tensor};
+use crate::ir::{Graph, Tensor};
 
 /// Samples for one model.
 #[derive(Debug)]
@@ -33,11 +32,7 @@ pub struct Dataset {
 
 #[derive(Debug)]
 enum Source {
-    Arrays {
-        columns: Vec<Column>,
-        labels: Option<ArrayFile>,
-        preprocess: Option<Preprocess>,
-    },
+    Arrays(Columns),
     Images(ImageFolder),
     Synthetic {
         spec: SyntheticSpec,
@@ -47,16 +42,6 @@ enum Source {
         folders: Vec<PathBuf>,
         graph: Box<Graph>,
     },
-}
-
-/// One array and how its entries become one model input.
-#[derive(Debug)]
-struct Column {
-    array: ArrayFile,
-    /// Each entry is one whole input, batch axis included.
-    whole: bool,
-    /// Where an axis of size 1 for the channel is put in.
-    channel: Option<usize>,
 }
 
 /// Some samples, ready to run.
@@ -93,7 +78,11 @@ impl Dataset {
             return Err(DataError::Spec { file: None, message });
         }
         let (source, available, origin) = match source {
-            SourceSpec::Npz(path) => arrays(spec, &base.join(path), &signature, preprocess)?,
+            SourceSpec::Npz(path) => {
+                let path = base.join(path);
+                let (columns, count) = Columns::open(spec, &path, &signature, preprocess)?;
+                (Source::Arrays(columns), count, path)
+            }
             SourceSpec::Images(images) => {
                 let preprocess = preprocess.ok_or_else(|| DataError::Spec {
                     file: None,
@@ -159,7 +148,7 @@ impl Dataset {
             .map(|seed| choose(seed, available, samples));
         let whole = match &source {
             Source::TestSets { .. } => true,
-            Source::Arrays { columns, .. } => columns.iter().any(|column| column.whole),
+            Source::Arrays(columns) => columns.whole(),
             _ => false,
         };
         let fixed = signature.fixed_batch().filter(|size| *size > 0);
@@ -222,7 +211,7 @@ impl Dataset {
     /// Whether samples have labels.
     pub fn has_labels(&self) -> bool {
         match &self.source {
-            Source::Arrays { labels, .. } => labels.is_some(),
+            Source::Arrays(columns) => columns.has_labels(),
             Source::Images(folder) => folder.labels.is_some(),
             Source::Synthetic { .. } | Source::TestSets { .. } => false,
         }
@@ -279,22 +268,7 @@ impl Dataset {
             rows.resize(self.batch as usize, last);
         }
         let (inputs, labels) = match &self.source {
-            Source::Arrays {
-                columns,
-                labels,
-                preprocess,
-            } => {
-                let mut inputs = RunValues::new();
-                for (input, column) in self.signature.inputs.iter().zip(columns) {
-                    let tensor = column.read(input, &rows, first, preprocess.as_ref())?;
-                    inputs.insert(input.name.clone(), RunValue::Tensor(tensor));
-                }
-                let labels = labels
-                    .as_ref()
-                    .map(|array| label_rows(array, rows.get(..real).unwrap_or(&rows)))
-                    .transpose()?;
-                (inputs, labels)
-            }
+            Source::Arrays(columns) => columns.read(&self.signature, &rows, real, first)?,
             Source::Images(folder) => self.images(folder, &rows, real)?,
             Source::Synthetic { spec, dims } => {
                 // A batch that is filled up goes on with samples that nothing else has.
@@ -325,7 +299,7 @@ impl Dataset {
     pub fn largest_selection(&self) -> Option<u64> {
         let whole = match &self.source {
             Source::TestSets { .. } => true,
-            Source::Arrays { columns, .. } => columns.iter().any(|column| column.whole),
+            Source::Arrays(columns) => columns.whole(),
             _ => false,
         };
         (self.fill || whole).then_some(self.batch)
@@ -436,9 +410,8 @@ impl Dataset {
             reason: e.to_string(),
         };
         match &self.source {
-            Source::Arrays { columns, .. } => {
-                if let Some(column) = columns.first() {
-                    let path = &column.array.path;
+            Source::Arrays(columns) => {
+                if let Some(path) = columns.file() {
                     let file = std::fs::File::open(path).map_err(|e| read(path, e))?;
                     hasher.update_reader(file).map_err(|e| read(path, e))?;
                 }
@@ -491,270 +464,11 @@ fn choose(seed: u64, available: u64, count: u64) -> Vec<u64> {
     chosen.into_iter().collect()
 }
 
-type Opened = (Source, u64, PathBuf);
-
-fn arrays(
-    spec: &Spec,
-    path: &Path,
-    signature: &Signature,
-    preprocess: Option<Preprocess>,
-) -> Result<Opened, DataError> {
-    let names = array_names(path)?;
-    for input in spec.inputs.keys() {
-        if !signature.inputs.iter().any(|known| known.name == *input) {
-            let known: Vec<&str> = signature.inputs.iter().map(|input| input.name.as_str()).collect();
-            let message = format!(
-                "inputs: the model has no input {input:?}; it has {}",
-                known.join(", ")
-            );
-            return Err(DataError::Spec {
-                file: Some(path.to_owned()),
-                message,
-            });
-        }
-    }
-    let label = spec.labels.as_deref();
-    let free: Vec<&String> = names.iter().filter(|name| Some(name.as_str()) != label).collect();
-    let mut columns = Vec::with_capacity(signature.inputs.len());
-    for input in &signature.inputs {
-        let array = match spec.inputs.get(&input.name) {
-            Some(array) => array.as_str(),
-            None if names.contains(&input.name) => &input.name,
-            None if signature.inputs.len() == 1 && free.len() == 1 => free[0],
-            None if signature.inputs.len() == 1 && names.iter().any(|name| name == "x") => "x",
-            None => {
-                let array = input.name.clone();
-                return Err(DataError::NoArray {
-                    file: path.to_owned(),
-                    array,
-                    available: names,
-                });
-            }
-        };
-        columns.push(Column::open(
-            ArrayFile::open(path, array)?,
-            input,
-            preprocess.as_ref(),
-        )?);
-    }
-    let labels = label.map(|name| ArrayFile::open(path, name)).transpose()?;
-    let mut samples: Option<(u64, String)> = None;
-    for array in columns.iter().map(|column| &column.array).chain(&labels) {
-        let found = array.dims.first().copied().unwrap_or(0);
-        match &samples {
-            None => samples = Some((found, array.name.clone())),
-            Some((expected, other)) if *expected != found => {
-                return Err(DataError::Length {
-                    file: path.to_owned(),
-                    array: array.name.clone(),
-                    found,
-                    other: other.clone(),
-                    expected: *expected,
-                });
-            }
-            Some(_) => {}
-        }
-    }
-    let samples = samples.map_or(0, |(count, _)| count);
-    Ok((
-        Source::Arrays {
-            columns,
-            labels,
-            preprocess,
-        },
-        samples,
-        path.to_owned(),
-    ))
-}
-
-impl Column {
-    fn open(
-        array: ArrayFile,
-        input: &InputSignature,
-        preprocess: Option<&Preprocess>,
-    ) -> Result<Self, DataError> {
-        let wrong_shape = |array: &ArrayFile| DataError::Shape {
-            file: array.path.clone(),
-            array: array.name.clone(),
-            input: input.name.clone(),
-            expected: input.shape_text(),
-            found: format!("{:?}", array.dims),
-        };
-        let (rank, entry) = (
-            input.shape.as_ref().map(|s| s.len()),
-            array.dims.get(1..).unwrap_or(&[]).to_vec(),
-        );
-        if array.dims.is_empty() {
-            return Err(wrong_shape(&array));
-        }
-        let (mut whole, mut channel) = (false, None);
-        match rank {
-            Some(rank) if array.dims.len() == rank => {}
-            Some(rank) if array.dims.len() == rank + 1 => whole = true,
-            // Grey pictures are often stored without their channel axis.
-            Some(rank) if array.dims.len() + 1 == rank && rank == 4 && preprocess.is_some() => {
-                channel = preprocess.and_then(|p| p.channel_axis(3));
-            }
-            Some(_) => return Err(wrong_shape(&array)),
-            None => {}
-        }
-        let mut full: Vec<u64> = if whole {
-            entry.clone()
-        } else {
-            [1].iter().chain(&entry).copied().collect()
-        };
-        if let Some(axis) = channel {
-            full.insert(axis + 1, 1);
-        }
-        let fixed_first = |dims: &mut Vec<u64>| {
-            let first = input
-                .shape
-                .as_ref()
-                .and_then(|s| s.first())
-                .and_then(|d| d.fixed());
-            if let (false, Some(size), Some(slot)) = (whole, first, dims.first_mut()) {
-                *slot = size as u64;
-            }
-        };
-        fixed_first(&mut full);
-        if !input.fits(&full) {
-            return Err(wrong_shape(&array));
-        }
-        let possible = match preprocess {
-            Some(_) => input.dtype.is_float() && (array.dtype.is_float() || array.dtype.is_integer()),
-            None => converts(array.dtype, input.dtype),
-        };
-        if !possible {
-            let hint = if input.dtype.is_float() && array.dtype.is_integer() {
-                "; say how integers become floats with preprocess"
-            } else {
-                ""
-            };
-            return Err(DataError::Type {
-                file: array.path.clone(),
-                array: array.name.clone(),
-                input: input.name.clone(),
-                expected: input.dtype.to_string(),
-                found: array.dtype.to_string(),
-                hint,
-            });
-        }
-        Ok(Self {
-            array,
-            whole,
-            channel,
-        })
-    }
-
-    fn read(
-        &self,
-        input: &InputSignature,
-        rows: &[u64],
-        first: u64,
-        preprocess: Option<&Preprocess>,
-    ) -> Result<Tensor, DataError> {
-        let array = read_rows(&self.array, rows)?;
-        let failed = |e: crate::ir::TensorError| DataError::Read {
-            file: self.array.path.clone(),
-            reason: format!("array {}: {e}", self.array.name),
-        };
-        let mut dims = array.dims.clone();
-        if self.whole {
-            dims.remove(0);
-        } else if let Some(axis) = self.channel {
-            dims.insert(axis + 1, 1);
-        }
-        let tensor = Tensor::from_raw(array.dtype, dims.iter().copied(), array.bytes).map_err(failed)?;
-        let tensor = match preprocess {
-            Some(preprocess) => scaled(&tensor, preprocess, input.dtype, self.whole).map_err(failed)?,
-            None => convert(tensor, input.dtype).map_err(failed)?,
-        };
-        if let Some((at, value)) = not_finite(&tensor) {
-            let entry = (tensor.elements() / rows.len().max(1) as u64).max(1);
-            return Err(DataError::NotFinite {
-                file: self.array.path.clone(),
-                array: self.array.name.clone(),
-                sample: first + at as u64 / entry,
-                value,
-            });
-        }
-        Ok(tensor)
-    }
-}
-
-/// Pixels of `[N, C, H, W]` or `[N, H, W, C]` as values. Mean and deviation follow the channel axis; without one, the first applies.
-fn scaled(
-    tensor: &Tensor,
-    preprocess: &Preprocess,
-    dtype: DType,
-    whole: bool,
-) -> Result<Tensor, crate::ir::TensorError> {
-    let dims = tensor.dims();
-    let rank = dims.len().saturating_sub(1);
-    let axis = preprocess
-        .channel_axis(rank)
-        .map(|axis| axis + 1)
-        .filter(|_| !whole || rank >= 3);
-    let (size, inner) = match axis {
-        Some(axis) => (
-            dims.get(axis).copied().unwrap_or(1).max(1),
-            dims.iter().skip(axis + 1).product::<u64>().max(1),
-        ),
-        None => (1, 1),
-    };
-    let values: Vec<f64> = tensor
-        .to_f64()?
-        .into_iter()
-        .enumerate()
-        .map(|(at, pixel)| preprocess.value(pixel, (at as u64 / inner % size) as usize))
-        .collect();
-    Tensor::from_f64(dtype, dims, &values)
-}
-
-fn label_rows(array: &ArrayFile, rows: &[u64]) -> Result<Tensor, DataError> {
-    let read = read_rows(array, rows)?;
-    let wrong = |reason: String| DataError::Labels {
-        file: array.path.clone(),
-        reason: format!("labels {}: {reason}", array.name),
-    };
-    let tensor = read.tensor().map_err(|e| wrong(e.to_string()))?;
-    if tensor.dtype().is_float() {
-        return match not_finite(&tensor) {
-            Some((at, value)) => Err(wrong(format!("entry {at} of the batch is {value}"))),
-            None => Ok(tensor),
-        };
-    }
-    convert(tensor, DType::I64).map_err(|e| wrong(e.to_string()))
-}
-
-/// The given rows, neighbouring ones in one read.
-fn read_rows(array: &ArrayFile, rows: &[u64]) -> Result<Array, DataError> {
-    let mut dims = array.dims.clone();
-    if let Some(first) = dims.first_mut() {
-        *first = rows.len() as u64;
-    }
-    let mut bytes = Vec::new();
-    let mut at = 0;
-    while let Some(start) = rows.get(at).copied() {
-        let mut length = 1;
-        while rows.get(at + length as usize) == Some(&(start + length)) {
-            length += 1;
-        }
-        bytes.extend(array.read(start, length)?.bytes);
-        at += length as usize;
-    }
-    Ok(Array {
-        dtype: array.dtype,
-        dims,
-        bytes,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::npz::write_npz;
     use super::*;
-    use crate::ir::{Dim, GraphBuilder, Input, Value, ValueType};
+    use crate::ir::{DType, Dim, GraphBuilder, Input, Value, ValueType};
 
     fn graph(dtype: DType, shape: Vec<Dim>) -> Graph {
         let mut builder = GraphBuilder::new();

@@ -5,6 +5,7 @@
 //! index, and a shard is a contiguous range of whole batches, so shards of one data set never split or repeat one.
 
 mod array;
+mod columns;
 mod dataset;
 mod error;
 mod images;
