@@ -2,24 +2,25 @@
 //!
 //! May use passes, verification, formats and everything below; prints nothing and writes no model.
 
+mod bisect;
 mod definition;
 mod gates;
 mod nearest;
 pub mod presets;
+mod read;
 mod resources;
 mod run;
 mod schema;
 mod weigh;
 mod yaml;
 
+pub use bisect::{Bisection, bisect};
 pub use definition::{Pipeline, ROLES, Step, StepError, VERSION, bind_options, option_names, parse_value};
 pub use gates::{Gate, GateReport, Judged, OutputsGate, ScoreGate, Share, Weight};
 pub use nearest::nearest;
+pub use read::{ReadError, read};
 pub use resources::{StepResources, open_data};
-pub use run::{
-    Bisection, Culprit, Outcome, ReadError, RunError, RunOptions, RunReport, StepReport, bisect, digest,
-    read, run,
-};
+pub use run::{Culprit, Outcome, RunError, RunOptions, RunReport, StepReport, digest, run};
 pub use schema::pipeline_schema;
 pub use weigh::{weigh, weigh_input};
 pub use yaml::{ConfigError, Spot};

@@ -1,7 +1,5 @@
 //! Running a pipeline: every step on the IR, a check after each, one comparison with the input at the end, then the gates.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use regex::RegexSet;
@@ -412,7 +410,7 @@ fn culprit(
 }
 
 /// The steps of one pipeline with what they share.
-struct Runner<'a> {
+pub(super) struct Runner<'a> {
     pipeline: &'a Pipeline,
     options: &'a RunOptions<'a>,
     keep: RegexSet,
@@ -420,7 +418,7 @@ struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    fn new(pipeline: &'a Pipeline, options: &'a RunOptions<'a>) -> Result<Self, RunError> {
+    pub(super) fn new(pipeline: &'a Pipeline, options: &'a RunOptions<'a>) -> Result<Self, RunError> {
         let patterns = pipeline.keep.iter().chain(&options.keep);
         let keep = RegexSet::new(patterns).map_err(|source| RunError::Keep {
             source: Box::new(source),
@@ -433,7 +431,12 @@ impl<'a> Runner<'a> {
         })
     }
 
-    fn step(&mut self, index: usize, step: &Step, model: &mut Model) -> Result<(f64, PassReport), RunError> {
+    pub(super) fn step(
+        &mut self,
+        index: usize,
+        step: &Step,
+        model: &mut Model,
+    ) -> Result<(f64, PassReport), RunError> {
         if self.fuel == Some(0) {
             return Ok((0.0, PassReport::default()));
         }
@@ -504,119 +507,4 @@ pub fn digest(origin: &Origin) -> String {
         hasher.update(&file.bytes);
     }
     hasher.finalize().to_hex().to_string()
-}
-
-/// The rewrite that breaks a model: how many there are, the first after which the outputs differ, and what it was.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Bisection {
-    /// Rewrites of the whole run.
-    pub rewrites: u64,
-    /// The number of the first rewrite after which outputs differ; `null` if they do not.
-    pub breaking: Option<u64>,
-    /// What that rewrite changed.
-    pub changes: Vec<Change>,
-    /// The step it is in.
-    pub step: Option<String>,
-    /// The first node that differs.
-    pub divergence: Option<Divergence>,
-}
-
-/// Finds the smallest number of rewrites after which the result differs from `input`.
-pub fn bisect(
-    pipeline: &Pipeline,
-    input: &Model,
-    engine: &dyn Engine,
-    options: &RunOptions<'_>,
-) -> Result<Bisection, RunError> {
-    let with_fuel = |fuel: u64| -> Result<(Model, Vec<(String, PassReport)>), RunError> {
-        let limits = Limits {
-            fuel: Some(fuel),
-            ..options.limits.clone()
-        };
-        let options = RunOptions {
-            limits,
-            verify: options.verify.clone(),
-            keep: options.keep.clone(),
-            ..*options
-        };
-        let mut runner = Runner::new(pipeline, &options)?;
-        let mut model = input.clone();
-        let mut reports = Vec::new();
-        for (index, step) in pipeline.steps.iter().enumerate() {
-            reports.push((step.name.clone(), runner.step(index, step, &mut model)?.1));
-        }
-        Ok((model, reports))
-    };
-    let count = |reports: &[(String, PassReport)]| -> u64 {
-        reports
-            .iter()
-            .flat_map(|(_, report)| &report.changes)
-            .map(|change| change.count)
-            .sum()
-    };
-    let rewrites = count(&with_fuel(options.limits.fuel.unwrap_or(u64::MAX))?.1);
-    let breaking = smallest_breaking(rewrites, |fuel| {
-        let (model, _) = with_fuel(fuel)?;
-        Ok::<bool, RunError>(verify(input, &model, engine, &options.verify).verdict == Verdict::Different)
-    })?;
-    let mut found = Bisection {
-        rewrites,
-        breaking,
-        changes: Vec::new(),
-        step: None,
-        divergence: None,
-    };
-    let Some(breaking) = breaking else {
-        return Ok(found);
-    };
-    let (sound, fewer) = with_fuel(breaking - 1)?;
-    let (broken, more) = with_fuel(breaking)?;
-    for ((name, more), (_, fewer)) in more.iter().zip(&fewer) {
-        for change in &more.changes {
-            let known = fewer
-                .changes
-                .iter()
-                .find(|known| known.rule == change.rule)
-                .map_or(0, |known| known.count);
-            if change.count > known {
-                found.step.get_or_insert_with(|| name.clone());
-                found.changes.push(Change {
-                    count: change.count - known,
-                    ..change.clone()
-                });
-            }
-        }
-    }
-    if let Some(sample) = verify(input, &broken, engine, &options.verify).worst {
-        found.divergence = localize(&sound, &broken, engine, &sample, &options.verify.tolerances)
-            .ok()
-            .flatten();
-    }
-    Ok(found)
-}
-
-/// Reads a pipeline from a file.
-pub fn read(path: &Path) -> Result<Pipeline, ReadError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ReadError::File {
-        path: path.to_owned(),
-        source: Arc::new(source),
-    })?;
-    let base = path.parent().unwrap_or(Path::new(""));
-    Ok(Pipeline::parse(&path.display().to_string(), &text, base)?)
-}
-
-/// Why a pipeline file could not be read.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    File {
-        /// The file.
-        path: std::path::PathBuf,
-        /// The cause.
-        source: Arc<std::io::Error>,
-    },
-    /// The text is not a pipeline.
-    #[error(transparent)]
-    Config(#[from] super::yaml::ConfigError),
 }

@@ -1,10 +1,11 @@
 //! Constant tensors: a shape, an element type and bytes that are shared, never copied on clone.
 
+mod numbers;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use half::{bf16, f16};
 use smallvec::SmallVec;
 
 use super::dtype::DType;
@@ -171,33 +172,6 @@ impl Tensor {
         }
     }
 
-    /// A tensor of float values converted to a float element type (`f32`, `f64`, `f16`, `bf16`), rounding to nearest even.
-    pub fn from_f64(dtype: DType, dims: &[u64], values: &[f64]) -> Result<Self, TensorError> {
-        let raw: Bytes = match dtype {
-            DType::F64 => to_little_endian(values),
-            DType::F32 => to_little_endian(&values.iter().map(|v| *v as f32).collect::<Vec<_>>()),
-            DType::F16 => to_little_endian(
-                &values
-                    .iter()
-                    .map(|v| f16::from_f64(*v).to_bits())
-                    .collect::<Vec<_>>(),
-            ),
-            DType::BF16 => to_little_endian(
-                &values
-                    .iter()
-                    .map(|v| bf16::from_f64(*v).to_bits())
-                    .collect::<Vec<_>>(),
-            ),
-            found => {
-                return Err(TensorError::Type {
-                    expected: "a float type",
-                    found,
-                });
-            }
-        };
-        Self::from_raw(dtype, dims.iter().copied(), raw)
-    }
-
     /// A tensor of booleans.
     pub fn from_bools(dims: &[u64], values: &[bool]) -> Result<Self, TensorError> {
         Self::from_raw(
@@ -302,126 +276,6 @@ impl Tensor {
             Cow::Borrowed(bytes) => from_little_endian(bytes),
             Cow::Owned(bytes) => Cow::Owned(from_little_endian::<T>(&bytes).into_owned()),
         })
-    }
-
-    /// Every element as `f64`, for any real float, integer or boolean type. 64-bit integers round.
-    pub fn to_f64(&self) -> Result<Vec<f64>, TensorError> {
-        let wrong = TensorError::Type {
-            expected: "real numbers",
-            found: self.dtype,
-        };
-        if let Some(integers) = self.integers()? {
-            return Ok(integers.into_iter().map(|v| v as f64).collect());
-        }
-        let raw = self.raw()?;
-        let bits16 = || from_little_endian::<u16>(&raw).into_owned();
-        Ok(match self.dtype {
-            DType::F32 => from_little_endian::<f32>(&raw)
-                .iter()
-                .map(|v| *v as f64)
-                .collect(),
-            DType::F64 => from_little_endian::<f64>(&raw).into_owned(),
-            DType::F16 => bits16().into_iter().map(|v| f16::from_bits(v).to_f64()).collect(),
-            DType::BF16 => bits16()
-                .into_iter()
-                .map(|v| bf16::from_bits(v).to_f64())
-                .collect(),
-            small if small.is_float() => {
-                let count = self.elements() as usize;
-                (0..count)
-                    .map(|i| super::minifloat::decode(small, packed_bits(&raw, small.bits(), i)))
-                    .collect()
-            }
-            _ => return Err(wrong),
-        })
-    }
-
-    /// Every element as `f32`; see [`Tensor::to_f64`]. Borrowed for an aligned `float` tensor.
-    pub fn to_f32(&self) -> Result<Cow<'_, [f32]>, TensorError> {
-        if self.dtype == DType::F32 {
-            return self.view::<f32>();
-        }
-        Ok(Cow::Owned(self.to_f64()?.into_iter().map(|v| v as f32).collect()))
-    }
-
-    /// Every element as `i64`, for integer and boolean tensors (`uint64` above `i64::MAX` wraps); an error for others.
-    pub fn to_i64(&self) -> Result<Vec<i64>, TensorError> {
-        match self.integers()? {
-            Some(values) => Ok(values.into_iter().map(|v| v as i64).collect()),
-            None => Err(TensorError::Type {
-                expected: "integers",
-                found: self.dtype,
-            }),
-        }
-    }
-
-    fn integers(&self) -> Result<Option<Vec<i128>>, TensorError> {
-        use DType::*;
-        if !(self.dtype.is_integer() || self.dtype == Bool) {
-            return Ok(None);
-        }
-        let raw = self.raw()?;
-        let values = match self.dtype {
-            Bool | U8 => raw.iter().map(|v| *v as i128).collect(),
-            I8 => raw.iter().map(|v| *v as i8 as i128).collect(),
-            I16 => from_little_endian::<i16>(&raw)
-                .iter()
-                .map(|v| *v as i128)
-                .collect(),
-            U16 => from_little_endian::<u16>(&raw)
-                .iter()
-                .map(|v| *v as i128)
-                .collect(),
-            I32 => from_little_endian::<i32>(&raw)
-                .iter()
-                .map(|v| *v as i128)
-                .collect(),
-            U32 => from_little_endian::<u32>(&raw)
-                .iter()
-                .map(|v| *v as i128)
-                .collect(),
-            I64 => from_little_endian::<i64>(&raw)
-                .iter()
-                .map(|v| *v as i128)
-                .collect(),
-            U64 => from_little_endian::<u64>(&raw)
-                .iter()
-                .map(|v| *v as i128)
-                .collect(),
-            packed => {
-                let bits = packed.bits();
-                let signed = packed.is_signed_integer();
-                (0..self.elements() as usize)
-                    .map(|i| {
-                        let value = packed_bits(&raw, bits, i) as i128;
-                        if signed && value >= 1 << (bits - 1) {
-                            value - (1 << bits)
-                        } else {
-                            value
-                        }
-                    })
-                    .collect()
-            }
-        };
-        Ok(Some(values))
-    }
-
-    /// The single element of a one-element tensor as `f64` (any rank).
-    pub fn single_f64(&self) -> Option<f64> {
-        if self.elements() != 1 {
-            None
-        } else {
-            self.to_f64().ok()?.first().copied()
-        }
-    }
-
-    /// The single element of a one-element integer tensor (any rank).
-    pub fn single_i64(&self) -> Option<i64> {
-        if self.elements() != 1 {
-            None
-        } else {
-            self.to_i64().ok()?.first().copied()
-        }
     }
 
     /// The strings of a string tensor.
