@@ -5,7 +5,7 @@
 
 use half::bf16;
 
-use crate::ir::{DType, Tensor, TensorError, decode_minifloat};
+use crate::ir::{DType, Tensor, TensorError, decode_minifloat, round_minifloat};
 
 /// The type that carries another one; `None` for a type that needs no carrier.
 pub(crate) fn carrier(dtype: DType) -> Option<DType> {
@@ -115,38 +115,6 @@ pub(crate) fn narrow(dtype: DType, tensor: &Tensor) -> Result<Tensor, TensorErro
     Tensor::from_raw(dtype, tensor.dims().iter().copied(), raw)
 }
 
-/// Bits of the fraction, the lowest normal exponent, the largest finite value and whether there is an infinity and a negative
-/// zero.
-struct Grid {
-    fraction: i32,
-    lowest: i32,
-    largest: f64,
-    infinite: bool,
-    negative_zero: bool,
-}
-
-fn grid(dtype: DType) -> Option<Grid> {
-    let row = |fraction, lowest, largest, infinite, negative_zero| {
-        Some(Grid {
-            fraction,
-            lowest,
-            largest,
-            infinite,
-            negative_zero,
-        })
-    };
-    match dtype {
-        DType::F8E4M3FN => row(3, -6, 448.0, false, true),
-        DType::F8E4M3FNUZ => row(3, -7, 240.0, false, false),
-        DType::F8E5M2 => row(2, -14, 57344.0, true, true),
-        DType::F8E5M2FNUZ => row(2, -15, 57344.0, false, false),
-        DType::F4E2M1 => row(1, 0, 6.0, false, true),
-        DType::F6E2M3 => row(3, 0, 7.5, false, true),
-        DType::F6E3M2 => row(2, -2, 28.0, false, true),
-        _ => None,
-    }
-}
-
 /// A number rounded to a narrow float type, to nearest and to even on ties. What is too large becomes the largest value if
 /// `saturate` (always for the types without infinity and NaN), else infinity or, where there is none, NaN. `None` for types
 /// that are no such float, and for NaN where the type has none.
@@ -154,33 +122,7 @@ pub(crate) fn round(dtype: DType, value: f32, saturate: bool) -> Option<f32> {
     if dtype == DType::BF16 {
         return Some(bf16::from_f32(value).to_f32());
     }
-    let grid = grid(dtype)?;
-    let sign = if value.is_sign_negative() { -1.0 } else { 1.0 };
-    let without_specials = matches!(dtype, DType::F4E2M1 | DType::F6E2M3 | DType::F6E3M2);
-    if value.is_nan() {
-        return if without_specials { None } else { Some(f32::NAN) };
-    }
-    let wide = f64::from(value).abs();
-    // The exponent of a double in range is exact in its bits; zero and subnormal doubles are below every grid.
-    let exponent = ((wide.to_bits() >> 52) as i32 - 1023).max(grid.lowest);
-    let step = 2f64.powi(exponent - grid.fraction);
-    let rounded = (wide / step).round_ties_even() * step;
-    let result = if rounded > grid.largest || wide.is_infinite() {
-        if saturate || without_specials {
-            grid.largest
-        } else if grid.infinite {
-            f64::INFINITY
-        } else {
-            return Some(f32::NAN);
-        }
-    } else {
-        rounded
-    };
-    Some(if result == 0.0 && !grid.negative_zero {
-        0.0
-    } else {
-        (sign * result) as f32
-    })
+    round_minifloat(dtype, value, saturate)
 }
 
 #[cfg(test)]

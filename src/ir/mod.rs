@@ -30,7 +30,8 @@ pub use check::{CheckError, NEWEST_IR_VERSION, Problem, check, check_sorted};
 pub use dtype::DType;
 pub use edit::{EditError, Editor};
 pub use graph::{Graph, GraphMeta, GraphOutput, Inputs, Provenance};
-pub use minifloat::decode as decode_minifloat;
+pub(crate) use minifloat::round as round_minifloat;
+pub use minifloat::{decode as decode_minifloat, encode as encode_minifloat};
 pub use model::{Function, GraphPath, Model, OpsetImport, opset_version};
 pub use name::Name;
 pub use node::{

@@ -207,6 +207,11 @@ impl<'m> Site<'m> {
         } else {
             self.op("Identity", &[value])?
         };
+        // What is known of the engine's own operators is what is known of those that they stand for: rules for readers ask.
+        let ty = self.graph.ty(old).clone();
+        if *self.graph.ty(value) == ValueType::Unknown && ty != ValueType::Unknown {
+            self.graph.edit(origin.as_str()).set_facts(value, ty, None)?;
+        }
         self.graph.edit(origin).replace(old, value)
     }
 

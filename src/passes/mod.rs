@@ -21,6 +21,7 @@ mod fold_constants;
 mod gram_statistics;
 mod growth;
 mod inline_functions;
+mod layer_patterns;
 mod merge_lora;
 mod migrate;
 mod objective;
@@ -66,7 +67,7 @@ pub use pass::{
 };
 pub use prune_channels::PruneChannels;
 pub use prune_weights::{Criterion as WeightCriterion, PruneWeights, Scope as WeightScope, Update};
-pub use quantize::{Profile, Quantize, Saturation, Target, collect_statistics};
+pub use quantize::{LayerTypes, Profile, Quantize, Saturation, Target, collect_statistics};
 pub use quantize_dynamic::QuantizeDynamic;
 pub use quantize_weights::{BitsBy, Form, LayerPrecision, Precision, QuantizeWeights, Rounding, Widths};
 pub use search_precision::{SearchPrecision, Sensitivity};

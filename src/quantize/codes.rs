@@ -1,15 +1,24 @@
-//! Codes of values and back, per tensor, per channel and blocked; packing of 4- and 2-bit codes.
+//! Codes of values and back, per tensor, per channel and blocked; packing of 4- and 2-bit codes. The codes of 8-bit floats are their
+//! bytes.
 
 use bytes::Bytes;
 
 use super::kind::{Granularity, Kind};
 use super::parameters::{Parameters, QuantizeError};
-use crate::ir::{Tensor, to_little_endian};
+use crate::ir::{DType, Tensor, decode_minifloat, encode_minifloat, to_little_endian};
 
 /// The code of one value: divided in `f32`, rounded half to even, moved by the zero point, cut to the type's limits.
 #[inline]
 pub fn quantize(value: f32, parameters: Parameters, kind: Kind) -> i32 {
-    quantize_within(value, parameters, kind.limits())
+    match kind.is_float() {
+        true => float_code(value, parameters, kind.dtype()),
+        false => quantize_within(value, parameters, kind.limits()),
+    }
+}
+
+/// The byte of one value in a float type; what is beyond the largest one becomes that.
+fn float_code(value: f32, parameters: Parameters, dtype: DType) -> i32 {
+    encode_minifloat(dtype, value / parameters.scale, true).unwrap_or(0) as i32
 }
 
 /// 1.5 * 2^23: adding it to a float of less than 2^22 leaves no place for a fraction, so that the sum is rounded half to even.
@@ -26,7 +35,7 @@ pub fn quantize_within(value: f32, parameters: Parameters, (low, high): (i32, i3
     code.clamp(low as f32, high as f32) as i32
 }
 
-/// The value of one code.
+/// The value of one integer code.
 #[inline]
 pub fn dequantize(code: i32, parameters: Parameters) -> f32 {
     (code - parameters.zero_point) as f32 * parameters.scale
@@ -122,7 +131,7 @@ pub fn quantize_tensor(
     quantize_tensor_within(tensor, parameters, granularity, kind, kind.limits())
 }
 
-/// The same, with codes cut to the lowest and the highest one given.
+/// The same, with integer codes cut to the lowest and the highest one given.
 pub fn quantize_tensor_within(
     tensor: &Tensor,
     parameters: &[Parameters],
@@ -133,7 +142,10 @@ pub fn quantize_tensor_within(
     let values = tensor.to_f32()?;
     let select = selector(tensor.dims(), granularity, parameters.len())?;
     let mut codes: Vec<i32> = Vec::with_capacity(values.len());
-    let code = |value: &f32, parameters: &Parameters| quantize_within(*value, *parameters, limits);
+    let code = |value: &f32, parameters: &Parameters| match kind.is_float() {
+        true => float_code(*value, *parameters, kind.dtype()),
+        false => quantize_within(*value, *parameters, limits),
+    };
     match runs(tensor.dims(), granularity) {
         // One channel after the other, or one run of each.
         Some((1, length)) => {
@@ -188,24 +200,31 @@ pub fn dequantize_tensor(
         scale: 1.0,
         zero_point: 0,
     };
-    let values: Vec<f32> = codes
-        .to_i64()?
-        .into_iter()
-        .enumerate()
-        .map(|(at, code)| {
-            dequantize(
-                code as i32,
-                parameters.get(select(at)).copied().unwrap_or(fallback),
-            )
-        })
-        .collect();
+    let own = |at: usize| parameters.get(select(at)).copied().unwrap_or(fallback);
+    let values: Vec<f32> = if codes.dtype().is_float() {
+        let dtype = codes.dtype();
+        let table: Vec<f32> = (0..=255)
+            .map(|byte| decode_minifloat(dtype, byte) as f32)
+            .collect();
+        codes
+            .raw()?
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| table.get(usize::from(*byte)).copied().unwrap_or(f32::NAN) * own(at).scale)
+            .collect()
+    } else {
+        let codes = codes.to_i64()?.into_iter().enumerate();
+        codes.map(|(at, code)| dequantize(code as i32, own(at))).collect()
+    };
     Ok(Tensor::from_slice(codes.dims(), &values)?)
 }
 
 /// A tensor of codes, packed from the lowest bits up where several share a byte.
 pub fn pack(dims: &[u64], codes: &[i32], kind: Kind) -> Result<Tensor, QuantizeError> {
     let raw: Bytes = match kind {
-        Kind::Uint8 => codes.iter().map(|code| *code as u8).collect::<Vec<u8>>().into(),
+        kind if kind == Kind::Uint8 || kind.is_float() => {
+            codes.iter().map(|code| *code as u8).collect::<Vec<u8>>().into()
+        }
         Kind::Int8 => codes
             .iter()
             .map(|code| *code as i8 as u8)
@@ -348,6 +367,37 @@ mod tests {
                 .unwrap(),
             [3, 0, 1, 2, 3]
         );
+    }
+
+    #[test]
+    fn floats_of_eight_bits_are_rounded_to_even_and_saturate() {
+        // Codes of the OCP's OFP8 tables.
+        for (value, kind, byte) in [
+            (448.0, Kind::Float8e4m3fn, 0x7e),
+            (1e9, Kind::Float8e4m3fn, 0x7e),
+            (-464.0, Kind::Float8e4m3fn, 0xfe),
+            (1.0625, Kind::Float8e4m3fn, 0x38),
+            (1.1875, Kind::Float8e4m3fn, 0x3a),
+            (2f32.powi(-9), Kind::Float8e4m3fn, 0x01),
+            (2f32.powi(-10), Kind::Float8e4m3fn, 0x00),
+            (-2f32.powi(-10) * 1.01, Kind::Float8e4m3fn, 0x81),
+            (-0.0, Kind::Float8e4m3fnuz, 0x00),
+            (240.0, Kind::Float8e4m3fnuz, 0x7f),
+            (57344.0, Kind::Float8e5m2, 0x7b),
+            (f32::INFINITY, Kind::Float8e5m2, 0x7b),
+            (1.0, Kind::Float8e5m2, 0x3c),
+            (1.0, Kind::Float8e5m2fnuz, 0x40),
+        ] {
+            assert_eq!(quantize(value, of(1.0, 0), kind), byte, "{value} {kind:?}");
+        }
+        let x = Tensor::from_slice::<f32>(&[2, 2], &[1.0, -448.0, 0.5, 30.0]).unwrap();
+        let own = [of(1.0, 0), of(0.125, 0)];
+        let axis = Granularity::PerChannel(0);
+        let codes = quantize_tensor(&x, &own, axis, Kind::Float8e4m3fn).unwrap();
+        assert_eq!(codes.dtype(), DType::F8E4M3FN);
+        assert_eq!(codes.raw().unwrap().to_vec(), [0x38, 0xfe, 0x48, 0x77]);
+        let back = dequantize_tensor(&codes, &own, axis).unwrap();
+        assert_eq!(back.to_f64().unwrap(), [1.0, -448.0, 0.5, 30.0]);
     }
 
     #[test]

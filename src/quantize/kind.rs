@@ -1,12 +1,12 @@
-//! Integer types that codes are stored in.
+//! Types that codes are stored in.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ir::DType;
 
-/// An integer type for codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+/// A type of codes: an integer, or a float of 8 bits, whose codes are its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum Kind {
@@ -18,6 +18,10 @@ pub enum Kind {
     Int4,
     Uint2,
     Int2,
+    Float8e4m3fn,
+    Float8e4m3fnuz,
+    Float8e5m2,
+    Float8e5m2fnuz,
 }
 
 /// How many scales a tensor has.
@@ -49,6 +53,40 @@ impl Kind {
             Self::Int4 => DType::I4,
             Self::Uint2 => DType::U2,
             Self::Int2 => DType::I2,
+            Self::Float8e4m3fn => DType::F8E4M3FN,
+            Self::Float8e4m3fnuz => DType::F8E4M3FNUZ,
+            Self::Float8e5m2 => DType::F8E5M2,
+            Self::Float8e5m2fnuz => DType::F8E5M2FNUZ,
+        }
+    }
+
+    /// The name of the type in ONNX text and in options.
+    pub fn name(self) -> &'static str {
+        self.dtype().name()
+    }
+
+    /// Whether codes are small floats: unevenly spaced, with zero in their middle.
+    pub fn is_float(self) -> bool {
+        self.dtype().is_float()
+    }
+
+    /// The largest finite value of a float type.
+    pub fn largest(self) -> Option<f32> {
+        match self {
+            Self::Float8e4m3fn => Some(448.0),
+            Self::Float8e4m3fnuz => Some(240.0),
+            Self::Float8e5m2 | Self::Float8e5m2fnuz => Some(57344.0),
+            _ => None,
+        }
+    }
+
+    /// The first opset whose QuantizeLinear and DequantizeLinear have the type, `blocked` or not.
+    pub fn opset(self, blocked: bool) -> i64 {
+        match self {
+            Self::Int2 | Self::Uint2 => 25,
+            Self::Int8 | Self::Uint8 if !blocked => 13,
+            kind if kind.is_float() && !blocked => 19,
+            _ => 21,
         }
     }
 
@@ -62,7 +100,7 @@ impl Kind {
         self.dtype().bits() as u32
     }
 
-    /// Lowest and highest code of the type.
+    /// Lowest and highest code of the type; of a float type, the bytes there are.
     pub fn limits(self) -> (i32, i32) {
         let bits = self.bits();
         if self.is_signed() {
@@ -85,6 +123,7 @@ impl Kind {
                 Self::Int4 => (-4, 3),
                 Self::Uint2 => (0, 1),
                 Self::Int2 => (-1, 0),
+                _ => self.limits(),
             };
         }
         match self {

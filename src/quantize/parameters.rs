@@ -2,7 +2,8 @@
 
 use super::kind::Kind;
 
-/// What codes mean: `value = (code - zero_point) * scale`.
+/// What codes mean: `value = (code - zero_point) * scale`; for floats `code` is the number that the byte stands for and the zero
+/// point is 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Parameters {
     /// Step between two codes.
@@ -91,6 +92,9 @@ impl Scheme {
 
 /// Scale and zero point for values in `[low, high]`; the range is widened to hold 0. Computed in `f64` and stored in `f32`.
 /// A range too narrow for a normal `f32` scale gives scale 1 and zero point 0.
+///
+/// A float type has its largest finite value at the largest magnitude, as TensorRT and the OCP's scaled formats have it. (ONNX
+/// Runtime's quantizer takes the standard deviation of weights over that of all codes instead, and clips what is beyond.)
 pub fn parameters(low: f32, high: f32, scheme: &Scheme) -> Result<Parameters, QuantizeError> {
     if !low.is_finite() || !high.is_finite() {
         return Err(QuantizeError::Range { low, high });
@@ -98,6 +102,15 @@ pub fn parameters(low: f32, high: f32, scheme: &Scheme) -> Result<Parameters, Qu
     let (mut low, mut high) = (low.min(0.0), high.max(0.0));
     if let Some(minimum) = scheme.minimum_range {
         high = high.max(low + minimum);
+    }
+    if let Some(highest) = scheme.kind.largest() {
+        let scale = f64::from(high.max(-low)) / f64::from(highest);
+        let scale = if scale < f64::from(f32::MIN_POSITIVE) {
+            1.0
+        } else {
+            scale as f32
+        };
+        return Ok(Parameters { scale, zero_point: 0 });
     }
     if scheme.symmetric {
         let largest = low.abs().max(high.abs());
@@ -145,6 +158,10 @@ mod tests {
             (-1.0, 1.0, Kind::Uint8, true, 2.0 / 255.0, 128),
             (-1.0, 0.5, Kind::Int4, true, 2.0 / 15.0, 0),
             (0.0, 0.0, Kind::Int8, false, 1.0, 0),
+            (-1.0, 7.0, Kind::Float8e4m3fn, false, 7.0 / 448.0, 0),
+            (-24.0, 7.0, Kind::Float8e4m3fnuz, true, 24.0 / 240.0, 0),
+            (-1.0, 2.0, Kind::Float8e5m2, true, 2.0 / 57344.0, 0),
+            (0.0, 0.0, Kind::Float8e5m2fnuz, true, 1.0, 0),
         ] {
             let found = parameters(low, high, &Scheme::new(kind, symmetric)).unwrap();
             assert_eq!(

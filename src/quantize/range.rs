@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::histogram::Histogram;
 use super::kind::Kind;
 use super::parameters::{Parameters, Scheme, parameters};
+use crate::ir::round_minifloat;
 
 /// How the range of an activation is found. All work on the same streamed histogram, so one pass over the data serves any of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -177,6 +178,16 @@ fn search(histogram: &Histogram, scheme: &Scheme, clip_weight: f64) -> (f32, f32
 }
 
 fn squared_error(bins: &[(f64, f64)], parameters: Parameters, scheme: &Scheme, clip_weight: f64) -> f64 {
+    if let Some(highest) = scheme.kind.largest() {
+        let (dtype, scale) = (scheme.kind.dtype(), f64::from(parameters.scale));
+        let error = |(value, count): &(f64, f64)| {
+            let ratio = (value / scale) as f32;
+            let apart = value - f64::from(round_minifloat(dtype, ratio, true).unwrap_or(0.0)) * scale;
+            let weight = if ratio.abs() > highest { clip_weight } else { 1.0 };
+            weight * apart * apart * count
+        };
+        return bins.iter().map(error).sum();
+    }
     let (first, last) = scheme.code_range();
     let (scale, zero) = (f64::from(parameters.scale), f64::from(parameters.zero_point));
     let (lowest, highest) = (

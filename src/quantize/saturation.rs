@@ -21,7 +21,12 @@ pub struct Fitted {
 /// elements in the order in which the kernel multiplies them.
 pub fn worst_pair(values: &[f32], row: usize, scale: f32) -> f64 {
     let codes: Vec<i32> = values.iter().map(|value| code(*value, scale)).collect();
-    f64::from(worst(&codes, row)) / f64::from(LARGEST)
+    worst_coded_pair(&codes, row)
+}
+
+/// The same for codes.
+pub fn worst_coded_pair(codes: &[i32], row: usize) -> f64 {
+    f64::from(worst(codes, row)) / f64::from(LARGEST)
 }
 
 fn code(value: f32, scale: f32) -> i32 {

@@ -12,7 +12,7 @@ pub(super) fn nodes(model: &Model, plan: &Plan) -> Vec<PlannedNode> {
             let (runs, why) = match decision {
                 Decision::Integer(how) => (Runs::Integer, (*how).to_owned()),
                 Decision::Implied => (Runs::Implied, "the range of the codes before it".to_owned()),
-                Decision::Float(why) => (Runs::Float, why.clone()),
+                Decision::Simulated(why) | Decision::Float(why) => (Runs::Float, why.clone()),
             };
             PlannedNode {
                 node: model.graph.label(*id),

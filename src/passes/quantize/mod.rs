@@ -8,6 +8,7 @@ mod products;
 mod profile;
 mod scheme;
 mod statistics_run;
+mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -15,14 +16,18 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::apply::{ApplyError, WeightScheme};
+use self::apply::{ApplyError, Found, ProductScheme};
+use self::types::Types;
 use super::distinct::distinct_names;
+use super::gram_statistics::GramSource;
+use super::layer_patterns::layer_names;
+use super::quantize_weights::{Moments, collect};
 use super::{
-    About, Context, ConvertOpset, DeduplicateInitializers, Needs, Pass, PassError, PassReport, Runs, Safety,
-    Simplify,
+    About, Context, ConvertOpset, DeduplicateInitializers, Needs, Pass, PassError, PassReport, Rounding,
+    Runs, Safety, Simplify,
 };
 use crate::analysis;
-use crate::ir::{Model, ValueId};
+use crate::ir::{Graph, Model, NodeId, ValueId};
 use crate::quantize::{Calibrator, Kind, Parameters, Scheme, calibrated_range, parameters};
 use crate::statistics::{self, Statistics, Wanted};
 
@@ -30,9 +35,11 @@ pub use apply::Saturation;
 pub use profile::Profile;
 pub use scheme::Target;
 pub use statistics_run::collect_statistics;
+pub use types::LayerTypes;
 
 /// Quantizes weights and activations to 8-bit integers with Q/DQ pairs, placed so that the target engine runs the operators
-/// between them on integers. Ranges come from the calibration data.
+/// between them on integers. Ranges come from the calibration data. Options give the whole model or single layers other types:
+/// 4-bit weights, 16-bit activations, floats of 8 bits; a value that is read in two types gets a pair for each.
 ///
 /// The report names every node with what becomes of it, integer or float in the target engine, and why; `--dry-run` prints
 /// it as a table and writes nothing. Operators in bodies of If, Loop and Scan stay float.
@@ -44,6 +51,22 @@ pub struct Quantize {
     pub scheme: Target,
     /// The engine that the result is for: it decides types, symmetry and where pairs go.
     pub profile: Profile,
+    /// Type of the codes of activations; that of the scheme and the profile by default. A type that the engine has no kernel for is
+    /// refused, or, by ONNX Runtime's profiles for 16 bits, simulated in float, and the plan says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activations: Option<Kind>,
+    /// Type of the codes of weights; `int8` by default, `float8e4m3fn` with the scheme `float8`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Kind>,
+    /// Elements along the summed dimension of a matrix product that share a scale of its weight; 0: a whole output channel does.
+    pub block: usize,
+    /// Other types for single layers: the first entry whose pattern matches the node's name, an output of it or its weight
+    /// decides. `{match: REGEX, type: int4|int8|...|float, activations: uint8|uint16|...}`, and `per-channel` or `block` where
+    /// they differ. Operators that only move codes have the type of what they read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerTypes>,
+    /// How the codes of weights are chosen: as for `quantize-weights`, on the second moments of what the float model's layers read.
+    pub rounding: Rounding,
     /// How ranges of activations are found. The default, `mse`, beats `min-max` on the models of the comparison table; `percentile`
     /// may beat both, or clip what matters.
     pub calibrate: Calibrator,
@@ -66,6 +89,9 @@ pub struct Quantize {
     pub data: String,
     /// A statistics file (`secateur stats MODEL --for quantize`) to take ranges from, instead of data.
     pub stats: Option<PathBuf>,
+    /// A statistics file (`secateur stats MODEL --for gram`) to take the second moments for `rounding` from, instead of data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gram_stats: Option<PathBuf>,
 }
 
 impl Default for Quantize {
@@ -73,6 +99,11 @@ impl Default for Quantize {
         Self {
             scheme: Target::default(),
             profile: Profile::default(),
+            activations: None,
+            weights: None,
+            block: 0,
+            layers: Vec::new(),
+            rounding: Rounding::Nearest,
             calibrate: Calibrator::Mse,
             per_channel: true,
             reduce_range: false,
@@ -82,6 +113,7 @@ impl Default for Quantize {
             exclude: Vec::new(),
             data: "calibration".to_owned(),
             stats: None,
+            gram_stats: None,
         }
     }
 }
@@ -91,57 +123,76 @@ const NAME: &str = "quantize";
 impl Pass for Quantize {
     fn about(&self) -> About {
         About::new(NAME, Safety::Approximate).needing(Needs {
-            calibration: self.scheme.needs_data() && self.stats.is_none(),
+            calibration: self.scheme.needs_data()
+                && (self.stats.is_none() || self.rounding != Rounding::Nearest && self.gram_stats.is_none()),
             ..Needs::default()
         })
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
-        if let Some(other) = self.scheme.other_pass(self) {
-            return other.run(model, context);
-        }
         let option = |message: String| PassError::Option { pass: NAME, message };
         let resource = |message: String| PassError::Resource { pass: NAME, message };
+        if let Some(other) = self.scheme.other_pass(self) {
+            self.check_static_only()?;
+            return other.run(model, context);
+        }
+        let types = Types::new(self)?;
+        self.check(&types)?;
         let excluded = regex::RegexSet::new(&self.exclude).map_err(|e| option(format!("exclude: {e}")))?;
         let mut report = PassReport::default();
         let original = model.clone();
         self.make_ready(model, context, &mut report)?;
+        // Statistics are of the model as it is before types of few engines raise the opset.
+        let collected_of = self.stats.as_ref().map(|_| statistics::model_digest(model));
+        convert(model, types.opset(), context, &mut report)?;
         let opset = model.opset().unwrap_or(13);
-        let graph = &model.graph;
-        let plan = plan::plan(graph, self.profile, opset, &|id| {
-            let names = graph.get(id).into_iter().flat_map(|node| {
-                node.name
-                    .iter()
-                    .map(|name| name.to_string())
-                    .chain(node.outputs().iter().map(|value| value.name.to_string()))
-            });
-            let mut kept = false;
-            for name in names {
-                if !self.exclude.is_empty() && excluded.is_match(&name) {
-                    return Some("excluded".to_owned());
-                }
-                kept |= context.keeps(&name);
-            }
-            kept.then(|| "protected by keep".to_owned())
-        });
+        let plan = self.plan(&model.graph, opset, &types, &excluded, context);
+        report.notes.extend(types.idle());
         if plan.products.is_empty() {
             *model = original;
+            let mut notes = report.notes;
+            notes.push(
+                "no convolution or matrix product with a constant weight: nothing to quantize".to_owned(),
+            );
             return Ok(PassReport {
-                notes: vec![
-                    "no convolution or matrix product with a constant weight: nothing to quantize".to_owned(),
-                ],
+                notes,
                 ..PassReport::default()
             });
         }
-        let kind = self.scheme.activation(self.profile);
         let traits = self.profile.traits();
-        let scheme = Scheme {
-            minimum_range: traits.minimum_range,
-            ..Scheme::new(kind, traits.symmetric)
-        };
-        let ranges = self.ranges(model, &plan, context)?;
-        let mut activations: BTreeMap<ValueId, Parameters> = BTreeMap::new();
-        for (value, sources) in &plan.activations {
+        let mut schemes: BTreeMap<NodeId, ProductScheme> = BTreeMap::new();
+        for product in &plan.products {
+            let kind = plan.kinds.get(product).copied().unwrap_or(types.activation);
+            let weight = types.of(&model.graph, *product).weight;
+            if let Some(why) = types.refused(kind, weight.kind) {
+                return Err(option(format!("{}: {why}", model.graph.label(*product))));
+            }
+            let multiplies = kind == Kind::Uint8 && weight.kind == Kind::Int8;
+            let saturates = multiplies && traits.saturates && !self.reduce_range;
+            let scheme = ProductScheme {
+                weight,
+                integer_bias: traits.integer_bias && !kind.is_float() && !weight.kind.is_float(),
+                reduced: self.reduce_range,
+                saturation: if saturates {
+                    self.saturation
+                } else {
+                    Saturation::Ignore
+                },
+                correct_bias: self.correct_bias,
+            };
+            schemes.insert(*product, scheme);
+        }
+        let ranges = self.ranges(model, &plan, collected_of.as_deref(), context)?;
+        let mut activations: BTreeMap<(ValueId, Kind), Parameters> = BTreeMap::new();
+        for ((value, kind), sources) in &plan.activations {
+            let scheme = Scheme {
+                minimum_range: traits.minimum_range,
+                ..Scheme::new(*kind, traits.symmetric)
+            };
+            if let Some(fixed) = fixed_parameters(self.profile, &model.graph, sources, *kind) {
+                activations.insert((*value, *kind), fixed);
+                continue;
+            }
             let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
             for source in sources {
                 let range = self.range_of(model, *source, &scheme, &ranges)?;
@@ -149,7 +200,7 @@ impl Pass for Quantize {
             }
             let found = parameters(low, high, &scheme)
                 .map_err(|e| resource(format!("{}: {e}", label(model, *value))))?;
-            activations.insert(*value, found);
+            activations.insert((*value, *kind), found);
         }
         report.notes.extend(constant_values(model, &plan, &ranges));
         let means: BTreeMap<ValueId, Vec<f64>> = self
@@ -157,27 +208,20 @@ impl Pass for Quantize {
             .into_iter()
             .filter_map(|value| Some((value, ranges.get(&label(model, value))?.channel_means()?)))
             .collect();
-        let weights = WeightScheme {
-            kind: Kind::Int8,
-            per_channel: self.per_channel,
-            per_channel_operators: traits.per_channel,
-            integer_bias: traits.integer_bias,
-            reduced: self.reduce_range,
-            saturation: if kind == Kind::Uint8 && traits.saturates && !self.reduce_range {
-                self.saturation
-            } else {
-                Saturation::Ignore
-            },
-        };
+        let moments = self.moments(&original, model, context)?;
         let nodes = explain::nodes(model, &plan);
         let in_bodies = explain::in_bodies(model);
-        let applied =
-            apply::apply(&mut model.graph, &plan, &activations, &means, kind, weights).map_err(|error| {
-                match error {
-                    ApplyError::Edit(source) => PassError::Edit { pass: NAME, source },
-                    other => resource(other.to_string()),
-                }
-            })?;
+        let found = Found {
+            activations,
+            means,
+            schemes,
+            rounding: moments.as_ref().map(|moments| (self.rounding, moments)),
+        };
+        let applied = apply::apply(&mut model.graph, &plan, found).map_err(|error| match error {
+            ApplyError::Edit(source) => PassError::Edit { pass: NAME, source },
+            other => resource(other.to_string()),
+        })?;
+        report.notes.extend(applied.notes);
         if traits.operator_form {
             let operators = form::operator_form(&mut model.graph)
                 .map_err(|source| PassError::Edit { pass: NAME, source })?;
@@ -193,7 +237,7 @@ impl Pass for Quantize {
         report.add("useless-pair-left-out", plan.useless);
         report.add("implied-clamp", plan.clamps.len() as u64);
         let channels: usize = applied.saturated.iter().map(|product| product.channels).sum();
-        match weights.saturation {
+        match self.saturation {
             Saturation::Avoid => report.add("saturation-avoided-in-channel", channels as u64),
             _ => report.notes.extend(applied.saturated.iter().map(|product| {
                 format!(
@@ -226,6 +270,37 @@ fn label(model: &Model, value: ValueId) -> String {
         .unwrap_or_default()
 }
 
+/// Raises the opset to `needed` where it is lower.
+fn convert(
+    model: &mut Model,
+    needed: i64,
+    context: &Context<'_>,
+    report: &mut PassReport,
+) -> Result<(), PassError> {
+    if model.opset().is_none_or(|version| version < needed) {
+        report.merge(ConvertOpset { version: needed }.run(model, context)?);
+        model.name_values();
+        analysis::infer(model);
+    }
+    Ok(())
+}
+
+/// Parameters that an engine wants for 16-bit results of an operator, whatever the data: QNN's Sigmoid and Tanh.
+fn fixed_parameters(profile: Profile, graph: &Graph, sources: &[ValueId], kind: Kind) -> Option<Parameters> {
+    let [source] = sources else { return None };
+    let operator = graph.operator(source.node)?;
+    if profile != Profile::Qnn {
+        return None;
+    }
+    let (scale, zero_point) = match kind {
+        Kind::Uint16 if operator.is("Sigmoid") => (1.0 / 65536.0, 0),
+        Kind::Uint16 if operator.is("Tanh") => (1.0 / 32768.0, 32768),
+        Kind::Int16 if operator.is("Sigmoid") || operator.is("Tanh") => (1.0 / 32768.0, 0),
+        _ => return None,
+    };
+    Some(Parameters { scale, zero_point })
+}
+
 /// Warnings about values that the calibration data never moves: their range says nothing about other data.
 fn constant_values(
     model: &Model,
@@ -252,7 +327,96 @@ fn constant_values(
 }
 
 impl Quantize {
-    /// Simplifies, converts to an opset that has what the scheme needs, and names and types every value.
+    /// Refuses options that contradict each other.
+    fn check(&self, types: &Types<'_>) -> Result<(), PassError> {
+        let wrong = |message: &str| {
+            Err(PassError::Option {
+                pass: NAME,
+                message: message.to_owned(),
+            })
+        };
+        if types.any_float() && self.calibrate == Calibrator::Entropy {
+            return wrong("calibrate: entropy counts on evenly spaced codes, which floats are not");
+        }
+        if self.rounding == Rounding::Nearest {
+            if self.gram_stats.is_some() {
+                return wrong("gram-stats: rounding: nearest uses no second moments");
+            }
+        } else if self.reduce_range {
+            return wrong("reduce-range: the codes of gptq and adaround use the whole type");
+        }
+        Ok(())
+    }
+
+    /// Refuses options of static quantization for the schemes that stand for other passes.
+    fn check_static_only(&self) -> Result<(), PassError> {
+        let set = [
+            ("activations", self.activations.is_some()),
+            ("weights", self.weights.is_some()),
+            ("block", self.block > 0),
+            ("layers", !self.layers.is_empty()),
+            ("rounding", self.rounding != Rounding::Nearest),
+            ("gram-stats", self.gram_stats.is_some()),
+        ];
+        match set.iter().find(|(_, set)| *set) {
+            None => Ok(()),
+            Some((name, _)) => Err(PassError::Option {
+                pass: NAME,
+                message: format!(
+                    "{name}: for the schemes int8, int16 and float8; the passes behind the others have options of their own"
+                ),
+            }),
+        }
+    }
+
+    fn plan(
+        &self,
+        graph: &Graph,
+        opset: i64,
+        types: &Types<'_>,
+        excluded: &regex::RegexSet,
+        context: &Context<'_>,
+    ) -> plan::Plan {
+        let reason = |id| {
+            let names = layer_names(graph, id, false);
+            if names.iter().any(|name| excluded.is_match(name)) {
+                return Some("excluded".to_owned());
+            }
+            if types.of(graph, id).float {
+                return Some("so `layers` says".to_owned());
+            }
+            let kept = names.iter().any(|name| context.keeps(name));
+            kept.then(|| "protected by keep".to_owned())
+        };
+        let wishes = plan::Wishes {
+            excluded: &reason,
+            activation: types.activation,
+            named: &|id| types.of(graph, id).activation,
+            simulated: &|id, role, kind| types.simulated(role, kind, Some(types.of(graph, id).weight)),
+        };
+        plan::plan(graph, self.profile, opset, &wishes)
+    }
+
+    /// Second moments of what products read, for the roundings that need them. `given` is the model before it was made ready.
+    fn moments(
+        &self,
+        given: &Model,
+        model: &Model,
+        context: &Context<'_>,
+    ) -> Result<Option<Moments>, PassError> {
+        if self.rounding == Rounding::Nearest {
+            return Ok(None);
+        }
+        let source = GramSource {
+            pass: NAME,
+            data: &self.data,
+            stats: self.gram_stats.as_deref(),
+        };
+        let operators = ["Conv", "Gemm", "MatMul"].map(str::to_owned);
+        collect(source, given, model, &operators, context).map(Some)
+    }
+
+    /// Simplifies, converts to an opset that has pairs for channels, and names and types every value.
     fn make_ready(
         &self,
         model: &mut Model,
@@ -264,10 +428,7 @@ impl Quantize {
             report.changed |= prepared.changed;
             report.changes = prepared.changes;
         }
-        let needed = self.scheme.opset();
-        if model.opset().is_none_or(|version| version < needed) {
-            report.merge(ConvertOpset { version: needed }.run(model, context)?);
-        }
+        convert(model, 13, context, report)?;
         model.name_values();
         analysis::infer(model);
         Ok(())
@@ -317,6 +478,7 @@ impl Quantize {
         &self,
         model: &Model,
         plan: &plan::Plan,
+        collected_of: Option<&str>,
         context: &Context<'_>,
     ) -> Result<BTreeMap<String, statistics::Summary>, PassError> {
         let resource = |message: String| PassError::Resource { pass: NAME, message };
@@ -334,7 +496,7 @@ impl Quantize {
         if let Some(path) = &self.stats {
             let file = context.base.join(path);
             let found = Statistics::read(&file).map_err(|e| resource(e.to_string()))?;
-            if found.subject.model != statistics::model_digest(model) {
+            if Some(found.subject.model.as_str()) != collected_of {
                 let message = format!("{}: the statistics are of another model", file.display());
                 return Err(resource(message));
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::profile::{Pairs, Profile, Role};
 use crate::ir::{DType, Graph, NodeId, NodeKind, ValueId};
+use crate::quantize::Kind;
 
 /// What is done with one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,8 +13,22 @@ pub(super) enum Decision {
     Integer(&'static str),
     /// Disappears: the range of the codes implies it.
     Implied,
+    /// Has pairs around it and is computed in float between them, and why.
+    Simulated(String),
     /// Stays float, and why.
     Float(String),
+}
+
+/// What options and engine say of the nodes.
+pub(super) struct Wishes<'a> {
+    /// Why a node stays float.
+    pub(super) excluded: &'a dyn Fn(NodeId) -> Option<String>,
+    /// Type of activations that nothing else is said of.
+    pub(super) activation: Kind,
+    /// Type of what a node reads and puts out.
+    pub(super) named: &'a dyn Fn(NodeId) -> Option<Kind>,
+    /// Why a node of this role and type is computed in float between its pairs.
+    pub(super) simulated: &'a dyn Fn(NodeId, Role, Kind) -> Option<String>,
 }
 
 /// The plan for one graph.
@@ -21,8 +36,12 @@ pub(super) enum Decision {
 pub(super) struct Plan {
     /// Nodes in topological order with what becomes of them.
     pub(super) decisions: Vec<(NodeId, Decision)>,
-    /// Activations that get a pair: the value, and the values whose joint range it takes.
-    pub(super) activations: BTreeMap<ValueId, Vec<ValueId>>,
+    /// Activations that get a pair: the value and the type of the codes, and the values whose joint range they are spread over.
+    pub(super) activations: BTreeMap<(ValueId, Kind), Vec<ValueId>>,
+    /// Values that their own operator puts out as codes, with the type: other types are made from those codes.
+    pub(super) roots: BTreeMap<ValueId, Kind>,
+    /// Type of what each node on codes reads.
+    pub(super) kinds: HashMap<NodeId, Kind>,
     /// Clamps that are left out, each with the value that stands for its output.
     pub(super) clamps: Vec<NodeId>,
     /// Integer nodes that read weights: which slots are weight and bias.
@@ -123,6 +142,42 @@ impl Roles<'_> {
         }
     }
 
+    /// The type of codes of each integer node. What moves codes has the type of what it reads, or, where that is float, the
+    /// widest type that its result is read in; `follows` are clamps with the operator that they are one with.
+    fn kinds(
+        &self,
+        integer: &HashSet<NodeId>,
+        follows: &HashMap<NodeId, NodeId>,
+        wishes: &Wishes<'_>,
+    ) -> HashMap<NodeId, Kind> {
+        let mut kinds: HashMap<NodeId, Kind> = HashMap::new();
+        let nodes = || self.order.iter().filter(|id| integer.contains(id));
+        for id in nodes() {
+            let source = self.inputs(*id).first().map(|value| value.node);
+            let of_source = || source.and_then(|source| kinds.get(&source).copied());
+            let kind = match (follows.get(id), (wishes.named)(*id)) {
+                (Some(product), _) => kinds.get(product).copied(),
+                (None, Some(named)) => Some(named),
+                (None, None) if matches!(self.of(*id), Role::Moving | Role::Clamp) => of_source(),
+                (None, None) => Some(wishes.activation),
+            };
+            kinds.extend(kind.map(|kind| (*id, kind)));
+        }
+        for id in nodes().rev() {
+            if kinds.contains_key(id) {
+                continue;
+            }
+            let readers = outputs(self.graph, *id)
+                .into_iter()
+                .flat_map(|value| self.graph.uses(value));
+            let widest = readers
+                .filter_map(|reader| kinds.get(&reader.node).copied())
+                .max_by_key(|kind| (kind.bits(), *kind));
+            kinds.insert(*id, widest.unwrap_or(wishes.activation));
+        }
+        kinds
+    }
+
     /// The product or sum whose output only `clamp` reads; the clamp is then implied by the range of codes.
     fn clamp_source(&self, clamp: NodeId) -> Option<NodeId> {
         let graph = self.graph;
@@ -136,13 +191,8 @@ impl Roles<'_> {
     }
 }
 
-/// Plans `graph`. `excluded` nodes stay float.
-pub(super) fn plan(
-    graph: &Graph,
-    profile: Profile,
-    opset: i64,
-    excluded: &dyn Fn(NodeId) -> Option<String>,
-) -> Plan {
+/// Plans `graph`.
+pub(super) fn plan(graph: &Graph, profile: Profile, opset: i64, wishes: &Wishes<'_>) -> Plan {
     let traits = profile.traits();
     let order: Vec<NodeId> = graph
         .topological_order()
@@ -158,7 +208,7 @@ pub(super) fn plan(
     for id in &roles.order {
         let (role, why) = profile.role(graph, *id, opset);
         let product = matches!(role, Role::Anchor | Role::FloatOutAnchor);
-        let entry = match excluded(*id) {
+        let entry = match (wishes.excluded)(*id) {
             Some(reason) => (Role::Float, reason),
             None if activation_inputs(graph, *id, product).is_empty() => {
                 (Role::Float, "it reads no float tensor".to_owned())
@@ -171,15 +221,18 @@ pub(super) fn plan(
 
     let mut plan = Plan::default();
     let mut implied: HashMap<NodeId, NodeId> = HashMap::new();
-    let mut fused: HashSet<NodeId> = HashSet::new();
+    let mut fused: HashMap<NodeId, NodeId> = HashMap::new();
     for id in &roles.order {
         if roles.of(*id) == Role::Clamp && integer.contains(id) {
             match roles.clamp_source(*id).filter(|source| integer.contains(source)) {
-                Some(source) if traits.implies_clamps => {
-                    implied.insert(*id, source);
-                }
-                Some(_) => {
-                    fused.insert(*id);
+                Some(source) => {
+                    // Zero is in the middle of floats: they imply no clamp.
+                    let kind = (wishes.named)(source).unwrap_or(wishes.activation);
+                    let clamps = match traits.implies_clamps && !kind.is_float() {
+                        true => &mut implied,
+                        false => &mut fused,
+                    };
+                    clamps.insert(*id, source);
                 }
                 None if traits.pairs == Pairs::Everywhere => {}
                 None => {
@@ -189,27 +242,36 @@ pub(super) fn plan(
             }
         }
     }
-    let mut wanted: BTreeSet<ValueId> = BTreeSet::new();
+    let follows: HashMap<NodeId, NodeId> = implied.iter().chain(&fused).map(|(a, b)| (*a, *b)).collect();
+    let mut kinds = roles.kinds(&integer, &follows, wishes);
+    let mut wanted: BTreeSet<(ValueId, Kind)> = BTreeSet::new();
     for id in &roles.order {
+        let kind = kinds.get(id).copied().unwrap_or(wishes.activation);
+        let of_kind = |values: Vec<ValueId>| values.into_iter().map(move |value| (value, kind));
         let decision = if implied.contains_key(id) {
             plan.clamps.push(*id);
-            wanted.extend(outputs(graph, *id));
+            let codes = outputs(graph, *id);
+            plan.roots.extend(of_kind(codes.clone()));
+            wanted.extend(of_kind(codes));
             Decision::Implied
         } else if integer.contains(id) {
             if roles.is_product(*id) {
                 plan.products.push(*id);
             }
             match roles.of(*id) {
-                Role::Residual if traits.pairs == Pairs::Before => wanted.extend(roles.residual(*id)),
+                Role::Residual if traits.pairs == Pairs::Before => {
+                    wanted.extend(of_kind(roles.residual(*id).into_iter().collect()));
+                }
                 Role::Clamp | Role::Moving if traits.pairs == Pairs::Before => {}
-                _ => wanted.extend(roles.inputs(*id)),
+                Role::Clamp if fused.contains_key(id) => {}
+                _ => wanted.extend(of_kind(roles.inputs(*id))),
             }
             let readers = || {
                 outputs(graph, *id)
                     .into_iter()
                     .flat_map(|value| graph.uses(value))
             };
-            let clamped = readers().any(|reader| implied.get(&reader.node) == Some(id));
+            let clamped = readers().any(|reader| follows.get(&reader.node) == Some(id));
             // The last product may answer in float; every other operator fuses only when its output is codes, too.
             let float_out = match traits.pairs {
                 Pairs::Before => true,
@@ -219,22 +281,25 @@ pub(super) fn plan(
                 }
             };
             if !clamped && !float_out {
-                wanted.extend(
-                    outputs(graph, *id)
-                        .into_iter()
-                        .filter(|value| is_float(graph, *value)),
-                );
+                let mut codes = outputs(graph, *id);
+                codes.retain(|value| is_float(graph, *value));
+                plan.roots.extend(of_kind(codes.clone()));
+                wanted.extend(of_kind(codes));
             }
-            Decision::Integer(match roles.of(*id) {
+            let how = match roles.of(*id) {
                 Role::Anchor | Role::FloatOutAnchor if float_out && traits.pairs == Pairs::Around => {
                     "codes of input and weight, result in float"
                 }
                 Role::Anchor | Role::FloatOutAnchor => "codes of input and weight",
                 Role::Residual => "fused into the product before it, with codes of the other operand",
                 Role::Moving => "moves codes",
-                Role::Clamp if fused.contains(id) => "fused into the product before it",
+                Role::Clamp if fused.contains_key(id) => "fused into the product before it",
                 _ => "codes of all operands",
-            })
+            };
+            match (wishes.simulated)(*id, roles.of(*id), kind) {
+                Some(why) => Decision::Simulated(why),
+                None => Decision::Integer(how),
+            }
         } else {
             Decision::Float(
                 roles
@@ -247,50 +312,59 @@ pub(super) fn plan(
         plan.decisions.push((*id, decision));
     }
     if traits.pairs == Pairs::Before {
-        move_up(&roles, &integer, &mut wanted);
+        move_up(&roles, &mut kinds, &mut wanted);
     }
-    for value in wanted {
-        plan.activations.insert(value, vec![value]);
+    for (value, kind) in wanted {
+        plan.activations.insert((value, kind), vec![value]);
     }
-    share_scales(&roles, &integer, &mut plan);
-    let names = traits.one_scale;
-    join_ranges(&roles, &integer, names, &mut plan);
+    plan.kinds = kinds;
+    share_scales(&roles, &mut plan);
+    join_ranges(&roles, traits.one_scale, &mut plan);
     plan
 }
 
 /// A pair behind an operator that moves codes stands before it instead, where no float operator reads what is between.
-fn move_up(roles: &Roles<'_>, integer: &HashSet<NodeId>, wanted: &mut BTreeSet<ValueId>) {
+fn move_up(roles: &Roles<'_>, kinds: &mut HashMap<NodeId, Kind>, wanted: &mut BTreeSet<(ValueId, Kind)>) {
     let graph = roles.graph;
     loop {
-        let movable = wanted.iter().copied().find(|value| {
+        let alone = |value: ValueId| wanted.iter().filter(|(other, _)| *other == value).count() == 1;
+        let movable = wanted.iter().copied().find(|(value, _)| {
             roles.of(value.node) == Role::Moving
-                && integer.contains(&value.node)
+                && kinds.contains_key(&value.node)
                 && graph
                     .get(value.node)
                     .is_some_and(|node| node.outputs().len() == 1)
                 && !graph.is_graph_output(*value)
-                && graph.uses(*value).iter().all(|u| integer.contains(&u.node))
+                && graph.uses(*value).iter().all(|u| kinds.contains_key(&u.node))
+                && alone(*value)
         });
-        let Some(value) = movable else { return };
-        wanted.remove(&value);
-        wanted.extend(roles.inputs(value.node));
+        let Some((value, kind)) = movable else { return };
+        wanted.remove(&(value, kind));
+        kinds.insert(value.node, kind);
+        let sources = roles.inputs(value.node).into_iter();
+        wanted.extend(sources.map(|source| (source, kind)));
     }
 }
 
 /// A moving operator's output takes the range of its input.
-fn share_scales(roles: &Roles<'_>, integer: &HashSet<NodeId>, plan: &mut Plan) {
+fn share_scales(roles: &Roles<'_>, plan: &mut Plan) {
     for id in &roles.order {
-        if roles.of(*id) != Role::Moving || !integer.contains(id) {
+        let Some(kind) = plan
+            .kinds
+            .get(id)
+            .copied()
+            .filter(|_| roles.of(*id) == Role::Moving)
+        else {
             continue;
-        }
+        };
         let Some(source) = roles.inputs(*id).first().copied() else {
             continue;
         };
-        let Some(range) = plan.activations.get(&source).cloned() else {
+        let Some(range) = plan.activations.get(&(source, kind)).cloned() else {
             continue;
         };
         for output in outputs(roles.graph, *id) {
-            if let Some(entry) = plan.activations.get_mut(&output) {
+            if let Some(entry) = plan.activations.get_mut(&(output, kind)) {
                 entry.clone_from(&range);
             }
         }
@@ -298,36 +372,35 @@ fn share_scales(roles: &Roles<'_>, integer: &HashSet<NodeId>, plan: &mut Plan) {
 }
 
 /// Operands of the operators in `names` take their joint range.
-fn join_ranges(roles: &Roles<'_>, integer: &HashSet<NodeId>, names: &[&str], plan: &mut Plan) {
-    let mut groups: Vec<BTreeSet<ValueId>> = Vec::new();
+fn join_ranges(roles: &Roles<'_>, names: &[&str], plan: &mut Plan) {
+    let mut groups: Vec<(Kind, BTreeSet<ValueId>)> = Vec::new();
     for id in &roles.order {
-        let joins = integer.contains(id)
-            && roles
-                .graph
-                .operator(*id)
-                .is_some_and(|operator| names.iter().any(|name| operator.is(name)));
-        if !joins {
+        let joins = roles
+            .graph
+            .operator(*id)
+            .is_some_and(|operator| names.iter().any(|name| operator.is(name)));
+        let Some(kind) = plan.kinds.get(id).copied().filter(|_| joins) else {
             continue;
-        }
+        };
         let sources = roles
             .inputs(*id)
             .into_iter()
-            .filter_map(|value| plan.activations.get(&value));
+            .filter_map(|value| plan.activations.get(&(value, kind)));
         let mut group: BTreeSet<ValueId> = sources.flatten().copied().collect();
-        groups.retain(|other| {
-            let apart = other.is_disjoint(&group);
+        groups.retain(|(other_kind, other)| {
+            let apart = *other_kind != kind || other.is_disjoint(&group);
             if !apart {
                 group.extend(other);
             }
             apart
         });
-        groups.push(group);
+        groups.push((kind, group));
     }
-    for sources in plan.activations.values_mut() {
-        if let Some(group) = groups
-            .iter()
-            .find(|group| sources.iter().any(|s| group.contains(s)))
-        {
+    for ((_, kind), sources) in &mut plan.activations {
+        let joined = |group: &&(Kind, BTreeSet<ValueId>)| {
+            group.0 == *kind && sources.iter().any(|source| group.1.contains(source))
+        };
+        if let Some((_, group)) = groups.iter().find(joined) {
             *sources = group.iter().copied().collect();
         }
     }

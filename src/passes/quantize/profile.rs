@@ -60,8 +60,15 @@ pub(super) enum Pairs {
 /// One engine.
 #[derive(Debug)]
 pub(super) struct Traits {
-    /// Type of activation codes with 8 bits.
+    /// Type of activation codes with 8 bits, unless options say otherwise.
     pub(super) activation: Kind,
+    /// Other types of activation codes, and of weights, that the engine takes.
+    pub(super) activations: &'static [Kind],
+    pub(super) weights: &'static [Kind],
+    /// Types of either that it takes and computes in float between the pairs.
+    pub(super) simulated: &'static [Kind],
+    /// Input and weight of a product have one type.
+    pub(super) one_type: bool,
     /// Zero in the middle of the activation codes.
     pub(super) symmetric: bool,
     /// Smallest span of an activation's range.
@@ -110,6 +117,10 @@ const COSTS: &str = "pairs around it would only cost";
 /// ONNX Runtime's CPU kernels.
 const ORT: Traits = Traits {
     activation: Kind::Uint8,
+    activations: &[Kind::Uint8, Kind::Int8],
+    weights: &[Kind::Int8, Kind::Uint8],
+    simulated: &[Kind::Int16, Kind::Uint16, Kind::Int4, Kind::Uint4],
+    one_type: false,
     symmetric: false,
     minimum_range: None,
     per_channel: PRODUCTS,
@@ -151,6 +162,10 @@ const ORT_ARM: Traits = Traits {
 };
 const TENSORRT: Traits = Traits {
     activation: Kind::Int8,
+    activations: &[Kind::Int8, Kind::Float8e4m3fn],
+    weights: &[Kind::Int8, Kind::Float8e4m3fn],
+    simulated: &[],
+    one_type: true,
     symmetric: true,
     integer_bias: false,
     pairs: Pairs::Before,
@@ -178,6 +193,9 @@ const TENSORRT: Traits = Traits {
     ..ORT
 };
 const QNN: Traits = Traits {
+    activations: &[Kind::Uint8, Kind::Uint16, Kind::Int16],
+    weights: &[Kind::Int8, Kind::Uint8, Kind::Int4],
+    simulated: &[],
     minimum_range: Some(1e-4),
     per_channel: CONVOLUTIONS,
     pairs: Pairs::Everywhere,
@@ -203,6 +221,7 @@ const QNN: Traits = Traits {
     ..ORT
 };
 const OPENVINO: Traits = Traits {
+    simulated: &[],
     integer_bias: false,
     pairs: Pairs::Before,
     implies_clamps: false,
@@ -222,6 +241,7 @@ const OPENVINO: Traits = Traits {
 };
 const TRACT: Traits = Traits {
     activation: Kind::Int8,
+    simulated: &[],
     per_channel: &[],
     integer_bias: false,
     operator_form: true,
@@ -229,7 +249,22 @@ const TRACT: Traits = Traits {
     others: (Role::Float, "tract runs it faster in float"),
     ..ORT
 };
+const EVERY: &[Kind] = &[
+    Kind::Uint8,
+    Kind::Int8,
+    Kind::Uint16,
+    Kind::Int16,
+    Kind::Uint4,
+    Kind::Int4,
+    Kind::Float8e4m3fn,
+    Kind::Float8e4m3fnuz,
+    Kind::Float8e5m2,
+    Kind::Float8e5m2fnuz,
+];
 const GENERIC: Traits = Traits {
+    activations: EVERY,
+    weights: EVERY,
+    simulated: &[],
     operators: &[
         (Role::Anchor, PRODUCTS),
         (
@@ -281,6 +316,19 @@ impl Profile {
     /// Type of activation codes.
     pub(super) fn activation(self) -> Kind {
         self.traits().activation
+    }
+
+    /// The name of the profile in options.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::OrtX86 => "ort-x86",
+            Self::OrtArm => "ort-arm",
+            Self::Tensorrt => "tensorrt",
+            Self::Qnn => "qnn",
+            Self::Openvino => "openvino",
+            Self::Tract => "tract",
+            Self::Generic => "generic",
+        }
     }
 
     /// The role of an operator, and why it runs in float if it does.
@@ -384,6 +432,10 @@ mod tests {
             }
             // A range of codes implies a clamp at 0 only when 0 may be the lowest code.
             assert!(!traits.implies_clamps || !traits.symmetric, "{profile:?}");
+            assert!(traits.activations.contains(&traits.activation), "{profile:?}");
+            assert!(traits.weights.contains(&Kind::Int8), "{profile:?}");
+            let name = serde_json::to_value(profile).unwrap();
+            assert_eq!(name.as_str(), Some(profile.name()));
             for name in traits.one_scale {
                 assert!(seen.contains(name), "{profile:?}: {name}");
             }

@@ -14,8 +14,11 @@ pub enum Target {
     /// Weights and activations with 8 bits.
     #[default]
     Int8,
-    /// Activations with 16 bits and weights with 8: opset 21; ONNX Runtime computes in float.
+    /// Activations with 16 bits and weights with 8: opset 21. Of the engines only QNN's computes on them; ONNX Runtime's profiles
+    /// simulate them in float.
     Int16,
+    /// Weights and activations as float8e4m3fn: opset 19, biases stay float. TensorRT's profile and `generic` take it.
+    Float8,
     /// Matrix products whose input ranges are found in every run.
     Dynamic,
     /// Weights with 8 bits.
@@ -34,7 +37,7 @@ const BLOCK: usize = 32;
 impl Target {
     /// Whether ranges of activations are needed.
     pub(super) fn needs_data(self) -> bool {
-        matches!(self, Self::Int8 | Self::Int16)
+        matches!(self, Self::Int8 | Self::Int16 | Self::Float8)
     }
 
     /// Type of activation codes.
@@ -44,13 +47,17 @@ impl Target {
                 Kind::Int8 => Kind::Int16,
                 _ => Kind::Uint16,
             },
+            Self::Float8 => Kind::Float8e4m3fn,
             _ => profile.activation(),
         }
     }
 
-    /// First opset with Q/DQ of the types.
-    pub(super) fn opset(self) -> i64 {
-        if self == Self::Int16 { 21 } else { 13 }
+    /// Type of the codes of weights.
+    pub(super) fn weight(self) -> Kind {
+        match self {
+            Self::Float8 => Kind::Float8e4m3fn,
+            _ => Kind::Int8,
+        }
     }
 
     /// The pass that the scheme stands for, if it is not this one.
@@ -69,7 +76,7 @@ impl Target {
             ..ConvertFloat::default()
         };
         Some(match self {
-            Self::Int8 | Self::Int16 => return None,
+            Self::Int8 | Self::Int16 | Self::Float8 => return None,
             Self::Dynamic => Box::new(QuantizeDynamic {
                 per_channel: options.per_channel,
                 saturation: options.saturation,

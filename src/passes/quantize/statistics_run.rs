@@ -23,7 +23,13 @@ pub fn collect_statistics(
     let opset = model.opset().unwrap_or(13);
     let mut names: BTreeSet<String> = BTreeSet::new();
     for profile in Profile::ALL {
-        let plan = plan::plan(&model.graph, profile, opset, &|_| None);
+        let wishes = plan::Wishes {
+            excluded: &|_| None,
+            activation: profile.activation(),
+            named: &|_| None,
+            simulated: &|_, _, _| None,
+        };
+        let plan = plan::plan(&model.graph, profile, opset, &wishes);
         let inputs = plan
             .products
             .iter()
@@ -31,7 +37,7 @@ pub fn collect_statistics(
         let wanted = plan
             .activations
             .iter()
-            .flat_map(|(value, sources)| sources.iter().copied().chain([*value]))
+            .flat_map(|((value, _), sources)| sources.iter().copied().chain([*value]))
             .chain(inputs);
         names.extend(
             wanted

@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, Array3, Axis};
 
-use super::rounding::{Moments, Rounding, collect, reconstruct};
+use super::rounding::{Moments, Rounding, reconstruct};
 use super::target::{Target, targets};
 use super::{NAME, QuantizeWeights, WeightError};
 use crate::ir::{GraphPath, Model};
@@ -37,7 +37,7 @@ impl<'a> Layers<'a> {
         let targets = targets(&prepared.graph, options, context, notes)?;
         let moments = match options.rounding {
             Rounding::Nearest => None,
-            Rounding::Gptq | Rounding::Adaround => Some(collect(given, prepared, options, context)?),
+            Rounding::Gptq | Rounding::Adaround => Some(options.moments(given, prepared, context)?),
         };
         Ok(Self {
             options,

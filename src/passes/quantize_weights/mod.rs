@@ -13,12 +13,16 @@ use std::collections::{BTreeMap, VecDeque};
 use rayon::prelude::*;
 
 pub(super) use self::layers::{Layers, QuantizedLayer};
+pub(super) use self::options::Coding;
 pub use self::options::{Form, LayerPrecision, Precision, QuantizeWeights};
 pub use self::rounding::Rounding;
-use self::rounding::{Coded, Moments, collect, nearest};
-use self::target::{Reader, Target, targets};
+use self::rounding::nearest;
+pub(super) use self::rounding::{Coded, Moments, collect, reconstruct};
+pub(super) use self::target::Target;
+use self::target::{Reader, targets};
 pub use self::widths::{BitsBy, Widths};
 use super::distinct::distinct_names;
+use super::gram_statistics::GramSource;
 use super::{About, Context, ConvertOpset, Needs, Pass, PassError, PassReport, Safety, Simplify};
 use crate::analysis;
 use crate::format::spill;
@@ -39,7 +43,7 @@ const HELD: u64 = 64 << 20;
 
 /// What can go wrong with one weight.
 #[derive(Debug, thiserror::Error)]
-enum WeightError {
+pub(super) enum WeightError {
     #[error(transparent)]
     Edit(#[from] EditError),
     #[error(transparent)]
@@ -67,7 +71,7 @@ impl Pass for QuantizeWeights {
         let needed = self.opset();
         let moments = match self.rounding {
             Rounding::Nearest => None,
-            Rounding::Gptq | Rounding::Adaround => Some(collect(&original, model, self, context)?),
+            Rounding::Gptq | Rounding::Adaround => Some(self.moments(&original, model, context)?),
         };
         let mut plan = match self.criterion {
             BitsBy::Range => widths::Plan::new(),
@@ -142,6 +146,16 @@ impl QuantizeWeights {
         model.name_values();
         analysis::infer(model);
         Ok(())
+    }
+
+    /// Second moments of what the layers of `prepared`, which was made from `given`, read.
+    fn moments(&self, given: &Model, prepared: &Model, context: &Context<'_>) -> Result<Moments, PassError> {
+        let source = GramSource {
+            pass: NAME,
+            data: &self.data,
+            stats: self.stats.as_deref(),
+        };
+        collect(source, given, prepared, &self.operators, context)
     }
 
     /// Whether the codes of a weight depend on nothing else.

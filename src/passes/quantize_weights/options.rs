@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{BitsBy, NAME, Rounding, Widths};
 use crate::passes::PassError;
+use crate::passes::layer_patterns::LayerPatterns;
 use crate::passes::objective::LossKind;
 use crate::quantize::{Granularity, Kind, Scheme};
 
@@ -24,7 +24,7 @@ pub enum Form {
 
 /// Stores the constant weights of matrix products as integers; activations stay float.
 ///
-/// The file shrinks to a quarter (`int8`) or an eighth (`int4`), and so does the memory traffic of large matrix products.
+/// The file shrinks to a quarter (`int8`, `float8e4m3fn`) or an eighth (`int4`), and so does the memory traffic of large matrix products.
 /// Weights in bodies of If and Loop and in functions are covered; a weight with several readers is stored once. A weight that
 /// something else reads as float is left alone, since the file would grow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -137,6 +137,10 @@ pub enum Precision {
     Int8,
     Uint16,
     Int16,
+    Float8e4m3fn,
+    Float8e4m3fnuz,
+    Float8e5m2,
+    Float8e5m2fnuz,
     /// As it is.
     Float,
 }
@@ -153,6 +157,10 @@ impl Precision {
             Self::Int8 => Kind::Int8,
             Self::Uint16 => Kind::Uint16,
             Self::Int16 => Kind::Int16,
+            Self::Float8e4m3fn => Kind::Float8e4m3fn,
+            Self::Float8e4m3fnuz => Kind::Float8e4m3fnuz,
+            Self::Float8e5m2 => Kind::Float8e5m2,
+            Self::Float8e5m2fnuz => Kind::Float8e5m2fnuz,
             Self::Float => return None,
         })
     }
@@ -165,15 +173,17 @@ impl Precision {
 
 /// How the codes of one weight are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Coding {
+pub(in crate::passes) struct Coding {
     /// Type of the codes.
-    pub(super) kind: Kind,
+    pub(in crate::passes) kind: Kind,
     /// Bits that codes make use of, if not all of the type's.
-    pub(super) bits: Option<u32>,
+    pub(in crate::passes) bits: Option<u32>,
     /// Elements that share a scale; 0: a whole channel.
-    pub(super) block: usize,
-    pub(super) symmetric: bool,
-    pub(super) per_channel: bool,
+    pub(in crate::passes) block: usize,
+    /// Zero in the middle of the codes.
+    pub(in crate::passes) symmetric: bool,
+    /// One scale for each output channel.
+    pub(in crate::passes) per_channel: bool,
 }
 
 impl Coding {
@@ -199,31 +209,19 @@ impl Coding {
 /// The patterns of `layers`, compiled.
 pub(super) struct Overrides<'a> {
     options: &'a QuantizeWeights,
-    patterns: Vec<Regex>,
+    layers: LayerPatterns<'a, LayerPrecision>,
 }
 
 impl<'a> Overrides<'a> {
     pub(super) fn new(options: &'a QuantizeWeights) -> Result<Self, PassError> {
-        let compile = |layer: &LayerPrecision| {
-            Regex::new(&layer.pattern).map_err(|error| PassError::Option {
-                pass: NAME,
-                message: format!("layers: {error}"),
-            })
-        };
         Ok(Self {
             options,
-            patterns: options.layers.iter().map(compile).collect::<Result<_, _>>()?,
+            layers: LayerPatterns::new(NAME, &options.layers, |layer| layer.pattern.as_str())?,
         })
     }
 
     /// How a weight with these names is coded; `None` if it stays float.
     pub(super) fn coding(&self, names: &[String]) -> Option<Coding> {
-        let own = self
-            .patterns
-            .iter()
-            .zip(&self.options.layers)
-            .find(|(pattern, _)| names.iter().any(|name| pattern.is_match(name)))
-            .map(|(_, layer)| layer);
         let plain = Coding {
             kind: self.options.storage(self.options.uniform()),
             bits: self.options.uniform(),
@@ -231,7 +229,7 @@ impl<'a> Overrides<'a> {
             symmetric: self.options.symmetric,
             per_channel: self.options.per_channel,
         };
-        match own {
+        match self.layers.find(names) {
             None => Some(plain),
             Some(layer) => Some(Coding {
                 kind: layer.precision.kind()?,
@@ -289,6 +287,23 @@ impl QuantizeWeights {
         } else if self.gradient_stats.is_some() {
             return wrong("gradient-stats: criterion: range uses no gradient statistics".to_owned());
         }
+        if let Some((kind, _)) = self.precisions().find(|(kind, _)| kind.is_float()) {
+            let name = kind.name();
+            let refused = [
+                (
+                    self.rounding != Rounding::Nearest,
+                    "rounding: the other roundings count on evenly spaced codes",
+                ),
+                (
+                    self.criterion != BitsBy::Range || self.bits.is_some(),
+                    "criterion, bits: levels are dealt out to evenly spaced codes",
+                ),
+                (!self.symmetric, "symmetric: zero is in the middle of floats"),
+            ];
+            if let Some((_, why)) = refused.into_iter().find(|(wrong, _)| *wrong) {
+                return wrong(format!("type: {name}: {why}"));
+            }
+        }
         if self.form == Form::MatMulNBits {
             for (kind, block) in self.precisions() {
                 if !matches!(kind, Kind::Int4 | Kind::Uint4 | Kind::Int8 | Kind::Uint8) {
@@ -344,10 +359,9 @@ impl QuantizeWeights {
 
     /// The first opset whose DequantizeLinear has what the options ask for.
     pub(super) fn opset(&self) -> i64 {
-        let needed = |(kind, block): (Kind, usize)| match kind {
-            Kind::Int8 | Kind::Uint8 if block == 0 && !self.narrows() => 13,
-            Kind::Int2 | Kind::Uint2 => 25,
-            _ => 21,
+        let needed = |(kind, block): (Kind, usize)| match self.narrows() {
+            true => kind.opset(block > 0).max(21),
+            false => kind.opset(block > 0),
         };
         self.precisions().map(needed).max().unwrap_or(13)
     }

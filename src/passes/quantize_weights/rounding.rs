@@ -7,8 +7,8 @@ use ndarray::{Array1, Array2, Array3, Axis, s};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::WeightError;
 use super::target::Target;
-use super::{NAME, QuantizeWeights, WeightError};
 use crate::ir::{Model, NodeId, Tensor, ValueId};
 use crate::passes::gram_statistics::{GramSource, grams};
 use crate::passes::{Context, PassError};
@@ -43,21 +43,21 @@ pub enum Rounding {
 }
 
 /// A weight as codes.
-pub(super) struct Coded {
+pub(in crate::passes) struct Coded {
     /// In the order of the scale tensor.
-    pub(super) parameters: Vec<Parameters>,
+    pub(in crate::passes) parameters: Vec<Parameters>,
     /// In the shape of the weight.
-    pub(super) codes: Tensor,
+    pub(in crate::passes) codes: Tensor,
 }
 
 /// Second moments of what the layers of the main graph read.
-pub(super) struct Moments {
+pub(in crate::passes) struct Moments {
     layers: BTreeMap<ValueId, Vec<Layer>>,
     grams: Grams,
 }
 
 /// What is known of the rows that a weight multiplies.
-pub(super) struct Rows<'a> {
+pub(in crate::passes) struct Rows<'a> {
     /// The first layer that reads the weight; the others lay it out the same way.
     pub(super) layer: &'a Layer,
     /// For each group the second moments, about the mean where a bias can make up for it. Summed over all readers.
@@ -69,10 +69,11 @@ pub(super) struct Rows<'a> {
 }
 
 /// Takes the moments from a file, or runs the model over the calibration data. `given` is the model before it was prepared.
-pub(super) fn collect(
+pub(in crate::passes) fn collect(
+    source: GramSource<'_>,
     given: &Model,
     model: &Model,
-    options: &QuantizeWeights,
+    operators: &[String],
     context: &Context<'_>,
 ) -> Result<Moments, PassError> {
     let (found, _) = gram::layers(&model.graph);
@@ -82,14 +83,9 @@ pub(super) fn collect(
             model
                 .graph
                 .operator(layer.node)
-                .is_some_and(|operator| options.operators.iter().any(|name| operator.is(name)))
+                .is_some_and(|operator| operators.iter().any(|name| operator.is(name)))
         })
         .collect();
-    let source = GramSource {
-        pass: NAME,
-        data: &options.data,
-        stats: options.stats.as_deref(),
-    };
     let grams = grams(source, given, model, &wanted, context)?;
     let mut layers: BTreeMap<ValueId, Vec<Layer>> = BTreeMap::new();
     for layer in wanted {
@@ -101,7 +97,7 @@ pub(super) fn collect(
 impl Moments {
     /// The rows of all that read the weight the same way, about their means if `centred`. `None` when a reader is unlike the
     /// target or has no rows.
-    pub(super) fn of(&self, target: &Target, centred: bool) -> Option<Rows<'_>> {
+    pub(in crate::passes) fn of(&self, target: &Target, centred: bool) -> Option<Rows<'_>> {
         let layers = self.layers.get(&target.weight)?;
         let first = layers.first()?;
         if layers.len() != target.readers.len() {
@@ -157,7 +153,7 @@ pub(super) fn nearest(tensor: &Tensor, target: &Target) -> Result<Coded, Quantiz
 }
 
 /// The codes, and what the weights lose by them as matrices `[groups, outputs, columns]`: weight minus its code's value.
-pub(super) fn reconstruct(
+pub(in crate::passes) fn reconstruct(
     tensor: &Tensor,
     target: &Target,
     rows: &Rows<'_>,

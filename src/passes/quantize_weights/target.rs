@@ -6,6 +6,7 @@ use super::options::{Coding, Overrides};
 use super::widths::Planned;
 use super::{Found, NAME, QuantizeWeights};
 use crate::ir::{DType, Graph, NodeId, NodeKind, Operator, Slot, ValueId};
+use crate::passes::layer_patterns::layer_names;
 use crate::passes::{Context, PassError};
 use crate::quantize::{Granularity, Scheme};
 
@@ -18,10 +19,10 @@ pub(super) struct Reader {
 
 /// One weight.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub(in crate::passes) struct Target {
     pub(super) weight: ValueId,
     /// Axis of the output channels.
-    pub(super) channel_axis: usize,
+    pub(in crate::passes) channel_axis: usize,
     /// Axis that is summed over, where it is one.
     pub(super) sum_axis: Option<usize>,
     /// All readers are MatMul.
@@ -34,7 +35,24 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn granularity(&self) -> Granularity {
+    /// The constant weight in slot 1 of `node`, as that node alone reads it.
+    pub(in crate::passes) fn of_node(graph: &Graph, node: NodeId, coding: Coding) -> Option<Self> {
+        let (operator, weight) = (graph.operator(node)?, graph.input(node, 1)?);
+        let rank = graph.constant(weight)?.rank();
+        let (channel_axis, sum_axis) = axes(operator, rank)?;
+        Some(Self {
+            weight,
+            channel_axis,
+            sum_axis,
+            is_matrix_product: operator.is("MatMul") && rank == 2,
+            readers: vec![Reader { node, slot: 1 }],
+            coding,
+            planned: None,
+        })
+    }
+
+    /// How scales are laid out over the weight.
+    pub(in crate::passes) fn granularity(&self) -> Granularity {
         self.coding.granularity(self.channel_axis, self.sum_axis)
     }
 
@@ -93,17 +111,7 @@ pub(super) fn targets(
             continue;
         };
         let label = graph.label(id);
-        let names = || {
-            let node = graph.get(id);
-            let own = node
-                .and_then(|node| node.name.as_ref())
-                .map(|name| name.to_string());
-            let outputs = node
-                .into_iter()
-                .flat_map(|node| node.outputs())
-                .map(|value| value.name.to_string());
-            own.into_iter().chain(outputs).collect::<Vec<_>>()
-        };
+        let names = || layer_names(graph, id, false);
         if names()
             .iter()
             .any(|name| excluded.is_match(name) || context.keeps(name))
@@ -131,9 +139,7 @@ pub(super) fn targets(
             ));
             continue;
         };
-        let mut all = names();
-        all.extend(graph.value(weight).map(|value| value.name.to_string()));
-        let Some(coding) = overrides.coding(&all) else {
+        let Some(coding) = overrides.coding(&layer_names(graph, id, true)) else {
             notes.push(format!("{label} stays float: so `layers` says"));
             continue;
         };
@@ -187,4 +193,20 @@ pub(super) fn targets(
             other.is_none()
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_channel_axis_of_each_product() {
+        let axis = |operator, rank| axes(&operator, rank).map(|found| found.0);
+        assert_eq!(axis(Operator::new("Conv"), 4), Some(0));
+        assert_eq!(axis(Operator::new("Gemm").with("transB", 1), 2), Some(0));
+        assert_eq!(axis(Operator::new("Gemm"), 2), Some(1));
+        assert_eq!(axis(Operator::new("ConvTranspose"), 4), Some(1));
+        assert_eq!(axis(Operator::new("ConvTranspose").with("group", 2), 4), None);
+        assert_eq!(axis(Operator::new("MatMul"), 2), Some(1));
+    }
 }

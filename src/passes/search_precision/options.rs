@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::NAME;
 use crate::passes::{LayerPrecision, PassError, Precision, QuantizeWeights, Rounding};
+use crate::quantize::Kind;
 
 /// What a layer's precision is judged by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -108,6 +109,13 @@ impl SearchPrecision {
         let distinct = self.precisions();
         if distinct.len() < 2 || distinct.first() == Some(&Precision::Float) {
             return wrong("types: at least two different ones");
+        }
+        if self
+            .types
+            .iter()
+            .any(|precision| precision.kind().is_some_and(Kind::is_float))
+        {
+            return wrong("types: floats of 8 bits are not searched among; integers and float are");
         }
         if self.samples == 0 {
             return wrong("samples is at least 1");

@@ -12,6 +12,7 @@ mod migrating;
 mod opsets;
 mod parameters;
 mod quantizing;
+mod quantizing_types;
 mod refitting;
 mod rounding;
 mod sensitivity;

@@ -11,8 +11,8 @@ use secateur::quantize::Kind;
 use super::*;
 
 /// Synthetic samples and tract.
-struct Synthetic {
-    samples: u64,
+pub(super) struct Synthetic {
+    pub(super) samples: u64,
 }
 
 impl Synthetic {
@@ -44,7 +44,7 @@ impl Resources for Synthetic {
     }
 }
 
-fn context<'a>(resources: &'a Synthetic, base: PathBuf) -> Context<'a> {
+pub(super) fn context<'a>(resources: &'a Synthetic, base: PathBuf) -> Context<'a> {
     Context {
         evaluator: &TractEvaluator,
         limits: Limits::default(),
@@ -57,7 +57,7 @@ fn context<'a>(resources: &'a Synthetic, base: PathBuf) -> Context<'a> {
 }
 
 /// Runs `pass` with synthetic data; the outputs move by at most `error` of their size.
-fn check_near(pass: &dyn Pass, text: &str, error: f64) -> (Model, PassReport) {
+pub(super) fn check_near(pass: &dyn Pass, text: &str, error: f64) -> (Model, PassReport) {
     let before = model(text);
     let mut after = before.clone();
     let report = pass
@@ -83,7 +83,7 @@ fn check_near(pass: &dyn Pass, text: &str, error: f64) -> (Model, PassReport) {
     (after, report)
 }
 
-fn operators(model: &Model) -> Vec<String> {
+pub(super) fn operators(model: &Model) -> Vec<String> {
     let graph = &model.graph;
     graph
         .topological_order()
@@ -92,7 +92,7 @@ fn operators(model: &Model) -> Vec<String> {
         .collect()
 }
 
-fn constants(model: &Model, dtype: DType) -> usize {
+pub(super) fn constants(model: &Model, dtype: DType) -> usize {
     let graph = &model.graph;
     graph
         .initializers()
@@ -101,7 +101,7 @@ fn constants(model: &Model, dtype: DType) -> usize {
         .count()
 }
 
-const PRODUCTS: &str = r#"<ir_version: 8, opset_import: ["" : 17]>
+pub(super) const PRODUCTS: &str = r#"<ir_version: 8, opset_import: ["" : 17]>
 g (float[2,4] x) => (float[2,3] y)
 <float[4,4] w = {0.5,-1.0,0.25,0.75,1.0,0.5,-0.5,0.1,0.2,-0.3,0.9,-0.8,0.6,0.4,-0.2,0.7},
  float[3,4] v = {1.0,-0.5,0.3,0.2,-0.7,0.8,0.1,0.4,0.6,-0.9,0.5,0.05}, float[3] b = {0.5,-0.25,1.0}> {
@@ -110,7 +110,7 @@ g (float[2,4] x) => (float[2,3] y)
   y = Gemm<transB = 1>(r, v, b)
 }"#;
 
-const CONVOLUTIONS: &str = r#"<ir_version: 8, opset_import: ["" : 17]>
+pub(super) const CONVOLUTIONS: &str = r#"<ir_version: 8, opset_import: ["" : 17]>
 g (float[1,2,3,3] x) => (float[1,2,3,3] y)
 <float[2,2,1,1] w = {4.0,-2.0,0.1,0.2}, float[2] b = {0.5,0.1},
  float[2,2,1,1] v = {0.1,3.0,-0.2,2.5}, float[2] c = {0.0,-0.5}> {
@@ -322,7 +322,7 @@ fn floats_become_half_with_casts_at_the_interface_only() {
 }
 
 #[test]
-fn constants_that_half_precision_does_not_hold_stay_float() {
+pub(super) fn constants_that_half_precision_does_not_hold_stay_float() {
     let text = r#"<ir_version: 8, opset_import: ["" : 17]>
 g (float[2] x) => (float[2] y) <float large = {70000.0}, float small = {1e-12}> {
   a = Div(x, large)

@@ -1,7 +1,7 @@
 //! `EngineQuantizeLinear` and `EngineDequantizeLinear`: ONNX's operators to the bit, in every form: per tensor, per axis,
-//! blocked, with scales that are no constants, and for every quantized type, narrow ones in the type that carries them.
+//! blocked, with scales that are no constants, and for every quantized type, narrow ones in the type that carries them. Quotients are
+//! those of `float` for scales of type `float16`, too, as in ONNX Runtime.
 
-use half::f16;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
@@ -159,20 +159,11 @@ impl Kernel for Quantize {
             inputs.get(1).context("no scale")?,
         );
         let places = self.layout.places(data.shape(), scale.shape())?;
-        let half = scale.datum_type() == DatumType::F16;
         let (scales, zeros) = (floats(scale)?, zero_points(inputs)?);
         ensure!(
             zeros.is_empty() || zeros.len() == scales.len(),
             "scales and zero points differ in number"
         );
-        // The quotient has the precision of the scale.
-        let quotient = |x: f32, s: f32| {
-            if half {
-                f16::from_f32(x / s).to_f32()
-            } else {
-                x / s
-            }
-        };
         let values = floats(data)?;
         let parameters = |element: usize| {
             let place = places.of(element);
@@ -186,7 +177,7 @@ impl Kernel for Quantize {
             let one = |(element, x): (usize, &f32)| {
                 let (s, zero) = parameters(element);
                 // Exact: a rounded quotient beyond 2^24 is out of the range of every type here, with or without zero point.
-                (quotient(*x, s).round_ties_even() + zero).clamp(low, high) as i64
+                ((x / s).round_ties_even() + zero).clamp(low, high) as i64
             };
             let codes: Vec<i64> = values.iter().enumerate().map(one).collect();
             let codes = Tensor::from_shape(data.shape(), &codes)?;
@@ -194,7 +185,9 @@ impl Kernel for Quantize {
         }
         let one = |(element, x): (usize, &f32)| {
             let (s, zero) = parameters(element);
-            carrier::round(self.to, quotient(*x, s) + zero, self.saturate)
+            // Adding a zero would take the sign off a negative one.
+            let ratio = if zero == 0.0 { x / s } else { x / s + zero };
+            carrier::round(self.to, ratio, self.saturate)
                 .with_context(|| format!("no quantization to {}", self.to))
         };
         let codes = values
