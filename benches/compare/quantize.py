@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Static int8 quantization of EfficientNet-Lite0 and MobileNetV2: secateur beside ONNX Runtime's own quantizer.
+"""Quantization of EfficientNet-Lite0 and MobileNetV2: secateur beside ONNX Runtime's own quantizer and NNCF.
 
 usage: quantize.py [--secateur BIN] [--only PATTERN] [-o docs/quantize-table.md]
+
+NNCF's rows are made where the package `nncf` is installed.
 
 Calibrates on the corpus' 64 calibration images and evaluates on its 350 evaluation images (SECATEUR_CORPUS). Figures are those
 of ONNX Runtime with its default optimisations (`fused`) and with optimisations off (`reference`), which computes in float what
@@ -24,6 +26,11 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from PIL import Image
 
+try:
+    import nncf
+except ImportError:
+    nncf = None
+
 MODELS = {
     "efficientnet_lite0": ("EfficientNet-Lite0", "efficientnet-lite"),
     "mobilenet_v2_torchvision_bn": ("MobileNetV2", "torchvision"),
@@ -40,6 +47,9 @@ SECATEUR = [
     ("secateur, per tensor", [["quantize", "--per-channel=false"]]),
     ("secateur, per tensor, equalize",
      [["equalize"], ["quantize", "--per-channel=false"]]),
+    ("secateur, residual connections equalized", [["equalize", "--pairs=false"], ["quantize"]]),
+    ("secateur, equalize", [["equalize"], ["quantize"]]),
+    ("secateur, equalize, percentile 99.99", [["equalize"], ["quantize", "--set", "calibrate={percentile: 99.99}"]]),
     ("secateur, moving average", [["quantize", "--set", "calibrate=moving-average"]]),
     ("secateur, 4-bit weights, nearest", [[*FOUR_BITS, "--rounding", "nearest"]]),
     ("secateur, 4-bit weights, gptq, biases not corrected", [[*FOUR_BITS, "--rounding", "gptq", "--correct-bias=false"]]),
@@ -51,6 +61,12 @@ RUNTIME = [
     ("ONNX Runtime, min-max u8s8 per channel", CalibrationMethod.MinMax, True, False),
     ("ONNX Runtime, min-max u8s8 per channel, reduce-range", CalibrationMethod.MinMax, True, True),
     ("ONNX Runtime, min-max u8s8 per tensor", CalibrationMethod.MinMax, False, False),
+    ("ONNX Runtime, percentile u8s8 per channel", CalibrationMethod.Percentile, True, False),
+]
+NNCF = [
+    ("NNCF, mixed preset", "MIXED", True),
+    ("NNCF, performance preset", "PERFORMANCE", True),
+    ("NNCF, mixed preset, full bias correction", "MIXED", False),
 ]
 
 
@@ -176,6 +192,19 @@ def main():
                 reader = Reader(session(prepared).get_inputs()[0].name, calibration)
                 quantize_static(prepared, target, reader, per_channel=per_channel, reduce_range=reduced,
                                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=method)
+                cells = row(label, target, samples, labels, reference, time.perf_counter() - started, folder)
+                lines.append("| " + " | ".join(cells) + " |")
+            for label, preset, fast in NNCF if nncf else []:
+                if not re.search(arguments.only, label):
+                    continue
+                started = time.perf_counter()
+                prepared, target = os.path.join(folder, "prepared.onnx"), os.path.join(folder, "nncf.onnx")
+                quant_pre_process(source, prepared)
+                name = session(prepared).get_inputs()[0].name
+                data_set = nncf.Dataset([{name: sample[None]} for sample in calibration])
+                made = nncf.quantize(onnx.load(prepared), data_set, preset=nncf.QuantizationPreset[preset],
+                                     fast_bias_correction=fast, subset_size=len(calibration))
+                onnx.save(made, target)
                 cells = row(label, target, samples, labels, reference, time.perf_counter() - started, folder)
                 lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
