@@ -120,6 +120,7 @@ pub fn collect_gram_statistics(
             samples: data.samples(),
             batch: data.batch_size(),
             engine: engine.name().to_owned(),
+            rows_per_sample: Some(options.rows_per_sample as u64),
         },
         ranges: vec![(samples.start, samples.end)],
         grams,

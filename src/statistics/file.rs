@@ -2,8 +2,8 @@
 //!
 //! Fields of the kind `quantize`: `extremes` f32 `[2]`, `count` u64 `[2]` (finite, not finite), `exponent` i64 `[1]` and `counts`
 //! u64 `[8192]` of the histogram, and where asked for `channel_sums` f64 `[C]` with `channel_count` u64 `[1]`, and
-//! `channel_extremes` f32 `[C, 2]`, and sums of the samples' extremes `sample_extremes` f64 `[2]` with `sample_count` u64 `[1]`. Parts of one subject over disjoint samples merge: counts and extremes to equal bytes in
-//! any order, sums up to rounding. Fields of the kind `gram`, by [`Layer::key`](super::gram::Layer::key): `matrix` f64
+//! `channel_extremes` f32 `[C, 2]`, and sums of the samples' extremes `sample_extremes` f64 `[2]` with `sample_count` u64 `[1]`. Parts of one
+//! subject over disjoint samples merge: counts and extremes to equal bytes in any order, sums up to rounding. Fields of the kind `gram`, by [`Layer::key`](super::gram::Layer::key): `matrix` f64
 //! `[groups, D, D]`, `sum` f64 `[groups, D]`, `rows` u64 `[groups]`.
 
 use std::collections::{BTreeMap, HashMap};
@@ -38,6 +38,9 @@ pub struct Subject {
     pub batch: u64,
     /// Engine.
     pub engine: String,
+    /// Rows of a layer that one sample gave at most, for Gram matrices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_per_sample: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -131,7 +134,7 @@ impl Statistics {
                 &[1],
                 i64::from(exponent).to_le_bytes().to_vec(),
             );
-            add("counts", Dtype::U64, &[counts.len()], integers(counts));
+            add("counts", Dtype::U64, &[counts.len()], integers(&counts));
             if let Some((sums, count)) = &summary.channels {
                 let bytes = sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
                 add("channel_sums", Dtype::F64, &[sums.len()], bytes);
@@ -172,22 +175,12 @@ impl Statistics {
 
     /// Reads what [`Statistics::to_bytes`] wrote.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
-        let header = metadata
-            .metadata()
-            .as_ref()
-            .and_then(|entries| entries.get(ENTRY));
-        let header = header.ok_or("it was not written by secateur stats")?;
-        let header: Header = serde_json::from_str(header).map_err(|error| error.to_string())?;
-        if header.format != FORMAT {
-            return Err(format!("format {} is not {FORMAT}", header.format));
-        }
+        let header: Header = serde_json::from_str(&header(bytes)?).map_err(|error| error.to_string())?;
+        check_format(header.format)?;
         let tensors = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
         let mut fields: BTreeMap<String, BTreeMap<String, Vec<u8>>> = BTreeMap::new();
         for (name, view) in tensors.iter() {
-            let rest = name.strip_prefix(KIND).and_then(|rest| rest.strip_prefix('/'));
-            // Names of values may have slashes of their own.
-            let Some((value, field)) = rest.and_then(|rest| rest.rsplit_once('/')) else {
+            let Some((value, field)) = value_and_field(name, KIND) else {
                 continue;
             };
             fields
@@ -212,12 +205,7 @@ impl Statistics {
 
     /// Reads a statistics file.
     pub fn read(path: &Path) -> Result<Self, StatisticsFileError> {
-        let wrong = |reason: String| StatisticsFileError::File {
-            file: path.to_owned(),
-            reason,
-        };
-        let bytes = fs::read(path).map_err(|error| wrong(error.to_string()))?;
-        Self::from_bytes(&bytes).map_err(wrong)
+        read_with(path, Self::from_bytes)
     }
 
     /// Writes a statistics file, all or nothing.
@@ -230,7 +218,47 @@ impl Statistics {
     }
 }
 
-/// Whether statistics are of the same model, data, batch size and engine.
+/// The header of a statistics file, as JSON.
+pub(super) fn header(bytes: &[u8]) -> Result<String, String> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+    let entries = metadata.metadata().as_ref();
+    let header = entries.and_then(|entries| entries.get(ENTRY));
+    Ok(header.ok_or("it was not written by secateur stats")?.clone())
+}
+
+/// Refuses a file of another version.
+pub(super) fn check_format(format: u32) -> Result<(), String> {
+    match format {
+        FORMAT => Ok(()),
+        other => Err(format!("format {other} is not {FORMAT}")),
+    }
+}
+
+/// Value and field of a tensor named `<kind>/<value>/<field>`; names of values may have slashes of their own.
+pub(super) fn value_and_field<'n>(name: &'n str, kind: &str) -> Option<(&'n str, &'n str)> {
+    name.strip_prefix(kind)?.strip_prefix('/')?.rsplit_once('/')
+}
+
+/// The words of 64 bits that a tensor is stored as.
+pub(super) fn words(bytes: &[u8]) -> Vec<u64> {
+    let words = bytes.as_chunks::<8>().0.iter();
+    words.map(|word| u64::from_le_bytes(*word)).collect()
+}
+
+/// Reads a file and makes of its bytes what `parse` does.
+pub(super) fn read_with<T>(
+    path: &Path,
+    parse: impl Fn(&[u8]) -> Result<T, String>,
+) -> Result<T, StatisticsFileError> {
+    let wrong = |reason: String| StatisticsFileError::File {
+        file: path.to_owned(),
+        reason,
+    };
+    let bytes = fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    parse(&bytes).map_err(wrong)
+}
+
+/// Whether statistics are of the same model, data, batch size and engine, and of as many rows a sample.
 pub(super) fn same_subject(a: &Subject, b: &Subject) -> Result<(), StatisticsFileError> {
     for (what, same) in [
         ("models", a.model == b.model),
@@ -240,6 +268,7 @@ pub(super) fn same_subject(a: &Subject, b: &Subject) -> Result<(), StatisticsFil
         ),
         ("batch sizes", a.batch == b.batch),
         ("engines", a.engine == b.engine),
+        ("numbers of rows a sample", a.rows_per_sample == b.rows_per_sample),
     ] {
         if !same {
             return Err(StatisticsFileError::Merge(format!(
@@ -310,20 +339,11 @@ fn read_f32(bytes: &[u8]) -> Vec<f32> {
         .collect()
 }
 
-fn read_u64(bytes: &[u8]) -> Vec<u64> {
-    bytes
-        .as_chunks::<8>()
-        .0
-        .iter()
-        .map(|chunk| u64::from_le_bytes(*chunk))
-        .collect()
-}
-
 fn summary(fields: &BTreeMap<String, Vec<u8>>) -> Option<Summary> {
     let extremes = read_f32(fields.get("extremes")?);
-    let count = read_u64(fields.get("count")?);
-    let exponent = *read_u64(fields.get("exponent")?).first()? as i64;
-    let counts = read_u64(fields.get("counts")?);
+    let count = words(fields.get("count")?);
+    let exponent = *words(fields.get("exponent")?).first()? as i64;
+    let counts = words(fields.get("counts")?);
     let histogram = Histogram::from_parts(
         i32::try_from(exponent).ok()?,
         counts,
@@ -333,8 +353,8 @@ fn summary(fields: &BTreeMap<String, Vec<u8>>) -> Option<Summary> {
     )?;
     let channels = match (fields.get("channel_sums"), fields.get("channel_count")) {
         (Some(sums), Some(count)) => {
-            let sums = read_u64(sums).into_iter().map(f64::from_bits).collect();
-            Some((sums, *read_u64(count).first()?))
+            let sums = words(sums).into_iter().map(f64::from_bits).collect();
+            Some((sums, *words(count).first()?))
         }
         _ => None,
     };
@@ -348,9 +368,9 @@ fn summary(fields: &BTreeMap<String, Vec<u8>>) -> Option<Summary> {
     });
     let sample_extremes = match (fields.get("sample_extremes"), fields.get("sample_count")) {
         (Some(sums), Some(count)) => {
-            let sums = read_u64(sums);
+            let sums = words(sums);
             let at = |index: usize| sums.get(index).map(|word| f64::from_bits(*word));
-            Some((at(0)?, at(1)?, *read_u64(count).first()?))
+            Some((at(0)?, at(1)?, *words(count).first()?))
         }
         _ => None,
     };
@@ -433,6 +453,13 @@ mod tests {
         let mut other = part(4, 5);
         other.subject.data = "another".to_owned();
         assert!(matches!(a.merge(&other), Err(StatisticsFileError::Merge(_))));
+        let mut other = part(4, 5);
+        other.subject.rows_per_sample = Some(8);
+        let refused = a.merge(&other).unwrap_err().to_string();
+        assert!(
+            refused.ends_with("different numbers of rows a sample"),
+            "{refused}"
+        );
         assert_eq!(a, part(0, 4));
     }
 

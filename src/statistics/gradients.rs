@@ -183,6 +183,7 @@ pub fn collect_gradients(
             samples: data.samples(),
             batch: per_run,
             engine: engine.name().to_owned(),
+            rows_per_sample: None,
         },
         loss: objective.describe(),
         gradients: last - first,

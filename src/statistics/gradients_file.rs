@@ -2,13 +2,15 @@
 //! f64 in the parameter's shape.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::file::{ENTRY, FORMAT, StatisticsFileError, Subject, join_ranges, same_subject, write_bytes};
+use super::file::{
+    self, ENTRY, FORMAT, StatisticsFileError, Subject, check_format, join_ranges, read_with, same_subject,
+    value_and_field, words, write_bytes,
+};
 use super::gradients::{Gradient, GradientStatistics};
 
 const KIND: &str = "gradients";
@@ -94,15 +96,11 @@ impl GradientStatistics {
     /// Reads what [`GradientStatistics::to_bytes`] wrote.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         let header = header(bytes)?;
-        if header.format != FORMAT {
-            return Err(format!("format {} is not {FORMAT}", header.format));
-        }
+        check_format(header.format)?;
         let tensors = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
         let mut values: BTreeMap<String, Gradient> = BTreeMap::new();
         for (name, view) in tensors.iter() {
-            let rest = name.strip_prefix(KIND).and_then(|rest| rest.strip_prefix('/'));
-            // Names of parameters may have slashes of their own.
-            let Some((parameter, field)) = rest.and_then(|rest| rest.rsplit_once('/')) else {
+            let Some((parameter, field)) = value_and_field(name, KIND) else {
                 continue;
             };
             if view.dtype() != Dtype::F64 {
@@ -110,13 +108,7 @@ impl GradientStatistics {
             }
             let gradient = values.entry(parameter.to_owned()).or_default();
             gradient.dims = view.shape().iter().map(|dim| *dim as u64).collect();
-            let numbers = view
-                .data()
-                .as_chunks::<8>()
-                .0
-                .iter()
-                .map(|bytes| f64::from_le_bytes(*bytes))
-                .collect();
+            let numbers = words(view.data()).into_iter().map(f64::from_bits).collect();
             match field {
                 "sum" => gradient.sum = numbers,
                 "absolute" => gradient.absolute = numbers,
@@ -147,12 +139,7 @@ impl GradientStatistics {
 
     /// Reads a file of gradient statistics.
     pub fn read(path: &Path) -> Result<Self, StatisticsFileError> {
-        let wrong = |reason: String| StatisticsFileError::File {
-            file: path.to_owned(),
-            reason,
-        };
-        let bytes = fs::read(path).map_err(|error| wrong(error.to_string()))?;
-        Self::from_bytes(&bytes).map_err(wrong)
+        read_with(path, Self::from_bytes)
     }
 
     /// Writes a file of gradient statistics, all or nothing.
@@ -166,13 +153,7 @@ impl GradientStatistics {
 }
 
 fn header(bytes: &[u8]) -> Result<Header, String> {
-    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
-    let entry = metadata
-        .metadata()
-        .as_ref()
-        .and_then(|entries| entries.get(ENTRY));
-    let entry = entry.ok_or("it was not written by secateur stats")?;
-    let header: Header = serde_json::from_str(entry)
+    let header: Header = serde_json::from_str(&file::header(bytes)?)
         .map_err(|_| "it holds no gradient statistics; collect them with `secateur stats --for gradients`")?;
     if header.kind != KIND {
         return Err(format!("it holds {} statistics, not gradients", header.kind));

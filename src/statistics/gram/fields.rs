@@ -6,6 +6,7 @@ use ndarray::{Array1, Array2};
 use safetensors::tensor::{Dtype, SafeTensors};
 
 use super::{Gram, Grams};
+use crate::statistics::file::{value_and_field, words};
 
 const KIND: &str = "gram";
 
@@ -45,17 +46,10 @@ pub(in crate::statistics) fn read(tensors: &SafeTensors<'_>) -> Result<Grams, St
     let mut keys: BTreeMap<String, [Option<Vec<u64>>; 3]> = BTreeMap::new();
     let mut shapes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (name, view) in tensors.iter() {
-        let rest = name.strip_prefix(KIND).and_then(|rest| rest.strip_prefix('/'));
-        let Some((key, field)) = rest.and_then(|rest| rest.rsplit_once('/')) else {
+        let Some((key, field)) = value_and_field(name, KIND) else {
             continue;
         };
-        let words: Vec<u64> = view
-            .data()
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|word| u64::from_le_bytes(*word))
-            .collect();
+        let words = words(view.data());
         let (slot, dtype) = match field {
             "matrix" => (0, Dtype::F64),
             "sum" => (1, Dtype::F64),

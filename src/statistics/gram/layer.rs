@@ -65,6 +65,9 @@ pub struct Layer {
     dtype: DType,
 }
 
+/// Most columns of a layer whose moments are taken.
+const MOST_COLUMNS: usize = 16_384;
+
 /// Why a node that has weights has no rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SkipReason {
@@ -92,8 +95,8 @@ pub enum SkipReason {
     /// Attributes that contradict the weight.
     #[error("its attributes do not fit its weight")]
     Attributes,
-    /// The matrix would not fit the limit.
-    #[error("its rows have more columns than the limit")]
+    /// The matrix, a number in double precision for each pair of columns, would take more than two gigabytes.
+    #[error("its rows have more than {MOST_COLUMNS} columns")]
     TooWide,
 }
 
@@ -192,6 +195,9 @@ fn of(graph: &Graph, id: NodeId, operator: &Operator) -> Result<Option<Layer>, S
         }
         _ => return Err(SkipReason::Rank),
     };
+    if channels.saturating_mul(taps) > MOST_COLUMNS {
+        return Err(SkipReason::TooWide);
+    }
     Ok(Some(Layer {
         node: id,
         label: graph.label(id),
