@@ -7,7 +7,7 @@ use regex::RegexSet;
 use super::options::{AttentionUnits, PruneChannels, Scope};
 use super::score::Scores;
 use crate::axes::{Group, Solution, Unit};
-use crate::ir::{Graph, ValueId};
+use crate::ir::{Constant, Graph, NodeId, ValueId};
 
 /// Why a group that is not pinned is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,9 +94,35 @@ fn is_kept(graph: &Graph, group: &Group, keep: &[&RegexSet]) -> bool {
         })
 }
 
-/// Most units of a group of `count` that may go when `wanted` should.
-fn allowed(options: &PruneChannels, count: usize, wanted: usize) -> usize {
-    let most = (count as f64 * options.max_ratio.clamp(0.0, 1.0)).floor() as usize;
+/// Shapes of constants before the first round, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Start(HashMap<String, Vec<u64>>);
+
+impl Start {
+    /// The shapes of the constants of this graph.
+    pub(super) fn of(graph: &Graph) -> Self {
+        let shape = |(id, constant): (NodeId, &Constant)| {
+            let name = graph.value(ValueId::new(id, 0))?.name.to_string();
+            Some((name, constant.tensor.as_ref()?.dims().to_vec()))
+        };
+        Self(graph.initializers().into_iter().filter_map(shape).collect())
+    }
+
+    /// Units that a group had then, from how far an axis that they lie on has shrunk.
+    fn units(&self, group: &Group) -> usize {
+        let now = group.units.len();
+        let before = group.members.iter().find_map(|member| {
+            let size = *self.0.get(&member.name)?.get(member.axis)? as usize;
+            Some((now * size).div_ceil((member.size as usize).max(1)))
+        });
+        before.map_or(now, |before| before.max(now))
+    }
+}
+
+/// Most units of a group of `count`, once `before`, that may go when `wanted` should.
+fn allowed(options: &PruneChannels, (count, before): (usize, usize), wanted: usize) -> usize {
+    let most = (before as f64 * options.max_ratio.clamp(0.0, 1.0)).floor() as usize;
+    let most = most.saturating_sub(before - count.min(before));
     let keep = count
         .saturating_sub(wanted.min(most))
         .max(options.min_keep.max(1) as usize);
@@ -110,7 +136,7 @@ pub(super) fn choose(
     solution: &Solution,
     scores: &Scores,
     candidates: &[usize],
-    options: &PruneChannels,
+    (options, start): (&PruneChannels, &Start),
     price: &dyn Fn(usize) -> f64,
     ratio: f64,
 ) -> Vec<(usize, usize)> {
@@ -160,7 +186,8 @@ pub(super) fn choose(
             continue;
         };
         let units = ranked(*at);
-        let mut take = allowed(options, units.len(), wanted.get(at).copied().unwrap_or(0));
+        let counts = (units.len(), start.units(group));
+        let mut take = allowed(options, counts, wanted.get(at).copied().unwrap_or(0));
         for (_, unit) in units {
             if take == 0 {
                 break;
@@ -232,15 +259,18 @@ mod tests {
             max_ratio: 0.75,
             ..PruneChannels::default()
         };
-        assert_eq!(allowed(&options, 64, 32), 32);
-        assert_eq!(allowed(&options, 64, 33), 32);
-        assert_eq!(allowed(&options, 64, 64), 48);
-        assert_eq!(allowed(&options, 6, 6), 0);
+        assert_eq!(allowed(&options, (64, 64), 32), 32);
+        assert_eq!(allowed(&options, (64, 64), 33), 32);
+        assert_eq!(allowed(&options, (64, 64), 64), 48);
+        assert_eq!(allowed(&options, (6, 6), 6), 0);
+        // Of what an earlier round took, as much less is left to take.
+        assert_eq!(allowed(&options, (32, 64), 32), 16);
+        assert_eq!(allowed(&options, (16, 64), 8), 0);
         let options = PruneChannels {
             max_ratio: 1.0,
             ..PruneChannels::default()
         };
-        assert_eq!(allowed(&options, 2, 2), 1);
-        assert_eq!(allowed(&options, 1, 1), 0);
+        assert_eq!(allowed(&options, (2, 2), 2), 1);
+        assert_eq!(allowed(&options, (1, 1), 1), 0);
     }
 }

@@ -3,6 +3,7 @@
 
 use ndarray::Array2;
 
+use super::choose::Start;
 use super::options::{Criterion, PruneChannels};
 use crate::engine::Engine;
 use crate::ir::{Model, ValueId};
@@ -29,6 +30,8 @@ pub struct Measured<'a> {
     pub evidence: Option<&'a Evidence>,
     /// The engine whose time `target-latency` is of.
     pub clock: Option<&'a dyn Engine>,
+    /// Shapes before the first round, which `max-ratio` is a share of; without them those of the model.
+    pub start: Option<&'a Start>,
 }
 
 /// Added to each variance, as a share of their mean: keeps factorisations stable.

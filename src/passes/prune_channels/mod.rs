@@ -17,6 +17,7 @@ mod sample;
 mod score;
 mod unreached;
 
+pub use choose::Start;
 pub use evidence::{Evidence, Measured};
 pub use explain::{Explained, MemberReport, explain};
 pub use history::{History, HistoryGroup, HistoryMember};

@@ -38,7 +38,7 @@ pub struct PruneChannels {
     pub round_to: u32,
     /// Fewest units kept in a layer.
     pub min_keep: u32,
-    /// Greatest share of a layer's units that may go.
+    /// Greatest share of a layer's units that may go, in all rounds together.
     pub max_ratio: f64,
     /// Layers to leave alone: patterns over the names of weights and of the nodes that read them.
     pub keep: Vec<String>,

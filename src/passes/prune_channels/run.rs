@@ -7,7 +7,7 @@ use regex::RegexSet;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::choose::{candidates, choose};
+use super::choose::{Start, candidates, choose};
 use super::clock::Clock;
 use super::evidence::{Evidence, Measured};
 use super::explain::{Explained, describe, frees};
@@ -69,9 +69,11 @@ impl Pass for PruneChannels {
         let mut report = PassReport::default();
         let mut history: Option<History> = None;
         let mut last = None;
+        let mut start = None;
         for (round, replay) in replays.iter().enumerate() {
             let mut found = prepare(model, context)?;
-            let pruned = each.round(model, replay.as_ref(), round, context, &mut found)?;
+            let start = start.get_or_insert_with(|| Start::of(&model.graph));
+            let pruned = each.round(model, replay.as_ref(), (round, start), context, &mut found)?;
             match &mut history {
                 None => history = Some(pruned.history.clone()),
                 Some(history) => history.further.push(pruned.history.groups.clone()),
@@ -111,7 +113,7 @@ impl PruneChannels {
         &self,
         model: &mut Model,
         replay: Option<&History>,
-        round: usize,
+        (round, start): (usize, &Start),
         context: &Context<'_>,
         report: &mut PassReport,
     ) -> Result<Pruned, PassError> {
@@ -120,6 +122,7 @@ impl PruneChannels {
         let measured = Measured {
             evidence: evidence.as_ref(),
             clock: context.resources.and_then(|resources| resources.engine().ok()),
+            start: Some(start),
         };
         let mut pruned = prune(model, self, &context.keep, replay, measured, &TractEngine, seed)?;
         if let (true, Some(evidence)) = (self.refit, &evidence) {
@@ -152,6 +155,7 @@ impl PruneChannels {
         let measured = Measured {
             evidence: evidence.as_ref(),
             clock: context.resources.and_then(|resources| resources.engine().ok()),
+            start: None,
         };
         Ok(plan(model, self, &context.keep, replay.as_ref(), measured, seed)?.0)
     }
@@ -213,7 +217,9 @@ pub fn plan(
                 };
                 freed.max(1) as f64
             };
-            let at = |ratio: f64| choose(&solution, &scores, &groups, options, &price, ratio);
+            let own = Start::default();
+            let limits = (options, measured.start.unwrap_or(&own));
+            let at = |ratio: f64| choose(&solution, &scores, &groups, limits, &price, ratio);
             let targets = [options.target_macs, options.target_bytes, options.target_latency];
             if targets.iter().all(Option::is_none) {
                 at(options.ratio)

@@ -234,6 +234,44 @@ fn rounds_reach_the_same_share_and_their_history_replays_to_the_same_bytes() {
 }
 
 #[test]
+fn no_layer_loses_more_than_the_greatest_share_in_all_rounds_together() {
+    let original = read(&fixture("digits_cnn.onnx"));
+    let shapes = |model: &Model| -> Vec<(String, u64)> {
+        let constants = model.graph.initializers().into_iter();
+        let first = |(id, constant): (_, &secateur::ir::Constant)| {
+            let name = model.graph.value(ValueId::new(id, 0)).unwrap().name.to_string();
+            let tensor = constant.tensor.as_ref().unwrap();
+            (tensor.rank() == 4).then(|| (name, tensor.dims()[0]))
+        };
+        constants.filter_map(first).collect()
+    };
+    for (iterations, scope) in [(1, Scope::Layer), (3, Scope::Layer), (3, Scope::Global)] {
+        let pass = PruneChannels {
+            ratio: 0.8,
+            max_ratio: 0.5,
+            iterations,
+            scope,
+            ..PruneChannels::default()
+        };
+        let (cut, _) = pruned(&original, &pass, &Digits);
+        let before = shapes(&original);
+        let left: Vec<(u64, u64)> = shapes(&cut)
+            .iter()
+            .zip(&before)
+            .map(|((name, now), (known, before))| {
+                assert_eq!(name, known);
+                (*now, *before)
+            })
+            .collect();
+        assert!(
+            !left.is_empty() && left.iter().all(|(now, before)| 2 * now >= *before),
+            "{iterations} rounds, {scope:?}: {left:?}"
+        );
+        assert!(left.iter().any(|(now, before)| now < before));
+    }
+}
+
+#[test]
 fn criteria_that_look_at_the_loss_beat_chance() {
     let original = read(&fixture("digits_cnn.onnx"));
     let expected = outputs(&original);
