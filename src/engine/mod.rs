@@ -106,6 +106,29 @@ pub trait Session: Send + Sync {
     /// Runs the model on named inputs and returns the graph outputs and the exposed values.
     fn run(&self, inputs: &RunValues) -> Result<RunValues, EngineError>;
 
+    /// Runs the model and shows the elements of float values, graph outputs or exposed ones, in the engine's own memory where it
+    /// can: `look` gets the place of a name among `names`, its dimensions and its elements in row-major order.
+    fn observe(
+        &self,
+        inputs: &RunValues,
+        names: &[String],
+        look: &mut dyn FnMut(usize, &[u64], &[f32]),
+    ) -> Result<(), EngineError> {
+        let outputs = self.run(inputs)?;
+        for (at, name) in names.iter().enumerate() {
+            let wrong = |reason: String| EngineError::Input {
+                name: name.clone(),
+                reason,
+            };
+            let Some(RunValue::Tensor(tensor)) = outputs.get(name) else {
+                return Err(wrong("no tensor of this name came out".to_owned()));
+            };
+            let elements = tensor.to_f32().map_err(|error| wrong(error.to_string()))?;
+            look(at, tensor.dims(), &elements);
+        }
+        Ok(())
+    }
+
     /// A session that shares these float inputs with the engine; `None` if it cannot. Callers use [`hold`].
     fn holding(&self, held: &[(String, Tensor)]) -> Option<Result<Box<dyn HeldSession + '_>, EngineError>> {
         let _ = held;

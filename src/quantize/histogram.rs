@@ -1,7 +1,11 @@
 //! A histogram of streamed values whose range grows by doubling, so that neither the order of the values nor how they are split
 //! over shards changes a single count.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
+
+use super::extremes::extremes;
 
 /// Bins, half of them for negative values.
 pub(super) const BINS: usize = 8192;
@@ -9,10 +13,21 @@ const HALF: usize = BINS / 2;
 /// Exponents of the smallest and the largest range that bins are laid over.
 const EXPONENTS: std::ops::RangeInclusive<i32> = -60..=127;
 
+/// 1.5 * 2^23: adding it to a float of less than 2^22 leaves no place for a fraction, so that the sum is rounded half to even,
+/// and its lowest bits are the rounded number.
+const ROUNDING: f32 = 12_582_912.0;
+/// Values whose bins are found before any is counted: finding them in a loop of its own uses vector instructions.
+const BLOCK: usize = 256;
+/// From this many values on, counting in several tables pays: equal values in a row do not wait for each other's count.
+const MANY: usize = 1 << 16;
+/// Tables that long runs of values are counted in.
+const TABLES: usize = 4;
+
 /// Counts of values in `BINS` equal bins over `(-2^exponent, 2^exponent)`, with exact extremes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Histogram {
     exponent: i32,
+    /// Empty until a value is counted.
     counts: Vec<u64>,
     low: f32,
     high: f32,
@@ -24,7 +39,7 @@ impl Default for Histogram {
     fn default() -> Self {
         Self {
             exponent: *EXPONENTS.start(),
-            counts: vec![0; BINS],
+            counts: Vec::new(),
             low: f32::INFINITY,
             high: f32::NEG_INFINITY,
             count: 0,
@@ -36,56 +51,73 @@ impl Default for Histogram {
 impl Histogram {
     /// Counts values; NaN and infinite ones are only numbered.
     pub fn add(&mut self, values: &[f32]) {
-        let mut largest = 0f32;
-        for value in values {
-            if value.is_finite() {
-                largest = largest.max(value.abs());
-                self.low = self.low.min(*value);
-                self.high = self.high.max(*value);
-            }
+        let (low, high, not_finite) = extremes(values);
+        if not_finite > 0 {
+            self.not_finite += not_finite;
+            let finite: Vec<f32> = values.iter().copied().filter(|value| value.is_finite()).collect();
+            return self.add(&finite);
         }
-        self.grow_to(exponent_of(largest));
+        if values.is_empty() {
+            return;
+        }
+        self.note(low, high, values.len() as u64);
+        self.grow_to(exponent_of(low.abs().max(high.abs())));
+        self.counts.resize(BINS, 0);
         // A power of two: the product is exact unless it leaves the normal numbers, and then only its sign counts.
         let scale = HALF as f32 * 2f32.powi(-self.exponent);
-        for value in values {
-            if !value.is_finite() {
-                self.not_finite += 1;
-                continue;
+        let mut bins = [0u16; BLOCK];
+        if values.len() < MANY {
+            for block in values.chunks(BLOCK) {
+                find_bins(block, scale, &mut bins);
+                for bin in bins.iter().take(block.len()) {
+                    if let Some(slot) = self.counts.get_mut(usize::from(*bin)) {
+                        *slot += 1;
+                    }
+                }
             }
-            let place = value * scale;
-            let vanished = place == 0.0 && *value < 0.0;
-            // Adding the half after the floor keeps zero at the first non-negative bin.
-            let bin = (place.floor() as i32 + HALF as i32 - i32::from(vanished)).clamp(0, BINS as i32 - 1);
-            if let Some(slot) = self.counts.get_mut(bin as usize) {
-                *slot += 1;
+            return;
+        }
+        let mut tables = vec![[0u32; TABLES]; BINS];
+        // 32-bit counts hold what one part adds.
+        for part in values.chunks(1 << 30) {
+            for block in part.chunks(BLOCK) {
+                find_bins(block, scale, &mut bins);
+                for (at, bin) in bins.iter().take(block.len()).enumerate() {
+                    if let Some(slot) = tables
+                        .get_mut(usize::from(*bin))
+                        .and_then(|row| row.get_mut(at % TABLES))
+                    {
+                        *slot += 1;
+                    }
+                }
             }
-            self.count += 1;
+            for (slot, row) in self.counts.iter_mut().zip(&mut tables) {
+                *slot += row.iter().map(|count| u64::from(*count)).sum::<u64>();
+                *row = [0; TABLES];
+            }
         }
     }
 
     /// Notes extremes and number only: the bins stay empty, and with them everything but the range from lowest to highest.
     pub fn add_extremes(&mut self, values: &[f32]) {
-        for value in values {
-            if value.is_finite() {
-                self.low = self.low.min(*value);
-                self.high = self.high.max(*value);
-                self.count += 1;
-            } else {
-                self.not_finite += 1;
-            }
-        }
+        let (low, high, not_finite) = extremes(values);
+        self.note(low, high, values.len() as u64 - not_finite);
+        self.not_finite += not_finite;
+    }
+
+    fn note(&mut self, low: f32, high: f32, count: u64) {
+        self.low = self.low.min(low);
+        self.high = self.high.max(high);
+        self.count += count;
     }
 
     /// Adds another histogram's counts.
     pub fn merge(&mut self, other: &Histogram) {
-        let mut other = other.clone();
-        let exponent = self.exponent.max(other.exponent);
-        self.grow_to(exponent);
-        other.grow_to(exponent);
-        self.counts
-            .iter_mut()
-            .zip(&other.counts)
-            .for_each(|(a, b)| *a += b);
+        self.grow_to(other.exponent);
+        if !other.counts.is_empty() {
+            self.counts.resize(BINS, 0);
+            add_doubled(&mut self.counts, &other.counts, self.exponent - other.exponent);
+        }
         self.low = self.low.min(other.low);
         self.high = self.high.max(other.high);
         self.count += other.count;
@@ -94,18 +126,16 @@ impl Histogram {
 
     /// Doubles the range until it reaches `exponent`: pairs of neighbouring bins become one.
     fn grow_to(&mut self, exponent: i32) {
-        while self.exponent < exponent {
-            let mut wider = vec![0u64; BINS];
-            for (at, count) in self.counts.iter().enumerate() {
-                // Distance from the middle halves, rounding toward minus infinity on both sides.
-                let from_middle = at as i64 - HALF as i64;
-                if let Some(slot) = wider.get_mut((from_middle.div_euclid(2) + HALF as i64) as usize) {
-                    *slot += count;
-                }
-            }
-            self.counts = wider;
-            self.exponent += 1;
+        let doublings = exponent - self.exponent;
+        if doublings <= 0 {
+            return;
         }
+        if !self.counts.is_empty() {
+            let mut wider = vec![0u64; BINS];
+            add_doubled(&mut wider, &self.counts, doublings);
+            self.counts = wider;
+        }
+        self.exponent = exponent;
     }
 
     /// Finite values counted.
@@ -154,7 +184,7 @@ impl Histogram {
         };
         (counts.len() == BINS && EXPONENTS.contains(&exponent) && ordered).then_some(Self {
             exponent,
-            counts,
+            counts: if counted > 0 { counts } else { Vec::new() },
             low,
             high,
             count,
@@ -162,9 +192,48 @@ impl Histogram {
         })
     }
 
-    /// All counts and the exponent of the range, for statistics files.
-    pub fn parts(&self) -> (i32, &[u64]) {
-        (self.exponent, &self.counts)
+    /// The exponent of the range and all counts, for statistics files.
+    pub fn parts(&self) -> (i32, Cow<'_, [u64]>) {
+        let counts = match self.counts.is_empty() {
+            true => Cow::Owned(vec![0; BINS]),
+            false => Cow::Borrowed(self.counts.as_slice()),
+        };
+        (self.exponent, counts)
+    }
+}
+
+/// The bin of each of up to [`BLOCK`] finite values.
+fn find_bins(values: &[f32], scale: f32, bins: &mut [u16; BLOCK]) {
+    for (value, bin) in values.iter().zip(bins) {
+        let place = *value * scale;
+        let rounded = (place + ROUNDING) - ROUNDING;
+        let above = if rounded > place { 1.0 } else { 0.0 };
+        // What vanished in the product is still below zero; after the floor, zero is in the first bin that is not negative.
+        let vanished = if (place == 0.0) & (*value < 0.0) { 1.0 } else { 0.0 };
+        let floor = rounded - above - vanished;
+        let floor = if floor < -(HALF as f32) {
+            -(HALF as f32)
+        } else {
+            floor
+        };
+        let floor = if floor > (HALF - 1) as f32 {
+            (HALF - 1) as f32
+        } else {
+            floor
+        };
+        *bin = (floor + (ROUNDING + HALF as f32)).to_bits() as u16;
+    }
+}
+
+/// Adds counts of bins half as wide for each of the doublings: a bin's distance from the middle halves, rounding toward minus
+/// infinity on both sides.
+fn add_doubled(wide: &mut [u64], counts: &[u64], doublings: i32) {
+    let shift = doublings.clamp(0, 31);
+    for (at, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let from_middle = at as i32 - HALF as i32;
+        if let Some(slot) = wide.get_mut(((from_middle >> shift) + HALF as i32) as usize) {
+            *slot += count;
+        }
     }
 }
 
@@ -227,6 +296,42 @@ mod tests {
         b.merge(&a);
         assert_eq!(whole, b);
         assert_eq!(whole.bins().map(|(_, n)| n).sum::<u64>(), 1000);
+    }
+
+    #[test]
+    fn many_values_are_counted_like_few() {
+        let all: Vec<f32> = values(3)
+            .into_iter()
+            .cycle()
+            .take(MANY + 77)
+            .map(|value| if value < 0.0 { 0.0 } else { value })
+            .collect();
+        let (mut whole, mut parts) = (Histogram::default(), Histogram::default());
+        whole.add(&all);
+        all.chunks(999).for_each(|part| parts.add(part));
+        assert_eq!(whole, parts);
+    }
+
+    #[test]
+    fn bins_are_floors_to_the_last_bit() {
+        let steps = [
+            -8192f32, -4096.0, -4095.5, -17.25, -1.0, -0.5, -1e-30, -0.0, 0.0, 1e-30, 0.5, 0.75, 1.0, 2.5,
+            4095.0, 4095.99, 8000.0,
+        ];
+        let edges = (-4096..4096).flat_map(|at| {
+            let edge = at as f32;
+            [edge, edge.next_up(), edge.next_down()]
+        });
+        for value in steps.into_iter().chain(edges) {
+            for scale in [1.0f32, 2f32.powi(-120)] {
+                let place = value * scale;
+                let vanished = i32::from(place == 0.0 && value < 0.0);
+                let expected = (place.floor() as i32 + HALF as i32 - vanished).clamp(0, BINS as i32 - 1);
+                let mut bins = [0u16; BLOCK];
+                find_bins(&[value], scale, &mut bins);
+                assert_eq!(i32::from(bins[0]), expected, "{value} times {scale}");
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod adaround;
 mod codes;
+mod extremes;
 mod histogram;
 mod kind;
 mod parameters;
@@ -19,6 +20,7 @@ pub use codes::{
     bias_codes, dequantize, dequantize_tensor, pack, quantize, quantize_tensor, quantize_tensor_within,
     quantize_within,
 };
+pub use extremes::{extremes, sum};
 pub use histogram::Histogram;
 pub use kind::{Granularity, Kind};
 pub use parameters::{Parameters, QuantizeError, Scheme, parameters, weight_scale_for_bias};

@@ -3,6 +3,9 @@
 //! `vpmaddubsw` adds the products of two neighbouring unsigned and signed bytes in 16 bits and saturates. The sum of a pair
 //! of weights `a`, `b` with activations up to 255 stays in range as long as `|a| + |b| <= 128` for weights of one sign.
 
+use super::codes::quantize_within;
+use super::parameters::Parameters;
+
 /// Largest sum of the magnitudes of two neighbouring weights of one sign: `32767 / 255`.
 const LARGEST: i32 = i16::MAX as i32 / u8::MAX as i32;
 /// Scales that the search tries between the given one and the one that needs no correction.
@@ -30,7 +33,7 @@ pub fn worst_coded_pair(codes: &[i32], row: usize) -> f64 {
 }
 
 fn code(value: f32, scale: f32) -> i32 {
-    (value / scale).round_ties_even().clamp(-127.0, 127.0) as i32
+    quantize_within(value, Parameters { scale, zero_point: 0 }, (-127, 127))
 }
 
 fn worst(codes: &[i32], row: usize) -> i32 {

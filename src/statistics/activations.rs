@@ -1,14 +1,15 @@
 //! Extremes and histograms of values over a data set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use crate::autodiff::AutodiffError;
-use crate::data::{DataError, Dataset};
+use crate::data::{Batch, DataError, Dataset};
 use crate::engine::{CompileOptions, Engine, EngineError, RunValue, run_ordered};
 use crate::ir::Model;
 use crate::lower;
-
-use crate::quantize::Histogram;
+use crate::quantize::{self, Histogram, extremes};
 
 /// What is known of one value.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,6 +40,30 @@ pub enum StatisticsError {
         value: String,
         /// First sample of the batch.
         sample: u64,
+    },
+    /// An operator that makes NaN or infinity of finite inputs.
+    #[error(
+        "{node} answers NaN or infinity in {value:?} on sample {sample} of the data, whose inputs are finite"
+    )]
+    Produced {
+        /// The value.
+        value: String,
+        /// The operator, the first in topological order.
+        node: String,
+        /// First sample of the batch.
+        sample: u64,
+    },
+    /// A sample of the data that is not finite itself.
+    #[error("{file}: input {input} is {found} on sample {sample}; expected finite values", file = file.display())]
+    InputNotFinite {
+        /// Where the data comes from.
+        file: PathBuf,
+        /// The input.
+        input: String,
+        /// The sample.
+        sample: u64,
+        /// What it has.
+        found: f32,
     },
     /// The data cannot be opened.
     #[error("{0}")]
@@ -114,61 +139,75 @@ pub fn collect(
         &lower::for_engine(model, engine).map_err(EngineError::from)?,
         &options,
     )?;
-    let mut summaries: BTreeMap<String, Summary> = BTreeMap::new();
-    let mut failure = None;
-    let work = |index: u64| -> Result<(u64, Vec<Summary>), StatisticsError> {
+    let (fed, computed): (Vec<usize>, Vec<usize>) = (0..values.len()).partition(|at| {
+        values
+            .get(*at)
+            .is_some_and(|name| inputs.contains(&name.as_str()))
+    });
+    let observed: Vec<String> = computed
+        .iter()
+        .filter_map(|at| values.get(*at).cloned())
+        .collect();
+    // What does not depend on the order of the samples is kept by thread, so that nothing is allocated or merged for each.
+    let idle: Mutex<Vec<Vec<Unordered>>> = Mutex::new(Vec::new());
+    let work = |index: u64| -> Result<(u64, Vec<Ordered>), StatisticsError> {
         let batch = data.batch(index)?;
-        let outputs = session.run(&batch.inputs)?;
-        let mut found = Vec::with_capacity(values.len());
-        for name in values {
-            let value = outputs.get(name).or_else(|| batch.inputs.get(name));
-            let Some(RunValue::Tensor(tensor)) = value else {
-                return Err(StatisticsError::Missing(name.clone()));
-            };
-            let dims = tensor.dims();
+        let mut own = idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+            .unwrap_or_else(|| vec![Unordered::default(); values.len()]);
+        let mut found = vec![Ordered::default(); values.len()];
+        let mut look = |at: usize, dims: &[u64], elements: &[f32]| {
             // A short last batch is filled up with repeats, which do not count.
             let rows = dims.first().copied().unwrap_or(1).max(1);
-            let elements = tensor
-                .to_f32()
-                .map_err(|_| StatisticsError::Missing(name.clone()))?;
             let real = elements.len() as u64 / rows * (batch.count as u64).min(rows);
-            let part = elements.get(..real as usize).unwrap_or(&elements);
-            let mut summary = Summary::default();
-            if wanted.histograms {
-                summary.histogram.add(part);
-            } else {
-                summary.histogram.add_extremes(part);
+            let part = elements.get(..real as usize).unwrap_or(elements);
+            // Where the batch is not the first axis, the whole value counts as one sample.
+            let samples = if rows == data.batch_size() { batch.count } else { 1 };
+            if let (Some(own), Some(found)) = (own.get_mut(at), found.get_mut(at)) {
+                own.add(part, dims, wanted);
+                *found = Ordered::of(part, dims, samples, wanted);
             }
-            if summary.histogram.not_finite() > 0 {
-                return Err(StatisticsError::NotFinite {
-                    value: name.clone(),
-                    sample: batch.first,
-                });
+        };
+        for at in &fed {
+            if let Some(RunValue::Tensor(tensor)) = values.get(*at).and_then(|name| batch.inputs.get(name))
+                && let Ok(elements) = tensor.to_f32()
+            {
+                look(*at, tensor.dims(), &elements);
             }
-            if wanted.channel_means {
-                summary.channels = channel_sums(part, dims);
-            }
-            if wanted.channel_extremes {
-                summary.channel_extremes = channel_extremes(part, dims);
-            }
-            if wanted.sample_extremes {
-                // Where the batch is not the first axis, the whole value counts as one sample.
-                let samples = if rows == data.batch_size() { batch.count } else { 1 };
-                summary.sample_extremes = Some(sample_extremes(part, samples));
-            }
-            found.push(summary);
         }
+        session.observe(&batch.inputs, &observed, &mut |index, dims, elements| {
+            if let Some(at) = computed.get(index) {
+                look(*at, dims, elements);
+            }
+        })?;
+        for (name, found) in values.iter().zip(&found) {
+            if !found.seen {
+                return Err(StatisticsError::Missing(name.clone()));
+            }
+        }
+        if own.iter().any(|own| own.histogram.not_finite() > 0) {
+            let wrong = |at: &usize| own.get(*at).is_some_and(|own| own.histogram.not_finite() > 0);
+            let wrong: BTreeSet<&str> = (0..values.len())
+                .filter(wrong)
+                .filter_map(|at| values.get(at).map(String::as_str))
+                .collect();
+            return Err(not_finite(model, &batch, &wrong, data));
+        }
+        idle.lock().unwrap_or_else(PoisonError::into_inner).push(own);
         Ok((batch.first + batch.count as u64, found))
     };
+    let mut sums: Option<Vec<Ordered>> = None;
+    let mut failure = None;
     run_ordered(data.batches(), jobs, work, |_, result| match result {
         Ok((done, found)) => {
-            for (name, part) in values.iter().zip(found) {
-                match summaries.get_mut(name) {
-                    Some(summary) => summary.merge(&part),
-                    None => {
-                        summaries.insert(name.clone(), part);
-                    }
-                }
+            match &mut sums {
+                Some(sums) => sums
+                    .iter_mut()
+                    .zip(found)
+                    .for_each(|(sum, part)| sum.merge(&part)),
+                None => sums = Some(found),
             }
             progress(done);
             true
@@ -178,35 +217,128 @@ pub fn collect(
             false
         }
     });
-    match failure {
-        Some(error) => Err(error),
-        None => Ok(summaries),
+    if let Some(error) = failure {
+        return Err(error);
     }
+    let mut parts = idle
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .into_iter();
+    let mut whole = parts.next().unwrap_or_default();
+    for part in parts {
+        whole
+            .iter_mut()
+            .zip(&part)
+            .for_each(|(whole, part)| whole.merge(part));
+    }
+    let summary = |(own, sums): (Unordered, Ordered)| Summary {
+        histogram: own.histogram,
+        channels: sums.channels,
+        channel_extremes: own.channel_extremes,
+        sample_extremes: sums.sample_extremes,
+    };
+    let summaries = whole.into_iter().zip(sums.unwrap_or_default()).map(summary);
+    Ok(values.iter().cloned().zip(summaries).collect())
+}
+
+/// What is summed, so that the order of the samples shows in the last bits.
+#[derive(Clone, Debug, Default)]
+struct Ordered {
+    seen: bool,
+    channels: Option<(Vec<f64>, u64)>,
+    sample_extremes: Option<(f64, f64, u64)>,
+}
+
+impl Ordered {
+    fn of(values: &[f32], dims: &[u64], samples: usize, wanted: Wanted) -> Self {
+        Self {
+            seen: true,
+            channels: wanted.channel_means.then(|| channel_sums(values, dims)).flatten(),
+            sample_extremes: wanted.sample_extremes.then(|| sample_extremes(values, samples)),
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        merge_sums(&mut self.channels, &other.channels);
+        self.sample_extremes = merged_extremes(self.sample_extremes, other.sample_extremes);
+    }
+}
+
+/// What is the same in any order.
+#[derive(Clone, Debug, Default)]
+struct Unordered {
+    seen: bool,
+    histogram: Histogram,
+    channel_extremes: Option<Vec<(f32, f32)>>,
+}
+
+impl Unordered {
+    fn add(&mut self, values: &[f32], dims: &[u64], wanted: Wanted) {
+        let channels = wanted
+            .channel_extremes
+            .then(|| channel_extremes(values, dims))
+            .flatten();
+        if self.seen {
+            merge_channels(&mut self.channel_extremes, &channels);
+        } else {
+            self.channel_extremes = channels;
+        }
+        self.seen = true;
+        if wanted.histograms {
+            self.histogram.add(values);
+        } else {
+            self.histogram.add_extremes(values);
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.histogram.merge(&other.histogram);
+        merge_channels(&mut self.channel_extremes, &other.channel_extremes);
+    }
+}
+
+/// Who is to blame for NaN or infinity: an input of the model, or else the first operator that makes it of finite values.
+fn not_finite(model: &Model, batch: &Batch, wrong: &BTreeSet<&str>, data: &Dataset) -> StatisticsError {
+    for (name, value) in &batch.inputs {
+        let RunValue::Tensor(tensor) = value else { continue };
+        let Ok(elements) = tensor.to_f32() else { continue };
+        let Some(at) = elements
+            .iter()
+            .position(|v| v.is_nan() || (!v.is_finite() && wrong.contains(name.as_str())))
+        else {
+            continue;
+        };
+        let row = (elements.len() / tensor.dims().first().map_or(1, |rows| (*rows as usize).max(1))).max(1);
+        let sample = batch.first + ((at / row) as u64).min(batch.count.saturating_sub(1) as u64);
+        return StatisticsError::InputNotFinite {
+            file: data.origin().to_owned(),
+            input: name.clone(),
+            sample,
+            found: elements.get(at).copied().unwrap_or(f32::NAN),
+        };
+    }
+    let graph = &model.graph;
+    for node in graph.topological_order() {
+        for value in graph.get(node).into_iter().flat_map(|node| node.outputs()) {
+            if wrong.contains(&*value.name) {
+                return StatisticsError::Produced {
+                    value: value.name.to_string(),
+                    node: graph.label(node),
+                    sample: batch.first,
+                };
+            }
+        }
+    }
+    StatisticsError::Missing(wrong.iter().next().copied().unwrap_or_default().to_owned())
 }
 
 impl Summary {
     /// Adds what another part of the data says.
     pub fn merge(&mut self, other: &Summary) {
         self.histogram.merge(&other.histogram);
-        match (&mut self.channels, &other.channels) {
-            (Some((sums, count)), Some((more, number))) if sums.len() == more.len() => {
-                sums.iter_mut().zip(more).for_each(|(a, b)| *a += b);
-                *count += number;
-            }
-            (mine, _) => *mine = None,
-        }
-        match (&mut self.channel_extremes, &other.channel_extremes) {
-            (Some(mine), Some(more)) if mine.len() == more.len() => {
-                mine.iter_mut()
-                    .zip(more)
-                    .for_each(|(a, b)| *a = (a.0.min(b.0), a.1.max(b.1)));
-            }
-            (mine, _) => *mine = None,
-        }
-        self.sample_extremes = match (self.sample_extremes, other.sample_extremes) {
-            (Some(a), Some(b)) => Some((a.0 + b.0, a.1 + b.1, a.2 + b.2)),
-            _ => None,
-        };
+        merge_sums(&mut self.channels, &other.channels);
+        merge_channels(&mut self.channel_extremes, &other.channel_extremes);
+        self.sample_extremes = merged_extremes(self.sample_extremes, other.sample_extremes);
     }
 
     /// Means over the samples of their lowest and highest values.
@@ -222,16 +354,40 @@ impl Summary {
     }
 }
 
+/// Sums of parts with the same number of channels; without one, there are none.
+fn merge_sums(mine: &mut Option<(Vec<f64>, u64)>, other: &Option<(Vec<f64>, u64)>) {
+    match (mine, other) {
+        (Some((sums, count)), Some((more, number))) if sums.len() == more.len() => {
+            sums.iter_mut().zip(more).for_each(|(a, b)| *a += b);
+            *count += number;
+        }
+        (mine, _) => *mine = None,
+    }
+}
+
+/// Extremes of parts with the same number of channels; without one, there are none.
+fn merge_channels(mine: &mut Option<Vec<(f32, f32)>>, other: &Option<Vec<(f32, f32)>>) {
+    match (mine, other) {
+        (Some(mine), Some(more)) if mine.len() == more.len() => {
+            mine.iter_mut()
+                .zip(more)
+                .for_each(|(a, b)| *a = (a.0.min(b.0), a.1.max(b.1)));
+        }
+        (mine, _) => *mine = None,
+    }
+}
+
+fn merged_extremes(a: Option<(f64, f64, u64)>, b: Option<(f64, f64, u64)>) -> Option<(f64, f64, u64)> {
+    let (a, b) = (a?, b?);
+    Some((a.0 + b.0, a.1 + b.1, a.2 + b.2))
+}
+
 fn sample_extremes(values: &[f32], samples: usize) -> (f64, f64, u64) {
     let size = values.len().div_ceil(samples.max(1)).max(1);
     values
         .chunks(size)
         .fold((0.0, 0.0, 0), |(lows, highs, count), sample| {
-            let (low, high) = sample
-                .iter()
-                .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| {
-                    (low.min(*value), high.max(*value))
-                });
+            let (low, high, _) = extremes(sample);
             (lows + f64::from(low), highs + f64::from(high), count + 1)
         })
 }
@@ -245,7 +401,7 @@ fn channel_sums(values: &[f32], dims: &[u64]) -> Option<(Vec<f64>, u64)> {
     let mut sums = vec![0f64; channels];
     for (row, chunk) in values.chunks(inner).enumerate() {
         if let Some(sum) = sums.get_mut(row % channels) {
-            *sum += chunk.iter().map(|v| f64::from(*v)).sum::<f64>();
+            *sum += quantize::sum(chunk);
         }
     }
     Some((sums, (values.len() / channels) as u64))
@@ -257,13 +413,12 @@ fn channel_extremes(values: &[f32], dims: &[u64]) -> Option<Vec<(f32, f32)>> {
     if channels == 0 || inner == 0 {
         return None;
     }
-    let mut extremes = vec![(f32::INFINITY, f32::NEG_INFINITY); channels];
+    let mut found = vec![(f32::INFINITY, f32::NEG_INFINITY); channels];
     for (row, chunk) in values.chunks(inner).enumerate() {
-        if let Some((low, high)) = extremes.get_mut(row % channels) {
-            chunk
-                .iter()
-                .for_each(|value| (*low, *high) = (low.min(*value), high.max(*value)));
+        if let Some((low, high)) = found.get_mut(row % channels) {
+            let own = extremes(chunk);
+            (*low, *high) = (low.min(own.0), high.max(own.1));
         }
     }
-    Some(extremes)
+    Some(found)
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tract_onnx::prelude::{IntoTValue as _, TValue, Tensor as TractTensor, TypedRunnableModel};
+use tract_onnx::prelude::{IntoTValue as _, TValue, TVec, Tensor as TractTensor, TypedRunnableModel};
 
 use super::held::Held;
 use super::program::{Binding, Program, ProgramInput, Size, tract_error};
@@ -12,7 +12,7 @@ use super::tensor::{from_tract_as, to_tract};
 use super::{ENGINE, failed};
 use crate::engine::guard::quietly;
 use crate::engine::{CompileOptions, EngineError, HeldSession, RunValue, RunValues, Session};
-use crate::ir::Tensor;
+use crate::ir::{DType, Tensor};
 
 /// Plans kept by a session: enough for a model whose batch or sequence length takes a few values in turn.
 const PLANS: usize = 8;
@@ -157,7 +157,7 @@ impl TractSession {
         Ok(arranged)
     }
 
-    fn run_with(&self, reach: Reach, inputs: &[Option<&Tensor>]) -> Result<RunValues, EngineError> {
+    fn run_with(&self, reach: Reach, inputs: &[Option<&Tensor>]) -> Result<TVec<TValue>, EngineError> {
         let key: Key = inputs
             .iter()
             .map(|tensor| match tensor {
@@ -192,10 +192,6 @@ impl TractSession {
         let values = quietly(ENGINE, || {
             plan.run(fed.into_iter().collect()).map_err(tract_error)
         })?;
-        self.results(&values)
-    }
-
-    fn results(&self, values: &[TValue]) -> Result<RunValues, EngineError> {
         if values.len() != self.program.outputs.len() {
             return Err(failed(format!(
                 "{} outputs instead of {}",
@@ -203,6 +199,40 @@ impl TractSession {
                 self.program.outputs.len()
             )));
         }
+        Ok(values)
+    }
+
+    /// Runs the model with as few of its inputs bound as will do, and makes of the outputs what `take` does.
+    fn run_and<R>(
+        &self,
+        inputs: &RunValues,
+        mut take: impl FnMut(&[TValue]) -> Result<R, EngineError>,
+    ) -> Result<R, EngineError> {
+        let arranged = self.arrange(inputs)?;
+        let start = usize::from(self.reach.load(Ordering::Relaxed));
+        let mut first = None;
+        for (index, reach) in REACHES.iter().enumerate().skip(start) {
+            match self.run_with(*reach, &arranged).and_then(|values| take(&values)) {
+                Ok(values) => {
+                    self.reach.fetch_max(index as u8, Ordering::Relaxed);
+                    return Ok(values);
+                }
+                Err(error) => {
+                    first.get_or_insert(error);
+                }
+            }
+            if !arranged
+                .iter()
+                .flatten()
+                .any(|tensor| Reach::Tensors.binds(tensor))
+            {
+                break;
+            }
+        }
+        Err(first.unwrap_or_else(|| failed("no plan")))
+    }
+
+    fn results(&self, values: &[TValue]) -> Result<RunValues, EngineError> {
         let mut results = RunValues::new();
         for (output, value) in self.program.outputs.iter().zip(values) {
             let value: &TractTensor = value;
@@ -254,27 +284,40 @@ impl Session for TractSession {
     }
 
     fn run(&self, inputs: &RunValues) -> Result<RunValues, EngineError> {
-        let arranged = self.arrange(inputs)?;
-        let start = usize::from(self.reach.load(Ordering::Relaxed));
-        let mut first = None;
-        for (index, reach) in REACHES.iter().enumerate().skip(start) {
-            match self.run_with(*reach, &arranged) {
-                Ok(values) => {
-                    self.reach.fetch_max(index as u8, Ordering::Relaxed);
-                    return Ok(values);
-                }
-                Err(error) => {
-                    first.get_or_insert(error);
-                }
-            }
-            if !arranged
-                .iter()
-                .flatten()
-                .any(|tensor| Reach::Tensors.binds(tensor))
+        self.run_and(inputs, |values| self.results(values))
+    }
+
+    fn observe(
+        &self,
+        inputs: &RunValues,
+        names: &[String],
+        look: &mut dyn FnMut(usize, &[u64], &[f32]),
+    ) -> Result<(), EngineError> {
+        let outputs = &self.program.outputs;
+        let places = names.iter().map(|name| {
+            let place = outputs.iter().position(|output| output.name == *name);
+            place.ok_or_else(|| failed(format!("{name} is neither an output nor exposed")))
+        });
+        let places = places.collect::<Result<Vec<_>, _>>()?;
+        let values = self.run_and(inputs, |values| Ok(values.to_vec()))?;
+        for (at, place) in places.into_iter().enumerate() {
+            let (Some(output), Some(value)) = (outputs.get(place), values.get(place)) else {
+                return Err(failed("an output is missing"));
+            };
+            let plain = matches!(output.dtype, None | Some(DType::F32));
+            if plain
+                && let Ok(view) = value.to_plain_array_view::<f32>()
+                && let Some(elements) = view.as_slice()
             {
-                break;
+                let dims: Vec<u64> = value.shape().iter().map(|dim| *dim as u64).collect();
+                look(at, &dims, elements);
+                continue;
             }
+            let value: &TractTensor = value;
+            let tensor = quietly(ENGINE, || from_tract_as(value, output.dtype, &output.name))?;
+            let elements = tensor.to_f32().map_err(|error| failed(error.to_string()))?;
+            look(at, tensor.dims(), &elements);
         }
-        Err(first.unwrap_or_else(|| failed("no plan")))
+        Ok(())
     }
 }

@@ -13,6 +13,7 @@ mod types;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -23,12 +24,12 @@ use super::gram_statistics::GramSource;
 use super::layer_patterns::layer_names;
 use super::quantize_weights::{Moments, collect};
 use super::{
-    About, Context, ConvertOpset, DeduplicateInitializers, Needs, Pass, PassError, PassReport, Rounding,
-    Runs, Safety, Simplify,
+    About, Context, ConvertOpset, DeduplicateInitializers, Needs, Pass, PassError, PassReport, PlannedNode,
+    Rounding, Runs, Safety, Simplify,
 };
 use crate::analysis;
 use crate::ir::{Graph, Model, NodeId, ValueId};
-use crate::quantize::{Calibrator, Kind, Parameters, Scheme, calibrated_range, parameters};
+use crate::quantize::{Calibrator, Kind, Parameters, Scheme, calibrated_range, extremes, parameters};
 use crate::statistics::{self, Statistics, Wanted};
 
 pub use apply::Saturation;
@@ -120,6 +121,9 @@ impl Default for Quantize {
 
 const NAME: &str = "quantize";
 
+/// Calibration data with fewer samples is warned about.
+const FEWEST_SAMPLES: u64 = 8;
+
 impl Pass for Quantize {
     fn about(&self) -> About {
         About::new(NAME, Safety::Approximate).needing(Needs {
@@ -149,13 +153,17 @@ impl Pass for Quantize {
         let plan = self.plan(&model.graph, opset, &types, &excluded, context);
         report.notes.extend(types.idle());
         if plan.products.is_empty() {
-            *model = original;
+            let nodes = explain::nodes(model, &plan);
             let mut notes = report.notes;
             notes.push(
                 "no convolution or matrix product with a constant weight: nothing to quantize".to_owned(),
             );
+            let products = nodes.iter().filter(|node| is_product(&node.operator));
+            notes.extend(products.map(stays_float));
+            *model = original;
             return Ok(PassReport {
                 notes,
+                nodes,
                 ..PassReport::default()
             });
         }
@@ -182,16 +190,15 @@ impl Pass for Quantize {
             };
             schemes.insert(*product, scheme);
         }
-        let ranges = self.ranges(model, &plan, collected_of.as_deref(), context)?;
-        let mut activations: BTreeMap<(ValueId, Kind), Parameters> = BTreeMap::new();
-        for ((value, kind), sources) in &plan.activations {
+        let notes = &mut report.notes;
+        let ranges = self.ranges(model, &plan, collected_of.as_deref(), context, notes)?;
+        let calibrate = |((value, kind), sources): (&(ValueId, Kind), &Vec<ValueId>)| {
             let scheme = Scheme {
                 minimum_range: traits.minimum_range,
                 ..Scheme::new(*kind, traits.symmetric)
             };
             if let Some(fixed) = fixed_parameters(self.profile, &model.graph, sources, *kind) {
-                activations.insert((*value, *kind), fixed);
-                continue;
+                return Ok(((*value, *kind), fixed));
             }
             let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
             for source in sources {
@@ -200,8 +207,13 @@ impl Pass for Quantize {
             }
             let found = parameters(low, high, &scheme)
                 .map_err(|e| resource(format!("{}: {e}", label(model, *value))))?;
-            activations.insert((*value, *kind), found);
-        }
+            Ok(((*value, *kind), found))
+        };
+        let activations: BTreeMap<(ValueId, Kind), Parameters> = plan
+            .activations
+            .par_iter()
+            .map(calibrate)
+            .collect::<Result<_, PassError>>()?;
         report.notes.extend(constant_values(model, &plan, &ranges));
         let means: BTreeMap<ValueId, Vec<f64>> = self
             .mean_values(model, &plan)
@@ -249,17 +261,20 @@ impl Pass for Quantize {
             })),
         }
         report.merge(DeduplicateInitializers::default().run(model, context)?);
-        for node in &nodes {
-            if node.runs == Runs::Float {
-                report
-                    .notes
-                    .push(format!("{} stays float: {}", node.node, node.why));
-            }
-        }
+        let float = nodes.iter().filter(|node| node.runs == Runs::Float);
+        report.notes.extend(float.map(stays_float));
         report.notes.extend(in_bodies);
         report.nodes = nodes;
         Ok(report)
     }
+}
+
+fn stays_float(node: &PlannedNode) -> String {
+    format!("{} stays float: {}", node.node, node.why)
+}
+
+fn is_product(operator: &str) -> bool {
+    matches!(operator, "Conv" | "ConvTranspose" | "Gemm" | "MatMul")
 }
 
 fn label(model: &Model, value: ValueId) -> String {
@@ -299,6 +314,16 @@ fn fixed_parameters(profile: Profile, graph: &Graph, sources: &[ValueId], kind: 
         _ => return None,
     };
     Some(Parameters { scale, zero_point })
+}
+
+/// A warning about a set of samples that is too small to say what values others have.
+fn too_few(samples: u64) -> Option<String> {
+    (samples < FEWEST_SAMPLES).then(|| {
+        format!(
+            "ranges come from {samples} {}: take {FEWEST_SAMPLES} or more, better a hundred, that are like what the model will get",
+            if samples == 1 { "sample" } else { "samples" }
+        )
+    })
 }
 
 /// Warnings about values that the calibration data never moves: their range says nothing about other data.
@@ -454,9 +479,13 @@ impl Quantize {
         let name = label(model, value);
         if let Some(tensor) = model.graph.constant(value) {
             let values = tensor.to_f32().map_err(|e| resource(format!("{name}: {e}")))?;
-            return Ok(values
-                .iter()
-                .fold((0f32, 0f32), |(low, high), v| (low.min(*v), high.max(*v))));
+            let (low, high, not_finite) = extremes(&values);
+            if not_finite > 0 {
+                return Err(resource(format!(
+                    "{name} has {not_finite} values that are not finite"
+                )));
+            }
+            return Ok((low.min(0.0), high.max(0.0)));
         }
         if model
             .graph
@@ -480,6 +509,7 @@ impl Quantize {
         plan: &plan::Plan,
         collected_of: Option<&str>,
         context: &Context<'_>,
+        notes: &mut Vec<String>,
     ) -> Result<BTreeMap<String, statistics::Summary>, PassError> {
         let resource = |message: String| PassError::Resource { pass: NAME, message };
         let mut values: Vec<String> = plan
@@ -500,12 +530,15 @@ impl Quantize {
                 let message = format!("{}: the statistics are of another model", file.display());
                 return Err(resource(message));
             }
+            let samples = found.ranges.iter().map(|(start, end)| end - start).sum();
+            notes.extend(too_few(samples));
             return Ok(found.values);
         }
         let resources = context.resources(NAME, "needs calibration data")?;
         let data = resources.data(&self.data, &model.graph).map_err(resource)?;
         let engine = resources.engine().map_err(resource)?;
         let total = data.sample_range().end - data.sample_range().start;
+        notes.extend(too_few(total));
         let progress = |done: u64| (context.progress)("calibrating", done, Some(total));
         let wanted = Wanted {
             histograms: !matches!(self.calibrate, Calibrator::MinMax | Calibrator::MovingAverage),

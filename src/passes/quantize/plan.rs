@@ -191,6 +191,26 @@ impl Roles<'_> {
     }
 }
 
+/// Why a node has no float activation.
+fn no_float(graph: &Graph, id: NodeId) -> String {
+    let input = graph.input(id, 0);
+    match input.map(|value| graph.ty(value).dtype()) {
+        Some(Some(dtype)) if dtype.is_float() && dtype != DType::F32 => {
+            format!("it computes in {dtype}, and only float is quantized")
+        }
+        Some(None) => "the type of what it reads is not known".to_owned(),
+        _ => "it reads no float tensor".to_owned(),
+    }
+}
+
+fn reads_codes(graph: &Graph, id: NodeId) -> bool {
+    let is_code = |slot| {
+        let operator = graph.input(id, slot).and_then(|value| graph.operator(value.node));
+        operator.is_some_and(|operator| operator.is("DequantizeLinear"))
+    };
+    is_code(0) || is_code(1)
+}
+
 /// Plans `graph`.
 pub(super) fn plan(graph: &Graph, profile: Profile, opset: i64, wishes: &Wishes<'_>) -> Plan {
     let traits = profile.traits();
@@ -210,9 +230,11 @@ pub(super) fn plan(graph: &Graph, profile: Profile, opset: i64, wishes: &Wishes<
         let product = matches!(role, Role::Anchor | Role::FloatOutAnchor);
         let entry = match (wishes.excluded)(*id) {
             Some(reason) => (Role::Float, reason),
-            None if activation_inputs(graph, *id, product).is_empty() => {
-                (Role::Float, "it reads no float tensor".to_owned())
-            }
+            None if activation_inputs(graph, *id, product).is_empty() => (Role::Float, no_float(graph, *id)),
+            None if role == Role::Float && reads_codes(graph, *id) => (
+                Role::Float,
+                "its operands are dequantized codes already".to_owned(),
+            ),
             None => (role, why.to_owned()),
         };
         roles.roles.insert(*id, entry);

@@ -1,5 +1,7 @@
 //! Codes for the weight and the bias of a convolution or matrix product.
 
+use rayon::prelude::*;
+
 use super::apply::{Applied, ApplyError, Found, ProductScheme, Saturation, label, suffixed};
 use crate::ir::{DType, Dim, Editor, NodeId, Operator, Shape, Tensor, Value, ValueId, ValueType};
 use crate::passes::Rounding;
@@ -340,7 +342,7 @@ fn without_saturation(
         .map(|code| code as i32)
         .collect();
     let (mut saturated, mut changed) = (0, Vec::new());
-    for (group, own) in parameters.iter_mut().enumerate() {
+    let fit = |(group, own): (usize, &Parameters)| {
         let range = if per_channel {
             group..group + 1
         } else {
@@ -352,22 +354,31 @@ fn without_saturation(
             .map(|at| whole.get(*at).copied().unwrap_or(0))
             .collect();
         if worst_coded_pair(&coded, row) <= 1.0 {
-            continue;
+            return None;
         }
+        let avoid = scheme.saturation == Saturation::Avoid;
+        let fitted = avoid.then(|| match fit_pairs(&gathered, row, own.scale) {
+            Some(fitted) => (fitted.scale, fitted.codes),
+            // Only codes that make up for each other have such a pair: the nearest ones have none.
+            None => {
+                let nearest = gathered.iter();
+                (
+                    own.scale,
+                    nearest
+                        .map(|value| quantize(*value, *own, scheme.weight.kind))
+                        .collect(),
+                )
+            }
+        });
+        Some((order, fitted))
+    };
+    let fits: Vec<_> = parameters.par_iter().enumerate().map(fit).collect();
+    for (own, fit) in parameters.iter_mut().zip(fits) {
+        let Some((order, fitted)) = fit else { continue };
         saturated += if per_channel { 1 } else { weights.channels };
-        if scheme.saturation == Saturation::Avoid {
-            let fitted = match fit_pairs(&gathered, row, own.scale) {
-                Some(fitted) => {
-                    own.scale = fitted.scale;
-                    fitted.codes
-                }
-                // Only codes that make up for each other have such a pair: the nearest ones have none.
-                None => gathered
-                    .iter()
-                    .map(|value| quantize(*value, *own, scheme.weight.kind))
-                    .collect(),
-            };
-            changed.extend(order.into_iter().zip(fitted));
+        if let Some((scale, codes)) = fitted {
+            own.scale = scale;
+            changed.extend(order.into_iter().zip(codes));
         }
     }
     if changed.is_empty() {

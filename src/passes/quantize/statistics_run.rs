@@ -66,6 +66,7 @@ pub fn collect_statistics(
             samples: data.samples(),
             batch: data.batch_size(),
             engine: engine.name().to_owned(),
+            rows_per_sample: None,
         },
         ranges: vec![(samples.start, samples.end)],
         values,

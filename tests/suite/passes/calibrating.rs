@@ -194,6 +194,95 @@ fn data_that_cannot_be_calibrated_with_is_refused_with_the_place() {
     }
 }
 
+/// Quantizes a model with samples under the name `x`.
+fn quantized(text: &str, samples: &Samples) -> Result<PassReport, String> {
+    let mut model = model(text);
+    let setting = Setting::default();
+    run_with(&Quantize::default(), &mut model, &setting, Some(samples)).map_err(|e| e.to_string())
+}
+
+#[test]
+fn samples_are_named_wherever_in_a_batch_they_are() {
+    let mut values = [0.5f32; 20];
+    values[4 * 3 + 1] = f32::NEG_INFINITY;
+    let failure = calibrated(Calibrator::MinMax, &Samples::of(&values, &[5, 1, 2, 2])).unwrap_err();
+    assert!(
+        failure.contains("x.npz") && failure.contains("sample 3"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn layers_that_make_nan_of_finite_samples_are_named() {
+    // The second sample has a negative number, and what follows the logarithm is NaN, too.
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,1,2,2] x) => (float[N,2,1,1] y)
+        <float[2,1,2,2] w = {1, 2, 3, 4, 5, 6, 7, 8}, float[1,1,1,1] one = {1}> {
+            moved = Add (x, one)
+            logarithm = Log (x)
+            later = Mul (logarithm, moved)
+            y = Conv (later, w)
+        }"#;
+    let samples = Samples::of(&[1.0, 2.0, 3.0, 4.0, 1.0, -2.0, 3.0, 4.0], &[2, 1, 2, 2]);
+    let failure = quantized(text, &samples).unwrap_err();
+    assert!(
+        failure.contains("answers NaN or infinity") && failure.contains("sample 1"),
+        "{failure}"
+    );
+    assert!(quantized(text, &Samples::of(&[1.0; 8], &[2, 1, 2, 2])).is_ok());
+}
+
+#[test]
+fn few_samples_and_models_with_nothing_to_quantize_are_explained() {
+    let (_, report) = calibrated(Calibrator::MinMax, &Samples::of(&[0.5; 8], &[2, 1, 2, 2])).unwrap();
+    let few = |report: &PassReport| {
+        report
+            .notes
+            .iter()
+            .any(|note| note.starts_with("ranges come from"))
+    };
+    assert!(few(&report), "{:?}", report.notes);
+    let many = Samples::of(&[0.5; 32], &[8, 1, 2, 2]);
+    assert!(!few(&calibrated(Calibrator::MinMax, &many).unwrap().1));
+
+    let half = CONVOLUTION.replace("float", "float16");
+    let unknown = CONVOLUTION
+        .replace("{ y = Conv (x, w) }", "{ z = acme.Wobble (x) y = Conv (z, w) }")
+        .replace("\"\" : 17", "\"\" : 17, \"acme\" : 1");
+    for (text, why) in [(half, "computes in float16"), (unknown, "is not known")] {
+        let report = quantized(&text, &many).unwrap();
+        assert!(!report.changed);
+        assert!(
+            report
+                .notes
+                .iter()
+                .any(|note| note.contains("stays float") && note.contains(why)),
+            "{why}: {:?}",
+            report.notes
+        );
+    }
+    // A second run finds codes and adds none.
+    let mut model = model(CONVOLUTION);
+    run_with(&Quantize::default(), &mut model, &Setting::default(), Some(&many)).unwrap();
+    let once = lines(&model);
+    let report = run_with(&Quantize::default(), &mut model, &Setting::default(), Some(&many)).unwrap();
+    assert!(!report.changed && lines(&model) == once);
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.contains("dequantized codes already")),
+        "{:?}",
+        report.notes
+    );
+    // An operator that no engine has, where the data would have to pass it.
+    let before = CONVOLUTION
+        .replace("{ y = Conv (x, w) }", "{ z = Conv (x, w) y = acme.Wobble (z) }")
+        .replace("\"\" : 17", "\"\" : 17, \"acme\" : 1");
+    let failure = quantized(&before, &many).unwrap_err();
+    assert!(failure.contains("acme.Wobble"), "{failure}");
+}
+
 #[test]
 fn values_that_the_data_never_moves_are_named() {
     let (_, report) = calibrated(Calibrator::MinMax, &Samples::of(&[0.25; 8], &[2, 1, 2, 2])).unwrap();
