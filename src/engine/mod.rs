@@ -101,6 +101,9 @@ pub trait Engine: Send + Sync {
     fn compile(&self, model: &Model, options: &CompileOptions) -> Result<Box<dyn Session>, EngineError>;
 }
 
+/// What looks at a value of a run: it gets the value's place among the names asked for, its dimensions and its elements.
+pub type Look<'l> = &'l mut dyn FnMut(usize, &[u64], &[f32]);
+
 /// A compiled model. Runs are independent of each other, so one session serves many threads.
 pub trait Session: Send + Sync {
     /// Runs the model on named inputs and returns the graph outputs and the exposed values.
@@ -108,12 +111,7 @@ pub trait Session: Send + Sync {
 
     /// Runs the model and shows the elements of float values, graph outputs or exposed ones, in the engine's own memory where it
     /// can: `look` gets the place of a name among `names`, its dimensions and its elements in row-major order.
-    fn observe(
-        &self,
-        inputs: &RunValues,
-        names: &[String],
-        look: &mut dyn FnMut(usize, &[u64], &[f32]),
-    ) -> Result<(), EngineError> {
+    fn observe(&self, inputs: &RunValues, names: &[String], look: Look<'_>) -> Result<(), EngineError> {
         let outputs = self.run(inputs)?;
         for (at, name) in names.iter().enumerate() {
             let wrong = |reason: String| EngineError::Input {

@@ -11,7 +11,7 @@ use super::program::{Binding, Program, ProgramInput, Size, tract_error};
 use super::tensor::{from_tract_as, to_tract};
 use super::{ENGINE, failed};
 use crate::engine::guard::quietly;
-use crate::engine::{CompileOptions, EngineError, HeldSession, RunValue, RunValues, Session};
+use crate::engine::{CompileOptions, EngineError, HeldSession, Look, RunValue, RunValues, Session};
 use crate::ir::{DType, Tensor};
 
 /// Plans kept by a session: enough for a model whose batch or sequence length takes a few values in turn.
@@ -287,12 +287,7 @@ impl Session for TractSession {
         self.run_and(inputs, |values| self.results(values))
     }
 
-    fn observe(
-        &self,
-        inputs: &RunValues,
-        names: &[String],
-        look: &mut dyn FnMut(usize, &[u64], &[f32]),
-    ) -> Result<(), EngineError> {
+    fn observe(&self, inputs: &RunValues, names: &[String], look: Look<'_>) -> Result<(), EngineError> {
         let outputs = &self.program.outputs;
         let places = names.iter().map(|name| {
             let place = outputs.iter().position(|output| output.name == *name);
