@@ -3,15 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ConvertFloat, Lowered, NAME};
+use crate::data::{Dataset, Spec, SyntheticSpec};
 use crate::ir::{DType, Graph, Model, NodeId, NodeKind, Operator, Tensor, ValueId};
 use crate::ops::{Schema, Traits, schema};
-use crate::passes::{Context, PassError};
+use crate::passes::{Context, PassError, Resources};
 use crate::statistics::{self, Wanted};
 
 /// Largest finite half-precision value.
 const LARGEST_HALF: f64 = 65504.0;
 /// Constants from here on stand for infinity (masks); they are cut to the largest value.
 const LIKE_INFINITE: f64 = 1e30;
+/// Random inputs that ranges are checked on.
+const RANDOM_SAMPLES: u64 = 2;
+/// How far below the largest half-precision value the results of random inputs must stay: those of real ones may be larger.
+const RANDOM_MARGIN: f64 = 4.0;
 
 /// An attribute that decides the output's type.
 pub(super) enum TypeAttribute {
@@ -134,8 +139,16 @@ pub(super) fn decide(
     })?;
     let (graph, dtype) = (&model.graph, options.to.dtype());
     let version = model.opset().unwrap_or(1);
-    let beyond = values_beyond(model, options, context)?;
     let mut found = Decisions::default();
+    let beyond = match values_beyond(model, options, context)? {
+        Ok(beyond) => beyond,
+        Err(why) => {
+            found.notes.push(format!(
+                "ranges of values are not checked ({why}); with range-data they are"
+            ));
+            BTreeSet::new()
+        }
+    };
     for id in graph.topological_order() {
         let Some(operator) = graph.operator(id) else {
             continue;
@@ -242,23 +255,46 @@ fn constants_refuse(graph: &Graph, id: NodeId, inputs: &[usize], dtype: DType) -
     })
 }
 
-/// Values that exceed the range of half precision on the data.
+/// Values that exceed the range of half precision on the data of `range-data`, or come near it on random inputs; or why the latter
+/// could not be found out.
 fn values_beyond(
     model: &Model,
     options: &ConvertFloat,
     context: &Context<'_>,
-) -> Result<BTreeSet<String>, PassError> {
+) -> Result<Result<BTreeSet<String>, String>, PassError> {
     let resource = |message: String| PassError::Resource { pass: NAME, message };
-    let Some(role) = options
-        .range_data
-        .as_ref()
-        .filter(|_| options.to.dtype() == DType::F16)
-    else {
-        return Ok(BTreeSet::new());
+    if options.to.dtype() != DType::F16 {
+        return Ok(Ok(BTreeSet::new()));
+    }
+    if let Some(role) = &options.range_data {
+        let resources = context.resources(NAME, "range-data needs data and an engine")?;
+        let data = resources.data(role, &model.graph).map_err(resource)?;
+        let found = above(model, LARGEST_HALF, &data, resources, context).map_err(resource)?;
+        return Ok(Ok(found));
+    }
+    let Some(resources) = context.resources.filter(|_| options.check_ranges) else {
+        return Ok(Ok(BTreeSet::new()));
     };
-    let resources = context.resources(NAME, "range-data needs data and an engine")?;
-    let data = resources.data(role, &model.graph).map_err(resource)?;
-    let engine = resources.engine().map_err(resource)?;
+    let random = Spec {
+        synthetic: Some(SyntheticSpec::default()),
+        samples: Some(RANDOM_SAMPLES),
+        seed: Some(context.seed),
+        ..Spec::default()
+    };
+    Ok(Dataset::open(&random, &context.base, &model.graph)
+        .map_err(|error| error.to_string())
+        .and_then(|data| above(model, LARGEST_HALF / RANDOM_MARGIN, &data, resources, context)))
+}
+
+/// Values that exceed `bound` on `data`.
+fn above(
+    model: &Model,
+    bound: f64,
+    data: &Dataset,
+    resources: &dyn Resources,
+    context: &Context<'_>,
+) -> Result<BTreeSet<String>, String> {
+    let engine = resources.engine()?;
     let graph = &model.graph;
     let mut names: Vec<String> = graph
         .node_ids()
@@ -280,19 +316,19 @@ fn values_beyond(
         model,
         &names,
         Wanted::default(),
-        &data,
+        data,
         engine,
         resources.jobs(),
         &progress,
     )
-    .map_err(|error| resource(error.to_string()))?;
+    .map_err(|error| error.to_string())?;
     Ok(found
         .into_iter()
         .filter(|(_, summary)| {
             summary
                 .histogram
                 .extremes()
-                .is_some_and(|(low, high)| f64::from(low.abs().max(high.abs())) > LARGEST_HALF)
+                .is_some_and(|(low, high)| f64::from(low.abs().max(high.abs())) > bound)
         })
         .map(|(name, _)| name)
         .collect())

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use self::decide::{Decisions, decide, lower_constant};
 use super::distinct::distinct_names;
-use super::{About, Context, ConvertOpset, Pass, PassError, PassReport, Safety};
+use super::{About, Context, ConvertOpset, Needs, Pass, PassError, PassReport, Safety};
 use crate::analysis;
 use crate::ir::edit::{Reshape, reshape};
 use crate::ir::{
@@ -50,8 +50,8 @@ impl Half {
 /// Converts float tensors and the operators between them to a 16-bit float type.
 ///
 /// An operator is converted when its schema allows the type. It stays float when a constant that it reads would leave the range
-/// or become zero, when `data` shows values beyond the range, when `keep-operators` or `exclude` say so, and when it holds a
-/// body; Casts stand where the types meet. Graph inputs and outputs stay float unless `io` says otherwise.
+/// or become zero, when `range-data` shows values beyond the range of float16 or random inputs show values near its end, when
+/// `keep-operators` or `exclude` say so, and when it holds a body; Casts stand where the types meet. Graph inputs and outputs stay float unless `io` says otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct ConvertFloat {
@@ -65,6 +65,9 @@ pub struct ConvertFloat {
     pub exclude: Vec<String>,
     /// Run the model on the data of this role and keep what exceeds the range of the type in float.
     pub range_data: Option<String>,
+    /// Without `range-data`: run the model on two random inputs, and keep what comes within a quarter of the largest float16 value
+    /// in float. A model that does not run on them is converted all the same, and the report says so.
+    pub check_ranges: bool,
 }
 
 impl Default for ConvertFloat {
@@ -84,6 +87,7 @@ impl Default for ConvertFloat {
             .into(),
             exclude: Vec::new(),
             range_data: None,
+            check_ranges: true,
         }
     }
 }
@@ -101,7 +105,10 @@ impl From<EditError> for Failure {
 
 impl Pass for ConvertFloat {
     fn about(&self) -> About {
-        About::new(NAME, Safety::Approximate)
+        About::new(NAME, Safety::Approximate).needing(Needs {
+            engine: self.to == Half::Float16 && (self.check_ranges || self.range_data.is_some()),
+            ..Needs::default()
+        })
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -126,11 +126,15 @@ const FEWEST_SAMPLES: u64 = 8;
 
 impl Pass for Quantize {
     fn about(&self) -> About {
-        About::new(NAME, Safety::Approximate).needing(Needs {
-            calibration: self.scheme.needs_data()
-                && (self.stats.is_none() || self.rounding != Rounding::Nearest && self.gram_stats.is_none()),
-            ..Needs::default()
-        })
+        let needs = match self.scheme.other_pass(self) {
+            Some(other) => other.about().needs,
+            None => Needs {
+                calibration: self.stats.is_none()
+                    || self.rounding != Rounding::Nearest && self.gram_stats.is_none(),
+                ..Needs::default()
+            },
+        };
+        About::new(NAME, Safety::Approximate).needing(needs)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

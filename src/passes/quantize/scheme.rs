@@ -35,11 +35,6 @@ pub enum Target {
 const BLOCK: usize = 32;
 
 impl Target {
-    /// Whether ranges of activations are needed.
-    pub(super) fn needs_data(self) -> bool {
-        matches!(self, Self::Int8 | Self::Int16 | Self::Float8)
-    }
-
     /// Type of activation codes.
     pub(super) fn activation(self, profile: Profile) -> Kind {
         match self {

@@ -322,6 +322,42 @@ fn floats_become_half_with_casts_at_the_interface_only() {
 }
 
 #[test]
+fn values_that_half_precision_does_not_hold_stay_float() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,64] x) => (float[2,64] y) <float large = {400.0}, float small = {0.00001}> {
+  a = Mul(x, large)
+  b = Mul(a, large)
+  c = Mul(b, small)
+  y = Neg(c)
+}"#;
+    let run = |pass: &ConvertFloat, resources: &Synthetic| {
+        let mut after = model(text);
+        let report = pass.run(&mut after, &context(resources, PathBuf::new())).unwrap();
+        lines(&after);
+        (operators(&after), report.notes)
+    };
+    let data = Synthetic { samples: 2 };
+    // What gives and what reads the large value.
+    let (found, notes) = run(&ConvertFloat::default(), &data);
+    assert_eq!(
+        found,
+        ["Cast", "Mul", "Cast", "Mul", "Mul", "Cast", "Neg", "Cast"],
+        "{notes:?}"
+    );
+    assert!(
+        notes.iter().any(|note| note.contains("b leaves the range")),
+        "{notes:?}"
+    );
+    let unchecked = ConvertFloat {
+        check_ranges: false,
+        ..ConvertFloat::default()
+    };
+    let (found, _) = run(&unchecked, &data);
+    assert_eq!(found, ["Cast", "Mul", "Mul", "Mul", "Neg", "Cast"]);
+    assert!(!unchecked.about().needs.runs() && ConvertFloat::default().about().needs.engine);
+}
+
+#[test]
 pub(super) fn constants_that_half_precision_does_not_hold_stay_float() {
     let text = r#"<ir_version: 8, opset_import: ["" : 17]>
 g (float[2] x) => (float[2] y) <float large = {70000.0}, float small = {1e-12}> {
