@@ -38,6 +38,8 @@ MODELS = {
 MEAN, DEVIATION = np.array([.485, .456, .406], np.float32), np.array([.229, .224, .225], np.float32)
 
 FOUR_BITS = ["quantize-weights", "--type", "int4", "--minimum-elements", "0", "--set", "operators=[Conv,Gemm,MatMul]"]
+# Stands for `layers` that give the model's depthwise, first and last layers 8 bits.
+WIDE = ["--set", "WIDE"]
 SECATEUR = [
     ("secateur, default", []),
     ("secateur, biases not corrected", [["quantize", "--correct-bias=false"]]),
@@ -55,6 +57,9 @@ SECATEUR = [
     ("secateur, 4-bit weights, gptq, biases not corrected", [[*FOUR_BITS, "--rounding", "gptq", "--correct-bias=false"]]),
     ("secateur, 4-bit weights, gptq", [[*FOUR_BITS, "--rounding", "gptq"]]),
     ("secateur, 4-bit weights, adaround", [[*FOUR_BITS, "--rounding", "adaround"]]),
+    ("secateur, 4-bit weights, depthwise, first and last 8 bits, adaround", [[*FOUR_BITS, "--rounding", "adaround", *WIDE]]),
+    ("secateur, 4-bit weights, depthwise, first and last 8 bits, gptq, 8-bit activations",
+     [["quantize", "--weights", "int4", "--rounding", "gptq", *WIDE]]),
     ("secateur, 4- and 8-bit weights, 5 bits on average", [["search-precision", "--bits", "5", "--minimum-elements", "0"]]),
 ]
 RUNTIME = [
@@ -68,6 +73,16 @@ NNCF = [
     ("NNCF, performance preset", "PERFORMANCE", True),
     ("NNCF, mixed preset, full bias correction", "MIXED", False),
 ]
+
+
+def wide_layers(path):
+    """An option `layers` by which depthwise convolutions and the first and the last layer have weights of 8 bits."""
+    graph = onnx.load(path).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    found = [(node.output[0], next((a.i for a in node.attribute if a.name == "group"), 1)) for node in graph.node
+             if node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in constants]
+    names = [name for at, (name, group) in enumerate(found) if at in (0, len(found) - 1) or group > 1]
+    return "layers=[{match: '^(" + "|".join(map(re.escape, names)) + ")$', type: int8}]"
 
 
 def images(folder, preprocess):
@@ -178,6 +193,7 @@ def main():
                 path, started = source, time.perf_counter()
                 for index, step in enumerate(steps or [["quantize"]]):
                     target = os.path.join(folder, f"step{index}.onnx")
+                    step = [wide_layers(source) if word == "WIDE" else word for word in step]
                     subprocess.run([arguments.secateur, *step, path, "-o", target, "--data", spec, "--force", "-qq"],
                                    check=True, stdout=sys.stderr)
                     path = target

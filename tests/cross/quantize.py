@@ -8,6 +8,7 @@
   to the float model in ONNX Runtime than nearest codes, and the same function where only factors move.
 * Plans: what `quantize` says runs on integers does so in the optimised model, operator by operator, on transformers, detectors and
   text recognition; a transformer with tied weights shrinks with all its constant products covered.
+* Static types on the digits CNN: 16 bits for single layers, floats of 8 bits, 4-bit weights under each rounding, beside the float model.
 * Static int8 on images: every convolution and every addition runs on integers in the optimised model.
 """
 
@@ -45,6 +46,7 @@ def check(report, secateur):
         check_tied(report, secateur, folder)
         check_fused(report, secateur, folder)
         check_accuracy(report, secateur, folder)
+        check_static_types(report, secateur, folder)
 
 
 def check_codes(report, secateur, folder):
@@ -476,6 +478,65 @@ def check_accuracy(report, secateur, folder):
         except Exception as error:  # noqa: BLE001 - any failure is the finding
             problems.append(str(error)[:300])
         (report.failed if problems else report.passed)(f"{model} [accuracy]", "; ".join(problems))
+
+
+def check_static_types(report, secateur, folder):
+    name = "digits_cnn [static types]"
+    if not report.wants(name):
+        return
+    source = os.path.join(FIXTURES, "digits_cnn.onnx")
+    calibration = os.path.join(FIXTURES, "data", "digits_calib.npz")
+    test = np.load(os.path.join(FIXTURES, "data", "digits_test.npz"))["x"][:300].astype(np.float32)
+    expected = answers(source, test)
+    power = float((expected ** 2).sum())
+    nodes = onnx.load(source).graph.node
+    last = next(node for node in reversed(nodes) if node.op_type in ("Gemm", "MatMul"))
+    wide = "layers=[{match: %s, activations: uint16}]" % f"^{last.output[0]}$"
+
+    def noise(*options):
+        """Types of the codes of activations and weights, and the share of noise in ONNX Runtime."""
+        target = os.path.join(folder, "types.onnx")
+        result = secateur.run("quantize", source, "-o", target, "--force", "--json", "--data", calibration,
+                              "--profile", "generic", *options)
+        if result.code != 0:
+            raise RuntimeError(f"{options}: {result.why()}")
+        onnx.checker.check_model(target, full_check=True)
+        model = onnx.load(target)
+        constants = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+        codes = {node.input[2] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+        weights = {node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+        found = float(((answers(target, test) - expected) ** 2).sum()) / power
+        # What tract computes is what ONNX Runtime computes, but for steps between two codes.
+        verdict = secateur.run("verify", source, target, "--json", "--data", calibration).json()["verdict"]
+        if verdict == "not-checked":
+            raise RuntimeError(f"{options}: tract does not run it")
+        return ({constants[name] for name in codes}, {constants[name] for name in weights if name in constants}, found)
+
+    problems = []
+
+    def expect(what, holds):
+        if not holds:
+            problems.append(what)
+
+    try:
+        byte, word, four, eight = TensorProto.UINT8, TensorProto.UINT16, TensorProto.INT4, TensorProto.FLOAT8E4M3FN
+        plain = noise()
+        expect(f"int8: {plain}", plain[0] == {byte} and plain[2] < 0.01)
+        mixed = noise("--set", wide)
+        expect(f"mixed: {mixed}", mixed[0] == {byte, word} and mixed[2] < 0.01)
+        all_wide = noise("--scheme", "int16")
+        expect(f"int16: {all_wide}", all_wide[0] == {word} and all_wide[2] < plain[2])
+        floats = noise("--scheme", "float8", "--set", "calibrate=min-max")
+        expect(f"float8: {floats}", floats[0] == {eight} and floats[1] == {eight} and floats[2] < 0.02)
+        nearest = noise("--weights", "int4")
+        expect(f"int4: {nearest}", four in nearest[1] and nearest[0] == {byte})
+        found = {rounding: noise("--weights", "int4", "--rounding", rounding)[2] for rounding in ("gptq", "adaround")}
+        expect(f"int4: {found} against {nearest[2]:.4f}", max(found.values()) < 0.9 * nearest[2])
+    except Exception as error:  # noqa: BLE001 - any failure is the finding
+        problems.append(str(error)[:300])
+    note = "" if problems else (f"int8 {plain[2]:.5f}, one layer uint16 {mixed[2]:.5f}, int16 {all_wide[2]:.5f}, float8 {floats[2]:.5f}, "
+                                f"int4 {nearest[2]:.4f}, " + ", ".join(f"{key} {value:.4f}" for key, value in found.items()))
+    (report.failed if problems else report.passed)(name, "; ".join(problems) or note)
 
 
 def answers(path, x):

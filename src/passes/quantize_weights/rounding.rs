@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array1, Array2, Array3, Axis, s};
+use ndarray::{Array1, Array2, Array3, ArrayView2, Axis, s};
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -178,39 +179,27 @@ pub(in crate::passes) fn reconstruct(
             .first()
             .copied()
     };
+    let layout = GroupLayout {
+        blocks,
+        size,
+        whole,
+        rounding,
+        rows: rows.count,
+    };
+    let cases: Vec<_> = weights
+        .axis_iter(Axis(0))
+        .zip(&rows.moments)
+        .enumerate()
+        .collect();
+    let coded = cases
+        .into_par_iter()
+        .map(|(group, (weights, moment))| code_group(weights, moment, target, group * outputs, &layout))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut codes = Array3::<i32>::zeros((groups, outputs, columns));
     let mut apart = Array3::<f64>::zeros((groups, outputs, columns));
     let mut found_rows: Vec<Parameters> = Vec::with_capacity(groups * outputs * blocks);
-    for (group, (weights, moment)) in weights.axis_iter(Axis(0)).zip(&rows.moments).enumerate() {
-        let importance = moment.diag().mapv(|value| value.max(f64::MIN_POSITIVE));
-        let mut found = Vec::with_capacity(outputs * blocks);
-        let mut limits = Vec::with_capacity(outputs);
-        for (output, row) in weights.rows().into_iter().enumerate() {
-            let scheme = target.scheme(group * outputs + output);
-            limits.push(scheme.limits());
-            for block in 0..blocks {
-                let range = block * size..((block + 1) * size).min(columns);
-                found.push(match whole {
-                    Some(whole) => whole,
-                    None => {
-                        search_scales(row.slice(s![range.clone()]), importance.slice(s![range]), &scheme)?
-                    }
-                });
-            }
-        }
-        let grid = Grid {
-            kind: coding.kind,
-            parameters: found,
-            blocks,
-            size,
-            limits,
-        };
-        let damping = shrinkage(moment.view(), rows.count).max(DAMPING);
-        let mut part = match rounding {
-            Rounding::Adaround => adaround(weights, moment.view(), &grid, damping, STEPS),
-            Rounding::Gptq | Rounding::Nearest => gptq(weights, moment.view(), &grid, damping)?,
-        };
-        descend(weights, moment.view(), &grid, &mut part, damping, SWEEPS);
+    for (group, (grid, part)) in coded.into_iter().enumerate() {
+        let weights = weights.index_axis(Axis(0), group);
         apart
             .index_axis_mut(Axis(0), group)
             .assign(&grid.errors(weights, &part));
@@ -227,4 +216,55 @@ pub(in crate::passes) fn reconstruct(
     };
     let codes = pack(tensor.dims(), &layer.flat(&codes), coding.kind)?;
     Ok((Coded { parameters, codes }, apart))
+}
+
+/// What the groups of a layer have in common.
+struct GroupLayout {
+    /// Scales of one output, and the columns that share one.
+    blocks: usize,
+    size: usize,
+    /// The parameters of the whole weight, if it has only one scale.
+    whole: Option<Parameters>,
+    rounding: Rounding,
+    /// Rows behind the moments.
+    rows: u64,
+}
+
+/// Scales and codes of one group, whose outputs are counted from `first`.
+fn code_group(
+    weights: ArrayView2<'_, f64>,
+    moment: &Array2<f64>,
+    target: &Target,
+    first: usize,
+    layout: &GroupLayout,
+) -> Result<(Grid, Array2<i32>), WeightError> {
+    let (outputs, columns) = weights.dim();
+    let importance = moment.diag().mapv(|value| value.max(f64::MIN_POSITIVE));
+    let mut found = Vec::with_capacity(outputs * layout.blocks);
+    let mut limits = Vec::with_capacity(outputs);
+    for (output, row) in weights.rows().into_iter().enumerate() {
+        let scheme = target.scheme(first + output);
+        limits.push(scheme.limits());
+        for block in 0..layout.blocks {
+            let range = block * layout.size..((block + 1) * layout.size).min(columns);
+            found.push(match layout.whole {
+                Some(whole) => whole,
+                None => search_scales(row.slice(s![range.clone()]), importance.slice(s![range]), &scheme)?,
+            });
+        }
+    }
+    let grid = Grid {
+        kind: target.coding.kind,
+        parameters: found,
+        blocks: layout.blocks,
+        size: layout.size,
+        limits,
+    };
+    let damping = shrinkage(moment.view(), layout.rows).max(DAMPING);
+    let mut codes = match layout.rounding {
+        Rounding::Adaround => adaround(weights, moment.view(), &grid, damping, STEPS),
+        Rounding::Gptq | Rounding::Nearest => gptq(weights, moment.view(), &grid, damping)?,
+    };
+    descend(weights, moment.view(), &grid, &mut codes, damping, SWEEPS);
+    Ok((grid, codes))
 }
