@@ -7,17 +7,18 @@ mod choose;
 mod measure;
 mod options;
 
+use prost::Message as _;
 use serde_json::{Map, Value, json};
 
 use self::choose::{Configuration, ladder};
 use self::measure::{Measured, measure};
 pub use self::options::{SearchPrecision, Sensitivity};
-use super::encoded_size::model_bytes;
 use super::quantize_weights::Layers;
 use super::{
     About, Change, Context, LayerPrecision, Needs, Pass, PassError, PassReport, Precision, ReportFile, Safety,
 };
 use crate::evaluate::{State, StateSubject, Task};
+use crate::format::{ExternalFiles, lower};
 use crate::ir::Model;
 
 const NAME: &str = "search-precision";
@@ -70,6 +71,15 @@ impl Pass for SearchPrecision {
         let found = search.best(context)?;
         let step = self.step(search.layers(&found.configuration));
         let applied = step.run(model, context)?;
+        if let Some(share) = self.max_size {
+            let (size, most) = (file_bytes(model)?, share * file_bytes(&original)? as f64);
+            if size as f64 > most {
+                return Err(PassError::Resource {
+                    pass: NAME,
+                    message: format!("the result has {size} bytes, and max-size allows {most:.0}"),
+                });
+            }
+        }
         if let Some(path) = &self.pipeline {
             report.files.push(ReportFile {
                 path: context.base.join(path),
@@ -82,6 +92,15 @@ impl Pass for SearchPrecision {
         search.describe(&found, &mut report);
         Ok(report)
     }
+}
+
+/// The bytes that a model takes as a file, with its constants inside.
+fn file_bytes(model: &Model) -> Result<u64, PassError> {
+    let message = lower(model, &ExternalFiles::default()).map_err(|error| PassError::Resource {
+        pass: NAME,
+        message: error.to_string(),
+    })?;
+    Ok(message.encoded_len() as u64)
 }
 
 /// The configuration that was chosen, and what is known of it.
@@ -103,15 +122,25 @@ impl Search<'_> {
     fn best(&self, context: &Context<'_>) -> Result<Found, PassError> {
         let choices: Vec<_> = self.measured.iter().map(|layer| layer.choices.clone()).collect();
         let float: u64 = 4 * self.elements;
-        let rest = model_bytes(self.prepared).saturating_sub(float);
+        let rest = file_bytes(self.prepared)?.saturating_sub(float);
         let limit = self
             .options
             .max_size
-            .map(|share| (share * model_bytes(self.original) as f64) as u64);
+            .map(|share| Ok((share * file_bytes(self.original)? as f64) as u64))
+            .transpose()?;
+        // Nodes, names and corrected biases: what the narrowest result has beside its codes, and every other about as much.
+        let narrow: Configuration = vec![0; choices.len()];
+        let beside = match limit {
+            None => 0,
+            Some(_) => {
+                let size = file_bytes(&self.candidate(&narrow, context)?)?;
+                size.saturating_sub(rest + choose::cost(&choices, &narrow).bytes)
+            }
+        };
         let fits = |cost: choose::Cost| {
             let bits = cost.bits as f64 / self.elements.max(1) as f64;
             self.options.bits.is_none_or(|most| bits <= most + 1e-9)
-                && limit.is_none_or(|limit| rest + cost.bytes <= limit)
+                && limit.is_none_or(|limit| rest + beside + cost.bytes <= limit)
         };
         let rungs = ladder(&choices, fits);
         let narrowest = rungs.first().map(|first| choose::cost(&choices, first));
@@ -130,11 +159,7 @@ impl Search<'_> {
         // The loss falls along the ladder, up to noise: the first rung that keeps the bound, by bisection.
         let drop_at = |rung: usize| -> Result<f64, PassError> {
             let configuration = rungs.get(rung).cloned().unwrap_or_default();
-            let mut candidate = self.original.clone();
-            self.options
-                .step(self.layers(&configuration))
-                .run(&mut candidate, context)?;
-            self.drop(&candidate, context)
+            self.drop(&self.candidate(&configuration, context)?, context)
         };
         let (mut low, mut high) = (0, rungs.len().saturating_sub(1));
         let mut drop = drop_at(high)?;
@@ -160,6 +185,14 @@ impl Search<'_> {
             configuration: rungs.get(high).cloned().unwrap_or_default(),
             drop: Some(drop),
         })
+    }
+
+    /// The model that a configuration gives.
+    fn candidate(&self, configuration: &[usize], context: &Context<'_>) -> Result<Model, PassError> {
+        let mut candidate = self.original.clone();
+        let step = self.options.step(self.layers(configuration));
+        step.run(&mut candidate, context)?;
+        Ok(candidate)
     }
 
     /// The loss of accuracy against the input model.

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use secateur::data::{Dataset, Spec};
 use secateur::ir::{Graph, NodeKind};
-use secateur::passes::{BitsBy, LossKind, QuantizeWeights, Rounding, Widths, gradient_statistics};
+use secateur::passes::{
+    BitsBy, LossKind, Precision, QuantizeWeights, Rounding, SearchPrecision, Widths, gradient_statistics,
+};
 use secateur::quantize::Kind;
 use secateur::statistics::{GradientStatistics, StatisticsError};
 
@@ -132,6 +134,103 @@ fn wide_types_hold_the_layers_that_need_them_and_the_mean_is_kept() {
     let (moments, _) = quantized(&original, &wide(Widths::Channel, Rounding::Gptq));
     assert!(codes(&moments).1 <= 3.5);
     assert!(error(&moments, &expected) < error(&channels, &expected));
+}
+
+#[test]
+fn budgets_of_size_and_accuracy_are_kept_and_impossible_ones_refused() {
+    let original = read(&fixture("digits_cnn.onnx"));
+    let bytes = |model: &Model| {
+        let message = lower(model, &ExternalFiles::default()).unwrap();
+        secateur::format::encode_to_bytes(&message).len() as f64
+    };
+    let searched = |pass: &SearchPrecision| {
+        let mut model = original.clone();
+        run_with(pass, &mut model, &Setting::default(), Some(&Labelled)).map(|report| (model, report))
+    };
+    let base = SearchPrecision {
+        minimum_elements: 0,
+        samples: 20,
+        rounding: Rounding::Nearest,
+        correct_bias: false,
+        ..SearchPrecision::default()
+    };
+    let sized = |share: f64| SearchPrecision {
+        max_size: Some(share),
+        ..base.clone()
+    };
+    let (smallest, _) = searched(&SearchPrecision {
+        bits: Some(4.0),
+        ..base.clone()
+    })
+    .unwrap();
+    let (largest, _) = searched(&SearchPrecision {
+        bits: Some(8.0),
+        ..base.clone()
+    })
+    .unwrap();
+    let share = |model: &Model| bytes(model) / bytes(&original);
+    let (least, most) = (share(&smallest), share(&largest));
+    for wanted in [0.9 * least + 0.1 * most, 0.5 * (least + most), 1.01 * most] {
+        let (model, _) = searched(&sized(wanted)).unwrap();
+        assert!(share(&model) <= wanted, "{} instead of {wanted}", share(&model));
+        assert!(share(&model) > least * 0.99);
+    }
+    let failure = searched(&sized(0.9 * least)).unwrap_err().to_string();
+    assert!(
+        failure.contains("below what the narrowest type needs"),
+        "{failure}"
+    );
+
+    // Labels that the float model finds are what the loss of accuracy is of.
+    let right = |model: &Model| {
+        let data = Labelled.data("evaluation", &model.graph).unwrap();
+        let options = CompileOptions::default();
+        let session = TractEngine.compile(
+            &secateur::lower::for_engine(model, &TractEngine).unwrap(),
+            &options,
+        );
+        let (session, mut right, mut all) = (session.unwrap(), 0, 0);
+        for index in data.batches() {
+            let batch = data.batch(index).unwrap();
+            let results = session.run(&batch.inputs).unwrap();
+            let Some(RunValue::Tensor(logits)) = results.values().next() else {
+                panic!("no logits")
+            };
+            let logits = logits.to_f32().unwrap().into_owned();
+            let classes = logits.len()
+                / batch.inputs.values().next().map_or(1, |value| match value {
+                    RunValue::Tensor(tensor) => tensor.dims()[0] as usize,
+                    _ => 1,
+                });
+            let labels = batch.labels.unwrap().to_i64().unwrap();
+            for (row, label) in logits.chunks(classes).zip(labels) {
+                let best = (0..classes).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap();
+                right += i32::from(best as i64 == label);
+                all += 1;
+            }
+        }
+        f64::from(right) / f64::from(all)
+    };
+    for drop in [0.0, 0.03] {
+        let (model, report) = searched(&SearchPrecision {
+            max_drop: Some(drop),
+            ..base.clone()
+        })
+        .unwrap();
+        assert!(right(&model) >= right(&original) - drop - 1e-9, "{drop}");
+        assert!(share(&model) <= most + 1e-9);
+        assert!(report.notes.iter().any(|note| note.contains("loss of accuracy")));
+    }
+    // Two bits cannot hold the accuracy.
+    let failure = searched(&SearchPrecision {
+        types: vec![Precision::Int2, Precision::Int4],
+        bits: Some(2.0),
+        max_drop: Some(0.0),
+        ..base.clone()
+    })
+    .unwrap_err()
+    .to_string();
+    assert!(failure.contains("no choice of the types keeps"), "{failure}");
 }
 
 #[test]
