@@ -12,14 +12,24 @@ use super::options::Comparing;
 use super::progress::Progress;
 use super::{Answer, engines, model, terminal};
 use crate::data::{Dataset, Spec};
+use crate::engine::{Engine, EngineError, OrtEngine, TractEngine};
+use crate::ir::Model;
 use crate::report::sanitise;
 use crate::report::table::{self, Style};
-use crate::verify::{Divergence, Verdict, VerifyReport, localize, verify};
+use crate::verify::{
+    Divergence, Engines, NodeOptions, NodeReport, Verdict, VerifyOptions, VerifyReport, localize, verify,
+    verify_nodes,
+};
 
 /// Compare the outputs of two models on the same inputs
 ///
 /// Without data, inputs are made from the model itself: free dimensions at two sizes, indices and masks as the model uses them,
 /// floats normal and adversarial. Exit status 0: equal, or within the tolerance. 1: different, or not checked.
+///
+/// With --per-node a quantized model is judged node by node instead: each node gets the values that the reference computes, and
+/// its error is reported as SQNR; and each node runs in tract and in ONNX Runtime (ORT_DYLIB_PATH, or an installed wheel) on the
+/// same inputs, where more than one code of difference is `different`. Exit status 0: every node holds. 1: one does not, or
+/// nothing could be compared; the figures of the whole model are reported and not judged.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Arguments {
     /// The model that is right; `-` is stdin
@@ -34,6 +44,15 @@ pub(super) struct Arguments {
     /// Name the first node that differs
     #[arg(long)]
     localize: bool,
+    /// Judge each node alone, on inputs that the reference computes, and the agreement of tract and ONNX Runtime on it
+    #[arg(long, conflicts_with = "localize")]
+    per_node: bool,
+    /// With --per-node: how many of the worst nodes are listed
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "per_node")]
+    worst: usize,
+    /// With --per-node: the lowest signal-to-quantization-noise ratio in decibels that a node may have
+    #[arg(long, value_name = "DB", requires = "per_node")]
+    node_sqnr: Option<f64>,
     /// Exit with status 0 also for what could not be checked
     #[arg(long)]
     allow_not_checked: bool,
@@ -45,6 +64,8 @@ struct Document<'a> {
     report: &'a VerifyReport,
     #[serde(skip_serializing_if = "Option::is_none")]
     divergence: Option<&'a Divergence>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per_node: Option<&'a NodeReport>,
 }
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
@@ -66,28 +87,61 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         }
         _ => None,
     };
+    let per_node = arguments.per_node.then(|| {
+        progress.tell("nodes", 0, None);
+        let nodes = NodeOptions {
+            worst: arguments.worst,
+            least_sqnr: arguments.node_sqnr,
+            ..NodeOptions::default()
+        };
+        nodes_of(&reference, &judged, &report, &*engine, &options, &nodes)
+    });
     drop(progress);
     if global.json {
         terminal::json(&Document {
             report: &report,
             divergence: divergence.as_ref(),
+            per_node: per_node.as_ref(),
         });
     } else {
         if global.quiet < 2 && !report.outputs.is_empty() {
             terminal::answer(&format!("{}\n", table::outputs(Style::Terminal, &report.outputs)));
         }
         terminal::answer(&table::verdict_line(&report));
+        if let Some(nodes) = &per_node {
+            terminal::answer(&table::nodes_report(Style::Terminal, nodes));
+        }
         if let Some(divergence) = &divergence {
             terminal::answer(&describe(divergence));
         } else if arguments.localize && report.verdict == Verdict::Different {
             terminal::answer("no value that both models name differs before the outputs");
         }
     }
-    Ok(match report.verdict {
+    Ok(match per_node.map_or(report.verdict, |nodes| nodes.verdict) {
         Verdict::Equal | Verdict::Within => Answer::Done,
         Verdict::NotChecked if arguments.allow_not_checked => Answer::Done,
         Verdict::NotChecked | Verdict::Different => Answer::No,
     })
+}
+
+/// Judges node by node, with ONNX Runtime beside tract where there is one.
+fn nodes_of(
+    reference: &Model,
+    judged: &Model,
+    report: &VerifyReport,
+    engine: &dyn Engine,
+    options: &VerifyOptions,
+    nodes: &NodeOptions,
+) -> NodeReport {
+    let runtime: Result<OrtEngine, EngineError> = OrtEngine::load();
+    let engines = Engines {
+        main: engine,
+        pair: match &runtime {
+            Ok(runtime) => Ok((&TractEngine, runtime)),
+            Err(error) => Err(error),
+        },
+    };
+    verify_nodes(reference, judged, report, engines, options, nodes)
 }
 
 /// The first difference in words.

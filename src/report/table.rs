@@ -8,7 +8,7 @@ use super::sanitise;
 use crate::passes::{PlannedNode, Runs};
 use crate::pipeline::{GateReport, RunReport, Weight};
 use crate::transfer::parameters::{Account, Fate};
-use crate::verify::{OutputFigures, VerifyReport};
+use crate::verify::{NodeReport, OutputFigures, VerifyReport};
 
 /// How tables are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,6 +289,73 @@ pub fn outputs(style: Style, outputs: &[OutputFigures]) -> String {
         true,
         rows,
     )
+}
+
+/// Each node alone: the worst ones against the reference, the worst between two engines, and the verdict.
+pub fn nodes_report(style: Style, report: &NodeReport) -> String {
+    let mut text = String::new();
+    let decibels = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
+    let share = |value: f64| format!("{:.4} %", value * 100.0);
+    let errors = &report.errors;
+    text.push_str(&format!(
+        "against the reference: {} nodes, {} of them exact, median {} dB ({}, {} samples)\n",
+        errors.nodes,
+        errors.exact,
+        decibels(errors.median_sqnr_db),
+        errors.engine,
+        errors.samples
+    ));
+    if !errors.worst.is_empty() {
+        let rows = errors.worst.iter().map(|node| {
+            vec![
+                node.node.clone(),
+                node.operator.clone(),
+                node.value.clone(),
+                decibels(node.sqnr_db),
+                number(node.max_abs),
+                node.clipped.map_or("-".to_owned(), share),
+            ]
+        });
+        let heading = ["worst node", "operator", "value", "SQNR dB", "max abs", "clipped"];
+        text.push_str(&format!("{}\n", table(style, &heading, true, rows)));
+    }
+    let agreement = &report.agreement;
+    if let [first, second] = agreement.engines.as_slice()
+        && agreement.nodes > 0
+    {
+        text.push_str(&format!(
+            "{first} and {second}: {} results, at most {} codes apart, {} of the elements differ ({} samples)\n",
+            agreement.nodes,
+            agreement.most_codes.map_or("-".to_owned(), |codes| format!("{codes:.2}")),
+            agreement.differing.map_or("-".to_owned(), share),
+            agreement.samples
+        ));
+        if !agreement.worst.is_empty() {
+            let rows = agreement.worst.iter().map(|node| {
+                vec![
+                    node.node.clone(),
+                    node.operator.clone(),
+                    node.value.clone(),
+                    format!("{:.2}", node.codes),
+                    share(node.differing),
+                ]
+            });
+            let heading = ["node", "operator", "value", "codes apart", "differing"];
+            text.push_str(&format!("{}\n", table(style, &heading, true, rows)));
+        }
+    }
+    text.push_str(&format!("nodes: {}", report.verdict));
+    for reason in &report.reasons {
+        text.push_str(&format!("\n  {}", sanitise(reason)));
+    }
+    for entry in &report.not_checked {
+        text.push_str(&format!(
+            "\n  not checked: {}: {}",
+            sanitise(&entry.what),
+            sanitise(&entry.reason)
+        ));
+    }
+    text
 }
 
 /// The verdict in one line, with what stands behind it.

@@ -137,6 +137,16 @@ impl Comparison {
         self.max_abs
     }
 
+    /// Power of the reference over power of the error, in decibels: infinite without an error, minus infinity where the
+    /// reference has no power.
+    pub fn sqnr_db(&self) -> f64 {
+        if self.error_power > 0.0 {
+            10.0 * (self.reference_power / self.error_power).log10()
+        } else {
+            f64::INFINITY
+        }
+    }
+
     /// Adds another comparison of the same output.
     pub fn add(&mut self, other: &Comparison) {
         self.verdict = self.verdict.max(other.verdict);

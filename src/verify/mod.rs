@@ -1,5 +1,5 @@
 //! Whether two models compute the same: inputs made from the model itself or given, both models run by one engine, outputs
-//! compared with figures and a verdict, and the first node that differs.
+//! compared with figures and a verdict, the first node that differs, and each node alone (`nodes`).
 //!
 //! May use engines, lowering, analysis, the operator table and the IR; knows no pass and no pipeline.
 
@@ -7,6 +7,7 @@ mod bisect;
 mod compare;
 mod judge;
 mod localize;
+mod nodes;
 mod random;
 mod sensitivity;
 mod session;
@@ -18,5 +19,8 @@ pub use bisect::smallest_breaking;
 pub use compare::{Comparison, OutputFigures, Tolerances, Verdict, compare};
 pub use judge::{NotChecked, VerifyOptions, VerifyReport, verify};
 pub use localize::{Divergence, localize};
+pub use nodes::{
+    Agreement, Engines, NodeAgreement, NodeError, NodeErrors, NodeOptions, NodeReport, verify_nodes,
+};
 pub use sizes::Sizes;
 pub use synthesize::{SampleKind, SynthesisError};

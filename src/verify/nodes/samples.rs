@@ -1,0 +1,82 @@
+//! The samples on which nodes are judged: the given data, or synthetic inputs as real ones are.
+
+use std::sync::Arc;
+
+use crate::analysis::infer;
+use crate::data::Dataset;
+use crate::engine::RunValues;
+use crate::ir::Model;
+use crate::verify::judge::{VerifyOptions, VerifyReport};
+use crate::verify::sizes::Sizes;
+use crate::verify::synthesize::{SampleKind, Synthesizer};
+
+/// Kinds of synthetic samples: scales are chosen for usual inputs, so zeros and huge numbers say nothing about them.
+const KINDS: [SampleKind; 2] = [SampleKind::Normal, SampleKind::Uniform];
+
+/// Where samples come from.
+pub(super) enum Samples {
+    /// Batches of a data set.
+    Given(Arc<Dataset>),
+    /// Made from the model.
+    Synthetic {
+        synthesizer: Synthesizer,
+        sizes: Sizes,
+        seed: u64,
+        count: u64,
+    },
+}
+
+impl Samples {
+    pub(super) fn new(reference: &Model, whole: &VerifyReport, options: &VerifyOptions) -> Self {
+        if let Some(data) = &options.data {
+            return Self::Given(data.clone());
+        }
+        let mut inferred = reference.clone();
+        infer(&mut inferred);
+        Self::Synthetic {
+            synthesizer: Synthesizer::new(&inferred),
+            sizes: whole
+                .sizes
+                .first()
+                .cloned()
+                .unwrap_or_else(|| options.sizes.clone()),
+            seed: options.seed,
+            count: options.rounds.max(1) * KINDS.len() as u64,
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        match self {
+            Self::Given(data) => data.batches().count() as u64,
+            Self::Synthetic { count, .. } => *count,
+        }
+    }
+
+    /// Sample number `index`, made anew at each call: none stays in memory.
+    pub(super) fn get(&self, index: u64) -> Result<RunValues, String> {
+        match self {
+            Self::Given(data) => {
+                let batch = data
+                    .batches()
+                    .nth(index as usize)
+                    .ok_or_else(|| format!("there is no batch {index}"))?;
+                Ok(data.batch(batch).map_err(|error| error.to_string())?.inputs)
+            }
+            Self::Synthetic {
+                synthesizer,
+                sizes,
+                seed,
+                ..
+            } => {
+                let kind = KINDS
+                    .get((index % KINDS.len() as u64) as usize)
+                    .copied()
+                    .unwrap_or(SampleKind::Normal);
+                synthesizer
+                    .sample(sizes, kind, *seed, index)
+                    .map_err(|error| error.to_string())
+            }
+        }
+    }
+}
