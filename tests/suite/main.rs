@@ -21,6 +21,7 @@ mod format;
 mod lowering;
 mod malice;
 mod node_tests;
+mod nodes;
 mod passes;
 mod pipeline;
 mod rewriting;
