@@ -304,7 +304,16 @@ fn above(
                 Some(NodeKind::Operator(_) | NodeKind::Input(_))
             )
         })
-        .flat_map(|id| graph.get(id).into_iter().flat_map(|node| node.outputs()))
+        .flat_map(|id| {
+            let outputs = graph.get(id).map(|node| node.outputs()).unwrap_or_default();
+            outputs
+                .iter()
+                .enumerate()
+                .map(move |(output, value)| (ValueId::new(id, output), value))
+        })
+        // What nothing reads has no range that matters, such as the mask of Dropout, which engines give another type.
+        .filter(|(id, _)| graph.use_count(*id) > 0)
+        .map(|(_, value)| value)
         .filter(|value| value.ty.dtype() == Some(DType::F32) && !value.name.is_empty())
         .map(|value| value.name.to_string())
         .collect();
