@@ -19,7 +19,7 @@ use super::{
 };
 use crate::evaluate::{State, StateSubject, Task};
 use crate::format::{ExternalFiles, lower};
-use crate::ir::Model;
+use crate::ir::{GraphPath, Model};
 
 const NAME: &str = "search-precision";
 
@@ -90,7 +90,26 @@ impl Pass for SearchPrecision {
         report.notes.clear();
         report.merge(applied);
         search.describe(&found, &mut report);
+        report.notes.extend(self.beyond_the_main_graph(model));
         Ok(report)
+    }
+}
+
+impl SearchPrecision {
+    /// What the search does not reach: weights in bodies and functions, which get the widest of the types.
+    fn beyond_the_main_graph(&self, model: &Model) -> Option<String> {
+        let inside = model
+            .graph_paths()
+            .into_iter()
+            .filter(|path| *path != GraphPath::MAIN)
+            .filter_map(|path| model.graph_at(&path))
+            .flat_map(|graph| graph.node_ids().filter_map(|id| graph.operator(id)));
+        let count = inside
+            .filter(|operator| self.operators.iter().any(|name| operator.is(name)))
+            .count();
+        (count > 0).then(|| {
+            format!("products in bodies and functions, which are not searched: {count}; their weights get the widest of the types")
+        })
     }
 }
 

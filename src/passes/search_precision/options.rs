@@ -25,7 +25,7 @@ pub enum Sensitivity {
 ///
 /// Every layer is quantized alone, with each of the types, while everything else stays float. Starting from the narrowest type
 /// everywhere, the layer that gains most for each bit gets more, as long as the budget (`bits`, `max-size`) lasts, or until the
-/// loss of accuracy is at most `max-drop`. The result can be written as a pipeline of one `quantize-weights` step, which gives
+/// loss of accuracy is at most `max-drop`. Weights in bodies and functions get the widest type. The result can be written as a pipeline of one `quantize-weights` step, which gives
 /// the same model again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]

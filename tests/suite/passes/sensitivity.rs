@@ -234,6 +234,41 @@ fn budgets_of_size_and_accuracy_are_kept_and_impossible_ones_refused() {
 }
 
 #[test]
+fn products_in_bodies_are_said_not_to_be_searched() {
+    let numbers = |count: usize| {
+        let each: Vec<String> = (0..count).map(|at| format!("{}", at % 7 + 1)).collect();
+        each.join(", ")
+    };
+    let mut found = model(&format!(
+        r#"<ir_version: 10, opset_import: ["" : 21]>
+        g (float[N, 1, 8, 8] input, bool c) => (float[N, 10] y)
+        <float[64, 10] w = {{{}}}, float[10, 10] v = {{{}}}, bool c = {{1}}> {{
+            flat = Flatten (input)
+            h = MatMul (flat, w)
+            y = If (c) <
+                then_branch = a () => (float[N, 10] p) {{ p = MatMul (h, v) }},
+                else_branch = b () => (float[N, 10] q) {{ q = Neg (h) }}
+            >
+        }}"#,
+        numbers(640),
+        numbers(100),
+    ));
+    let pass = SearchPrecision {
+        bits: Some(8.0),
+        minimum_elements: 0,
+        samples: 2,
+        rounding: Rounding::Nearest,
+        ..SearchPrecision::default()
+    };
+    let report = run_with(&pass, &mut found, &Setting::default(), Some(&Labelled)).unwrap();
+    assert!(
+        report.notes.iter().any(|note| note.contains("not searched: 1;")),
+        "{:?}",
+        report.notes
+    );
+}
+
+#[test]
 fn statistics_from_a_file_give_what_those_of_the_run_give() {
     let original = read(&fixture("digits_mlp.onnx"));
     let folder = tempfile::tempdir().unwrap();
