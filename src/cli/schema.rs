@@ -11,7 +11,6 @@ use crate::passes::registry;
 use crate::pipeline::{Bisection, RunReport, nearest, pipeline_schema};
 use crate::report::difference::Difference;
 use crate::report::facts::ModelFacts;
-use crate::verify::VerifyReport;
 
 /// Print the JSON Schema of pipelines, of a pass's options or of what a verb prints under --json
 #[derive(Clone, Debug, Args)]
@@ -41,7 +40,7 @@ fn schema(name: &str) -> Result<Value, Failure> {
     Ok(match name {
         "pipeline" => pipeline_schema(),
         "run" => schema_for!(RunReport).to_value(),
-        "verify" => schema_for!(VerifyReport).to_value(),
+        "verify" => schema_for!(super::verify::Document<'static>).to_value(),
         "gradients" => schema_for!(super::gradients::Document).to_value(),
         "inspect" => schema_for!(ModelFacts).to_value(),
         "diff" => schema_for!(Difference).to_value(),

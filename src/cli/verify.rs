@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -58,8 +59,9 @@ pub(super) struct Arguments {
     allow_not_checked: bool,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// The answer under `--json`: the report of the comparison, with what the options add.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Document<'a> {
     #[serde(flatten)]
     report: &'a VerifyReport,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,6 +2,7 @@
 
 mod calibrating;
 mod corpus;
+mod equalizing;
 mod features;
 mod folding;
 mod gram;
