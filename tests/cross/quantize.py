@@ -7,7 +7,7 @@
 * Codes that keep what layers put out (GPTQ, AdaRound; as Q/DQ and as MatMulNBits), SmoothQuant, AWQ and a search for precisions on the digits models: nearer
   to the float model in ONNX Runtime than nearest codes, and the same function where only factors move.
 * Plans: what `quantize` says runs on integers does so in the optimised model, operator by operator, on transformers, detectors and
-  text recognition; a transformer with tied weights shrinks with all its constant products covered.
+  text recognition; node by node, tract and ONNX Runtime are at most one code apart. A transformer with tied weights shrinks with all its constant products covered.
 * Static types on the digits CNN: 16 bits for single layers, floats of 8 bits, 4-bit weights under each rounding, beside the float model.
 * Static int8 on images: every convolution and every addition runs on integers in the optimised model.
 """
@@ -24,6 +24,7 @@ from onnxruntime.quantization.quant_utils import compute_scale_zp, get_qmin_qmax
 
 import corpus
 import runtime
+import tool
 
 CASES = 500
 PER_MODEL = 10
@@ -310,10 +311,18 @@ def check_plans(report, secateur, folder):
         found = integers(optimised(target, folder))
         wrong = [f"{operator}: {planned[operator]} planned, {found[operator]} run" for operator in sorted({*planned, *found})
                  if (planned[operator] > found[operator] if operator in MOVING else planned[operator] != found[operator])]
+        np.savez(data, **{key: np.stack([feed[key] for feed in feeds[:2]]) for key in feeds[0]})
+        nodes = secateur.run("verify", model.path, target, "--data", data, "--per-node", "--json",
+                             env={"ORT_DYLIB_PATH": tool.onnxruntime_library() or ""}).json()["per_node"]
+        agreement = nodes["agreement"]
+        if nodes["verdict"] != "within" or not agreement["nodes"] >= sum(planned.values()):
+            wrong.append(f"in tract and ONNX Runtime, node by node: {nodes['verdict']} {nodes['reasons'][:2]} "
+                         f"{agreement['nodes']} results, {nodes['not_checked'][:2]}")
         if wrong or not planned:
             report.failed(label, "; ".join(wrong) or "nothing is planned")
         else:
-            report.passed(label, f"{sum(planned.values())} nodes on integers, {len(planned)} operators")
+            report.passed(label, f"{sum(planned.values())} nodes on integers, {len(planned)} operators; {agreement['nodes']} results of "
+                                 f"{' and '.join(agreement['engines'])} at most {agreement['most_codes']:.2f} codes apart")
 
 
 def optimised(path, folder):
