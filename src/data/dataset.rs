@@ -10,7 +10,7 @@ use super::preprocess::PreprocessSpec;
 use super::signature::Signature;
 use super::spec::{SourceSpec, Spec, SyntheticSpec};
 use super::{synthetic, test_sets};
-use crate::engine::{RunValue, RunValues};
+use crate::engine::RunValues;
 use crate::ir::{Graph, Tensor};
 
 /// Samples for one model.
@@ -269,13 +269,16 @@ impl Dataset {
         }
         let (inputs, labels) = match &self.source {
             Source::Arrays(columns) => columns.read(&self.signature, &rows, real, first)?,
-            Source::Images(folder) => self.images(folder, &rows, real)?,
+            Source::Images(folder) => folder.batch(self.signature.inputs.first(), &rows, real)?,
             Source::Synthetic { spec, dims } => {
                 // A batch that is filled up goes on with samples that nothing else has.
                 let last = samples.last().copied().unwrap_or(first);
                 let more = (1..=(rows.len() - real) as u64).map(|step| last + step);
                 let all: Vec<u64> = samples.iter().copied().chain(more).collect();
-                (self.synthetic(spec, dims, &all)?, None)
+                (
+                    synthetic::batch(&self.signature, spec, dims, self.seed, &all)?,
+                    None,
+                )
             }
             Source::TestSets { folders, graph } => {
                 let folder = rows
@@ -310,91 +313,6 @@ impl Dataset {
             .as_ref()
             .and_then(|rows| rows.get(sample as usize).copied())
             .unwrap_or(sample)
-    }
-
-    fn images(
-        &self,
-        folder: &ImageFolder,
-        rows: &[u64],
-        real: usize,
-    ) -> Result<(RunValues, Option<Tensor>), DataError> {
-        let Some(input) = self.signature.inputs.first() else {
-            return Ok((RunValues::new(), None));
-        };
-        let mut dims: Vec<u64> = Vec::new();
-        let mut values = Vec::new();
-        for row in rows {
-            let file = || folder.files.get(*row as usize).cloned().unwrap_or_default();
-            let (one, pixels) = folder.read(*row as usize)?;
-            let full: Vec<u64> = [rows.len() as u64].iter().chain(&one).copied().collect();
-            if !input.fits(&full) || (!dims.is_empty() && dims != full) {
-                let expected = if dims.is_empty() {
-                    input.shape_text()
-                } else {
-                    format!("{dims:?}, as the images before it")
-                };
-                return Err(DataError::Shape {
-                    file: file(),
-                    array: "the image after preprocessing".to_owned(),
-                    input: input.name.clone(),
-                    expected,
-                    found: format!("{full:?}"),
-                });
-            }
-            dims = full;
-            values.extend(pixels);
-        }
-        let tensor = Tensor::from_f64(input.dtype, &dims, &values).map_err(|_| DataError::Type {
-            file: folder.folder.clone(),
-            array: "the images".to_owned(),
-            input: input.name.clone(),
-            expected: input.dtype.to_string(),
-            found: "preprocessed pixels".to_owned(),
-            hint: "",
-        })?;
-        let labels = folder.labels.as_ref().map(|labels| {
-            let classes: Vec<i64> = rows
-                .iter()
-                .take(real)
-                .filter_map(|row| labels.get(*row as usize).copied())
-                .collect();
-            Tensor::vector_i64(&classes)
-        });
-        Ok((
-            RunValues::from([(input.name.clone(), RunValue::Tensor(tensor))]),
-            labels,
-        ))
-    }
-
-    fn synthetic(
-        &self,
-        spec: &SyntheticSpec,
-        dims: &[Vec<u64>],
-        samples: &[u64],
-    ) -> Result<RunValues, DataError> {
-        let mut inputs = RunValues::new();
-        for (position, (input, dims)) in self.signature.inputs.iter().zip(dims).enumerate() {
-            let failed = |e: crate::ir::TensorError| DataError::Spec {
-                file: None,
-                message: format!("input {}: {e}", input.name),
-            };
-            let scalar = input.shape.as_ref().is_some_and(|shape| shape.is_empty());
-            let rows = if scalar { 1 } else { samples.len() };
-            let mut bytes = Vec::new();
-            for sample in samples.iter().take(rows) {
-                let sample =
-                    synthetic::sample(input, position, dims, spec, self.seed, *sample).map_err(failed)?;
-                bytes.extend_from_slice(&sample.raw().map_err(failed)?);
-            }
-            let full = if scalar {
-                Vec::new()
-            } else {
-                [rows as u64].iter().chain(dims).copied().collect()
-            };
-            let tensor = Tensor::from_raw(input.dtype, full, bytes).map_err(failed)?;
-            inputs.insert(input.name.clone(), RunValue::Tensor(tensor));
-        }
-        Ok(inputs)
     }
 
     fn compute_digest(&self, spec: &Spec) -> Result<String, DataError> {
@@ -468,6 +386,7 @@ fn choose(seed: u64, available: u64, count: u64) -> Vec<u64> {
 mod tests {
     use super::super::npz::write_npz;
     use super::*;
+    use crate::engine::RunValue;
     use crate::ir::{DType, Dim, GraphBuilder, Input, Value, ValueType};
 
     fn graph(dtype: DType, shape: Vec<Dim>) -> Graph {

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::error::DataError;
 use super::preprocess::Preprocess;
+use super::signature::InputSignature;
 use super::spec::ImageSpec;
+use crate::engine::{RunValue, RunValues};
+use crate::ir::Tensor;
 
 /// The images of a folder in a fixed order, decoded when asked for.
 #[derive(Debug)]
@@ -62,6 +65,61 @@ impl ImageFolder {
             reason: e.to_string(),
         })?;
         Ok(self.preprocess.image(&image))
+    }
+
+    /// The images at `rows` as values of `input`, and the labels of the first `real` of them.
+    pub(super) fn batch(
+        &self,
+        input: Option<&InputSignature>,
+        rows: &[u64],
+        real: usize,
+    ) -> Result<(RunValues, Option<Tensor>), DataError> {
+        let Some(input) = input else {
+            return Ok((RunValues::new(), None));
+        };
+        let mut dims: Vec<u64> = Vec::new();
+        let mut values = Vec::new();
+        for row in rows {
+            let file = || self.files.get(*row as usize).cloned().unwrap_or_default();
+            let (one, pixels) = self.read(*row as usize)?;
+            let full: Vec<u64> = [rows.len() as u64].iter().chain(&one).copied().collect();
+            if !input.fits(&full) || (!dims.is_empty() && dims != full) {
+                let expected = if dims.is_empty() {
+                    input.shape_text()
+                } else {
+                    format!("{dims:?}, as the images before it")
+                };
+                return Err(DataError::Shape {
+                    file: file(),
+                    array: "the image after preprocessing".to_owned(),
+                    input: input.name.clone(),
+                    expected,
+                    found: format!("{full:?}"),
+                });
+            }
+            dims = full;
+            values.extend(pixels);
+        }
+        let tensor = Tensor::from_f64(input.dtype, &dims, &values).map_err(|_| DataError::Type {
+            file: self.folder.clone(),
+            array: "the images".to_owned(),
+            input: input.name.clone(),
+            expected: input.dtype.to_string(),
+            found: "preprocessed pixels".to_owned(),
+            hint: "",
+        })?;
+        let labels = self.labels.as_ref().map(|labels| {
+            let classes: Vec<i64> = rows
+                .iter()
+                .take(real)
+                .filter_map(|row| labels.get(*row as usize).copied())
+                .collect();
+            Tensor::vector_i64(&classes)
+        });
+        Ok((
+            RunValues::from([(input.name.clone(), RunValue::Tensor(tensor))]),
+            labels,
+        ))
     }
 }
 

@@ -4,8 +4,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::error::DataError;
-use super::signature::InputSignature;
+use super::signature::{InputSignature, Signature};
 use super::spec::SyntheticSpec;
+use crate::engine::{RunValue, RunValues};
 use crate::ir::{DType, Tensor, TensorError};
 
 /// A generator for one sample of one input.
@@ -106,4 +107,36 @@ pub(super) fn sample(
             found,
         }),
     }
+}
+
+/// One batch of random samples, by global index.
+pub(super) fn batch(
+    signature: &Signature,
+    spec: &SyntheticSpec,
+    dims: &[Vec<u64>],
+    seed: u64,
+    samples: &[u64],
+) -> Result<RunValues, DataError> {
+    let mut inputs = RunValues::new();
+    for (position, (input, dims)) in signature.inputs.iter().zip(dims).enumerate() {
+        let failed = |e: crate::ir::TensorError| DataError::Spec {
+            file: None,
+            message: format!("input {}: {e}", input.name),
+        };
+        let scalar = input.shape.as_ref().is_some_and(|shape| shape.is_empty());
+        let rows = if scalar { 1 } else { samples.len() };
+        let mut bytes = Vec::new();
+        for index in samples.iter().take(rows) {
+            let sample = sample(input, position, dims, spec, seed, *index).map_err(failed)?;
+            bytes.extend_from_slice(&sample.raw().map_err(failed)?);
+        }
+        let full = if scalar {
+            Vec::new()
+        } else {
+            [rows as u64].iter().chain(dims).copied().collect()
+        };
+        let tensor = Tensor::from_raw(input.dtype, full, bytes).map_err(failed)?;
+        inputs.insert(input.name.clone(), RunValue::Tensor(tensor));
+    }
+    Ok(inputs)
 }

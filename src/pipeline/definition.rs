@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::gates::{GATES, Gate};
+use super::gate::gate;
+use super::gates::Gate;
 use super::nearest::nearest;
 use super::presets;
 use super::yaml::{ConfigError, Document, Key, Located, Yaml};
@@ -112,7 +113,7 @@ impl StepError {
     }
 }
 
-fn did_you_mean(nearest: Option<&str>, otherwise: &str) -> String {
+pub(super) fn did_you_mean(nearest: Option<&str>, otherwise: &str) -> String {
     nearest.map_or_else(|| otherwise.to_owned(), |name| format!("did you mean `{name}`?"))
 }
 
@@ -460,63 +461,6 @@ pub fn parse_value(text: &str) -> Option<Value> {
         text: text.into(),
     };
     document.parse().ok().map(|value| value.to_json())
-}
-
-fn gate(document: &Document, item: &Located) -> Result<Gate, ConfigError> {
-    let (key, options) = match &item.value {
-        Yaml::Map(entries) => match entries.as_slice() {
-            [(key, options)] => (key.clone(), options),
-            _ => {
-                return Err(document.error(
-                    "pipeline-shape",
-                    item.spot,
-                    "a gate is one name with its bounds",
-                    None,
-                ));
-            }
-        },
-        Yaml::Text(name) => (
-            Key {
-                spot: item.spot,
-                name: name.clone(),
-            },
-            item,
-        ),
-        _ => {
-            return Err(document.error(
-                "pipeline-shape",
-                item.spot,
-                format!("a gate is a name, not {}", item.kind()),
-                None,
-            ));
-        }
-    };
-    if !GATES.contains(&key.name.as_str()) {
-        let hint = did_you_mean(
-            nearest(&key.name, GATES),
-            &format!("gates are {}", GATES.join(", ")),
-        );
-        return Err(document.error(
-            "unknown-gate",
-            key.spot,
-            format!("there is no gate `{}`", key.name),
-            Some(hint),
-        ));
-    }
-    let bounds = if matches!(item.value, Yaml::Text(_)) {
-        json!({})
-    } else {
-        options.to_json()
-    };
-    serde_json::from_value(json!({ &key.name: bounds })).map_err(|error| {
-        let misspelt = options
-            .entries()
-            .unwrap_or_default()
-            .iter()
-            .find(|(entry, _)| error.to_string().contains(&format!("`{}`", entry.name)));
-        let spot = misspelt.map_or(options.spot, |(entry, _)| entry.spot);
-        document.error("gate-bounds", spot, format!("gate `{}`: {error}", key.name), None)
-    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 mod bisect;
 mod definition;
+mod gate;
 mod gates;
 mod nearest;
 pub mod presets;

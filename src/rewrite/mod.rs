@@ -26,6 +26,7 @@ mod rule;
 mod safety;
 mod set;
 mod syntax;
+mod tree;
 mod value;
 
 pub use driver::{FREE_GROWTH, Options, RewriteError, apply, why_not};

@@ -5,10 +5,10 @@ use std::sync::{Arc, LazyLock};
 
 use include_dir::{Dir, include_dir};
 
-use super::compile::tree;
 use super::error::{Place, RuleError};
 use super::load;
 use super::rule::Rule;
+use super::tree::tree;
 
 static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/passes/rules");
 
