@@ -5,6 +5,7 @@
 
 mod bisect;
 mod compare;
+mod encode;
 mod judge;
 mod localize;
 mod nodes;
