@@ -1,5 +1,8 @@
 //! Exit statuses: 0 done, 1 the answer is no, 2 it could not be done.
 
+use secateur::data::write_npz;
+use secateur::ir::Tensor;
+
 use super::Bench;
 
 #[test]
@@ -210,5 +213,55 @@ fn an_operator_without_a_gradient_is_named_with_its_node_and_nothing_is_written(
             assert!(called.stderr.contains(word), "{word}: {}", called.stderr);
         }
         assert!(!bench.path("never.onnx").exists());
+    }
+}
+
+/// A product of `x: float[batch, 3]`, and data that do not fit it.
+#[test]
+fn calibration_data_that_do_not_fit_leave_no_file_and_say_what_is_wrong() {
+    let bench = Bench::new();
+    bench.model(
+        "product",
+        "<ir_version: 8, opset_import: [\"\" : 17]> g (float[batch, 3] x) => (float[batch, 2] y)
+         <float[3, 2] w = {1, 2, 3, 4, 5, 6}> { y = MatMul(x, w) }",
+    );
+    let floats = |dims: &[u64], values: &[f32]| Tensor::from_slice::<f32>(dims, values).unwrap();
+    let arrays = [
+        ("shape", "x", floats(&[2, 4], &[0.5; 8])),
+        ("name", "z", floats(&[2, 3], &[0.5; 6])),
+        ("nan", "x", floats(&[2, 3], &[0.1, 0.2, 0.3, f32::NAN, 0.5, 0.6])),
+        ("empty", "x", floats(&[0, 3], &[])),
+        ("good", "x", floats(&[2, 3], &[0.1, -0.2, 0.3, 0.4, 0.5, -0.6])),
+    ];
+    for (file, array, tensor) in &arrays {
+        write_npz(&bench.path(&format!("{file}.npz")), [(*array, tensor)]).unwrap();
+    }
+    std::fs::write(bench.path("torn.npz"), b"PK").unwrap();
+    // One array for one input is taken whatever its name is.
+    for (file, words) in [
+        (
+            "shape",
+            vec!["shape.npz", "x has shape [2, 4]", "takes [batch, 3]"],
+        ),
+        ("nan", vec!["nan.npz", "sample 1", "NaN"]),
+        ("empty", vec!["empty.npz"]),
+        ("torn", vec!["torn.npz"]),
+        ("missing", vec!["missing.npz"]),
+    ] {
+        let call = format!("quantize product.onnx -o out.onnx --data {file}.npz --profile generic --json");
+        let called = bench.call(&call);
+        assert_eq!(called.code, 2, "{file}: {}", called.text());
+        assert!(!bench.path("out.onnx").exists(), "{file}");
+        let message = called.json()["error"].to_string();
+        for word in words {
+            assert!(message.contains(word), "{file}: {message}");
+        }
+    }
+    for file in ["good", "name"] {
+        let called = bench.call(&format!(
+            "quantize product.onnx -o {file}.onnx --data {file}.npz --profile generic --json"
+        ));
+        assert_eq!(called.code, 0, "{file}: {}", called.text());
+        assert!(bench.path(&format!("{file}.onnx")).exists());
     }
 }
