@@ -311,7 +311,7 @@ def check_plans(report, secateur, folder):
         found = integers(optimised(target, folder))
         wrong = [f"{operator}: {planned[operator]} planned, {found[operator]} run" for operator in sorted({*planned, *found})
                  if (planned[operator] > found[operator] if operator in MOVING else planned[operator] != found[operator])]
-        np.savez(data, **{key: np.stack([feed[key] for feed in feeds[:2]]) for key in feeds[0]})
+        np.savez(data, **{key: np.stack([feeds[0][key]]) for key in feeds[0]})
         nodes = secateur.run("verify", model.path, target, "--data", data, "--per-node", "--json",
                              env={"ORT_DYLIB_PATH": tool.onnxruntime_library() or ""}).json()["per_node"]
         agreement = nodes["agreement"]
