@@ -82,7 +82,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Moves past `symbol`, which must stand here.
-    pub(crate) fn expect(&mut self, symbol: char) -> Result<(), TextError> {
+    pub(crate) fn require(&mut self, symbol: char) -> Result<(), TextError> {
         if self.accept(symbol)? {
             Ok(())
         } else {

@@ -108,7 +108,7 @@ impl Cursor<'_> {
         } else {
             None
         };
-        self.expect('=')?;
+        self.require('=')?;
         let mut attribute = AttributeProto {
             name: Some(name),
             r#type: declared.map(|kind| kind as i32),
@@ -147,7 +147,7 @@ impl Cursor<'_> {
     ) -> Result<(), TextError> {
         let open = self.token().span.clone();
         let name = attribute.name.clone().unwrap_or_default();
-        self.expect('[')?;
+        self.require('[')?;
         let mut list = declared;
         if let Some(declared) = declared.filter(|declared| item_type(*declared).is_none()) {
             let found = "a list";

@@ -65,7 +65,7 @@ impl Cursor<'_> {
         let mut node = NodeProto::default();
         if self.accept('[')? {
             node.name = Some(self.optional_name()?.unwrap_or_default().into_owned());
-            self.expect(']')?;
+            self.require(']')?;
         }
         node.output = self.names()?;
         if !self.at('=') {
@@ -81,7 +81,7 @@ impl Cursor<'_> {
         node.op_type = Some(operator.op_type);
         node.overload = operator.overload;
         node.attribute = self.attributes()?;
-        self.expect('(')?;
+        self.require('(')?;
         node.input = self.names()?;
         if !self.accept(')')? {
             return Err(self.expected("`,`, `)` or a value name"));
@@ -94,7 +94,7 @@ impl Cursor<'_> {
 
     /// `{ nodes }`
     pub(crate) fn node_block(&mut self) -> Result<Vec<NodeProto>, TextError> {
-        self.expect('{')?;
+        self.require('{')?;
         let mut nodes = Vec::new();
         loop {
             if self.accept('}')? {

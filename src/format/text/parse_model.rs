@@ -89,7 +89,7 @@ impl Cursor<'_> {
             };
             let unknown = self.expected(keys);
             self.advance()?;
-            self.expect(':')?;
+            self.require(':')?;
             if !read(self, key)? {
                 return Err(unknown);
             }
@@ -101,14 +101,14 @@ impl Cursor<'_> {
 
     /// `["domain": version, ...]`
     fn opset_import(&mut self) -> Result<Vec<OperatorSetIdProto>, TextError> {
-        self.expect('[')?;
+        self.require('[')?;
         let mut imports = Vec::new();
         if self.accept(']')? {
             return Ok(imports);
         }
         loop {
             let domain = Some(self.string()?);
-            self.expect(':')?;
+            self.require(':')?;
             let version = Some(self.integer()?);
             imports.push(OperatorSetIdProto { domain, version });
             if !self.separator(']')? {

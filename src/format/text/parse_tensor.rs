@@ -118,7 +118,7 @@ impl<'a> Cursor<'a> {
         };
         if let Some(bytes) = raw {
             self.advance()?;
-            self.expect('}')?;
+            self.require('}')?;
             tensor.raw_data = Some(bytes.into());
             return Ok(tensor);
         }
@@ -233,14 +233,14 @@ impl<'a> Cursor<'a> {
 
     /// `["key": "value", ...]`, which may be empty.
     pub(crate) fn string_pairs(&mut self) -> Result<Vec<StringStringEntryProto>, TextError> {
-        self.expect('[')?;
+        self.require('[')?;
         let mut pairs = Vec::new();
         if self.accept(']')? {
             return Ok(pairs);
         }
         loop {
             let key = self.string()?;
-            self.expect(':')?;
+            self.require(':')?;
             let value = self.string()?;
             pairs.push(StringStringEntryProto {
                 key: Some(key),
@@ -259,11 +259,11 @@ impl<'a> Cursor<'a> {
         r#type: &TypeProto,
     ) -> Result<SparseTensorProto, TextError> {
         let (_, dims) = self.constant_type(r#type)?;
-        self.expect('{')?;
+        self.require('{')?;
         let values = self.sparse_part(name)?;
-        self.expect(',')?;
+        self.require(',')?;
         let indices = self.sparse_part(String::new())?;
-        self.expect('}')?;
+        self.require('}')?;
         Ok(SparseTensorProto {
             values: Some(values),
             indices: Some(indices),

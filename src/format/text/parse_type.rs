@@ -38,19 +38,19 @@ impl Cursor<'_> {
             })),
             "map" => {
                 self.advance()?;
-                self.expect('(')?;
+                self.require('(')?;
                 let key_type = Some(self.element_type()?);
-                self.expect(',')?;
+                self.require(',')?;
                 let value_type = Some(Box::new(self.nested(Self::type_proto)?));
-                self.expect(')')?;
+                self.require(')')?;
                 type_proto::Value::MapType(Box::new(type_proto::Map { key_type, value_type }))
             }
             "sparse_tensor" => {
                 self.advance()?;
-                self.expect('(')?;
+                self.require('(')?;
                 let elem_type = Some(self.element_type()?);
                 let shape = self.shape()?;
-                self.expect(')')?;
+                self.require(')')?;
                 type_proto::Value::SparseTensorType(type_proto::SparseTensor { elem_type, shape })
             }
             "opaque" => type_proto::Value::OpaqueType(self.opaque()?),
@@ -70,9 +70,9 @@ impl Cursor<'_> {
 
     fn enclosed_type(&mut self) -> Result<TypeProto, TextError> {
         self.advance()?;
-        self.expect('(')?;
+        self.require('(')?;
         let inner = self.nested(Self::type_proto)?;
-        self.expect(')')?;
+        self.require(')')?;
         Ok(inner)
     }
 
@@ -121,7 +121,7 @@ impl Cursor<'_> {
 
     fn opaque(&mut self) -> Result<type_proto::Opaque, TextError> {
         self.advance()?;
-        self.expect('(')?;
+        self.require('(')?;
         if self.accept(')')? {
             return Ok(type_proto::Opaque {
                 domain: None,
@@ -145,7 +145,7 @@ impl Cursor<'_> {
                 name: Some(first),
             }
         };
-        self.expect(')')?;
+        self.require(')')?;
         Ok(opaque)
     }
 
@@ -171,7 +171,7 @@ impl Cursor<'_> {
 
     /// Values between `open` and `close`, separated by commas; none may stand there.
     pub(crate) fn value_infos(&mut self, open: char, close: char) -> Result<Vec<ValueInfoProto>, TextError> {
-        self.expect(open)?;
+        self.require(open)?;
         let mut values = Vec::new();
         if self.accept(close)? {
             return Ok(values);

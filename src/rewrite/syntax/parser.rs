@@ -119,7 +119,7 @@ impl Parser {
         found
     }
 
-    fn expect(&mut self, symbol: &str) -> Result<(), SyntaxError> {
+    fn require(&mut self, symbol: &str) -> Result<(), SyntaxError> {
         if self.take(symbol) {
             Ok(())
         } else {
@@ -158,7 +158,7 @@ impl Parser {
         while self.take(",") {
             outputs.push(self.name("the name of a result")?);
         }
-        self.expect("=")?;
+        self.require("=")?;
         Ok(Statement {
             outputs,
             value: self.expression()?,
@@ -245,7 +245,7 @@ impl Parser {
         }
         if self.take("(") {
             let mut inner = self.expression()?;
-            self.expect(")")?;
+            self.require(")")?;
             inner.span = self.since(start);
             return Ok(inner);
         }
@@ -285,7 +285,7 @@ impl Parser {
             if self.take(close) {
                 return Ok(items);
             }
-            self.expect(",")?;
+            self.require(",")?;
         }
     }
 
@@ -311,7 +311,7 @@ impl Parser {
             });
         }
         if opens {
-            self.expect("(")?;
+            self.require("(")?;
             let arguments = self.list(")")?;
             return Ok(Spanned {
                 expr: Expr::Helper { name, arguments },
@@ -363,7 +363,7 @@ impl Parser {
                     }
                 } else {
                     let (name, span) = self.name("the name of an attribute")?;
-                    self.expect("=")?;
+                    self.require("=")?;
                     // A bare comparison would swallow the closing `>`.
                     let value = self.attribute_value()?;
                     if call.attributes.iter().any(|(known, _)| *known == name) {
@@ -374,10 +374,10 @@ impl Parser {
                 if self.take(">") {
                     break;
                 }
-                self.expect(",")?;
+                self.require(",")?;
             }
         }
-        self.expect("(")?;
+        self.require("(")?;
         call.operands = self.list(")")?;
         Ok(call)
     }
