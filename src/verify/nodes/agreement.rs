@@ -120,21 +120,16 @@ pub(super) fn agreement(
     let mut ready: BTreeMap<Shapes, Ready> = BTreeMap::new();
     let mut rows: Option<Vec<ValueId>> = None;
     let mut sums: Vec<Apart> = Vec::new();
-    let step = rayon::current_num_threads().max(1) as u64;
     let mut next = 0;
     'samples: while next < samples.count() {
-        let end = (next + step).min(samples.count());
-        let mut part = Vec::new();
-        for index in next..end {
-            match samples.get(index) {
-                Ok(sample) => part.push((session::shapes_of(&sample), sample)),
-                Err(reason) => {
-                    block(reason, None);
-                    break 'samples;
-                }
+        let part = match samples.next(next) {
+            Ok(part) => part,
+            Err(reason) => {
+                block(reason, None);
+                break;
             }
-        }
-        next = end;
+        };
+        next += part.len() as u64;
         for (shapes, sample) in &part {
             if ready.contains_key(shapes) {
                 continue;

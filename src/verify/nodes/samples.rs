@@ -7,6 +7,7 @@ use crate::data::Dataset;
 use crate::engine::RunValues;
 use crate::ir::Model;
 use crate::verify::judge::{VerifyOptions, VerifyReport};
+use crate::verify::session::{self, Shapes};
 use crate::verify::sizes::Sizes;
 use crate::verify::synthesize::{SampleKind, Synthesizer};
 
@@ -53,8 +54,19 @@ impl Samples {
         }
     }
 
+    /// As many samples from `first` on as there are threads, with the shapes that a session is compiled for; empty behind the last.
+    pub(super) fn next(&self, first: u64) -> Result<Vec<(Shapes, RunValues)>, String> {
+        let step = rayon::current_num_threads().max(1) as u64;
+        (first..(first + step).min(self.count()))
+            .map(|index| {
+                let sample = self.get(index)?;
+                Ok((session::shapes_of(&sample), sample))
+            })
+            .collect()
+    }
+
     /// Sample number `index`, made anew at each call: none stays in memory.
-    pub(super) fn get(&self, index: u64) -> Result<RunValues, String> {
+    fn get(&self, index: u64) -> Result<RunValues, String> {
         match self {
             Self::Given(data) => {
                 let batch = data
