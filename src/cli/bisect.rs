@@ -48,6 +48,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         provenance: false,
         resources: None,
         progress: &tell,
+        unchanged: pipeline::Unchanged::Allowed,
     };
     let found = pipeline::bisect(&pipeline, &loaded.model, &*engine, &options)?;
     drop(progress);

@@ -16,7 +16,7 @@ use super::{Answer, engines, terminal, verify};
 use crate::fold::TractEvaluator;
 use crate::passes::{Limits, Safety};
 use crate::pipeline::{
-    self, Outcome, Pipeline, ROLES, RunOptions, RunReport, Step, StepResources, nearest, presets,
+    self, Outcome, Pipeline, ROLES, RunOptions, RunReport, Step, StepResources, Unchanged, nearest, presets,
 };
 use crate::report::table::{self, Style};
 use crate::report::{evaluation, markdown, sanitise};
@@ -71,6 +71,9 @@ pub(super) struct Running {
     /// Write a report, as JSON, Markdown or JUnit XML (the gates) by its extension
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
+    /// Write the result and exit with status 0 even if what was asked for changed nothing
+    #[arg(long)]
+    pub(super) allow_unchanged: bool,
     /// Do not record in the model where it comes from
     #[arg(long)]
     pub(super) no_provenance: bool,
@@ -96,6 +99,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         arguments.model.as_deref(),
         &arguments.running,
         !global.no_verify,
+        Unchanged::RefusedAltogether,
     )
 }
 
@@ -126,6 +130,7 @@ pub(super) fn rewrite(
     input: Option<&Path>,
     running: &Running,
     compare: bool,
+    unchanged: Unchanged,
 ) -> Result<Answer, Failure> {
     adjust(global, &mut pipeline, running)?;
     if running.print_pipeline {
@@ -186,6 +191,11 @@ pub(super) fn rewrite(
         provenance: !running.no_provenance,
         resources: Some(&resources),
         progress: &tell,
+        unchanged: if running.allow_unchanged || !writes {
+            Unchanged::Allowed
+        } else {
+            unchanged
+        },
     };
     let Outcome {
         model,
@@ -337,7 +347,7 @@ fn show(global: &Global, report: &RunReport, output: Option<&Output>, running: &
     }
     if global.quiet == 0 {
         for warning in &report.warnings {
-            terminal::note(&format!("warning: {}", sanitise(warning)));
+            terminal::note(&format!("warning: {}", lines(warning)));
         }
     }
     let say = |text: &str| {
@@ -401,9 +411,17 @@ fn show(global: &Global, report: &RunReport, output: Option<&Output>, running: &
     }
     match &report.output {
         Some(path) => say(&format!("written: {}", sanitise(path))),
+        None if report.unchanged => say(
+            "refused: nothing was written, as what was asked for changed nothing; --allow-unchanged takes it all the same",
+        ),
         None if !report.accepted => say("refused: nothing was written"),
         None => {}
     }
+}
+
+/// Text of several lines, each made harmless.
+fn lines(text: &str) -> String {
+    text.lines().map(sanitise).collect::<Vec<_>>().join("\n")
 }
 
 fn write_report(path: &Path, pipeline: &Pipeline, report: &RunReport, force: bool) -> Result<(), Failure> {

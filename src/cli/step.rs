@@ -11,7 +11,7 @@ use super::global::Global;
 use super::run::{Running, rewrite};
 use super::{Answer, classes};
 use crate::passes::{Safety, registry};
-use crate::pipeline::{self, Pipeline};
+use crate::pipeline::{self, Pipeline, Unchanged};
 
 /// A step that the command line names.
 pub(super) struct Step {
@@ -27,7 +27,7 @@ pub(super) struct Step {
 const EXPLAINS: &str = "prune-channels";
 
 /// Options that every verb of a pass has; options of a pass with these names are set with `--set`.
-const COMMON: [&str; 33] = [
+const COMMON: [&str; 34] = [
     "model",
     "explain",
     "verify",
@@ -40,6 +40,7 @@ const COMMON: [&str; 33] = [
     "data",
     "dry-run",
     "check",
+    "allow-unchanged",
     "print-pipeline",
     "report",
     "no-provenance",
@@ -356,5 +357,6 @@ pub(super) fn execute(global: &Global, step: &Step) -> Result<Answer, Failure> {
         step.model.as_deref(),
         &running,
         compare,
+        Unchanged::Refused,
     )
 }

@@ -26,7 +26,7 @@ pub struct Bind {
 
 impl Pass for Bind {
     fn about(&self) -> About {
-        About::new(NAME, Safety::Exact)
+        About::new(NAME, Safety::Exact).tidying()
     }
 
     fn run(&self, model: &mut Model, _context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -24,7 +24,7 @@ pub struct DeduplicateInitializers {}
 
 impl Pass for DeduplicateInitializers {
     fn about(&self) -> About {
-        About::new(NAME, Safety::Exact)
+        About::new(NAME, Safety::Exact).tidying()
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -27,7 +27,7 @@ pub struct EliminateCommonSubexpressions {}
 
 impl Pass for EliminateCommonSubexpressions {
     fn about(&self) -> About {
-        About::new(NAME, Safety::Exact)
+        About::new(NAME, Safety::Exact).tidying()
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

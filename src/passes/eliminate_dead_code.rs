@@ -39,7 +39,7 @@ pub struct EliminateDeadCode {
 
 impl Pass for EliminateDeadCode {
     fn about(&self) -> About {
-        About::new(NAME, Safety::Exact)
+        About::new(NAME, Safety::Exact).tidying()
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -40,7 +40,7 @@ pub struct InlineFunctions {
 
 impl Pass for InlineFunctions {
     fn about(&self) -> About {
-        About::new(NAME, Safety::Exact)
+        About::new(NAME, Safety::Exact).tidying()
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -6,6 +6,7 @@ use regex::RegexSet;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::left::{Left, Reason, reasons};
 use crate::data::Dataset;
 use crate::engine::Engine;
 use crate::ir::{EditError, Graph, Model, Tensor};
@@ -64,6 +65,8 @@ pub struct About {
     pub safety: Safety,
     /// What it needs beside the model.
     pub needs: Needs,
+    /// Whether it asks if there is anything to do, so that changing nothing is an answer; every other pass is asked for a change.
+    pub tidies: bool,
 }
 
 impl About {
@@ -73,7 +76,13 @@ impl About {
             name,
             safety,
             needs: Needs::default(),
+            tidies: false,
         }
+    }
+
+    /// The same pass as one that asks whether there is anything to do.
+    pub fn tidying(self) -> Self {
+        Self { tidies: true, ..self }
     }
 
     /// The same pass with what it needs.
@@ -217,9 +226,12 @@ pub struct PassReport {
     pub changed: bool,
     /// What was done.
     pub changes: Vec<Change>,
-    /// What was left alone for a reason the user may want to know.
+    /// What the user may want to know. `NAME stays: WHY` is read as a reason for which NAME was left alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// What was left alone, why, and what the user can do about it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<Left>,
     /// For passes that plan for an engine: each node, and how it runs there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<PlannedNode>,
@@ -276,6 +288,26 @@ impl PassReport {
         }
     }
 
+    /// Says that `what` was left alone because of `why`; both as in [`Left`].
+    pub fn leave(&mut self, what: impl Into<String>, why: impl Into<String>) {
+        self.left.push(Left::new(what, why));
+    }
+
+    /// The same with what the user can do about it.
+    pub fn leave_curable(
+        &mut self,
+        what: impl Into<String>,
+        why: impl Into<String>,
+        cure: impl Into<String>,
+    ) {
+        self.left.push(Left::new(what, why).curable(cure));
+    }
+
+    /// Why things were left alone, grouped.
+    pub fn reasons(&self) -> Vec<Reason> {
+        reasons(&self.left, &self.notes)
+    }
+
     /// Adds what another report says.
     pub fn merge(&mut self, other: PassReport) {
         self.changed |= other.changed;
@@ -292,6 +324,12 @@ impl PassReport {
             }
         }
         self.nodes.extend(other.nodes);
+        let new: Vec<Left> = other
+            .left
+            .into_iter()
+            .filter(|one| !self.left.contains(one))
+            .collect();
+        self.left.extend(new);
         self.notes.extend(
             other
                 .notes

@@ -122,8 +122,11 @@ impl Pass for QuantizeDynamic {
         }
         if products == 0 {
             *model = original;
+            let nothing = "no matrix product with a constant weight: nothing to quantize".to_owned();
+            report.notes.push(nothing);
             return Ok(PassReport {
-                notes: vec!["no matrix product with a constant weight: nothing to quantize".to_owned()],
+                notes: report.notes,
+                left: report.left,
                 ..PassReport::default()
             });
         }

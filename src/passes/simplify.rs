@@ -67,7 +67,7 @@ impl Default for Simplify {
 
 impl Pass for Simplify {
     fn about(&self) -> About {
-        About::new(NAME, self.safety)
+        About::new(NAME, self.safety).tidying()
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

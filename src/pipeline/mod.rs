@@ -21,7 +21,7 @@ pub use gates::{Gate, GateReport, Judged, OutputsGate, ScoreGate, Share, Weight}
 pub use nearest::nearest;
 pub use read::{ReadError, read};
 pub use resources::{StepResources, open_data};
-pub use run::{Culprit, Outcome, RunError, RunOptions, RunReport, StepReport, digest, run};
+pub use run::{Culprit, Outcome, RunError, RunOptions, RunReport, StepReport, Unchanged, digest, run};
 pub use schema::pipeline_schema;
 pub use weigh::{weigh, weigh_input};
 pub use yaml::{ConfigError, Spot};

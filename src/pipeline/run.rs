@@ -15,7 +15,8 @@ use crate::format::{LowerError, Origin};
 use crate::ir::{self, CheckError, Model};
 use crate::ops;
 use crate::passes::{
-    Change, Context, Limits, PassError, PassReport, PlannedNode, ReportFile, Resources, Safety,
+    Change, Context, Limits, PassError, PassReport, PlannedNode, Reason, ReportFile, Resources, Safety,
+    unchanged,
 };
 use crate::proto::StringStringEntryProto;
 use crate::rewrite::Evaluator;
@@ -42,6 +43,20 @@ pub struct RunOptions<'a> {
     pub resources: Option<&'a dyn Resources>,
     /// Called with a step's progress.
     pub progress: &'a (dyn Fn(&str, u64, Option<u64>) + Sync),
+    /// What becomes of a result in which steps changed nothing that were asked to.
+    pub unchanged: Unchanged,
+}
+
+/// What becomes of a result in which steps changed nothing that were asked to: steps of passes that tidy may always do so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unchanged {
+    /// It is accepted, with a warning.
+    #[default]
+    Allowed,
+    /// It is refused if it is the input itself.
+    RefusedAltogether,
+    /// It is refused.
+    Refused,
 }
 
 /// What a step did.
@@ -51,6 +66,8 @@ pub struct StepReport {
     pub name: String,
     /// Wall time.
     pub seconds: f64,
+    /// Whether the model differs from before in any way.
+    pub changed: bool,
     /// Nodes before.
     pub nodes_before: u64,
     /// Nodes after.
@@ -64,6 +81,9 @@ pub struct StepReport {
     /// What was left alone for a reason the user may want to know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Why things were left alone, and how many for each reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
     /// For steps that plan for an engine: each node, and how it runs there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<PlannedNode>,
@@ -103,6 +123,8 @@ pub struct RunReport {
     pub changed: bool,
     /// Whether the result may be written.
     pub accepted: bool,
+    /// Whether it may not because steps changed nothing that were asked to.
+    pub unchanged: bool,
     /// The input model.
     pub before: Weight,
     /// The result.
@@ -206,6 +228,7 @@ pub fn run(
     let mut files = Vec::new();
     let mut requirements = Vec::new();
     let mut snapshots: Vec<(usize, Model)> = Vec::new();
+    let mut idle = Vec::new();
     let mut last = before;
     let mut changed = false;
     for (index, step) in pipeline.steps.iter().enumerate() {
@@ -220,15 +243,27 @@ pub fn run(
         if report.changed && options.engine.is_some() {
             snapshots.push((index, model.clone()));
         }
+        let reasons = report.reasons();
+        if !report.changed && !step.pass.about().tidies {
+            let place = if pipeline.steps.len() > 1 {
+                format!("step {}: ", index + 1)
+            } else {
+                String::new()
+            };
+            idle.push(format!("{place}{}", unchanged(&step.name, &reasons)));
+        }
+        report.notes.extend(report.left.iter().map(ToString::to_string));
         steps.push(StepReport {
             name: step.name.clone(),
             seconds,
+            changed: report.changed,
             nodes_before: last.nodes,
             nodes_after: after.nodes,
             bytes_before: last.bytes,
             bytes_after: after.bytes,
             changes: report.changes,
             notes: report.notes,
+            reasons,
             nodes: report.nodes,
             transfer: report.transfer,
         });
@@ -255,12 +290,18 @@ pub fn run(
         evaluation: None,
         output: None,
         changed,
+        unchanged: match options.unchanged {
+            Unchanged::Allowed => false,
+            Unchanged::RefusedAltogether => !changed && !idle.is_empty(),
+            Unchanged::Refused => !idle.is_empty(),
+        },
         accepted: true,
         before,
         after,
         culprit: None,
-        warnings: Vec::new(),
+        warnings: idle,
     };
+    report.accepted &= !report.unchanged;
     judge(pipeline, input, &model, &snapshots, options, &mut report);
     report.accepted &= requirements.iter().all(|requirement| requirement.passed);
     report
@@ -438,7 +479,9 @@ impl<'a> Runner<'a> {
         model: &mut Model,
     ) -> Result<(f64, PassReport), RunError> {
         if self.fuel == Some(0) {
-            return Ok((0.0, PassReport::default()));
+            let mut report = PassReport::default();
+            report.leave_curable("", "no rewrites are left", "--fuel N allows more");
+            return Ok((0.0, report));
         }
         (self.options.progress)(&step.name, index as u64, Some(self.pipeline.steps.len() as u64));
         let start = Instant::now();

@@ -46,7 +46,10 @@ pub fn run(title: &str, report: &RunReport) -> String {
         let lines: Vec<String> = report
             .warnings
             .iter()
-            .map(|warning| format!("- {}", sanitise(warning)))
+            .map(|warning| {
+                let lines: Vec<String> = warning.lines().map(sanitise).collect();
+                format!("- {}", lines.join("\n"))
+            })
             .collect();
         text.push_str(&lines.join("\n"));
     }

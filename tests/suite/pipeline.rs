@@ -5,7 +5,7 @@ use secateur::fold::TractEvaluator;
 use secateur::format::{self, Origin};
 use secateur::ir::{Model, Name};
 use secateur::passes::{About, Context, Limits, Pass, PassError, PassReport, Safety};
-use secateur::pipeline::{Pipeline, RunOptions, Step, bisect, run};
+use secateur::pipeline::{Pipeline, RunOptions, Step, Unchanged, bisect, run};
 use secateur::verify::{Verdict, VerifyOptions};
 
 /// Turns operators of one type into another, one after the other; the fuel is how many.
@@ -70,6 +70,7 @@ fn options() -> RunOptions<'static> {
         provenance: false,
         resources: None,
         progress: &|_, _, _| {},
+        unchanged: Unchanged::Allowed,
     }
 }
 
@@ -127,4 +128,39 @@ fn bisect_names_the_first_rewrite_that_shows() {
         bisect(&sound, &input, &TractEngine, &options()).unwrap().breaking,
         None
     );
+}
+
+#[test]
+fn steps_that_change_nothing_warn_and_are_refused_as_far_as_the_caller_asks() {
+    let input = model("a = Relu(x) y = Neg(a)");
+    let idle = || step("Exp", "Log", Safety::Approximate);
+    let busy = || step("Relu", "Abs", Safety::Approximate);
+    for (steps, unchanged, accepted, warnings) in [
+        (vec![idle()], Unchanged::Allowed, true, 1),
+        (vec![idle()], Unchanged::RefusedAltogether, false, 1),
+        (vec![idle()], Unchanged::Refused, false, 1),
+        (vec![busy(), idle()], Unchanged::RefusedAltogether, true, 1),
+        (vec![busy(), idle()], Unchanged::Refused, false, 1),
+        (vec![busy()], Unchanged::Refused, true, 0),
+        (vec![], Unchanged::Refused, true, 0),
+    ] {
+        let names: Vec<String> = steps.iter().map(|step| step.name.clone()).collect();
+        let options = RunOptions {
+            engine: None,
+            unchanged,
+            ..options()
+        };
+        let report = run(&Pipeline::of("test", steps), &input, &Origin::default(), &options)
+            .unwrap()
+            .report;
+        assert_eq!(
+            (report.accepted, report.unchanged, report.warnings.len()),
+            (accepted, !accepted, warnings),
+            "{names:?} {unchanged:?}: {:?}",
+            report.warnings
+        );
+        for warning in &report.warnings {
+            assert!(warning.contains("Exp-to-Log changed nothing"), "{warning}");
+        }
+    }
 }

@@ -66,6 +66,11 @@ impl Pass for ConvertOpset {
             .filter_map(|imports| opset_version(imports, ""))
             .all(|version| version >= target)
         {
+            let own = model.opset().unwrap_or_default();
+            report.leave(
+                "",
+                format!("the model has opset {own}, which is not older than {target}"),
+            );
             return Ok(report);
         }
         let mut converted = model.clone();

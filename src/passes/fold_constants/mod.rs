@@ -43,7 +43,7 @@ pub struct FoldConstants {
 
 impl Pass for FoldConstants {
     fn about(&self) -> About {
-        About::new(NAME, Safety::Exact)
+        About::new(NAME, Safety::Exact).tidying()
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
