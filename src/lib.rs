@@ -21,6 +21,8 @@ pub mod proto;
 pub mod quantize;
 pub mod report;
 pub mod rewrite;
+pub mod schema;
 pub mod statistics;
 pub mod transfer;
 pub mod verify;
+pub mod yaml;

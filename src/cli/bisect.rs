@@ -38,7 +38,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     let options = RunOptions {
         evaluator: &TractEvaluator,
         engine: None,
-        verify: arguments.comparing.verify_options(global),
+        verify: arguments.comparing.options_for(global, &loaded.model)?,
         limits: Limits {
             max_growth: global.max_growth,
             ..Limits::default()

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::global::Global;
 use super::model::Loaded;
 use super::progress::Progress;
-use super::{Answer, engines, model, terminal};
+use super::{Answer, engines, model, options, terminal};
 use crate::analysis;
 use crate::data::{Dataset, PreprocessSpec, Shard, Spec};
 use crate::evaluate::{Checkpoint, EvaluateError, Figures, State, StateSubject, Task, names};
@@ -28,9 +28,9 @@ pub(super) struct Arguments {
     /// The model; `-` is stdin
     #[arg(required = true)]
     model: Option<PathBuf>,
-    /// The data: .npz, a folder of images or ONNX test sets, a description in YAML
+    /// The data: .npz, a folder of images or ONNX test sets, a description in YAML, as a file or in place
     #[arg(long, value_name = "DATA", required = true)]
-    data: Option<PathBuf>,
+    data: Option<String>,
     /// Compare with this model on the same samples
     #[arg(long, value_name = "MODEL")]
     against: Option<PathBuf>,
@@ -40,8 +40,8 @@ pub(super) struct Arguments {
     /// Which array fills a model input
     #[arg(long = "input", value_name = "INPUT=ARRAY", value_parser = pair)]
     inputs: Vec<(String, String)>,
-    /// How pixels become values: torchvision, efficientnet-lite or mnist
-    #[arg(long, value_name = "PRESET", value_parser = PreprocessSpec::preset)]
+    /// How pixels become values: torchvision, efficientnet-lite, mnist, or fields in YAML
+    #[arg(long, value_name = "PREPROCESS", value_parser = options::preprocess)]
     preprocess: Option<PreprocessSpec>,
     /// Use this many samples
     #[arg(long, value_name = "N")]
@@ -217,24 +217,26 @@ fn check_outputs(global: &Global, arguments: &Arguments) -> Result<(), Failure> 
 }
 
 /// The description that --data names, with what the flags add to it.
-fn described(arguments: &Arguments, data: &Path) -> Result<(Spec, PathBuf), Failure> {
-    let (mut spec, base) = Spec::from_path(data)?;
+fn described(arguments: &Arguments, data: &str) -> Result<(Spec, PathBuf), Failure> {
+    let (mut spec, base) = Spec::from_flag(data)?;
     if let Some(labels) = &arguments.labels {
         match &mut spec.images {
-            Some(images) => images.labels = Some(PathBuf::from(labels)),
+            Some(images) => {
+                spec.labels = None;
+                images.labels = Some(PathBuf::from(labels));
+            }
             None => spec.labels = Some(labels.clone()),
         }
     } else if spec.npz.is_some() && spec.labels.is_none() && spec.inputs.is_empty() {
         // The usual name of labels beside `x`; a description file says it itself.
-        let plain = data.extension().is_some_and(|extension| extension == "npz");
+        let plain = Path::new(data)
+            .extension()
+            .is_some_and(|extension| extension == "npz");
         spec.labels = plain.then(|| "y".to_owned());
     }
     spec.inputs.extend(arguments.inputs.iter().cloned());
     if let Some(preprocess) = &arguments.preprocess {
-        if let Some(images) = &mut spec.images {
-            images.preprocess = None;
-        }
-        spec.preprocess = Some(preprocess.clone());
+        spec = spec.with_preprocess(preprocess.clone());
     }
     spec.samples = arguments.samples.or(spec.samples);
     spec.batch = arguments.batch.or(spec.batch);

@@ -9,17 +9,19 @@ use super::failure::Failure;
 use super::global::Global;
 use super::{Answer, model, rules, terminal};
 use crate::analysis;
+use crate::data;
 use crate::fold::TractEvaluator;
 use crate::ir::NodeId;
 use crate::passes::{Safety, registry};
-use crate::pipeline::{nearest, presets};
+use crate::pipeline::presets;
 use crate::report::sanitise;
 use crate::rewrite::{self, Example, Options, Rule, WhyNot};
+use crate::schema::nearest;
 
-/// Explain a pass, a rule or a preset; without a name, list them
+/// Explain a pass, a rule, a preset or how `data` are described; without a name, list them
 #[derive(Clone, Debug, Args)]
 pub(super) struct Arguments {
-    /// A pass, a rule or a preset
+    /// A pass, a rule, a preset, or `data`
     name: Option<String>,
     /// Say why the rule does not fire at this node
     #[arg(long, value_name = "NODE", requires = "model", requires = "name")]
@@ -29,12 +31,26 @@ pub(super) struct Arguments {
     model: Option<PathBuf>,
 }
 
+/// The name of the page on descriptions of data.
+const DATA: &str = "data";
+
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
     let Some(name) = &arguments.name else {
         return list(global);
     };
     if let Some(entry) = registry::entries().into_iter().find(|entry| entry.name == *name) {
         pass(global, &entry);
+        return Ok(Answer::Done);
+    }
+    if name == DATA {
+        let page = data::page();
+        if global.json {
+            terminal::json(
+                &json!({ "name": name, "kind": "page", "documentation": page, "schema": data::Spec::schema() }),
+            );
+        } else {
+            terminal::answer(&page);
+        }
         return Ok(Answer::Done);
     }
     if let Some(text) = presets::text(name) {
@@ -63,6 +79,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         .iter()
         .map(|rule| rule.name.as_str())
         .chain(presets::names())
+        .chain([DATA])
         .chain(entries.iter().map(|entry| entry.name));
     let failure = Failure::new(
         "unknown-name",
@@ -107,7 +124,7 @@ fn list(global: &Global) -> Result<Answer, Failure> {
         ));
     }
     text.push_str(&format!(
-        "rules: {}, see `secateur rules list`\n",
+        "rules: {}, see `secateur rules list`\ndata: how samples are described, see `secateur explain data`\n",
         rules.rules().len()
     ));
     terminal::answer(&text);

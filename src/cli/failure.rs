@@ -16,7 +16,7 @@ use crate::engine::EngineError;
 use crate::format::{FormatError, LiftError, LowerError};
 use crate::ir::CheckError;
 use crate::passes::PassError;
-use crate::pipeline::{ConfigError, ReadError, RunError, StepError};
+use crate::pipeline::{ConfigError, LackError, ReadError, RunError, StepError};
 use crate::report::sanitise;
 use crate::rewrite::RuleError;
 
@@ -335,8 +335,21 @@ impl From<RuleError> for Failure {
     }
 }
 
+impl From<LackError> for Failure {
+    fn from(error: LackError) -> Self {
+        match error {
+            LackError::At(error) => Self::from(*error),
+            LackError::Data(error) => Self::from(error),
+            LackError::Missing { message, hint } => Self::new("data-missing", message).hint(hint),
+        }
+    }
+}
+
 impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
+        if let DataError::Config { source } = error {
+            return Self::from(*source);
+        }
         let failure = Self::new(error.code(), error.to_string());
         match error.file() {
             Some(file) => failure.in_file(file),

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::global::Global;
 use super::progress::Progress;
-use super::{Answer, engines, model, terminal};
-use crate::data::{Dataset, Shard, Spec};
+use super::{Answer, engines, model, options, terminal};
+use crate::data::{Dataset, PreprocessSpec, Shard, Spec};
 use crate::features::{Stage, write_features};
 use crate::format::FormatError;
 use crate::passes::FeatureCut;
@@ -25,9 +25,12 @@ pub(super) struct Arguments {
     /// The value; `auto` is what the last Gemm or MatMul with constant weights reads
     #[arg(long, value_name = "VALUE", default_value = "auto")]
     at: String,
-    /// The data (.npz, a folder of ONNX test sets, a description in YAML)
+    /// The data: .npz, a folder of images or ONNX test sets, a description in YAML, as a file or in place
     #[arg(long, value_name = "DATA")]
-    data: PathBuf,
+    data: String,
+    /// How pixels become values: torchvision, efficientnet-lite, mnist, or fields in YAML
+    #[arg(long, value_name = "PREPROCESS", value_parser = options::preprocess)]
+    preprocess: Option<PreprocessSpec>,
     /// Use part I of N of the data, I counted from 0
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
@@ -53,7 +56,10 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     let engine = engines::engine(global)?;
     let loaded = model::read(global, &arguments.model)?;
     let cut = FeatureCut::new(&loaded.model, &arguments.at)?;
-    let (mut spec, base) = Spec::from_path(&arguments.data)?;
+    let (mut spec, base) = Spec::from_flag(&arguments.data)?;
+    if let Some(preprocess) = &arguments.preprocess {
+        spec = spec.with_preprocess(preprocess.clone());
+    }
     spec.shard = arguments.shard.or(spec.shard);
     let data = Dataset::open(&spec, &base, &cut.model.graph)?;
     let failed = |error: crate::features::FeatureError| Failure::new("features", error.to_string());
@@ -73,7 +79,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
             labels: written.labelled,
             output: output.display().to_string(),
         });
-    } else {
+    } else if global.quiet == 0 {
         terminal::answer(&format!(
             "{} features at {} of {} samples{}: {}",
             written.width,

@@ -35,7 +35,7 @@ pub struct Global {
     /// Do not compare the result with the input
     #[arg(long, global = true)]
     pub(super) no_verify: bool,
-    /// Print less: once no warnings, twice no tables either
+    /// Say nothing but errors and why a result is refused; twice, only errors
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(super) quiet: u8,
     /// Print more

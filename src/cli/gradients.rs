@@ -153,7 +153,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     };
     if global.json {
         terminal::json(&document);
-    } else if global.quiet < 2 && output != model::Output::Stdout {
+    } else if global.quiet == 0 && output != model::Output::Stdout {
         terminal::answer(&format!(
             "{}: {} nodes, gradients of {} values",
             document.output,

@@ -6,7 +6,7 @@ use clap_mangen::Man;
 use super::failure::Failure;
 use super::global::Global;
 use super::{Answer, command, terminal};
-use crate::pipeline::nearest;
+use crate::schema::nearest;
 
 /// Print the manual page of secateur or of one of its verbs, in roff
 #[derive(Clone, Debug, Args)]

@@ -18,6 +18,7 @@ mod inspect;
 mod man;
 mod model;
 mod options;
+mod outcome;
 mod print;
 mod progress;
 mod reference;
@@ -160,16 +161,45 @@ fn dispatch(cli: &Cli) -> Result<Answer, Failure> {
     }
 }
 
+/// What the standard library says of texts that are no numbers, and what a user can do with it.
+const PARSERS: [(&str, &str); 6] = [
+    (
+        "invalid digit found in string",
+        "it takes a whole number, for example 4",
+    ),
+    (
+        "cannot parse integer from empty string",
+        "it takes a whole number, for example 4",
+    ),
+    (
+        "number too large to fit in target type",
+        "the number is too large",
+    ),
+    (
+        "number too small to fit in target type",
+        "the number is too small",
+    ),
+    ("invalid float literal", "it takes a number, for example 0.5"),
+    (
+        "cannot parse float from empty string",
+        "it takes a number, for example 0.5",
+    ),
+];
+
 /// Help and version go to stdout with status 0, mistakes to stderr (or as JSON to stdout) with status 2.
 fn usage(error: &clap::Error, json: bool) -> ExitCode {
     if !error.use_stderr() {
         terminal::answer(&error.render().to_string());
         return ExitCode::SUCCESS;
     }
+    let mut text = error.render().to_string();
+    for (theirs, ours) in PARSERS {
+        text = text.replace(theirs, ours);
+    }
     if json {
-        Failure::usage(error.render().to_string().trim()).show_json();
+        Failure::usage(text.trim()).show_json();
     } else {
-        terminal::note(&error.render().to_string());
+        terminal::note(&text);
     }
     ExitCode::from(2)
 }

@@ -1,12 +1,15 @@
 //! Options that several verbs share, and the values in them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::Args;
 
+use super::failure::Failure;
 use super::global::Global;
-use crate::ir::DType;
-use crate::verify::{Sizes, Tolerances, VerifyOptions};
+use crate::data::PreprocessSpec;
+use crate::ir::{DType, Model};
+use crate::verify::{Bounds, Sizes, Tolerances, VerifyOptions, unknown_size};
 
 /// How outputs are compared.
 #[derive(Clone, Debug, Default, Args)]
@@ -23,11 +26,14 @@ pub(super) struct Comparing {
     /// Run models without the engine's own optimisation: slower, but rewrites that keep every bit give equal bits
     #[arg(long)]
     pub(super) unoptimised: bool,
+    /// How long to compare: no further sample is begun after this time, and the first one at each set of sizes always runs
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(super) verify_time: Option<Duration>,
 }
 
 impl Comparing {
     /// The options of a comparison on synthetic inputs.
-    pub(super) fn verify_options(&self, global: &Global) -> VerifyOptions {
+    fn verify_options(&self, global: &Global) -> VerifyOptions {
         let mut tolerances = Tolerances::default();
         for (dtype, share) in &self.tolerance {
             tolerances.set(*dtype, *share);
@@ -39,6 +45,18 @@ impl Comparing {
             data: None,
             rounds: self.rounds.max(1),
             optimise: !self.unoptimised,
+            bounds: Bounds {
+                time: self.verify_time,
+                ..Bounds::default()
+            },
+        }
+    }
+
+    /// The same for a model, whose free dimensions the sizes have to name.
+    pub(super) fn options_for(&self, global: &Global, model: &Model) -> Result<VerifyOptions, Failure> {
+        match unknown_size(model, &self.sizes()) {
+            Some(message) => Err(Failure::usage(&format!("--size: {message}"))),
+            None => Ok(self.verify_options(global)),
         }
     }
 
@@ -61,6 +79,20 @@ pub(super) fn size(text: &str) -> Result<(String, i64), String> {
         return Err("write NAME=SIZE with a size of at least 0".to_owned());
     }
     Ok((name.to_owned(), size))
+}
+
+/// Reads preprocessing: a preset's name or a map of fields.
+pub(super) fn preprocess(text: &str) -> Result<PreprocessSpec, String> {
+    PreprocessSpec::parse(text)
+}
+
+/// Reads a number of seconds.
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.trim()
+        .parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| format!("{text:?} is not a number of seconds, such as 10 or 0.5"))
 }
 
 /// Reads `DTYPE=SHARE`; element types also by their short names.

@@ -1,26 +1,21 @@
 //! `run PIPELINE MODEL`, and what the verbs of single steps share with it.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::Args;
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
 use super::global::Global;
-use super::model::{self, Loaded, Output};
+use super::model;
 use super::options::{self, Comparing};
 use super::progress::Progress;
-use super::{Answer, engines, terminal, verify};
+use super::{Answer, engines, outcome, terminal};
+use crate::data::{PreprocessSpec, Spec};
 use crate::fold::TractEvaluator;
 use crate::passes::{Limits, Safety};
-use crate::pipeline::{
-    self, Outcome, Pipeline, ROLES, RunOptions, RunReport, Step, StepResources, Unchanged, nearest, presets,
-};
-use crate::report::table::{self, Style};
-use crate::report::{evaluation, markdown, sanitise};
-use crate::verify::{Verdict, VerifyOptions};
+use crate::pipeline::{self, Outcome, Pipeline, ROLES, RunOptions, Step, StepResources, Unchanged, presets};
+use crate::schema::nearest;
 
 /// Run a pipeline on a model and write the result, if it is as good as the pipeline asks
 ///
@@ -56,9 +51,13 @@ pub(super) struct Running {
     /// Apply only rewrites that are this safe (exact, rounding, approximate), or only this rule or part of a step
     #[arg(long, value_name = "SAFETY|RULE")]
     pub(super) only: Vec<String>,
-    /// Data for a role (calibration, evaluation, training), instead of the pipeline's
+    /// Data for a role (calibration, evaluation, training), instead of the pipeline's: .npz, a folder of images or ONNX test sets,
+    /// a description in YAML, as a file or in place, as in '{images: {folder: D}, preprocess: mnist}'
     #[arg(long, value_name = "[ROLE=]DATA")]
     pub(super) data: Vec<String>,
+    /// How pixels of the data become values: torchvision, efficientnet-lite, mnist, or fields, as in '{crop: [224, 224], scale: 0.0039}'
+    #[arg(long, value_name = "PREPROCESS", value_parser = options::preprocess)]
+    pub(super) preprocess: Option<PreprocessSpec>,
     /// Show what would be done and write nothing
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -159,6 +158,7 @@ pub(super) fn rewrite(
         .into());
     }
     let loaded = model::read(global, input)?;
+    pipeline.check_data(&loaded.model.graph)?;
     let compare = compare && !running.dry_run;
     let needs_engine = pipeline.steps.iter().any(|step| step.pass.about().needs.runs());
     let engine = if compare || needs_engine {
@@ -180,7 +180,7 @@ pub(super) fn rewrite(
     let run = RunOptions {
         evaluator: &TractEvaluator,
         engine: engine.as_deref().filter(|_| compare),
-        verify: verify_options(global, &pipeline, running, &loaded)?,
+        verify: running.comparing.options_for(global, &loaded.model)?,
         limits: Limits {
             max_growth: global.max_growth,
             fuel: running.fuel,
@@ -222,9 +222,9 @@ pub(super) fn rewrite(
         }
     }
     if let Some(path) = &running.report {
-        write_report(path, &pipeline, &report, global.force)?;
+        outcome::write_report(path, &pipeline, &report, global.force)?;
     }
-    show(global, &report, output.as_ref(), running);
+    outcome::show(global, &report, output.as_ref(), running);
     let refused = !report.accepted && !running.dry_run;
     Ok(if refused || running.check && report.changed {
         Answer::No
@@ -242,7 +242,10 @@ pub(super) fn adjust(global: &Global, pipeline: &mut Pipeline, running: &Running
         {
             let mut options = step.options.clone();
             options.insert(option.to_owned(), value);
-            *step = Step::new(&step.name, options)?;
+            *step = Step {
+                spot: step.spot,
+                ..Step::new(&step.name, options)?
+            };
         }
         Ok(())
     };
@@ -264,6 +267,21 @@ pub(super) fn adjust(global: &Global, pipeline: &mut Pipeline, running: &Running
         .filter(|word| safety(word).is_none())
         .collect();
     if !names.is_empty() {
+        let takes = |step: &Step| {
+            pipeline::option_names(&step.name)
+                .iter()
+                .any(|option| option == "only")
+        };
+        if !pipeline.steps.iter().any(takes) {
+            let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+            return Err(Failure::usage(&format!(
+                "--only {}: no step has single rules or parts to choose from",
+                names.join(", ")
+            ))
+            .hint(
+                "--only takes exact, rounding or approximate, or with `simplify` the name of a rule or part",
+            ));
+        }
         for step in &mut pipeline.steps {
             set(step, "only", names.iter().map(|name| (*name).clone()).collect())?;
         }
@@ -291,23 +309,39 @@ pub(super) fn adjust(global: &Global, pipeline: &mut Pipeline, running: &Running
             .steps
             .insert(0, Step::new("bind", pipeline::bind_options(sizes))?);
     }
+    let here = std::env::current_dir().unwrap_or_default();
     for text in &running.data {
         let (role, data) = match text.split_once('=') {
             Some((role, data)) if ROLES.contains(&role) => (role, data),
             _ => (sole_role(pipeline), text.as_str()),
         };
-        pipeline.data.insert(
-            role.to_owned(),
-            Value::String(
-                std::env::current_dir()
-                    .unwrap_or_default()
-                    .join(data)
-                    .to_string_lossy()
-                    .into_owned(),
-            ),
-        );
+        let described = if Spec::is_inline(data) {
+            let (spec, base) = Spec::from_flag(data)?;
+            written(&spec.rooted(&here.join(base)))
+        } else {
+            Value::String(here.join(data).to_string_lossy().into_owned())
+        };
+        pipeline.data.insert(role.to_owned(), described);
+    }
+    if let Some(preprocess) = &running.preprocess {
+        if pipeline.data.is_empty() {
+            return Err(
+                Failure::usage("--preprocess says how data become inputs, and there are none")
+                    .hint("describe them under `data` in the pipeline or with --data ROLE=DATA"),
+            );
+        }
+        let base = pipeline.base.clone();
+        for described in pipeline.data.values_mut() {
+            let (spec, base) = pipeline::describe_data(described, &base)?;
+            *described = written(&spec.rooted(&base).with_preprocess(preprocess.clone()));
+        }
     }
     Ok(())
+}
+
+/// A description as the pipeline has it.
+fn written(spec: &Spec) -> Value {
+    serde_json::to_value(spec).unwrap_or_default()
 }
 
 /// The role of data without one: what the steps need, else evaluation.
@@ -320,133 +354,4 @@ fn sole_role(pipeline: &Pipeline) -> &'static str {
         (false, true) => "training",
         _ => "evaluation",
     }
-}
-
-/// How the result is compared: on the evaluation data, if there is any, else on synthetic inputs.
-fn verify_options(
-    global: &Global,
-    pipeline: &Pipeline,
-    running: &Running,
-    loaded: &Loaded,
-) -> Result<VerifyOptions, Failure> {
-    let mut options = running.comparing.verify_options(global);
-    if let Some(described) = pipeline.data.get("evaluation") {
-        options.data = Some(Arc::new(pipeline::open_data(
-            described,
-            &pipeline.base,
-            &loaded.model.graph,
-        )?));
-    }
-    Ok(options)
-}
-
-/// Prints the result: JSON, or tables for people. They go to stderr when the model itself goes to stdout.
-fn show(global: &Global, report: &RunReport, output: Option<&Output>, running: &Running) {
-    if global.json {
-        return terminal::json(report);
-    }
-    if global.quiet == 0 {
-        for warning in &report.warnings {
-            terminal::note(&format!("warning: {}", lines(warning)));
-        }
-    }
-    let say = |text: &str| {
-        if output == Some(&Output::Stdout) {
-            terminal::note(text)
-        } else {
-            terminal::answer(text)
-        }
-    };
-    if global.quiet < 2 {
-        if global.verbose > 0 {
-            for step in &report.steps {
-                step.notes
-                    .iter()
-                    .for_each(|note| terminal::note(&format!("{}: {}", step.name, sanitise(note))));
-            }
-        }
-        if report.steps.len() > 1 || global.verbose > 0 || running.dry_run {
-            say(&format!("{}\n", table::steps(Style::Terminal, report)));
-        }
-        if running.dry_run {
-            for step in report.steps.iter().filter(|step| !step.nodes.is_empty()) {
-                say(&format!("{}\n", table::planned(Style::Terminal, &step.nodes)));
-            }
-        }
-        for account in report.steps.iter().filter_map(|step| step.transfer.as_ref()) {
-            let all = global.verbose > 0;
-            say(&format!(
-                "{}\n",
-                table::transferred(Style::Terminal, account, all)
-            ));
-        }
-        say(&format!(
-            "{}\n",
-            table::weights(Style::Terminal, &report.before, &report.after)
-        ));
-        if let Some(verify) = report
-            .verify
-            .as_ref()
-            .filter(|verify| verify.verdict != Verdict::Equal && !verify.outputs.is_empty())
-        {
-            say(&format!("{}\n", table::outputs(Style::Terminal, &verify.outputs)));
-        }
-        if !report.gates.is_empty() {
-            say(&format!("{}\n", table::gates(Style::Terminal, &report.gates)));
-        }
-    }
-    match &report.verify {
-        Some(verify) => say(&table::verdict_line(verify)),
-        None if !report.changed => say("verdict: equal (nothing to change)"),
-        None => say("verdict: not-checked (not compared)"),
-    }
-    if let Some(culprit) = &report.culprit {
-        say(&format!(
-            "outputs differ from step {} on: {}",
-            culprit.step, culprit.name
-        ));
-        if let Some(divergence) = &culprit.divergence {
-            say(&verify::describe(divergence));
-        }
-    }
-    match &report.output {
-        Some(path) => say(&format!("written: {}", sanitise(path))),
-        None if report.unchanged => say(
-            "refused: nothing was written, as what was asked for changed nothing; --allow-unchanged takes it all the same",
-        ),
-        None if !report.accepted => say("refused: nothing was written"),
-        None => {}
-    }
-}
-
-/// Text of several lines, each made harmless.
-fn lines(text: &str) -> String {
-    text.lines().map(sanitise).collect::<Vec<_>>().join("\n")
-}
-
-fn write_report(path: &Path, pipeline: &Pipeline, report: &RunReport, force: bool) -> Result<(), Failure> {
-    let text = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("md") => markdown::run(&format!("secateur: {}", pipeline.name), report),
-        Some("xml") => evaluation::junit(&report.gates).map_err(|error| Failure::new("report", error))?,
-        _ => {
-            let failed = |error: serde_json::Error| Failure::new("report", error.to_string());
-            serde_json::to_string_pretty(report).map_err(failed)? + "\n"
-        }
-    };
-    let failed = |source| {
-        Failure::from(crate::format::FormatError::Write {
-            path: path.to_owned(),
-            source,
-        })
-    };
-    let mut options = std::fs::OpenOptions::new();
-    let options = options
-        .write(true)
-        .create_new(!force)
-        .create(force)
-        .truncate(force);
-    options
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(failed)
 }

@@ -7,21 +7,24 @@ use serde_json::Value;
 use super::failure::{ErrorDocument, Failure};
 use super::global::Global;
 use super::{Answer, terminal};
+use crate::data::Spec;
 use crate::passes::registry;
-use crate::pipeline::{Bisection, RunReport, nearest, pipeline_schema};
+use crate::pipeline::{Bisection, RunReport, pipeline_schema};
 use crate::report::difference::Difference;
 use crate::report::facts::ModelFacts;
+use crate::schema::nearest;
 
 /// Print the JSON Schema of pipelines, of a pass's options or of what a verb prints under --json
 #[derive(Clone, Debug, Args)]
 pub(super) struct Arguments {
-    /// pipeline, a pass, or one of run, verify, gradients, inspect, diff, bisect, error
+    /// pipeline, data, a pass, or one of run, verify, gradients, inspect, diff, bisect, error
     #[arg(default_value = "pipeline")]
     name: String,
 }
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 9] = [
     "pipeline",
+    "data",
     "run",
     "verify",
     "gradients",
@@ -45,6 +48,7 @@ fn schema(name: &str) -> Result<Value, Failure> {
         "inspect" => schema_for!(ModelFacts).to_value(),
         "diff" => schema_for!(Difference).to_value(),
         "bisect" => schema_for!(Bisection).to_value(),
+        "data" => Spec::schema(),
         "error" => schema_for!(ErrorDocument<'_>).to_value(),
         other => {
             let entries = registry::entries();

@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::global::Global;
 use super::progress::Progress;
-use super::{Answer, engines, model, terminal};
-use crate::data::{Dataset, Shard, Spec};
+use super::{Answer, engines, model, options, terminal};
+use crate::data::{Dataset, PreprocessSpec, Shard, Spec};
 use crate::fold::TractEvaluator;
 use crate::format::FormatError;
 use crate::ir::{Graph, Model};
@@ -40,9 +40,12 @@ pub(super) struct Arguments {
     /// The output that the loss sits on [default: the first]
     #[arg(long, value_name = "NAME")]
     loss_output: Option<String>,
-    /// The data (.npz, a folder of ONNX test sets, a description in YAML)
+    /// The data: .npz, a folder of images or ONNX test sets, a description in YAML, as a file or in place
     #[arg(long, value_name = "DATA", required = true)]
-    data: Option<PathBuf>,
+    data: Option<String>,
+    /// How pixels become values: torchvision, efficientnet-lite, mnist, or fields in YAML
+    #[arg(long, value_name = "PREPROCESS", value_parser = options::preprocess)]
+    preprocess: Option<PreprocessSpec>,
     /// Use part I of N of the data, I counted from 0
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
@@ -109,7 +112,10 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     refuse_existing(global, output)?;
     let engine = engines::engine(global)?;
     let mut model = model::read(global, path)?.model;
-    let (mut spec, base) = Spec::from_path(data)?;
+    let (mut spec, base) = Spec::from_flag(data)?;
+    if let Some(preprocess) = &arguments.preprocess {
+        spec = spec.with_preprocess(preprocess.clone());
+    }
     spec.shard = arguments.shard.or(spec.shard);
     let progress = Progress::new(global);
     let tell = |what: &str, done: u64, total: Option<u64>| progress.tell(what, done, total);
@@ -233,7 +239,7 @@ fn finish(global: &Global, ranges: &[(u64, u64)], values: usize, output: &Path) 
             values,
             output: output.display().to_string(),
         });
-    } else {
+    } else if global.quiet == 0 {
         terminal::answer(&format!(
             "{values} values over {samples} samples: {}",
             output.display()

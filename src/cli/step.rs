@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::global::Global;
 use super::run::{Running, rewrite};
 use super::{Answer, classes};
-use crate::passes::{Safety, registry};
+use crate::passes::registry;
 use crate::pipeline::{self, Pipeline, Unchanged};
 
 /// A step that the command line names.
@@ -19,7 +19,6 @@ pub(super) struct Step {
     options: Map<String, Value>,
     model: Option<PathBuf>,
     running: Running,
-    compare: bool,
     explain: bool,
 }
 
@@ -27,10 +26,11 @@ pub(super) struct Step {
 const EXPLAINS: &str = "prune-channels";
 
 /// Options that every verb of a pass has; options of a pass with these names are set with `--set`.
-const COMMON: [&str; 34] = [
+const COMMON: &[&str] = &[
     "model",
     "explain",
     "verify",
+    "verify-time",
     "set",
     "output",
     "bind",
@@ -38,6 +38,7 @@ const COMMON: [&str; 34] = [
     "fuel",
     "only",
     "data",
+    "preprocess",
     "dry-run",
     "check",
     "allow-unchanged",
@@ -134,14 +135,17 @@ fn command(entry: &'static registry::Entry, word: &'static str) -> Command {
             Arg::new("verify")
                 .long("verify")
                 .action(ArgAction::SetTrue)
-                .help("Compare the result with the input"),
+                .conflicts_with("no_verify")
+                .help("Compare the result with the input, as is done unless --no-verify is given"),
         )
         .arg(
             Arg::new("set")
                 .long("set")
                 .value_name("OPTION=VALUE")
                 .action(ArgAction::Append)
-                .help("Set any option of the step, with the value as YAML has it"),
+                .help(format!(
+                    "Set any option of the step, with the value as YAML has it{SEVERAL}"
+                )),
         );
     if let Some((_, name, shown, false)) = positional {
         command = command.arg(
@@ -231,8 +235,18 @@ impl<'a> Shape<'a> {
         }
     }
 
-    /// The words that are allowed, if they are listed.
+    /// The words that are allowed, if nothing else is.
     fn words(&self) -> Vec<&'a str> {
+        let takes_values = self
+            .schema
+            .get("oneOf")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .any(|one| one.get("const").is_none() && one.get("enum").is_none());
+        if takes_values {
+            return Vec::new();
+        }
         let listed = self
             .schema
             .get("enum")
@@ -245,14 +259,25 @@ impl<'a> Shape<'a> {
             .and_then(Value::as_array)
             .into_iter()
             .flatten()
-            .filter_map(|one| one.get("const"));
+            .flat_map(|one| {
+                let several = one.get("enum").and_then(Value::as_array);
+                several.into_iter().flatten().chain(one.get("const"))
+            });
         listed.chain(constants).filter_map(Value::as_str).collect()
     }
 }
 
+/// What the help of an option that takes several values says.
+const SEVERAL: &str = " [may be given several times]";
+
 fn option(name: &'static str, shape: Shape<'static>) -> Arg {
     let first = shape.help.split("\n\n").next().unwrap_or("").replace('\n', " ");
-    let arg = Arg::new(name).long(name).help(plain(first.trim_end_matches('.')));
+    let mut help = plain(first.trim_end_matches('.'));
+    let takes_several = matches!(shape.kind(), "array" | "object");
+    if takes_several {
+        help.push_str(SEVERAL);
+    }
+    let arg = Arg::new(name).long(name).help(help).allow_negative_numbers(true);
     let words = shape.words();
     match shape.kind() {
         "boolean" => arg
@@ -263,7 +288,7 @@ fn option(name: &'static str, shape: Shape<'static>) -> Arg {
             .value_parser(["true", "false"]),
         "array" => arg.action(ArgAction::Append).value_name("VALUE"),
         "object" => arg.action(ArgAction::Append).value_name("NAME=VALUE"),
-        "integer" | "number" => arg.value_name("N").allow_negative_numbers(true),
+        "integer" | "number" => arg.value_name("N"),
         _ if !words.is_empty() => arg
             .value_name("WORD")
             .value_parser(clap::builder::PossibleValuesParser::new(words)),
@@ -300,7 +325,14 @@ impl Step {
             };
             let values: Vec<&String> = values.collect();
             let value = match resolve(schema, property).kind() {
-                "array" => values.iter().map(|value| yaml(value)).collect(),
+                "array" => {
+                    let items = resolve(schema, property).schema.get("items");
+                    let items = items.map(|items| resolve(schema, items));
+                    values
+                        .iter()
+                        .flat_map(|value| several(value, items.as_ref()))
+                        .collect()
+                }
                 "object" => Value::Object(values.iter().map(|value| pair(value)).collect::<Result<_, _>>()?),
                 "string" => values
                     .last()
@@ -311,15 +343,14 @@ impl Step {
             options.insert(option.to_owned(), value);
         }
         for text in matches.get_many::<String>("set").into_iter().flatten() {
-            let (option, value) = pair(text)?;
-            options.insert(option, value);
+            let (option, value) = text.split_once('=').ok_or_else(|| not_a_pair(text))?;
+            options.insert(option.to_owned(), yaml(value));
         }
         Ok(Some(Self {
             name: name.to_owned(),
             options,
             model: matches.get_one::<PathBuf>("model").cloned(),
             running: Running::from_arg_matches(matches)?,
-            compare: matches.get_flag("verify"),
             explain: entry.name == EXPLAINS && matches.get_flag("explain"),
         }))
     }
@@ -328,14 +359,42 @@ impl Step {
 fn pair(text: &str) -> Result<(String, Value), clap::Error> {
     match text.rsplit_once('=') {
         Some((name, value)) => Ok((name.to_owned(), yaml(value))),
-        None => {
-            let message = format!("{text:?} is not of the form NAME=VALUE\n");
-            Err(clap::Error::raw(clap::error::ErrorKind::ValueValidation, message))
-        }
+        None => Err(not_a_pair(text)),
     }
 }
 
-/// Runs the step. Without `--verify` no engine runs, unless the step is approximate: then its gates are up to the user.
+fn not_a_pair(text: &str) -> clap::Error {
+    let message = format!("{text:?} is not of the form NAME=VALUE, for example ratio=0.5\n");
+    clap::Error::raw(clap::error::ErrorKind::ValueValidation, message)
+}
+
+/// The items that one value of a list option stands for: those of a YAML list, those between commas where items are numbers or
+/// words from a list, else the value itself. A class of characters, such as `[ab]`, is no list: patterns begin so.
+fn several(text: &str, items: Option<&Shape<'_>>) -> Vec<Value> {
+    let texts = items.is_some_and(|items| items.kind() == "string" && items.words().is_empty());
+    // Names may look like numbers.
+    let one = |value: Value| match value {
+        Value::String(_) | Value::Array(_) | Value::Object(_) => value,
+        other if texts => Value::String(other.to_string()),
+        other => other,
+    };
+    let trimmed = text.trim();
+    let is_list = trimmed.starts_with('[') && trimmed.ends_with(']') && trimmed.contains([',', '"', '\'']);
+    if let (true, Some(Value::Array(list))) = (is_list, pipeline::parse_value(trimmed)) {
+        return list.into_iter().map(one).collect();
+    }
+    if texts {
+        return vec![Value::String(text.to_owned())];
+    }
+    let divisible =
+        items.is_some_and(|items| matches!(items.kind(), "integer" | "number") || !items.words().is_empty());
+    if divisible {
+        return text.split(',').map(|item| yaml(item.trim())).collect();
+    }
+    vec![yaml(text)]
+}
+
+/// Runs the step and compares the result, as `run` does.
 pub(super) fn execute(global: &Global, step: &Step) -> Result<Answer, Failure> {
     if step.explain && !step.running.print_pipeline {
         return classes::execute(global, step.model.as_deref(), &step.running, step.options.clone());
@@ -349,14 +408,12 @@ pub(super) fn execute(global: &Global, step: &Step) -> Result<Answer, Failure> {
         options = pipeline::bind_options(sizes.collect());
     }
     let pass = pipeline::Step::new(&step.name, options)?;
-    let compare = step.compare && !global.no_verify;
-    debug_assert!(pass.pass.about().safety <= Safety::Approximate);
     rewrite(
         global,
         Pipeline::of(&step.name, vec![pass]),
         step.model.as_deref(),
         &running,
-        compare,
+        !global.no_verify,
         Unchanged::Refused,
     )
 }

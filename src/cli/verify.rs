@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::global::Global;
-use super::options::Comparing;
+use super::options::{self, Comparing};
 use super::progress::Progress;
 use super::{Answer, engines, model, terminal};
-use crate::data::{Dataset, Spec};
+use crate::data::{Dataset, PreprocessSpec, Spec};
 use crate::engine::{Engine, EngineError, OrtEngine, TractEngine};
 use crate::ir::Model;
 use crate::report::sanitise;
@@ -41,7 +41,10 @@ pub(super) struct Arguments {
     comparing: Comparing,
     /// Compare on this data (.npz, a folder of ONNX test sets or images, a description in YAML) instead of synthetic inputs
     #[arg(long, value_name = "DATA")]
-    data: Option<PathBuf>,
+    data: Option<String>,
+    /// How pixels of the data become values: torchvision, efficientnet-lite, mnist, or fields in YAML
+    #[arg(long, value_name = "PREPROCESS", value_parser = options::preprocess, requires = "data")]
+    preprocess: Option<PreprocessSpec>,
     /// Name the first node that differs
     #[arg(long)]
     localize: bool,
@@ -74,10 +77,14 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     let engine = engines::engine(global)?;
     let reference = model::read(global, &arguments.reference)?.model;
     let judged = model::read(global, &arguments.model)?.model;
-    let mut options = arguments.comparing.verify_options(global);
-    if let Some(path) = &arguments.data {
-        let (spec, base) = Spec::from_path(path)?;
-        options.data = Some(Arc::new(Dataset::open(&spec, &base, &reference.graph)?));
+    let mut options = arguments.comparing.options_for(global, &reference)?;
+    if let Some(text) = &arguments.data {
+        let (mut spec, base) = Spec::from_flag(text)?;
+        if let Some(preprocess) = &arguments.preprocess {
+            spec = spec.with_preprocess(preprocess.clone());
+        }
+        let data = Dataset::open(&spec, &base, &reference.graph)?;
+        options.data = Some((data.origin().display().to_string(), Arc::new(data)));
     }
     let progress = Progress::new(global);
     progress.tell("verify", 0, None);
@@ -105,8 +112,8 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
             divergence: divergence.as_ref(),
             per_node: per_node.as_ref(),
         });
-    } else {
-        if global.quiet < 2 && !report.outputs.is_empty() {
+    } else if global.quiet == 0 {
+        if !report.outputs.is_empty() {
             terminal::answer(&format!("{}\n", table::outputs(Style::Terminal, &report.outputs)));
         }
         terminal::answer(&table::verdict_line(&report));

@@ -86,11 +86,13 @@ impl Dataset {
             SourceSpec::Images(images) => {
                 let preprocess = preprocess.ok_or_else(|| DataError::Spec {
                     file: None,
-                    message:
-                        "images need preprocess: torchvision, efficientnet-lite, mnist or fields of their own"
-                            .to_owned(),
+                    message: "images need `preprocess`: torchvision, efficientnet-lite, mnist or fields of their own, \
+                              in the description or as --preprocess"
+                        .to_owned(),
                 })?;
-                let folder = ImageFolder::open(images, base, preprocess)?;
+                let mut images = images.clone();
+                images.labels = images.labels.or_else(|| spec.labels.as_ref().map(PathBuf::from));
+                let folder = ImageFolder::open(&images, base, preprocess)?;
                 if signature.inputs.len() != 1 {
                     let message = format!(
                         "an image folder fills one input, the model has {}",

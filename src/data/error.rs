@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::yaml::ConfigError;
+
 /// A data set that cannot be used. [`DataError::code`] is stable.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -20,6 +22,13 @@ pub enum DataError {
         file: Option<PathBuf>,
         /// What is wrong and what would be right.
         message: String,
+    },
+    /// The description is not valid, at a place in its text.
+    #[error("{}:{}:{}: {source}", source.file, source.spot.line, source.spot.column)]
+    Config {
+        /// What is wrong, and where.
+        #[from]
+        source: Box<ConfigError>,
     },
     /// The source has no samples.
     #[error("{}: no samples{}", file.display(), detail)]
@@ -118,7 +127,7 @@ impl DataError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Read { .. } => "data-read",
-            Self::Spec { .. } => "data-spec",
+            Self::Spec { .. } | Self::Config { .. } => "data-spec",
             Self::Empty { .. } => "data-empty",
             Self::NoArray { .. } => "data-no-array",
             Self::Shape { .. } => "data-shape",
@@ -134,6 +143,7 @@ impl DataError {
     pub fn file(&self) -> Option<&std::path::Path> {
         match self {
             Self::Spec { file, .. } => file.as_deref(),
+            Self::Config { source } => Some(std::path::Path::new(&*source.file)),
             Self::Read { file, .. }
             | Self::Empty { file, .. }
             | Self::NoArray { file, .. }

@@ -22,7 +22,9 @@ pub(super) struct ImageFolder {
 impl ImageFolder {
     pub(super) fn open(spec: &ImageSpec, base: &Path, preprocess: Preprocess) -> Result<Self, DataError> {
         let folder = base.join(&spec.folder);
-        let (files, labels) = match &spec.labels {
+        let found = ["labels.tsv", "labels.csv"].map(PathBuf::from);
+        let found = found.iter().find(|name| folder.join(name).is_file());
+        let (files, labels) = match spec.labels.as_ref().or(found) {
             Some(labels) => {
                 let inside = folder.join(labels);
                 listed(

@@ -30,7 +30,7 @@ pub struct Spec {
     /// Model input: array in the file. May be left out when names agree or there is one of each.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub inputs: BTreeMap<String, String>,
-    /// The array that holds the labels: integers are classes, floats are targets.
+    /// The array that holds the labels: integers are classes, floats are targets. For images, the table of labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<String>,
     /// How pixels become input values, for image folders and for arrays of pixels.
@@ -54,10 +54,10 @@ pub struct Spec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct ImageSpec {
-    /// The folder. Without `labels`, its sub-folders in alphabetical order are the classes 0, 1, ...
+    /// The folder. Without a table of labels, its sub-folders in alphabetical order are the classes 0, 1, ...
     pub folder: PathBuf,
     /// A CSV or TSV file with a file name and an integer label a line; a heading line is skipped. Relative to the folder, or else
-    /// to the description.
+    /// to the description. `labels.tsv` or `labels.csv` in the folder is found without being named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
     /// How pixels become input values.
@@ -155,77 +155,6 @@ impl Spec {
             .as_ref()
             .or_else(|| self.images.as_ref()?.preprocess.as_ref())
     }
-
-    /// The description that a path on the command line stands for: a `.yaml` file holds one, `.npz` and `.npy` files and folders
-    /// are sources; a folder with `test_data_set_*` folders is an ONNX test set, any other one an image folder, with the labels
-    /// file `labels.tsv` or `labels.csv` if it has one. Answers the folder that relative paths start from, too.
-    pub fn from_path(path: &Path) -> Result<(Self, PathBuf), DataError> {
-        let extension = path
-            .extension()
-            .and_then(|e| e.to_str())
-            .unwrap_or("")
-            .to_ascii_lowercase();
-        let here = PathBuf::new();
-        let read = |reason: String| DataError::Read {
-            file: path.to_owned(),
-            reason,
-        };
-        match extension.as_str() {
-            "yaml" | "yml" => {
-                let text = std::fs::read_to_string(path).map_err(|error| read(error.to_string()))?;
-                let spec = serde_yaml::from_str(&text).map_err(|error| DataError::Spec {
-                    file: Some(path.to_owned()),
-                    message: error.to_string(),
-                })?;
-                Ok((spec, path.parent().map(Path::to_owned).unwrap_or_default()))
-            }
-            "npz" | "npy" => Ok((
-                Self {
-                    npz: Some(path.to_owned()),
-                    ..Self::default()
-                },
-                here,
-            )),
-            _ if path.is_dir() => {
-                let mut names: Vec<String> = std::fs::read_dir(path)
-                    .map_err(|error| read(error.to_string()))?
-                    .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-                    .collect();
-                names.sort();
-                if names.iter().any(|name| name.starts_with("test_data_set_"))
-                    || names.iter().any(|n| n == "input_0.pb")
-                {
-                    return Ok((
-                        Self {
-                            onnx: Some(path.to_owned()),
-                            ..Self::default()
-                        },
-                        here,
-                    ));
-                }
-                let labels = names
-                    .iter()
-                    .find(|name| matches!(name.as_str(), "labels.tsv" | "labels.csv"));
-                let images = ImageSpec {
-                    folder: path.to_owned(),
-                    labels: labels.map(PathBuf::from),
-                    preprocess: None,
-                };
-                Ok((
-                    Self {
-                        images: Some(images),
-                        ..Self::default()
-                    },
-                    here,
-                ))
-            }
-            _ if !path.exists() => Err(read("no such file or folder".to_owned())),
-            _ => Err(DataError::Spec {
-                file: Some(path.to_owned()),
-                message: "data is a .yaml description, a .npz or .npy file, or a folder".to_owned(),
-            }),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -247,6 +176,5 @@ mod tests {
         assert_eq!(Spec::default().source().unwrap_err().code(), "data-spec");
         let two: Spec = serde_yaml::from_str("npz: a.npz\nonnx: b\n").unwrap();
         assert!(two.source().is_err());
-        assert!(serde_yaml::from_str::<Spec>("npzz: a").is_err());
     }
 }

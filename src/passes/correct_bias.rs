@@ -82,6 +82,10 @@ impl Pass for CorrectBias {
         })
     }
 
+    fn data_roles(&self) -> Vec<String> {
+        vec![self.data.clone()]
+    }
+
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let resource = |message: String| PassError::Resource { pass: NAME, message };
         if self.reference.as_os_str().is_empty() {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::growth::{option, patterns, same};
 use super::prune_channels::prepare;
-use super::{About, Change, Context, Pass, PassError, PassReport, Safety};
+use super::{About, Change, Context, Pass, PassError, PassReport, Safety, Selector};
 use crate::analysis;
 use crate::ir::{
     DType, EditError, Editor, Graph, Model, Name, NodeId, Operator, Tensor, TensorError, Value, ValueId,
@@ -65,6 +65,10 @@ enum Form {
 impl Pass for Deepen {
     fn about(&self) -> About {
         About::new(NAME, Safety::Rounding)
+    }
+
+    fn selectors(&self) -> Vec<Selector> {
+        vec![Selector::new("layers", &self.layers)]
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -28,7 +28,7 @@ pub struct Extract {
 
 impl Pass for Extract {
     fn about(&self) -> About {
-        About::new(NAME, Safety::Approximate)
+        About::new(NAME, Safety::Approximate).replacing()
     }
 
     fn run(&self, model: &mut Model, _: &Context<'_>) -> Result<PassReport, PassError> {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::objective::LossKind;
-use super::{About, Change, Context, Needs, Pass, PassError, PassReport, Resources, Safety};
+use super::{About, Change, Context, Needs, Pass, PassError, PassReport, Resources, Safety, Selector};
 use crate::autodiff::{InputIs, Loss};
 use crate::finetune::{self, FinetuneError, Optimizer, Teacher, Training, finetune};
 use crate::ir::{DType, Model};
@@ -114,7 +114,17 @@ impl Default for Finetune {
 
 impl Pass for Finetune {
     fn about(&self) -> About {
-        About::new(NAME, Safety::Approximate).needing(Needs::TRAINING)
+        About::new(NAME, Safety::Approximate)
+            .replacing()
+            .needing(Needs::TRAINING)
+    }
+
+    fn data_roles(&self) -> Vec<String> {
+        vec![self.data.clone()]
+    }
+
+    fn selectors(&self) -> Vec<Selector> {
+        vec![Selector::new("freeze", &self.freeze)]
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

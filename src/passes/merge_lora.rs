@@ -68,7 +68,9 @@ struct Weight {
 
 impl Pass for MergeLora {
     fn about(&self) -> About {
-        About::new(NAME, Safety::Approximate).needing(Needs::SOURCE)
+        About::new(NAME, Safety::Approximate)
+            .replacing()
+            .needing(Needs::SOURCE)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -35,6 +35,7 @@ mod quantize_weights;
 pub mod registry;
 mod scope;
 mod search_precision;
+mod select;
 mod simplify;
 mod splice;
 mod sweep;
@@ -64,8 +65,8 @@ pub use merge_lora::MergeLora;
 pub use migrate::{Awq, SmoothQuant};
 pub use objective::{LossKind, gradient_statistics};
 pub use pass::{
-    About, Change, Context, Limits, Needs, Pass, PassError, PassReport, PlannedNode, ReportFile, Requirement,
-    Resources, Runs, Safety,
+    About, Aim, Change, Context, Limits, Needs, Pass, PassError, PassReport, PlannedNode, ReportFile,
+    Requirement, Resources, Runs, Safety, Times,
 };
 pub use prune_channels::PruneChannels;
 pub use prune_weights::{Criterion as WeightCriterion, PruneWeights, Scope as WeightScope, Update};
@@ -73,6 +74,7 @@ pub use quantize::{LayerTypes, Profile, Quantize, Saturation, Target, collect_st
 pub use quantize_dynamic::QuantizeDynamic;
 pub use quantize_weights::{BitsBy, Form, LayerPrecision, Precision, QuantizeWeights, Rounding, Widths};
 pub use search_precision::{SearchPrecision, Sensitivity};
+pub use select::{Selector, unmatched};
 pub use simplify::Simplify;
 pub use transfer_features::{Cut as FeatureCut, Method as HeadMethod, TransferFeatures};
 pub use transfer_merge::TransferMerge;

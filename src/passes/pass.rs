@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::left::{Left, Reason, reasons};
+use super::select::Selector;
 use crate::data::Dataset;
 use crate::engine::Engine;
 use crate::ir::{EditError, Graph, Model, Tensor};
@@ -65,8 +66,19 @@ pub struct About {
     pub safety: Safety,
     /// What it needs beside the model.
     pub needs: Needs,
-    /// Whether it asks if there is anything to do, so that changing nothing is an answer; every other pass is asked for a change.
-    pub tidies: bool,
+    /// What it is asked for.
+    pub aim: Aim,
+}
+
+/// What a pass is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// Whether there is anything to do: changing nothing is an answer.
+    Tidy,
+    /// A change that leaves what the model computes as it is, or close to it.
+    Change,
+    /// A change of what the model computes: other weights, other inputs or outputs.
+    Replace,
 }
 
 impl About {
@@ -76,13 +88,24 @@ impl About {
             name,
             safety,
             needs: Needs::default(),
-            tidies: false,
+            aim: Aim::Change,
         }
     }
 
     /// The same pass as one that asks whether there is anything to do.
     pub fn tidying(self) -> Self {
-        Self { tidies: true, ..self }
+        Self {
+            aim: Aim::Tidy,
+            ..self
+        }
+    }
+
+    /// The same pass as one that changes what the model computes.
+    pub fn replacing(self) -> Self {
+        Self {
+            aim: Aim::Replace,
+            ..self
+        }
     }
 
     /// The same pass with what it needs.
@@ -137,6 +160,11 @@ pub trait Resources: Sync {
 
     /// The data of a role (`calibration`, `evaluation`, `training`), fitted to the inputs of `graph`.
     fn data(&self, role: &str, graph: &Graph) -> Result<Dataset, String>;
+
+    /// Whether there are data of a role.
+    fn describes(&self, _role: &str) -> bool {
+        false
+    }
 
     /// A second model, from a file; relative to the pipeline's folder.
     fn model(&self, path: &Path) -> Result<Model, String> {
@@ -241,10 +269,22 @@ pub struct PassReport {
     /// Bounds that the user set and the pass judged; the result is refused if one does not hold.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requirements: Vec<Requirement>,
+    /// For passes with a target for the time of one run: what was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<Times>,
     /// Files to write once the result is accepted and written itself.
     #[serde(skip)]
     #[schemars(skip)]
     pub files: Vec<ReportFile>,
+}
+
+/// The time of one run of the model before and after a pass, measured side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Times {
+    /// Milliseconds before.
+    pub before_ms: f64,
+    /// Milliseconds after.
+    pub after_ms: f64,
 }
 
 /// A bound on what a pass reaches.
@@ -313,6 +353,7 @@ impl PassReport {
         self.changed |= other.changed;
         self.files.extend(other.files);
         self.transfer = other.transfer.or(self.transfer.take());
+        self.times = other.times.or(self.times.take());
         self.requirements.extend(other.requirements);
         for change in other.changes {
             match self.changes.iter_mut().find(|known| known.rule == change.rule) {
@@ -383,6 +424,16 @@ pub enum PassError {
 pub trait Pass: Send + Sync {
     /// Its name, and what it preserves and needs with these options.
     fn about(&self) -> About;
+
+    /// The options that name parts of the model by patterns: a pattern that names nothing is an error of the pipeline.
+    fn selectors(&self) -> Vec<Selector> {
+        Vec::new()
+    }
+
+    /// Roles of data that it reads whatever the model is, so that what is missing can be said before anything runs.
+    fn data_roles(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Changes the model.
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError>;

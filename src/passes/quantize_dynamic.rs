@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::distinct::distinct_names;
 use super::quantize::Saturation;
 use super::{
-    About, Context, ConvertOpset, DeduplicateInitializers, Pass, PassError, PassReport, Safety, Simplify,
+    About, Context, ConvertOpset, DeduplicateInitializers, Pass, PassError, PassReport, Safety, Selector,
+    Simplify,
 };
 use crate::analysis;
 use crate::ir::{
@@ -79,6 +80,10 @@ struct Product {
 impl Pass for QuantizeDynamic {
     fn about(&self) -> About {
         About::new(NAME, Safety::Approximate)
+    }
+
+    fn selectors(&self) -> Vec<Selector> {
+        vec![Selector::new("exclude", &self.exclude)]
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

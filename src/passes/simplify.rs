@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::encoded_size::{Budget, model_bytes};
 use super::{
     About, Context, DeduplicateInitializers, EliminateCommonSubexpressions, EliminateDeadCode, FoldConstants,
-    Pass, PassError, PassReport, Safety,
+    Pass, PassError, PassReport, Safety, Selector,
 };
 use crate::analysis::infer;
 use crate::ir::{Graph, Model};
 use crate::rewrite::{FREE_GROWTH, Options, RewriteReport, RuleSet, apply};
+use crate::schema::nearest;
 
 const NAME: &str = "simplify";
 
@@ -70,6 +71,10 @@ impl Pass for Simplify {
         About::new(NAME, self.safety).tidying()
     }
 
+    fn selectors(&self) -> Vec<Selector> {
+        vec![Selector::new("keep", &self.keep)]
+    }
+
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let rules = self.rule_set(context)?;
         self.check_names(&rules)?;
@@ -119,8 +124,12 @@ impl Simplify {
         match self.only.iter().chain(&self.except).find(unknown) {
             None => Ok(()),
             Some(name) => {
-                let message =
-                    format!("there is no rule or part {name}; `secateur rules list` shows all rules");
+                let known = rules.rules().iter().map(|rule| rule.name.as_str());
+                let hint = match nearest(name, known.chain(Part::ALL.iter().map(|part| part.name()))) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => "`secateur rules list` shows all rules".to_owned(),
+                };
+                let message = format!("there is no rule or part {name}; {hint}");
                 Err(PassError::Option { pass: NAME, message })
             }
         }

@@ -71,7 +71,9 @@ pub struct TransferParameters {
 
 impl Pass for TransferParameters {
     fn about(&self) -> About {
-        About::new(NAME, Safety::Approximate).needing(Needs::SOURCE)
+        About::new(NAME, Safety::Approximate)
+            .replacing()
+            .needing(Needs::SOURCE)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -64,7 +64,7 @@ impl Default for TransferStructure {
 
 impl Pass for TransferStructure {
     fn about(&self) -> About {
-        About::new(NAME, Safety::Approximate).needing(Needs {
+        About::new(NAME, Safety::Approximate).replacing().needing(Needs {
             source: self.from.is_some(),
             ..Needs::default()
         })

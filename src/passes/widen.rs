@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::growth::{option, patterns, same};
 use super::prune_channels::prepare;
-use super::{About, Change, Context, Pass, PassError, PassReport, Safety};
+use super::{About, Change, Context, Pass, PassError, PassReport, Safety, Selector};
 use crate::axes::rewrite::{RewriteError, repeat, repeatable};
 use crate::axes::{Group, Member, Solution, solve};
 use crate::ir::{Graph, Model, Use};
@@ -64,6 +64,10 @@ impl Default for Widen {
 impl Pass for Widen {
     fn about(&self) -> About {
         About::new(NAME, Safety::Rounding)
+    }
+
+    fn selectors(&self) -> Vec<Selector> {
+        vec![Selector::new("layers", &self.layers)]
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -6,10 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::gate::gate;
 use super::gates::Gate;
-use super::nearest::nearest;
 use super::presets;
-use super::yaml::{ConfigError, Document, Key, Located, Yaml};
+use crate::data::Spec;
 use crate::passes::{Pass, Safety, registry};
+use crate::schema::{self, Fault, Place, nearest};
+use crate::yaml::{ConfigError, Document, Key, Located, Spot, Yaml};
 
 /// Version of the format that this release reads.
 pub const VERSION: i64 = 1;
@@ -33,6 +34,16 @@ pub struct Pipeline {
     pub steps: Vec<Step>,
     /// Conditions on the result.
     pub gates: Vec<Gate>,
+    /// The text that it was read from, with the places of its steps and gates; `None` where there is none.
+    pub(super) source: Option<Source>,
+}
+
+/// The text of a pipeline, and where things stand in it.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) document: Document,
+    /// The place of each gate.
+    pub(super) gates: Vec<Spot>,
 }
 
 /// One step: a pass with its options.
@@ -43,6 +54,8 @@ pub struct Step {
     pub options: Map<String, Value>,
     /// The pass.
     pub pass: Box<dyn Pass>,
+    /// Where it stands in the pipeline's text.
+    pub spot: Option<Spot>,
 }
 
 impl std::fmt::Debug for Step {
@@ -76,12 +89,18 @@ pub enum StepError {
         nearest: Option<String>,
     },
     /// An option has a value that it cannot have.
-    #[error("`{name}`: {reason}")]
+    #[error("`{name}`: option {fault}")]
     Value {
         /// The pass.
         name: String,
-        /// The option, where it is known which.
-        option: Option<String>,
+        /// What is wrong, and where: the option comes first.
+        fault: Box<Fault>,
+    },
+    /// The options do not go together.
+    #[error("`{name}`: {reason}")]
+    Options {
+        /// The pass.
+        name: String,
         /// What is wrong.
         reason: String,
     },
@@ -93,7 +112,7 @@ impl StepError {
         match self {
             Self::Unknown { .. } => "unknown-pass",
             Self::Option { .. } => "unknown-option",
-            Self::Value { .. } => "option-value",
+            Self::Value { .. } | Self::Options { .. } => "option-value",
         }
     }
 
@@ -108,7 +127,10 @@ impl StepError {
                 nearest.as_deref(),
                 &format!("`secateur explain {name}` lists its options"),
             )),
-            Self::Value { .. } => None,
+            Self::Value { fault, .. } => fault.hint.clone(),
+            Self::Options { name, .. } => {
+                Some(format!("`secateur explain {name}` says what each option takes"))
+            }
         }
     }
 }
@@ -126,6 +148,7 @@ impl Step {
                 name: name.to_owned(),
                 options,
                 pass,
+                spot: None,
             }),
             Ok(None) => {
                 let entries = registry::entries();
@@ -148,21 +171,7 @@ impl Step {
                         nearest,
                     });
                 }
-                // The option without which the error is gone or another one is the one at fault.
-                let without = |key: &String| {
-                    let mut fewer = options.clone();
-                    fewer.shift_remove(key);
-                    build(&fewer)
-                };
-                let reason = error.to_string();
-                let option = options
-                    .keys()
-                    .find(|key| without(key).map_or_else(|other| other.to_string() != reason, |_| true));
-                Err(StepError::Value {
-                    name: name.to_owned(),
-                    option: option.cloned(),
-                    reason,
-                })
+                Err(wrong_value(name, &options, &error.to_string(), &build))
             }
         }
     }
@@ -176,6 +185,74 @@ impl Step {
         }
     }
 }
+
+/// Which option has a value that the pass does not take, and what it takes.
+fn wrong_value<T>(
+    name: &str,
+    options: &Map<String, Value>,
+    reason: &str,
+    build: &dyn Fn(&Map<String, Value>) -> Result<T, serde_json::Error>,
+) -> StepError {
+    let schema = registry::entries()
+        .into_iter()
+        .find(|entry| entry.name == name)
+        .map(|entry| entry.schema.to_value())
+        .unwrap_or_default();
+    let of = |option: &str| schema.get("properties")?.get(option);
+    let faults = options.iter().filter_map(|(option, value)| {
+        let mut fault = schema::check(&schema, of(option)?, value)?;
+        fault.path.insert(0, Place::Key(option.clone()));
+        Some(fault)
+    });
+    if let Some(fault) = faults.into_iter().next() {
+        return StepError::Value {
+            name: name.to_owned(),
+            fault: Box::new(fault),
+        };
+    }
+    // The option without which the error is gone or another one is the one at fault.
+    let at_fault = options.iter().find(|(key, _)| {
+        let mut fewer = options.clone();
+        fewer.shift_remove(*key);
+        build(&fewer).map_or_else(|other| other.to_string() != reason, |_| true)
+    });
+    match at_fault {
+        Some((option, value)) => {
+            let own_words = !FOREIGN.iter().any(|word| reason.contains(word));
+            let allowed = of(option)
+                .map(|of| schema::allowed(&schema, of))
+                .unwrap_or_default();
+            let message = if own_words {
+                reason.to_owned()
+            } else {
+                format!(
+                    "{} is not allowed here; allowed is {allowed}",
+                    schema::flow(value)
+                )
+            };
+            let hint = of(option)
+                .map(|of| schema::example(&schema, of))
+                .filter(|example| !example.is_null())
+                .map(|example| format!("for example {}", schema::flow(&example)));
+            StepError::Value {
+                name: name.to_owned(),
+                fault: Box::new(Fault {
+                    path: vec![Place::Key(option.clone())],
+                    is_key: false,
+                    message,
+                    hint,
+                }),
+            }
+        }
+        None => StepError::Options {
+            name: name.to_owned(),
+            reason: reason.to_owned(),
+        },
+    }
+}
+
+/// How messages of the parser's library begin, which speak of types that users do not know.
+const FOREIGN: [&str; 4] = ["invalid type", "invalid value", "invalid length", "did not match"];
 
 /// Option names of a pass, from its JSON Schema.
 pub fn option_names(pass: &str) -> Vec<String> {
@@ -198,6 +275,7 @@ impl Pipeline {
             data: Map::new(),
             steps,
             gates: Vec::new(),
+            source: None,
         }
     }
 
@@ -229,6 +307,7 @@ impl Pipeline {
         let mut pipeline = Self::of(file, Vec::new());
         pipeline.base = base.to_owned();
         let mut bind = None;
+        let mut spots = Vec::new();
         let mut has_steps = false;
         for (key, value) in entries {
             match key.name.as_str() {
@@ -244,7 +323,9 @@ impl Pipeline {
                         .collect::<Result<_, _>>()?;
                 }
                 "gates" => {
-                    pipeline.gates = list(&document, value, "gates")?
+                    let items = list(&document, value, "gates")?;
+                    spots = items.iter().map(|item| item.spot).collect();
+                    pipeline.gates = items
                         .iter()
                         .map(|item| gate(&document, item))
                         .collect::<Result<_, _>>()?;
@@ -267,6 +348,10 @@ impl Pipeline {
             return Err(document.error("pipeline-shape", tree.spot, "a pipeline needs `steps`", None));
         }
         pipeline.steps.splice(0..0, bind);
+        pipeline.source = Some(Source {
+            document,
+            gates: spots,
+        });
         Ok(pipeline)
     }
 
@@ -376,6 +461,16 @@ fn data(document: &Document, value: &Located) -> Result<Map<String, Value>, Conf
                 Some(hint),
             ));
         }
+        match &value.value {
+            Yaml::Text(_) => {}
+            Yaml::Map(_) => {
+                Spec::from_located(document, value)?;
+            }
+            _ => {
+                let message = format!("data are a path or a map, not {}", value.kind());
+                return Err(document.error("pipeline-shape", value.spot, message, None));
+            }
+        }
         data.insert(key.name.clone(), value.to_json());
     }
     Ok(data)
@@ -431,16 +526,29 @@ fn step(document: &Document, key: &Key, options: Option<&Located>, name: &str) -
         .iter()
         .map(|(key, value)| (key.name.clone(), value.to_json()))
         .collect();
-    let options = if name == "bind" { bind_options(map) } else { map };
-    Step::new(name, options).map_err(|error| {
-        let at = |option: &String| entries.iter().find(|(key, _)| key.name == *option);
+    let map = if name == "bind" { bind_options(map) } else { map };
+    let made = Step::new(name, map).map(|step| Step {
+        spot: Some(key.spot),
+        ..step
+    });
+    made.map_err(|error| {
+        let at = |option: &str| entries.iter().find(|(key, _)| key.name == option);
         let spot = match &error {
             StepError::Unknown { .. } => key.spot,
-            StepError::Option { option, .. } => at(option).map_or(key.spot, |(key, _)| key.spot),
-            StepError::Value { option, .. } => option
-                .as_ref()
-                .and_then(at)
-                .map_or(key.spot, |(_, value)| value.spot),
+            StepError::Option { option, .. } => at(option.as_str()).map_or(key.spot, |(key, _)| key.spot),
+            StepError::Value { fault, .. } => {
+                let mut path = fault.path.as_slice();
+                if let (true, [Place::Key(first), rest @ ..]) = (name == "bind", path)
+                    && first == "sizes"
+                    && at("sizes").is_none()
+                {
+                    path = rest;
+                }
+                options
+                    .and_then(|options| options.spot_of(path, fault.is_key))
+                    .unwrap_or(key.spot)
+            }
+            StepError::Options { .. } => key.spot,
         };
         document.error(error.code(), spot, error.to_string(), error.hint())
     })

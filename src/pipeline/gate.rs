@@ -1,11 +1,12 @@
 //! One gate of a pipeline's YAML, with a place for every error.
 
+use schemars::schema_for;
 use serde_json::json;
 
 use super::definition::did_you_mean;
 use super::gates::{GATES, Gate};
-use super::nearest::nearest;
-use super::yaml::{ConfigError, Document, Key, Located, Yaml};
+use crate::schema::{self, nearest};
+use crate::yaml::{ConfigError, Document, Key, Located, Yaml};
 
 /// One entry of the list of gates.
 pub(super) fn gate(document: &Document, item: &Located) -> Result<Gate, ConfigError> {
@@ -54,13 +55,24 @@ pub(super) fn gate(document: &Document, item: &Located) -> Result<Gate, ConfigEr
     } else {
         options.to_json()
     };
+    let gates = schema_for!(Gate).to_value();
+    let of = gates
+        .get("oneOf")
+        .and_then(|all| all.as_array())
+        .into_iter()
+        .flatten()
+        .find_map(|one| one.get("properties")?.get(&key.name));
+    if let Some(fault) = of.and_then(|of| schema::check(&gates, of, &bounds)) {
+        let spot = options.spot_of(&fault.path, fault.is_key).unwrap_or(key.spot);
+        let message = format!("gate `{}`: {fault}", key.name);
+        return Err(document.error("gate-bounds", spot, message, fault.hint));
+    }
     serde_json::from_value(json!({ &key.name: bounds })).map_err(|error| {
-        let misspelt = options
-            .entries()
-            .unwrap_or_default()
-            .iter()
-            .find(|(entry, _)| error.to_string().contains(&format!("`{}`", entry.name)));
-        let spot = misspelt.map_or(options.spot, |(entry, _)| entry.spot);
-        document.error("gate-bounds", spot, format!("gate `{}`: {error}", key.name), None)
+        document.error(
+            "gate-bounds",
+            options.spot,
+            format!("gate `{}`: {error}", key.name),
+            None,
+        )
     })
 }

@@ -141,6 +141,11 @@ impl Gate {
         matches!(self, Self::Accuracy(_) | Self::F1(_) | Self::Latency(_))
     }
 
+    /// Whether that data must have labels.
+    pub fn needs_labels(&self) -> bool {
+        matches!(self, Self::Accuracy(_) | Self::F1(_))
+    }
+
     /// Judges a result.
     pub fn judge(&self, judged: &Judged<'_>) -> GateReport {
         let (before, after) = (&judged.before, &judged.after);
@@ -493,12 +498,16 @@ mod tests {
             top1_agreement: None,
             elements: 1,
             differing: 1,
+            undefined: 0,
             reason: None,
         };
         VerifyReport {
             verdict,
             engine: "tract".into(),
             samples: 1,
+            inputs: "synthetic".into(),
+            planned: 1,
+            cut_short: false,
             sensitive: 0,
             not_checked: Vec::new(),
             outputs: vec![output],

@@ -28,5 +28,5 @@ pub enum ReadError {
     },
     /// The text is not a pipeline.
     #[error(transparent)]
-    Config(#[from] super::yaml::ConfigError),
+    Config(#[from] crate::yaml::ConfigError),
 }

@@ -1,6 +1,6 @@
 //! Data by role, the engine and other files, for steps that need more than the model.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -42,6 +42,10 @@ impl Resources for StepResources<'_> {
         open_data(described, self.base, graph).map_err(|error| error.to_string())
     }
 
+    fn describes(&self, role: &str) -> bool {
+        self.data.contains_key(role)
+    }
+
     fn model(&self, path: &Path) -> Result<Model, String> {
         let path = self.base.join(path);
         let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
@@ -73,17 +77,20 @@ impl Resources for StepResources<'_> {
 
 /// Opens the data that a pipeline describes: a path, or a map as in a description file.
 pub fn open_data(described: &Value, base: &Path, graph: &Graph) -> Result<Dataset, DataError> {
+    let (spec, base) = describe_data(described, base)?;
+    Dataset::open(&spec, &base, graph)
+}
+
+/// The description that a pipeline has or names, and the folder that its relative paths start from.
+pub fn describe_data(described: &Value, base: &Path) -> Result<(Spec, PathBuf), DataError> {
     match described {
-        Value::String(path) => {
-            let (spec, base) = Spec::from_path(&base.join(path))?;
-            Dataset::open(&spec, &base, graph)
-        }
+        Value::String(path) => Spec::from_path(&base.join(path)),
         other => {
-            let spec: Spec = serde_json::from_value(other.clone()).map_err(|error| DataError::Spec {
+            let spec = Spec::from_value(other).map_err(|fault| DataError::Spec {
                 file: None,
-                message: error.to_string(),
+                message: fault.to_string(),
             })?;
-            Dataset::open(&spec, base, graph)
+            Ok((spec, base.to_owned()))
         }
     }
 }

@@ -1,27 +1,28 @@
 //! Running a pipeline: every step on the IR, a check after each, one comparison with the input at the end, then the gates.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use regex::RegexSet;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::definition::{Pipeline, Step};
-use super::gates::{Gate, GateReport, Judged, Weight};
+use super::gates::{GateReport, Weight};
+use super::judge::judge;
 use super::weigh::{weigh, weigh_input};
 use crate::engine::Engine;
-use crate::evaluate::{Figures, State, StateSubject, Task};
+use crate::evaluate::Figures;
 use crate::format::{LowerError, Origin};
 use crate::ir::{self, CheckError, Model};
 use crate::ops;
 use crate::passes::{
-    Change, Context, Limits, PassError, PassReport, PlannedNode, Reason, ReportFile, Resources, Safety,
-    unchanged,
+    Aim, Change, Context, Limits, PassError, PassReport, PlannedNode, Reason, ReportFile, Resources, Safety,
+    Selector, Times, unchanged, unmatched,
 };
 use crate::proto::StringStringEntryProto;
 use crate::rewrite::Evaluator;
 use crate::transfer::parameters::Account;
-use crate::verify::{Divergence, Verdict, VerifyOptions, VerifyReport, localize, smallest_breaking, verify};
+use crate::verify::{Divergence, Verdict, VerifyOptions, VerifyReport};
 
 /// How to run a pipeline.
 pub struct RunOptions<'a> {
@@ -29,7 +30,8 @@ pub struct RunOptions<'a> {
     pub evaluator: &'a dyn Evaluator,
     /// The engine of the comparison at the end; `None` leaves the result not checked.
     pub engine: Option<&'a dyn Engine>,
-    /// How to compare.
+    /// How to compare. Without data here it is on those of the resources, if there are any; without a bound on the time, for
+    /// about as long as the steps take.
     pub verify: VerifyOptions,
     /// Bounds on the passes; the fuel is for all steps together.
     pub limits: Limits,
@@ -87,6 +89,9 @@ pub struct StepReport {
     /// For steps that plan for an engine: each node, and how it runs there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<PlannedNode>,
+    /// For steps with a target for the time of one run: what was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<Times>,
     /// For steps that move weights between models: what became of each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transfer: Option<Account>,
@@ -121,6 +126,8 @@ pub struct RunReport {
     pub output: Option<String>,
     /// Whether the result differs from the input in any way.
     pub changed: bool,
+    /// Whether a step may make outputs differ by more than rounding.
+    pub approximate: bool,
     /// Whether the result may be written.
     pub accepted: bool,
     /// Whether it may not because steps changed nothing that were asked to.
@@ -154,6 +161,12 @@ pub enum RunError {
     Keep {
         /// What is wrong.
         source: Box<regex::Error>,
+    },
+    /// A pattern of `keep` names nothing.
+    #[error("{message}")]
+    Selector {
+        /// What is wrong.
+        message: String,
     },
     /// A pass failed.
     #[error("step {step}: {source}")]
@@ -190,7 +203,7 @@ impl RunError {
     /// A stable code.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Keep { .. } => "keep-pattern",
+            Self::Keep { .. } | Self::Selector { .. } => "keep-pattern",
             Self::Pass {
                 source: PassError::Edit { .. },
                 ..
@@ -220,9 +233,12 @@ pub fn run(
     origin: &Origin,
     options: &RunOptions<'_>,
 ) -> Result<Outcome, RunError> {
-    let macs = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Macs(_)));
-    let before = weigh_input(input, origin, macs);
+    let before = weigh_input(input, origin, true);
     let mut runner = Runner::new(pipeline, options)?;
+    let kept = Selector::new("keep", pipeline.keep.iter().chain(&options.keep));
+    if let Some(message) = unmatched(input, &[kept]) {
+        return Err(RunError::Selector { message });
+    }
     let mut model = input.clone();
     let mut steps = Vec::new();
     let mut files = Vec::new();
@@ -244,7 +260,7 @@ pub fn run(
             snapshots.push((index, model.clone()));
         }
         let reasons = report.reasons();
-        if !report.changed && !step.pass.about().tidies {
+        if !report.changed && step.pass.about().aim != Aim::Tidy {
             let place = if pipeline.steps.len() > 1 {
                 format!("step {}: ", index + 1)
             } else {
@@ -265,19 +281,13 @@ pub fn run(
             notes: report.notes,
             reasons,
             nodes: report.nodes,
+            times: report.times,
             transfer: report.transfer,
         });
         requirements.append(&mut report.requirements);
         last = after;
     }
-    let after = if macs && changed {
-        weigh(&model, true)?
-    } else {
-        Weight {
-            macs: before.macs.filter(|_| !changed),
-            ..last
-        }
-    };
+    let after = if changed { weigh(&model, true)? } else { before };
     let mut report = RunReport {
         steps,
         verdict: if changed {
@@ -290,6 +300,7 @@ pub fn run(
         evaluation: None,
         output: None,
         changed,
+        approximate: pipeline.safety() == Safety::Approximate,
         unchanged: match options.unchanged {
             Unchanged::Allowed => false,
             Unchanged::RefusedAltogether => !changed && !idle.is_empty(),
@@ -302,7 +313,9 @@ pub fn run(
         warnings: idle,
     };
     report.accepted &= !report.unchanged;
-    judge(pipeline, input, &model, &snapshots, options, &mut report);
+    let work = Duration::try_from_secs_f64(report.steps.iter().map(|step| step.seconds).sum());
+    let work = work.unwrap_or_default();
+    judge(pipeline, input, &model, &snapshots, work, options, &mut report);
     report.accepted &= requirements.iter().all(|requirement| requirement.passed);
     report
         .gates
@@ -317,137 +330,6 @@ pub fn run(
         record(&mut model, pipeline, origin);
     }
     Ok(Outcome { model, report, files })
-}
-
-/// The comparison with the input and the gates.
-fn judge(
-    pipeline: &Pipeline,
-    input: &Model,
-    model: &Model,
-    snapshots: &[(usize, Model)],
-    options: &RunOptions<'_>,
-    report: &mut RunReport,
-) {
-    let bounded = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Outputs(_)));
-    if let Some(engine) = options.engine.filter(|_| report.changed || bounded) {
-        (options.progress)("verify", 0, None);
-        let mut found = verify(input, model, engine, &options.verify);
-        if found.verdict == Verdict::Within && pipeline.safety() == Safety::Exact && options.verify.optimise {
-            // The engine may have rounded differently in the changed graph; as they stand, both must give the same bits.
-            found = verify(
-                input,
-                model,
-                engine,
-                &VerifyOptions {
-                    optimise: false,
-                    ..options.verify.clone()
-                },
-            );
-        }
-        report.verdict = found.verdict;
-        if found.verdict == Verdict::Different && pipeline.safety() < Safety::Approximate {
-            report.accepted = false;
-            report.culprit = culprit(pipeline, input, snapshots, engine, options);
-        }
-        if found.verdict == Verdict::NotChecked {
-            let why = found.not_checked.first().map(|entry| match &entry.operator {
-                Some(operator) => format!("{operator}: {}", entry.reason),
-                None => entry.reason.clone(),
-            });
-            report
-                .warnings
-                .push(format!("the result is not checked: {}", why.unwrap_or_default()));
-        }
-        report.verify = Some(found);
-    }
-    let evaluated = pipeline
-        .gates
-        .iter()
-        .any(Gate::needs_evaluation)
-        .then(|| evaluation(pipeline, input, model, options));
-    let mut judged = Judged {
-        before: report.before,
-        after: report.after,
-        verify: report.verify.as_ref(),
-        ..Judged::default()
-    };
-    match &evaluated {
-        Some(Ok((figures, state))) => (judged.figures, judged.state) = (Some(figures), Some(state)),
-        Some(Err(reason)) => judged.reason = Some(reason),
-        None => {}
-    }
-    report.gates = pipeline.gates.iter().map(|gate| gate.judge(&judged)).collect();
-    report.evaluation = evaluated.and_then(|found| found.ok()).map(|(figures, _)| figures);
-    report.accepted &= report.gates.iter().all(|gate| gate.passed);
-}
-
-/// Timed runs of a latency gate.
-const LATENCY_RUNS: usize = 50;
-
-/// Figures of the result on the evaluation data with the input as reference.
-fn evaluation(
-    pipeline: &Pipeline,
-    input: &Model,
-    model: &Model,
-    options: &RunOptions<'_>,
-) -> Result<(Figures, State), String> {
-    let resources = options.resources.ok_or("there is no evaluation data")?;
-    let data = resources.data("evaluation", &model.graph)?;
-    let engine = resources.engine()?;
-    let total = data.sample_range().end - data.sample_range().start;
-    let timed = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Latency(_)));
-    let task = Task {
-        engine,
-        data: &data,
-        output: None,
-        threshold: 0.5,
-        jobs: resources.jobs(),
-        latency_runs: if timed { LATENCY_RUNS } else { 0 },
-        progress: &|done| (options.progress)("evaluate", done, Some(total)),
-    };
-    let mut state = State::new(StateSubject::default());
-    let figures = task
-        .figures(model, Some(input), &mut state, None)
-        .map_err(|error| error.to_string())?;
-    Ok((figures, state))
-}
-
-/// The first step after which the outputs differ from the input's.
-fn culprit(
-    pipeline: &Pipeline,
-    input: &Model,
-    snapshots: &[(usize, Model)],
-    engine: &dyn Engine,
-    options: &RunOptions<'_>,
-) -> Option<Culprit> {
-    let differs = |count: u64| {
-        let at = usize::try_from(count)
-            .ok()
-            .and_then(|count| snapshots.get(count.checked_sub(1)?));
-        Ok::<bool, ()>(at.is_some_and(|(_, model)| {
-            verify(input, model, engine, &options.verify).verdict == Verdict::Different
-        }))
-    };
-    let found = smallest_breaking(snapshots.len() as u64, differs)
-        .ok()
-        .flatten()?;
-    let at = usize::try_from(found).ok()?.checked_sub(1)?;
-    let (index, after) = snapshots.get(at)?;
-    let before = at
-        .checked_sub(1)
-        .and_then(|previous| snapshots.get(previous))
-        .map_or(input, |(_, model)| model);
-    let sample = verify(input, after, engine, &options.verify).worst;
-    let divergence = sample.and_then(|sample| {
-        localize(before, after, engine, &sample, &options.verify.tolerances)
-            .ok()
-            .flatten()
-    });
-    Some(Culprit {
-        step: index + 1,
-        name: pipeline.steps.get(*index)?.name.clone(),
-        divergence,
-    })
 }
 
 /// The steps of one pipeline with what they share.
@@ -497,6 +379,15 @@ impl<'a> Runner<'a> {
             progress: self.options.progress,
             resources: self.options.resources,
         };
+        if let Some(message) = unmatched(model, &step.pass.selectors()) {
+            return Err(RunError::Pass {
+                step: index + 1,
+                source: PassError::Option {
+                    pass: step.pass.about().name,
+                    message,
+                },
+            });
+        }
         let report = step.pass.run(model, &context).map_err(|source| RunError::Pass {
             step: index + 1,
             source,

@@ -4,6 +4,7 @@ use schemars::schema_for;
 use serde_json::{Map, Value, json};
 
 use super::gates::Gate;
+use crate::data::Spec;
 use crate::passes::registry;
 
 /// The schema of pipeline files.
@@ -32,9 +33,15 @@ pub fn pipeline_schema() -> Value {
         json!({ "description": "A pass, with its options.", "anyOf": alternatives }),
     );
     definitions.insert("Gate".to_owned(), gate);
+    let mut description = Spec::schema();
+    hoist(&mut description, &mut definitions);
     definitions.insert(
         "Data".to_owned(),
-        json!({ "description": "Where samples come from and how they become inputs.", "type": ["object", "string"] }),
+        json!({
+            "description": "Where samples come from and how they become inputs: a description, or the path of a .npz or .npy file, \
+                            of a folder of images or ONNX test sets, or of a description in YAML.",
+            "anyOf": [{ "type": "string" }, description],
+        }),
     );
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -75,16 +82,91 @@ pub fn pipeline_schema() -> Value {
     })
 }
 
-/// Moves a schema's own definitions to the shared ones and drops what only a whole document has.
+/// Moves a schema's own definitions to the shared ones and drops what only a whole document has. Where another definition has
+/// the name already, the own one gets a number.
 fn hoist(schema: &mut Value, definitions: &mut Map<String, Value>) {
     let Some(object) = schema.as_object_mut() else {
         return;
     };
     object.remove("$schema");
     object.remove("title");
-    if let Some(Value::Object(own)) = object.remove("$defs") {
-        for (name, definition) in own {
-            definitions.entry(name).or_insert(definition);
+    let Some(Value::Object(mut own)) = object.remove("$defs") else {
+        return;
+    };
+    // A renamed definition makes those that refer to it other ones, too.
+    while let Some(name) = own
+        .iter()
+        .find(|(name, own)| definitions.get(*name).is_some_and(|known| known != *own))
+        .map(|(name, _)| name.clone())
+    {
+        let Some(definition) = own.remove(&name) else {
+            break;
+        };
+        let is_free = |candidate: &String| {
+            !own.contains_key(candidate)
+                && definitions
+                    .get(candidate)
+                    .is_none_or(|known| *known == definition)
+        };
+        let Some(free) = (2..).map(|number| format!("{name}{number}")).find(is_free) else {
+            break;
+        };
+        own.insert(free.clone(), definition);
+        let (from, to) = (format!("#/$defs/{name}"), format!("#/$defs/{free}"));
+        redirect(schema, &from, &to);
+        own.values_mut()
+            .for_each(|definition| redirect(definition, &from, &to));
+    }
+    definitions.extend(own);
+}
+
+/// Lets references to one definition lead to another.
+fn redirect(schema: &mut Value, from: &str, to: &str) {
+    match schema {
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                match value {
+                    Value::String(target) if key == "$ref" && target == from => *target = to.to_owned(),
+                    other => redirect(other, from, to),
+                }
+            }
         }
+        Value::Array(items) => items.iter_mut().for_each(|item| redirect(item, from, to)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_of_one_name_and_two_meanings_are_kept_apart() {
+        let mut definitions = Map::new();
+        let schema = |word: &str| {
+            json!({
+                "properties": { "by": { "$ref": "#/$defs/Criterion" }, "all": { "$ref": "#/$defs/All" } },
+                "$defs": {
+                    "Criterion": { "enum": [word] },
+                    "All": { "items": { "$ref": "#/$defs/Criterion" } },
+                },
+            })
+        };
+        let (mut first, mut second, mut again) = (schema("a"), schema("b"), schema("a"));
+        hoist(&mut first, &mut definitions);
+        hoist(&mut second, &mut definitions);
+        hoist(&mut again, &mut definitions);
+        let meaning = |schema: &Value, option: &str| {
+            let target = schema["properties"][option]["$ref"].as_str().unwrap();
+            definitions[target.trim_start_matches("#/$defs/")].clone()
+        };
+        assert_eq!(meaning(&first, "by")["enum"][0], "a");
+        assert_eq!(meaning(&second, "by")["enum"][0], "b");
+        assert_eq!(meaning(&again, "by")["enum"][0], "a");
+        let inner = meaning(&second, "all")["items"]["$ref"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert_eq!(definitions[inner.trim_start_matches("#/$defs/")]["enum"][0], "b");
     }
 }

@@ -13,7 +13,7 @@ pub fn run(title: &str, report: &RunReport) -> String {
         "refused: nothing was written"
     };
     text.push_str(&format!("Verdict **{}**, {accepted}.\n\n", report.verdict));
-    text.push_str(&table::weights(Style::Markdown, &report.before, &report.after));
+    text.push_str(&table::weights(Style::Markdown, report));
     text.push_str("\n\n## Steps\n\n");
     text.push_str(&table::steps(Style::Markdown, report));
     if let Some(verify) = &report.verify {

@@ -6,7 +6,7 @@ use super::difference::Difference;
 use super::facts::{ModelFacts, ValueFacts};
 use super::sanitise;
 use crate::passes::{PlannedNode, Runs};
-use crate::pipeline::{GateReport, RunReport, Weight};
+use crate::pipeline::{GateReport, RunReport};
 use crate::transfer::parameters::{Account, Fate};
 use crate::verify::{NodeReport, OutputFigures, VerifyReport};
 
@@ -112,7 +112,8 @@ fn change(before: u64, after: u64) -> String {
 }
 
 /// Before and after.
-pub fn weights(style: Style, before: &Weight, after: &Weight) -> String {
+pub fn weights(style: Style, report: &RunReport) -> String {
+    let (before, after) = (&report.before, &report.after);
     let mut rows = vec![
         vec![
             "nodes".to_owned(),
@@ -135,6 +136,15 @@ pub fn weights(style: Style, before: &Weight, after: &Weight) -> String {
     ];
     if let (Some(a), Some(b)) = (before.macs, after.macs) {
         rows.push(vec!["MACs".to_owned(), count(a), count(b), change(a, b)]);
+    }
+    if let Some(times) = report.steps.iter().rev().find_map(|step| step.times) {
+        let share = (times.after_ms / times.before_ms - 1.0) * 100.0;
+        rows.push(vec![
+            "latency".to_owned(),
+            format!("{:.3} ms", times.before_ms),
+            format!("{:.3} ms", times.after_ms),
+            format!("{share:+.1} %"),
+        ]);
     }
     table(style, &["", "before", "after", "change"], true, rows)
 }
@@ -358,11 +368,32 @@ pub fn nodes_report(style: Style, report: &NodeReport) -> String {
     text
 }
 
+/// How many samples were compared, and of how many where some were left out.
+fn samples(report: &VerifyReport) -> String {
+    let count = if report.cut_short {
+        format!("{} of {} planned", report.samples, report.planned)
+    } else {
+        report.samples.to_string()
+    };
+    let word = if report.samples == 1 && !report.cut_short {
+        "sample"
+    } else {
+        "samples"
+    };
+    if report.inputs == "synthetic" {
+        format!("{count} synthetic {word}")
+    } else {
+        format!("{count} {word} of {}", sanitise(&report.inputs))
+    }
+}
+
 /// The verdict in one line, with what stands behind it.
 pub fn verdict_line(report: &VerifyReport) -> String {
     let mut line = format!(
-        "verdict: {} ({}, {} samples",
-        report.verdict, report.engine, report.samples
+        "verdict: {} ({}, {}",
+        report.verdict,
+        report.engine,
+        samples(report)
     );
     for sizes in &report.sizes {
         let sizes: Vec<String> = sizes
@@ -372,6 +403,9 @@ pub fn verdict_line(report: &VerifyReport) -> String {
         line.push_str(&format!("; {}", sizes.join(" ")));
     }
     line.push(')');
+    if report.cut_short {
+        line.push_str("\n  the time for comparing was over before the others: --verify-time SECONDS sets it");
+    }
     if report.sensitive > 0 {
         line.push_str(&format!(
             "\n  {} outputs of samples left out: rounding of the inputs alone moves them further",

@@ -14,7 +14,7 @@ const UNLISTED_INITIALIZERS: i64 = 4;
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum RegionError {
     /// No value of the main graph has this name.
-    #[error("the main graph has no value {value:?}{}", hint(nearest))]
+    #[error("the main graph has no value {value:?}{}", hint(value, nearest))]
     NoValue {
         /// The name.
         value: String,
@@ -46,7 +46,11 @@ pub enum RegionError {
     },
 }
 
-fn hint(nearest: &Option<String>) -> String {
+fn hint(value: &str, nearest: &Option<String>) -> String {
+    if value.contains(',') {
+        return "; several values are given one by one: the option once for each, or as a YAML list"
+            .to_owned();
+    }
     nearest
         .as_ref()
         .map(|name| format!("; did you mean {name:?}?"))

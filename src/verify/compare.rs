@@ -97,6 +97,8 @@ pub struct OutputFigures {
     pub elements: u64,
     /// Elements whose bits differ.
     pub differing: u64,
+    /// Elements that are NaN or infinite where the reference's are other ones.
+    pub undefined: u64,
     /// What makes the output different beside its numbers: shape, element type, NaN in another place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -108,6 +110,7 @@ pub struct Comparison {
     verdict: Option<Verdict>,
     elements: u64,
     differing: u64,
+    undefined: u64,
     finite: u64,
     max_abs: f64,
     max_rel: f64,
@@ -152,6 +155,7 @@ impl Comparison {
         self.verdict = self.verdict.max(other.verdict);
         self.elements += other.elements;
         self.differing += other.differing;
+        self.undefined += other.undefined;
         self.finite += other.finite;
         self.max_abs = larger(self.max_abs, other.max_abs);
         self.max_rel = larger(self.max_rel, other.max_rel);
@@ -185,6 +189,7 @@ impl Comparison {
             top1_agreement: (self.rows > 0).then(|| self.same_rows as f64 / self.rows as f64),
             elements: self.elements,
             differing: self.differing,
+            undefined: self.undefined,
             reason: self.reason.clone(),
         }
     }
@@ -291,6 +296,7 @@ fn compare_tensors(reference: &Tensor, model: &Tensor, tolerances: &Tolerances) 
             let same = a.is_nan() && b.is_nan() || a == b;
             if !same {
                 result.differing += 1;
+                result.undefined += u64::from(!b.is_finite());
                 result.differ(format!("{b} in place of {a}"));
             }
             continue;

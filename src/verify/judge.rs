@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::bounds::{Bounds, Clock};
 use super::compare::{Comparison, OutputFigures, Tolerances, Verdict, compare};
 use super::random::{Randomness, randomness};
 use super::sensitivity::sensitive;
@@ -27,13 +28,15 @@ pub struct VerifyOptions {
     pub tolerances: Tolerances,
     /// Sizes of free dimensions that the user chose.
     pub sizes: Sizes,
-    /// Given samples, instead of synthetic ones.
-    pub data: Option<Arc<Dataset>>,
+    /// Given samples, instead of synthetic ones, and what they are called.
+    pub data: Option<(String, Arc<Dataset>)>,
     /// Rounds of synthetic samples at each size; one round has a sample of each kind.
     pub rounds: u64,
     /// Whether the engine may optimise both models. It is many times faster and rounds differently in graphs that differ;
     /// off, rewrites that keep every bit give equal bits.
     pub optimise: bool,
+    /// How much is compared.
+    pub bounds: Bounds,
 }
 
 impl Default for VerifyOptions {
@@ -45,6 +48,7 @@ impl Default for VerifyOptions {
             data: None,
             rounds: 1,
             optimise: true,
+            bounds: Bounds::default(),
         }
     }
 }
@@ -69,6 +73,12 @@ pub struct VerifyReport {
     pub engine: String,
     /// Samples on which outputs were compared.
     pub samples: u64,
+    /// What the samples are: `synthetic`, or the name of the data.
+    pub inputs: String,
+    /// Samples that would be compared without a bound on the time.
+    pub planned: u64,
+    /// Whether samples were left out for the time.
+    pub cut_short: bool,
     /// What could not be checked.
     pub not_checked: Vec<NotChecked>,
     /// Figures of each output of the reference.
@@ -101,6 +111,9 @@ pub fn verify(
         random: merged(randomness(reference), randomness(model)),
         totals: BTreeMap::new(),
         samples: 0,
+        planned: 0,
+        cut_short: false,
+        clock: Clock::new(&options.bounds),
         sensitive: 0,
         sizes: Vec::new(),
         blocked: Vec::new(),
@@ -120,7 +133,7 @@ pub fn verify(
     // Where every output depends on chance, no run says anything.
     match &options.data {
         _ if !certain => {}
-        Some(data) => pair.given(data),
+        Some((_, data)) => pair.given(data),
         None => pair.synthetic(),
     }
     pair.report()
@@ -134,7 +147,7 @@ fn merged(mut a: Randomness, b: Randomness) -> Randomness {
 
 /// What makes it impossible to call both models in the same way: an input the reference does not have, an output that is
 /// missing, another type.
-fn interface_difference(reference: &Model, model: &Model) -> Option<String> {
+pub fn interface_difference(reference: &Model, model: &Model) -> Option<String> {
     let types = |model: &Model| -> BTreeMap<String, crate::ir::ValueType> {
         let graph = &model.graph;
         let values = graph
@@ -194,6 +207,9 @@ struct Pair<'a> {
     random: Randomness,
     totals: BTreeMap<String, Comparison>,
     samples: u64,
+    planned: u64,
+    cut_short: bool,
+    clock: Clock,
     sensitive: u64,
     sizes: Vec<Sizes>,
     blocked: Vec<NotChecked>,
@@ -207,8 +223,13 @@ impl Pair<'_> {
         /// Batches in memory at a time.
         const AT_ONCE: usize = 64;
         let mut compiled: BTreeMap<Shapes, Sessions> = BTreeMap::new();
-        let indices: Vec<u64> = data.batches().collect();
-        for part in indices.chunks(AT_ONCE) {
+        let indices = self.options.bounds.order(data.batches().collect());
+        self.planned += indices.len() as u64;
+        for (number, part) in indices.chunks(self.clock.at_once(AT_ONCE)).enumerate() {
+            if number > 0 && self.clock.over() {
+                self.cut_short = true;
+                break;
+            }
             let read = |index: &u64| {
                 data.batch(*index)
                     .map(|batch| batch.inputs)
@@ -241,10 +262,12 @@ impl Pair<'_> {
         infer(&mut inferred);
         let synthesizer = Synthesizer::new(&inferred);
         let (free, fixed) = sizes::free_dims(self.reference, self.model, &self.options.sizes);
+        self.clock.halved = !free.is_empty();
         let first = sizes::attempts(&free, &fixed, None);
         let Some(worked) = self.first_that_works(&synthesizer, first, 0) else {
             return;
         };
+        self.clock.halved = false;
         if !free.is_empty() {
             let second = sizes::attempts(&free, &fixed, Some(&worked));
             self.first_that_works(&synthesizer, second, 1);
@@ -260,7 +283,7 @@ impl Pair<'_> {
         series: u64,
     ) -> Option<Sizes> {
         let kinds: &[SampleKind] = if synthesizer.has_floats() {
-            &SampleKind::ALL
+            self.options.bounds.kinds()
         } else if synthesizer.has_inputs() {
             &[
                 SampleKind::Normal,
@@ -291,6 +314,7 @@ impl Pair<'_> {
             let shapes = session::shapes_under(self.reference, &sizes);
             match self.attempt(&shapes, &samples) {
                 Attempt::Done => {
+                    self.planned += samples.len() as u64;
                     if !sizes.is_empty() {
                         self.sizes.push(sizes.clone());
                     }
@@ -390,12 +414,19 @@ impl Pair<'_> {
         if let Sample::Model(error) = &first {
             return self.block_by("model", &error.clone());
         }
-        let rest: Vec<Sample> = if self.random.seeded {
-            rest.iter().map(run).collect()
-        } else {
-            rest.par_iter().map(run).collect()
-        };
-        for (sample, result) in samples.iter().zip(std::iter::once(first).chain(rest)) {
+        let mut results = vec![first];
+        for part in rest.chunks(self.clock.at_once(rest.len())) {
+            if self.clock.over() {
+                self.cut_short = true;
+                break;
+            }
+            if self.random.seeded {
+                results.extend(part.iter().map(run));
+            } else {
+                results.extend(part.par_iter().map(run).collect::<Vec<_>>());
+            }
+        }
+        for (sample, result) in samples.iter().zip(results) {
             match result {
                 Sample::Compared(outputs, sensitive) => self.add(sample, outputs, sensitive),
                 // An input that the reference itself refuses says nothing about the pair.
@@ -493,6 +524,12 @@ impl Pair<'_> {
             verdict,
             engine: self.engine.name().to_owned(),
             samples: self.samples,
+            inputs: match &self.options.data {
+                Some((name, _)) => name.clone(),
+                None => "synthetic".to_owned(),
+            },
+            planned: self.planned,
+            cut_short: self.cut_short,
             sensitive: self.sensitive,
             not_checked: self.blocked,
             outputs,

@@ -4,6 +4,7 @@
 //! May use engines, lowering, analysis, the operator table and the IR; knows no pass and no pipeline.
 
 mod bisect;
+mod bounds;
 mod compare;
 mod encode;
 mod judge;
@@ -17,11 +18,13 @@ mod synthesize;
 mod uses;
 
 pub use bisect::smallest_breaking;
+pub use bounds::Bounds;
 pub use compare::{Comparison, OutputFigures, Tolerances, Verdict, compare};
-pub use judge::{NotChecked, VerifyOptions, VerifyReport, verify};
+pub use judge::{NotChecked, VerifyOptions, VerifyReport, interface_difference, verify};
 pub use localize::{Divergence, localize};
 pub use nodes::{
     Agreement, Engines, NodeAgreement, NodeError, NodeErrors, NodeOptions, NodeReport, verify_nodes,
+    worst_node,
 };
-pub use sizes::Sizes;
+pub use sizes::{Sizes, unknown_size};
 pub use synthesize::{SampleKind, SynthesisError};

@@ -4,9 +4,37 @@ use std::collections::BTreeMap;
 
 use super::uses;
 use crate::ir::{Dim, Model, NodeId, NodeKind, ValueType};
+use crate::schema::nearest;
 
 /// Sizes of free dimensions: by symbol, or as `input[axis]` for a dimension without a name.
 pub type Sizes = BTreeMap<String, i64>;
+
+/// What is wrong with sizes that name no free dimension of the inputs of `model`.
+pub fn unknown_size(model: &Model, sizes: &Sizes) -> Option<String> {
+    let mut known: Vec<String> = Vec::new();
+    for input in required_inputs(model) {
+        for dim in input_dims(model, input).unwrap_or_default() {
+            let InputDim::Free(key) = dim else { continue };
+            // A sum of symbols is set by its parts as well.
+            let parts = key
+                .split('+')
+                .map(str::trim)
+                .filter(|part| part.parse::<i64>().is_err());
+            for name in std::iter::once(key.as_str()).chain(parts) {
+                if !known.iter().any(|known| known == name) {
+                    known.push(name.to_owned());
+                }
+            }
+        }
+    }
+    let unknown = sizes.keys().find(|name| !known.contains(name))?;
+    let hint = match nearest(unknown, known.iter().map(String::as_str)) {
+        Some(name) => format!("did you mean {name}?"),
+        None if known.is_empty() => "the inputs have no free dimension".to_owned(),
+        None => format!("the inputs have {}", known.join(", ")),
+    };
+    Some(format!("there is no free dimension {unknown}; {hint}"))
+}
 
 /// A dimension that no file fixes.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use self::decide::{Decisions, decide, lower_constant};
 use super::distinct::distinct_names;
-use super::{About, Context, ConvertOpset, Needs, Pass, PassError, PassReport, Safety};
+use super::{About, Context, ConvertOpset, Needs, Pass, PassError, PassReport, Safety, Selector};
 use crate::analysis;
 use crate::ir::edit::{Reshape, reshape};
 use crate::ir::{
@@ -109,6 +109,15 @@ impl Pass for ConvertFloat {
             engine: self.to == Half::Float16 && (self.check_ranges || self.range_data.is_some()),
             ..Needs::default()
         })
+    }
+
+    fn data_roles(&self) -> Vec<String> {
+        let reads = self.to == Half::Float16;
+        self.range_data.iter().filter(|_| reads).cloned().collect()
+    }
+
+    fn selectors(&self) -> Vec<Selector> {
+        vec![Selector::new("exclude", &self.exclude)]
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -70,6 +70,10 @@ impl Pass for Awq {
         About::new(NAME, Safety::Rounding).needing(Needs::CALIBRATION)
     }
 
+    fn data_roles(&self) -> Vec<String> {
+        vec![self.data.clone()]
+    }
+
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let resource = |message: String| PassError::Resource { pass: NAME, message };
         let original = model.clone();

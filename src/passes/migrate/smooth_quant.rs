@@ -41,6 +41,10 @@ impl Pass for SmoothQuant {
         About::new(NAME, Safety::Rounding).needing(Needs::CALIBRATION)
     }
 
+    fn data_roles(&self) -> Vec<String> {
+        vec![self.data.clone()]
+    }
+
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let resource = |message: String| PassError::Resource { pass: NAME, message };
         if !(0.0..=1.0).contains(&self.alpha) {

@@ -6,7 +6,7 @@ use crate::engine::{CompileOptions, Engine, EngineError, RunValues, Session};
 use crate::evaluate::measure;
 use crate::ir::Model;
 use crate::lower;
-use crate::passes::PassError;
+use crate::passes::{PassError, Times};
 
 const NAME: &str = "prune-channels";
 
@@ -44,13 +44,24 @@ impl<'a> Clock<'a> {
 
     /// The time of one run of `cut` as a share of the original's: both in turn, the fastest of each.
     pub(super) fn share(&self, cut: &Model) -> Result<f64, PassError> {
+        let times = self.times(cut)?;
+        Ok(if times.before_ms > 0.0 {
+            times.after_ms / times.before_ms
+        } else {
+            1.0
+        })
+    }
+
+    /// The time of one run of the original and of `cut`: both in turn, the fastest of each.
+    pub(super) fn times(&self, cut: &Model) -> Result<Times, PassError> {
         let other = compile(cut, self.engine)?;
         let times = measure(&[&*self.original, &*other], &self.inputs, RUNS)
             .map_err(|error| failed(format!("target-latency: {error}")))?;
-        match times.as_slice() {
-            [before, after] if before.min > 0.0 => Ok(after.min / before.min),
-            _ => Ok(1.0),
-        }
+        let least = |at: usize| times.get(at).map_or(0.0, |times| times.min);
+        Ok(Times {
+            before_ms: least(0),
+            after_ms: least(1),
+        })
     }
 }
 

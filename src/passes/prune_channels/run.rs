@@ -22,7 +22,9 @@ use crate::axes::rewrite::remove;
 use crate::axes::{Removal, Solution, solve};
 use crate::engine::{Engine, TractEngine};
 use crate::ir::Model;
-use crate::passes::{About, Context, FoldConstants, Needs, Pass, PassError, PassReport, ReportFile, Safety};
+use crate::passes::{
+    About, Context, FoldConstants, Needs, Pass, PassError, PassReport, ReportFile, Safety, Selector,
+};
 
 const NAME: &str = "prune-channels";
 
@@ -58,8 +60,19 @@ impl Pass for PruneChannels {
         })
     }
 
+    fn data_roles(&self) -> Vec<String> {
+        let samples = Evidence::takes_samples(self).then(|| self.data.clone());
+        let labels = Evidence::takes_labels(self).then(|| self.training.clone());
+        samples.into_iter().chain(labels).collect()
+    }
+
+    fn selectors(&self) -> Vec<Selector> {
+        vec![Selector::new("keep", &self.keep)]
+    }
+
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         validate(self)?;
+        let original = model.clone();
         let replay = self.replayed(context)?;
         let replays: Vec<Option<History>> = match &replay {
             Some(history) => history.rounds().map(Some).collect(),
@@ -90,6 +103,20 @@ impl Pass for PruneChannels {
         if let Some(pruned) = last {
             // What stays is the same in every round: the last one says it.
             explain_rest(&pruned, &mut report);
+        }
+        if !report.changes.iter().any(|change| change.rule == REMOVED) {
+            // Folded shape arithmetic alone is not what was asked for.
+            *model = original;
+            return Ok(PassReport {
+                changed: false,
+                changes: Vec::new(),
+                ..report
+            });
+        }
+        let engine = context.resources.and_then(|resources| resources.engine().ok());
+        let seed = self.seed.unwrap_or(context.seed);
+        if let Some(clock) = Clock::start(&original, self, engine, seed)? {
+            report.times = Some(clock.times(model)?);
         }
         Ok(report)
     }
@@ -381,12 +408,8 @@ fn validate(options: &PruneChannels) -> Result<(), PassError> {
 fn count(pruned: &Pruned, report: &mut PassReport) {
     let groups = &pruned.groups;
     let removed: usize = groups.iter().map(|group| group.removed).sum();
-    report.add("units removed", removed as u64);
-    if let Some(change) = report
-        .changes
-        .iter_mut()
-        .find(|change| change.rule == "units removed")
-    {
+    report.add(REMOVED, removed as u64);
+    if let Some(change) = report.changes.iter_mut().find(|change| change.rule == REMOVED) {
         change.details = groups
             .iter()
             .filter(|group| group.removed > 0)
@@ -433,6 +456,9 @@ fn explain_rest(pruned: &Pruned, report: &mut PassReport) {
             .map(|(reason, parameters)| format!("{parameters} parameters stay: {reason}")),
     );
 }
+
+/// What the report calls what went.
+const REMOVED: &str = "units removed";
 
 fn option(message: String) -> PassError {
     PassError::Option { pass: NAME, message }

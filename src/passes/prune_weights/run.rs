@@ -14,7 +14,7 @@ use crate::analysis;
 use crate::data::write_npz;
 use crate::ir::{GraphPath, Model, Tensor};
 use crate::passes::objective::gradient_statistics;
-use crate::passes::{About, Change, Context, Needs, Pass, PassError, PassReport, Safety};
+use crate::passes::{About, Change, Context, Needs, Pass, PassError, PassReport, Safety, Selector};
 use crate::statistics::{Along, GradientStatistics, StatisticsError, model_digest, second_moments};
 
 impl Pass for PruneWeights {
@@ -25,6 +25,25 @@ impl Pass for PruneWeights {
             training: self.criterion.takes_gradients() && self.stats.is_none(),
             ..Needs::default()
         })
+    }
+
+    fn data_roles(&self) -> Vec<String> {
+        let role = |default: &str| self.data.clone().unwrap_or_else(|| default.to_owned());
+        let mut roles = Vec::new();
+        if self.criterion.takes_gradients() && self.stats.is_none() {
+            roles.push(role("training"));
+        }
+        if self.criterion == Criterion::Wanda {
+            roles.push(role("calibration"));
+        }
+        if self.update == Update::Obs && self.gram_stats.is_none() {
+            roles.push("calibration".to_owned());
+        }
+        roles
+    }
+
+    fn selectors(&self) -> Vec<Selector> {
+        vec![Selector::new("keep", &self.keep)]
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

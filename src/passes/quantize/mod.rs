@@ -25,7 +25,7 @@ use super::layer_patterns::layer_names;
 use super::quantize_weights::{Moments, collect};
 use super::{
     About, Context, ConvertOpset, DeduplicateInitializers, Needs, Pass, PassError, PassReport, PlannedNode,
-    Rounding, Runs, Safety, Simplify,
+    Rounding, Runs, Safety, Selector, Simplify,
 };
 use crate::analysis;
 use crate::ir::{Graph, Model, NodeId, ValueId};
@@ -135,6 +135,21 @@ impl Pass for Quantize {
             },
         };
         About::new(NAME, Safety::Approximate).needing(needs)
+    }
+
+    fn data_roles(&self) -> Vec<String> {
+        match self.scheme.other_pass(self) {
+            Some(other) => other.data_roles(),
+            None if self.about().needs.calibration => vec![self.data.clone()],
+            None => Vec::new(),
+        }
+    }
+
+    fn selectors(&self) -> Vec<Selector> {
+        vec![
+            Selector::new("exclude", &self.exclude),
+            Selector::new("layers", self.layers.iter().map(|layer| &layer.pattern)),
+        ]
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

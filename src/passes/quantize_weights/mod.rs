@@ -23,7 +23,7 @@ use self::target::{Reader, targets};
 pub use self::widths::{BitsBy, Widths};
 use super::distinct::distinct_names;
 use super::gram_statistics::GramSource;
-use super::{About, Context, ConvertOpset, Needs, Pass, PassError, PassReport, Safety, Simplify};
+use super::{About, Context, ConvertOpset, Needs, Pass, PassError, PassReport, Safety, Selector, Simplify};
 use crate::analysis;
 use crate::format::spill;
 use crate::ir::{
@@ -61,6 +61,20 @@ impl Pass for QuantizeWeights {
             training: self.criterion == BitsBy::LogGradient && self.gradient_stats.is_none(),
             ..Needs::default()
         })
+    }
+
+    fn data_roles(&self) -> Vec<String> {
+        let needs = self.about().needs;
+        let samples = needs.calibration.then(|| self.data.clone());
+        let labels = needs.training.then(|| self.labelled.clone());
+        samples.into_iter().chain(labels).collect()
+    }
+
+    fn selectors(&self) -> Vec<Selector> {
+        vec![
+            Selector::new("exclude", &self.exclude),
+            Selector::new("layers", self.layers.iter().map(|layer| &layer.pattern)),
+        ]
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

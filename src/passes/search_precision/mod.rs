@@ -15,7 +15,8 @@ use self::measure::{Measured, measure};
 pub use self::options::{SearchPrecision, Sensitivity};
 use super::quantize_weights::Layers;
 use super::{
-    About, Change, Context, LayerPrecision, Needs, Pass, PassError, PassReport, Precision, ReportFile, Safety,
+    About, Change, Context, LayerPrecision, Needs, Pass, PassError, PassReport, Precision, ReportFile,
+    Safety, Selector,
 };
 use crate::evaluate::{State, StateSubject, Task};
 use crate::format::{ExternalFiles, lower};
@@ -29,6 +30,15 @@ const PIPELINE_VERSION: u32 = 1;
 impl Pass for SearchPrecision {
     fn about(&self) -> About {
         About::new(NAME, Safety::Approximate).needing(Needs::CALIBRATION)
+    }
+
+    fn data_roles(&self) -> Vec<String> {
+        let judged = self.max_drop.map(|_| "evaluation".to_owned());
+        std::iter::once(self.data.clone()).chain(judged).collect()
+    }
+
+    fn selectors(&self) -> Vec<Selector> {
+        vec![Selector::new("exclude", &self.exclude)]
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -86,11 +86,16 @@ impl Default for TransferFeatures {
 
 impl Pass for TransferFeatures {
     fn about(&self) -> About {
-        About::new(NAME, Safety::Approximate).needing(Needs {
+        About::new(NAME, Safety::Approximate).replacing().needing(Needs {
             training: self.head.is_empty() && !self.features_only,
             source: !self.head.is_empty(),
             ..Needs::default()
         })
+    }
+
+    fn data_roles(&self) -> Vec<String> {
+        let trains = self.about().needs.training;
+        trains.then(|| self.data.clone()).into_iter().collect()
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

@@ -39,6 +39,8 @@ pub struct NodeError {
     pub clipped: Option<f64>,
     /// Elements compared.
     pub elements: u64,
+    /// Elements that are NaN or infinite where the reference's are other ones.
+    pub undefined: u64,
     /// What is wrong beside the numbers: another shape, NaN in another place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -191,6 +193,7 @@ fn summarise(found: &mut NodeErrors, graph: &Graph, rows: &[Row], sums: &[Sum], 
             max_abs: figures.max_abs,
             clipped: row.span.map(|_| sum.clipped as f64 / figures.elements as f64),
             elements: figures.elements,
+            undefined: figures.undefined,
             reason: figures.reason,
         };
         let key = if error.reason.is_some() {

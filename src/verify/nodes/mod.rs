@@ -132,6 +132,38 @@ pub fn verify_nodes(
     }
 }
 
+/// The node of `model` that is worst by itself, if one is off: first those whose numbers are none, then by SQNR. Nodes whose
+/// values have other shapes than the reference's are left out.
+pub fn worst_node(
+    reference: &Model,
+    model: &Model,
+    whole: &VerifyReport,
+    engine: &dyn Engine,
+    options: &VerifyOptions,
+) -> Option<NodeError> {
+    let (mut reference, mut model) = (reference.clone(), model.clone());
+    reference.name_values();
+    model.name_values();
+    let samples = samples::Samples::new(&reference, whole, options);
+    let all = NodeOptions {
+        worst: usize::MAX,
+        ..NodeOptions::default()
+    };
+    let found = errors::errors(
+        &reference,
+        &model,
+        engine,
+        &samples,
+        options,
+        &all,
+        &mut Vec::new(),
+    );
+    let undefined = found.worst.iter().find(|node| node.undefined > 0);
+    undefined
+        .or_else(|| found.worst.iter().find(|node| node.reason.is_none()))
+        .cloned()
+}
+
 /// Nodes whose bodies hold operators: those are not judged one by one.
 fn in_bodies(graph: &Graph) -> Vec<NotChecked> {
     graph

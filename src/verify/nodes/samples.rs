@@ -17,7 +17,12 @@ const KINDS: [SampleKind; 2] = [SampleKind::Normal, SampleKind::Uniform];
 /// Where samples come from.
 pub(super) enum Samples {
     /// Batches of a data set.
-    Given(Arc<Dataset>),
+    Given {
+        /// The set.
+        data: Arc<Dataset>,
+        /// Which of its batches.
+        batches: Vec<u64>,
+    },
     /// Made from the model.
     Synthetic {
         synthesizer: Synthesizer,
@@ -29,9 +34,14 @@ pub(super) enum Samples {
 
 impl Samples {
     pub(super) fn new(reference: &Model, whole: &VerifyReport, options: &VerifyOptions) -> Self {
-        if let Some(data) = &options.data {
-            return Self::Given(data.clone());
+        if let Some((_, data)) = &options.data {
+            let batches = options.bounds.order(data.batches().collect());
+            return Self::Given {
+                data: data.clone(),
+                batches,
+            };
         }
+        let count = options.rounds.max(1) * KINDS.len() as u64;
         let mut inferred = reference.clone();
         infer(&mut inferred);
         Self::Synthetic {
@@ -42,14 +52,17 @@ impl Samples {
                 .cloned()
                 .unwrap_or_else(|| options.sizes.clone()),
             seed: options.seed,
-            count: options.rounds.max(1) * KINDS.len() as u64,
+            count: options
+                .bounds
+                .batches
+                .map_or(count, |most| count.min(most.max(1))),
         }
     }
 
     /// How many there are.
     pub(super) fn count(&self) -> u64 {
         match self {
-            Self::Given(data) => data.batches().count() as u64,
+            Self::Given { batches, .. } => batches.len() as u64,
             Self::Synthetic { count, .. } => *count,
         }
     }
@@ -68,12 +81,11 @@ impl Samples {
     /// Sample number `index`, made anew at each call: none stays in memory.
     fn get(&self, index: u64) -> Result<RunValues, String> {
         match self {
-            Self::Given(data) => {
-                let batch = data
-                    .batches()
-                    .nth(index as usize)
+            Self::Given { data, batches } => {
+                let batch = batches
+                    .get(index as usize)
                     .ok_or_else(|| format!("there is no batch {index}"))?;
-                Ok(data.batch(batch).map_err(|error| error.to_string())?.inputs)
+                Ok(data.batch(*batch).map_err(|error| error.to_string())?.inputs)
             }
             Self::Synthetic {
                 synthesizer,

@@ -21,6 +21,11 @@ fn the_reference_of_the_command_line_is_up_to_date() {
 }
 
 #[test]
+fn the_page_on_data_is_up_to_date() {
+    compare("docs/data.md", &secateur::data::page());
+}
+
+#[test]
 fn the_schema_of_pipelines_is_up_to_date() {
     let schema = serde_json::to_string_pretty(&secateur::pipeline::pipeline_schema()).unwrap() + "\n";
     compare("docs/pipeline.schema.json", &schema);

@@ -1,8 +1,11 @@
 //! The program as a user calls it: exit statuses, JSON, what is written and what is not.
 
+mod compare;
+mod data;
 mod documents;
 mod exit;
 mod files;
+mod flags;
 mod generated;
 mod unchanged;
 
@@ -41,10 +44,20 @@ fn call(folder: &Path, arguments: &str) -> Called {
     call_with(folder, arguments, &[])
 }
 
-/// The same with bytes on stdin.
+/// Calls the program with arguments that may hold spaces.
+fn call_words(folder: &Path, arguments: &[&str]) -> Called {
+    run(folder, arguments, &[])
+}
+
+/// The same as `call` with bytes on stdin.
 fn call_with(folder: &Path, arguments: &str, stdin: &[u8]) -> Called {
+    let words: Vec<&str> = arguments.split_whitespace().collect();
+    run(folder, &words, stdin)
+}
+
+fn run(folder: &Path, arguments: &[&str], stdin: &[u8]) -> Called {
     let mut child = Command::new(env!("CARGO_BIN_EXE_secateur"))
-        .args(arguments.split_whitespace())
+        .args(arguments)
         .current_dir(folder)
         .env("NO_COLOR", "1")
         .stdin(Stdio::piped())

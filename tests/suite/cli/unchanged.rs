@@ -7,10 +7,19 @@ const IDLE: [(&str, &str); 8] = [
     ("quantize-dynamic relu.onnx", "no matrix product"),
     ("quantize-weights relu.onnx", "quantize-weights changed nothing"),
     ("quantize relu.onnx --data x.npz", "quantize changed nothing"),
-    ("prune weights relu.onnx --ratio 0.5", "prune-weights changed nothing"),
-    ("prune channels relu.onnx --ratio 0.5", "prune-channels changed nothing"),
+    (
+        "prune weights relu.onnx --ratio 0.5",
+        "prune-weights changed nothing",
+    ),
+    (
+        "prune channels relu.onnx --ratio 0.5",
+        "prune-channels changed nothing",
+    ),
     ("equalize relu.onnx --data x.npz", "equalize changed nothing"),
-    ("convert-opset relu.onnx --set version=17", "the model has opset 17"),
+    (
+        "convert-opset relu.onnx --set version=17",
+        "the model has opset 17",
+    ),
     ("convert-float integers.onnx", "no operator can be converted"),
 ];
 
@@ -49,7 +58,12 @@ fn a_verb_that_changes_nothing_says_why_without_being_asked_and_writes_nothing()
                 &document["changed"],
                 &document["output"]
             ),
-            (&true.into(), &false.into(), &false.into(), &serde_json::Value::Null),
+            (
+                &true.into(),
+                &false.into(),
+                &false.into(),
+                &serde_json::Value::Null
+            ),
             "{arguments}: {document}"
         );
         assert!(
@@ -85,7 +99,11 @@ fn verbs_that_tidy_say_that_there_is_nothing_to_do_and_write_the_model() {
     ] {
         let called = bench.call(&format!("{verb} relu.onnx -o same.onnx --force"));
         assert_eq!(called.code, 0, "{verb}\n{}", called.stderr);
-        assert!(called.text().contains("nothing to change"), "{verb}\n{}", called.text());
+        assert!(
+            called.text().contains("nothing to change"),
+            "{verb}\n{}",
+            called.text()
+        );
         assert_eq!(bench.read("same.onnx"), bench.read("relu.onnx"), "{verb}");
     }
 }
@@ -120,7 +138,9 @@ fn a_pipeline_warns_of_a_step_that_changes_nothing_and_ends_with_1_only_if_nothi
     let called = bench.call("run both.yaml dead.onnx -o out.onnx");
     assert_eq!(called.code, 0, "{}", called.stderr);
     assert!(
-        called.stderr.contains("warning: step 2: quantize-weights changed nothing"),
+        called
+            .stderr
+            .contains("warning: step 2: quantize-weights changed nothing"),
         "{}",
         called.stderr
     );

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::Spanned;
 
+use crate::schema::Place;
+
 /// A place in a text: the line and column, both from 1, and the bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spot {
@@ -21,14 +23,14 @@ pub struct Spot {
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Located {
-    pub(super) spot: Spot,
-    pub(super) value: Yaml,
+pub(crate) struct Located {
+    pub(crate) spot: Spot,
+    pub(crate) value: Yaml,
 }
 
 /// A YAML value. Maps keep their order.
 #[derive(Clone, Debug)]
-pub(super) enum Yaml {
+pub(crate) enum Yaml {
     Null,
     Bool(bool),
     Integer(i64),
@@ -40,9 +42,9 @@ pub(super) enum Yaml {
 
 /// A key of a map.
 #[derive(Clone, Debug)]
-pub(super) struct Key {
-    pub(super) spot: Spot,
-    pub(super) name: String,
+pub(crate) struct Key {
+    pub(crate) spot: Spot,
+    pub(crate) name: String,
 }
 
 /// A configuration that is not valid, with the place and what would be right.
@@ -65,13 +67,13 @@ pub struct ConfigError {
 
 /// A text under its name.
 #[derive(Clone, Debug)]
-pub(super) struct Document {
-    pub(super) file: String,
-    pub(super) text: Arc<str>,
+pub(crate) struct Document {
+    pub(crate) file: String,
+    pub(crate) text: Arc<str>,
 }
 
 impl Document {
-    pub(super) fn error(
+    pub(crate) fn error(
         &self,
         code: &'static str,
         spot: Spot,
@@ -89,7 +91,7 @@ impl Document {
     }
 
     /// Parses the text. Only the spellings of YAML 1.2 are booleans, so `y` and `no` are words.
-    pub(super) fn parse(&self) -> Result<Located, ConfigError> {
+    pub(crate) fn parse(&self) -> Result<Located, ConfigError> {
         let options = serde_yaml::options! { strict_booleans: true };
         serde_yaml::from_str_with_options::<Located>(&self.text, options).map_err(|error| {
             let error = error.without_snippet();
@@ -142,7 +144,7 @@ fn spot_of_span(location: serde_yaml::Location) -> Spot {
 
 impl Located {
     /// The value as JSON, with keys in their order.
-    pub(super) fn to_json(&self) -> serde_json::Value {
+    pub(crate) fn to_json(&self) -> serde_json::Value {
         match &self.value {
             Yaml::Null => serde_json::Value::Null,
             Yaml::Bool(value) => (*value).into(),
@@ -159,8 +161,29 @@ impl Located {
         }
     }
 
+    /// Where a value, or its key, stands; the nearest place around it where the text does not have it.
+    pub(crate) fn spot_of(&self, path: &[Place], is_key: bool) -> Option<Spot> {
+        let Some((first, rest)) = path.split_first() else {
+            return Some(self.spot);
+        };
+        match (first, &self.value) {
+            (Place::Key(name), Yaml::Map(entries)) => {
+                let (key, value) = entries.iter().find(|(key, _)| key.name == *name)?;
+                if is_key && rest.is_empty() {
+                    return Some(key.spot);
+                }
+                value.spot_of(rest, is_key).or(Some(value.spot))
+            }
+            (Place::Item(index), Yaml::List(items)) => {
+                let item = items.get(*index)?;
+                item.spot_of(rest, is_key).or(Some(item.spot))
+            }
+            _ => Some(self.spot),
+        }
+    }
+
     /// What the value is, for messages.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match &self.value {
             Yaml::Null => "nothing",
             Yaml::Bool(_) => "a boolean",
@@ -172,7 +195,7 @@ impl Located {
     }
 
     /// The entries of a map; nothing at all counts as an empty one.
-    pub(super) fn entries(&self) -> Option<&[(Key, Located)]> {
+    pub(crate) fn entries(&self) -> Option<&[(Key, Located)]> {
         match &self.value {
             Yaml::Map(entries) => Some(entries),
             Yaml::Null => Some(&[]),

@@ -1,0 +1,272 @@
+//! The judgement on a result: the comparison with the input model, the figures on evaluation data, the gates.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::definition::Pipeline;
+use super::gates::{Gate, Judged};
+use super::run::{Culprit, RunOptions, RunReport};
+use crate::engine::Engine;
+use crate::evaluate::{Figures, State, StateSubject, Task};
+use crate::ir::Model;
+use crate::passes::{Aim, Safety};
+use crate::verify::{
+    Bounds, NotChecked, OutputFigures, Verdict, VerifyOptions, VerifyReport, interface_difference, localize,
+    smallest_breaking, verify, worst_node,
+};
+
+/// The least time that a comparison may take.
+const FLOOR: Duration = Duration::from_secs(5);
+
+/// Batches of data that are compared at most, where they are not there for evaluation.
+const BATCHES: u64 = 64;
+
+/// Decibels below which an approximation is worth a warning.
+const POOR: f64 = 10.0;
+
+/// Timed runs of a latency gate.
+const LATENCY_RUNS: usize = 50;
+
+/// Roles of data on which a result is compared, the best one first.
+const COMPARED_ON: [&str; 3] = ["evaluation", "calibration", "training"];
+
+/// The comparison with the input and the gates. `work` is how long the steps took.
+pub(super) fn judge(
+    pipeline: &Pipeline,
+    input: &Model,
+    model: &Model,
+    snapshots: &[(usize, Model)],
+    work: Duration,
+    options: &RunOptions<'_>,
+    report: &mut RunReport,
+) {
+    let bounded = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Outputs(_)));
+    if let Some(engine) = options.engine.filter(|_| report.changed || bounded) {
+        let pair = Pair {
+            pipeline,
+            input,
+            model,
+            snapshots,
+            engine,
+            options,
+        };
+        pair.compare(work, report);
+    }
+    let evaluated = pipeline
+        .gates
+        .iter()
+        .any(Gate::needs_evaluation)
+        .then(|| evaluation(pipeline, input, model, options));
+    let mut judged = Judged {
+        before: report.before,
+        after: report.after,
+        verify: report.verify.as_ref(),
+        ..Judged::default()
+    };
+    match &evaluated {
+        Some(Ok((figures, state))) => (judged.figures, judged.state) = (Some(figures), Some(state)),
+        Some(Err(reason)) => judged.reason = Some(reason),
+        None => {}
+    }
+    report.gates = pipeline.gates.iter().map(|gate| gate.judge(&judged)).collect();
+    report.evaluation = evaluated.and_then(|found| found.ok()).map(|(figures, _)| figures);
+    report.accepted &= report.gates.iter().all(|gate| gate.passed);
+}
+
+/// What is compared with what, and how.
+struct Pair<'a> {
+    pipeline: &'a Pipeline,
+    input: &'a Model,
+    model: &'a Model,
+    snapshots: &'a [(usize, Model)],
+    engine: &'a dyn Engine,
+    options: &'a RunOptions<'a>,
+}
+
+impl Pair<'_> {
+    fn compare(&self, work: Duration, report: &mut RunReport) {
+        let safety = self.pipeline.safety();
+        let replaces = self
+            .pipeline
+            .steps
+            .iter()
+            .any(|step| step.pass.about().aim == Aim::Replace);
+        if replaces && let Some(reason) = interface_difference(self.input, self.model) {
+            report.warnings.push(format!(
+                "the result is not compared with the input, which is called in another way: {reason}"
+            ));
+            return;
+        }
+        let options = self.bounded(work, safety, report);
+        (self.options.progress)("verify", 0, None);
+        let mut found = verify(self.input, self.model, self.engine, &options);
+        if found.verdict == Verdict::Within && safety == Safety::Exact && options.optimise {
+            // The engine may have rounded differently in the changed graph; as they stand, both must give the same bits.
+            let plain = VerifyOptions {
+                optimise: false,
+                ..options.clone()
+            };
+            found = verify(self.input, self.model, self.engine, &plain);
+        }
+        report.verdict = found.verdict;
+        if found.verdict == Verdict::Different && safety < Safety::Approximate {
+            report.accepted = false;
+            report.culprit = self.culprit(&options);
+        }
+        if found.verdict == Verdict::NotChecked {
+            report.warnings.push(not_checked(&found.not_checked));
+        }
+        let poor = found.outputs.iter().find(|output| is_poor(output, replaces));
+        if let Some(output) = poor.filter(|_| safety == Safety::Approximate) {
+            let warning = self.poor(output, &found, &options);
+            report.warnings.push(warning);
+        }
+        report.verify = Some(found);
+    }
+
+    /// How to compare: on the data that the pipeline has, if it has any, for about as long as the steps took. A gate on outputs
+    /// is judged on all of the evaluation data.
+    fn bounded(&self, work: Duration, safety: Safety, report: &mut RunReport) -> VerifyOptions {
+        let mut options = self.options.verify.clone();
+        let judged = self
+            .pipeline
+            .gates
+            .iter()
+            .any(|gate| matches!(gate, Gate::Outputs(_)));
+        options.bounds.usual |= safety == Safety::Approximate;
+        if options.bounds.time.is_none() && !judged {
+            options.bounds.time = Some(work.max(FLOOR));
+        }
+        let Some(resources) = self.options.resources.filter(|_| options.data.is_none()) else {
+            return options;
+        };
+        let Some(role) = COMPARED_ON.into_iter().find(|role| resources.describes(role)) else {
+            return options;
+        };
+        match resources.data(role, &self.model.graph) {
+            Ok(data) => {
+                if role != "evaluation" && options.bounds.batches.is_none() {
+                    options.bounds.batches = Some(BATCHES);
+                }
+                options.data = Some((format!("{role} data"), Arc::new(data)));
+            }
+            Err(reason) => report.warnings.push(format!(
+                "the result is compared on synthetic inputs, as the {role} data do not fit it: {reason}"
+            )),
+        }
+        options
+    }
+
+    /// What to say of an approximation that is far from the input model.
+    fn poor(&self, output: &OutputFigures, found: &VerifyReport, options: &VerifyOptions) -> String {
+        let mut text = if output.undefined > 0 {
+            format!(
+                "output {} has {} elements that are NaN or infinite and are not in the input model",
+                output.name, output.undefined
+            )
+        } else {
+            let decibels = output
+                .sqnr_db
+                .map_or("no".to_owned(), |db| format!("{db:.1} dB of"));
+            format!(
+                "output {} is far from the input model's: {decibels} SQNR",
+                output.name
+            )
+        };
+        (self.options.progress)("nodes", 0, None);
+        let one = VerifyOptions {
+            bounds: Bounds {
+                batches: Some(1),
+                ..options.bounds.clone()
+            },
+            ..options.clone()
+        };
+        if let Some(worst) = worst_node(self.input, self.model, found, self.engine, &one) {
+            let error = match worst.sqnr_db {
+                Some(db) if worst.undefined == 0 => format!("{db:.1} dB"),
+                _ => worst.reason.clone().unwrap_or_else(|| "no signal".to_owned()),
+            };
+            text.push_str(&format!(
+                "; the worst node by itself is {} ({}): {error}",
+                worst.node, worst.operator
+            ));
+        }
+        if options.data.is_none() {
+            text.push_str("; the inputs are synthetic, --data gives real ones");
+        }
+        text
+    }
+
+    /// The first step after which the outputs differ from the input's.
+    fn culprit(&self, options: &VerifyOptions) -> Option<Culprit> {
+        let differs = |count: u64| {
+            let at = usize::try_from(count)
+                .ok()
+                .and_then(|count| self.snapshots.get(count.checked_sub(1)?));
+            Ok::<bool, ()>(at.is_some_and(|(_, model)| {
+                verify(self.input, model, self.engine, options).verdict == Verdict::Different
+            }))
+        };
+        let found = smallest_breaking(self.snapshots.len() as u64, differs)
+            .ok()
+            .flatten()?;
+        let at = usize::try_from(found).ok()?.checked_sub(1)?;
+        let (index, after) = self.snapshots.get(at)?;
+        let before = at
+            .checked_sub(1)
+            .and_then(|previous| self.snapshots.get(previous))
+            .map_or(self.input, |(_, model)| model);
+        let sample = verify(self.input, after, self.engine, options).worst;
+        let divergence = sample.and_then(|sample| {
+            localize(before, after, self.engine, &sample, &options.tolerances)
+                .ok()
+                .flatten()
+        });
+        Some(Culprit {
+            step: index + 1,
+            name: self.pipeline.steps.get(*index)?.name.clone(),
+            divergence,
+        })
+    }
+}
+
+fn not_checked(entries: &[NotChecked]) -> String {
+    let why = entries.first().map(|entry| match &entry.operator {
+        Some(operator) => format!("{operator}: {}", entry.reason),
+        None => entry.reason.clone(),
+    });
+    format!("the result is not checked: {}", why.unwrap_or_default())
+}
+
+/// Whether an output of an approximation is worth a warning. One that is to be another is so only where it is no number.
+fn is_poor(output: &OutputFigures, replaces: bool) -> bool {
+    output.undefined > 0 || !replaces && output.differing > 0 && output.sqnr_db.is_some_and(|db| db < POOR)
+}
+
+/// Figures of the result on the evaluation data with the input as reference.
+fn evaluation(
+    pipeline: &Pipeline,
+    input: &Model,
+    model: &Model,
+    options: &RunOptions<'_>,
+) -> Result<(Figures, State), String> {
+    let resources = options.resources.ok_or("there is no evaluation data")?;
+    let data = resources.data("evaluation", &model.graph)?;
+    let engine = resources.engine()?;
+    let total = data.sample_range().end - data.sample_range().start;
+    let timed = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Latency(_)));
+    let task = Task {
+        engine,
+        data: &data,
+        output: None,
+        threshold: 0.5,
+        jobs: resources.jobs(),
+        latency_runs: if timed { LATENCY_RUNS } else { 0 },
+        progress: &|done| (options.progress)("evaluate", done, Some(total)),
+    };
+    let mut state = State::new(StateSubject::default());
+    let figures = task
+        .figures(model, Some(input), &mut state, None)
+        .map_err(|error| error.to_string())?;
+    Ok((figures, state))
+}

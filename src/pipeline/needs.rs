@@ -1,0 +1,119 @@
+//! What a pipeline lacks, said before its first step runs: steps and gates without the data that they read.
+
+use std::collections::BTreeSet;
+
+use super::definition::{Pipeline, ROLES, Step};
+use super::gates::Gate;
+use super::resources::open_data;
+use crate::data::DataError;
+use crate::ir::Graph;
+use crate::passes::Aim;
+use crate::yaml::{ConfigError, Spot};
+
+/// Why a pipeline cannot run as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum LackError {
+    /// A step or gate reads data that nothing describes, at a place of the pipeline's text.
+    #[error(transparent)]
+    At(#[from] Box<ConfigError>),
+    /// The same without a text.
+    #[error("{message}")]
+    Missing {
+        /// What reads which data.
+        message: String,
+        /// How to give them.
+        hint: String,
+    },
+    /// Data that are described cannot be opened.
+    #[error(transparent)]
+    Data(#[from] DataError),
+}
+
+/// The code of what is missing.
+const MISSING: &str = "data-missing";
+
+impl Pipeline {
+    /// Checks that all data that steps and gates read are there and fit the inputs of `graph`. Where a step changes the inputs,
+    /// the data are opened by what reads them.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is missing, with the flag that gives it; or what is wrong with the data.
+    pub fn check_data(&self, graph: &Graph) -> Result<(), LackError> {
+        for step in &self.steps {
+            for role in step.pass.data_roles() {
+                if !self.data.contains_key(&role) {
+                    let what = format!("step `{}` reads {role} data, and there are none", step.name);
+                    return Err(self.missing(what, &role, step.spot));
+                }
+            }
+        }
+        for (index, gate) in self.gates.iter().enumerate() {
+            if gate.needs_evaluation() && !self.data.contains_key("evaluation") {
+                let spot = self
+                    .source
+                    .as_ref()
+                    .and_then(|source| source.gates.get(index).copied());
+                let what = format!(
+                    "gate `{}` is judged on evaluation data, and there are none",
+                    gate.name()
+                );
+                return Err(self.missing(what, "evaluation", spot));
+            }
+        }
+        let keeps_inputs = |step: &Step| step.name != "bind" && step.pass.about().aim != Aim::Replace;
+        if !self.steps.iter().all(keeps_inputs) {
+            return Ok(());
+        }
+        let mut roles: BTreeSet<String> = self
+            .steps
+            .iter()
+            .flat_map(|step| step.pass.data_roles())
+            .collect();
+        roles.insert("evaluation".to_owned());
+        for (role, described) in self.data.iter().filter(|(role, _)| roles.contains(*role)) {
+            let data = open_data(described, &self.base, graph)?;
+            if role == "evaluation"
+                && let Some(index) = self.gates.iter().position(Gate::needs_labels)
+                && !data.has_labels()
+            {
+                return Err(self.unlabelled(index));
+            }
+        }
+        Ok(())
+    }
+
+    fn unlabelled(&self, index: usize) -> LackError {
+        let name = self.gates.get(index).map_or("", Gate::name);
+        let message = format!("gate `{name}` needs labels, and the evaluation data have none");
+        let hint = "name the array or table of labels under `labels` in the description; `secateur explain data` shows how";
+        self.at(
+            message,
+            hint.to_owned(),
+            self.source
+                .as_ref()
+                .and_then(|source| source.gates.get(index).copied()),
+        )
+    }
+
+    fn missing(&self, what: String, role: &str, spot: Option<Spot>) -> LackError {
+        let hint = if ROLES.contains(&role) {
+            format!("describe them under `data: {role}:` in the pipeline, or give --data {role}=DATA")
+        } else {
+            format!("roles of data are {}", ROLES.join(", "))
+        };
+        self.at(what, hint, spot)
+    }
+
+    fn at(&self, message: String, hint: String, spot: Option<Spot>) -> LackError {
+        match (&self.source, spot) {
+            (Some(source), Some(spot)) => LackError::At(Box::new(source.document.error(
+                MISSING,
+                spot,
+                message,
+                Some(hint),
+            ))),
+            _ => LackError::Missing { message, hint },
+        }
+    }
+}
