@@ -59,7 +59,10 @@ fn judge(reference: &Model, model: &Model, second: &dyn Engine, least_sqnr: Opti
     let path = fixture("data/digits_calib.npz");
     let (spec, base) = Spec::from_path(Path::new(&path)).unwrap();
     let options = VerifyOptions {
-        data: Some(Arc::new(Dataset::open(&spec, &base, &reference.graph).unwrap())),
+        data: Some((
+            "test data".to_owned(),
+            Arc::new(Dataset::open(&spec, &base, &reference.graph).unwrap()),
+        )),
         ..VerifyOptions::default()
     };
     let whole = verify(reference, model, &TractEngine, &options);
