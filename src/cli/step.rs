@@ -19,6 +19,7 @@ pub(super) struct Step {
     options: Map<String, Value>,
     model: Option<PathBuf>,
     running: Running,
+    verify: bool,
     explain: bool,
 }
 
@@ -135,7 +136,6 @@ fn command(entry: &'static registry::Entry, word: &'static str) -> Command {
             Arg::new("verify")
                 .long("verify")
                 .action(ArgAction::SetTrue)
-                .conflicts_with("no_verify")
                 .help("Compare the result with the input, as is done unless --no-verify is given"),
         )
         .arg(
@@ -277,7 +277,15 @@ fn option(name: &'static str, shape: Shape<'static>) -> Arg {
     if takes_several {
         help.push_str(SEVERAL);
     }
-    let arg = Arg::new(name).long(name).help(help).allow_negative_numbers(true);
+    let numbers = shape
+        .schema
+        .get("items")
+        .and_then(|items| items.get("type")?.as_str())
+        .is_some_and(|kind| matches!(kind, "integer" | "number"));
+    let arg = Arg::new(name)
+        .long(name)
+        .help(help)
+        .allow_negative_numbers(!numbers);
     let words = shape.words();
     match shape.kind() {
         "boolean" => arg
@@ -286,7 +294,10 @@ fn option(name: &'static str, shape: Shape<'static>) -> Arg {
             .default_missing_value("true")
             .value_name("BOOL")
             .value_parser(["true", "false"]),
-        "array" => arg.action(ArgAction::Append).value_name("VALUE"),
+        "array" => arg
+            .action(ArgAction::Append)
+            .allow_hyphen_values(numbers)
+            .value_name("VALUE"),
         "object" => arg.action(ArgAction::Append).value_name("NAME=VALUE"),
         "integer" | "number" => arg.value_name("N"),
         _ if !words.is_empty() => arg
@@ -351,6 +362,7 @@ impl Step {
             options,
             model: matches.get_one::<PathBuf>("model").cloned(),
             running: Running::from_arg_matches(matches)?,
+            verify: matches.get_flag("verify"),
             explain: entry.name == EXPLAINS && matches.get_flag("explain"),
         }))
     }
@@ -398,6 +410,10 @@ fn several(text: &str, items: Option<&Shape<'_>>) -> Vec<Value> {
 pub(super) fn execute(global: &Global, step: &Step) -> Result<Answer, Failure> {
     if step.explain && !step.running.print_pipeline {
         return classes::execute(global, step.model.as_deref(), &step.running, step.options.clone());
+    }
+    if step.verify && global.no_verify {
+        return Err(Failure::usage("--verify and --no-verify ask for opposite things")
+            .hint("give one of them; the result is compared unless --no-verify is given"));
     }
     let mut running = step.running.clone();
     let mut options = step.options.clone();

@@ -27,12 +27,12 @@ fn verbs_compare_by_default_on_the_data_they_hold_or_on_synthetic_inputs() {
     let bench = bench();
     for (arguments, inputs) in [
         ("quantize net.onnx --data x.npz", "calibration data"),
-        ("quantize-weights net.onnx", "synthetic"),
-        ("quantize-dynamic net.onnx", "synthetic"),
+        ("quantize-weights net.onnx --minimum-elements 1", "synthetic"),
+        ("quantize-dynamic net.onnx --minimum-elements 1", "synthetic"),
         ("convert-float net.onnx", "synthetic"),
-        ("prune weights net.onnx --ratio 0.1", "synthetic"),
+        ("prune weights net.onnx --sparsity 0.1", "synthetic"),
         (
-            "prune weights net.onnx --ratio 0.1 --data x.npz",
+            "prune weights net.onnx --sparsity 0.1 --data x.npz",
             "evaluation data",
         ),
         (
@@ -81,7 +81,7 @@ fn verbs_compare_by_default_on_the_data_they_hold_or_on_synthetic_inputs() {
 #[test]
 fn a_result_that_is_far_off_is_warned_of_with_the_worst_node() {
     let bench = bench();
-    let called = bench.call("prune weights net.onnx --ratio 0.9 --data calibration=x.npz -o out.onnx");
+    let called = bench.call("prune weights net.onnx --sparsity 0.9 --data calibration=x.npz -o out.onnx");
     assert_eq!(called.code, 0, "{}", called.stderr);
     assert!(
         called
@@ -95,7 +95,7 @@ fn a_result_that_is_far_off_is_warned_of_with_the_worst_node() {
         called.stderr
     );
     // One that is near is not.
-    let called = bench.call("quantize-weights net.onnx -o near.onnx");
+    let called = bench.call("quantize-weights net.onnx --minimum-elements 1 -o near.onnx");
     assert!(!called.stderr.contains("far from"), "{}", called.stderr);
 }
 

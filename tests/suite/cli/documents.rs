@@ -111,6 +111,7 @@ fn a_run_reports_steps_verdict_and_output() {
     for arguments in [
         "run clean.yaml dead.onnx -o a.onnx --json",
         "eliminate-dead-code dead.onnx -o b.onnx --verify --json",
+        "eliminate-dead-code dead.onnx -o d.onnx --json",
     ] {
         let document = bench.call(arguments).json();
         has(&document, &["steps", "verdict", "verify", "gates", "output"]);
@@ -134,9 +135,9 @@ fn a_run_reports_steps_verdict_and_output() {
         );
         assert_eq!(document["verdict"], "equal");
     }
-    // Without --verify, a single step runs no engine and says so.
+    // With --no-verify no engine runs, and the document says so.
     let document = bench
-        .call("eliminate-dead-code dead.onnx -o c.onnx --json")
+        .call("eliminate-dead-code dead.onnx -o c.onnx --no-verify --json")
         .json();
     assert_eq!(
         (&document["verdict"], &document["verify"]),

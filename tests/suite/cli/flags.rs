@@ -1,6 +1,12 @@
 //! Values of flags and options: lists, numbers below zero, and what is said of those that cannot be.
 
-use super::{Bench, call_words};
+use super::{Bench, Called, call_words};
+
+/// The error of a call with its lines put together: long ones are broken.
+fn said(called: &Called) -> String {
+    let words = called.stderr.split_whitespace().filter(|word| *word != "│");
+    words.collect::<Vec<_>>().join(" ")
+}
 
 fn bench() -> Bench {
     let bench = Bench::new();
@@ -41,7 +47,7 @@ fn a_list_option_takes_its_flag_several_times_or_a_yaml_list() {
     let called = bench.call("extract cell.onnx --inputs h,c --outputs r -o never.onnx");
     assert_eq!(called.code, 2);
     assert!(
-        called.stderr.contains("h,c") && called.stderr.contains("once for each"),
+        said(&called).contains("h,c") && said(&called).contains("once for each"),
         "{}",
         called.stderr
     );
@@ -97,8 +103,8 @@ fn option_errors_name_the_option_the_value_what_is_allowed_and_an_example() {
             vec!["calibrate.percentile", "lots", "a number"],
         ),
         (
-            "prune weights product.onnx --ratio lots",
-            vec!["ratio", "lots", "a number", "for example"],
+            "prune weights product.onnx --sparsity lots",
+            vec!["sparsity", "lots", "a number", "for example"],
         ),
         (
             "quantize product.onnx --set scheme=int9",
@@ -144,12 +150,7 @@ fn option_errors_name_the_option_the_value_what_is_allowed_and_an_example() {
         let called = call_words(bench.folder(), &all);
         assert_eq!(called.code, 2, "{arguments}\n{}", called.stderr);
         // Long messages are broken into lines.
-        let said: String = called
-            .stderr
-            .split_whitespace()
-            .filter(|word| *word != "│")
-            .collect::<Vec<_>>()
-            .join(" ");
+        let said = said(&called);
         for word in words {
             assert!(
                 said.contains(word),
@@ -186,9 +187,9 @@ fn mistakes_in_pipelines_have_their_place_and_plain_words() {
             vec![],
         ),
         (
-            "version: 1\nsteps:\n  - prune-weights: { ratio: lots }\n",
-            (3, 29),
-            vec!["ratio", "lots", "a number"],
+            "version: 1\nsteps:\n  - prune-weights: { sparsity: lots }\n",
+            (3, 32),
+            vec!["sparsity", "lots", "a number"],
         ),
         (
             "version: 1\nsteps:\n  - quantize:\n      layers:\n        - { match: a }\n        - { mtch: b }\n",
@@ -271,7 +272,7 @@ fn selectors_that_name_nothing_are_errors_with_the_nearest_name() {
             vec!["exclude", "frist", "first"],
         ),
         (
-            "quantize product.onnx --data x.npz --set layers=[{match:frist,type:int8}]",
+            "quantize product.onnx --data x.npz --set layers=[{\"match\":\"frist\",\"type\":\"int8\"}]",
             vec!["layers", "frist", "first"],
         ),
         (
@@ -331,7 +332,7 @@ fn selectors_that_name_nothing_are_errors_with_the_nearest_name() {
         );
         for word in words {
             assert!(
-                called.stderr.contains(word),
+                said(&called).contains(word),
                 "{arguments}: no `{word}` in\n{}",
                 called.stderr
             );

@@ -8,7 +8,7 @@ const IDLE: [(&str, &str); 8] = [
     ("quantize-weights relu.onnx", "quantize-weights changed nothing"),
     ("quantize relu.onnx --data x.npz", "quantize changed nothing"),
     (
-        "prune weights relu.onnx --ratio 0.5",
+        "prune weights relu.onnx --sparsity 0.5",
         "prune-weights changed nothing",
     ),
     (
