@@ -49,6 +49,8 @@ impl Comparing {
                 time: self.verify_time,
                 ..Bounds::default()
             },
+            map: Vec::new(),
+            every_size: false,
         }
     }
 

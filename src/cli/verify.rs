@@ -45,6 +45,10 @@ pub(super) struct Arguments {
     /// How pixels of the data become values: torchvision, efficientnet-lite, mnist, or fields in YAML
     #[arg(long, value_name = "PREPROCESS", value_parser = options::preprocess, requires = "data")]
     preprocess: Option<PreprocessSpec>,
+    /// An input or output of the reference and what stands for it in the model, by name or position; what has the same name, and
+    /// the only one of each, needs none
+    #[arg(long, value_name = "OLD=NEW", value_parser = pair)]
+    map: Vec<(String, String)>,
     /// Name the first node that differs
     #[arg(long)]
     localize: bool,
@@ -78,6 +82,8 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     let reference = model::read(global, &arguments.reference)?.model;
     let judged = model::read(global, &arguments.model)?.model;
     let mut options = arguments.comparing.options_for(global, &reference)?;
+    options.map.clone_from(&arguments.map);
+    options.every_size = true;
     if let Some(text) = &arguments.data {
         let (mut spec, base) = Spec::from_flag(text)?;
         if let Some(preprocess) = &arguments.preprocess {
@@ -92,7 +98,11 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     let divergence = match &report.worst {
         Some(sample) if arguments.localize => {
             progress.tell("localize", 0, None);
-            localize(&reference, &judged, &*engine, sample, &options.tolerances)?
+            // A model that does not run has no values to look at; the report says why it does not.
+            match localize(&reference, &judged, &*engine, sample, &options) {
+                Err(_) if report.reason.is_some() => None,
+                found => found?,
+            }
         }
         _ => None,
     };
@@ -122,7 +132,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         }
         if let Some(divergence) = &divergence {
             terminal::answer(&describe(divergence));
-        } else if arguments.localize && report.verdict == Verdict::Different {
+        } else if arguments.localize && report.verdict == Verdict::Different && report.reason.is_none() {
             terminal::answer("no value that both models name differs before the outputs");
         }
     }
@@ -151,6 +161,14 @@ fn nodes_of(
         },
     };
     verify_nodes(reference, judged, report, engines, options, nodes)
+}
+
+/// Reads `OLD=NEW`.
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => Ok((old.to_owned(), new.to_owned())),
+        _ => Err("write OLD=NEW, for example logits=scores or 0=1".to_owned()),
+    }
 }
 
 /// The first difference in words.

@@ -500,6 +500,7 @@ mod tests {
             differing: 1,
             undefined: 0,
             reason: None,
+            parts: Vec::new(),
         };
         VerifyReport {
             verdict,
@@ -512,6 +513,8 @@ mod tests {
             not_checked: Vec::new(),
             outputs: vec![output],
             sizes: Vec::new(),
+            notes: Vec::new(),
+            does_not_run: false,
             reason: None,
             worst: None,
         }

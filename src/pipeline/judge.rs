@@ -11,7 +11,7 @@ use crate::evaluate::{Figures, State, StateSubject, Task};
 use crate::ir::Model;
 use crate::passes::{Aim, Safety};
 use crate::verify::{
-    Bounds, NotChecked, OutputFigures, Verdict, VerifyOptions, VerifyReport, interface_difference, localize,
+    Bounds, Names, NotChecked, OutputFigures, Verdict, VerifyOptions, VerifyReport, interface_difference, localize,
     smallest_breaking, verify, worst_node,
 };
 
@@ -91,7 +91,7 @@ impl Pair<'_> {
             .steps
             .iter()
             .any(|step| step.pass.about().aim == Aim::Replace);
-        if replaces && let Some(reason) = interface_difference(self.input, self.model) {
+        if replaces && let Some(reason) = self.called_otherwise() {
             report.warnings.push(format!(
                 "the result is not compared with the input, which is called in another way: {reason}"
             ));
@@ -109,7 +109,8 @@ impl Pair<'_> {
             found = verify(self.input, self.model, self.engine, &plain);
         }
         report.verdict = found.verdict;
-        if found.verdict == Verdict::Different && safety < Safety::Approximate {
+        // Even an approximation runs where the model does.
+        if found.verdict == Verdict::Different && (safety < Safety::Approximate || found.does_not_run) {
             report.accepted = false;
             report.culprit = self.culprit(&options);
         }
@@ -122,6 +123,14 @@ impl Pair<'_> {
             report.warnings.push(warning);
         }
         report.verify = Some(found);
+    }
+
+    /// What makes it impossible to call both models in the same way.
+    fn called_otherwise(&self) -> Option<String> {
+        match Names::new(self.input, self.model, &self.options.verify.map) {
+            Ok(names) => interface_difference(self.input, self.model, &names),
+            Err(reason) => Some(reason),
+        }
     }
 
     /// How to compare: on the data that the pipeline has, if it has any, for about as long as the steps took. A gate on outputs
@@ -218,7 +227,7 @@ impl Pair<'_> {
             .map_or(self.input, |(_, model)| model);
         let sample = verify(self.input, after, self.engine, options).worst;
         let divergence = sample.and_then(|sample| {
-            localize(before, after, self.engine, &sample, &options.tolerances)
+            localize(before, after, self.engine, &sample, options)
                 .ok()
                 .flatten()
         });

@@ -5,22 +5,27 @@
 
 mod bisect;
 mod bounds;
-mod compare;
+mod draw;
 mod encode;
+mod further;
+mod interface;
 mod judge;
+mod landmarks;
 mod localize;
 mod nodes;
 mod random;
-mod sensitivity;
 mod session;
+mod settle;
 mod sizes;
 mod synthesize;
+mod tally;
 mod uses;
 
+pub use crate::engine::compare::{Comparison, OutputFigures, Part, Tolerances, Verdict, compare};
 pub use bisect::smallest_breaking;
 pub use bounds::Bounds;
-pub use compare::{Comparison, OutputFigures, Tolerances, Verdict, compare};
-pub use judge::{NotChecked, VerifyOptions, VerifyReport, interface_difference, verify};
+pub use interface::{Names, interface_difference};
+pub use judge::{NotChecked, VerifyOptions, VerifyReport, verify};
 pub use localize::{Divergence, localize};
 pub use nodes::{
     Agreement, Engines, NodeAgreement, NodeError, NodeErrors, NodeOptions, NodeReport, verify_nodes,

@@ -16,6 +16,7 @@ mod tensor;
 
 pub use node::run_node;
 
+use super::bounded::Extent;
 use super::{CompileOptions, Engine, EngineError, Session};
 use crate::ir::Model;
 
@@ -40,7 +41,11 @@ impl Engine for TractEngine {
             return Err(refusal);
         }
         let program = program::Program::new(model, options)?;
-        Ok(Box::new(session::TractSession::new(program, options)))
+        Ok(Box::new(session::TractSession::new(
+            program,
+            Extent::of(model),
+            options,
+        )))
     }
 }
 

@@ -7,6 +7,7 @@ mod exit;
 mod files;
 mod flags;
 mod generated;
+mod judging;
 mod unchanged;
 
 use std::io::Write as _;
