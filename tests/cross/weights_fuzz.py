@@ -7,6 +7,8 @@ near the float model. SECATEUR_FUZZ is the number of nets (60 by default), SECAT
 """
 
 import os
+import subprocess
+import sys
 import tempfile
 
 import numpy as np
@@ -48,6 +50,9 @@ def one(report, secateur, folder, seed):
     np.savez(os.path.join(folder, "data.npz"), **net.feeds(16))
     feeds = net.feeds(int(net.rng.choice([1, 3])))
     reference = runtime.run(runtime.session(source), feeds)
+    if net.half and not loads(source):
+        report.skipped(f"net {seed}", "ONNX Runtime itself crashes while it optimises the float16 model")
+        return
     for variant, (arguments, least) in VARIANTS.items():
         name = f"net {seed} {variant}"
         if not report.wants(name):
@@ -93,6 +98,12 @@ def compare(target, feeds, reference, least):
         if not ratio >= least:
             return f"{name}: {ratio:.1f} dB", worst
     return None, worst
+
+
+def loads(path):
+    """Whether ONNX Runtime loads a model with all optimisations, asked of another process."""
+    code = f"import onnxruntime as o; o.InferenceSession({path!r}, providers=['CPUExecutionProvider'])"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
 def quiet():
@@ -264,8 +275,6 @@ class Net:
     def branch(self, value):
         """If, whose branches multiply with a weight of the graph around, or with their own."""
         self.begin()
-        if self.half:  # ONNX Runtime 1.32 crashes while it optimises the float model
-            return self.product(value)
         total = self.add("ReduceSum", [value], keepdims=0)
         flag = self.add("Greater", [total, self.constant(np.array(self.rng.choice([-1e4, 1e4]), self.dtype), "c")])
         outer = self.weight(self.width, self.width)

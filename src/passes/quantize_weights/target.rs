@@ -329,7 +329,9 @@ impl<'a> Search<'a> {
                 Some(NodeKind::Operator(operator)) if operator.is("DequantizeLinear") => {
                     left.add(graph.label(id), "its weight is codes already", "");
                 }
-                _ if operator.is("MatMul") => left.add(graph.label(id), "it multiplies two activations", ""),
+                _ if slots.len() > 1 && slots.contains(&0) => {
+                    left.add(graph.label(id), "it multiplies two activations", "");
+                }
                 _ => left.add(graph.label(id), "its weight is computed", ""),
             }
         }
