@@ -106,6 +106,7 @@ impl Pass for QuantizeDynamic {
             // Captured weights that no body reads any more go.
             EliminateDeadCode { keep_functions: true }.run(model, context)?;
         }
+        let doubled = replacer.doubled(model);
         report.add("integer-product", done.products);
         report.add("quantized-input", done.inputs);
         report.add("saturation-avoided-in-channel", done.trimmed);
@@ -115,6 +116,7 @@ impl Pass for QuantizeDynamic {
         }
         let weights = self.weights_only(model, context, &mut report)?;
         report.notes.extend(left.notes());
+        report.notes.extend(doubled);
         if done.products == 0 && weights == 0 {
             *model = original;
             report.notes.insert(

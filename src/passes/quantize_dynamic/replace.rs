@@ -139,6 +139,32 @@ impl<'a> Replacer<'a> {
         Ok(found)
     }
 
+    /// Weights that stay in the model beside their codes, since something reads them as float.
+    pub(super) fn doubled(&self, model: &Model) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        for (path, weight, _, _) in self.weights.keys() {
+            let Some(graph) = model.graph_at(path) else {
+                continue;
+            };
+            let name = graph.value(*weight).map(|value| value.name.to_string());
+            let reader = graph
+                .uses(*weight)
+                .first()
+                .map(|at| match graph.operator(at.node) {
+                    Some(operator) => format!("{} ({})", graph.label(at.node), operator.op_type),
+                    None => "an output of the graph".to_owned(),
+                });
+            if let (Some(name), Some(reader)) = (name, reader) {
+                found.push(format!(
+                    "{name} stays in the file as float beside its codes: {reader} reads it"
+                ));
+            }
+        }
+        found.sort();
+        found.dedup();
+        found
+    }
+
     /// Codes, scale and zero point of the weight, beside it.
     fn stored(&mut self, model: &mut Model, product: &Product) -> Result<[ValueId; 3], ProductError> {
         let origin = &product.origin;

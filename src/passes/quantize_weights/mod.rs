@@ -5,6 +5,7 @@ mod layers;
 mod nbits;
 mod options;
 mod rounding;
+mod sink;
 mod target;
 mod widths;
 mod written;
@@ -87,6 +88,10 @@ impl QuantizeWeights {
         let original = model.clone();
         let mut report = PassReport::default();
         self.make_ready(model, context, &mut report)?;
+        let search = Search::new(self, context)?;
+        if sink::sink(model, &search).map_err(|source| PassError::Edit { pass: NAME, source })? > 0 {
+            analysis::infer(model);
+        }
         let moments = match self.rounding {
             Rounding::Nearest => None,
             Rounding::Gptq | Rounding::Adaround => Some(self.moments(&original, model, context)?),
@@ -99,7 +104,6 @@ impl QuantizeWeights {
                 widths::plan(model, &before, self, context, &mut report)?
             }
         };
-        let search = Search::new(self, context)?;
         let mut left = Left::default();
         let mut done = Converted::default();
         for path in model.graph_paths() {

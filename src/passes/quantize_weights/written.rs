@@ -170,11 +170,13 @@ pub(super) fn dequantize(
                 scale
             }
         };
-        let zeros = match zeros {
-            Some(zeros) => zeros,
+        let zero = match zeros {
+            // Of signed codes zero is what a zero point left out means.
+            _ if stored.is_centred() && !reader.is_right_product() => None,
+            Some(zeros) => Some(zeros),
             None => {
                 let tensor = stored.zeros(None)?;
-                *zeros.insert(editor.add_constant(suffixed(name, "zero_point"), tensor))
+                Some(*zeros.insert(editor.add_constant(suffixed(name, "zero_point"), tensor)))
             }
         };
         let suffix = match done.len() {
@@ -186,7 +188,7 @@ pub(super) fn dequantize(
             suffixed(name, &suffix),
             ValueType::tensor(reader.dtype, Some(shape)),
         );
-        let inputs = [stored.codes, scale, zeros].map(Some);
+        let inputs: Vec<_> = [stored.codes, scale].into_iter().chain(zero).map(Some).collect();
         let dq = editor.add_operator(reader.at.node, stored.dequantize_linear(), &inputs, vec![value])?;
         let dq = ValueId::new(dq, 0);
         match reader.at.slot {
@@ -211,6 +213,10 @@ pub(super) fn dequantize(
 }
 
 impl Stored {
+    fn is_centred(&self) -> bool {
+        self.kind.is_signed() && self.parameters.iter().all(|one| one.zero_point == 0)
+    }
+
     fn dequantize_linear(&self) -> Operator {
         let operator = Operator::new("DequantizeLinear");
         match self.granularity {

@@ -517,6 +517,43 @@ g (float[2,4] x) => (float[2,4] y) <{W}, {V}> {{ a = MatMul(x, w) y = MatMul(a, 
 }
 
 #[test]
+fn a_weight_that_one_body_alone_reads_moves_into_it() {
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,4] y) <{W}, float z = {{0.0}}> {{
+  c = ReduceSum<keepdims = 0>(x)
+  p = Greater(c, z)
+  y = If(p) <
+    then_branch = t () => (float[2,4] u) {{ q = MatMul(x, w) u = MatMul(q, w) }},
+    else_branch = e () => (float[2,4] r) {{ r = Relu(x) }}
+  >
+}}"#
+    );
+    let (after, report) = check_near(&weights(), &text, 0.03);
+    assert_eq!(changes(&report, "weight"), 1);
+    // Codes and what dequantizes them are in the branch.
+    assert_eq!(constants(&after, DType::I8), 0);
+    assert_eq!(count(&after, "DequantizeLinear"), 0);
+    assert!(lines(&after).join("\n").contains("DequantizeLinear"));
+}
+
+#[test]
+fn a_weight_that_is_also_read_as_float_is_named() {
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[4,4] x) => (float[4,4] y) <{W}> {{ a = MatMul(x, w) y = Add(a, w) }}"#
+    );
+    let (_, report) = check_near(&dynamic(), &text, 0.05);
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.contains("as float beside its codes: y (Add) reads it")),
+        "{report:#?}"
+    );
+}
+
+#[test]
 fn a_constant_is_followed_to_every_reader_and_back() {
     let text = format!(
         r#"<ir_version: 8, opset_import: ["" : 17]>
