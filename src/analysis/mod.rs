@@ -13,6 +13,7 @@ mod content;
 mod cost;
 mod functions;
 mod infer;
+pub mod linear;
 mod liveness;
 mod shapes;
 mod symbols;

@@ -54,6 +54,31 @@ impl std::fmt::Display for Left {
     }
 }
 
+/// Collects what was left alone; what is the same for the same reason is there once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LeftAlone(Vec<Left>);
+
+impl LeftAlone {
+    /// Adds a node or a weight; `cure` says what would change that, or nothing.
+    pub(super) fn add(&mut self, what: impl Into<String>, why: impl Into<String>, cure: impl Into<String>) {
+        let mut one = Left::new(what, why);
+        one.cure = Some(cure.into()).filter(|cure| !cure.is_empty());
+        if !self.0.contains(&one) {
+            self.0.push(one);
+        }
+    }
+
+    /// What was added, in that order.
+    pub(super) fn into_entries(self) -> Vec<Left> {
+        self.0
+    }
+
+    /// The same as lines, for where only notes are kept.
+    pub(super) fn notes(self) -> Vec<String> {
+        reasons(&self.0, &[]).iter().map(Reason::to_string).collect()
+    }
+}
+
 /// One reason for which things were left alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Reason {

@@ -27,6 +27,7 @@ mod merge_lora;
 mod migrate;
 mod objective;
 mod pass;
+mod plain_gemm;
 pub mod prune_channels;
 mod prune_weights;
 mod quantize;

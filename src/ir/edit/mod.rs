@@ -4,6 +4,7 @@
 //! graph inputs and outputs keep name, order and type; a value is only replaced by one whose type does not contradict
 //! it; and ids stay valid, because a removed node stays behind, empty, until [`Graph::compact`].
 
+mod capture;
 mod naming;
 mod remove;
 mod replace;

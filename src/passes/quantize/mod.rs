@@ -4,6 +4,7 @@ mod apply;
 mod explain;
 mod form;
 mod plan;
+mod prepare;
 mod products;
 mod profile;
 mod scheme;
@@ -22,6 +23,7 @@ use self::types::Types;
 use super::distinct::distinct_names;
 use super::gram_statistics::GramSource;
 use super::layer_patterns::layer_names;
+use super::left::{Left, LeftAlone};
 use super::quantize_weights::{Moments, collect};
 use super::{
     About, Context, ConvertOpset, DeduplicateInitializers, Needs, Pass, PassError, PassReport, PlannedNode,
@@ -178,10 +180,11 @@ impl Pass for Quantize {
                 "no convolution or matrix product with a constant weight: nothing to quantize".to_owned(),
             );
             let products = nodes.iter().filter(|node| is_product(&node.operator));
-            notes.extend(products.map(stays_float));
+            let left = stay_float(products);
             *model = original;
             return Ok(PassReport {
                 notes,
+                left,
                 nodes,
                 ..PassReport::default()
             });
@@ -281,15 +284,18 @@ impl Pass for Quantize {
         }
         report.merge(DeduplicateInitializers::default().run(model, context)?);
         let float = nodes.iter().filter(|node| node.runs == Runs::Float);
-        report.notes.extend(float.map(stays_float));
+        report.left.extend(stay_float(float));
         report.notes.extend(in_bodies);
         report.nodes = nodes;
         Ok(report)
     }
 }
 
-fn stays_float(node: &PlannedNode) -> String {
-    format!("{} stays float: {}", node.node, node.why)
+/// Why nodes stay float, by reason.
+fn stay_float<'a>(nodes: impl Iterator<Item = &'a PlannedNode>) -> Vec<Left> {
+    let mut left = LeftAlone::default();
+    nodes.for_each(|node| left.add(node.node.clone(), node.why.clone(), ""));
+    left.into_entries()
 }
 
 fn is_product(operator: &str) -> bool {
@@ -475,6 +481,10 @@ impl Quantize {
         convert(model, 13, context, report)?;
         model.name_values();
         analysis::infer(model);
+        if self.prepare && prepare::products(model, context)? {
+            distinct_names(model, NAME).map_err(|source| PassError::Edit { pass: NAME, source })?;
+            analysis::infer(model);
+        }
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::analysis::linear;
 use crate::ir::{Graph, NodeId, Operator};
 use crate::quantize::Kind;
 
@@ -402,8 +403,17 @@ fn refused(
         {
             Some("its weight is not constant, alpha is not 1, or A is transposed")
         }
+        "Gemm" | "Conv" if profile.traits().integer_bias && !has_channel_bias(graph, node, operator) => {
+            Some("its bias is not a constant with one number for each output channel")
+        }
+        "MatMul" if weight.is_none() && graph.input(node, 0).is_some_and(|a| graph.constant(a).is_some()) => {
+            Some(
+                "its constant is the first operand, whose rows have no scales of their own in integer kernels",
+            )
+        }
+        "MatMul" if weight.is_none() => Some("it multiplies two activations"),
         "MatMul" if weight.is_none_or(|tensor| tensor.rank() != 2) => {
-            Some("its second operand is not a constant matrix")
+            Some("its weight is a vector or a stack of matrices")
         }
         "Gemm" | "MatMul" if small => Some("the matrix is too small for the integer kernel"),
         "MaxPool" if opset < 12 => Some("it takes codes from opset 12 on"),
@@ -411,6 +421,24 @@ fn refused(
         "Resize" if operator.string("mode").unwrap_or("nearest") != "nearest" => Some("it interpolates"),
         _ => None,
     }
+}
+
+/// Whether a product has no bias, or a constant one that becomes 32-bit codes with the scales of its channels.
+fn has_channel_bias(graph: &Graph, node: NodeId, operator: &Operator) -> bool {
+    let Some(bias) = graph.input(node, 2) else {
+        return true;
+    };
+    let weight = graph.input(node, 1).and_then(|value| graph.constant(value));
+    let axis = weight
+        .and_then(|tensor| linear::operand(operator, 1, tensor.rank()))
+        .and_then(|operand| operand.output_axis);
+    let channels = weight
+        .zip(axis)
+        .and_then(|(tensor, axis)| tensor.dims().get(axis).copied());
+    let own = graph
+        .constant(bias)
+        .map(|tensor| (tensor.rank(), tensor.elements()));
+    channels.is_some_and(|channels| own == Some((1, channels)))
 }
 
 #[cfg(test)]

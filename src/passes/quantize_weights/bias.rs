@@ -25,7 +25,10 @@ pub(super) fn places(graph: &Graph, target: &Target) -> Option<Vec<Place>> {
     target
         .readers
         .iter()
-        .map(|reader| place(graph, reader.node, target))
+        .map(|reader| {
+            let direct = reader.straight && reader.operand.slot == 1;
+            place(graph, reader.node, target).filter(|_| direct)
+        })
         .collect()
 }
 

@@ -3,9 +3,10 @@
 use ndarray::{Array2, Array3, Axis};
 
 use super::rounding::{Moments, Rounding, reconstruct};
-use super::target::{Target, targets};
+use super::target::{Search, Target, row_kind};
 use super::{NAME, QuantizeWeights, WeightError};
 use crate::ir::{GraphPath, Model};
+use crate::passes::left::LeftAlone;
 use crate::passes::{Context, PassError, PassReport};
 use crate::quantize::{Kind, scale_dims};
 
@@ -34,7 +35,9 @@ impl<'a> Layers<'a> {
         context: &Context<'_>,
         notes: &mut Vec<String>,
     ) -> Result<Self, PassError> {
-        let targets = targets(&prepared.graph, options, context, notes)?;
+        let mut left = LeftAlone::default();
+        let targets = Search::new(options, context)?.targets(&prepared.graph, &mut left);
+        notes.extend(left.notes());
         let moments = match options.rounding {
             Rounding::Nearest => None,
             Rounding::Gptq | Rounding::Adaround => Some(options.moments(given, prepared, context)?),
@@ -82,6 +85,7 @@ impl<'a> Layers<'a> {
                 own_noise: None,
             });
         };
+        let kind = if target.is_table() { row_kind(kind) } else { kind };
         target.coding.kind = kind;
         let wrong = |error: WeightError| PassError::Resource {
             pass: NAME,
@@ -97,15 +101,16 @@ impl<'a> Layers<'a> {
         let bits = u64::from(kind.bits());
         let bytes = (elements * bits).div_ceil(8) + 4 * scales + (scales * bits).div_ceil(8);
         let own_noise = self.own_noise(model, &target).map_err(wrong)?;
-        let version = model.opset().unwrap_or(1);
+        let mut left = LeftAlone::default();
         self.options.convert(
             model,
             &GraphPath::MAIN,
             vec![target],
-            version,
             self.moments.as_ref(),
+            &mut left,
             report,
         )?;
+        report.left.extend(left.into_entries());
         Ok(QuantizedLayer { bytes, own_noise })
     }
 

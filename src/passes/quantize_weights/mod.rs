@@ -5,10 +5,12 @@ mod layers;
 mod nbits;
 mod options;
 mod rounding;
+mod sink;
 mod target;
 mod widths;
+mod written;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use rayon::prelude::*;
 
@@ -18,20 +20,21 @@ pub use self::options::{Form, LayerPrecision, Precision, QuantizeWeights};
 pub use self::rounding::Rounding;
 use self::rounding::nearest;
 pub(super) use self::rounding::{Coded, Moments, collect, reconstruct};
+use self::target::Search;
 pub(super) use self::target::Target;
-use self::target::{Reader, targets};
 pub use self::widths::{BitsBy, Widths};
 use super::distinct::distinct_names;
 use super::gram_statistics::GramSource;
-use super::{About, Context, ConvertOpset, Needs, Pass, PassError, PassReport, Safety, Selector, Simplify};
+use super::left::LeftAlone;
+use super::{
+    About, Context, ConvertOpset, EliminateDeadCode, Needs, Pass, PassError, PassReport, Safety, Selector,
+    Simplify,
+};
 use crate::analysis;
 use crate::format::spill;
-use crate::ir::{
-    EditError, Editor, GraphPath, Model, Name, Operator, OpsetImport, Tensor, TensorError, Value, ValueId,
-    opset_version,
-};
+use crate::ir::{EditError, Editor, GraphPath, Model, Name, OpsetImport, Tensor, TensorError, opset_version};
 use crate::linalg::LinalgError;
-use crate::quantize::{Granularity, QuantizeError, pack, scale_dims};
+use crate::quantize::QuantizeError;
 
 const NAME: &str = "quantize-weights";
 
@@ -78,11 +81,32 @@ impl Pass for QuantizeWeights {
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
+        let mut report = self.run_among_others(model, context)?;
+        if !report.changed {
+            report.notes.insert(
+                0,
+                "no weight of the chosen operators: nothing to quantize".to_owned(),
+            );
+        }
+        Ok(report)
+    }
+}
+
+impl QuantizeWeights {
+    /// The pass, for another one that quantizes other weights: to find none is no news.
+    pub(super) fn run_among_others(
+        &self,
+        model: &mut Model,
+        context: &Context<'_>,
+    ) -> Result<PassReport, PassError> {
         self.check()?;
         let original = model.clone();
         let mut report = PassReport::default();
         self.make_ready(model, context, &mut report)?;
-        let needed = self.opset();
+        let search = Search::new(self, context)?;
+        if sink::sink(model, &search).map_err(|source| PassError::Edit { pass: NAME, source })? > 0 {
+            analysis::infer(model);
+        }
         let moments = match self.rounding {
             Rounding::Nearest => None,
             Rounding::Gptq | Rounding::Adaround => Some(self.moments(&original, model, context)?),
@@ -95,21 +119,33 @@ impl Pass for QuantizeWeights {
                 widths::plan(model, &before, self, context, &mut report)?
             }
         };
-        let (mut weights, mut uses_nbits) = (0, false);
+        let mut left = LeftAlone::default();
+        let mut done = Converted::default();
         for path in model.graph_paths() {
-            let Some(version) = opset_version(model.opsets(&path), "").filter(|version| *version >= needed)
-            else {
+            let Some(version) = opset_version(model.opsets(&path), "") else {
                 continue;
             };
-            let mut found = {
-                let Some(graph) = model.graph_at(&path) else {
-                    continue;
-                };
-                targets(graph, self, context, &mut report.notes)?
-            };
-            if found.is_empty() {
+            let Some(graph) = model.graph_at(&path) else {
                 continue;
-            }
+            };
+            let mut found = search.targets(graph, &mut left);
+            found.retain(|target| {
+                let fits = target.opset() <= version;
+                if !fits {
+                    left.add(
+                        graph
+                            .value(target.weight)
+                            .map(|value| value.name.to_string())
+                            .unwrap_or_default(),
+                        format!(
+                            "its function imports opset {version}, and codes of its type need {}",
+                            target.opset()
+                        ),
+                        "inline-functions puts it where the model's opset holds",
+                    );
+                }
+                fits
+            });
             // Bodies and functions are not what gradients are of.
             for target in found.iter_mut().filter(|_| path == GraphPath::MAIN) {
                 if let Some(planned) = plan.remove(&target.weight) {
@@ -117,30 +153,31 @@ impl Pass for QuantizeWeights {
                     target.planned = Some(planned);
                 }
             }
-            let (count, nbits) = self.convert(model, &path, found, version, moments.as_ref(), &mut report)?;
-            weights += count;
-            uses_nbits |= nbits;
+            if !found.is_empty() {
+                done.add(self.convert(model, &path, found, moments.as_ref(), &mut left, &mut report)?);
+            }
         }
-        if weights == 0 {
+        if done.weights == 0 {
             *model = original;
             report.changes.clear();
             report.changed = false;
-            report
-                .notes
-                .push("no weight of the chosen operators: nothing to quantize".to_owned());
+            report.left.extend(left.into_entries());
             return Ok(report);
         }
-        if uses_nbits {
+        if done.uses_nbits {
             import(model);
+        }
+        if done.captured {
+            // Captured weights that no body reads any more go.
+            EliminateDeadCode { keep_functions: true }.run(model, context)?;
         }
         distinct_names(model, NAME).map_err(|source| PassError::Edit { pass: NAME, source })?;
         analysis::infer(model);
-        report.add("weight", weights);
+        report.add("weight", done.weights);
+        report.left.extend(left.into_entries());
         Ok(report)
     }
-}
 
-impl QuantizeWeights {
     /// Simplifies, converts to an opset that has what the options ask for, and names and types every value.
     pub(super) fn make_ready(
         &self,
@@ -152,14 +189,25 @@ impl QuantizeWeights {
             let prepared = Simplify::default().run(model, context)?;
             report.changes = prepared.changes;
         }
-        let needed = self.opset();
+        model.name_values();
+        analysis::infer(model);
+        let needed = self.opset().max(self.needed_by_weights(model, context)?);
         if model.opset().is_some_and(|version| version < needed) {
             let converted = ConvertOpset { version: needed }.run(model, context)?;
             report.merge(converted);
+            model.name_values();
+            analysis::infer(model);
         }
-        model.name_values();
-        analysis::infer(model);
         Ok(())
+    }
+
+    /// The first opset that has what the weights of `model` become.
+    fn needed_by_weights(&self, model: &Model, context: &Context<'_>) -> Result<i64, PassError> {
+        let search = Search::new(self, context)?;
+        let paths = model.graph_paths();
+        let graphs = paths.iter().filter_map(|path| model.graph_at(path));
+        let needed = graphs.flat_map(|graph| search.targets(graph, &mut LeftAlone::default()));
+        Ok(needed.map(|target| target.opset()).max().unwrap_or(0))
     }
 
     /// Second moments of what the layers of `prepared`, which was made from `given`, read.
@@ -177,22 +225,24 @@ impl QuantizeWeights {
         moments.is_none() && self.rounding == Rounding::Nearest && target.planned.is_none()
     }
 
-    /// Replaces the weights of one graph. Answers how many, and whether MatMulNBits was used.
+    /// Replaces the weights of one graph.
     fn convert(
         &self,
         model: &mut Model,
         path: &GraphPath,
         found: Vec<Target>,
-        version: i64,
         moments: Option<&Moments>,
+        left: &mut LeftAlone,
         report: &mut PassReport,
-    ) -> Result<(u64, bool), PassError> {
+    ) -> Result<Converted, PassError> {
         // Bodies and functions are not what the moments are of.
         let moments = moments.filter(|_| *path == GraphPath::MAIN);
+        let mut done = Converted::default();
+        let mut inner = Vec::new();
         let Some(graph) = model.graph_at_mut(path) else {
-            return Ok((0, false));
+            return Ok(done);
         };
-        let (mut weights, mut uses_nbits, mut held) = (0, false, 0u64);
+        let mut held = 0u64;
         let mut editor = graph.edit(NAME);
         let mut ahead: VecDeque<Option<Result<Coded, QuantizeError>>> = VecDeque::new();
         for (at, target) in found.iter().enumerate() {
@@ -209,7 +259,7 @@ impl QuantizeWeights {
                 .value(target.weight)
                 .map(|value| value.name.to_string())
                 .unwrap_or_default();
-            let nbits = self.form == Form::MatMulNBits && target.is_matrix_product;
+            let nbits = self.form == Form::MatMulNBits && target.is_matrix_product();
             let coded = match ahead.pop_front() {
                 // A weight that an earlier target has taken is left to `code`.
                 Some(Some(coded)) if editor.graph().constant(target.weight).is_some() => {
@@ -218,29 +268,61 @@ impl QuantizeWeights {
                 _ => self.code(&mut editor, target, &name, moments, report),
             };
             let result = coded.and_then(|coded| match coded {
-                None => Ok(()),
+                None => Ok(Vec::new()),
                 Some(mut coded) => {
+                    let mut target = target.clone();
+                    if written::is_turned(editor.graph(), &target) {
+                        written::turn(&mut editor, &mut target, &mut coded)?;
+                    }
+                    written::plain_readers(&mut editor, &mut target, &coded)?;
                     held += coded.codes.byte_len();
                     if held > HELD {
                         coded.codes = spilled(coded.codes)?;
                     }
                     match nbits {
-                        true => nbits::replace(&mut editor, target, &coded),
-                        false => dequantize(&mut editor, target, &name, &coded),
+                        true => nbits::replace(&mut editor, &target, &coded).map(|()| Vec::new()),
+                        false => written::dequantize(&mut editor, &target, &name, &coded),
                     }
                 }
             });
             match result {
-                Ok(()) => {
-                    weights += 1;
-                    uses_nbits |= nbits;
+                Ok(lookups) => {
+                    done.weights += 1;
+                    done.uses_nbits |= nbits;
+                    done.captured |= target.readers.iter().any(|reader| !reader.bodies.is_empty());
+                    inner.extend(lookups);
+                    if self.form == Form::MatMulNBits && !nbits {
+                        report.notes.push(format!(
+                            "{name} is written in the form qdq: not every reader is a matrix product with it on the right"
+                        ));
+                    }
                 }
                 Err(WeightError::Edit(source)) => return Err(PassError::Edit { pass: NAME, source }),
-                Err(other) => report.notes.push(format!("{name} stays float: {other}")),
+                Err(other) => left.add(name, other.to_string(), ""),
             }
         }
-        debug_assert!(version >= self.opset());
-        Ok((weights, uses_nbits))
+        drop(editor);
+        for written::InnerLookup { stored, reader } in inner {
+            let inner = reader
+                .bodies
+                .iter()
+                .fold(path.clone(), |path, (node, body)| path.body(*node, *body));
+            let edit = |source| PassError::Edit { pass: NAME, source };
+            let codes = model.capture(NAME, path, &inner, stored.codes).map_err(edit)?;
+            let Some(graph) = model.graph_at_mut(&inner) else {
+                continue;
+            };
+            stored
+                .rows(&mut graph.edit(NAME), codes, reader.node, reader.dtype)
+                .map_err(|error| match error {
+                    WeightError::Edit(source) => edit(source),
+                    other => PassError::Resource {
+                        pass: NAME,
+                        message: other.to_string(),
+                    },
+                })?;
+        }
+        Ok(done)
     }
 
     /// The codes of one weight, and biases that make up for them.
@@ -280,46 +362,6 @@ impl QuantizeWeights {
     }
 }
 
-/// Codes once, and a DequantizeLinear for each reader: engines fuse one that has a single reader.
-fn dequantize(
-    editor: &mut Editor<'_>,
-    target: &Target,
-    name: &str,
-    coded: &Coded,
-) -> Result<(), WeightError> {
-    let kind = target.coding.kind;
-    let granularity = target.granularity();
-    let dims = scale_dims(coded.codes.dims(), granularity);
-    let scales: Vec<f32> = coded.parameters.iter().map(|p| p.scale).collect();
-    let zeros: Vec<i32> = coded.parameters.iter().map(|p| p.zero_point).collect();
-    let inputs = [
-        editor.add_constant(suffixed(name, "quantized"), coded.codes.clone()),
-        editor.add_constant(suffixed(name, "scale"), Tensor::from_slice(&dims, &scales)?),
-        editor.add_constant(suffixed(name, "zero_point"), pack(&dims, &zeros, kind)?),
-    ];
-    let mut operator = Operator::new("DequantizeLinear");
-    match granularity {
-        Granularity::PerTensor => {}
-        Granularity::PerChannel(axis) => operator = operator.with("axis", axis as i64),
-        Granularity::Blocked { axis, size } => {
-            operator = operator.with("axis", axis as i64).with("block_size", size as i64);
-        }
-    }
-    let ty = editor.graph().ty(target.weight).clone();
-    for (at, Reader { node, slot }) in target.readers.iter().enumerate() {
-        let suffix = if at == 0 {
-            "dequantized".to_owned()
-        } else {
-            format!("dequantized_{at}")
-        };
-        let value = Value::typed(suffixed(name, &suffix), ty.clone());
-        let dq = editor.add_operator(*node, operator.clone(), &inputs.map(Some), vec![value])?;
-        editor.set_input(*node, *slot, Some(ValueId::new(dq, 0)))?;
-    }
-    editor.remove_unused(target.weight.node);
-    Ok(())
-}
-
 /// The same codes, out of memory; where there is no place for a file they stay.
 fn spilled(codes: Tensor) -> Result<Tensor, WeightError> {
     match spill(&codes.raw()?) {
@@ -354,5 +396,19 @@ fn import(model: &mut Model) {
     }
 }
 
-/// Weights by the value that holds them, in a stable order.
-type Found = BTreeMap<ValueId, Target>;
+/// What became of the weights of one graph or several.
+#[derive(Clone, Copy, Debug, Default)]
+struct Converted {
+    weights: u64,
+    uses_nbits: bool,
+    /// A body captures one of them.
+    captured: bool,
+}
+
+impl Converted {
+    fn add(&mut self, other: Self) {
+        self.weights += other.weights;
+        self.uses_nbits |= other.uses_nbits;
+        self.captured |= other.captured;
+    }
+}

@@ -21,7 +21,7 @@ fn packed(codes: &[u8], bits: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Replaces every MatMul that reads the weight, whose codes are `[K, N]` and whose parameters are laid out as `[blocks, N]`.
+/// Replaces every MatMul and plain Gemm that reads the weight, whose codes are `[K, N]` and whose parameters are laid out as `[blocks, N]`.
 pub(super) fn replace(editor: &mut Editor<'_>, target: &Target, coded: &Coded) -> Result<(), WeightError> {
     let [k, n] = match coded.codes.dims() {
         [k, n] => [*k as usize, *n as usize],
@@ -47,7 +47,7 @@ pub(super) fn replace(editor: &mut Editor<'_>, target: &Target, coded: &Coded) -
             let zero = parameters.zero_point + shift;
             plain &= zero == middle;
             row_zeros.push(zero as u8);
-            scales.push(parameters.scale);
+            scales.push(f64::from(parameters.scale));
             let codes: Vec<u8> = (0..block)
                 .map(|at| {
                     let row = index * block + at;
@@ -69,15 +69,25 @@ pub(super) fn replace(editor: &mut Editor<'_>, target: &Target, coded: &Coded) -
         suffixed(&name, "quantized"),
         Tensor::from_raw(DType::U8, dims, bytes)?,
     );
-    let scales = Tensor::from_slice(&[scales.len() as u64], &scales)?;
-    let scales = editor.add_constant(suffixed(&name, "scale"), scales);
-    let mut inputs = vec![None, Some(codes), Some(scales)];
-    if !plain {
-        let zeros = Tensor::from_slice(&[zeros.len() as u64], &zeros)?;
-        inputs.push(Some(editor.add_constant(suffixed(&name, "zero_point"), zeros)));
-    }
+    let zeros = match plain {
+        true => None,
+        false => {
+            let zeros = Tensor::from_slice(&[zeros.len() as u64], &zeros)?;
+            Some(editor.add_constant(suffixed(&name, "zero_point"), zeros))
+        }
+    };
+    let mut known: Vec<(DType, ValueId)> = Vec::new();
     for reader in &target.readers {
         let node = reader.node;
+        let scale = match known.iter().find(|(dtype, _)| *dtype == reader.dtype) {
+            Some((_, scale)) => *scale,
+            None => {
+                let tensor = Tensor::from_f64(reader.dtype, &[scales.len() as u64], &scales)?;
+                let scale = editor.add_constant(suffixed(&name, "scale"), tensor);
+                known.push((reader.dtype, scale));
+                scale
+            }
+        };
         let Some(value) = editor
             .graph()
             .get(node)
@@ -85,10 +95,10 @@ pub(super) fn replace(editor: &mut Editor<'_>, target: &Target, coded: &Coded) -
         else {
             continue;
         };
-        let mut inputs = inputs.clone();
-        if let Some(first) = inputs.first_mut() {
-            *first = editor.graph().input(node, 0);
-        }
+        let mut inputs = vec![editor.graph().input(node, 0), Some(codes), Some(scale)];
+        inputs.extend(zeros.map(Some));
+        // Gemm has been made plain: one number for each column, and no factors.
+        let bias = editor.graph().input(node, 2);
         let operator = Operator::new("MatMulNBits")
             .in_domain(DOMAIN)
             .with("K", k as i64)
@@ -98,7 +108,13 @@ pub(super) fn replace(editor: &mut Editor<'_>, target: &Target, coded: &Coded) -
         let mut fresh = value;
         fresh.name = suffixed(&fresh.name, "blocked");
         fresh.declared = None;
-        let new = editor.add_operator(node, operator, &inputs, vec![fresh])?;
+        let mut biased = fresh.clone();
+        let mut new = editor.add_operator(node, operator, &inputs, vec![fresh])?;
+        if let Some(bias) = bias {
+            biased.name = suffixed(&biased.name, "biased");
+            let inputs = [Some(ValueId::new(new, 0)), Some(bias)];
+            new = editor.add_operator(node, Operator::new("Add"), &inputs, vec![biased])?;
+        }
         editor.replace(ValueId::new(node, 0), ValueId::new(new, 0))?;
         editor.remove_unused(node);
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::target::row_kind;
 use super::{BitsBy, NAME, Rounding, Widths};
 use crate::passes::PassError;
 use crate::passes::layer_patterns::LayerPatterns;
@@ -18,15 +19,17 @@ pub enum Form {
     /// A DequantizeLinear before each reader.
     #[default]
     Qdq,
-    /// ONNX Runtime's operator MatMulNBits, for matrix products; the rest as `qdq`.
+    /// ONNX Runtime's operator MatMulNBits, for MatMul and Gemm with the weight on the right; the rest as `qdq`, and the report says so.
     MatMulNBits,
 }
 
-/// Stores the constant weights of matrix products as integers; activations stay float.
+/// Stores the constant weights of matrix products, recurrent layers and embeddings as integers; activations stay float.
 ///
 /// The file shrinks to a quarter (`int8`, `float8e4m3fn`) or an eighth (`int4`), and so does the memory traffic of large matrix products.
-/// Weights in bodies of If and Loop and in functions are covered; a weight with several readers is stored once. A weight that
-/// something else reads as float is left alone, since the file would grow.
+/// Weights may be either operand of a product, may be float16 or bfloat16 (their scales are, too: opset 19), and may lie behind Cast
+/// and Transpose, in bodies of If and Loop, around them and in functions; a weight with several readers is stored once. A weight that
+/// something else reads as float is left alone, since the file would grow. A Gemm gets the form that ONNX Runtime computes on codes:
+/// its weight stored `[K, N]`, a bias with one number for each column, or MatMul and Add.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct QuantizeWeights {
@@ -70,8 +73,9 @@ pub struct QuantizeWeights {
     pub loss: LossKind,
     /// The output that the loss sits on; the first one by default.
     pub loss_output: Option<String>,
-    /// Operators whose weights are quantized: MatMul, Gemm, Conv, ConvTranspose. ONNX Runtime dequantizes the weights of
-    /// convolutions anew in every run.
+    /// Operators whose weights are quantized: MatMul, Gemm, LSTM, GRU, RNN, Einsum, the tables that Gather takes rows of, and if
+    /// named Conv and ConvTranspose. ONNX Runtime dequantizes the weights of all but MatMul and Gemm anew in every run; of a table it
+    /// dequantizes the rows that are gathered, which have 8 bits at least.
     pub operators: Vec<String>,
     /// Weights with fewer elements stay float.
     pub minimum_elements: u64,
@@ -101,7 +105,9 @@ impl Default for QuantizeWeights {
             gradient_stats: None,
             loss: LossKind::default(),
             loss_output: None,
-            operators: vec!["MatMul".to_owned(), "Gemm".to_owned()],
+            operators: ["MatMul", "Gemm", "LSTM", "GRU", "RNN", "Gather", "Einsum"]
+                .map(str::to_owned)
+                .to_vec(),
             minimum_elements: 1024,
             exclude: Vec::new(),
             prepare: true,
@@ -187,6 +193,17 @@ pub(in crate::passes) struct Coding {
 }
 
 impl Coding {
+    /// The same for a table whose rows are gathered: whole bytes, and a scale for each row.
+    pub(super) fn of_rows(self) -> Self {
+        let kind = row_kind(self.kind);
+        Self {
+            kind,
+            bits: self.bits.filter(|_| kind == self.kind),
+            block: 0,
+            ..self
+        }
+    }
+
     pub(super) fn scheme(self) -> Scheme {
         Scheme {
             bits: self.bits,
@@ -242,7 +259,17 @@ impl<'a> Overrides<'a> {
 }
 
 /// Operators that have weights.
-const OPERATORS: [&str; 4] = ["MatMul", "Gemm", "Conv", "ConvTranspose"];
+const OPERATORS: [&str; 9] = [
+    "MatMul",
+    "Gemm",
+    "Conv",
+    "ConvTranspose",
+    "LSTM",
+    "GRU",
+    "RNN",
+    "Gather",
+    "Einsum",
+];
 
 impl QuantizeWeights {
     /// Refuses options that contradict each other.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::WeightError;
 use super::target::Target;
-use crate::ir::{Model, NodeId, Tensor, ValueId};
+use crate::ir::{DType, Model, NodeId, Tensor, ValueId};
 use crate::passes::gram_statistics::{GramSource, grams};
 use crate::passes::{Context, PassError};
 use crate::quantize::{
@@ -144,11 +144,31 @@ fn moment(gram: &Gram, centred: bool) -> Array2<f64> {
     matrix
 }
 
+/// The nearest scale that a type holds, but for none of zero.
+fn held(scale: f32, dtype: DType) -> f32 {
+    let (nearest, least) = match dtype {
+        DType::F16 => (
+            half::f16::from_f32(scale).to_f32(),
+            half::f16::from_bits(1).to_f32(),
+        ),
+        DType::BF16 => (
+            half::bf16::from_f32(scale).to_f32(),
+            half::bf16::MIN_POSITIVE.to_f32(),
+        ),
+        _ => return scale,
+    };
+    if nearest > 0.0 { nearest } else { least }
+}
+
 /// The nearest codes in the range from the lowest to the highest weight.
 pub(super) fn nearest(tensor: &Tensor, target: &Target) -> Result<Coded, QuantizeError> {
     let granularity = target.granularity();
     let scheme = target.coding.scheme();
-    let parameters = tensor_parameters(tensor, granularity, &scheme)?;
+    let mut parameters = tensor_parameters(tensor, granularity, &scheme)?;
+    let dtype = target.scale_dtype();
+    for one in &mut parameters {
+        one.scale = held(one.scale, dtype);
+    }
     let codes = quantize_tensor_within(tensor, &parameters, granularity, scheme.kind, scheme.limits())?;
     Ok(Coded { parameters, codes })
 }

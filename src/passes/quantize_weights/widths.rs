@@ -10,9 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rounding::Coded;
-use super::target::{Target, targets};
+use super::target::{Search, Target};
 use super::{NAME, QuantizeWeights, WeightError};
 use crate::ir::{Graph, Model, Tensor, TensorError, ValueId};
+use crate::passes::left::LeftAlone;
 use crate::passes::objective::gradient_statistics;
 use crate::passes::{Change, Context, PassError, PassReport};
 use crate::quantize::{Kind, QuantizeError, Unit, allocate, code_row, normalised, pack};
@@ -101,7 +102,9 @@ pub(super) fn plan(
     context: &Context<'_>,
     report: &mut PassReport,
 ) -> Result<Plan, PassError> {
-    let found = targets(&model.graph, options, context, &mut Vec::new())?;
+    let mut found = Search::new(options, context)?.targets(&model.graph, &mut LeftAlone::default());
+    // Rows of a table have whole bytes.
+    found.retain(|target| !target.is_table());
     if found.is_empty() {
         return Ok(Plan::new());
     }

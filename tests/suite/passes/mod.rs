@@ -8,6 +8,7 @@ mod folding;
 mod gram;
 mod growing;
 mod interface;
+mod linear;
 mod merging;
 mod migrating;
 mod opsets;

@@ -220,7 +220,7 @@ fn four_bits_need_opset_21_and_blocks_have_a_scale_each() {
     assert_eq!(after.opset(), Some(21));
     let found = lines(&after).join("\n");
     assert!(
-        found.contains("w_scale: float[2, 4]") && found.contains("v_scale: float[3, 2]"),
+        found.contains("w_scale: float[2, 4]") && found.contains("v_scale: float[2, 3]"),
         "{found}"
     );
     assert!(found.contains("block_size = 2"), "{found}");

@@ -1,0 +1,593 @@
+//! What the quantizing passes take for a weight: operands on either side, behind Cast and Transpose, in and around bodies, shared, of
+//! recurrent layers and tables; the forms of Gemm; names; and the reasons for what stays float.
+
+use secateur::analysis::linear;
+use secateur::passes::{Form, Profile, Quantize, QuantizeDynamic, QuantizeWeights, Runs};
+use secateur::quantize::{Calibrator, Kind};
+
+use super::quantizing::{check_near, constants, operators};
+use super::*;
+
+fn dynamic() -> QuantizeDynamic {
+    QuantizeDynamic {
+        minimum_elements: 1,
+        ..QuantizeDynamic::default()
+    }
+}
+
+fn weights() -> QuantizeWeights {
+    QuantizeWeights {
+        minimum_elements: 1,
+        ..QuantizeWeights::default()
+    }
+}
+
+/// Static quantization whose error is that of rounding alone.
+fn unclipped() -> Quantize {
+    Quantize {
+        calibrate: Calibrator::MinMax,
+        ..Quantize::default()
+    }
+}
+
+fn count(model: &Model, operator: &str) -> usize {
+    operators(model).iter().filter(|name| *name == operator).count()
+}
+
+fn changes(report: &PassReport, rule: &str) -> u64 {
+    let change = report.changes.iter().find(|change| change.rule == rule);
+    change.map_or(0, |change| change.count)
+}
+
+/// A pass on a model whose numbers another check compares: it is valid and can be written and read again.
+fn valid(pass: &dyn Pass, text: &str) -> (Model, PassReport, String) {
+    let mut after = model(text);
+    let report =
+        run_pass(pass, &mut after, &Setting::default()).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    secateur::analysis::check(&after).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
+    let found = lines(&after).join("\n");
+    (after, report, found)
+}
+
+const W: &str = "float[4,4] w = {0.5,-1.0,0.25,0.75,1.0,0.5,-0.5,0.1,0.2,-0.3,0.9,-0.8,0.6,0.4,-0.2,0.7}";
+const V: &str = "float[4,4] v = {1.0,-0.5,0.3,0.2,-0.7,0.8,0.1,0.4,0.6,-0.9,0.5,0.05,0.3,0.2,-0.6,0.9}";
+
+/// dyn_linear_linear: a product reads what another one gives, at once or through other operators.
+#[test]
+fn products_that_read_products_become_integer() {
+    for (between, count_of) in [
+        ("y = MatMul(h, v)", 2),
+        ("g = Add(h, b) y = MatMul(g, v)", 2),
+        ("g = Reshape(h, s) y = MatMul(g, v)", 2),
+        ("y = Gemm<transB = 1>(h, v, b)", 2),
+        ("d = MatMul(x, v) u = MatMul(d, w) y = Add(h, u)", 3),
+        ("y = MatMul(h, w)", 2),
+        (
+            "t = Transpose<perm = [1, 0]>(h) y = Gemm<transA = 1, alpha = 0.5, beta = 2.0>(t, v, b)",
+            2,
+        ),
+    ] {
+        for prepare in [true, false] {
+            let text = format!(
+                r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,4] y) <{W}, {V}, float[4] b = {{0.5,-0.25,1.0,0.1}}, int64[2] s = {{2, 4}}> {{
+  h = MatMul(x, w) {between}
+}}"#
+            );
+            let pass = QuantizeDynamic { prepare, ..dynamic() };
+            let (after, report) = check_near(&pass, &text, 0.06);
+            assert_eq!(count(&after, "MatMulInteger"), count_of, "{between}");
+            assert_eq!(changes(&report, "integer-product"), count_of as u64, "{between}");
+        }
+    }
+}
+
+#[test]
+fn a_product_whose_result_is_an_output_keeps_its_name_and_feeds_the_next() {
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,4] h, float[2,4] y) <{W}, {V}> {{ h = MatMul(x, w) y = MatMul(h, v) }}"#
+    );
+    let (after, _) = check_near(&dynamic(), &text, 0.05);
+    assert_eq!(after.graph.outputs()[0].name.to_string(), "h");
+    assert_eq!(count(&after, "MatMulInteger"), 2);
+}
+
+const BRANCHES: &str = r#"
+  c = ReduceSum<keepdims = 0>(h)
+  p = Greater(c, z)
+  y = If(p) <
+    then_branch = t () => (float[2,4] u) { u = MatMul(h, WEIGHT) },
+    else_branch = e () => (float[2,4] r) <float[4,4] own = {1.0,-0.5,0.3,0.2,-0.7,0.8,0.1,0.4,0.6,-0.9,0.5,0.05,0.3,0.2,-0.6,0.9}> { r = MatMul(h, own) }
+  >"#;
+
+/// dyn_if_name_clash: a body makes codes of a value whose product in the graph around has made a scale of the same name.
+#[test]
+fn names_in_bodies_avoid_those_of_the_graphs_around() {
+    for (before, weight) in [
+        ("h = MatMul(x, w)", "w"),
+        ("h = MatMul(x, v)", "w"),
+        ("h = Relu(x) h_scale = Relu(h)", "w"),
+    ] {
+        let text = format!(
+            r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,4] y) <{W}, {V}, float z = {{0.0}}> {{ {before} {} }}"#,
+            BRANCHES.replace("WEIGHT", weight)
+        );
+        for pass in [&dynamic() as &dyn Pass, &weights()] {
+            let (_, report, found) = valid(pass, &text);
+            assert!(report.changed, "{report:#?}");
+            assert!(!found.contains("MatMul (h, w)"), "{found}");
+        }
+    }
+}
+
+/// weights_outer_if: one copy of codes beside the graph that holds the weight.
+#[test]
+fn weights_around_bodies_are_stored_as_codes_once() {
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,4] y) <{W}, float z = {{0.0}}> {{
+  h = Relu(x)
+  c = ReduceSum<keepdims = 0>(h)
+  p = Greater(c, z)
+  y = If(p) <
+    then_branch = t () => (float[2,4] u) {{ u = MatMul(h, w) }},
+    else_branch = e () => (float[2,4] r) {{ q = MatMul(h, w) r = MatMul(q, w) }}
+  >
+}}"#
+    );
+    let (after, report) = check_near(&weights(), &text, 0.03);
+    assert_eq!(changes(&report, "weight"), 1);
+    // Codes and zero points; of floats only the scales and the bound.
+    assert_eq!(
+        (constants(&after, DType::I8), constants(&after, DType::F32)),
+        (2, 2)
+    );
+    let (after, report) = check_near(&dynamic(), &text, 0.06);
+    assert_eq!(changes(&report, "integer-product"), 3);
+    assert_eq!(
+        (constants(&after, DType::I8), constants(&after, DType::F32)),
+        (2, 2)
+    );
+}
+
+/// fp16_weights_int4: scales in the weight's own type.
+#[test]
+fn weights_in_half_precision_have_scales_in_half_precision() {
+    for (kind, block) in [(Kind::Int8, 0), (Kind::Int4, 2), (Kind::Uint4, 2)] {
+        for dtype in ["float16", "bfloat16"] {
+            let text = format!(
+                r#"<ir_version: 8, opset_import: ["" : 13]>
+g ({dtype}[2,4] x) => ({dtype}[2,2] y) <{dtype}[4,2] w = {{14336,13312,12288,14000,15360,48128,11264,14848}}> {{ y = MatMul(x, w) }}"#
+            );
+            let pass = QuantizeWeights {
+                kind,
+                block,
+                ..weights()
+            };
+            let (after, report, found) = valid(&pass, &text);
+            assert_eq!(changes(&report, "weight"), 1, "{report:#?}");
+            assert!(after.opset() >= Some(19), "{found}");
+            assert!(found.contains(&format!("w_scale: {dtype}[")), "{found}");
+        }
+    }
+}
+
+#[test]
+fn a_weight_behind_a_cast_becomes_codes_of_what_is_computed_with() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,2] y) <float16[4,2] h = {14336,13312,12288,14000,15360,48128,11264,14848}> {
+  w = Cast<to = 1>(h)
+  y = MatMul(x, w)
+}"#;
+    let pass = QuantizeWeights {
+        prepare: false,
+        ..weights()
+    };
+    let (after, _) = check_near(&pass, text, 0.03);
+    assert_eq!(operators(&after), ["DequantizeLinear", "MatMul"]);
+    assert_eq!(after.opset(), Some(17));
+    let (after, _) = check_near(
+        &QuantizeDynamic {
+            prepare: false,
+            ..dynamic()
+        },
+        text,
+        0.05,
+    );
+    assert_eq!(count(&after, "MatMulInteger"), 1);
+    assert_eq!(constants(&after, DType::F16), 0);
+}
+
+/// silent_left_constant: the constant is the first operand.
+#[test]
+fn constants_on_the_left_are_weights() {
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4,3] x) => (float[2,4,3] y) <{W}> {{ y = MatMul(w, x) }}"#
+    );
+    let (_, report) = check_near(&weights(), &text, 0.03);
+    assert_eq!(changes(&report, "weight"), 1);
+    let (after, _) = check_near(&dynamic(), &text, 0.05);
+    assert_eq!(count(&after, "MatMulInteger"), 1);
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[3,4] x) => (float[4,3] y) <{W}> {{ y = Gemm<transA = 1, transB = 1>(w, x) }}"#
+    );
+    check_near(&weights(), &text, 0.03);
+    let (after, _) = check_near(&dynamic(), &text, 0.05);
+    assert_eq!(count(&after, "MatMulInteger"), 1);
+}
+
+/// gemm_transb_int4: the form that ONNX Runtime computes on codes.
+#[test]
+fn a_gemm_is_written_as_engines_fuse_it() {
+    for (attributes, bias, form) in [
+        (
+            "transB = 1",
+            "float[3] b = {0.5,-0.25,1.0}",
+            vec!["DequantizeLinear", "Gemm"],
+        ),
+        (
+            "transB = 1, beta = 0.5",
+            "float[1,3] b = {0.5,-0.25,1.0}",
+            vec!["DequantizeLinear", "Gemm"],
+        ),
+        ("transB = 1", "float b = {0.5}", vec!["DequantizeLinear", "Gemm"]),
+        (
+            "transB = 1",
+            "float[2,1] b = {0.5, 1.5}",
+            vec!["DequantizeLinear", "MatMul", "Add"],
+        ),
+        (
+            "transB = 1, alpha = 2.0",
+            "float[3] b = {0.5,-0.25,1.0}",
+            vec!["DequantizeLinear", "MatMul", "Mul", "Add"],
+        ),
+    ] {
+        for (kind, block) in [(Kind::Int4, 2), (Kind::Int8, 0), (Kind::Uint8, 2)] {
+            let text = format!(
+                r#"<ir_version: 8, opset_import: ["" : 21]>
+g (float[2,4] x) => (float[2,3] y)
+<float[3,4] w = {{1.0,-0.5,0.3,0.2,-0.7,0.8,0.1,0.4,0.6,-0.9,0.5,0.05}}, {bias}> {{ y = Gemm<{attributes}>(x, w, b) }}"#
+            );
+            let pass = QuantizeWeights {
+                kind,
+                block,
+                prepare: false,
+                ..weights()
+            };
+            let (after, _) = check_near(&pass, &text, 0.2);
+            assert_eq!(operators(&after), form, "{text}");
+            let found = lines(&after).join("\n");
+            assert!(!found.contains("transB = 1"), "{found}");
+            assert!(
+                found.contains("w_quantized: ") && found.contains("[4, 3]"),
+                "{found}"
+            );
+        }
+    }
+    let text = r#"<ir_version: 8, opset_import: ["" : 21]>
+g (float[2,4] x) => (float[2,3] y)
+<float[3,4] w = {1.0,-0.5,0.3,0.2,-0.7,0.8,0.1,0.4,0.6,-0.9,0.5,0.05}, float[3] b = {0.5,-0.25,1.0}> { y = Gemm<transB = 1, alpha = 2.0>(x, w, b) }"#;
+    let pass = QuantizeWeights {
+        kind: Kind::Uint4,
+        block: 16,
+        form: Form::MatMulNBits,
+        ..weights()
+    };
+    let (after, _, _) = valid(&pass, text);
+    assert_eq!(operators(&after), ["MatMulNBits", "Mul", "Add"]);
+}
+
+#[test]
+fn a_form_that_a_weight_cannot_have_is_named() {
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 21]>
+g (float[2,4,3] x) => (float[2,4,3] y) <{W}> {{ y = MatMul(w, x) }}"#
+    );
+    let pass = QuantizeWeights {
+        kind: Kind::Uint4,
+        block: 16,
+        form: Form::MatMulNBits,
+        ..weights()
+    };
+    let (_, report, _) = valid(&pass, &text);
+    assert!(
+        report.notes.iter().any(|note| note.contains("form qdq")),
+        "{report:#?}"
+    );
+}
+
+/// lstm_weights: the weights of input and state.
+#[test]
+fn weights_of_recurrent_layers_become_codes() {
+    for (operator, gates) in [("LSTM", 4), ("GRU", 3), ("RNN", 1)] {
+        let list = |count: usize, seed: usize| {
+            let values = (0..count).map(|at| format!("{}", ((at * 37 + seed * 11) % 23) as f32 / 23.0 - 0.5));
+            values.collect::<Vec<_>>().join(",")
+        };
+        let text = format!(
+            r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[3,2,2] x) => (float[3,1,2,2] y)
+<float[1,{rows},2] w = {{{}}}, float[1,{rows},2] r = {{{}}}> {{ y = {operator}<hidden_size = 2>(x, w, r) }}"#,
+            list(gates * 4, 1),
+            list(gates * 4, 2),
+            rows = gates * 2,
+        );
+        for pass in [&weights() as &dyn Pass, &dynamic()] {
+            let (after, report) = check_near(pass, &text, 0.05);
+            assert_eq!(changes(&report, "weight"), 2, "{operator}");
+            assert_eq!(count(&after, "DequantizeLinear"), 2, "{operator}");
+        }
+    }
+}
+
+#[test]
+fn rows_of_a_table_are_gathered_as_codes() {
+    let table = "float[3,4] w = {1.0,-0.5,0.3,0.2,-0.07,0.08,0.01,0.04,6.0,-9.0,5.0,0.5}";
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,4] y) <{table}, int64[2] i = {{2, 1}}> {{ n = Neg(i) g = Gather(w, n) y = Add(x, g) }}"#
+    );
+    for kind in [Kind::Int8, Kind::Uint8, Kind::Int4] {
+        for symmetric in [true, false] {
+            let pass = QuantizeWeights {
+                kind,
+                symmetric,
+                prepare: false,
+                ..weights()
+            };
+            let (after, _) = check_near(&pass, &text, 0.01);
+            // Rows, never the whole table: engines would dequantize all of it in every run.
+            assert_eq!(count(&after, "DequantizeLinear"), 0);
+            assert!(count(&after, "Gather") >= 2);
+            assert_eq!(constants(&after, DType::I4), 0);
+        }
+    }
+}
+
+#[test]
+fn a_table_that_is_also_the_weight_of_a_product_is_stored_once() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+g (int64[2] i) => (float[2,3] y) <float[3,4] w = {1.0,-0.5,0.3,0.2,-0.07,0.08,0.01,0.04,6.0,-9.0,5.0,0.5}> {
+  g = Gather(w, i)
+  t = Transpose<perm = [1, 0]>(w)
+  y = MatMul(g, t)
+}"#;
+    let pass = QuantizeWeights {
+        prepare: false,
+        ..weights()
+    };
+    let (after, report, found) = valid(&pass, text);
+    assert_eq!(changes(&report, "weight"), 1);
+    let codes = lines(&after)
+        .iter()
+        .filter(|line| line.contains("int8[3, 4]"))
+        .count();
+    assert_eq!(codes, 1, "{found}");
+    assert!(!found.contains("float[3, 4]"), "{found}");
+}
+
+#[test]
+fn grouped_transposed_convolutions_are_covered_when_named() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[1,4,3] x) => (float[1,4,3] y)
+<float[4,2,1] w = {1.0,-0.5,0.3,0.2,-0.7,0.8,0.1,0.4}> { y = ConvTranspose<group = 2>(x, w) }"#;
+    let pass = QuantizeWeights {
+        operators: vec!["ConvTranspose".to_owned()],
+        ..weights()
+    };
+    let (_, report) = check_near(&pass, text, 0.02);
+    assert_eq!(changes(&report, "weight"), 1);
+    let report = check_untouched(&weights(), text, &Setting::default());
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.contains("ConvTranspose is not among the operators")
+                && note.contains("--operators")),
+        "{report:#?}"
+    );
+}
+
+#[test]
+fn functions_and_einsum_have_weights_too() {
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,4] y) <{W}> {{ y = Einsum<equation = "bi, ij -> bj">(x, w) }}"#
+    );
+    let (after, _) = check_near(&weights(), &text, 0.03);
+    assert_eq!(operators(&after)[0], "DequantizeLinear");
+}
+
+/// gemm_bias_scalar: what the plan calls integer has one number for each column.
+#[test]
+fn biases_of_any_shape_become_one_number_for_each_column() {
+    for (attributes, bias, operator) in [
+        ("transB = 1", "float b = {0.5}", "Gemm"),
+        ("transB = 1", "float[1] b = {0.5}", "Gemm"),
+        ("transB = 1", "float[1,3] b = {0.5,-0.25,1.0}", "Gemm"),
+        ("transB = 1, beta = 0.5", "float[1,1] b = {0.5}", "Gemm"),
+        ("transB = 1", "float[2,1] b = {0.5, 1.5}", "MatMul"),
+        (
+            "transB = 1, alpha = 2.0",
+            "float[3] b = {0.5,-0.25,1.0}",
+            "MatMul",
+        ),
+    ] {
+        let text = format!(
+            r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,3] y)
+<float[3,4] w = {{1.0,-0.5,0.3,0.2,-0.7,0.8,0.1,0.4,0.6,-0.9,0.5,0.05}}, {bias}> {{ h = Gemm<{attributes}>(x, w, b) y = Relu(h) }}"#
+        );
+        let (after, report) = check_near(&unclipped(), &text, 0.05);
+        let node = report
+            .nodes
+            .iter()
+            .find(|node| node.operator == operator)
+            .unwrap();
+        assert_eq!(node.runs, Runs::Integer, "{bias} {report:#?}");
+        assert_eq!(
+            constants(&after, DType::I32),
+            if operator == "Gemm" { 2 } else { 0 },
+            "{bias}"
+        );
+    }
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,3] y)
+<float[3,4] w = {1.0,-0.5,0.3,0.2,-0.7,0.8,0.1,0.4,0.6,-0.9,0.5,0.05}, float b = {0.5}> { y = Gemm<transB = 1>(x, w, b) }"#;
+    let (_, report) = check_near(
+        &Quantize {
+            prepare: false,
+            ..unclipped()
+        },
+        text,
+        0.05,
+    );
+    assert!(
+        report.nodes.iter().all(|node| node.runs == Runs::Float),
+        "{report:#?}"
+    );
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.contains("one number for each output channel")),
+        "{report:#?}"
+    );
+}
+
+#[test]
+fn weights_in_half_precision_behind_casts_are_part_of_static_products() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,2] y)
+<float16[4,2] h = {14336,13312,12288,14000,15360,48128,11264,14848}, float16[2] c = {14336,13312}> {
+  w = Cast<to = 1>(h)
+  b = Cast<to = 1>(c)
+  y = Gemm(x, w, b)
+}"#;
+    let pass = Quantize {
+        profile: Profile::OrtX86,
+        ..unclipped()
+    };
+    let (_, report) = check_near(&pass, text, 0.05);
+    assert!(
+        report.nodes.iter().any(|node| node.runs == Runs::Integer),
+        "{report:#?}"
+    );
+}
+
+#[test]
+fn reasons_are_grouped_and_say_what_to_do() {
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,2] y, float[4,4] w) <{W}> {{
+  a = MatMul(x, w)
+  t = Transpose<perm = [1, 0]>(a)
+  y = MatMul(a, t)
+}}"#
+    );
+    let report = check_untouched(&weights(), &text, &Setting::default());
+    let notes = report.notes.join("\n");
+    assert!(
+        notes.contains("an output of the graph reads it as float"),
+        "{notes}"
+    );
+    assert!(notes.contains("it multiplies two activations"), "{notes}");
+    let small = QuantizeWeights::default();
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,4] y) <{W}, {V}> {{ a = MatMul(x, w) y = MatMul(a, v) }}"#
+    );
+    let report = check_untouched(&small, &text, &Setting::default());
+    assert!(
+        report.notes.iter().any(
+            |note| note.starts_with("2 stay float: its weight has few elements (")
+                && note.contains("--minimum-elements")
+        ),
+        "{report:#?}"
+    );
+    let report = check_untouched(&QuantizeDynamic::default(), &text, &Setting::default());
+    assert!(
+        report.notes.iter().any(|note| note.starts_with("2 stay float")),
+        "{report:#?}"
+    );
+}
+
+#[test]
+fn a_weight_that_one_body_alone_reads_moves_into_it() {
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,4] y) <{W}, float z = {{0.0}}> {{
+  c = ReduceSum<keepdims = 0>(x)
+  p = Greater(c, z)
+  y = If(p) <
+    then_branch = t () => (float[2,4] u) {{ q = MatMul(x, w) u = MatMul(q, w) }},
+    else_branch = e () => (float[2,4] r) {{ r = Relu(x) }}
+  >
+}}"#
+    );
+    let (after, report) = check_near(&weights(), &text, 0.03);
+    assert_eq!(changes(&report, "weight"), 1);
+    // Codes and what dequantizes them are in the branch.
+    assert_eq!(constants(&after, DType::I8), 0);
+    assert_eq!(count(&after, "DequantizeLinear"), 0);
+    assert!(lines(&after).join("\n").contains("DequantizeLinear"));
+}
+
+#[test]
+fn a_weight_that_is_also_read_as_float_is_named() {
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[4,4] x) => (float[4,4] y) <{W}> {{ a = MatMul(x, w) y = Add(a, w) }}"#
+    );
+    let (_, report) = check_near(&dynamic(), &text, 0.05);
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.contains("as float beside its codes: y (Add) reads it")),
+        "{report:#?}"
+    );
+}
+
+#[test]
+fn a_constant_is_followed_to_every_reader_and_back() {
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (bool p, float[2,4] x) => (float[2,4] y, float[2,4] z) <{W}> {{
+  t = Transpose<perm = [1, 0]>(w)
+  i = Identity(t)
+  z = MatMul(x, i)
+  y = If(p) <
+    then_branch = a () => (float[2,4] u) {{ u = MatMul(x, t) }},
+    else_branch = b () => (float[2,4] v) {{ v = Add(x, x) }}
+  >
+}}"#
+    );
+    let model = model(&text);
+    let weight = model.graph.find_value("w").unwrap();
+    let found = linear::readings(&model.graph, weight);
+    assert!(found.others.is_empty());
+    assert_eq!(found.weights.len(), 2);
+    for reading in &found.weights {
+        // The product reads `[K, N]` of what is stored `[N, K]`.
+        assert_eq!(
+            (reading.operand.output_axis, reading.operand.sum_axis),
+            (Some(0), Some(1))
+        );
+        assert!(reading.transposed && !reading.cast);
+        let inner = reading.graph(&model.graph).unwrap();
+        let operand = inner.input(reading.node, 1).unwrap();
+        let mut path = secateur::ir::GraphPath::MAIN;
+        path.bodies.clone_from(&reading.bodies);
+        let origin = linear::origin(&model, &path, operand).unwrap();
+        assert_eq!(
+            (origin.value, origin.axes, origin.cast),
+            (weight, vec![1, 0], false)
+        );
+        assert_eq!(origin.path, secateur::ir::GraphPath::MAIN);
+    }
+}
