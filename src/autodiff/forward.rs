@@ -213,18 +213,6 @@ fn parameters(model: &Model, order: &[NodeId], needed: &HashSet<NodeId>) -> Vec<
         }
         used.extend(graph.captures_of(*id).iter().flatten());
     }
-    // Statistics, bounds, steps and fill values are no parameters, though they have gradients for who asks by name.
-    let setting = |value: ValueId| {
-        graph.uses(value).iter().any(|at| {
-            let (Some(operator), Slot::Input(slot)) = (graph.operator(at.node), at.slot) else {
-                return false;
-            };
-            operator.is("BatchNormalization") && slot >= 3
-                || operator.is("Clip") && slot >= 1
-                || operator.is("Pad") && slot >= 2
-                || operator.is("Range")
-        })
-    };
     let mut found: Vec<(u32, ValueId)> = Vec::new();
     for id in graph.node_ids() {
         let at = match graph.get(id).map(|node| &node.kind) {
@@ -239,12 +227,27 @@ fn parameters(model: &Model, order: &[NodeId], needed: &HashSet<NodeId>) -> Vec<
             _ => continue,
         };
         let value = ValueId::new(id, 0);
-        if is_float(graph.ty(value)) && used.contains(&value) && !setting(value) {
+        if is_float(graph.ty(value)) && used.contains(&value) && !is_setting(graph, value) {
             found.push((at, value));
         }
     }
     found.sort();
     found.into_iter().map(|(_, value)| value).collect()
+}
+
+/// Statistics, bounds, steps and fill values are no parameters, though they have gradients for who asks by name.
+fn is_setting(graph: &Graph, value: ValueId) -> bool {
+    graph.uses(value).iter().any(|at| {
+        let (Some(operator), Slot::Input(slot)) = (graph.operator(at.node), at.slot) else {
+            return false;
+        };
+        operator.is("BatchNormalization") && slot >= 3
+            || operator.is("Clip") && slot >= 1
+            || operator.is("Pad") && slot >= 2
+            || operator.is("Range")
+            // Exporters hand equal initializers on through Identity.
+            || operator.is("Identity") && is_setting(graph, ValueId::new(at.node, 0))
+    })
 }
 
 /// Whether a change of this input may change the operator's outputs smoothly, as far as is known.

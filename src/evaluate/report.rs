@@ -56,6 +56,9 @@ pub struct Figures {
     pub against: Option<Against>,
     /// Time of a run.
     pub latency_ms: Option<Latency>,
+    /// What the time does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_note: Option<String>,
     /// Samples a second over the whole evaluation, data reading included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples_per_second: Option<f64>,

@@ -9,7 +9,7 @@ use super::run::{Options, Subject, evaluate};
 use super::state::State;
 use crate::data::Dataset;
 use crate::engine::{CompileOptions, Engine, Session};
-use crate::ir::Model;
+use crate::ir::{Graph, Model};
 use crate::lower::Lowering;
 
 /// What models are evaluated on, and how.
@@ -28,6 +28,27 @@ pub struct Task<'a> {
     pub latency_runs: usize,
     /// Called with the samples done.
     pub progress: &'a dyn Fn(u64),
+}
+
+/// Said of the time of a quantized model in the built-in engine.
+const NO_INTEGERS: &str = "the built-in engine computes quantized models in float, so they are not faster than float models: \
+     --engine ort times them as ONNX Runtime runs them, on integers";
+
+/// Whether a model has operators that work on codes.
+fn is_quantized(model: &Model) -> bool {
+    let on_codes = |graph: &Graph| {
+        graph.node_ids().any(|id| {
+            graph.operator(id).is_some_and(|operator| {
+                let name = &*operator.op_type;
+                name.contains("QuantizeLinear") || name.starts_with("QLinear") || name.ends_with("Integer")
+            })
+        })
+    };
+    model
+        .graph_paths()
+        .iter()
+        .filter_map(|path| model.graph_at(path))
+        .any(on_codes)
 }
 
 /// A checkpoint of the state.
@@ -80,6 +101,10 @@ impl Task<'_> {
         if self.latency_runs > 0 {
             let mut times = self.latency(&[Some(&*session), other.as_deref()])?.into_iter();
             figures.latency_ms = times.next();
+            let float = self.engine.name() == "tract";
+            let quantized = |model: &Model| float && is_quantized(model);
+            figures.latency_note =
+                (quantized(model) || reference.is_some_and(quantized)).then(|| NO_INTEGERS.to_owned());
             if let Some(against) = &mut figures.against {
                 against.latency_ms = times.next();
             }

@@ -10,6 +10,7 @@ mod elementwise;
 mod half;
 mod loss;
 mod narrow;
+mod normalise;
 mod quantized;
 mod recurrent;
 mod reduce;
@@ -36,6 +37,7 @@ const TRACT: &[&[Rule]] = &[
     recurrent::RULES,
     elementwise::RULES,
     spatial::RULES,
+    normalise::RULES,
     loss::RULES,
     attention::RULES,
     reduce::RULES,

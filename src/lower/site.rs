@@ -52,6 +52,15 @@ impl<'m> Site<'m> {
         self.graph.constant(value)
     }
 
+    /// Whether a value is a constant, or one that is only cast to another type.
+    pub(super) fn is_constant(&self, value: ValueId) -> bool {
+        let source = match self.graph.operator(value.node) {
+            Some(operator) if operator.is("Cast") => self.graph.input(value.node, 0),
+            _ => Some(value),
+        };
+        source.is_some_and(|source| self.graph.constant(source).is_some())
+    }
+
     pub(super) fn dtype(&self, value: ValueId) -> Option<DType> {
         self.graph.ty(value).dtype()
     }

@@ -41,7 +41,7 @@ impl Names {
     }
 
     /// `wanted`, or `wanted` with the lowest number that makes it new.
-    fn fresh(&mut self, wanted: String) -> Name {
+    pub(super) fn fresh(&mut self, wanted: String) -> Name {
         let mut name = Name::from(wanted.as_str());
         let mut number = 0u64;
         while self.count.contains_key(&name) {

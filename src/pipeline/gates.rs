@@ -288,13 +288,15 @@ impl Share {
         let share = after / before;
         let passed = share <= self.at_most;
         let relation = if passed { "at most" } else { "above" };
+        let note = judged.figures.and_then(|figures| figures.latency_note.as_ref());
+        let note = note.map_or(String::new(), |note| format!("; {note}"));
         GateReport {
             name: "latency".to_owned(),
             passed,
             value: Some(share),
             bound: Some(self.at_most),
             message: format!(
-                "latency is {share:.3} of the input's ({after:.3} ms of {before:.3} ms, medians), {relation} {}",
+                "latency is {share:.3} of the input's ({after:.3} ms of {before:.3} ms, medians), {relation} {}{note}",
                 self.at_most
             ),
         }

@@ -86,7 +86,11 @@ pub fn table(style: Style, figures: &Figures) -> String {
     } else {
         &["figure", "model"]
     };
-    table::plain(style, heading, rows)
+    let mut text = table::plain(style, heading, rows);
+    if let Some(note) = &figures.latency_note {
+        text.push_str(&format!("\n\nnote: {note}"));
+    }
+    text
 }
 
 /// A document that fits a comment on a pull request.

@@ -13,6 +13,7 @@ mod node;
 mod program;
 mod session;
 mod tensor;
+mod widened;
 
 pub use node::run_node;
 

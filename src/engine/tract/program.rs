@@ -12,7 +12,7 @@ use tract_onnx::tract_hir::ops::konst::Const;
 
 use super::messages::{self, Messages};
 use super::tensor::{datum_type, held, to_tract, unsupported};
-use super::{ENGINE, failed, kernels};
+use super::{ENGINE, failed, kernels, widened};
 use crate::engine::{CompileOptions, EngineError};
 use crate::ir::{DType, Dim, Model, NodeKind, OpsetImport, Tensor, ValueId};
 
@@ -55,7 +55,7 @@ pub(super) enum Binding {
 pub(super) struct Program {
     graph: pb::GraphProto,
     imports: Vec<OpsetImport>,
-    constants: Vec<(String, Arc<TractTensor>)>,
+    constants: widened::Constants,
     pub(super) inputs: Vec<ProgramInput>,
     pub(super) outputs: Vec<ProgramOutput>,
     optimise: bool,
@@ -97,7 +97,7 @@ impl Program {
             });
         }
         let Messages {
-            graph: message,
+            graph: mut message,
             inputs: names,
             constants,
         } = messages::graph_messages(model, &values)?;
@@ -130,10 +130,11 @@ impl Program {
                 default,
             });
         }
-        let constants = constants
+        let mut constants = constants
             .into_iter()
             .map(|(name, tensor)| Ok((name.clone(), Arc::new(to_tract(&tensor, &name)?))))
             .collect::<Result<_, EngineError>>()?;
+        widened::widen(&mut message, &mut constants);
         Ok(Self {
             graph: message,
             imports: model.opset_imports.clone(),

@@ -414,6 +414,23 @@ impl Editor<'_> {
         Ok(())
     }
 
+    /// Lets the bodies of `node` read `value` through capture slot `index`, which is there already.
+    pub fn set_capture(&mut self, node: NodeId, index: u32, value: ValueId) -> Result<(), EditError> {
+        self.live_value(value)?;
+        if index >= self.operator_mut(node)?.capture_count {
+            return Err(EditError::NotOperator(self.graph.label(node)));
+        }
+        self.connect(
+            value,
+            Use {
+                node,
+                slot: Slot::Capture(index),
+            },
+        );
+        self.after.push(node);
+        Ok(())
+    }
+
     /// Cuts the input slots of `node` down to `count`.
     pub fn truncate_inputs(&mut self, node: NodeId, count: usize) -> Result<(), EditError> {
         let old = self.operator_mut(node)?.input_count;

@@ -1,22 +1,18 @@
 //! Which operators are converted, and which of their inputs and outputs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
-use super::{ConvertFloat, Lowered, NAME};
-use crate::data::{Dataset, Spec, SyntheticSpec};
-use crate::ir::{DType, Graph, Model, NodeId, NodeKind, Operator, Tensor, ValueId};
+use super::constants::{leaves, lower_constant, usage, vanishes};
+use super::quantized::{self, Quantized};
+use super::ranges::values_beyond;
+use super::{ConvertFloat, NAME, angles, risk};
+use crate::ir::{
+    AttributeValue, DType, Graph, GraphPath, Model, NodeId, NodeKind, Operator, Slot, Tensor, Use, ValueId,
+    ValueType,
+};
 use crate::ops::{Schema, Traits, schema};
-use crate::passes::{Context, PassError, Resources};
-use crate::statistics::{self, Wanted};
-
-/// Largest finite half-precision value.
-const LARGEST_HALF: f64 = 65504.0;
-/// Constants from here on stand for infinity (masks); they are cut to the largest value.
-const LIKE_INFINITE: f64 = 1e30;
-/// Random inputs that ranges are checked on.
-const RANDOM_SAMPLES: u64 = 2;
-/// How far below the largest half-precision value the results of random inputs must stay: those of real ones may be larger.
-const RANDOM_MARGIN: f64 = 4.0;
+use crate::passes::{Context, PassError};
 
 /// An attribute that decides the output's type.
 pub(super) enum TypeAttribute {
@@ -26,7 +22,7 @@ pub(super) enum TypeAttribute {
     Value(Tensor),
 }
 
-/// What is converted.
+/// What is converted in one graph.
 #[derive(Default)]
 pub(super) struct Decisions {
     /// Operators with the input slots that read the narrow type.
@@ -34,53 +30,152 @@ pub(super) struct Decisions {
     /// Outputs that become narrow.
     pub(super) outputs: BTreeSet<ValueId>,
     pub(super) attributes: Vec<(NodeId, TypeAttribute)>,
-    pub(super) notes: Vec<String>,
+    /// Operators with bodies, and the capture slots through which the bodies read the narrow type.
+    pub(super) captures: BTreeSet<(NodeId, u32)>,
+    /// In a body: the captured values that arrive in the narrow type.
+    pub(super) captured: BTreeSet<ValueId>,
 }
 
 impl Decisions {
-    /// Whether an input slot reads the narrow type.
-    pub(super) fn reads_narrow(&self, node: NodeId, slot: usize) -> bool {
-        self.nodes.get(&node).is_some_and(|slots| slots.contains(&slot))
+    /// Whether a use reads the narrow type.
+    pub(super) fn reads_narrow(&self, at: Use) -> bool {
+        match at.slot {
+            Slot::Input(slot) => self
+                .nodes
+                .get(&at.node)
+                .is_some_and(|slots| slots.contains(&(slot as usize))),
+            Slot::Capture(slot) => self.captures.contains(&(at.node, slot)),
+        }
+    }
+
+    /// Leaves an operator as it is.
+    pub(super) fn leave(&mut self, id: NodeId) {
+        self.nodes.remove(&id);
+        self.outputs.retain(|value| value.node != id);
+        self.attributes.retain(|(node, _)| *node != id);
     }
 }
 
-/// The tensor in type `dtype`; what stands for infinity in half precision is cut to its largest value.
-pub(super) fn lower_constant(tensor: &Tensor, dtype: DType) -> Lowered {
-    let Ok(mut values) = tensor.to_f64() else {
-        return Lowered {
-            tensor: tensor.clone(),
-            beyond: 0,
-            vanished: 0,
-        };
-    };
-    let (mut beyond, mut vanished) = (0, 0);
-    if dtype == DType::F16 {
-        for value in &mut values {
-            if !value.is_finite() {
-                continue;
+/// Why an operator stays float.
+pub(super) struct Reason {
+    /// The value or constant that the reason is about, if it is about one.
+    subject: Option<String>,
+    why: String,
+}
+
+impl From<String> for Reason {
+    fn from(why: String) -> Self {
+        Self { subject: None, why }
+    }
+}
+
+impl From<&str> for Reason {
+    fn from(why: &str) -> Self {
+        why.to_owned().into()
+    }
+}
+
+/// The operators that stay float for one reason.
+#[derive(Default)]
+pub(super) struct Stays {
+    /// What the reason is about.
+    pub(super) subjects: BTreeSet<String>,
+    /// The operators.
+    pub(super) labels: Vec<String>,
+}
+
+/// What is converted, and what stays float for which reason.
+#[derive(Default)]
+pub(super) struct Plan {
+    /// By graph, outer graphs before their bodies.
+    pub(super) graphs: BTreeMap<GraphPath, Decisions>,
+    /// What stays float, by reason.
+    pub(super) float: BTreeMap<String, Stays>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Plan {
+    pub(super) fn stays(&mut self, graph: &Graph, id: NodeId, reason: impl Into<Reason>) {
+        let Reason { subject, why } = reason.into();
+        let stays = self.float.entry(why).or_default();
+        stays.subjects.extend(subject);
+        stays.labels.push(graph.label(id));
+    }
+
+    /// Operators that are converted.
+    pub(super) fn converted(&self) -> usize {
+        self.graphs.values().map(|decisions| decisions.nodes.len()).sum()
+    }
+
+    /// Finds the captured values that bodies read in the narrow type only; the cast, or the narrow constant, then stands outside.
+    pub(super) fn settle_captures(&mut self, model: &Model) {
+        for decisions in self.graphs.values_mut() {
+            decisions.captures.clear();
+            decisions.captured.clear();
+        }
+        let mut paths: Vec<GraphPath> = self.graphs.keys().cloned().collect();
+        // Inner bodies first: what they read of a body counts as its uses.
+        paths.sort_by_key(|path| std::cmp::Reverse(path.bodies.len()));
+        let mut owners: Vec<(GraphPath, NodeId)> = Vec::new();
+        for path in &paths {
+            let mut outer = path.clone();
+            if let Some((owner, _)) = outer.bodies.pop()
+                && !owners.contains(&(outer.clone(), owner))
+            {
+                owners.push((outer, owner));
             }
-            if value.abs() >= LIKE_INFINITE {
-                *value = LARGEST_HALF.copysign(*value);
-            } else if value.abs() > LARGEST_HALF {
-                beyond += 1;
-            } else if *value != 0.0 && half::f16::from_f64(*value).to_f64() == 0.0 {
-                vanished += 1;
+        }
+        for (path, owner) in owners {
+            let Some(graph) = model.graph_at(&path) else {
+                continue;
+            };
+            let Some(operator) = graph.operator(owner) else {
+                continue;
+            };
+            for (slot, value) in graph.captures_of(owner).into_iter().enumerate() {
+                if value.is_none_or(|value| graph.ty(value).dtype() != Some(DType::F32)) {
+                    continue;
+                }
+                let mut narrow: Vec<(GraphPath, ValueId)> = Vec::new();
+                let mut wide = false;
+                for (at, body) in operator.bodies() {
+                    let inner = path.body(owner, at);
+                    let decisions = self.graphs.get(&inner);
+                    for capture in captures(body, slot as u32) {
+                        let uses = body.uses(capture);
+                        let reads = |at: &Use| decisions.is_some_and(|decisions| decisions.reads_narrow(*at));
+                        wide |= !uses.iter().all(reads);
+                        if !uses.is_empty() {
+                            narrow.push((inner.clone(), capture));
+                        }
+                    }
+                }
+                if wide || narrow.is_empty() {
+                    continue;
+                }
+                for (inner, capture) in narrow {
+                    if let Some(decisions) = self.graphs.get_mut(&inner) {
+                        decisions.captured.insert(capture);
+                    }
+                }
+                if let Some(decisions) = self.graphs.get_mut(&path) {
+                    decisions.captures.insert((owner, slot as u32));
+                }
             }
         }
     }
-    let lowered = Tensor::from_f64(dtype, tensor.dims(), &values).unwrap_or_else(|_| tensor.clone());
-    Lowered {
-        tensor: lowered,
-        beyond,
-        vanished,
-    }
+}
+
+/// The values of a body that stand for a capture slot of its owner.
+fn captures(body: &Graph, slot: u32) -> impl Iterator<Item = ValueId> + '_ {
+    body.node_ids().filter_map(move |id| match &body.get(id)?.kind {
+        NodeKind::Capture(capture) if capture.index == slot => Some(ValueId::new(id, 0)),
+        _ => None,
+    })
 }
 
 /// Operators that stay float whatever their schema allows.
 fn never(operator: &Operator) -> Option<&'static str> {
-    if operator.has_bodies() {
-        return Some("it holds a body");
-    }
     if Traits::of(operator.domain(), &operator.op_type).random {
         return Some("it is random");
     }
@@ -128,233 +223,255 @@ fn slots(
     (inputs, outputs)
 }
 
+/// What is known before operators are judged.
+struct Judge<'a> {
+    options: &'a ConvertFloat,
+    context: &'a Context<'a>,
+    excluded: regex::RegexSet,
+    /// Names of values that leave the range.
+    beyond: BTreeSet<String>,
+    risks: risk::Found,
+    version: i64,
+    dtype: DType,
+}
+
 pub(super) fn decide(
     model: &Model,
     options: &ConvertFloat,
     context: &Context<'_>,
-) -> Result<Decisions, PassError> {
+) -> Result<Plan, PassError> {
     let excluded = regex::RegexSet::new(&options.exclude).map_err(|error| PassError::Option {
         pass: NAME,
         message: format!("exclude: {error}"),
     })?;
-    let (graph, dtype) = (&model.graph, options.to.dtype());
-    let version = model.opset().unwrap_or(1);
-    let mut found = Decisions::default();
+    let dtype = options.to.dtype();
+    let mut plan = Plan::default();
     let beyond = match values_beyond(model, options, context)? {
         Ok(beyond) => beyond,
         Err(why) => {
-            found.notes.push(format!(
+            plan.notes.push(format!(
                 "ranges of values are not checked ({why}); with range-data they are"
             ));
             BTreeSet::new()
         }
     };
-    for id in graph.topological_order() {
-        let Some(operator) = graph.operator(id) else {
-            continue;
-        };
-        let known =
-            schema(operator.domain(), &operator.op_type, version).filter(|_| operator.domain().is_empty());
-        let Some(known) = known.filter(|schema| !schema.deprecated) else {
-            found.notes.push(format!(
-                "{} stays float: {} has no schema",
-                graph.label(id),
-                operator.op_type
-            ));
-            continue;
-        };
-        let (inputs, outputs) = slots(graph, id, operator, known, dtype);
-        let reads_or_gives_float =
-            |value: Option<ValueId>| value.is_some_and(|value| graph.ty(value).dtype() == Some(DType::F32));
-        let touches_float = graph.inputs_of(id).into_iter().any(reads_or_gives_float)
-            || (0..graph.get(id).map_or(0, |node| node.outputs().len()))
-                .any(|output| reads_or_gives_float(Some(ValueId::new(id, output))));
-        if !touches_float {
+    let judge = Judge {
+        options,
+        context,
+        excluded,
+        beyond,
+        risks: risk::find(model, dtype),
+        version: model.opset().unwrap_or(1),
+        dtype,
+    };
+    for path in model.graph_paths() {
+        if path.function.is_some() {
             continue;
         }
-        let why = reason(graph, id, operator, options, context, &excluded, &beyond)
-            .or_else(|| {
-                (inputs.is_empty() && outputs.is_empty())
-                    .then(|| format!("no {dtype} form in opset {version}"))
-            })
-            .or_else(|| constants_refuse(graph, id, &inputs, dtype));
-        if let Some(why) = why {
-            found
-                .notes
-                .push(format!("{} stays float: {why}", graph.label(id)));
-            continue;
+        if let Some(graph) = model.graph_at(&path) {
+            let decisions = judge.graph(graph, &path, &mut plan);
+            plan.graphs.insert(path, decisions);
         }
-        if operator.is("ConstantOfShape") {
-            let value = operator.tensor("value").cloned();
-            let value = value.map_or_else(
-                || Tensor::from_f64(dtype, &[1], &[0.0]),
-                |value| Ok(lower_constant(&value, dtype).tensor),
-            );
-            match value {
-                Ok(value) => found.attributes.push((id, TypeAttribute::Value(value))),
-                Err(_) => continue,
-            }
-        }
-        if operator.is("Cast") && !outputs.is_empty() {
-            found.attributes.push((id, TypeAttribute::To));
-        }
-        found
-            .outputs
-            .extend(outputs.iter().map(|output| ValueId::new(id, *output)));
-        found.nodes.insert(id, inputs);
     }
-    Ok(found)
+    Ok(plan)
 }
 
-/// Why an operator stays float for a reason of its own.
-fn reason(
+impl Judge<'_> {
+    fn graph(&self, graph: &Graph, path: &GraphPath, plan: &mut Plan) -> Decisions {
+        let mut found = Decisions::default();
+        let quantized = quantized::find(graph, self.dtype, self.version);
+        let angles = angles::find(graph);
+        for id in graph.topological_order() {
+            let Some(node) = graph.get(id) else { continue };
+            let Some(operator) = node.operator() else { continue };
+            let own: Vec<ValueId> = (0..node.outputs().len()).map(|at| ValueId::new(id, at)).collect();
+            let values = graph.inputs_of(id).into_iter().flatten().chain(own);
+            let float = |value: ValueId| graph.ty(value).dtype() == Some(DType::F32);
+            // What bodies hold is judged there; their inputs and outputs stay float.
+            if operator.has_bodies() || !values.into_iter().any(float) {
+                continue;
+            }
+            match self.operator(graph, path, id, operator, &quantized, &angles) {
+                Ok((inputs, outputs, attribute)) => {
+                    found
+                        .attributes
+                        .extend(attribute.map(|attribute| (id, attribute)));
+                    found
+                        .outputs
+                        .extend(outputs.iter().map(|output| ValueId::new(id, *output)));
+                    found.nodes.insert(id, inputs);
+                }
+                Err(why) => plan.stays(graph, id, why),
+            }
+        }
+        found
+    }
+
+    /// The slots and outputs that become narrow, or why the operator stays float.
+    fn operator(
+        &self,
+        graph: &Graph,
+        path: &GraphPath,
+        id: NodeId,
+        operator: &Operator,
+        quantized: &Quantized,
+        angles: &HashSet<NodeId>,
+    ) -> Result<(Vec<usize>, Vec<usize>, Option<TypeAttribute>), Reason> {
+        let dtype = self.dtype;
+        let known = schema(operator.domain(), &operator.op_type, self.version)
+            .filter(|schema| operator.domain().is_empty() && !schema.deprecated);
+        let Some(known) = known else {
+            return Err(format!("{} is no operator of ONNX's own", operator.op_type).into());
+        };
+        let weights = quantized.weights.contains(&id);
+        if let Some(why) = never(operator).filter(|_| !weights) {
+            return Err(why.into());
+        }
+        if self.options.keep_operators.iter().any(|name| operator.is(name)) {
+            return Err(format!("{} is on the keep list", operator.op_type).into());
+        }
+        if self.names_excluded(graph, id) {
+            return Err("excluded".into());
+        }
+        if quantized.between.contains(&id) {
+            return Err("it computes between quantized values".into());
+        }
+        if let Some(reason) = self.leaves_range(graph, id) {
+            return Err(reason);
+        }
+        unknown(graph, id)?;
+        let (inputs, outputs) = slots(graph, id, operator, known, dtype);
+        if inputs.is_empty() && outputs.is_empty() {
+            return Err(format!("no {dtype} form in opset {}", self.version).into());
+        }
+        attributes_refuse(operator, dtype)?;
+        constants_refuse(graph, id, operator, &inputs, dtype)?;
+        if let Some(cause) = self.risks.get(&(path.clone(), id)) {
+            return Err(lost(cause, dtype));
+        }
+        if angles.contains(&id) {
+            return Err(format!("it computes angles of positions, which {dtype} rounds too much").into());
+        }
+        let attribute = match &*operator.op_type {
+            "ConstantOfShape" => {
+                let value = match operator.tensor("value") {
+                    Some(value) => Ok(lower_constant(value, dtype, usage("ConstantOfShape", 0)).tensor),
+                    None => Tensor::from_f64(dtype, &[1], &[0.0]),
+                };
+                Some(TypeAttribute::Value(
+                    value.map_err(|error| Reason::from(error.to_string()))?,
+                ))
+            }
+            "Cast" if !outputs.is_empty() => Some(TypeAttribute::To),
+            _ => None,
+        };
+        Ok((inputs, outputs, attribute))
+    }
+
+    fn names_excluded(&self, graph: &Graph, id: NodeId) -> bool {
+        let Some(node) = graph.get(id) else { return false };
+        let names = node.name.iter().map(|name| name.to_string());
+        let outputs = node.outputs().iter().map(|value| value.name.to_string());
+        names
+            .chain(outputs)
+            .any(|name| self.excluded.is_match(&name) || self.context.keeps(&name))
+    }
+
+    fn leaves_range(&self, graph: &Graph, id: NodeId) -> Option<Reason> {
+        let outputs = graph.get(id)?.outputs().len();
+        let values = graph.inputs_of(id).into_iter().flatten();
+        let own = (0..outputs).map(|output| ValueId::new(id, output));
+        values.chain(own).find_map(|value| {
+            let name = &graph.value(value)?.name;
+            self.beyond.contains(&**name).then(|| Reason {
+                subject: Some(name.to_string()),
+                why: "leaves the range of the type".to_owned(),
+            })
+        })
+    }
+}
+
+fn lost(cause: &Arc<str>, dtype: DType) -> Reason {
+    format!("it computes with {cause}, which {dtype} does not hold").into()
+}
+
+/// A value whose type decides those of the others, and is not known or no tensor's.
+fn unknown(graph: &Graph, id: NodeId) -> Result<(), Reason> {
+    let outputs = graph.get(id).map_or(&[][..], |node| node.outputs());
+    let own = outputs
+        .iter()
+        .filter(|value| !value.omitted)
+        .map(|value| &value.ty);
+    let inputs = graph.inputs_of(id);
+    let read = inputs.iter().flatten().map(|value| graph.ty(*value));
+    for ty in read.chain(own) {
+        match ty {
+            ValueType::Tensor(tensor) if tensor.dtype.is_some() => {}
+            ValueType::Tensor(_) | ValueType::Unknown => {
+                return Err("the type of a value is not known".into());
+            }
+            _ => return Err("a value is no tensor".into()),
+        }
+    }
+    Ok(())
+}
+
+/// A number among the attributes that the narrow type does not hold.
+fn attributes_refuse(operator: &Operator, dtype: DType) -> Result<(), Reason> {
+    if operator.is("MeanVarianceNormalization") && dtype == DType::F16 {
+        return Err(lost(&"1e-9 (the epsilon of its definition)".into(), dtype));
+    }
+    let numbers = operator
+        .attributes()
+        .iter()
+        .filter_map(|attribute| match &attribute.value {
+            AttributeValue::Float(number) => Some((&attribute.name, *number)),
+            AttributeValue::Tensor(tensor) => {
+                let numbers = tensor.to_f64().ok().filter(|_| tensor.dtype().is_float())?;
+                Some((&attribute.name, *numbers.first()? as f32))
+            }
+            _ => None,
+        });
+    for (name, number) in numbers {
+        let wide = f64::from(number);
+        if vanishes(wide, dtype) || leaves(wide, dtype) {
+            return Err(lost(&format!("{number:e} (attribute {name})").into(), dtype));
+        }
+    }
+    Ok(())
+}
+
+/// A constant that does not survive the conversion. Weights may lose their smallest values; a single value may not.
+fn constants_refuse(
     graph: &Graph,
     id: NodeId,
     operator: &Operator,
-    options: &ConvertFloat,
-    context: &Context<'_>,
-    excluded: &regex::RegexSet,
-    beyond: &BTreeSet<String>,
-) -> Option<String> {
-    if let Some(why) = never(operator) {
-        return Some(why.to_owned());
+    inputs: &[usize],
+    dtype: DType,
+) -> Result<(), Reason> {
+    for slot in inputs {
+        let Some(value) = graph.input(id, *slot) else {
+            continue;
+        };
+        let Some(tensor) = super::constants::known(graph, value) else {
+            continue;
+        };
+        let lowered = lower_constant(tensor, dtype, usage(&operator.op_type, *slot));
+        let name = graph
+            .value(value)
+            .map(|value| value.name.to_string())
+            .unwrap_or_default();
+        let why = if lowered.beyond > 0 {
+            format!("leaves the range of {dtype}")
+        } else if lowered.vanished > 0 && tensor.elements() == 1 {
+            format!("would become 0 or lose its precision in {dtype}")
+        } else {
+            continue;
+        };
+        return Err(Reason {
+            subject: Some(format!("constant {name}")),
+            why,
+        });
     }
-    if options.keep_operators.iter().any(|name| operator.is(name)) {
-        return Some(format!("{} is on the keep list", operator.op_type));
-    }
-    let node = graph.get(id)?;
-    let names = node.name.iter().map(|name| name.to_string());
-    let outputs = node.outputs().iter().map(|value| value.name.to_string());
-    if names
-        .chain(outputs)
-        .any(|name| excluded.is_match(&name) || context.keeps(&name))
-    {
-        return Some("excluded".to_owned());
-    }
-    let values = graph.inputs_of(id).into_iter().flatten();
-    let own = (0..node.outputs().len()).map(|output| ValueId::new(id, output));
-    values.chain(own).find_map(|value| {
-        let name = &graph.value(value)?.name;
-        beyond
-            .contains(&**name)
-            .then(|| format!("{name} leaves the range of the type"))
-    })
-}
-
-/// A constant that does not survive the conversion. Weights may lose their smallest values; a single value may not vanish.
-fn constants_refuse(graph: &Graph, id: NodeId, inputs: &[usize], dtype: DType) -> Option<String> {
-    inputs.iter().find_map(|slot| {
-        let value = graph.input(id, *slot)?;
-        let tensor = graph.constant(value)?;
-        let lowered = lower_constant(tensor, dtype);
-        let name = &graph.value(value)?.name;
-        if lowered.beyond > 0 {
-            return Some(format!("constant {name} leaves the range of {dtype}"));
-        }
-        (lowered.vanished > 0 && tensor.elements() == 1).then(|| format!("constant {name} would become 0"))
-    })
-}
-
-/// Values that exceed the range of half precision on the data of `range-data`, or come near it on random inputs; or why the latter
-/// could not be found out.
-fn values_beyond(
-    model: &Model,
-    options: &ConvertFloat,
-    context: &Context<'_>,
-) -> Result<Result<BTreeSet<String>, String>, PassError> {
-    let resource = |message: String| PassError::Resource { pass: NAME, message };
-    if options.to.dtype() != DType::F16 {
-        return Ok(Ok(BTreeSet::new()));
-    }
-    if let Some(role) = &options.range_data {
-        let resources = context.resources(NAME, "range-data needs data and an engine")?;
-        let data = resources.data(role, &model.graph).map_err(resource)?;
-        let found = above(model, LARGEST_HALF, &data, resources, context).map_err(resource)?;
-        return Ok(Ok(found));
-    }
-    let Some(resources) = context.resources.filter(|_| options.check_ranges) else {
-        return Ok(Ok(BTreeSet::new()));
-    };
-    let random = Spec {
-        synthetic: Some(SyntheticSpec::default()),
-        samples: Some(RANDOM_SAMPLES),
-        seed: Some(context.seed),
-        ..Spec::default()
-    };
-    Ok(Dataset::open(&random, &context.base, &model.graph)
-        .map_err(|error| error.to_string())
-        .and_then(|data| above(model, LARGEST_HALF / RANDOM_MARGIN, &data, resources, context)))
-}
-
-/// Values that exceed `bound` on `data`.
-fn above(
-    model: &Model,
-    bound: f64,
-    data: &Dataset,
-    resources: &dyn Resources,
-    context: &Context<'_>,
-) -> Result<BTreeSet<String>, String> {
-    let engine = resources.engine()?;
-    let graph = &model.graph;
-    let mut names: Vec<String> = graph
-        .node_ids()
-        .filter(|id| {
-            matches!(
-                graph.get(*id).map(|node| &node.kind),
-                Some(NodeKind::Operator(_) | NodeKind::Input(_))
-            )
-        })
-        .flat_map(|id| {
-            let outputs = graph.get(id).map(|node| node.outputs()).unwrap_or_default();
-            outputs
-                .iter()
-                .enumerate()
-                .map(move |(output, value)| (ValueId::new(id, output), value))
-        })
-        // What nothing reads has no range that matters, such as the mask of Dropout, which engines give another type.
-        .filter(|(id, _)| graph.use_count(*id) > 0)
-        .map(|(_, value)| value)
-        .filter(|value| value.ty.dtype() == Some(DType::F32) && !value.name.is_empty())
-        .map(|value| value.name.to_string())
-        .collect();
-    names.sort();
-    names.dedup();
-    let total = data.sample_range().end - data.sample_range().start;
-    let progress = |done: u64| (context.progress)("checking ranges", done, Some(total));
-    let found = statistics::collect(
-        model,
-        &names,
-        Wanted::default(),
-        data,
-        engine,
-        resources.jobs(),
-        &progress,
-    )
-    .map_err(|error| error.to_string())?;
-    Ok(found
-        .into_iter()
-        .filter(|(_, summary)| {
-            summary
-                .histogram
-                .extremes()
-                .is_some_and(|(low, high)| f64::from(low.abs().max(high.abs())) > bound)
-        })
-        .map(|(name, _)| name)
-        .collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn constants_beyond_the_range_and_vanishing_ones_are_counted() {
-        let x = Tensor::from_slice::<f32>(&[4], &[1.0, 7e4, 1e-12, -3.4e38]).unwrap();
-        let lowered = lower_constant(&x, DType::F16);
-        assert_eq!((lowered.beyond, lowered.vanished), (1, 1));
-        assert_eq!(lowered.tensor.dtype(), DType::F16);
-        assert_eq!(lowered.tensor.to_f64().unwrap()[3], -65504.0);
-        let lowered = lower_constant(&x, DType::BF16);
-        assert_eq!((lowered.beyond, lowered.vanished), (0, 0));
-    }
+    Ok(())
 }

@@ -1,21 +1,26 @@
 //! The pass `convert-float`: float tensors become 16 bits wide.
 
+mod angles;
+mod constants;
 mod decide;
-
-use std::collections::{BTreeMap, HashMap};
+mod families;
+mod quantized;
+mod ranges;
+mod rewire;
+mod risk;
+mod worth;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::decide::{Decisions, decide, lower_constant};
-use super::distinct::distinct_names;
-use super::{About, Context, ConvertOpset, Needs, Pass, PassError, PassReport, Safety, Selector};
+use self::decide::{Plan, Stays, decide};
+use self::rewire::Rewire;
+use super::encoded_size::model_bytes;
+use super::left::Left;
+use super::{About, Context, ConvertOpset, InlineFunctions, Needs, Pass, PassError, PassReport, Safety, Selector};
 use crate::analysis;
 use crate::ir::edit::{Reshape, reshape};
-use crate::ir::{
-    DType, EditError, Editor, Model, Name, NodeKind, Operator, Slot, Tensor, TensorType, Value, ValueId,
-    ValueType,
-};
+use crate::ir::{DType, EditError, GraphPath, Model};
 
 const NAME: &str = "convert-float";
 
@@ -38,6 +43,13 @@ impl Half {
         }
     }
 
+    fn name(self) -> &'static str {
+        match self {
+            Self::Float16 => "float16",
+            Self::Bfloat16 => "bfloat16",
+        }
+    }
+
     /// First opset in which most operators take the type.
     fn opset(self) -> i64 {
         match self {
@@ -49,9 +61,13 @@ impl Half {
 
 /// Converts float tensors and the operators between them to a 16-bit float type.
 ///
-/// An operator is converted when its schema allows the type. It stays float when a constant that it reads would leave the range
-/// or become zero, when `range-data` shows values beyond the range of float16 or random inputs show values near its end, when
-/// `keep-operators` or `exclude` say so, and when it holds a body; Casts stand where the types meet. Graph inputs and outputs stay float unless `io` says otherwise.
+/// An operator is converted when its schema allows the type, in the bodies of If, Loop and Scan too; calls of functions are
+/// inlined first. It stays float when it computes with a number that the type does not hold: an epsilon below the range of
+/// float16 with the root, logarithm or division that it protects and the squares that it is added to, a mask beyond the range
+/// with its Softmax, sums of integers. Further when `range-data` shows values beyond the range of float16 or random inputs show
+/// values near its end, when it stands between quantized values, when its weights are smaller than the Casts around it, and when
+/// `keep-operators` or `exclude` say so; Casts stand where the types meet. Inputs and outputs of bodies stay float, and those of
+/// the model unless `convert-io` says otherwise. Ranges are not checked in bodies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct ConvertFloat {
@@ -103,6 +119,19 @@ impl From<EditError> for Failure {
     }
 }
 
+impl Failure {
+    fn of_pass(self) -> PassError {
+        match self {
+            Self::Edit(source) => PassError::Edit { pass: NAME, source },
+            Self::Check(message) => PassError::Model {
+                pass: NAME,
+                node: "the converted model".to_owned(),
+                message,
+            },
+        }
+    }
+}
+
 impl Pass for ConvertFloat {
     fn about(&self) -> About {
         About::new(NAME, Safety::Approximate).needing(Needs {
@@ -131,244 +160,93 @@ impl Pass for ConvertFloat {
                 .run(&mut changed, context)?,
             );
         }
+        report.merge(InlineFunctions::default().run(&mut changed, context)?);
         changed.name_values();
         analysis::infer(&mut changed);
-        let decisions = decide(&changed, self, context)?;
-        report.notes.extend(decisions.notes.iter().cloned());
-        if decisions.nodes.is_empty() {
-            report.notes.push("no operator can be converted".to_owned());
-            return Ok(PassReport {
+        let mut plan = decide(&changed, self, context)?;
+        if !self.convert_io {
+            worth::leave_what_does_not_pay(&mut plan, &changed);
+        }
+        plan.settle_captures(&changed);
+        report.notes.extend(plan.notes.iter().cloned());
+        report.left.extend(stay_float(&plan));
+        let left = |report: PassReport, why: &str| {
+            let mut report = PassReport {
                 changed: false,
                 changes: Vec::new(),
                 ..report
-            });
-        }
-        let failed = |failure| match failure {
-            Failure::Edit(source) => PassError::Edit { pass: NAME, source },
-            Failure::Check(message) => PassError::Model {
-                pass: NAME,
-                node: "the converted model".to_owned(),
-                message,
-            },
+            };
+            report.notes.insert(0, why.to_owned());
+            Ok(report)
         };
-        let changes = self
-            .rewire(&mut changed, &decisions, &mut report)
-            .map_err(failed)?;
-        distinct_names(&mut changed, NAME).map_err(|source| PassError::Edit { pass: NAME, source })?;
-        reshape::<Failure>(&mut changed, NAME, changes, |model| {
+        if plan.converted() == 0 {
+            return left(report, "no operator can be converted");
+        }
+        let before = model_bytes(&changed);
+        self.rewire(&mut changed, &plan, &mut report)?;
+        if !self.convert_io && worth::is_quantized(&changed) && model_bytes(&changed) >= before {
+            return left(
+                report,
+                "the model would not become smaller: its weights are quantized",
+            );
+        }
+        *model = changed;
+        report.add("operator", plan.converted() as u64);
+        Ok(report)
+    }
+}
+
+/// Why operators stay float.
+fn stay_float(plan: &Plan) -> Vec<Left> {
+    let of = |(why, stays): (&String, &Stays)| {
+        let subjects = listed(stays.subjects.iter());
+        let why = match subjects.is_empty() {
+            true => why.clone(),
+            false => format!("{subjects} {why}"),
+        };
+        let entries = stays.labels.iter().map(|label| Left::new(label, &why));
+        entries.collect::<Vec<_>>()
+    };
+    plan.float.iter().flat_map(of).collect()
+}
+
+/// The first few of a list.
+fn listed<'s>(all: impl ExactSizeIterator<Item = &'s String>) -> String {
+    const SHOWN: usize = 3;
+    let dots = if all.len() > SHOWN { ", ..." } else { "" };
+    let shown: Vec<&str> = all.take(SHOWN).map(String::as_str).collect();
+    format!("{}{dots}", shown.join(", "))
+}
+
+impl ConvertFloat {
+    fn rewire(&self, model: &mut Model, plan: &Plan, report: &mut PassReport) -> Result<(), PassError> {
+        let edit = |source| PassError::Edit { pass: NAME, source };
+        let mut rewire = Rewire::new(self, &model.graph);
+        let mut changes: Vec<Reshape> = Vec::new();
+        for (path, decisions) in &plan.graphs {
+            let Some(graph) = model.graph_at_mut(path) else {
+                continue;
+            };
+            if *path == GraphPath::MAIN {
+                changes = rewire.main(graph, decisions).map_err(edit)?;
+            } else {
+                rewire.body(graph, decisions).map_err(edit)?;
+            }
+        }
+        reshape::<Failure>(model, NAME, changes, |model| {
             analysis::infer(model);
             analysis::check(model).map_err(|errors| {
                 Failure::Check(errors.first().map(|error| error.to_string()).unwrap_or_default())
             })
         })
-        .map_err(failed)?;
-        changed.name_values();
-        *model = changed;
-        report.add("operator", decisions.nodes.len() as u64);
-        Ok(report)
-    }
-}
-
-/// The type with another element type.
-fn with_dtype(ty: &ValueType, dtype: DType) -> ValueType {
-    ValueType::Tensor(TensorType {
-        dtype: Some(dtype),
-        shape: ty.shape().cloned(),
-    })
-}
-
-impl ConvertFloat {
-    /// Puts Casts where the types meet and converts constants and attributes. Answers the values whose type changes.
-    fn rewire(
-        &self,
-        model: &mut Model,
-        decisions: &Decisions,
-        report: &mut PassReport,
-    ) -> Result<Vec<Reshape>, Failure> {
-        let dtype = self.to.dtype();
-        let mut changes = Vec::new();
-        let mut casts = 0;
-        let interface: Vec<(crate::ir::NodeId, ValueType)> = model
-            .graph
-            .inputs()
-            .iter()
-            .map(|id| (*id, model.graph.ty(ValueId::new(*id, 0)).clone()))
-            .collect();
-        let outputs: Vec<ValueType> = model
-            .graph
-            .outputs()
-            .iter()
-            .map(|output| output.ty.clone())
-            .collect();
-        let sink = model.graph.sink();
-        let mut editor = model.graph.edit(NAME);
-        // Values that become narrow.
-        let mut narrow: Vec<ValueId> = decisions.outputs.iter().copied().collect();
-        if self.convert_io {
-            for (id, ty) in &interface {
-                if ty.dtype() != Some(DType::F32) {
-                    continue;
-                }
-                narrow.push(ValueId::new(*id, 0));
-                changes.push(Reshape::Input(*id, with_dtype(ty, dtype)));
-                let default = match editor.graph().get(*id).map(|node| &node.kind) {
-                    Some(NodeKind::Input(input)) => input.default.as_ref().map(|default| default.0.clone()),
-                    _ => None,
-                };
-                if let Some(tensor) = default {
-                    changes.push(Reshape::Default(*id, lower_constant(&tensor, dtype).tensor));
-                }
-            }
-            for (index, ty) in outputs.iter().enumerate() {
-                if ty.dtype() == Some(DType::F32) {
-                    changes.push(Reshape::Output(index, with_dtype(ty, dtype)));
-                }
-            }
-        }
-        // Readers that want float behind narrow values, while all types are still as they were.
-        for value in &narrow {
-            let wide = |node, slot: Slot| match slot {
-                _ if node == sink => !self.convert_io,
-                Slot::Input(slot) => !decisions.reads_narrow(node, slot as usize),
-                Slot::Capture(_) => true,
-            };
-            if !editor.graph().uses(*value).iter().any(|u| wide(u.node, u.slot)) {
-                continue;
-            }
-            let ty = editor.graph().ty(*value).clone();
-            let cast = cast(&mut editor, *value, DType::F32, "float", ty)?;
-            editor.replace_where(*value, cast, |u| u.node != cast.node && wide(u.node, u.slot))?;
-            casts += 1;
-        }
-        // Readers that want narrow values behind float ones and constants.
-        let is_narrow: std::collections::HashSet<ValueId> = narrow.iter().copied().collect();
-        let mut casted: HashMap<ValueId, ValueId> = HashMap::new();
-        let mut constants = 0;
-        for (node, slots) in &decisions.nodes {
-            for slot in slots {
-                let Some(value) = editor.graph().input(*node, *slot) else {
-                    continue;
-                };
-                if is_narrow.contains(&value) {
-                    continue;
-                }
-                let new = match casted.get(&value) {
-                    Some(known) => *known,
-                    None => {
-                        let is_constant = matches!(
-                            editor.graph().get(value.node).map(|n| &n.kind),
-                            Some(NodeKind::Constant(_))
-                        );
-                        let tensor = editor.graph().constant(value).filter(|_| is_constant).cloned();
-                        let new = match tensor {
-                            Some(tensor) => {
-                                constants += 1;
-                                let name = named(&editor, value, self.suffix());
-                                editor.add_constant(name, lower_constant(&tensor, dtype).tensor)
-                            }
-                            None => {
-                                casts += 1;
-                                let ty = with_dtype(editor.graph().ty(value), dtype);
-                                cast(&mut editor, value, dtype, self.suffix(), ty)?
-                            }
-                        };
-                        casted.insert(value, new);
-                        new
-                    }
-                };
-                editor.set_input(*node, *slot, Some(new))?;
-                editor.remove_unused(value.node);
-            }
-        }
-        // An output that a float operator produces.
-        if self.convert_io {
-            self.cast_outputs(&mut editor, &outputs, &is_narrow, &mut casts)?;
-        }
-        for (node, attribute) in &decisions.attributes {
-            match attribute {
-                decide::TypeAttribute::To => editor.set_attribute(*node, "to", i64::from(dtype.onnx()))?,
-                decide::TypeAttribute::Value(tensor) => {
-                    editor.set_attribute(*node, "value", tensor.clone())?
-                }
-            }
-        }
-        for value in &narrow {
-            if !matches!(
-                editor.graph().get(value.node).map(|n| &n.kind),
-                Some(NodeKind::Input(_))
-            ) {
-                changes.push(Reshape::Value(
-                    *value,
-                    with_dtype(editor.graph().ty(*value), dtype),
-                ));
-            }
-        }
-        report.add("constant", constants);
-        report.add("cast", casts);
-        Ok(changes)
+        .map_err(Failure::of_pass)?;
+        model.name_values();
+        report.add("constant", rewire.constants);
+        report.add("cast", rewire.casts);
+        Ok(())
     }
 
     fn suffix(&self) -> &'static str {
-        match self.to {
-            Half::Float16 => "float16",
-            Half::Bfloat16 => "bfloat16",
-        }
+        self.to.name()
     }
-
-    fn cast_outputs(
-        &self,
-        editor: &mut Editor<'_>,
-        outputs: &[ValueType],
-        is_narrow: &std::collections::HashSet<ValueId>,
-        casts: &mut u64,
-    ) -> Result<(), Failure> {
-        let values = editor.graph().output_values();
-        let mut done: BTreeMap<ValueId, ()> = BTreeMap::new();
-        let sink = editor.graph().sink();
-        for (value, ty) in values.into_iter().zip(outputs) {
-            let Some(value) = value.filter(|value| !is_narrow.contains(value)) else {
-                continue;
-            };
-            if ty.dtype() != Some(DType::F32) || done.insert(value, ()).is_some() {
-                continue;
-            }
-            // The old type goes with the new value until all types are changed together.
-            let old = editor.graph().ty(value).clone();
-            let new = cast(editor, value, self.to.dtype(), self.suffix(), old)?;
-            editor.replace_where(value, new, |u| u.node == sink)?;
-            *casts += 1;
-        }
-        Ok(())
-    }
-}
-
-fn named(editor: &Editor<'_>, value: ValueId, suffix: &str) -> Name {
-    let stem = editor
-        .graph()
-        .value(value)
-        .map(|value| value.name.to_string())
-        .unwrap_or_default();
-    Name::from(format!("{stem}_{suffix}"))
-}
-
-fn cast(
-    editor: &mut Editor<'_>,
-    value: ValueId,
-    to: DType,
-    suffix: &str,
-    ty: ValueType,
-) -> Result<ValueId, EditError> {
-    let name = named(editor, value, suffix);
-    let operator = Operator::new("Cast").with("to", i64::from(to.onnx()));
-    let node = editor.add_operator(value.node, operator, &[Some(value)], vec![Value::typed(name, ty)])?;
-    Ok(ValueId::new(node, 0))
-}
-
-/// A constant in the narrow type.
-pub(super) struct Lowered {
-    pub(super) tensor: Tensor,
-    /// Finite values beyond the range of the type.
-    pub(super) beyond: u64,
-    /// Values that became zero.
-    pub(super) vanished: u64,
 }

@@ -7,6 +7,7 @@ mod features;
 mod folding;
 mod gram;
 mod growing;
+mod halving;
 mod interface;
 mod linear;
 mod merging;

@@ -387,3 +387,80 @@ fn masks_from_a_file_are_zero_from_the_start_and_stay_zero() {
     let failure = run_with(&pass, &mut linear("N", &start), &Setting::default(), Some(&desk)).unwrap_err();
     assert!(failure.to_string().contains("a mask is boolean"), "{failure}");
 }
+
+/// finetune_bn_1d: scale and offset of BatchNormalization are trained in tract, mean and variance stay.
+#[test]
+fn batch_normalization_is_trained_with_its_statistics_held() {
+    for (rank, opset) in [(2, 17), (3, 14), (4, 9)] {
+        let spatial = ["", ", 2", ", 1, 2"][rank - 2];
+        let tail = if rank == 2 { 1 } else { 2 };
+        let text = format!(
+            r#"<ir_version: 8, opset_import: ["" : {opset}]>
+            m (float[N, {flat}] x) => (float[N, {flat}] y) <float[3] scale = {{1, 2, 0.5}}, float[3] offset = {{0, 0.25, -0.5}},
+             float[3] mean = {{0.125, -0.25, 0}}, float[3] variance = {{1, 4, 0.25}}, int64[{rank}] wide = {{-1, 3{spatial}}},
+             int64[2] narrow = {{-1, {flat}}}> {{
+              a = Reshape (x, wide) b = BatchNormalization<epsilon = 0.0625> (a, scale, offset, mean, variance) y = Reshape (b, narrow)
+            }}"#,
+            flat = 3 * tail,
+        );
+        let (x, t) = (numbers(8, 3 * tail, 3), numbers(8, 3 * tail, 5));
+        let desk = Desk::new(&x, &t);
+        let pass = Finetune {
+            batch: 8,
+            learning_rate: 0.5,
+            ..squares()
+        };
+        let (found, report) = train(&pass, &model(&text), &desk);
+        assert_eq!(report.changes[0].count, 2, "{report:#?}");
+        let numbers_of = |name: &str| {
+            let value = found.graph.find_value(name).unwrap();
+            found.graph.constant(value).unwrap().to_f64().unwrap()
+        };
+        let (scale, offset) = ([1.0, 2.0, 0.5], [0.0, 0.25, -0.5]);
+        let (mean, variance) = ([0.125, -0.25, 0.0], [1.0, 4.0, 0.25]);
+        assert_eq!(
+            (numbers_of("mean"), numbers_of("variance")),
+            (mean.to_vec(), variance.to_vec())
+        );
+        // The gradient of the mean squared error in closed form.
+        let (mut slopes, mut shifts) = ([0.0; 3], [0.0; 3]);
+        for ((row, column), x) in x.indexed_iter() {
+            let channel = column / tail;
+            let hat = (f64::from(*x) - mean[channel]) / f64::sqrt(variance[channel] + 0.0625);
+            let error =
+                2.0 * (hat * scale[channel] + offset[channel] - f64::from(t[[row, column]])) / x_len(&t);
+            slopes[channel] += error * hat;
+            shifts[channel] += error;
+        }
+        for channel in 0..3 {
+            let near =
+                |found: f64, expected: f64| assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+            near(
+                numbers_of("scale")[channel],
+                scale[channel] - 0.5 * slopes[channel],
+            );
+            near(
+                numbers_of("offset")[channel],
+                offset[channel] - 0.5 * shifts[channel],
+            );
+        }
+        // A teacher in the place of labels: the model itself, from which nothing is to be learned.
+        let distilled = Finetune {
+            loss: TrainingLoss::Distillation,
+            batch: 8,
+            ..squares()
+        };
+        let mut desk = Desk::new(&x, &t);
+        (desk.labelled, desk.teacher) = (false, Some(model(&text)));
+        let (after, _) = train(&distilled, &model(&text), &desk);
+        let value = after.graph.find_value("scale").unwrap();
+        let kept = after.graph.constant(value).unwrap().to_f64().unwrap();
+        for (a, b) in kept.iter().zip(scale) {
+            assert!((a - b).abs() < 1e-5, "{kept:?}");
+        }
+    }
+}
+
+fn x_len(t: &Array2<f32>) -> f64 {
+    t.len() as f64
+}

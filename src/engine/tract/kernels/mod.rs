@@ -2,12 +2,15 @@
 //! them.
 
 mod native;
+mod places;
 mod quantize;
 mod round;
 
 use std::sync::LazyLock;
 
 use tract_onnx::Onnx;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::{TValue, Tensor, TractResult};
 
 /// The domain of the operators that only the built-in engine knows.
 pub(super) const DOMAIN: &str = "secateur.engine";
@@ -28,4 +31,13 @@ static FRAMEWORK: LazyLock<Onnx> = LazyLock::new(|| {
 /// tract believes them.
 pub(super) fn framework() -> &'static Onnx {
     &FRAMEWORK
+}
+
+/// What a node that only widens its constant inputs gives: a dequantization, or float16 cast to float. `None` for other nodes.
+pub(super) fn widened(node: &NodeProto, inputs: &[TValue]) -> Option<TractResult<Tensor>> {
+    match (node.domain.as_str(), node.op_type.as_str()) {
+        (DOMAIN, "EngineDequantizeLinear") => Some(quantize::dequantized(node, inputs)),
+        ("", "Cast") => round::widened(node, inputs),
+        _ => None,
+    }
 }

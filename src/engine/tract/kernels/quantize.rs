@@ -2,118 +2,49 @@
 //! blocked, with scales that are no constants, and for every quantized type, narrow ones in the type that carries them. Quotients are
 //! those of `float` for scales of type `float16`, too, as in ONNX Runtime.
 
+use std::ops::Range;
+
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::native::{Kernel, Native, OutputType};
+use super::places::{Layout, Parameters, Runs};
 use super::round::{held_as, narrow_type};
 use crate::engine::carrier;
 use crate::ir::DType;
 
-/// Where the parameters of an element stand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Layout {
-    axis: i64,
-    block: i64,
-}
-
-impl Layout {
-    fn of(node: &NodeProto) -> TractResult<Self> {
-        Ok(Self {
-            axis: node.get_attr_opt::<i64>("axis")?.unwrap_or(1),
-            block: node.get_attr_opt::<i64>("block_size")?.unwrap_or(0),
-        })
-    }
-
-    /// For an element at (outer, index, inner) of the data, the place of its parameters; elements come in row-major order.
-    fn places(&self, data: &[usize], parameters: &[usize]) -> TractResult<Places> {
-        let rank = data.len();
-        let count: usize = parameters.iter().product();
-        if count == 1 && self.block == 0 {
-            return Ok(Places {
-                inner: 1,
-                length: 1,
-                block: 1,
-                blocks: 0,
-                wide: false,
-            });
-        }
-        let axis = if self.axis < 0 {
-            self.axis + rank as i64
-        } else {
-            self.axis
-        };
-        let axis = usize::try_from(axis)
-            .ok()
-            .filter(|axis| *axis < rank)
-            .context("the axis is out of range")?;
-        let (length, inner) = (data[axis], data[axis + 1..].iter().product());
-        if self.block == 0 {
-            ensure!(count == length, "{count} scales for an axis of {length}");
-            return Ok(Places {
-                inner,
-                length,
-                block: 1,
-                blocks: length,
-                wide: false,
-            });
-        }
-        let block = usize::try_from(self.block).context("a negative block size")?;
-        let blocks = length.div_ceil(block);
-        let mut expected = data.to_vec();
-        expected[axis] = blocks;
-        ensure!(
-            parameters == &expected[..],
-            "scales of shape {parameters:?} instead of {expected:?}"
-        );
-        Ok(Places {
-            inner,
-            length,
-            block,
-            blocks,
-            wide: true,
-        })
-    }
-}
-
-/// See [`Layout::places`].
-struct Places {
-    inner: usize,
-    length: usize,
-    block: usize,
-    /// 0 when there is one parameter for all.
-    blocks: usize,
-    /// Whether parameters repeat along outer and inner axes.
-    wide: bool,
-}
-
-impl Places {
-    fn of(&self, element: usize) -> usize {
-        if self.blocks == 0 {
-            return 0;
-        }
-        let (row, inner) = (element / self.inner, element % self.inner);
-        let block = row % self.length / self.block;
-        if self.wide {
-            (row / self.length * self.blocks + block) * self.inner + inner
-        } else {
-            block
-        }
-    }
-}
-
 fn floats(tensor: &Tensor) -> TractResult<Vec<f32>> {
     Ok(tensor
         .cast_to::<f32>()?
-        .to_plain_array_view::<f32>()?
-        .iter()
-        .copied()
-        .collect())
+        .try_as_plain_ram()?
+        .as_slice::<f32>()?
+        .to_vec())
 }
 
-fn zero_points(inputs: &[TValue]) -> TractResult<Vec<f32>> {
-    inputs.get(2).map_or(Ok(Vec::new()), |tensor| floats(tensor))
+/// One zero point a scale.
+fn zeros_for(inputs: &[TValue], scale: &Tensor) -> TractResult<Vec<f32>> {
+    let Some(zero) = inputs.get(2) else {
+        return Ok(vec![0.0; scale.len()]);
+    };
+    let zeros = floats(zero)?;
+    ensure!(
+        zeros.len() == scale.len(),
+        "scales and zero points differ in number"
+    );
+    Ok(zeros)
+}
+
+fn at(parameters: &[f32], place: usize) -> TractResult<f32> {
+    parameters.get(place).copied().context("a parameter is missing")
+}
+
+fn slice<'a, T>(all: &'a [T], range: &Range<usize>) -> TractResult<&'a [T]> {
+    all.get(range.clone()).context("elements are missing")
+}
+
+fn slice_mut<'a, T>(all: &'a mut [T], range: &Range<usize>) -> TractResult<&'a mut [T]> {
+    all.get_mut(range.clone()).context("elements are missing")
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,44 +89,98 @@ impl Kernel for Quantize {
             inputs.first().context("no data")?,
             inputs.get(1).context("no scale")?,
         );
-        let places = self.layout.places(data.shape(), scale.shape())?;
-        let (scales, zeros) = (floats(scale)?, zero_points(inputs)?);
-        ensure!(
-            zeros.is_empty() || zeros.len() == scales.len(),
-            "scales and zero points differ in number"
-        );
-        let values = floats(data)?;
-        let parameters = |element: usize| {
-            let place = places.of(element);
-            (
-                scales.get(place).copied().unwrap_or(f32::NAN),
-                zeros.get(place).copied().unwrap_or(0.0),
-            )
-        };
+        let runs = self.layout.runs(data.shape(), scale.shape())?;
+        let (scales, zeros) = (floats(scale)?, zeros_for(inputs, scale)?);
+        let values = data.cast_to::<f32>()?;
+        let values = values.try_as_plain_ram()?.as_slice::<f32>()?;
         if let Some((low, high)) = self.to.integer_range() {
-            let (low, high) = (low as f32, high as f32);
-            let one = |(element, x): (usize, &f32)| {
-                let (s, zero) = parameters(element);
-                // Exact: a rounded quotient beyond 2^24 is out of the range of every type here, with or without zero point.
-                ((x / s).round_ties_even() + zero).clamp(low, high) as i64
+            let step = Step {
+                values,
+                scales: &scales,
+                zeros: &zeros,
+                low: low as f32,
+                high: high as f32,
             };
-            let codes: Vec<i64> = values.iter().enumerate().map(one).collect();
-            let codes = Tensor::from_shape(data.shape(), &codes)?;
-            return Ok(codes.cast_to_dt(held_as(self.to)?)?.into_owned());
+            return match held_as(self.to)? {
+                DatumType::U8 => step.codes(data.shape(), runs, |code| code as u8),
+                DatumType::I8 => step.codes(data.shape(), runs, |code| code as i8),
+                DatumType::U16 => step.codes(data.shape(), runs, |code| code as u16),
+                DatumType::I16 => step.codes(data.shape(), runs, |code| code as i16),
+                other => bail!("no quantization to {other:?}"),
+            };
         }
-        let one = |(element, x): (usize, &f32)| {
-            let (s, zero) = parameters(element);
-            // Adding a zero would take the sign off a negative one.
-            let ratio = if zero == 0.0 { x / s } else { x / s + zero };
-            carrier::round(self.to, ratio, self.saturate)
-                .with_context(|| format!("no quantization to {}", self.to))
-        };
-        let codes = values
-            .iter()
-            .enumerate()
-            .map(one)
-            .collect::<TractResult<Vec<f32>>>()?;
+        let mut codes = Vec::with_capacity(values.len());
+        for run in runs {
+            for (offset, x) in slice(values, &run.elements)?.iter().enumerate() {
+                let place = match run.parameters {
+                    Parameters::Shared(place) => place,
+                    Parameters::Each(base) => base + offset,
+                };
+                let (s, zero) = (at(&scales, place)?, at(&zeros, place)?);
+                // Adding a zero would take the sign off a negative one.
+                let ratio = if zero == 0.0 { x / s } else { x / s + zero };
+                codes.push(
+                    carrier::round(self.to, ratio, self.saturate)
+                        .with_context(|| format!("no quantization to {}", self.to))?,
+                );
+            }
+        }
         Tensor::from_shape(data.shape(), &codes)
+    }
+}
+
+/// Quotients from here on give the lowest or highest code of every type of up to 16 bits, whatever the zero point.
+const BEYOND: f32 = (1 << 20) as f32;
+/// Adding and taking away this number rounds a float of less than 2^22 to the nearest integer, ties to even.
+const ROUNDER: f32 = 12_582_912.0;
+
+/// Quantization to integers.
+struct Step<'a> {
+    values: &'a [f32],
+    scales: &'a [f32],
+    zeros: &'a [f32],
+    low: f32,
+    high: f32,
+}
+
+impl Step<'_> {
+    fn codes<T: Datum + Copy>(
+        &self,
+        shape: &[usize],
+        runs: Runs,
+        narrow: impl Fn(i32) -> T,
+    ) -> TractResult<Tensor> {
+        let mut codes = Tensor::zero_dt(T::datum_type(), shape)?;
+        let mut view = codes.try_as_plain_ram_mut()?;
+        let target = view.as_slice_mut::<T>()?;
+        let (low, high) = (self.low, self.high);
+        // NaN gives 0, as a cast to an integer does.
+        let code = |x: f32, s: f32, zero: f32| {
+            let quotient = (x / s).clamp(-BEYOND, BEYOND);
+            let rounded = (quotient + ROUNDER) - ROUNDER;
+            narrow((rounded + zero).clamp(low, high) as i32)
+        };
+        for run in runs {
+            let source = slice(self.values, &run.elements)?;
+            let target = slice_mut(target, &run.elements)?;
+            match run.parameters {
+                Parameters::Shared(place) => {
+                    let (s, zero) = (at(self.scales, place)?, at(self.zeros, place)?);
+                    for (y, x) in target.iter_mut().zip(source) {
+                        *y = code(*x, s, zero);
+                    }
+                }
+                Parameters::Each(base) => {
+                    let each = base..base + source.len();
+                    let scales = slice(self.scales, &each)?;
+                    let zeros = slice(self.zeros, &each)?;
+                    for (((y, x), s), zero) in target.iter_mut().zip(source).zip(scales).zip(zeros) {
+                        *y = code(*x, *s, *zero);
+                    }
+                }
+            }
+        }
+        Ok(codes)
     }
 }
 
@@ -206,18 +191,25 @@ struct Dequantize {
     to: Option<DatumType>,
 }
 
+impl Dequantize {
+    fn of(node: &NodeProto) -> TractResult<Self> {
+        Ok(Self {
+            layout: Layout::of(node)?,
+            to: narrow_type(node)?.map(held_as).transpose()?,
+        })
+    }
+}
+
 pub(super) fn build_dequantize(
     _context: &ParsingContext,
     node: &NodeProto,
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
-    let to = narrow_type(node)?.map(held_as).transpose()?;
-    Ok((
-        Box::new(Native(Dequantize {
-            layout: Layout::of(node)?,
-            to,
-        })),
-        vec![],
-    ))
+    Ok((Box::new(Native(Dequantize::of(node)?)), vec![]))
+}
+
+/// What an `EngineDequantizeLinear` of constants gives.
+pub(super) fn dequantized(node: &NodeProto, inputs: &[TValue]) -> TractResult<Tensor> {
+    Dequantize::of(node)?.compute(inputs)
 }
 
 impl Kernel for Dequantize {
@@ -238,21 +230,65 @@ impl Kernel for Dequantize {
             inputs.first().context("no data")?,
             inputs.get(1).context("no scale")?,
         );
-        let places = self.layout.places(data.shape(), scale.shape())?;
-        let (scales, zeros) = (floats(scale)?, zero_points(inputs)?);
-        ensure!(
-            zeros.is_empty() || zeros.len() == scales.len(),
-            "scales and zero points differ in number"
-        );
-        let one = |(element, x): (usize, &f32)| {
-            let place = places.of(element);
-            let zero = zeros.get(place).copied().unwrap_or(0.0);
-            (x - zero) * scales.get(place).copied().unwrap_or(f32::NAN)
+        let runs = self.layout.runs(data.shape(), scale.shape())?;
+        let (scales, zeros) = (floats(scale)?, zeros_for(inputs, scale)?);
+        let numbers = Numbers {
+            scales: &scales,
+            zeros: &zeros,
         };
-        let values: Vec<f32> = floats(data)?.iter().enumerate().map(one).collect();
+        let values = match data.datum_type() {
+            DatumType::U8 => numbers.of::<u8>(data, runs, f32::from),
+            DatumType::I8 => numbers.of::<i8>(data, runs, f32::from),
+            DatumType::U16 => numbers.of::<u16>(data, runs, f32::from),
+            DatumType::I16 => numbers.of::<i16>(data, runs, f32::from),
+            DatumType::I32 => numbers.of::<i32>(data, runs, |code| code as f32),
+            _ => numbers.of::<f32>(data.cast_to::<f32>()?.as_ref(), runs, |code| code),
+        }?;
         let target = self.to.unwrap_or(scale.datum_type());
-        Ok(Tensor::from_shape(data.shape(), &values)?
-            .cast_to_dt(target)?
-            .into_owned())
+        if target == DatumType::F32 {
+            return Ok(values);
+        }
+        Ok(values.cast_to_dt(target)?.into_owned())
+    }
+}
+
+/// What codes stand for.
+struct Numbers<'a> {
+    scales: &'a [f32],
+    zeros: &'a [f32],
+}
+
+impl Numbers<'_> {
+    fn of<T: Datum + Copy>(
+        &self,
+        codes: &Tensor,
+        runs: Runs,
+        wide: impl Fn(T) -> f32,
+    ) -> TractResult<Tensor> {
+        let mut numbers = Tensor::zero_dt(DatumType::F32, codes.shape())?;
+        let mut view = numbers.try_as_plain_ram_mut()?;
+        let target = view.as_slice_mut::<f32>()?;
+        let source = codes.try_as_plain_ram()?.as_slice::<T>()?;
+        for run in runs {
+            let source = slice(source, &run.elements)?;
+            let target = slice_mut(target, &run.elements)?;
+            match run.parameters {
+                Parameters::Shared(place) => {
+                    let (s, zero) = (at(self.scales, place)?, at(self.zeros, place)?);
+                    for (y, x) in target.iter_mut().zip(source) {
+                        *y = (wide(*x) - zero) * s;
+                    }
+                }
+                Parameters::Each(base) => {
+                    let each = base..base + source.len();
+                    let scales = slice(self.scales, &each)?;
+                    let zeros = slice(self.zeros, &each)?;
+                    for (((y, x), s), zero) in target.iter_mut().zip(source).zip(scales).zip(zeros) {
+                        *y = (wide(*x) - zero) * s;
+                    }
+                }
+            }
+        }
+        Ok(numbers)
     }
 }

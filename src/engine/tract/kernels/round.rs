@@ -36,6 +36,15 @@ pub(super) fn narrow_type(node: &NodeProto) -> TractResult<Option<DType>> {
     })?))
 }
 
+/// A `Cast` from float16 to float of a constant.
+pub(super) fn widened(node: &NodeProto, inputs: &[TValue]) -> Option<TractResult<Tensor>> {
+    let input = inputs.first()?;
+    if input.datum_type() != DatumType::F16 || !matches!(narrow_type(node), Ok(Some(DType::F32))) {
+        return None;
+    }
+    Some(input.cast_to::<f32>().map(|wide| wide.into_owned()))
+}
+
 /// tract's type for the elements of a type or of what carries it.
 pub(super) fn held_as(dtype: DType) -> TractResult<DatumType> {
     datum_type(carrier::carrier(dtype).unwrap_or(dtype)).with_context(|| format!("nothing holds {dtype}"))
