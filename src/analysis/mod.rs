@@ -8,6 +8,7 @@
 mod bodies;
 mod call;
 mod check;
+mod conflicts;
 mod content;
 mod cost;
 mod functions;
@@ -17,6 +18,7 @@ mod shapes;
 mod symbols;
 
 pub use check::{check, check_as_read, check_types};
+pub use conflicts::{Conflict, conflicts};
 pub use cost::{Cost, NodeCost, cost};
 pub use infer::{Contradiction, InferReport, infer, infer_node};
 pub use liveness::{is_pure, needed};

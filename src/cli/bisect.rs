@@ -72,6 +72,9 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
                         .iter()
                         .for_each(|detail| terminal::answer(&format!("    {}", sanitise(detail))));
                 }
+                if let Some(reason) = &found.reason {
+                    terminal::answer(&sanitise(reason));
+                }
                 if let Some(divergence) = &found.divergence {
                     terminal::answer(&verify::describe(divergence));
                 }

@@ -22,8 +22,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
-    let a = model::read(global, &arguments.a)?;
-    let b = model::read(global, &arguments.b)?;
+    let a = model::read_to_show(global, &arguments.a)?;
+    let b = model::read_to_show(global, &arguments.b)?;
     let found = difference(&a.model, &b.model);
     if global.json {
         terminal::json(&found);

@@ -352,6 +352,8 @@ impl From<EngineError> for Failure {
             EngineError::Failed { .. } => ("engine-failed", None),
             EngineError::Input { .. } => ("engine-input", None),
             EngineError::Unavailable { .. } => ("engine-unavailable", None),
+            EngineError::TimedOut { .. } => ("engine-timed-out", None),
+            EngineError::Shapes { node, .. } => ("contradictory-shapes", Some(node.clone())),
         };
         Self::new(code, error.to_string()).at_node(node)
     }

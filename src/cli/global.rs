@@ -1,8 +1,11 @@
 //! Options that every verb takes.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+
+use crate::engine::limit_calls;
 
 /// Options of every verb.
 #[derive(Clone, Debug, Args)]
@@ -17,6 +20,9 @@ pub struct Global {
     /// What runs models
     #[arg(long, global = true, value_enum, default_value_t = EngineName::Tract)]
     pub(super) engine: EngineName,
+    /// Most seconds that one call of the engine may take [default: by the size of the model, at least 15]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(super) engine_time: Option<u64>,
     /// Seed of everything random
     #[arg(long, global = true, value_name = "N", default_value_t = 0)]
     pub(super) seed: u64,
@@ -62,6 +68,11 @@ impl Global {
         self.jobs
             .and_then(|jobs| usize::try_from(jobs).ok())
             .unwrap_or_else(all)
+    }
+
+    /// Bounds the time of each call of an engine. Called once, before the first call.
+    pub(super) fn limit_engines(&self) {
+        limit_calls(self.engine_time.map(Duration::from_secs));
     }
 
     /// Limits the threads of everything that runs in parallel. Called once, before the first parallel work.

@@ -25,7 +25,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
-    let loaded = model::read(global, &arguments.model)?;
+    let loaded = model::read_to_show(global, &arguments.model)?;
     let mut model = loaded.model;
     analysis::infer(&mut model);
     let mut facts = facts(&model, &loaded.origin, arguments.values);

@@ -98,8 +98,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         .take_while(|argument| *argument != "--")
         .any(|argument| argument == "--json");
     let answer = match parse(&arguments) {
-        Ok(Parsed::Verb(cli)) => dispatch(&cli).map_err(|failure| (failure, cli.global)),
-        Ok(Parsed::Step(step, global)) => step::execute(&global, &step).map_err(|failure| (failure, *global)),
+        Ok(Parsed::Verb(cli)) => {
+            cli.global.limit_engines();
+            dispatch(&cli).map_err(|failure| (failure, cli.global))
+        }
+        Ok(Parsed::Step(step, global)) => {
+            global.limit_engines();
+            step::execute(&global, &step).map_err(|failure| (failure, *global))
+        }
         Err(error) => return usage(&error, json),
     };
     match answer {

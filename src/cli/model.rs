@@ -18,8 +18,20 @@ pub(super) struct Loaded {
     pub(super) origin: Origin,
 }
 
-/// Reads and checks a model; `-` is stdin.
+/// Reads and checks a model that will be run or changed; `-` is stdin. Shapes that contradict each other are an error.
 pub(super) fn read(global: &Global, path: &Path) -> Result<Loaded, Failure> {
+    let loaded = read_to_show(global, path)?;
+    match analysis::conflicts(&loaded.model).into_iter().next() {
+        Some(conflict) => Err(Failure::new("contradictory-shapes", conflict.to_string())
+            .at_node(Some(conflict.node))
+            .in_file(path)
+            .hint("no engine can run this model; `inspect` lists every such node")),
+        None => Ok(loaded),
+    }
+}
+
+/// Reads and checks a model that is only looked at; `-` is stdin.
+pub(super) fn read_to_show(global: &Global, path: &Path) -> Result<Loaded, Failure> {
     let options = ReadOptions {
         strict: global.strict,
         ..ReadOptions::default()

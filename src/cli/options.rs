@@ -39,6 +39,8 @@ impl Comparing {
             data: None,
             rounds: self.rounds.max(1),
             optimise: !self.unoptimised,
+            map: Vec::new(),
+            every_size: false,
         }
     }
 

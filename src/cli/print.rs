@@ -25,7 +25,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
-    let loaded = model::read(global, &arguments.model)?;
+    let loaded = model::read_to_show(global, &arguments.model)?;
     let message = format::lower(&loaded.model, &format::ExternalFiles::default())?;
     let options = PrintOptions {
         max_elements: (!arguments.all).then_some(arguments.max_elements),

@@ -42,6 +42,10 @@ pub(super) struct Arguments {
     /// Compare on this data (.npz, a folder of ONNX test sets or images, a description in YAML) instead of synthetic inputs
     #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
+    /// An input or output of the reference and what stands for it in the model, by name or position; what has the same name, and
+    /// the only one of each, needs none
+    #[arg(long, value_name = "OLD=NEW", value_parser = pair)]
+    map: Vec<(String, String)>,
     /// Name the first node that differs
     #[arg(long)]
     localize: bool,
@@ -75,6 +79,8 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     let reference = model::read(global, &arguments.reference)?.model;
     let judged = model::read(global, &arguments.model)?.model;
     let mut options = arguments.comparing.verify_options(global);
+    options.map.clone_from(&arguments.map);
+    options.every_size = true;
     if let Some(path) = &arguments.data {
         let (spec, base) = Spec::from_path(path)?;
         options.data = Some(Arc::new(Dataset::open(&spec, &base, &reference.graph)?));
@@ -85,7 +91,11 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     let divergence = match &report.worst {
         Some(sample) if arguments.localize => {
             progress.tell("localize", 0, None);
-            localize(&reference, &judged, &*engine, sample, &options.tolerances)?
+            // A model that does not run has no values to look at; the report says why it does not.
+            match localize(&reference, &judged, &*engine, sample, &options) {
+                Err(_) if report.reason.is_some() => None,
+                found => found?,
+            }
         }
         _ => None,
     };
@@ -115,7 +125,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         }
         if let Some(divergence) = &divergence {
             terminal::answer(&describe(divergence));
-        } else if arguments.localize && report.verdict == Verdict::Different {
+        } else if arguments.localize && report.verdict == Verdict::Different && report.reason.is_none() {
             terminal::answer("no value that both models name differs before the outputs");
         }
     }
@@ -144,6 +154,14 @@ fn nodes_of(
         },
     };
     verify_nodes(reference, judged, report, engines, options, nodes)
+}
+
+/// Reads `OLD=NEW`.
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => Ok((old.to_owned(), new.to_owned())),
+        _ => Err("write OLD=NEW, for example logits=scores or 0=1".to_owned()),
+    }
 }
 
 /// The first difference in words.

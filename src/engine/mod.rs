@@ -3,13 +3,16 @@
 //! An engine gets a model that [`crate::lower`] has already turned into what the engine can run. It knows the IR and the
 //! format, and no pass.
 
+mod bounded;
 mod carrier;
+pub mod compare;
 mod guard;
 mod held;
 mod ort;
 mod parallel;
 mod tract;
 
+pub use bounded::limit_calls;
 pub use held::{FloatOutputs, HeldSession, hold};
 pub use ort::OrtEngine;
 pub use parallel::{run_many, run_ordered};
@@ -65,6 +68,26 @@ pub enum EngineError {
         name: String,
         /// What is wrong.
         reason: String,
+    },
+    /// Shapes that contradict each other, found before the engine sees them.
+    #[error("{node} ({operator}): {reason}")]
+    Shapes {
+        /// The node.
+        node: String,
+        /// Operator type.
+        operator: String,
+        /// Which shapes, and why they do not fit.
+        reason: String,
+    },
+    /// The engine did not come back in time; the model is *not checked*.
+    #[error("the engine {engine} took longer than {seconds} s at {at}")]
+    TimedOut {
+        /// Engine name.
+        engine: &'static str,
+        /// What it was doing: `compiling` or `a run`.
+        at: &'static str,
+        /// The bound in seconds.
+        seconds: f64,
     },
     /// The engine itself is not there.
     #[error("{engine} is not available: {reason}")]

@@ -23,6 +23,9 @@ pub struct Bisection {
     pub step: Option<String>,
     /// The first node that differs.
     pub divergence: Option<Divergence>,
+    /// What is different beside figures: the model does not run any more, or cannot be called as before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Finds the smallest number of rewrites after which the result differs from `input`.
@@ -69,6 +72,7 @@ pub fn bisect(
         changes: Vec::new(),
         step: None,
         divergence: None,
+        reason: None,
     };
     let Some(breaking) = breaking else {
         return Ok(found);
@@ -91,8 +95,10 @@ pub fn bisect(
             }
         }
     }
-    if let Some(sample) = verify(input, &broken, engine, &options.verify).worst {
-        found.divergence = localize(&sound, &broken, engine, &sample, &options.verify.tolerances)
+    let judged = verify(input, &broken, engine, &options.verify);
+    found.reason = judged.reason;
+    if let Some(sample) = judged.worst {
+        found.divergence = localize(&sound, &broken, engine, &sample, &options.verify)
             .ok()
             .flatten();
     }

@@ -496,6 +496,7 @@ mod tests {
             elements: 1,
             differing: 1,
             reason: None,
+            parts: Vec::new(),
         };
         VerifyReport {
             verdict,
@@ -505,6 +506,8 @@ mod tests {
             not_checked: Vec::new(),
             outputs: vec![output],
             sizes: Vec::new(),
+            notes: Vec::new(),
+            does_not_run: false,
             reason: None,
             worst: None,
         }

@@ -304,7 +304,10 @@ fn judge(
             );
         }
         report.verdict = found.verdict;
-        if found.verdict == Verdict::Different && pipeline.safety() < Safety::Approximate {
+        // Even an approximation runs where the model does.
+        if found.verdict == Verdict::Different
+            && (pipeline.safety() < Safety::Approximate || found.does_not_run)
+        {
             report.accepted = false;
             report.culprit = culprit(pipeline, input, snapshots, engine, options);
         }
@@ -398,7 +401,7 @@ fn culprit(
         .map_or(input, |(_, model)| model);
     let sample = verify(input, after, engine, &options.verify).worst;
     let divergence = sample.and_then(|sample| {
-        localize(before, after, engine, &sample, &options.verify.tolerances)
+        localize(before, after, engine, &sample, &options.verify)
             .ok()
             .flatten()
     });

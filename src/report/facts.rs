@@ -36,6 +36,9 @@ pub struct ModelFacts {
     pub functions: u64,
     /// External data files with their bytes.
     pub external: IndexMap<String, u64>,
+    /// Nodes whose inputs do not fit each other, with their shapes: no engine can run the model.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<String>,
     /// Inferred types of the values of the main graph, when asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<Vec<ValueFacts>>,
@@ -110,6 +113,7 @@ pub fn facts(model: &Model, origin: &Origin, values: bool) -> ModelFacts {
             .iter()
             .map(|(location, file)| (location.to_owned(), file.bytes.len() as u64))
             .collect(),
+        conflicts: analysis::conflicts(model).iter().map(ToString::to_string).collect(),
         values: values.then(|| all_values(model)),
     }
 }

@@ -381,6 +381,9 @@ pub fn verdict_line(report: &VerifyReport) -> String {
     if let Some(reason) = &report.reason {
         line.push_str(&format!("\n  {}", sanitise(reason)));
     }
+    for note in &report.notes {
+        line.push_str(&format!("\n  note: {}", sanitise(note)));
+    }
     for entry in &report.not_checked {
         let operator = entry
             .operator
@@ -392,6 +395,11 @@ pub fn verdict_line(report: &VerifyReport) -> String {
             sanitise(&entry.what),
             sanitise(&entry.reason)
         ));
+    }
+    for output in &report.outputs {
+        for part in &output.parts {
+            line.push_str(&format!("\n  {}: {part}", sanitise(&output.name)));
+        }
     }
     for output in report.outputs.iter().filter(|output| output.reason.is_some()) {
         line.push_str(&format!(
@@ -457,6 +465,9 @@ pub fn facts(style: Style, facts: &ModelFacts) -> String {
         .into_iter()
         .map(|(name, number)| vec![name.clone(), count(*number)]);
     text.push_str(&table(style, &["operator", "nodes"], true, rows));
+    for conflict in &facts.conflicts {
+        text.push_str(&format!("\n\ncannot run: {}", sanitise(conflict)));
+    }
     if let Some(list) = &facts.values {
         text.push_str("\n\n");
         text.push_str(&values(style, "value", list));

@@ -2,7 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 
-use super::synthesize::below;
+use super::draw::below;
 use crate::ir::{DType, Tensor, TensorError};
 
 /// Numbers as a tensor of any numeric type, rounded and clamped to what it holds.

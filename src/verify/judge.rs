@@ -7,14 +7,16 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::compare::{Comparison, OutputFigures, Tolerances, Verdict, compare};
+use super::interface::{self, Names};
+use super::landmarks::Landmarks;
 use super::random::{Randomness, randomness};
-use super::sensitivity::sensitive;
 use super::session::{self, Shapes};
 use super::sizes::{self, Sizes};
 use super::synthesize::{SampleKind, Synthesizer};
+use super::tally::{Tally, Trial};
 use crate::analysis::infer;
 use crate::data::Dataset;
+use crate::engine::compare::{Comparison, OutputFigures, Tolerances, Verdict, compare, sensitive};
 use crate::engine::{Engine, EngineError, RunValues, Session};
 use crate::ir::Model;
 
@@ -34,6 +36,10 @@ pub struct VerifyOptions {
     /// Whether the engine may optimise both models. It is many times faster and rounds differently in graphs that differ;
     /// off, rewrites that keep every bit give equal bits.
     pub optimise: bool,
+    /// Pairs of an input or output of the reference and one of the model, by name or position.
+    pub map: Vec<(String, String)>,
+    /// Whether sizes that the model fixes are noted: not where a pass was asked to fix them.
+    pub every_size: bool,
 }
 
 impl Default for VerifyOptions {
@@ -45,6 +51,8 @@ impl Default for VerifyOptions {
             data: None,
             rounds: 1,
             optimise: true,
+            map: Vec::new(),
+            every_size: false,
         }
     }
 }
@@ -78,6 +86,11 @@ pub struct VerifyReport {
     pub sensitive: u64,
     /// The sizes of free dimensions that were tried.
     pub sizes: Vec<Sizes>,
+    /// What else a caller should know: where the model cannot take the place of the reference.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// Whether the model fails on inputs on which the reference runs.
+    pub does_not_run: bool,
     /// What makes the models different beside the figures: an interface or a failure to run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -93,21 +106,24 @@ pub fn verify(
     engine: &dyn Engine,
     options: &VerifyOptions,
 ) -> VerifyReport {
+    let names = Names::new(reference, model, &options.map);
     let mut pair = Pair {
         reference,
         model,
         engine,
         options,
+        names: names.clone().unwrap_or_default(),
         random: merged(randomness(reference), randomness(model)),
-        totals: BTreeMap::new(),
-        samples: 0,
-        sensitive: 0,
+        tally: Tally::default(),
         sizes: Vec::new(),
         blocked: Vec::new(),
         broken: None,
-        worst: None,
+        does_not_run: false,
     };
-    if let Some(reason) = interface_difference(reference, model) {
+    let difference = names
+        .err()
+        .or_else(|| interface::interface_difference(reference, model, &pair.names));
+    if let Some(reason) = difference {
         pair.broken = Some(reason);
         return pair.report();
     }
@@ -123,6 +139,7 @@ pub fn verify(
         Some(data) => pair.given(data),
         None => pair.synthetic(),
     }
+    pair.settle();
     pair.report()
 }
 
@@ -132,46 +149,8 @@ fn merged(mut a: Randomness, b: Randomness) -> Randomness {
     a
 }
 
-/// What makes it impossible to call both models in the same way: an input the reference does not have, an output that is
-/// missing, another type.
-fn interface_difference(reference: &Model, model: &Model) -> Option<String> {
-    let types = |model: &Model| -> BTreeMap<String, crate::ir::ValueType> {
-        let graph = &model.graph;
-        let values = graph
-            .inputs()
-            .iter()
-            .filter_map(|id| graph.get(*id)?.outputs().first());
-        values
-            .map(|value| (value.name.to_string(), value.ty.clone()))
-            .collect()
-    };
-    let known = types(reference);
-    let theirs = types(model);
-    for id in sizes::required_inputs(model) {
-        let name = model
-            .graph
-            .get(id)
-            .and_then(|node| node.outputs().first())
-            .map(|value| value.name.to_string())?;
-        match (known.get(&name), theirs.get(&name)) {
-            (None, _) => return Some(format!("the reference has no input {name}")),
-            (Some(a), Some(b)) if a.contradicts(b) => {
-                return Some(format!("input {name} is {b}, in the reference {a}"));
-            }
-            _ => {}
-        }
-    }
-    let outputs: Vec<_> = model.graph.outputs().iter().map(|output| &output.name).collect();
-    let missing = reference
-        .graph
-        .outputs()
-        .iter()
-        .find(|output| !outputs.contains(&&output.name))?;
-    Some(format!("output {} is missing", missing.name))
-}
-
 /// Why an attempt at one size came to nothing.
-enum Attempt {
+pub(super) enum Attempt {
     Done,
     /// Other sizes may work.
     Retry,
@@ -186,19 +165,18 @@ struct Sessions {
     model: Result<Box<dyn Session>, EngineError>,
 }
 
-struct Pair<'a> {
-    reference: &'a Model,
+pub(super) struct Pair<'a> {
+    pub(super) reference: &'a Model,
     model: &'a Model,
-    engine: &'a dyn Engine,
-    options: &'a VerifyOptions,
-    random: Randomness,
-    totals: BTreeMap<String, Comparison>,
-    samples: u64,
-    sensitive: u64,
-    sizes: Vec<Sizes>,
+    pub(super) engine: &'a dyn Engine,
+    pub(super) options: &'a VerifyOptions,
+    names: Names,
+    pub(super) random: Randomness,
+    pub(super) tally: Tally,
+    pub(super) sizes: Vec<Sizes>,
     blocked: Vec<NotChecked>,
-    broken: Option<String>,
-    worst: Option<(f64, RunValues)>,
+    pub(super) broken: Option<String>,
+    does_not_run: bool,
 }
 
 impl Pair<'_> {
@@ -218,9 +196,12 @@ impl Pair<'_> {
                 Ok(batches) => batches,
                 Err(reason) => return self.block("data", None, reason),
             };
-            let mut groups: BTreeMap<Shapes, Vec<RunValues>> = BTreeMap::new();
+            let mut groups: BTreeMap<Shapes, Vec<Trial>> = BTreeMap::new();
             for batch in batches {
-                groups.entry(session::shapes_of(&batch)).or_default().push(batch);
+                groups
+                    .entry(session::shapes_of(&batch))
+                    .or_default()
+                    .push(Trial::given(batch));
             }
             for (shapes, group) in groups {
                 if !compiled.contains_key(&shapes) {
@@ -239,8 +220,11 @@ impl Pair<'_> {
     fn synthetic(&mut self) {
         let mut inferred = self.reference.clone();
         infer(&mut inferred);
-        let synthesizer = Synthesizer::new(&inferred);
-        let (free, fixed) = sizes::free_dims(self.reference, self.model, &self.options.sizes);
+        let landmarks = Landmarks::of([self.reference, self.model]);
+        let length = landmarks.length;
+        let synthesizer = Synthesizer::new(&inferred).around(landmarks);
+        let (free, fixed) =
+            sizes::free_dims(self.reference, self.model, &self.names, &self.options.sizes);
         let first = sizes::attempts(&free, &fixed, None);
         let Some(worked) = self.first_that_works(&synthesizer, first, 0) else {
             return;
@@ -248,6 +232,10 @@ impl Pair<'_> {
         if !free.is_empty() {
             let second = sizes::attempts(&free, &fixed, Some(&worked));
             self.first_that_works(&synthesizer, second, 1);
+            self.at_larger(&synthesizer, &inferred, &free, &worked, length);
+            for sizes in sizes::edges(&free, &worked) {
+                self.at_edge(&synthesizer, &[SampleKind::Normal], sizes);
+            }
             // One size at which the reference runs is enough: it may have been exported for it.
             self.blocked.retain(|entry| entry.what != "reference");
         }
@@ -267,6 +255,8 @@ impl Pair<'_> {
                 SampleKind::Uniform,
                 SampleKind::Zeros,
                 SampleKind::Mixed,
+                SampleKind::Magnitudes,
+                SampleKind::Landmarks,
             ]
         } else {
             &[SampleKind::Normal]
@@ -280,7 +270,7 @@ impl Pair<'_> {
                 for kind in kinds {
                     let index = (series << 32) + round * kinds.len() as u64 + samples.len() as u64;
                     match synthesizer.sample(&sizes, *kind, self.options.seed, index) {
-                        Ok(sample) => samples.push(sample),
+                        Ok(sample) => samples.push(Trial::of(*kind, sample)),
                         Err(error) => {
                             self.block("reference", None, error.to_string());
                             return None;
@@ -314,57 +304,77 @@ impl Pair<'_> {
         }
     }
 
-    fn block_by(&mut self, what: &str, error: &EngineError) -> Attempt {
+    /// The reference could not be run.
+    fn no_reference(&mut self, error: &EngineError) -> Attempt {
+        let operator = match error {
+            EngineError::Unsupported { operator, .. } => Some(operator.clone()),
+            _ => None,
+        };
+        self.block("reference", operator, reason_of(error));
         match error {
-            EngineError::Unsupported { operator, reason, .. } => {
-                self.block(what, Some(operator.clone()), reason.clone());
+            EngineError::Unsupported { .. } | EngineError::Unavailable { .. } | EngineError::TimedOut { .. } => {
                 Attempt::Stop
             }
-            EngineError::Unavailable { .. } => {
-                self.block(what, None, error.to_string());
-                Attempt::Stop
+            EngineError::Failed { .. } | EngineError::Input { .. } | EngineError::Shapes { .. } => Attempt::Retry,
+        }
+    }
+
+    /// The model could not be run on a sample on which the reference runs: a difference, unless it is the engine that lacks
+    /// something.
+    fn no_model(&mut self, error: &EngineError, sample: &Trial) -> Attempt {
+        match error {
+            EngineError::Unsupported { operator, .. } => {
+                self.block("model", Some(operator.clone()), reason_of(error));
             }
-            EngineError::Failed { .. } | EngineError::Input { .. } => {
-                self.block(what, None, error.to_string());
-                Attempt::Retry
+            EngineError::Unavailable { .. } | EngineError::TimedOut { .. } => {
+                self.block("model", None, reason_of(error));
+            }
+            EngineError::Failed { .. } | EngineError::Input { .. } | EngineError::Shapes { .. } => {
+                self.does_not_run = true;
+                self.broken = Some(format!(
+                    "the model does not run where the reference does: {error}"
+                ));
+                self.tally.set_worst(sample.inputs.clone());
             }
         }
+        Attempt::Stop
     }
 
     /// Compiles both models for one set of shapes; the error says what to try next.
     fn compile(&mut self, shapes: &Shapes) -> Result<Sessions, Attempt> {
         let optimise = self.options.optimise;
-        let compile = |model: &Model| {
+        let compile = |model: &Model, shapes: &Shapes| {
             session::prepare(model, self.engine, shapes)?.compile(self.engine, Vec::new(), optimise)
         };
-        match compile(self.reference) {
+        match compile(self.reference, shapes) {
             Ok(reference) => Ok(Sessions {
                 reference,
-                model: compile(self.model),
+                model: compile(self.model, &session::translated(shapes, &self.names))
+                    .map(|session| self.names.translate(session)),
             }),
-            Err(error) => Err(self.block_by("reference", &error)),
+            Err(error) => Err(self.no_reference(&error)),
         }
     }
 
     /// Runs both models on `samples`, all of the given shapes.
-    fn attempt(&mut self, shapes: &Shapes, samples: &[RunValues]) -> Attempt {
+    pub(super) fn attempt(&mut self, shapes: &Shapes, samples: &[Trial]) -> Attempt {
         match self.compile(shapes) {
             Ok(sessions) => self.run(&sessions, samples),
             Err(attempt) => attempt,
         }
     }
 
-    fn run(&mut self, sessions: &Sessions, samples: &[RunValues]) -> Attempt {
+    fn run(&mut self, sessions: &Sessions, samples: &[Trial]) -> Attempt {
         let Some((first, rest)) = samples.split_first() else {
             return Attempt::Done;
         };
-        let expected = match sessions.reference.run(first) {
+        let expected = match sessions.reference.run(&first.inputs) {
             Ok(expected) => expected,
-            Err(error) => return self.block_by("reference", &error),
+            Err(error) => return self.no_reference(&error),
         };
         let model = match &sessions.model {
             Ok(model) => model,
-            Err(error) => return self.block_by("model", &error.clone()),
+            Err(error) => return self.no_model(&error.clone(), first),
         };
         let (random, tolerances) = (&self.random, &self.options.tolerances);
         let reference = &*sessions.reference;
@@ -373,66 +383,36 @@ impl Pair<'_> {
                 let compared = compare_all(expected, &found, random, tolerances);
                 // Runs more or fewer would shift the numbers of a seeded generator.
                 if random.seeded {
-                    Sample::Compared(compared, 0)
+                    Sample::Compared(compared, Vec::new())
                 } else {
                     telling(reference, sample, expected, compared, tolerances)
                 }
             }
             Err(error) => Sample::Model(error),
         };
-        let run = |sample: &RunValues| match reference.run(sample) {
-            Ok(expected) => judge(sample, &expected),
+        let run = |sample: &Trial| match reference.run(&sample.inputs) {
+            Ok(expected) => judge(&sample.inputs, &expected),
             Err(_) => Sample::Reference,
         };
-        // The first sample decides whether these sizes work at all, before the others cost time. An engine may find only
-        // now what it cannot do; that is no difference between the models.
-        let first = judge(first, &expected);
-        if let Sample::Model(error) = &first {
-            return self.block_by("model", &error.clone());
+        // The first sample decides whether these sizes work at all, before the others cost time.
+        let opening = judge(&first.inputs, &expected);
+        if let Sample::Model(error) = &opening {
+            return self.no_model(&error.clone(), first);
         }
         let rest: Vec<Sample> = if self.random.seeded {
             rest.iter().map(run).collect()
         } else {
             rest.par_iter().map(run).collect()
         };
-        for (sample, result) in samples.iter().zip(std::iter::once(first).chain(rest)) {
+        for (sample, result) in samples.iter().zip(std::iter::once(opening).chain(rest)) {
             match result {
-                Sample::Compared(outputs, sensitive) => self.add(sample, outputs, sensitive),
+                Sample::Compared(outputs, left_out) => self.tally.add(sample, outputs, left_out),
                 // An input that the reference itself refuses says nothing about the pair.
                 Sample::Reference => {}
-                Sample::Model(error) => match error {
-                    EngineError::Unsupported { .. } | EngineError::Unavailable { .. } => {
-                        return self.block_by("model", &error);
-                    }
-                    _ => {
-                        self.broken = Some(format!(
-                            "the model does not run where the reference does: {error}"
-                        ));
-                        self.worst = Some((f64::INFINITY, sample.clone()));
-                        return Attempt::Retry;
-                    }
-                },
+                Sample::Model(error) => return self.no_model(&error, sample),
             }
         }
         Attempt::Done
-    }
-
-    fn add(&mut self, sample: &RunValues, outputs: Vec<(String, Comparison)>, sensitive: u64) {
-        self.samples += u64::from(!outputs.is_empty());
-        self.sensitive += sensitive;
-        for (name, comparison) in outputs {
-            if comparison.verdict() == Verdict::Different {
-                let error = if comparison.reason().is_some() {
-                    f64::INFINITY
-                } else {
-                    comparison.max_abs()
-                };
-                if self.worst.as_ref().is_none_or(|(worst, _)| error > *worst) {
-                    self.worst = Some((error, sample.clone()));
-                }
-            }
-            self.totals.entry(name).or_default().add(&comparison);
-        }
     }
 
     fn report(mut self) -> VerifyReport {
@@ -445,42 +425,40 @@ impl Pair<'_> {
             );
         }
         self.blocked.extend(ran);
-        if self.sensitive > 0 {
-            let missing: Vec<String> = self
-                .reference
-                .graph
-                .outputs()
-                .iter()
-                .map(|output| output.name.to_string())
-                .filter(|name| {
-                    !self.totals.contains_key(name) && !self.blocked.iter().any(|entry| entry.what == *name)
-                })
-                .collect();
-            for name in missing {
-                self.block(
-                    &name,
-                    None,
-                    "rounding of the inputs alone moves it by more than the tolerance".to_owned(),
-                );
-            }
-        }
-        let outputs: Vec<OutputFigures> = self
+        let names: Vec<String> = self
             .reference
             .graph
             .outputs()
             .iter()
-            .filter_map(|output| Some(self.totals.get(&*output.name)?.figures(&output.name)))
+            .map(|output| output.name.to_string())
             .collect();
+        for name in &names {
+            if let Some(doubt) = self.tally.doubt(name)
+                && !self.blocked.iter().any(|entry| entry.what == *name)
+            {
+                self.block(name, None, doubt);
+            }
+        }
+        let notes = if self.options.every_size {
+            interface::lost_sizes(self.reference, self.model, &self.names, &self.options.sizes)
+        } else {
+            Vec::new()
+        };
+        let outputs: Vec<OutputFigures> = names.iter().filter_map(|name| self.tally.figures(name)).collect();
         let mut verdict = outputs
             .iter()
             .map(|figures| figures.verdict)
             .max()
             .unwrap_or(Verdict::NotChecked);
-        if self.sensitive > 0 {
+        if self.tally.sensitive > 0 {
             // Where rounding explains a difference, the bits are other ones all the same.
             verdict = verdict.max(Verdict::Within);
         }
-        if !self.blocked.is_empty() || self.samples == 0 {
+        if !notes.is_empty() {
+            // What takes other inputs is not the same, whatever it answers.
+            verdict = verdict.max(Verdict::Within);
+        }
+        if !self.blocked.is_empty() || self.tally.samples == 0 {
             verdict = verdict.max(Verdict::NotChecked);
         }
         if self.broken.is_some() {
@@ -492,20 +470,30 @@ impl Pair<'_> {
         VerifyReport {
             verdict,
             engine: self.engine.name().to_owned(),
-            samples: self.samples,
-            sensitive: self.sensitive,
+            samples: self.tally.samples,
+            sensitive: self.tally.sensitive,
             not_checked: self.blocked,
             outputs,
             sizes: self.sizes,
+            notes,
+            does_not_run: self.does_not_run,
             reason: self.broken,
-            worst: self.worst.map(|(_, sample)| sample),
+            worst: self.tally.worst(),
         }
     }
 }
 
+/// The engine's reason; what it is about is said beside it.
+fn reason_of(error: &EngineError) -> String {
+    match error {
+        EngineError::Unsupported { reason, .. } => reason.clone(),
+        other => other.to_string(),
+    }
+}
+
 enum Sample {
-    /// Comparisons by output, and how many were left out.
-    Compared(Vec<(String, Comparison)>, u64),
+    /// Comparisons by output, and outputs that were left out.
+    Compared(Vec<(String, Comparison)>, Vec<String>),
     Reference,
     Model(EngineError),
 }
@@ -520,9 +508,9 @@ fn telling(
 ) -> Sample {
     let (differing, mut kept): (Vec<_>, Vec<_>) = compared
         .into_iter()
-        .partition(|(_, comparison)| comparison.verdict() == Verdict::Different);
+        .partition(|(_, comparison)| comparison.whole() == Verdict::Different);
     if differing.is_empty() {
-        return Sample::Compared(kept, 0);
+        return Sample::Compared(kept, Vec::new());
     }
     let sensitive = sensitive(reference, sample, expected, &differing, tolerances);
     kept.extend(
@@ -530,7 +518,7 @@ fn telling(
             .into_iter()
             .filter(|(name, _)| !sensitive.contains(name)),
     );
-    Sample::Compared(kept, sensitive.len() as u64)
+    Sample::Compared(kept, sensitive)
 }
 
 /// Compares every output that does not depend on chance.
@@ -543,6 +531,9 @@ fn compare_all(
     expected
         .iter()
         .filter(|(name, _)| !random.outputs.iter().any(|(output, _)| output == *name))
-        .filter_map(|(name, value)| Some((name.clone(), compare(value, found.get(name)?, tolerances))))
+        .filter_map(|(name, value)| Some((
+            name.clone(),
+            compare(value, found.get(name)?, tolerances),
+        )))
         .collect()
 }

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::compare::{OutputFigures, Tolerances, Verdict, compare};
+use super::interface::Names;
+use super::judge::VerifyOptions;
 use super::random::randomness;
 use super::session;
+use crate::engine::compare::{OutputFigures, Verdict, compare_runs};
 use crate::engine::{Engine, EngineError, RunValues};
 use crate::ir::{Graph, Model, NodeId, NodeKind, ValueId};
 
@@ -40,11 +42,12 @@ pub fn localize(
     model: &Model,
     engine: &dyn Engine,
     sample: &RunValues,
-    tolerances: &Tolerances,
+    options: &VerifyOptions,
 ) -> Result<Option<Divergence>, EngineError> {
+    let names = Names::new(reference, model, &options.map).unwrap_or_default();
     let shapes = session::shapes_of(sample);
     let left = session::prepare(reference, engine, &shapes)?;
-    let right = session::prepare(model, engine, &shapes)?;
+    let right = session::prepare(model, engine, &session::translated(&shapes, &names))?;
     let theirs = producers(&right.model.graph);
     let random: BTreeSet<String> = [reference, model]
         .into_iter()
@@ -57,14 +60,25 @@ pub fn localize(
         .collect();
     let mut agreed: BTreeSet<String> = BTreeSet::new();
     for part in shared.chunks(AT_ONCE) {
-        let names: Vec<String> = part.iter().map(|(name, _)| name.clone()).collect();
-        let expected = left.compile(engine, names.clone(), false)?.run(sample)?;
-        let found = right.compile(engine, names, false)?.run(sample)?;
+        let exposed: Vec<String> = part.iter().map(|(name, _)| name.clone()).collect();
+        let session = left.compile(engine, exposed.clone(), false)?;
+        let expected = session.run(sample)?;
+        let other = names.translate(right.compile(engine, exposed, false)?);
+        let found = other.run(sample)?;
+        let wanted = |name: &str| part.iter().any(|(known, _)| known == name);
+        let compared: BTreeMap<_, _> = compare_runs(
+            &*session,
+            sample,
+            (&expected, &found),
+            &wanted,
+            &options.tolerances,
+        )
+        .into_iter()
+        .collect();
         for (name, value) in part {
-            let (Some(a), Some(b)) = (expected.get(name), found.get(name)) else {
+            let Some(comparison) = compared.get(name) else {
                 continue;
             };
-            let comparison = compare(a, b, tolerances);
             if comparison.verdict() != Verdict::Different {
                 agreed.insert(name.clone());
                 continue;

@@ -4,20 +4,25 @@
 //! May use engines, lowering, analysis, the operator table and the IR; knows no pass and no pipeline.
 
 mod bisect;
-mod compare;
+mod draw;
 mod encode;
+mod further;
+mod interface;
 mod judge;
+mod landmarks;
 mod localize;
 mod nodes;
 mod random;
-mod sensitivity;
 mod session;
+mod settle;
 mod sizes;
 mod synthesize;
+mod tally;
 mod uses;
 
 pub use bisect::smallest_breaking;
-pub use compare::{Comparison, OutputFigures, Tolerances, Verdict, compare};
+pub use crate::engine::compare::{Comparison, OutputFigures, Part, Tolerances, Verdict, compare};
+pub use interface::{Names, interface_difference};
 pub use judge::{NotChecked, VerifyOptions, VerifyReport, verify};
 pub use localize::{Divergence, localize};
 pub use nodes::{

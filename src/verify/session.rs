@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::interface::{Names, input};
 use super::sizes::{self, InputDim, Sizes};
+use crate::analysis;
 use crate::engine::{CompileOptions, Engine, EngineError, RunValue, RunValues, Session};
 use crate::ir::edit::{self, Reshape};
-use crate::ir::{Dim, EditError, Model, NodeId, Shape, ValueType};
+use crate::ir::{Dim, EditError, Model, Shape, ValueType};
 use crate::lower;
 
 /// Concrete shapes of dense tensor inputs, by name.
@@ -36,9 +38,12 @@ pub(super) fn shapes_of(inputs: &RunValues) -> Shapes {
         .collect()
 }
 
-fn input(model: &Model, id: NodeId) -> Option<(String, &ValueType)> {
-    let value = model.graph.get(id)?.outputs().first()?;
-    Some((value.name.to_string(), &value.ty))
+/// The shapes by the model's names of the inputs.
+pub(super) fn translated(shapes: &Shapes, names: &Names) -> Shapes {
+    shapes
+        .iter()
+        .map(|(name, shape)| (names.input(name).to_owned(), shape.clone()))
+        .collect()
 }
 
 /// A model with its inputs bound to `shapes` and lowered for `engine`.
@@ -70,6 +75,13 @@ pub(super) fn prepare(model: &Model, engine: &dyn Engine, shapes: &Shapes) -> Re
                 reason: error.to_string(),
             }
         })?;
+    }
+    if let Some(conflict) = analysis::conflicts(&bound).into_iter().next() {
+        return Err(EngineError::Shapes {
+            node: conflict.node,
+            operator: conflict.operator,
+            reason: conflict.reason,
+        });
     }
     let lowered = lower::for_engine(&bound, engine).map_err(|error| EngineError::Failed {
         engine: engine.name(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::interface::Names;
 use super::uses;
 use crate::ir::{Dim, Model, NodeId, NodeKind, ValueType};
 
@@ -105,9 +106,23 @@ pub(super) fn required_inputs(model: &Model) -> impl Iterator<Item = NodeId> + '
         })
 }
 
+/// The graph input with this name.
+pub(super) fn named_input(model: &Model, name: &str) -> Option<NodeId> {
+    let named = |id: &&NodeId| {
+        let value = model.graph.get(**id).and_then(|node| node.outputs().first());
+        value.is_some_and(|value| *value.name == *name)
+    };
+    model.graph.inputs().iter().find(named).copied()
+}
+
 /// The free dimensions of the required inputs. Where `other` fixes a dimension, it is not free: that number is in the
 /// second answer, by key.
-pub(super) fn free_dims(model: &Model, other: &Model, given: &Sizes) -> (Vec<FreeDim>, Sizes) {
+pub(super) fn free_dims(
+    model: &Model,
+    other: &Model,
+    names: &Names,
+    given: &Sizes,
+) -> (Vec<FreeDim>, Sizes) {
     let mut free: Vec<FreeDim> = Vec::new();
     let mut fixed = given.clone();
     for input in required_inputs(model) {
@@ -120,18 +135,7 @@ pub(super) fn free_dims(model: &Model, other: &Model, given: &Sizes) -> (Vec<Fre
             .and_then(|node| node.outputs().first())
             .map(|v| v.name.clone())
             .unwrap_or_default();
-        let theirs = other
-            .graph
-            .inputs()
-            .iter()
-            .find(|id| {
-                other
-                    .graph
-                    .get(**id)
-                    .and_then(|n| n.outputs().first())
-                    .is_some_and(|v| v.name == name)
-            })
-            .and_then(|id| input_dims(other, *id));
+        let theirs = named_input(other, names.input(&name)).and_then(|id| input_dims(other, id));
         for (axis, dim) in dims.iter().enumerate() {
             let InputDim::Free(key) = dim else { continue };
             if let Some(InputDim::Fixed(size)) = theirs.as_ref().and_then(|dims| dims.get(axis)) {
@@ -244,6 +248,54 @@ pub(super) fn attempts(free: &[FreeDim], fixed: &Sizes, differing_from: Option<&
         add(assign(&|_| level));
     }
     found
+}
+
+/// A batch that no other size of the ladder is, and that makes columns of outputs large enough to have a scale of their own.
+const MANY: i64 = 17;
+
+/// One larger size of every free dimension: many samples in a batch, other dimensions beyond `length`, the largest length in the
+/// models' shapes, or at their next larger size. `None` where nothing is larger.
+pub(super) fn larger(free: &[FreeDim], worked: &Sizes, length: Option<i64>) -> Option<Sizes> {
+    let mut sizes = worked.clone();
+    for dim in free.iter().filter(|dim| dim.dictated.is_none()) {
+        let now = worked.get(&dim.key).copied().unwrap_or(1);
+        let next = if dim.ladder == BATCH {
+            MANY
+        } else if let Some(length) = length.filter(|length| *length >= now) {
+            length + 1
+        } else {
+            dim.ladder
+                .iter()
+                .copied()
+                .filter(|size| *size > now)
+                .min()
+                .unwrap_or(now)
+        };
+        sizes.insert(dim.key.clone(), next.max(now));
+    }
+    (sizes != *worked).then_some(sizes)
+}
+
+/// Only the batches among the changes of [`larger`]: a model may take a larger batch where it takes no other length.
+pub(super) fn larger_batch(free: &[FreeDim], worked: &Sizes) -> Option<Sizes> {
+    let batches: Vec<FreeDim> = free.iter().filter(|dim| dim.ladder == BATCH).cloned().collect();
+    larger(&batches, worked, None)
+}
+
+/// Dimensions that are tried at the sizes 0 and 1.
+const EDGES: usize = 6;
+
+/// Sizes 0 and 1 of each free dimension in turn, the others as they worked. Two dimensions are never empty at once.
+pub(super) fn edges(free: &[FreeDim], worked: &Sizes) -> Vec<Sizes> {
+    let dims = free.iter().filter(|dim| dim.dictated.is_none()).take(EDGES);
+    dims.flat_map(|dim| [0, 1].map(|size| (dim, size)))
+        .filter(|(dim, size)| worked.get(&dim.key) != Some(size))
+        .map(|(dim, size)| {
+            let mut sizes = worked.clone();
+            sizes.insert(dim.key.clone(), size);
+            sizes
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use super::draw::{Draw, below, floats, integers, unit};
 use super::encode::encode;
+use super::landmarks::{self, Landmarks};
 use super::sizes::{self, InputDim, Sizes};
 use super::uses::{self, Demand};
 use crate::engine::{RunValue, RunValues};
@@ -29,18 +31,35 @@ pub enum SampleKind {
     Large,
     /// Zeros of both signs, ones, denormal and large numbers among normal ones.
     Mixed,
+    /// Halves and whole numbers near zero, many of them equal.
+    Ties,
+    /// Magnitudes from a millionth to a million, and integers over their whole type.
+    Magnitudes,
+    /// The constants at which the models turn, and numbers on either side.
+    Landmarks,
 }
 
 impl SampleKind {
     /// Every kind, in the order of samples.
-    pub const ALL: [SampleKind; 6] = [
+    pub const ALL: [SampleKind; 9] = [
         Self::Normal,
         Self::Uniform,
         Self::Zeros,
         Self::Negative,
         Self::Large,
         Self::Mixed,
+        Self::Ties,
+        Self::Magnitudes,
+        Self::Landmarks,
     ];
+
+    /// Whether there are large numbers in such a sample.
+    pub(super) fn is_wide(self) -> bool {
+        matches!(
+            self,
+            Self::Large | Self::Mixed | Self::Magnitudes | Self::Landmarks
+        )
+    }
 }
 
 /// An input for which no value can be made.
@@ -79,6 +98,7 @@ const LARGEST: u64 = 1 << 28;
 #[derive(Debug)]
 pub(super) struct Synthesizer {
     inputs: Vec<Plan>,
+    landmarks: Landmarks,
 }
 
 #[derive(Debug)]
@@ -87,6 +107,8 @@ struct Plan {
     ty: ValueType,
     dims: Vec<InputDim>,
     demands: Vec<Demand>,
+    /// Whether an integer may be any number of its type.
+    any_number: bool,
 }
 
 impl Synthesizer {
@@ -100,10 +122,20 @@ impl Synthesizer {
                     ty: value.ty.clone(),
                     dims: sizes::input_dims(model, id).unwrap_or_default(),
                     demands: uses::demands(model, id),
+                    any_number: landmarks::takes_any_number(model, id),
                 })
             })
             .collect();
-        Self { inputs }
+        Self {
+            inputs,
+            landmarks: Landmarks::default(),
+        }
+    }
+
+    /// The same with numbers around which to sample.
+    pub(super) fn around(mut self, landmarks: Landmarks) -> Self {
+        self.landmarks = landmarks;
+        self
     }
 
     /// Whether the kind of a sample makes a difference.
@@ -132,7 +164,7 @@ impl Synthesizer {
             .iter()
             .map(|plan| {
                 let mut rng = generator(seed, index, &plan.name);
-                Ok((plan.name.clone(), plan.value(&plan.ty, sizes, kind, &mut rng)?))
+                Ok((plan.name.clone(), plan.value(&plan.ty, sizes, &Draw { kind, landmarks: &self.landmarks.numbers }, &mut rng)?))
             })
             .collect()
     }
@@ -152,7 +184,7 @@ impl Plan {
         &self,
         ty: &ValueType,
         sizes: &Sizes,
-        kind: SampleKind,
+        draw: &Draw<'_>,
         rng: &mut ChaCha8Rng,
     ) -> Result<RunValue, SynthesisError> {
         let unknown = || SynthesisError::Type {
@@ -161,17 +193,17 @@ impl Plan {
         };
         Ok(match ty {
             ValueType::Tensor(tensor) => {
-                RunValue::Tensor(self.tensor(tensor.dtype.ok_or_else(unknown)?, sizes, kind, rng)?)
+                RunValue::Tensor(self.tensor(tensor.dtype.ok_or_else(unknown)?, sizes, draw, rng)?)
             }
             ValueType::Sequence(element) => RunValue::Sequence(
                 (0..2)
-                    .map(|_| self.value(element, sizes, kind, rng))
+                    .map(|_| self.value(element, sizes, draw, rng))
                     .collect::<Result<_, _>>()?,
             ),
             ValueType::Optional(element) => {
-                RunValue::Optional(Some(Box::new(self.value(element, sizes, kind, rng)?)))
+                RunValue::Optional(Some(Box::new(self.value(element, sizes, draw, rng)?)))
             }
-            ValueType::Map(key, element) => self.map(*key, element, kind, rng)?,
+            ValueType::Map(key, element) => self.map(*key, element, draw, rng)?,
             ValueType::Unknown | ValueType::Sparse(_) | ValueType::Opaque => return Err(unknown()),
         })
     }
@@ -180,7 +212,7 @@ impl Plan {
         &self,
         dtype: DType,
         sizes: &Sizes,
-        kind: SampleKind,
+        draw: &Draw<'_>,
         rng: &mut ChaCha8Rng,
     ) -> Result<Tensor, SynthesisError> {
         let dims: Vec<u64> = self
@@ -201,10 +233,10 @@ impl Plan {
             source,
         };
         if dtype == DType::String {
-            return Tensor::from_strings(&dims, self.words(count, kind, rng)).map_err(failed);
+            return Tensor::from_strings(&dims, self.words(count, draw.kind, rng)).map_err(failed);
         }
         let demanded = self.demanded(count, &dims, sizes, dtype, rng);
-        let values = demanded.unwrap_or_else(|| self.free(dtype, count, dims.len(), kind, rng));
+        let values = demanded.unwrap_or_else(|| self.free(dtype, count, dims.len(), draw, rng));
         encode(dtype, &dims, &values, rng).map_err(failed)
     }
 
@@ -212,7 +244,7 @@ impl Plan {
         &self,
         key: DType,
         element: &ValueType,
-        kind: SampleKind,
+        draw: &Draw<'_>,
         rng: &mut ChaCha8Rng,
     ) -> Result<RunValue, SynthesisError> {
         let failed = |source| SynthesisError::Tensor {
@@ -234,12 +266,12 @@ impl Plan {
         };
         let count = keys.elements();
         let values = if dtype == DType::String {
-            Tensor::from_strings(&[count], self.words(count as usize, kind, rng)).map_err(failed)?
+            Tensor::from_strings(&[count], self.words(count as usize, draw.kind, rng)).map_err(failed)?
         } else {
             encode(
                 dtype,
                 &[count],
-                &self.free(dtype, count as usize, 1, kind, rng),
+                &self.free(dtype, count as usize, 1, draw, rng),
                 rng,
             )
             .map_err(failed)?
@@ -360,84 +392,27 @@ impl Plan {
         dtype: DType,
         count: usize,
         rank: usize,
-        kind: SampleKind,
+        draw: &Draw<'_>,
         rng: &mut ChaCha8Rng,
     ) -> Vec<f64> {
         if dtype == DType::Bool {
             return (0..count)
-                .map(|_| match kind {
+                .map(|_| match draw.kind {
                     SampleKind::Zeros => 0.0,
                     SampleKind::Negative => 1.0,
                     _ => below(rng, 2) as f64,
                 })
                 .collect();
         }
-        if let Some((low, high)) = dtype.integer_range() {
-            let bytes = dtype.bits() <= 8;
-            let (from, to) = match kind {
-                SampleKind::Zeros => (0, 0),
-                _ if bytes && (rank >= 3 || dtype.bits() < 8) => (low, high),
-                SampleKind::Negative | SampleKind::Mixed => (low.max(-5), high.min(10)),
-                _ => (0, high.min(10)),
-            };
-            return (0..count)
-                .map(|_| from as f64 + below(rng, (to - from + 1) as u64) as f64)
-                .collect();
+        if let Some(range) = dtype.integer_range() {
+            let wide = self.any_number && draw.kind.is_wide();
+            return integers(dtype, range, wide, count, rank, draw, rng);
         }
-        // Half-precision networks overflow early.
-        let (large, denormal) = match dtype {
-            DType::F16 => (8.0, 6e-8),
-            DType::F64 => (100.0, 1e-310),
-            _ => (100.0, 1e-40),
-        };
-        let palette = [
-            0.0,
-            -0.0,
-            1.0,
-            -1.0,
-            denormal,
-            -denormal,
-            large * 10.0,
-            large * -10.0,
-            0.5,
-            1e-7,
-        ];
-        (0..count)
-            .map(|_| match kind {
-                SampleKind::Normal => normal(rng),
-                SampleKind::Uniform => unit(rng),
-                SampleKind::Zeros => 0.0,
-                SampleKind::Negative => -normal(rng).abs(),
-                SampleKind::Large => large * normal(rng),
-                SampleKind::Mixed => match palette.get(below(rng, 2 * palette.len() as u64) as usize) {
-                    Some(value) => *value,
-                    None => normal(rng),
-                },
-            })
-            .collect()
+        floats(dtype, count, draw, rng)
     }
 }
 
 const WORDS: [&str; 4] = ["a", "b", "word", "secateur"];
-
-/// A number from 0 up to, not including, `bound`.
-pub(super) fn below(rng: &mut ChaCha8Rng, bound: u64) -> u64 {
-    ((u128::from(rng.next_u64()) * u128::from(bound)) >> 64) as u64
-}
-
-/// A number from 0 to 1.
-fn unit(rng: &mut ChaCha8Rng) -> f64 {
-    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// Mean 0, variance 1, nearly normal: the sum of four uniform numbers, which every machine adds to the same bits.
-fn normal(rng: &mut ChaCha8Rng) -> f64 {
-    let bits = rng.next_u64();
-    let sum: f64 = (0..4)
-        .map(|part| f64::from((bits >> (16 * part)) as u16) / 65536.0)
-        .sum();
-    (sum - 2.0 + 0.5 / 16384.0) * 1.732_050_807_568_877_2
-}
 
 /// The first axes (of size 1, where `free`) of a tensor.
 fn axes(of: &ValueType, free: bool, count: usize) -> Vec<f64> {

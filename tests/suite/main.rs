@@ -18,6 +18,7 @@ mod engines;
 mod evaluate;
 mod fold;
 mod format;
+mod judging;
 mod lowering;
 mod malice;
 mod node_tests;

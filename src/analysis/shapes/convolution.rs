@@ -14,14 +14,14 @@ pub(super) const RULES: &[(&str, Rule)] = &[
 ];
 
 /// Kernel placement along the spatial axes, from attributes.
-pub(super) struct Window<'a> {
+pub(in super::super) struct Window<'a> {
     operator: &'a Operator,
     pub(super) kernel: Vec<Dim>,
     pub(super) auto_pad: &'a str,
 }
 
 impl<'a> Window<'a> {
-    pub(super) fn new(call: &Call<'a>, kernel: Vec<Dim>) -> Self {
+    pub(in super::super) fn new(call: &Call<'a>, kernel: Vec<Dim>) -> Self {
         Self {
             operator: call.operator,
             kernel,
@@ -40,7 +40,7 @@ impl<'a> Window<'a> {
     }
 
     /// Elements that the kernel spans along an axis, holes included.
-    pub(super) fn extent(&self, axis: usize) -> Dim {
+    pub(in super::super) fn extent(&self, axis: usize) -> Dim {
         let dilation = self
             .operator
             .ints("dilations")
@@ -55,7 +55,7 @@ impl<'a> Window<'a> {
     }
 
     /// Padding before and after an axis, when it is explicit.
-    pub(super) fn pads(&self, axis: usize) -> (i64, i64) {
+    pub(in super::super) fn pads(&self, axis: usize) -> (i64, i64) {
         let pads = if self.auto_pad == "NOTSET" || self.auto_pad.is_empty() {
             self.operator.ints("pads")
         } else {
@@ -65,7 +65,7 @@ impl<'a> Window<'a> {
         (at(axis), at(axis + self.kernel.len()))
     }
 
-    pub(super) fn is_same(&self) -> bool {
+    pub(in super::super) fn is_same(&self) -> bool {
         matches!(self.auto_pad, "SAME_UPPER" | "SAME_LOWER")
     }
 

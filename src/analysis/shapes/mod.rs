@@ -27,6 +27,8 @@ mod signal;
 mod slicing;
 mod text;
 
+pub(super) use convolution::Window;
+
 use std::collections::HashMap;
 use std::sync::LazyLock;
 

@@ -14,6 +14,7 @@ use std::sync::OnceLock;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
+use super::bounded::{Extent, elements};
 use super::guard::quietly;
 use super::{CompileOptions, Engine, EngineError, RunValue, RunValues, Session};
 use crate::format::{ExternalFiles, lower};
@@ -93,7 +94,8 @@ impl Engine for OrtEngine {
         let model = exposed.as_ref().unwrap_or(model);
         let mut message = lower(model, &ExternalFiles::default()).map_err(|e| failed(e.to_string()))?;
         let crossings = Crossings::apply(&mut message);
-        let pool = Pool::new(self.loaded.environment.clone(), message, options)?;
+        let extent = Extent::of(model);
+        let pool = Pool::new(self.loaded.environment.clone(), message, extent, options)?;
         let declared = model
             .graph
             .outputs()
@@ -168,7 +170,7 @@ impl Session for OrtSession {
             let (outside, value) = self.crossings.inward(name, value)?;
             fed.push((outside, quietly(ENGINE, || value::to_ort(&value, name))?));
         }
-        let found = self.pool.run(fed)?;
+        let found = self.pool.run(fed, elements(inputs))?;
         let mut results = RunValues::new();
         for (name, value) in found {
             let (inside, value) = self.crossings.outward(&name, value)?;
@@ -203,6 +205,14 @@ fn failed(reason: impl Into<String>) -> EngineError {
 /// An error of the runtime; what it has no kernel for is [`EngineError::Unsupported`].
 fn ort_error<R>(error: ort::Error<R>) -> EngineError {
     let text = error.to_string();
+    if text.contains("is under development") || text.contains("only *guarantees* support for models") {
+        return EngineError::Unsupported {
+            engine: ENGINE,
+            operator: "opset".to_owned(),
+            node: None,
+            reason: "the runtime is older than the model's opset".to_owned(),
+        };
+    }
     let operator = text
         .split_once("Could not find an implementation for ")
         .and_then(|(_, rest)| rest.split(['(', ' ']).next().map(str::to_owned));

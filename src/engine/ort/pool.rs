@@ -1,6 +1,6 @@
 //! Copies of a compiled model, one a thread at a time.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use bytes::Bytes;
 use ort::environment::Environment;
@@ -9,6 +9,7 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::DynValue;
 
 use super::{ENGINE, failed, ort_error, value};
+use crate::engine::bounded::{Extent, bounded};
 use crate::engine::guard::quietly;
 use crate::engine::{CompileOptions, EngineError, RunValue};
 use crate::format::{Target, WriteOptions, encode_to_bytes, write_proto};
@@ -19,7 +20,13 @@ const COPIED: usize = 64 << 20;
 /// The largest model in bytes that is handed over in memory; above, protobuf's limit of 2 GiB is near.
 const IN_MEMORY: usize = 1 << 30;
 
+/// The copies, shared with calls that may have been given up.
 pub(super) struct Pool {
+    copies: Arc<Copies>,
+    extent: Extent,
+}
+
+struct Copies {
     environment: Environment,
     options: CompileOptions,
     /// The model, kept for further copies.
@@ -36,6 +43,34 @@ struct State {
 
 impl Pool {
     pub(super) fn new(
+        environment: Environment,
+        message: proto::ModelProto,
+        extent: Extent,
+        options: &CompileOptions,
+    ) -> Result<Self, EngineError> {
+        let options = options.clone();
+        let copies = bounded(ENGINE, "compiling", extent.compiling(), move || {
+            Copies::new(environment, message, &options)
+        })?;
+        Ok(Self {
+            copies: Arc::new(copies),
+            extent,
+        })
+    }
+
+    /// Runs one copy of the model on inputs of so many elements; a further one is made if all are busy and there may be more.
+    pub(super) fn run(
+        &self,
+        inputs: Vec<(String, DynValue)>,
+        elements: u64,
+    ) -> Result<Vec<(String, RunValue)>, EngineError> {
+        let copies = Arc::clone(&self.copies);
+        bounded(ENGINE, "a run", self.extent.running(elements), move || copies.run(inputs))
+    }
+}
+
+impl Copies {
+    fn new(
         environment: Environment,
         message: proto::ModelProto,
         options: &CompileOptions,
@@ -79,11 +114,7 @@ impl Pool {
         })
     }
 
-    /// Runs one copy of the model; a further one is made if all are busy and there may be more.
-    pub(super) fn run(
-        &self,
-        inputs: Vec<(String, DynValue)>,
-    ) -> Result<Vec<(String, RunValue)>, EngineError> {
+    fn run(&self, inputs: Vec<(String, DynValue)>) -> Result<Vec<(String, RunValue)>, EngineError> {
         let mut session = self.take()?;
         let found = quietly(ENGINE, || {
             // By reference: elements of an output sequence may share the memory of an input's, which must outlive them.

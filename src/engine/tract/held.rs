@@ -7,8 +7,7 @@ use tract_onnx::prelude::{IntoTValue as _, TValue, Tensor as TractTensor};
 use super::program::{Binding, tract_error};
 use super::session::{KeyPart, TractSession};
 use super::tensor::to_tract;
-use super::{ENGINE, failed};
-use crate::engine::guard::quietly;
+use super::failed;
 use crate::engine::held::{FloatOutputs, HeldSession, wrong};
 use crate::engine::{EngineError, RunValue, RunValues};
 use crate::ir::Tensor;
@@ -69,10 +68,9 @@ impl HeldSession for Held<'_> {
         });
         let bindings = bindings.collect::<Result<Vec<_>, _>>()?;
         let plan = self.session.plan(key, || Ok(bindings))?;
-        let values = quietly(ENGINE, || {
-            plan.run(fed.into_iter().map(|tensor| tensor.into_tvalue()).collect())
-                .map_err(tract_error)
-        })?;
+        let elements = fed.iter().map(|tensor| tensor.len() as u64).sum();
+        let fed = fed.into_iter().map(|tensor| tensor.into_tvalue()).collect();
+        let values = self.session.run_plan(plan, fed, elements)?;
         let names = program.outputs.iter().map(|output| output.name.clone());
         Ok(Box::new(Outputs(names.zip(values).collect())))
     }

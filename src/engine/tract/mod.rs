@@ -17,6 +17,7 @@ mod widened;
 
 pub use node::run_node;
 
+use super::bounded::Extent;
 use super::{CompileOptions, Engine, EngineError, Session};
 use crate::ir::Model;
 
@@ -41,7 +42,11 @@ impl Engine for TractEngine {
             return Err(refusal);
         }
         let program = program::Program::new(model, options)?;
-        Ok(Box::new(session::TractSession::new(program, options)))
+        Ok(Box::new(session::TractSession::new(
+            program,
+            Extent::of(model),
+            options,
+        )))
     }
 }
 

@@ -9,6 +9,7 @@ use super::program::{bind_constants, constant, tract_error};
 use super::tensor::from_tract;
 use super::{ENGINE, deny, failed, kernels, messages};
 use crate::engine::EngineError;
+use crate::engine::bounded::{Extent, bounded};
 use crate::engine::guard::quietly;
 use crate::ir::{Operator, OpsetImport, Tensor};
 
@@ -70,11 +71,11 @@ pub fn run_node(
         });
     }
     let message = messages::model_message(graph, &imports);
-    let bound: Vec<(&str, &Arc<_>)> = constants
-        .iter()
-        .map(|(name, tensor)| (name.as_str(), tensor))
-        .collect();
-    let values = quietly(ENGINE, || {
+    let evaluate = move || {
+        let bound: Vec<(&str, &Arc<_>)> = constants
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), tensor))
+            .collect();
         let mut model = kernels::framework()
             .model_for_proto_model(&message)
             .map_err(tract_error)?;
@@ -84,7 +85,10 @@ pub fn run_node(
             .and_then(|typed| typed.into_runnable())
             .map_err(tract_error)?;
         plan.run(Default::default()).map_err(tract_error)
-    })?;
+    };
+    let elements = inputs.iter().flatten().map(|tensor| tensor.elements()).sum();
+    let limit = Extent::default().running(elements);
+    let values = bounded(ENGINE, "a constant", limit, move || quietly(ENGINE, evaluate))?;
     if values.len() != outputs {
         return Err(failed(format!("{} outputs instead of {outputs}", values.len())));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tract_onnx::prelude::{IntoTValue as _, TValue, TVec, Tensor as TractTensor, TypedRunnableModel};
 
@@ -10,6 +10,7 @@ use super::held::Held;
 use super::program::{Binding, Program, ProgramInput, Size, tract_error};
 use super::tensor::{from_tract_as, to_tract};
 use super::{ENGINE, failed};
+use crate::engine::bounded::{Extent, bounded};
 use crate::engine::guard::quietly;
 use crate::engine::{CompileOptions, EngineError, HeldSession, Look, RunValue, RunValues, Session};
 use crate::ir::{DType, Tensor};
@@ -64,7 +65,10 @@ fn same(a: &[KeyPart], b: &[KeyPart]) -> bool {
 pub(super) type Plan = Arc<TypedRunnableModel>;
 
 pub(super) struct TractSession {
-    pub(super) program: Program,
+    pub(super) program: Arc<Program>,
+    extent: Extent,
+    /// Compiling took too long once: it is not tried again.
+    given_up: OnceLock<EngineError>,
     symbols: BTreeMap<String, i64>,
     plans: Mutex<VecDeque<(Key, Plan)>>,
     /// The least reach that worked, as an index into [`REACHES`].
@@ -74,9 +78,11 @@ pub(super) struct TractSession {
 impl TractSession {
     /// A session; the plan of a model with fixed shapes is compiled at once, so that an operator that tract lacks shows
     /// before the first run.
-    pub(super) fn new(program: Program, options: &CompileOptions) -> Self {
+    pub(super) fn new(program: Program, extent: Extent, options: &CompileOptions) -> Self {
         let session = Self {
-            program,
+            program: Arc::new(program),
+            extent,
+            given_up: OnceLock::new(),
             symbols: options.symbols.clone(),
             plans: Mutex::new(VecDeque::new()),
             reach: AtomicU8::new(0),
@@ -108,8 +114,20 @@ impl TractSession {
             plans.push_back(entry);
             return Ok(plan);
         }
+        if let Some(error) = self.given_up.get() {
+            return Err(error.clone());
+        }
         let bindings = bindings()?;
-        let plan = quietly(ENGINE, || self.program.plan(&bindings))?;
+        let program = Arc::clone(&self.program);
+        let plan = bounded(ENGINE, "compiling", self.extent.compiling(), move || {
+            quietly(ENGINE, || program.plan(&bindings))
+        })
+        .inspect_err(|error| {
+            if matches!(error, EngineError::TimedOut { .. }) {
+                // Another thread may have been there first, with the same answer.
+                let _ = self.given_up.set(error.clone());
+            }
+        })?;
         if plans.len() >= PLANS {
             plans.pop_front();
         }
@@ -189,9 +207,8 @@ impl TractSession {
                 fed.push(to_tract(tensor, &input.name)?.into_tvalue());
             }
         }
-        let values = quietly(ENGINE, || {
-            plan.run(fed.into_iter().collect()).map_err(tract_error)
-        })?;
+        let elements = inputs.iter().flatten().map(|tensor| tensor.elements()).sum();
+        let values = self.run_plan(plan, fed, elements)?;
         if values.len() != self.program.outputs.len() {
             return Err(failed(format!(
                 "{} outputs instead of {}",
@@ -200,6 +217,20 @@ impl TractSession {
             )));
         }
         Ok(values)
+    }
+
+    /// Runs a plan on its inputs, which have so many elements.
+    pub(super) fn run_plan(
+        &self,
+        plan: Plan,
+        fed: Vec<TValue>,
+        elements: u64,
+    ) -> Result<TVec<TValue>, EngineError> {
+        bounded(ENGINE, "a run", self.extent.running(elements), move || {
+            quietly(ENGINE, || {
+                plan.run(fed.into_iter().collect()).map_err(tract_error)
+            })
+        })
     }
 
     /// Runs the model with as few of its inputs bound as will do, and makes of the outputs what `take` does.
@@ -217,6 +248,7 @@ impl TractSession {
                     self.reach.fetch_max(index as u8, Ordering::Relaxed);
                     return Ok(values);
                 }
+                Err(error @ EngineError::TimedOut { .. }) => return Err(error),
                 Err(error) => {
                     first.get_or_insert(error);
                 }

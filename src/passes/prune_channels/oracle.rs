@@ -6,8 +6,9 @@ use serde::Serialize;
 use super::sample::sample;
 use crate::axes::rewrite::masked::masked;
 use crate::axes::{Removal, Solution};
-use crate::engine::{CompileOptions, Engine, RunValue, RunValues, Session};
-use crate::ir::{DType, Model, Tensor};
+use crate::engine::compare::{Comparison, Tolerances, Verdict, compare_runs};
+use crate::engine::{CompileOptions, Engine, EngineError, RunValue, RunValues, Session};
+use crate::ir::Model;
 use crate::lower::for_engine;
 
 /// What the comparison found.
@@ -31,16 +32,6 @@ pub struct OracleReport {
     pub max_difference: Option<f64>,
     /// Why the verdict is not `equal`.
     pub reason: Option<String>,
-}
-
-/// Difference that rounding explains, as a share of the greatest reference value.
-fn tolerance(dtype: DType) -> f64 {
-    match dtype {
-        DType::F64 => 1e-9,
-        DType::F16 => 1e-2,
-        DType::BF16 => 5e-2,
-        _ => 1e-4,
-    }
 }
 
 /// Further samples for a model that rounds to codes, when one differs.
@@ -68,20 +59,25 @@ pub fn oracle(
         Ok(reference) => reference,
         Err(error) => return not_checked(error.to_string()),
     };
-    let compile = |model: &Model| -> Result<Box<dyn Session>, String> {
-        let lowered = for_engine(model, engine).map_err(|error| error.to_string())?;
-        engine
-            .compile(&lowered, &CompileOptions::default())
-            .map_err(|error| error.to_string())
+    let compile = |model: &Model| -> Result<Box<dyn Session>, EngineError> {
+        engine.compile(&for_engine(model, engine)?, &CompileOptions::default())
     };
-    let fails = |error: String| OracleReport {
-        verdict: OracleVerdict::Different,
+    let fails = |error: EngineError| OracleReport {
+        // The reference runs, so a cut model that does not is not right, unless it is the engine that lacks something.
+        verdict: match error {
+            EngineError::Unsupported { .. }
+            | EngineError::Unavailable { .. }
+            | EngineError::TimedOut { .. } => OracleVerdict::NotChecked,
+            EngineError::Failed { .. } | EngineError::Input { .. } | EngineError::Shapes { .. } => {
+                OracleVerdict::Different
+            }
+        },
         max_difference: None,
         reason: Some(format!("the cut model does not run: {error}")),
     };
     let masked = match compile(&reference) {
         Ok(session) => session,
-        Err(error) => return not_checked(error),
+        Err(error) => return not_checked(error.to_string()),
     };
     let mut session: Option<Box<dyn Session>> = None;
     let mut judge = |seed: u64| -> OracleReport {
@@ -92,16 +88,15 @@ pub fn oracle(
             Ok(values) => values,
             Err(error) => return not_checked(error.to_string()),
         };
-        // The reference runs, so a cut model that does not is not right.
         let found = match &session {
-            Some(session) => session.run(&inputs).map_err(|error| error.to_string()),
+            Some(session) => session.run(&inputs),
             None => compile(cut).and_then(|fresh| {
-                let found = fresh.run(&inputs).map_err(|error| error.to_string());
+                let found = fresh.run(&inputs);
                 session = Some(fresh);
                 found
             }),
         };
-        found.map_or_else(fails, |values| compare(&expected, &values))
+        found.map_or_else(fails, |values| judged(&*masked, &inputs, &expected, &values))
     };
     let first = judge(seed);
     if first.verdict != OracleVerdict::Different || first.max_difference.is_none() || !rounds_to_codes(model)
@@ -144,87 +139,98 @@ fn rounds_to_codes(model: &Model) -> bool {
         })
 }
 
-fn compare(expected: &RunValues, found: &RunValues) -> OracleReport {
-    let mut worst = 0.0f64;
-    let mut different = None;
-    for (name, value) in expected {
-        let (RunValue::Tensor(a), Some(RunValue::Tensor(b))) = (value, found.get(name)) else {
-            let reason = Some(format!("{name} is no tensor"));
-            return OracleReport {
-                verdict: OracleVerdict::NotChecked,
-                max_difference: None,
-                reason,
-            };
+/// Compares every output; what rounding of the inputs explains is no difference.
+fn judged(
+    reference: &dyn Session,
+    inputs: &RunValues,
+    expected: &RunValues,
+    found: &RunValues,
+) -> OracleReport {
+    let is_tensor = |value: &RunValue| matches!(value, RunValue::Tensor(_));
+    if let Some((name, _)) = expected
+        .iter()
+        .find(|(name, value)| !is_tensor(value) || !found.get(*name).is_some_and(is_tensor))
+    {
+        return OracleReport {
+            verdict: OracleVerdict::NotChecked,
+            max_difference: None,
+            reason: Some(format!("{name} is no tensor")),
         };
-        match difference(a, b) {
-            Ok(share) => {
-                worst = worst.max(share);
-                if share > tolerance(a.dtype()) {
-                    different.get_or_insert(format!("{name} differs by {share:.3e} of its greatest value"));
-                }
-            }
-            Err(reason) => {
-                different.get_or_insert(format!("{name}: {reason}"));
-            }
-        }
     }
-    let verdict = if different.is_some() {
-        OracleVerdict::Different
-    } else {
-        OracleVerdict::Equal
-    };
+    let compared = compare_runs(
+        reference,
+        inputs,
+        (expected, found),
+        &|_| true,
+        &Tolerances::default(),
+    );
+    let worst = compared
+        .iter()
+        .fold(0.0, |worst: f64, (_, comparison)| worst.max(comparison.share()));
+    let different = compared
+        .iter()
+        .find(|(_, comparison)| comparison.verdict() == Verdict::Different);
     OracleReport {
-        verdict,
+        verdict: if different.is_some() {
+            OracleVerdict::Different
+        } else {
+            OracleVerdict::Equal
+        },
         max_difference: Some(worst),
-        reason: different,
+        reason: different.map(|(name, comparison)| describe(name, comparison)),
     }
 }
 
-/// The greatest difference over the greatest reference value. Equal elements that are no numbers differ by nothing.
-fn difference(a: &Tensor, b: &Tensor) -> Result<f64, String> {
-    if a.dims() != b.dims() || a.dtype() != b.dtype() {
-        return Err(format!(
-            "{} {:?} became {} {:?}",
-            a.dtype(),
-            a.dims(),
-            b.dtype(),
-            b.dims()
-        ));
+fn describe(name: &str, comparison: &Comparison) -> String {
+    if let Some(reason) = comparison.reason() {
+        return format!("{name}: {reason}");
     }
-    if a.same_as(b) {
-        return Ok(0.0);
-    }
-    let (Ok(a), Ok(b)) = (a.to_f64(), b.to_f64()) else {
-        return Err("other elements".to_owned());
-    };
-    let same = |x: f64, y: f64| x == y || x.is_nan() && y.is_nan();
-    let greatest = a
-        .iter()
-        .filter(|x| x.is_finite())
-        .fold(0.0f64, |most, x| most.max(x.abs()));
-    let mut worst = 0.0f64;
-    for (x, y) in a.iter().zip(&b).filter(|(x, y)| !same(**x, **y)) {
-        let apart = (x - y).abs();
-        if !apart.is_finite() {
-            return Err(format!("{x} became {y}"));
-        }
-        worst = worst.max(apart);
-    }
-    Ok(worst / greatest.max(f64::MIN_POSITIVE))
+    let place = comparison.figures(name).parts.first().map_or_else(String::new, |part| {
+        format!(", at {part}")
+    });
+    format!(
+        "{name} differs by {:.3e} of its greatest value{place}",
+        comparison.share()
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ir::Tensor;
+
+    /// Answers its input.
+    struct Same;
+
+    impl Session for Same {
+        fn run(&self, inputs: &RunValues) -> Result<RunValues, EngineError> {
+            Ok(inputs.clone())
+        }
+    }
+
+    fn report(a: &[f32], b: &[f32]) -> OracleReport {
+        let named = |values: &[f32]| {
+            let tensor = Tensor::from_slice(&[values.len() as u64], values).unwrap();
+            RunValues::from([("y".to_owned(), RunValue::Tensor(tensor))])
+        };
+        judged(&Same, &named(a), &named(a), &named(b))
+    }
 
     #[test]
     fn a_difference_is_measured_against_the_greatest_value() {
-        let a = Tensor::from_slice(&[3], &[1f32, -4.0, f32::NAN]).unwrap();
-        let b = Tensor::from_slice(&[3], &[1f32, -4.5, f32::NAN]).unwrap();
-        assert_eq!(difference(&a, &b), Ok(0.125));
-        assert_eq!(difference(&a, &a), Ok(0.0));
-        let c = Tensor::from_slice(&[3], &[1f32, f32::INFINITY, 0.0]).unwrap();
-        assert!(difference(&a, &c).is_err());
-        assert!(difference(&a, &Tensor::from_slice(&[1], &[1f32]).unwrap()).is_err());
+        let found = report(&[1.0, -4.0, f32::NAN], &[1.0, -4.5, f32::NAN]);
+        assert_eq!(
+            (found.verdict, found.max_difference),
+            (OracleVerdict::Different, Some(0.125))
+        );
+        let same = report(&[1.0, -4.0, f32::NAN], &[1.0, -4.0, f32::NAN]);
+        assert_eq!(
+            (same.verdict, same.max_difference),
+            (OracleVerdict::Equal, Some(0.0))
+        );
+        let infinite = report(&[1.0, -4.0, f32::NAN], &[1.0, f32::INFINITY, 0.0]);
+        assert_eq!(infinite.verdict, OracleVerdict::Different);
+        let shorter = report(&[1.0, -4.0], &[1.0]);
+        assert!(shorter.reason.unwrap().contains("shape [1] instead of [2]"));
     }
 }

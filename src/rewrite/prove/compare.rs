@@ -1,5 +1,6 @@
 //! Compares the outputs of two runs.
 
+use crate::engine::compare::{Tolerances, Verdict, compare as compare_values};
 use crate::engine::{RunValue, RunValues};
 use crate::ir::{DType, Tensor};
 
@@ -15,8 +16,8 @@ pub(super) fn compare(reference: &RunValues, result: &RunValues, exact: bool) ->
         ));
     }
     let mut worst = None;
-    for ((name, a), (_, b)) in reference.iter().zip(result) {
-        let (RunValue::Tensor(a), RunValue::Tensor(b)) = (a, b) else {
+    for ((name, value), (_, other)) in reference.iter().zip(result) {
+        let (RunValue::Tensor(a), RunValue::Tensor(b)) = (value, other) else {
             continue;
         };
         if a.dtype() != b.dtype() || a.dims() != b.dims() {
@@ -31,54 +32,35 @@ pub(super) fn compare(reference: &RunValues, result: &RunValues, exact: bool) ->
         if a.same_as(b) {
             continue;
         }
-        let difference = relative(a, b).map_err(|reason| format!("{name}: {reason}"))?;
-        let allowed = match a.dtype() {
-            _ if exact => 0.0,
-            DType::F64 => 1e-9,
-            DType::F32 => 2e-5,
-            DType::F16 => 1e-2,
-            DType::BF16 => 5e-2,
-            _ => 0.0,
-        };
         // Equal up to the payload of a NaN: engines make their own.
-        if difference == 0.0 && exact && same_but_for_nan(a, b) {
+        if exact && same_but_for_nan(a, b) {
             continue;
         }
-        if difference > allowed || exact {
-            return Err(format!("{name} differs by {difference:.3e} of its largest value"));
+        let comparison = compare_values(value, other, &tolerances());
+        if exact || comparison.verdict() == Verdict::Different {
+            return Err(match comparison.reason() {
+                Some(reason) => format!("{name}: {reason}"),
+                None => format!(
+                    "{name} differs by {:.3e} of its largest value{}",
+                    comparison.share(),
+                    comparison
+                        .figures(name)
+                        .parts
+                        .first()
+                        .map_or_else(String::new, |part| format!(", at {part}"))
+                ),
+            });
         }
-        worst = Some(f64::max(worst.unwrap_or(0.0), difference));
+        worst = Some(f64::max(worst.unwrap_or(0.0), comparison.share()));
     }
     Ok(worst)
 }
 
-fn relative(a: &Tensor, b: &Tensor) -> Result<f64, String> {
-    let (x, y) = match (a.to_f64(), b.to_f64()) {
-        (Ok(x), Ok(y)) => (x, y),
-        _ => return Err("the elements differ".to_owned()),
-    };
-    let mut largest = 0.0f64;
-    let mut difference = 0.0f64;
-    for (p, q) in x.iter().zip(&y) {
-        if p == q || p.is_nan() && q.is_nan() {
-            largest = if p.is_finite() {
-                largest.max(p.abs())
-            } else {
-                largest
-            };
-            continue;
-        }
-        if !p.is_finite() || !q.is_finite() {
-            return Err(format!("{q} instead of {p}"));
-        }
-        largest = largest.max(p.abs());
-        difference = difference.max((p - q).abs());
-    }
-    Ok(if difference == 0.0 {
-        0.0
-    } else {
-        difference / largest.max(f64::MIN_POSITIVE)
-    })
+/// Rules round a few times only, so they get less of float than a whole model does.
+fn tolerances() -> Tolerances {
+    let mut tolerances = Tolerances::default();
+    tolerances.set(DType::F32, 2e-5);
+    tolerances
 }
 
 fn same_but_for_nan(a: &Tensor, b: &Tensor) -> bool {

@@ -200,8 +200,12 @@ fn case(
             continue;
         }
         let inputs = built.inputs(&mut random, special)?;
-        let reference = run(engine, &before, &inputs, &built)?;
-        let result = run(engine, &after, &inputs, &built)?;
+        let reference = run(engine, &before, &inputs, &built)
+            .map_err(|error| match error {
+                EngineError::Input { .. } => ProofVerdict::Failed(error.to_string()),
+                other => ProofVerdict::NotChecked(other.to_string()),
+            })?;
+        let result = run(engine, &after, &inputs, &built).map_err(verdict_of)?;
         let difference = compare::compare(&reference, &result, rule.safety == Safety::Exact)
             .map_err(ProofVerdict::Failed)?;
         if let Some(difference) = difference {
@@ -260,29 +264,30 @@ fn run(
     model: &Model,
     inputs: &RunValues,
     built: &Built,
-) -> Result<RunValues, ProofVerdict> {
+) -> Result<RunValues, EngineError> {
     let mut model = model.clone();
     model.name_values();
     let options = CompileOptions {
         symbols: built.sizes.clone(),
         ..CompileOptions::default()
     };
-    let session = engine.compile(&model, &options).map_err(verdict_of)?;
+    let session = engine.compile(&model, &options)?;
     // A rewrite may have made an input unread, but never drops it.
-    let result = session.run(inputs).map_err(verdict_of)?;
+    let result = session.run(inputs)?;
     Ok(result
         .into_iter()
         .filter(|(_, value)| matches!(value, RunValue::Tensor(_)))
         .collect())
 }
 
+/// What it says for a rule that its result could not be run where the pattern runs: only what the engine lacks is no failure.
 fn verdict_of(error: EngineError) -> ProofVerdict {
     match error {
-        EngineError::Unsupported { .. } | EngineError::Unavailable { .. } => {
+        EngineError::Unsupported { .. } | EngineError::Unavailable { .. } | EngineError::TimedOut { .. } => {
             ProofVerdict::NotChecked(error.to_string())
         }
-        // An engine may refuse at run time what it does not support; the message says which.
-        EngineError::Failed { .. } => ProofVerdict::NotChecked(error.to_string()),
-        EngineError::Input { .. } => ProofVerdict::Failed(error.to_string()),
+        EngineError::Failed { .. } | EngineError::Input { .. } | EngineError::Shapes { .. } => {
+            ProofVerdict::Failed(format!("the result does not run where the pattern does: {error}"))
+        }
     }
 }

@@ -12,10 +12,10 @@ use super::cut::{Cut, Form, Plan, Source, cut, name_of};
 use super::samples::Samples;
 use super::{NodeOptions, keep_worst};
 use crate::analysis::infer;
+use crate::engine::compare::{Comparison, Tolerances, compare};
 use crate::engine::{Engine, EngineError, RunValue, RunValues, Session};
 use crate::ir::{DType, Graph, Model, NodeId, NodeKind, Slot, ValueId};
 use crate::ops::Traits;
-use crate::verify::compare::{Comparison, Tolerances, compare};
 use crate::verify::judge::{NotChecked, VerifyOptions};
 use crate::verify::session::{self, Shapes};
 

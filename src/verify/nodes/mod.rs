@@ -16,7 +16,7 @@ use serde::Serialize;
 
 pub use self::agreement::{Agreement, NodeAgreement};
 pub use self::errors::{NodeError, NodeErrors};
-use super::compare::Verdict;
+use crate::engine::compare::Verdict;
 use super::judge::{NotChecked, VerifyOptions, VerifyReport};
 use crate::engine::{Engine, EngineError};
 use crate::ir::{Graph, Model};

@@ -1,214 +1,12 @@
-//! Comparing what two models answer: figures per output, tolerances by element type, and the verdict.
-
-use std::collections::BTreeMap;
+//! Comparing values of two runs.
 
 use half::{bf16, f16};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
+use super::figures::Comparison;
+use super::slices::Slices;
+use super::verdict::{Tolerances, Verdict};
 use crate::engine::RunValue;
 use crate::ir::{DType, Tensor};
-
-/// The answer to "do both compute the same", from best to worst. A combined verdict is the worst of its parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// The same bits.
-    Equal,
-    /// Every output is within its tolerance.
-    Within,
-    /// At least one part could not be checked, and nothing else differs.
-    NotChecked,
-    /// At least one output differs by more than its tolerance.
-    Different,
-}
-
-impl Verdict {
-    /// The name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Equal => "equal",
-            Self::Within => "within",
-            Self::NotChecked => "not-checked",
-            Self::Different => "different",
-        }
-    }
-}
-
-impl std::fmt::Display for Verdict {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// The largest error an output may have, as a share of the largest magnitude of the reference.
-/// Types that are not listed must agree exactly.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tolerances(BTreeMap<DType, f64>);
-
-impl Default for Tolerances {
-    fn default() -> Self {
-        Self(BTreeMap::from([
-            (DType::F64, 1e-9),
-            (DType::F32, 1e-4),
-            (DType::F16, 1e-2),
-            (DType::BF16, 5e-2),
-        ]))
-    }
-}
-
-impl Tolerances {
-    /// The tolerance of an element type; complex types have that of their parts.
-    pub fn of(&self, dtype: DType) -> f64 {
-        let part = match dtype {
-            DType::Complex64 => DType::F32,
-            DType::Complex128 => DType::F64,
-            other => other,
-        };
-        self.0.get(&part).copied().unwrap_or(0.0)
-    }
-
-    /// Sets the tolerance of an element type.
-    pub fn set(&mut self, dtype: DType, tolerance: f64) {
-        self.0.insert(dtype, tolerance);
-    }
-}
-
-/// Figures of one output over all samples. `None` is undefined, not comparable or infinite; it is `null` in JSON.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct OutputFigures {
-    /// Output name.
-    pub name: String,
-    /// This output's verdict.
-    pub verdict: Verdict,
-    /// Largest absolute error.
-    pub max_abs: Option<f64>,
-    /// Largest error relative to the reference's element.
-    pub max_rel: Option<f64>,
-    /// Mean absolute error.
-    pub mean_abs: Option<f64>,
-    /// Cosine of the angle between both outputs, each taken as one vector over all samples.
-    pub cosine: Option<f64>,
-    /// Power of the reference over power of the error, in decibels; undefined when there is no error.
-    pub sqnr_db: Option<f64>,
-    /// Share of rows with the same largest element: rows along the last axis, along axis 1 from rank 4 on.
-    pub top1_agreement: Option<f64>,
-    /// Elements compared.
-    pub elements: u64,
-    /// Elements whose bits differ.
-    pub differing: u64,
-    /// What makes the output different beside its numbers: shape, element type, NaN in another place.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-/// What one comparison of one output adds up to; sums of several samples are added in sample order.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Comparison {
-    verdict: Option<Verdict>,
-    elements: u64,
-    differing: u64,
-    finite: u64,
-    max_abs: f64,
-    max_rel: f64,
-    sum_abs: f64,
-    dot: f64,
-    reference_power: f64,
-    model_power: f64,
-    error_power: f64,
-    rows: u64,
-    same_rows: u64,
-    reason: Option<String>,
-}
-
-impl Comparison {
-    /// The verdict so far; equal when nothing was compared.
-    pub fn verdict(&self) -> Verdict {
-        self.verdict.unwrap_or(Verdict::Equal)
-    }
-
-    /// Why the output is different beside its numbers.
-    pub fn reason(&self) -> Option<&str> {
-        self.reason.as_deref()
-    }
-
-    /// Largest absolute error of finite elements.
-    pub fn max_abs(&self) -> f64 {
-        self.max_abs
-    }
-
-    /// Power of the reference over power of the error, in decibels: infinite without an error, minus infinity where the
-    /// reference has no power.
-    pub fn sqnr_db(&self) -> f64 {
-        if self.error_power > 0.0 {
-            10.0 * (self.reference_power / self.error_power).log10()
-        } else {
-            f64::INFINITY
-        }
-    }
-
-    /// Adds another comparison of the same output.
-    pub fn add(&mut self, other: &Comparison) {
-        self.verdict = self.verdict.max(other.verdict);
-        self.elements += other.elements;
-        self.differing += other.differing;
-        self.finite += other.finite;
-        self.max_abs = larger(self.max_abs, other.max_abs);
-        self.max_rel = larger(self.max_rel, other.max_rel);
-        self.sum_abs += other.sum_abs;
-        self.dot += other.dot;
-        self.reference_power += other.reference_power;
-        self.model_power += other.model_power;
-        self.error_power += other.error_power;
-        self.rows += other.rows;
-        self.same_rows += other.same_rows;
-        if self.reason.is_none() {
-            self.reason.clone_from(&other.reason);
-        }
-    }
-
-    /// The figures.
-    pub fn figures(&self, name: &str) -> OutputFigures {
-        let finite = |value: f64| Some(value).filter(|v| v.is_finite());
-        // Without one number that could be compared there is no figure.
-        let numeric = |value: f64| if self.finite > 0 { finite(value) } else { None };
-        let comparable = self.reason.is_none();
-        OutputFigures {
-            name: name.to_owned(),
-            verdict: self.verdict(),
-            max_abs: numeric(self.max_abs).filter(|_| comparable),
-            max_rel: numeric(self.max_rel).filter(|_| comparable),
-            mean_abs: numeric(self.sum_abs / self.finite as f64).filter(|_| comparable),
-            cosine: finite(self.dot / (self.reference_power.sqrt() * self.model_power.sqrt()))
-                .filter(|_| comparable),
-            sqnr_db: finite(10.0 * (self.reference_power / self.error_power).log10()).filter(|_| comparable),
-            top1_agreement: (self.rows > 0).then(|| self.same_rows as f64 / self.rows as f64),
-            elements: self.elements,
-            differing: self.differing,
-            reason: self.reason.clone(),
-        }
-    }
-
-    fn judge(&mut self, verdict: Verdict) {
-        self.verdict = self.verdict.max(Some(verdict));
-    }
-
-    fn differ(&mut self, reason: impl Into<String>) {
-        self.judge(Verdict::Different);
-        if self.reason.is_none() {
-            self.reason = Some(reason.into());
-        }
-    }
-}
-
-/// The larger one, an undefined number being the largest.
-fn larger(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() {
-        f64::INFINITY
-    } else {
-        a.max(b)
-    }
-}
 
 /// Compares a value of the model with the reference's.
 pub fn compare(reference: &RunValue, model: &RunValue, tolerances: &Tolerances) -> Comparison {
@@ -285,18 +83,21 @@ fn compare_tensors(reference: &Tensor, model: &Tensor, tolerances: &Tolerances) 
         result.differ(format!("{} elements cannot be read", reference.dtype()));
         return result;
     };
-    let mut largest = 0.0f64;
-    for (a, b) in expected.iter().zip(&found) {
+    let mut magnitudes = vec![0.0; expected.len()];
+    let mut errors = vec![0.0; expected.len()];
+    let places = magnitudes.iter_mut().zip(&mut errors);
+    for ((a, b), (magnitude, slot)) in expected.iter().zip(&found).zip(places) {
         if !a.is_finite() || !b.is_finite() {
             let same = a.is_nan() && b.is_nan() || a == b;
             if !same {
                 result.differing += 1;
                 result.differ(format!("{b} in place of {a}"));
+                *slot = f64::INFINITY;
             }
             continue;
         }
         let error = (a - b).abs();
-        largest = largest.max(a.abs());
+        (*magnitude, *slot) = (a.abs(), error);
         result.finite += 1;
         result.differing += u64::from(error > 0.0);
         result.max_abs = result.max_abs.max(error);
@@ -314,9 +115,17 @@ fn compare_tensors(reference: &Tensor, model: &Tensor, tolerances: &Tolerances) 
         result.judge(Verdict::Different);
         result.differing = 1;
     }
-    if result.max_abs > tolerances.of(reference.dtype()) * largest {
+    let tolerance = tolerances.of(reference.dtype());
+    let largest = magnitudes.iter().fold(0.0, |most: f64, v| most.max(*v));
+    if result.max_abs > tolerance * largest {
         result.judge(Verdict::Different);
     }
+    let mut dims: Vec<usize> = reference.dims().iter().map(|dim| *dim as usize).collect();
+    if matches!(reference.dtype(), DType::Complex64 | DType::Complex128) {
+        dims.push(2);
+    }
+    result.tolerance = tolerance;
+    result.slices = Slices::of(&dims, &magnitudes, &errors);
     count_rows(reference, &expected, &found, &mut result);
     result
 }

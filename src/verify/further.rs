@@ -1,0 +1,64 @@
+//! Sizes beyond the two at which every sample is compared: larger ones, and those at which models break.
+
+use super::judge::{Attempt, Pair};
+use super::session;
+use super::sizes::{self, FreeDim, Sizes};
+use super::synthesize::{SampleKind, Synthesizer};
+use super::tally::Trial;
+use crate::analysis::cost;
+use crate::ir::Model;
+
+/// Multiply-accumulates of a run at which a larger set of sizes is tried: about a tenth of a second.
+const AFFORDABLE: u64 = 200_000_000;
+
+impl Pair<'_> {
+    /// Tries one larger set of sizes, unless that is much work.
+    pub(super) fn at_larger(
+        &mut self,
+        synthesizer: &Synthesizer,
+        inferred: &Model,
+        free: &[FreeDim],
+        worked: &Sizes,
+        length: Option<i64>,
+    ) {
+        const KINDS: [SampleKind; 4] = [
+            SampleKind::Normal,
+            SampleKind::Uniform,
+            SampleKind::Negative,
+            SampleKind::Ties,
+        ];
+        let sizes = [
+            sizes::larger(free, worked, length),
+            sizes::larger_batch(free, worked),
+        ];
+        for sizes in sizes.into_iter().flatten() {
+            let size = |symbol: &str| sizes.get(symbol.trim_start_matches('?')).copied();
+            let affordable = cost(inferred, &size).macs.is_none_or(|macs| macs <= AFFORDABLE);
+            if affordable && self.at_edge(synthesizer, &KINDS, sizes) {
+                return;
+            }
+        }
+    }
+
+    /// Tries samples at sizes that a model often does not have: a reference that does not run there says nothing. Answers whether
+    /// it does.
+    pub(super) fn at_edge(&mut self, synthesizer: &Synthesizer, kinds: &[SampleKind], sizes: Sizes) -> bool {
+        if self.broken.is_some() {
+            return false;
+        }
+        let sample = |(at, kind): (usize, &SampleKind)| {
+            let index = (2 << 32) + at as u64;
+            let inputs = synthesizer.sample(&sizes, *kind, self.options.seed, index).ok()?;
+            Some(Trial::of(*kind, inputs))
+        };
+        let Some(samples) = kinds.iter().enumerate().map(sample).collect::<Option<Vec<Trial>>>() else {
+            return false;
+        };
+        let shapes = session::shapes_under(self.reference, &sizes);
+        let done = matches!(self.attempt(&shapes, &samples), Attempt::Done);
+        if done {
+            self.sizes.push(sizes);
+        }
+        done
+    }
+}

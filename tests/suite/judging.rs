@@ -1,0 +1,308 @@
+//! What `verify` calls different, and what it does not: small parts of outputs, models that do not run, sizes at the edge, values at
+//! thresholds, interfaces.
+
+use secateur::engine::{CompileOptions, Engine, EngineError, Session, TractEngine};
+use secateur::format::{ExternalFiles, lift, text};
+use secateur::ir::Model;
+use secateur::verify::{Verdict, VerifyOptions, VerifyReport, verify};
+
+fn model(text: &str) -> Model {
+    let text = format!("<ir_version: 10, opset_import: [\"\" : 21]> g {text}");
+    lift(
+        text::parse_model(&text).unwrap_or_else(|error| panic!("{error}: {text}")),
+        &ExternalFiles::default(),
+    )
+    .unwrap()
+}
+
+fn judged(reference: &str, model_text: &str) -> VerifyReport {
+    verify(
+        &model(reference),
+        &model(model_text),
+        &TractEngine,
+        &VerifyOptions::default(),
+    )
+}
+
+/// `verify_small_scores`: pixels of magnitude 600 and scores below 1 in one output, along `axis`; scores from `weight` * x.
+fn detector(axis: usize, weight: f64) -> String {
+    let (shape, out) = if axis == 1 {
+        ("float[N,16,100]", "float[N,32,100]")
+    } else {
+        ("float[N,100,16]", "float[N,100,32]")
+    };
+    format!(
+        "({shape} x) => ({out} y) <float k = {{600.0}}, float w = {{{weight:?}}}> \
+         {{ b = Mul(x, k) v = Mul(x, w) s = Sigmoid(v) y = Concat<axis = {axis}>(b, s) }}"
+    )
+}
+
+#[test]
+fn verify_small_scores_are_judged_by_their_own_scale_and_named() {
+    for axis in [1, 2] {
+        let reference = detector(axis, 1.0);
+        for weight in [1.2, 1.02, 1.002] {
+            let found = judged(&reference, &detector(axis, weight));
+            assert_eq!(found.verdict, Verdict::Different, "axis {axis}, {weight}");
+            let parts = &found.outputs[0].parts;
+            assert_eq!(parts.len(), 1, "{parts:?}");
+            assert_eq!((parts[0].axis, parts[0].from, parts[0].to), (axis, 16, 31));
+        }
+        // What float rounds is no difference.
+        assert_eq!(
+            judged(&reference, &detector(axis, 1.000_000_2)).verdict,
+            Verdict::Within
+        );
+    }
+}
+
+#[test]
+fn dead_and_cancelling_channels_raise_no_alarm() {
+    // The second half of the channels is the difference of two large sums that agree but for rounding.
+    let net = |sum: &str| {
+        format!(
+            "(float[N,8,64] x) => (float[N,16,64] y) <float k = {{1000.1}}> \
+             {{ a = Mul(x, k) {sum} d = Sub(s, t) r = Relu(d) y = Concat<axis = 1>(a, r) }}"
+        )
+    };
+    let found = judged(
+        &net("b = Add(a, x) s = Add(b, a) c = Add(x, a) t = Add(a, c)"),
+        &net("b = Add(a, a) s = Add(b, x) t = Add(x, b)"),
+    );
+    assert!(
+        matches!(found.verdict, Verdict::Equal | Verdict::Within),
+        "{found:?}"
+    );
+}
+
+/// The pairs of `reliability-0.1.0/verify`, and one more of each kind: models that differ in one thing.
+#[test]
+fn models_that_differ_in_one_thing_are_told_apart() {
+    let pairs = [
+        (
+            "argmax_ties",
+            "(float[N,8] x) => (int64[N] y) { y = ArgMax<axis = 1, keepdims = 0>(x) }",
+            "(float[N,8] x) => (int64[N] y) { y = ArgMax<axis = 1, keepdims = 0, select_last_index = 1>(x) }",
+        ),
+        (
+            "f16_overflow",
+            "(float16[N,4] x) => (float16[N,4] y) { y = Mul(x, x) }",
+            "(float16[N,4] x) => (float16[N,4] y) <float c = {65504}> \
+             { a = Cast<to = 1>(x) b = Mul(a, a) d = Min(b, c) y = Cast<to = 10>(d) }",
+        ),
+        (
+            "int_overflow",
+            "(int32[N,4] x) => (int32[N,4] y) <int32 k = {1}> { y = Add(x, k) }",
+            "(int32[N,4] x) => (int32[N,4] y) <float o = {1}> { a = Cast<to = 1>(x) b = Add(a, o) y = Cast<to = 6>(b) }",
+        ),
+        (
+            "large_1e4",
+            "(float[N,8] x) => (float[N,8] y) { y = Identity(x) }",
+            "(float[N,8] x) => (float[N,8] y) <float l = {-10000}, float h = {10000}> { y = Clip(x, l, h) }",
+        ),
+        (
+            "len_gt_16",
+            "(float[N,S] x) => (float[N,S] y) { y = Identity(x) }",
+            "(float[N,S] x) => (float[N,T] y) <int64[1] a = {0}, int64[1] b = {16}, int64[1] c = {1}> \
+             { y = Slice(x, a, b, c) }",
+        ),
+        (
+            "out_order",
+            "(float[N,4] x) => (float[N,4] y, float[N,4] z) { y = Relu(x) z = Abs(x) }",
+            "(float[N,4] x) => (float[N,4] z, float[N,4] y) { y = Relu(x) z = Abs(x) }",
+        ),
+        (
+            "small_output_beside_large",
+            "(float[N,4] x) => (float[N,8] y) <float k = {1e+06}> { a = Mul(x, k) y = Concat<axis = 1>(a, x) }",
+            "(float[N,4] x) => (float[N,8] y) <float k = {1e+06}> \
+             { n = Neg(x) a = Mul(x, k) y = Concat<axis = 1>(a, n) }",
+        ),
+        (
+            "small_threshold",
+            "(float[N,8] x) => (bool[N,8] y) <float c = {3.25}> { y = Greater(x, c) }",
+            "(float[N,8] x) => (bool[N,8] y) <float c = {3.25}> { y = GreaterOrEqual(x, c) }",
+        ),
+        (
+            "halves",
+            "(float[N,8] x) => (float[N,8] y) { y = Round(x) }",
+            "(float[N,8] x) => (float[N,8] y) <float h = {0.5}> { a = Add(x, h) y = Floor(a) }",
+        ),
+        (
+            "empty_batch",
+            "(float[N,3,4] x) => (float[N,3,4] y) { y = Relu(x) }",
+            "(float[N,3,4] x) => (float[M,3,4] y) <int64[3] s = {-1, 3, 4}, int64[1] z = {0}, int64[1] o = {1}> \
+             { r = Relu(x) n = Shape<end = 1>(x) m = Max(n, o) q = Expand(r, n) y = Reshape(r, s) }",
+        ),
+    ];
+    for (name, reference, model) in pairs {
+        if name == "empty_batch" {
+            // Both give no element for no sample.
+            assert_eq!(judged(reference, model).verdict, Verdict::Equal, "{name}");
+            continue;
+        }
+        let found = judged(reference, model);
+        assert_eq!(found.verdict, Verdict::Different, "{name}: {found:?}");
+        assert_ne!(judged(reference, reference).verdict, Verdict::Different, "{name}");
+    }
+}
+
+#[test]
+fn chaos_all_is_not_checked_from_zeros_alone() {
+    let found = judged(
+        "(float[N,8] x) => (float[N,8] y) <float k = {1e+07}> { a = Mul(x, k) y = Sin(a) }",
+        "(float[N,8] x) => (float[N,8] y) <float k = {1e+07}> { a = Mul(x, k) b = Sin(a) y = Neg(b) }",
+    );
+    assert!(
+        matches!(found.verdict, Verdict::NotChecked | Verdict::Different),
+        "{found:?}"
+    );
+    assert!(found.sensitive > 0);
+}
+
+#[test]
+fn empty_batch_hw_is_tried_without_a_sample() {
+    let reference = "(float[N,3,H,W] x) => (float[N,L,3] y) <int64[1] m = {-1}, int64[1] t = {3}> \
+                     { n = Shape<start = 0, end = 1>(x) h = Shape<start = 2, end = 3>(x) w = Shape<start = 3, end = 4>(x) \
+                     l = Mul(h, w) q = Concat<axis = 0>(n, t, l) f = Reshape(x, q) y = Transpose<perm = [0, 2, 1]>(f) }";
+    let found = judged(reference, reference);
+    assert_eq!(found.verdict, Verdict::Equal);
+    for size in [0, 1] {
+        assert!(
+            found.sizes.iter().any(|sizes| sizes.get("N") == Some(&size)),
+            "N = {size}: {:?}",
+            found.sizes
+        );
+    }
+    let computed = "(float[N,3,H,W] x) => (float[N,L,3] y) <int64[3] q = {0, 3, -1}> \
+                    { f = Reshape(x, q) y = Transpose<perm = [0, 2, 1]>(f) }";
+    let found = judged(reference, computed);
+    assert_eq!(found.verdict, Verdict::Different, "{found:?}");
+}
+
+/// What an engine answers for models with an operator.
+enum Answer {
+    Fails,
+    Lacks,
+    Hangs,
+}
+
+/// tract, but for models with a Neg.
+struct WithoutNeg(Answer);
+
+impl Engine for WithoutNeg {
+    fn name(&self) -> &'static str {
+        "tract"
+    }
+
+    fn describe(&self) -> String {
+        "without Neg".to_owned()
+    }
+
+    fn compile(&self, model: &Model, options: &CompileOptions) -> Result<Box<dyn Session>, EngineError> {
+        let graph = &model.graph;
+        let has = graph.node_ids().any(|id| graph.operator(id).is_some_and(|op| op.is("Neg")));
+        let engine = "tract";
+        match (&self.0, has) {
+            (_, false) => TractEngine.compile(model, options),
+            (Answer::Fails, true) => Err(EngineError::Failed {
+                engine,
+                reason: "no".to_owned(),
+            }),
+            (Answer::Lacks, true) => Err(EngineError::Unsupported {
+                engine,
+                operator: "Neg".to_owned(),
+                node: None,
+                reason: "no".to_owned(),
+            }),
+            (Answer::Hangs, true) => Err(EngineError::TimedOut {
+                engine,
+                at: "compiling",
+                seconds: 15.0,
+            }),
+        }
+    }
+}
+
+#[test]
+fn a_result_that_does_not_run_is_different_and_one_that_the_engine_lacks_is_not_checked() {
+    let plain = "(float[N,4] x) => (float[N,4] y) { y = Relu(x) }";
+    let negated = "(float[N,4] x) => (float[N,4] y) { a = Neg(x) b = Neg(a) y = Relu(b) }";
+    for (answer, wanted) in [
+        (Answer::Fails, Verdict::Different),
+        (Answer::Lacks, Verdict::NotChecked),
+        (Answer::Hangs, Verdict::NotChecked),
+    ] {
+        let engine = WithoutNeg(answer);
+        let judge = |a: &str, b: &str| verify(&model(a), &model(b), &engine, &VerifyOptions::default());
+        let found = judge(plain, negated);
+        assert_eq!(found.verdict, wanted, "{found:?}");
+        assert_eq!(found.does_not_run, wanted == Verdict::Different);
+        // A reference that does not run says nothing about the model.
+        assert_eq!(judge(negated, plain).verdict, Verdict::NotChecked);
+    }
+    let hung = verify(
+        &model(plain),
+        &model(negated),
+        &WithoutNeg(Answer::Hangs),
+        &VerifyOptions::default(),
+    );
+    assert!(
+        hung.not_checked[0].reason.contains("took longer than 15 s at compiling"),
+        "{hung:?}"
+    );
+}
+
+#[test]
+fn contradictory_shapes_never_reach_an_engine() {
+    // `invalid_add_hangs`, with sizes that only a run fixes.
+    let blocks = |count: usize| {
+        let mut text = String::from("(float[N,4,H,W] x) => (float[a,b,c,d] y) <float[4,4,3,3] w = {");
+        text.push_str(&vec!["0.1"; 144].join(", "));
+        text.push_str("}> { v0 = Relu(x) ");
+        for at in 0..count {
+            text.push_str(&format!(
+                "c{at} = Conv<pads = [{pads}]>(v{at}, w) v{next} = Add(c{at}, v{at}) ",
+                pads = if at == 1 { "0, 0, 0, 0" } else { "1, 1, 1, 1" },
+                next = at + 1
+            ));
+        }
+        text.push_str(&format!("y = Relu(v{count}) }}"));
+        text
+    };
+    let found = judged(&blocks(8), &blocks(8));
+    assert_eq!(found.verdict, Verdict::NotChecked);
+    assert!(
+        found.not_checked[0].reason.contains("do not broadcast"),
+        "{found:?}"
+    );
+    let found = judged("(float[N,4,H,W] x) => (float[a,b,c,d] y) { y = Relu(x) }", &blocks(8));
+    assert_eq!(found.verdict, Verdict::Different);
+    assert!(found.reason.unwrap().contains("v2 (Add)"));
+}
+
+#[test]
+fn outputs_are_paired_by_position_and_a_lost_batch_is_said() {
+    let two = "(float[N,4] x) => (float[N,4] y, float[N,4] z) { y = Relu(x) z = Abs(x) }";
+    let renamed = "(float[N,4] i) => (float[N,4] a, float[N,4] b) { a = Relu(i) b = Abs(i) }";
+    let map = |pairs: &[(&str, &str)]| VerifyOptions {
+        map: pairs
+            .iter()
+            .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+            .collect(),
+        ..VerifyOptions::default()
+    };
+    let judge = |options: &VerifyOptions| verify(&model(two), &model(renamed), &TractEngine, options).verdict;
+    assert_eq!(judge(&map(&[("y", "a"), ("z", "b")])), Verdict::Equal);
+    assert_eq!(judge(&map(&[("0", "0"), ("1", "1")])), Verdict::Equal);
+    assert_eq!(judge(&map(&[("y", "b"), ("z", "a")])), Verdict::Different);
+    assert_eq!(judge(&map(&[])), Verdict::Different);
+    let fixed = "(float[1,4] x) => (float[1,4] y) { y = Relu(x) }";
+    let free = "(float[N,4] x) => (float[N,4] y) { y = Relu(x) }";
+    let strict = VerifyOptions {
+        every_size: true,
+        ..VerifyOptions::default()
+    };
+    let found = verify(&model(free), &model(fixed), &TractEngine, &strict);
+    assert_eq!(found.verdict, Verdict::Within);
+    assert!(found.notes[0].contains("fixed to 1"), "{found:?}");
+}
