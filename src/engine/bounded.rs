@@ -33,7 +33,9 @@ static CHOSEN: AtomicU64 = AtomicU64::new(0);
 
 /// Bounds each further call of an engine in this process by `limit`, or, with `None`, by what its model leads to expect.
 pub fn limit_calls(limit: Option<Duration>) {
-    let milliseconds = limit.map_or(0, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1));
+    let milliseconds = limit.map_or(0, |limit| {
+        u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1)
+    });
     CHOSEN.store(milliseconds, Ordering::Relaxed);
 }
 

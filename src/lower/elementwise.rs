@@ -6,6 +6,7 @@ use crate::ir::{DType, EditError, Operator, Tensor, ValueId};
 
 pub(super) const RULES: &[Rule] = &[
     ("", "Celu", celu),
+    ("", "Softplus", softplus),
     ("", "Swish", swish),
     ("", "SwiGLU", swiglu),
     ("", "BitShift", bit_shift),
@@ -50,6 +51,30 @@ fn celu(site: &mut Site<'_>) -> Result<bool, EditError> {
     } else {
         site.cast(y, dtype)?
     };
+    site.replace(0, y)?;
+    Ok(true)
+}
+
+/// max(0, x) + log(1 + exp(-|x|)): tract's own overflows where exp(x) does. In float for the types of 16 bits.
+fn softplus(site: &mut Site<'_>) -> Result<bool, EditError> {
+    let Some((x, dtype)) = float_input(site, 0) else {
+        return Ok(false);
+    };
+    let inner = if dtype == DType::F64 {
+        DType::F64
+    } else {
+        DType::F32
+    };
+    let wide = if dtype == inner { x } else { site.cast(x, inner)? };
+    let (one, zero) = (site.number(inner, 1.0)?, site.number(inner, 0.0)?);
+    let size = site.op("Abs", &[wide])?;
+    let less = site.op("Neg", &[size])?;
+    let exp = site.op("Exp", &[less])?;
+    let sum = site.op("Add", &[exp, one])?;
+    let tail = site.op("Log", &[sum])?;
+    let high = site.op("Max", &[wide, zero])?;
+    let y = site.op("Add", &[high, tail])?;
+    let y = if dtype == inner { y } else { site.cast(y, dtype)? };
     site.replace(0, y)?;
     Ok(true)
 }

@@ -113,7 +113,10 @@ pub fn facts(model: &Model, origin: &Origin, values: bool) -> ModelFacts {
             .iter()
             .map(|(location, file)| (location.to_owned(), file.bytes.len() as u64))
             .collect(),
-        conflicts: analysis::conflicts(model).iter().map(ToString::to_string).collect(),
+        conflicts: analysis::conflicts(model)
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         values: values.then(|| all_values(model)),
     }
 }

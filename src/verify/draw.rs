@@ -32,7 +32,11 @@ pub(super) fn integers(
     (0..count)
         .map(|at| {
             // Numbers of every length, so that large ones meet small ones.
-            if wide && !bytes && matches!(draw.kind, SampleKind::Magnitudes | SampleKind::Landmarks) && at % 2 == 0 {
+            if wide
+                && !bytes
+                && matches!(draw.kind, SampleKind::Magnitudes | SampleKind::Landmarks)
+                && at % 2 == 0
+            {
                 let bits = below(rng, dtype.bits() as u64);
                 let magnitude = below(rng, 1 << bits.min(62)) as f64;
                 let sign = if low < 0 && below(rng, 2) == 0 { -1.0 } else { 1.0 };

@@ -11,6 +11,14 @@ use crate::ir::Model;
 /// Multiply-accumulates of a run at which a larger set of sizes is tried: about a tenth of a second.
 const AFFORDABLE: u64 = 200_000_000;
 
+/// Nodes above which compiling a model for one more set of sizes is much work.
+const LARGE: usize = 500;
+
+/// Whether compiling the model takes long.
+pub(super) fn is_large(model: &Model) -> bool {
+    model.graph.operator_count() > LARGE
+}
+
 impl Pair<'_> {
     /// Tries one larger set of sizes, unless that is much work.
     pub(super) fn at_larger(
@@ -51,7 +59,12 @@ impl Pair<'_> {
             let inputs = synthesizer.sample(&sizes, *kind, self.options.seed, index).ok()?;
             Some(Trial::of(*kind, inputs))
         };
-        let Some(samples) = kinds.iter().enumerate().map(sample).collect::<Option<Vec<Trial>>>() else {
+        let Some(samples) = kinds
+            .iter()
+            .enumerate()
+            .map(sample)
+            .collect::<Option<Vec<Trial>>>()
+        else {
             return false;
         };
         let shapes = session::shapes_under(self.reference, &sizes);

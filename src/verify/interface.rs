@@ -95,7 +95,11 @@ fn single(theirs: &[String], ours: &[String]) -> BTreeMap<String, String> {
 
 fn place(names: &[String], wanted: &str) -> Option<String> {
     let position = || names.get(wanted.parse::<usize>().ok()?);
-    names.iter().find(|name| *name == wanted).or_else(position).cloned()
+    names
+        .iter()
+        .find(|name| *name == wanted)
+        .or_else(position)
+        .cloned()
 }
 
 struct Translated {
@@ -165,7 +169,9 @@ pub fn interface_difference(reference: &Model, model: &Model, names: &Names) -> 
         })
     };
     let unpaired = |list: Vec<String>, pairs: &BTreeMap<String, String>| -> Vec<String> {
-        list.into_iter().filter(|name| !pairs.contains_key(name)).collect()
+        list.into_iter()
+            .filter(|name| !pairs.contains_key(name))
+            .collect()
     };
     order("outputs", unpaired(wanted, &names.outputs), there).or_else(|| {
         order(
@@ -185,7 +191,8 @@ pub(super) fn lost_sizes(reference: &Model, model: &Model, names: &Names, given:
         let (Some((name, _)), Some(dims)) = (input(reference, id), sizes::input_dims(reference, id)) else {
             continue;
         };
-        let theirs = sizes::named_input(model, names.input(&name)).and_then(|id| sizes::input_dims(model, id));
+        let theirs =
+            sizes::named_input(model, names.input(&name)).and_then(|id| sizes::input_dims(model, id));
         for (axis, dim) in dims.iter().enumerate() {
             let (InputDim::Free(key), Some(InputDim::Fixed(size))) =
                 (dim, theirs.as_ref().and_then(|dims| dims.get(axis)))
@@ -218,7 +225,10 @@ mod tests {
     const RENAMED: &str = "(float[N,4] i) => (float[N,4] a, float[N,4] b) { a = Relu(i) b = Abs(i) }";
 
     fn difference(a: &str, b: &str, map: &[(&str, &str)]) -> Option<String> {
-        let map: Vec<_> = map.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        let map: Vec<_> = map
+            .iter()
+            .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+            .collect();
         let (a, b) = (model(a), model(b));
         match Names::new(&a, &b, &map) {
             Ok(names) => interface_difference(&a, &b, &names),
@@ -233,10 +243,17 @@ mod tests {
             difference(TWO, SWAPPED, &[]).as_deref(),
             Some("the outputs are in another order: z, y instead of y, z")
         );
-        assert_eq!(difference(TWO, RENAMED, &[]).as_deref(), Some("output y is missing"));
+        assert_eq!(
+            difference(TWO, RENAMED, &[]).as_deref(),
+            Some("output y is missing")
+        );
         assert_eq!(difference(TWO, RENAMED, &[("y", "a"), ("z", "b")]), None);
         assert_eq!(difference(TWO, RENAMED, &[("0", "0"), ("1", "1")]), None);
-        assert!(difference(TWO, RENAMED, &[("w", "a")]).unwrap().contains("pairs nothing"));
+        assert!(
+            difference(TWO, RENAMED, &[("w", "a")])
+                .unwrap()
+                .contains("pairs nothing")
+        );
         let one = "(float[N,4] x) => (float[N,4] y) { y = Relu(x) }";
         let other = "(float[N,4] i) => (float[N,4] o) { o = Relu(i) }";
         assert_eq!(difference(one, other, &[]), None);

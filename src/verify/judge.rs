@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::further;
 use super::interface::{self, Names};
 use super::landmarks::Landmarks;
 use super::random::{Randomness, randomness};
@@ -149,6 +150,9 @@ fn merged(mut a: Randomness, b: Randomness) -> Randomness {
     a
 }
 
+/// Kinds of samples that are drawn at the second size.
+const COMMON: usize = 6;
+
 /// Why an attempt at one size came to nothing.
 pub(super) enum Attempt {
     Done,
@@ -223,8 +227,7 @@ impl Pair<'_> {
         let landmarks = Landmarks::of([self.reference, self.model]);
         let length = landmarks.length;
         let synthesizer = Synthesizer::new(&inferred).around(landmarks);
-        let (free, fixed) =
-            sizes::free_dims(self.reference, self.model, &self.names, &self.options.sizes);
+        let (free, fixed) = sizes::free_dims(self.reference, self.model, &self.names, &self.options.sizes);
         let first = sizes::attempts(&free, &fixed, None);
         let Some(worked) = self.first_that_works(&synthesizer, first, 0) else {
             return;
@@ -233,7 +236,7 @@ impl Pair<'_> {
             let second = sizes::attempts(&free, &fixed, Some(&worked));
             self.first_that_works(&synthesizer, second, 1);
             self.at_larger(&synthesizer, &inferred, &free, &worked, length);
-            for sizes in sizes::edges(&free, &worked) {
+            for sizes in sizes::edges(&free, &worked, further::is_large(self.reference)) {
                 self.at_edge(&synthesizer, &[SampleKind::Normal], sizes);
             }
             // One size at which the reference runs is enough: it may have been exported for it.
@@ -260,6 +263,11 @@ impl Pair<'_> {
             ]
         } else {
             &[SampleKind::Normal]
+        };
+        // The second size says whether sizes matter, for which the common kinds do.
+        let kinds = match kinds.get(..COMMON) {
+            Some(common) if series > 0 => common,
+            _ => kinds,
         };
         for sizes in attempts {
             // Sizes at which the reference does not run say nothing; a model that does not run where the reference does
@@ -312,10 +320,12 @@ impl Pair<'_> {
         };
         self.block("reference", operator, reason_of(error));
         match error {
-            EngineError::Unsupported { .. } | EngineError::Unavailable { .. } | EngineError::TimedOut { .. } => {
-                Attempt::Stop
+            EngineError::Unsupported { .. }
+            | EngineError::Unavailable { .. }
+            | EngineError::TimedOut { .. } => Attempt::Stop,
+            EngineError::Failed { .. } | EngineError::Input { .. } | EngineError::Shapes { .. } => {
+                Attempt::Retry
             }
-            EngineError::Failed { .. } | EngineError::Input { .. } | EngineError::Shapes { .. } => Attempt::Retry,
         }
     }
 
@@ -531,9 +541,6 @@ fn compare_all(
     expected
         .iter()
         .filter(|(name, _)| !random.outputs.iter().any(|(output, _)| output == *name))
-        .filter_map(|(name, value)| Some((
-            name.clone(),
-            compare(value, found.get(name)?, tolerances),
-        )))
+        .filter_map(|(name, value)| Some((name.clone(), compare(value, found.get(name)?, tolerances))))
         .collect()
 }

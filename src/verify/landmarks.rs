@@ -23,12 +23,26 @@ pub(super) struct Landmarks {
 
 /// Operators whose small constants are thresholds, or shift and scale what is compared with them.
 const TURNING: &[&str] = &[
-    "Add", "Clip", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul",
-    "Sub", "Where",
+    "Add",
+    "Clip",
+    "Div",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Max",
+    "Min",
+    "Mod",
+    "Mul",
+    "Sub",
+    "Where",
 ];
 
 /// Operators whose small constants are sizes and positions.
-const SIZING: &[&str] = &["Gather", "Pad", "Slice", "Split", "Expand", "Reshape", "TopK", "Trilu", "Range"];
+const SIZING: &[&str] = &[
+    "Gather", "Pad", "Slice", "Split", "Expand", "Reshape", "TopK", "Trilu", "Range",
+];
 
 impl Landmarks {
     /// Reads the constants of both models.
@@ -37,7 +51,9 @@ impl Landmarks {
         let mut seen = BTreeSet::new();
         for model in models {
             for path in model.graph_paths() {
-                let Some(graph) = model.graph_at(&path) else { continue };
+                let Some(graph) = model.graph_at(&path) else {
+                    continue;
+                };
                 for id in graph.topological_order() {
                     let Some(operator) = graph.operator(id).filter(|op| op.domain().is_empty()) else {
                         continue;
@@ -56,7 +72,9 @@ impl Landmarks {
                     }
                     match name {
                         "Cast" => {
-                            let to = operator.int("to").and_then(|to| DType::from_onnx(i32::try_from(to).ok()?));
+                            let to = operator
+                                .int("to")
+                                .and_then(|to| DType::from_onnx(i32::try_from(to).ok()?));
                             to.into_iter().for_each(|to| found.limits(to, &mut seen));
                         }
                         "Clip" => ["min", "max"]
@@ -120,10 +138,45 @@ impl Landmarks {
 
 /// Operators that give each element of their result from elements of their inputs, whatever those are.
 const ANY_NUMBER: &[&str] = &[
-    "Abs", "Add", "And", "ArgMax", "ArgMin", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "CastLike",
-    "Clip", "Concat", "Equal", "Flatten", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "MatMul",
-    "MatMulInteger", "Max", "Min", "Mul", "Neg", "Not", "Or", "QLinearMatMul", "ReduceMax", "ReduceMin", "ReduceSum",
-    "Sign", "Sub", "Sum", "Transpose", "Where", "Xor", "DequantizeLinear",
+    "Abs",
+    "Add",
+    "And",
+    "ArgMax",
+    "ArgMin",
+    "BitwiseAnd",
+    "BitwiseNot",
+    "BitwiseOr",
+    "BitwiseXor",
+    "Cast",
+    "CastLike",
+    "Clip",
+    "Concat",
+    "Equal",
+    "Flatten",
+    "Greater",
+    "GreaterOrEqual",
+    "Identity",
+    "Less",
+    "LessOrEqual",
+    "MatMul",
+    "MatMulInteger",
+    "Max",
+    "Min",
+    "Mul",
+    "Neg",
+    "Not",
+    "Or",
+    "QLinearMatMul",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceSum",
+    "Sign",
+    "Sub",
+    "Sum",
+    "Transpose",
+    "Where",
+    "Xor",
+    "DequantizeLinear",
 ];
 
 /// Whether every use of an input takes any number of its type: none makes a size, an index or a count of it.
@@ -187,6 +240,8 @@ mod tests {
             takes_any_number(&model, model.graph.inputs()[0])
         };
         assert!(any("g (int32[N,4] x) => (int32[N,4] y) { y = Add(x, x) }"));
-        assert!(!any("g (int64[4] x) => (float[a,b,c,d] y) { s = Abs(x) y = ConstantOfShape(s) }"));
+        assert!(!any(
+            "g (int64[4] x) => (float[a,b,c,d] y) { s = Abs(x) y = ConstantOfShape(s) }"
+        ));
     }
 }

@@ -20,8 +20,8 @@ mod synthesize;
 mod tally;
 mod uses;
 
-pub use bisect::smallest_breaking;
 pub use crate::engine::compare::{Comparison, OutputFigures, Part, Tolerances, Verdict, compare};
+pub use bisect::smallest_breaking;
 pub use interface::{Names, interface_difference};
 pub use judge::{NotChecked, VerifyOptions, VerifyReport, verify};
 pub use localize::{Divergence, localize};

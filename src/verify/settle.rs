@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::judge::Pair;
 use super::session::{self, Shapes};
-use crate::engine::compare::{excuse, moved, moved_weights, nudged_weights};
 use crate::engine::Session;
+use crate::engine::compare::{excuse, moved, moved_weights, nudged_weights};
 use crate::ir::Model;
 
 impl Pair<'_> {
@@ -47,7 +47,10 @@ impl Pair<'_> {
             if runs.is_empty() {
                 // Without floats among the inputs, rounding begins at the weights.
                 let models = nudged.get_or_insert_with(|| nudged_weights(self.reference));
-                let sessions: Vec<_> = models.iter().filter_map(|model| compile(model, &shapes).ok()).collect();
+                let sessions: Vec<_> = models
+                    .iter()
+                    .filter_map(|model| compile(model, &shapes).ok())
+                    .collect();
                 runs = moved_weights(&sessions, &trial.inputs);
             }
             for name in concerned {

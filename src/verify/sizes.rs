@@ -117,12 +117,7 @@ pub(super) fn named_input(model: &Model, name: &str) -> Option<NodeId> {
 
 /// The free dimensions of the required inputs. Where `other` fixes a dimension, it is not free: that number is in the
 /// second answer, by key.
-pub(super) fn free_dims(
-    model: &Model,
-    other: &Model,
-    names: &Names,
-    given: &Sizes,
-) -> (Vec<FreeDim>, Sizes) {
+pub(super) fn free_dims(model: &Model, other: &Model, names: &Names, given: &Sizes) -> (Vec<FreeDim>, Sizes) {
     let mut free: Vec<FreeDim> = Vec::new();
     let mut fixed = given.clone();
     for input in required_inputs(model) {
@@ -283,11 +278,14 @@ pub(super) fn larger_batch(free: &[FreeDim], worked: &Sizes) -> Option<Sizes> {
 }
 
 /// Dimensions that are tried at the sizes 0 and 1.
-const EDGES: usize = 6;
+const EDGES: usize = 4;
 
 /// Sizes 0 and 1 of each free dimension in turn, the others as they worked. Two dimensions are never empty at once.
-pub(super) fn edges(free: &[FreeDim], worked: &Sizes) -> Vec<Sizes> {
-    let dims = free.iter().filter(|dim| dim.dictated.is_none()).take(EDGES);
+pub(super) fn edges(free: &[FreeDim], worked: &Sizes, batches_only: bool) -> Vec<Sizes> {
+    let dims = free
+        .iter()
+        .filter(|dim| dim.dictated.is_none() && (dim.ladder == BATCH || !batches_only))
+        .take(EDGES);
     dims.flat_map(|dim| [0, 1].map(|size| (dim, size)))
         .filter(|(dim, size)| worked.get(&dim.key) != Some(size))
         .map(|(dim, size)| {

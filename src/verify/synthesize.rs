@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::SeedableRng;
 
 use super::draw::{Draw, below, floats, integers, unit};
 use super::encode::encode;
@@ -164,7 +164,18 @@ impl Synthesizer {
             .iter()
             .map(|plan| {
                 let mut rng = generator(seed, index, &plan.name);
-                Ok((plan.name.clone(), plan.value(&plan.ty, sizes, &Draw { kind, landmarks: &self.landmarks.numbers }, &mut rng)?))
+                Ok((
+                    plan.name.clone(),
+                    plan.value(
+                        &plan.ty,
+                        sizes,
+                        &Draw {
+                            kind,
+                            landmarks: &self.landmarks.numbers,
+                        },
+                        &mut rng,
+                    )?,
+                ))
             })
             .collect()
     }

@@ -41,7 +41,9 @@ fn conv(call: &Call<'_>, weights: usize) -> Option<String> {
     }
     let outputs = kernel.first()?;
     if fixed(outputs).is_some_and(|outputs| outputs % group != 0) {
-        return Some(format!("{outputs} output channels do not divide into {group} groups"));
+        return Some(format!(
+            "{outputs} output channels do not divide into {group} groups"
+        ));
     }
     if weights == 1 && call.operator.is("Conv") && call.has(2) && apart(&call.dim(2, 0), outputs) {
         return Some(format!("{} biases for {outputs} output channels", call.dim(2, 0)));
@@ -112,7 +114,12 @@ fn channels(call: &Call<'_>, inputs: std::ops::Range<usize>) -> Option<String> {
     let channels = input.get(1)?;
     inputs
         .filter(|at| call.rank(*at) == Some(1) && apart(&call.dim(*at, 0), channels))
-        .map(|at| format!("input {at} has {} elements for {channels} channels", call.dim(at, 0)))
+        .map(|at| {
+            format!(
+                "input {at} has {} elements for {channels} channels",
+                call.dim(at, 0)
+            )
+        })
         .next()
 }
 

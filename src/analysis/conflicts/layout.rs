@@ -11,7 +11,9 @@ pub(super) const CHECKS: Family = &[
     ("DepthToSpace", |call| blocks(call, true)),
     ("Flatten", flatten),
     ("Gather", gather),
-    ("GatherElements", |call| same_rank(call).or_else(|| along(call, 0))),
+    ("GatherElements", |call| {
+        same_rank(call).or_else(|| along(call, 0))
+    }),
     ("Hardmax", softmax),
     ("LogSoftmax", softmax),
     ("Pad", pad),
@@ -26,7 +28,9 @@ pub(super) const CHECKS: Family = &[
     ("ReduceSum", reduce),
     ("ReduceSumSquare", reduce),
     ("Reshape", reshape),
-    ("ScatterElements", |call| same_rank(call).or_else(|| along(call, 0))),
+    ("ScatterElements", |call| {
+        same_rank(call).or_else(|| along(call, 0))
+    }),
     ("Softmax", softmax),
     ("SpaceToDepth", |call| blocks(call, false)),
     ("Split", split),
@@ -60,7 +64,9 @@ fn reduce(call: &Call<'_>) -> Option<String> {
 }
 
 fn concat(call: &Call<'_>) -> Option<String> {
-    let shapes: Vec<&Shape> = (0..call.inputs.len()).filter_map(|input| call.shape(input)).collect();
+    let shapes: Vec<&Shape> = (0..call.inputs.len())
+        .filter_map(|input| call.shape(input))
+        .collect();
     let first = shapes.first()?;
     let given = call.int_or("axis", 1);
     if let Some(reason) = bad_axis(given, first.len(), 0) {
@@ -76,7 +82,10 @@ fn concat(call: &Call<'_>) -> Option<String> {
                 .any(|(_, (a, b))| apart(a, b))
     };
     let other = shapes.iter().find(odd)?;
-    if [*first, *other].iter().any(|shape| shape.contains(&Dim::Fixed(0))) {
+    if [*first, *other]
+        .iter()
+        .any(|shape| shape.contains(&Dim::Fixed(0)))
+    {
         return None;
     }
     Some(format!(
@@ -103,8 +112,13 @@ fn gather(call: &Call<'_>) -> Option<String> {
 
 fn same_rank(call: &Call<'_>) -> Option<String> {
     let (data, indices) = (call.shape(0)?, call.shape(1)?);
-    (data.len() != indices.len())
-        .then(|| format!("{} and its indices {} have other ranks", shown(data), shown(indices)))
+    (data.len() != indices.len()).then(|| {
+        format!(
+            "{} and its indices {} have other ranks",
+            shown(data),
+            shown(indices)
+        )
+    })
 }
 
 fn reshape(call: &Call<'_>) -> Option<String> {
@@ -114,7 +128,13 @@ fn reshape(call: &Call<'_>) -> Option<String> {
         None => call.sizes(1)?.into_owned().elements,
     };
     let keep_zero = call.int_or("allowzero", 0) != 0;
-    let fails = |why: String| Some(format!("{} does not reshape to {}: {why}", shown(input), shown(&wanted)));
+    let fails = |why: String| {
+        Some(format!(
+            "{} does not reshape to {}: {why}",
+            shown(input),
+            shown(&wanted)
+        ))
+    };
     let holes = wanted.iter().filter(|dim| **dim == Dim::Fixed(-1)).count();
     if holes > 1 {
         return fails("-1 stands there more than once".to_owned());
@@ -134,7 +154,11 @@ fn reshape(call: &Call<'_>) -> Option<String> {
             .collect()
     };
     let (have, want) = (product(&rest(input))?, product(&rest(&wanted))?);
-    let fits = if holes == 1 { have % want == 0 } else { have == want };
+    let fits = if holes == 1 {
+        have % want == 0
+    } else {
+        have == want
+    };
     if fits {
         return None;
     }
@@ -153,12 +177,7 @@ fn split(call: &Call<'_>) -> Option<String> {
         None => call.numbers(1)?,
     };
     let sum = parts.iter().try_fold(0i64, |sum, part| sum.checked_add(*part))?;
-    (sum != size).then(|| {
-        format!(
-            "parts of {sum} in all along axis {given} of {}",
-            shown(data)
-        )
-    })
+    (sum != size).then(|| format!("parts of {sum} in all along axis {given} of {}", shown(data)))
 }
 
 fn squeeze(call: &Call<'_>) -> Option<String> {
@@ -179,7 +198,9 @@ fn unsqueeze(call: &Call<'_>) -> Option<String> {
     let axes = call.axes("axes", 1)??;
     let rank_after = rank + axes.len();
     let outside = axes.iter().find(|at| axis(**at, rank_after).is_none())?;
-    Some(format!("axis {outside} is out of range for a result of rank {rank_after}"))
+    Some(format!(
+        "axis {outside} is out of range for a result of rank {rank_after}"
+    ))
 }
 
 fn transpose(call: &Call<'_>) -> Option<String> {

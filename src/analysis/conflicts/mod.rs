@@ -44,11 +44,16 @@ type Check = fn(&Call<'_>) -> Option<String>;
 type Family = &'static [(&'static str, Check)];
 
 static TABLE: LazyLock<HashMap<&'static str, Check>> = LazyLock::new(|| {
-    [elementwise::CHECKS, layers::CHECKS, layout::CHECKS, products::CHECKS]
-        .into_iter()
-        .flatten()
-        .copied()
-        .collect()
+    [
+        elementwise::CHECKS,
+        layers::CHECKS,
+        layout::CHECKS,
+        products::CHECKS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+    .collect()
 });
 
 /// Every conflict of a model, in graph order.
@@ -157,7 +162,9 @@ fn is_sure_to_run(call: &Call<'_>, attribute: Option<&str>) -> bool {
             Some(_) => attribute == Some("then_branch"),
             None => false,
         },
-        "Loop" => number(0).is_some_and(|count| count > 0) && (!call.has(1) || number(1).is_some_and(|c| c != 0)),
+        "Loop" => {
+            number(0).is_some_and(|count| count > 0) && (!call.has(1) || number(1).is_some_and(|c| c != 0))
+        }
         _ => false,
     }
 }
@@ -176,7 +183,13 @@ fn apart(a: &Dim, b: &Dim) -> bool {
 fn shown(shape: &[Dim]) -> String {
     let dims: Vec<String> = shape
         .iter()
-        .map(|dim| if dim.is_known() { dim.to_string() } else { "?".to_owned() })
+        .map(|dim| {
+            if dim.is_known() {
+                dim.to_string()
+            } else {
+                "?".to_owned()
+            }
+        })
         .collect();
     format!("[{}]", dims.join(", "))
 }

@@ -39,7 +39,10 @@ pub fn moved_weights(sessions: &[Box<dyn Session>], sample: &RunValues) -> Vec<M
     sessions
         .iter()
         .filter_map(|session| session.run(sample).ok())
-        .map(|outputs| Moved { factor: MARGIN, outputs })
+        .map(|outputs| Moved {
+            factor: MARGIN,
+            outputs,
+        })
         .collect()
 }
 

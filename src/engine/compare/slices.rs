@@ -172,7 +172,13 @@ impl Slices {
 
     /// Where the output is off: ranges along the axis that sets them apart best. Empty where no axis does.
     pub(super) fn parts(&self, tolerance: f64) -> Vec<Part> {
-        let scale = |slice: &Slice| if slice.counts() { slice.largest } else { self.largest };
+        let scale = |slice: &Slice| {
+            if slice.counts() {
+                slice.largest
+            } else {
+                self.largest
+            }
+        };
         let mut best: Option<(f64, usize, Vec<usize>)> = None;
         for (axis, slices) in self.axes.iter().flatten().enumerate() {
             let off: Vec<usize> = slices
@@ -219,7 +225,9 @@ mod tests {
     fn detector(score_error: f64) -> Slices {
         let boxes = |at: usize| at / 100 < 4;
         let magnitudes: Vec<f64> = (0..8400).map(|at| if boxes(at) { 600.0 } else { 0.5 }).collect();
-        let errors: Vec<f64> = (0..8400).map(|at| if boxes(at) { 0.0 } else { score_error }).collect();
+        let errors: Vec<f64> = (0..8400)
+            .map(|at| if boxes(at) { 0.0 } else { score_error })
+            .collect();
         Slices::of(&[1, 84, 100], &magnitudes, &errors)
     }
 

@@ -65,7 +65,9 @@ impl Pool {
         elements: u64,
     ) -> Result<Vec<(String, RunValue)>, EngineError> {
         let copies = Arc::clone(&self.copies);
-        bounded(ENGINE, "a run", self.extent.running(elements), move || copies.run(inputs))
+        bounded(ENGINE, "a run", self.extent.running(elements), move || {
+            copies.run(inputs)
+        })
     }
 }
 

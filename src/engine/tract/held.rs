@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tract_onnx::prelude::{IntoTValue as _, TValue, Tensor as TractTensor};
 
+use super::failed;
 use super::program::{Binding, tract_error};
 use super::session::{KeyPart, TractSession};
 use super::tensor::to_tract;
-use super::failed;
 use crate::engine::held::{FloatOutputs, HeldSession, wrong};
 use crate::engine::{EngineError, RunValue, RunValues};
 use crate::ir::Tensor;

@@ -185,9 +185,11 @@ fn describe(name: &str, comparison: &Comparison) -> String {
     if let Some(reason) = comparison.reason() {
         return format!("{name}: {reason}");
     }
-    let place = comparison.figures(name).parts.first().map_or_else(String::new, |part| {
-        format!(", at {part}")
-    });
+    let place = comparison
+        .figures(name)
+        .parts
+        .first()
+        .map_or_else(String::new, |part| format!(", at {part}"));
     format!(
         "{name} differs by {:.3e} of its greatest value{place}",
         comparison.share()

@@ -200,11 +200,10 @@ fn case(
             continue;
         }
         let inputs = built.inputs(&mut random, special)?;
-        let reference = run(engine, &before, &inputs, &built)
-            .map_err(|error| match error {
-                EngineError::Input { .. } => ProofVerdict::Failed(error.to_string()),
-                other => ProofVerdict::NotChecked(other.to_string()),
-            })?;
+        let reference = run(engine, &before, &inputs, &built).map_err(|error| match error {
+            EngineError::Input { .. } => ProofVerdict::Failed(error.to_string()),
+            other => ProofVerdict::NotChecked(other.to_string()),
+        })?;
         let result = run(engine, &after, &inputs, &built).map_err(verdict_of)?;
         let difference = compare::compare(&reference, &result, rule.safety == Safety::Exact)
             .map_err(ProofVerdict::Failed)?;

@@ -16,8 +16,8 @@ use serde::Serialize;
 
 pub use self::agreement::{Agreement, NodeAgreement};
 pub use self::errors::{NodeError, NodeErrors};
-use crate::engine::compare::Verdict;
 use super::judge::{NotChecked, VerifyOptions, VerifyReport};
+use crate::engine::compare::Verdict;
 use crate::engine::{Engine, EngineError};
 use crate::ir::{Graph, Model};
 

@@ -4,6 +4,7 @@ mod documents;
 mod exit;
 mod files;
 mod generated;
+mod judging;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
