@@ -15,6 +15,7 @@ mod quantized;
 mod recurrent;
 mod reduce;
 mod site;
+mod slices;
 mod spatial;
 
 use std::collections::HashSet;
@@ -43,6 +44,7 @@ const TRACT: &[&[Rule]] = &[
     reduce::RULES,
     half::RULES,
     narrow::RULES,
+    slices::RULES,
 ];
 
 /// Rounds of rewriting before the rest is left as it is: a rewritten operator may need rewriting itself, a few levels deep.

@@ -2,8 +2,8 @@
 
 use crate::analysis::infer_node;
 use crate::ir::{
-    AttributeValue, DType, EditError, Graph, NodeId, Operator, OpsetImport, Tensor, TensorError, Value,
-    ValueId, ValueType, opset_version,
+    AttributeValue, DType, EditError, Graph, NodeId, Operator, OpsetImport, Shape, Tensor, TensorError,
+    Value, ValueId, ValueType, opset_version,
 };
 
 /// The domain of operators that only the built-in engine has.
@@ -63,6 +63,10 @@ impl<'m> Site<'m> {
 
     pub(super) fn dtype(&self, value: ValueId) -> Option<DType> {
         self.graph.ty(value).dtype()
+    }
+
+    pub(super) fn shape(&self, value: ValueId) -> Option<Shape> {
+        self.graph.ty(value).shape().cloned()
     }
 
     pub(super) fn rank(&self, value: ValueId) -> Option<usize> {

@@ -402,7 +402,7 @@ impl Pair<'_> {
         };
         let run = |sample: &Trial| match reference.run(&sample.inputs) {
             Ok(expected) => judge(&sample.inputs, &expected),
-            Err(_) => Sample::Reference,
+            Err(_) => Sample::Reference(model.run(&sample.inputs).is_ok()),
         };
         // The first sample decides whether these sizes work at all, before the others cost time.
         let opening = judge(&first.inputs, &expected);
@@ -417,8 +417,16 @@ impl Pair<'_> {
         for (sample, result) in samples.iter().zip(std::iter::once(opening).chain(rest)) {
             match result {
                 Sample::Compared(outputs, left_out) => self.tally.add(sample, outputs, left_out),
-                // An input that the reference itself refuses says nothing about the pair.
-                Sample::Reference => {}
+                // An input that both refuse says nothing about the pair.
+                Sample::Reference(false) => {}
+                Sample::Reference(true) => self.block(
+                    "sample",
+                    None,
+                    format!(
+                        "the reference does not run on {}, where the model does",
+                        sample.kind_name()
+                    ),
+                ),
                 Sample::Model(error) => return self.no_model(&error, sample),
             }
         }
@@ -504,7 +512,8 @@ fn reason_of(error: &EngineError) -> String {
 enum Sample {
     /// Comparisons by output, and outputs that were left out.
     Compared(Vec<(String, Comparison)>, Vec<String>),
-    Reference,
+    /// The reference does not run; whether the model does.
+    Reference(bool),
     Model(EngineError),
 }
 

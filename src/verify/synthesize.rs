@@ -53,6 +53,21 @@ impl SampleKind {
         Self::Landmarks,
     ];
 
+    /// What reports call such a sample's numbers.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal numbers",
+            Self::Uniform => "numbers from 0 to 1",
+            Self::Zeros => "zeros",
+            Self::Negative => "negative numbers",
+            Self::Large => "large numbers",
+            Self::Mixed => "denormal, zero and large numbers",
+            Self::Ties => "ties and halves",
+            Self::Magnitudes => "magnitudes from a millionth to a million",
+            Self::Landmarks => "numbers at the models' own constants",
+        }
+    }
+
     /// Whether there are large numbers in such a sample.
     pub(super) fn is_wide(self) -> bool {
         matches!(

@@ -23,8 +23,8 @@ pub(super) enum Pool {
 pub(super) struct Trial {
     pub(super) inputs: RunValues,
     pub(super) pool: Pool,
-    /// Whether all floats are zero, so that much that is wrong does not show.
-    pub(super) blank: bool,
+    /// What a synthetic sample is like.
+    kind: Option<SampleKind>,
 }
 
 impl Trial {
@@ -32,7 +32,7 @@ impl Trial {
         Self {
             inputs,
             pool: Pool::Usual,
-            blank: false,
+            kind: None,
         }
     }
 
@@ -40,8 +40,18 @@ impl Trial {
         Self {
             inputs,
             pool: if kind.is_wide() { Pool::Wide } else { Pool::Usual },
-            blank: kind == SampleKind::Zeros,
+            kind: Some(kind),
         }
+    }
+
+    /// What reports call its numbers.
+    pub(super) fn kind_name(&self) -> &'static str {
+        self.kind.map_or("given data", SampleKind::name)
+    }
+
+    /// Whether all floats are zero, so that much that is wrong does not show.
+    fn is_blank(&self) -> bool {
+        self.kind == Some(SampleKind::Zeros)
     }
 }
 
@@ -53,6 +63,8 @@ struct Output {
     /// Samples among them that say something.
     telling: u64,
     left_out: u64,
+    /// Samples of each kind that were compared, and that were left out.
+    kinds: BTreeMap<&'static str, (u64, u64)>,
 }
 
 /// A sample on which an output may be off by the scale of one of its slices.
@@ -76,8 +88,11 @@ impl Tally {
     pub(super) fn add(&mut self, trial: &Trial, compared: Vec<(String, Comparison)>, left_out: Vec<String>) {
         self.samples += u64::from(!compared.is_empty());
         self.sensitive += left_out.len() as u64;
+        let kind = trial.kind_name();
         for name in left_out {
-            self.outputs.entry(name).or_default().left_out += 1;
+            let output = self.outputs.entry(name).or_default();
+            output.left_out += 1;
+            output.kinds.entry(kind).or_default().1 += 1;
         }
         let mut strain = 0.0f64;
         for (name, comparison) in compared {
@@ -95,7 +110,8 @@ impl Tally {
             }
             let output = self.outputs.entry(name).or_default();
             output.compared += 1;
-            output.telling += u64::from(!trial.blank);
+            output.kinds.entry(kind).or_default().0 += 1;
+            output.telling += u64::from(!trial.is_blank());
             output.pools.entry(trial.pool).or_default().add(&comparison);
         }
         if strain > 1.0 {
@@ -165,7 +181,11 @@ impl Tally {
         pools.values().for_each(|comparison| sum.add(comparison));
         let mut figures = (!pools.is_empty()).then(|| sum.figures(name))?;
         // Pools have scales of their own.
-        let worst = pools.values().max_by_key(|comparison| comparison.verdict())?;
+        // Of equal verdicts the first pool's: usual numbers show a part best.
+        let worst = pools
+            .values()
+            .rev()
+            .max_by_key(|comparison| comparison.verdict())?;
         figures.verdict = worst.verdict();
         figures.parts = worst.figures(name).parts;
         Some(figures)
@@ -189,6 +209,14 @@ impl Tally {
                 }
             ));
         }
-        None
+        let unseen = |(kind, (compared, _)): (&&'static str, &(u64, u64))| (*compared == 0).then_some(*kind);
+        let kinds: Vec<&str> = output.kinds.iter().filter_map(unseen).collect();
+        (!kinds.is_empty()).then(|| {
+            format!(
+                "it differs on samples of {} that rounding of the inputs alone moves by more than the tolerance: there it is \
+                 not compared",
+                kinds.join(" and ")
+            )
+        })
     }
 }

@@ -73,10 +73,9 @@ fn concat(call: &Call<'_>) -> Option<String> {
         return Some(reason);
     }
     let at = axis(given, first.len())?;
-    // An empty tensor of rank 1 joins anything in some frameworks' exports.
     let odd = |shape: &&&Shape| {
         let others = shape.iter().zip(first.iter()).enumerate();
-        shape.len() != first.len()
+        shape.len() != first.len() && ![shape, &first].into_iter().any(|shape| may_be_nothing(shape))
             || others
                 .filter(|(index, _)| *index != at)
                 .any(|(_, (a, b))| apart(a, b))
@@ -93,6 +92,11 @@ fn concat(call: &Call<'_>) -> Option<String> {
         shown(first),
         shown(other)
     ))
+}
+
+/// An empty tensor of rank 1 joins anything in some frameworks' exports.
+fn may_be_nothing(shape: &Shape) -> bool {
+    matches!(shape.as_slice(), [only] if fixed(only).is_none())
 }
 
 fn gather(call: &Call<'_>) -> Option<String> {
