@@ -11,8 +11,8 @@ use crate::evaluate::{Figures, State, StateSubject, Task};
 use crate::ir::Model;
 use crate::passes::{Aim, Safety};
 use crate::verify::{
-    Bounds, Names, NotChecked, OutputFigures, Verdict, VerifyOptions, VerifyReport, interface_difference, localize,
-    smallest_breaking, verify, worst_node,
+    Bounds, Names, NotChecked, OutputFigures, Verdict, VerifyOptions, VerifyReport, interface_difference,
+    localize, smallest_breaking, verify, worst_node,
 };
 
 /// The least time that a comparison may take.

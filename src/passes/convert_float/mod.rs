@@ -17,7 +17,9 @@ use self::decide::{Plan, Stays, decide};
 use self::rewire::Rewire;
 use super::encoded_size::model_bytes;
 use super::left::Left;
-use super::{About, Context, ConvertOpset, InlineFunctions, Needs, Pass, PassError, PassReport, Safety, Selector};
+use super::{
+    About, Context, ConvertOpset, InlineFunctions, Needs, Pass, PassError, PassReport, Safety, Selector,
+};
 use crate::analysis;
 use crate::ir::edit::{Reshape, reshape};
 use crate::ir::{DType, EditError, GraphPath, Model};
