@@ -406,6 +406,19 @@ pub fn verdict_line(report: &VerifyReport) -> String {
     if report.cut_short {
         line.push_str("\n  the time for comparing was over before the others: --verify-time SECONDS sets it");
     }
+    if let (Some(first), false) = (report.sizes.first(), report.further_sizes.is_empty()) {
+        let further = report.further_sizes.iter().map(|sizes| {
+            let other = sizes
+                .iter()
+                .filter(|(name, size)| first.get(*name) != Some(*size))
+                .map(|(name, size)| format!("{}={size}", sanitise(name)));
+            other.collect::<Vec<_>>().join(" ")
+        });
+        line.push_str(&format!(
+            "\n  with few samples at {}",
+            further.collect::<Vec<_>>().join("; ")
+        ));
+    }
     if report.sensitive > 0 {
         line.push_str(&format!(
             "\n  {} outputs of samples left out: rounding of the inputs alone moves them further",

@@ -97,6 +97,9 @@ pub struct VerifyReport {
     pub sensitive: u64,
     /// The sizes of free dimensions that were tried.
     pub sizes: Vec<Sizes>,
+    /// Further sizes, tried with few samples: larger ones, 0 and 1.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub further_sizes: Vec<Sizes>,
     /// What else a caller should know: where the model cannot take the place of the reference.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -130,6 +133,7 @@ pub fn verify(
         cut_short: false,
         clock: Clock::new(&options.bounds),
         sizes: Vec::new(),
+        further: Vec::new(),
         blocked: Vec::new(),
         broken: None,
         does_not_run: false,
@@ -193,7 +197,8 @@ pub(super) struct Pair<'a> {
     planned: u64,
     pub(super) cut_short: bool,
     pub(super) clock: Clock,
-    pub(super) sizes: Vec<Sizes>,
+    sizes: Vec<Sizes>,
+    pub(super) further: Vec<Sizes>,
     blocked: Vec<NotChecked>,
     pub(super) broken: Option<String>,
     does_not_run: bool,
@@ -530,6 +535,7 @@ impl Pair<'_> {
             not_checked: self.blocked,
             outputs,
             sizes: self.sizes,
+            further_sizes: self.further,
             notes,
             does_not_run: self.does_not_run,
             reason: self.broken,
