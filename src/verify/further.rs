@@ -19,6 +19,12 @@ pub(super) fn is_large(model: &Model) -> bool {
     model.graph.operator_count() > LARGE
 }
 
+fn product(shape: &[i64]) -> u64 {
+    shape.iter().fold(1, |product: u64, size| {
+        product.saturating_mul(size.unsigned_abs())
+    })
+}
+
 impl Pair<'_> {
     /// Tries one larger set of sizes, unless that is much work.
     pub(super) fn at_larger(
@@ -41,8 +47,14 @@ impl Pair<'_> {
         ];
         for sizes in sizes.into_iter().flatten() {
             let size = |symbol: &str| sizes.get(symbol.trim_start_matches('?')).copied();
-            let affordable = cost(inferred, &size).macs.is_none_or(|macs| macs <= AFFORDABLE);
-            if affordable && self.at_edge(synthesizer, &KINDS, sizes) {
+            let cost = cost(inferred, &size);
+            // Each weight meets each element of an input about once.
+            let work = cost.macs.unwrap_or_else(|| {
+                let shapes = session::shapes_under(self.reference, &sizes);
+                let elements = shapes.values().map(|shape| product(shape)).sum::<u64>();
+                cost.parameters.saturating_mul(elements)
+            });
+            if work <= AFFORDABLE && self.at_edge(synthesizer, &KINDS, sizes) {
                 return;
             }
         }
