@@ -506,6 +506,7 @@ mod tests {
             not_checked: Vec::new(),
             outputs: vec![output],
             sizes: Vec::new(),
+            further_sizes: Vec::new(),
             notes: Vec::new(),
             does_not_run: false,
             reason: None,

@@ -372,6 +372,19 @@ pub fn verdict_line(report: &VerifyReport) -> String {
         line.push_str(&format!("; {}", sizes.join(" ")));
     }
     line.push(')');
+    if let (Some(first), false) = (report.sizes.first(), report.further_sizes.is_empty()) {
+        let further = report.further_sizes.iter().map(|sizes| {
+            let other = sizes
+                .iter()
+                .filter(|(name, size)| first.get(*name) != Some(*size))
+                .map(|(name, size)| format!("{}={size}", sanitise(name)));
+            other.collect::<Vec<_>>().join(" ")
+        });
+        line.push_str(&format!(
+            "\n  with few samples at {}",
+            further.collect::<Vec<_>>().join("; ")
+        ));
+    }
     if report.sensitive > 0 {
         line.push_str(&format!(
             "\n  {} outputs of samples left out: rounding of the inputs alone moves them further",

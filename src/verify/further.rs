@@ -82,7 +82,7 @@ impl Pair<'_> {
         let shapes = session::shapes_under(self.reference, &sizes);
         let done = matches!(self.attempt(&shapes, &samples), Attempt::Done);
         if done {
-            self.sizes.push(sizes);
+            self.further.push(sizes);
         }
         done
     }

@@ -87,6 +87,9 @@ pub struct VerifyReport {
     pub sensitive: u64,
     /// The sizes of free dimensions that were tried.
     pub sizes: Vec<Sizes>,
+    /// Further sizes, tried with few samples: larger ones, 0 and 1.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub further_sizes: Vec<Sizes>,
     /// What else a caller should know: where the model cannot take the place of the reference.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -117,6 +120,7 @@ pub fn verify(
         random: merged(randomness(reference), randomness(model)),
         tally: Tally::default(),
         sizes: Vec::new(),
+        further: Vec::new(),
         blocked: Vec::new(),
         broken: None,
         does_not_run: false,
@@ -177,7 +181,8 @@ pub(super) struct Pair<'a> {
     names: Names,
     pub(super) random: Randomness,
     pub(super) tally: Tally,
-    pub(super) sizes: Vec<Sizes>,
+    sizes: Vec<Sizes>,
+    pub(super) further: Vec<Sizes>,
     blocked: Vec<NotChecked>,
     pub(super) broken: Option<String>,
     does_not_run: bool,
@@ -493,6 +498,7 @@ impl Pair<'_> {
             not_checked: self.blocked,
             outputs,
             sizes: self.sizes,
+            further_sizes: self.further,
             notes,
             does_not_run: self.does_not_run,
             reason: self.broken,
