@@ -86,6 +86,7 @@ impl Pair<'_> {
         let shapes = session::shapes_under(self.reference, &sizes);
         let done = matches!(self.attempt(&shapes, &samples), Attempt::Done);
         if done {
+            self.planned += samples.len() as u64;
             self.further.push(sizes);
         }
         done

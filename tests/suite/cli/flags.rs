@@ -183,7 +183,7 @@ fn mistakes_in_pipelines_have_their_place_and_plain_words() {
     for (text, place, words) in [
         (
             "version: 1\nsteps:\n  - simplify\n   - bind: { batch: 1 }\n",
-            (4, 4),
+            (4, 10),
             vec![],
         ),
         (
