@@ -5,6 +5,7 @@
 //! operator family. An operator that is not known gives unknown types downstream, never an error. Nothing else in this
 //! crate guesses a shape. Depends on [`crate::ops`] and [`crate::ir`].
 
+pub mod batch;
 mod bodies;
 mod call;
 mod check;

@@ -10,7 +10,7 @@ use super::preprocess::PreprocessSpec;
 use super::signature::Signature;
 use super::spec::{SourceSpec, Spec, SyntheticSpec};
 use super::{synthetic, test_sets};
-use crate::engine::RunValues;
+use crate::engine::stream::Batch;
 use crate::ir::{Graph, Tensor};
 
 /// Samples for one model.
@@ -42,21 +42,6 @@ enum Source {
         folders: Vec<PathBuf>,
         graph: Box<Graph>,
     },
-}
-
-/// Some samples, ready to run.
-#[derive(Clone, Debug)]
-pub struct Batch {
-    /// Index among all batches of the data set, of every shard.
-    pub index: u64,
-    /// Global index of the first sample.
-    pub first: u64,
-    /// Real samples; the rest repeats the last one because the model fixes its batch size, and does not count.
-    pub count: usize,
-    /// Values of the model's inputs.
-    pub inputs: RunValues,
-    /// Labels of the real samples: `int64 [count, ...]` classes or float targets.
-    pub labels: Option<Tensor>,
 }
 
 impl Dataset {
@@ -294,6 +279,9 @@ impl Dataset {
             index: 0,
             first,
             count: real,
+            ran: rows.len(),
+            origin: self.origin.clone(),
+            stacked: !self.whole(),
             inputs,
             labels,
         })
@@ -302,12 +290,16 @@ impl Dataset {
     /// The most samples that one run of the model takes: its fixed batch size, 1 where each entry of the data is a whole input;
     /// `None` if the model leaves it open.
     pub fn largest_selection(&self) -> Option<u64> {
-        let whole = match &self.source {
+        (self.fill || self.whole()).then_some(self.batch)
+    }
+
+    /// Whether each entry of the data is a whole input, batch axis included.
+    fn whole(&self) -> bool {
+        match &self.source {
             Source::TestSets { .. } => true,
             Source::Arrays(columns) => columns.whole(),
             _ => false,
-        };
-        (self.fill || whole).then_some(self.batch)
+        }
     }
 
     fn row(&self, sample: u64) -> u64 {

@@ -6,6 +6,7 @@ use schemars::schema_for;
 use serde_json::Value;
 
 use super::error::DataError;
+use super::foreign;
 use super::preprocess::PreprocessSpec;
 use super::spec::{ImageSpec, Spec};
 use crate::schema::{self, Fault};
@@ -154,7 +155,7 @@ impl Spec {
             _ => {
                 return Err(DataError::Spec {
                     file: Some(path.to_owned()),
-                    message: "data is a .yaml description, a .npz or .npy file, or a folder".to_owned(),
+                    message: foreign::described(path, "data is a .yaml description, a .npz or .npy file, or a folder"),
                 });
             }
         };

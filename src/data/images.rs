@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::DataError;
+use super::jpeg;
 use super::preprocess::Preprocess;
 use super::signature::InputSignature;
 use super::spec::ImageSpec;
@@ -62,6 +63,12 @@ impl ImageFolder {
             file: file.clone(),
             reason: e.to_string(),
         })?;
+        if jpeg::is_truncated(&bytes) {
+            return Err(DataError::Image {
+                file: file.clone(),
+                reason: format!("the JPEG ends after {} bytes, before its image does: it is truncated", bytes.len()),
+            });
+        }
         let image = image::load_from_memory(&bytes).map_err(|e| DataError::Image {
             file: file.clone(),
             reason: e.to_string(),

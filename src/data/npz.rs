@@ -10,6 +10,7 @@ use npyz::{Endianness, NpyFile, Order, TypeChar};
 
 use super::array::Array;
 use super::error::DataError;
+use super::foreign;
 use crate::ir::{DType, Tensor};
 
 /// One array, open for reading ranges of its first axis.
@@ -36,6 +37,12 @@ pub(super) fn array_names(path: &Path) -> Result<Vec<String>, DataError> {
     let archive = npyz::npz::NpzArchive::open(path).map_err(|e| read_error(path, e))?;
     let mut names: Vec<String> = archive.array_names().map(str::to_owned).collect();
     names.sort();
+    if names.is_empty() {
+        return Err(DataError::Empty {
+            file: path.to_owned(),
+            detail: format!("; {}", foreign::described(path, "the archive has no arrays")),
+        });
+    }
     Ok(names)
 }
 
@@ -46,7 +53,7 @@ fn is_npy(path: &Path) -> bool {
 fn read_error(path: &Path, error: io::Error) -> DataError {
     DataError::Read {
         file: path.to_owned(),
-        reason: error.to_string(),
+        reason: foreign::described(path, &error.to_string()),
     }
 }
 
@@ -163,6 +170,9 @@ fn describe<R: Read>(npy: &NpyFile<R>) -> Result<(DType, Vec<u64>), String> {
         (TypeChar::Float, 2) => DType::F16,
         (TypeChar::Float, 4) => DType::F32,
         (TypeChar::Float, 8) => DType::F64,
+        (other, _) if other.to_str() == "O" => {
+            return Err("it holds pickled Python objects, not numbers; save an array of one number type".to_owned());
+        }
         (other, size) => return Err(format!("element type {}{size} is not supported", other.to_str())),
     };
     Ok((dtype, npy.shape().to_vec()))

@@ -6,6 +6,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors};
 
 use super::error::DataError;
+use super::foreign;
 use super::npz::{ArrayFile, array_names};
 use crate::format::file_bytes;
 use crate::ir::{DType, Tensor};
@@ -29,7 +30,7 @@ pub fn read_weights(path: &Path) -> Result<Vec<(String, Tensor)>, DataError> {
             .collect(),
         _ => Err(wrong(
             path,
-            "weights are read from .safetensors, .npz and .npy files".to_owned(),
+            foreign::described(path, "weights are read from .safetensors, .npz and .npy files"),
         )),
     }
 }
@@ -46,7 +47,8 @@ fn safetensors(path: &Path) -> Result<Vec<(String, Tensor)>, DataError> {
     let file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let bytes = file_bytes(file, size).map_err(failed)?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| wrong(path, error.to_string()))?;
+    let tensors = SafeTensors::deserialize(&bytes)
+        .map_err(|error| wrong(path, foreign::described(path, &error.to_string())))?;
     let mut read = Vec::with_capacity(tensors.len());
     for (name, view) in tensors.iter() {
         let dtype = dtype(view.dtype()).ok_or_else(|| {

@@ -1,7 +1,7 @@
 //! Running a model: one trait, two engines (tract, built in; the user's ONNX Runtime).
 //!
 //! An engine gets a model that [`crate::lower`] has already turned into what the engine can run. It knows the IR and the
-//! format, and no pass.
+//! format, and no pass. [`stream`] runs data sets: what belongs to which sample is decided there.
 
 mod bounded;
 mod carrier;
@@ -10,6 +10,7 @@ mod guard;
 mod held;
 mod ort;
 mod parallel;
+pub mod stream;
 mod tract;
 
 pub use bounded::limit_calls;
@@ -110,6 +111,17 @@ pub struct CompileOptions {
     pub optimise: bool,
     /// Threads inside one run; 0 is the engine's default.
     pub threads: usize,
+}
+
+impl CompileOptions {
+    /// For runs of many samples next to each other, each on one thread.
+    pub fn side_by_side() -> Self {
+        Self {
+            optimise: true,
+            threads: 1,
+            ..Self::default()
+        }
+    }
 }
 
 /// Something that runs models.

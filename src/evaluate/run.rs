@@ -1,5 +1,6 @@
 //! Running a model over a data set and counting.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use super::EvaluateError;
@@ -10,15 +11,38 @@ use super::state::State;
 use super::statistics::Paired;
 use super::task::Checkpoint;
 use crate::data::{Batch, DataError, Dataset};
-use crate::engine::{RunValues, Session, run_ordered};
+use crate::engine::RunValues;
+use crate::engine::stream::{Stream, in_order};
 use crate::ir::Tensor;
 
 /// A compiled model and the names of its outputs, in order.
 pub struct Subject<'a> {
     /// The compiled model.
-    pub session: &'a dyn Session,
+    pub stream: &'a Stream<'a>,
     /// Graph outputs in order.
     pub outputs: Vec<String>,
+}
+
+impl Subject<'_> {
+    /// What predictions are read from, with the samples that count as the first axis.
+    fn output<'v>(
+        &self,
+        values: &'v RunValues,
+        wanted: Option<&str>,
+        batch: &Batch,
+    ) -> Result<(&'v str, Cow<'v, Tensor>), EvaluateError> {
+        let (name, output) = outputs::output(values, &self.outputs, wanted)?;
+        let rows = self.stream.samples_first(name, output, batch);
+        let rows = rows.ok_or_else(|| EvaluateError::Output {
+            output: name.to_owned(),
+            problem: format!(
+                "has shape {:?} for {} samples: none of its axes is known to be the batch; run one sample at a time (batch: 1)",
+                output.dims(),
+                batch.ran
+            ),
+        })?;
+        Ok((name, rows))
+    }
 }
 
 /// How to evaluate.
@@ -62,12 +86,11 @@ pub fn evaluate(
         .filter(|index| !state.covers(index * data.batch_size()))
         .collect();
     let mut last = Instant::now();
-    let mut failure = None;
     let work = |index: u64| -> Result<Ran, EvaluateError> {
         let batch = data.batch(index)?;
-        let model = model.session.run(&batch.inputs)?;
+        let model = model.stream.run(&batch)?;
         let reference = reference
-            .map(|reference| reference.session.run(&batch.inputs))
+            .map(|reference| reference.stream.run(&batch))
             .transpose()?;
         Ok(Ran {
             batch,
@@ -75,26 +98,19 @@ pub fn evaluate(
             reference,
         })
     };
-    run_ordered(todo.into_iter(), options.jobs, work, |_, ran| {
-        let counted = ran.and_then(|ran| {
-            count(&ran, model, reference, state, &options)?;
-            let end = ran.batch.first + ran.batch.count as u64;
-            state.add_range(ran.batch.first, end)?;
-            (options.progress)(state.samples());
-            if last.elapsed() >= CHECKPOINT_EVERY
-                && let Some(checkpoint) = options.checkpoint.as_mut()
-            {
-                checkpoint(state)?;
-                last = Instant::now();
-            }
-            Ok(())
-        });
-        failure = counted.err();
-        failure.is_none()
-    });
-    if let Some(error) = failure {
-        return Err(error);
-    }
+    in_order(todo.into_iter(), options.jobs, work, |ran| {
+        count(&ran, model, reference, state, &options)?;
+        let end = ran.batch.first + ran.batch.count as u64;
+        state.add_range(ran.batch.first, end)?;
+        (options.progress)(state.samples());
+        if last.elapsed() >= CHECKPOINT_EVERY
+            && let Some(checkpoint) = options.checkpoint.as_mut()
+        {
+            checkpoint(state)?;
+            last = Instant::now();
+        }
+        Ok(())
+    })?;
     if let Some(checkpoint) = options.checkpoint.as_mut() {
         checkpoint(state)?;
     }
@@ -115,14 +131,14 @@ fn count(
     options: &Options<'_>,
 ) -> Result<(), EvaluateError> {
     let wanted = options.output.as_deref();
-    let (name, output) = outputs::output(&ran.model, &model.outputs, wanted)?;
+    let (name, output) = model.output(&ran.model, wanted, &ran.batch)?;
     if let Some(targets) = ran
         .batch
         .labels
         .as_ref()
         .filter(|labels| labels.dtype().is_float())
     {
-        return count_values(name, output, targets, state);
+        return count_values(name, &output, targets, state);
     }
     let shape: Vec<u64> = match &ran.batch.labels {
         Some(labels) => labels.dims().to_vec(),
@@ -138,7 +154,7 @@ fn count(
             output: "labels".to_owned(),
             problem: e.to_string(),
         })?;
-    let predictions = outputs::classes(name, output, &shape, options.threshold)?;
+    let predictions = outputs::classes(name, &output, &shape, options.threshold)?;
     check_classes(&predictions, truths.as_deref())?;
     let predicted = match &truths {
         Some(truths) => {
@@ -150,8 +166,8 @@ fn count(
         None => best(&predictions),
     };
     if let (Some(reference), Some(values)) = (reference, &ran.reference) {
-        let (name, output) = outputs::output(values, &reference.outputs, wanted)?;
-        let others = outputs::classes(name, output, &shape, options.threshold)?;
+        let (name, output) = reference.output(values, wanted, &ran.batch)?;
+        let others = outputs::classes(name, &output, &shape, options.threshold)?;
         let other = match &truths {
             Some(truths) => {
                 let table = state

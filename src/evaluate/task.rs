@@ -8,7 +8,8 @@ use super::report::Figures;
 use super::run::{Options, Subject, evaluate};
 use super::state::State;
 use crate::data::Dataset;
-use crate::engine::{CompileOptions, Engine, Session};
+use crate::engine::stream::Stream;
+use crate::engine::{Engine, Session};
 use crate::ir::{Graph, Model};
 use crate::lower::Lowering;
 
@@ -56,13 +57,8 @@ pub type Checkpoint<'a> = &'a mut dyn FnMut(&State) -> Result<(), EvaluateError>
 
 impl Task<'_> {
     /// Compiles a model for runs with one thread each, as samples run side by side.
-    pub fn compile(&self, model: &Model) -> Result<Box<dyn Session>, EvaluateError> {
-        let options = CompileOptions {
-            optimise: true,
-            threads: 1,
-            ..CompileOptions::default()
-        };
-        Ok(Lowering(self.engine).compile(model, &options)?)
+    pub fn compile<'m>(&self, model: &'m Model) -> Result<Stream<'m>, EvaluateError> {
+        Ok(Stream::compile(model, &[], &Lowering(self.engine))?)
     }
 
     /// Runs the samples that `state` does not hold yet and answers the figures of all it holds.
@@ -73,15 +69,15 @@ impl Task<'_> {
         state: &mut State,
         checkpoint: Option<Checkpoint<'c>>,
     ) -> Result<Figures, EvaluateError> {
-        let session = self.compile(model)?;
+        let stream = self.compile(model)?;
         let other = reference.map(|reference| self.compile(reference)).transpose()?;
         let subject = Subject {
-            session: &*session,
-            outputs: names(model),
+            stream: &stream,
+            outputs: stream.outputs(),
         };
-        let against = other.as_deref().zip(reference).map(|(session, model)| Subject {
-            session,
-            outputs: names(model),
+        let against = other.as_ref().map(|stream| Subject {
+            stream,
+            outputs: stream.outputs(),
         });
         let before = state.samples();
         let start = Instant::now();
@@ -99,7 +95,7 @@ impl Task<'_> {
         let ran = state.samples() - before;
         figures.samples_per_second = (ran > 0 && seconds > 0.0).then(|| ran as f64 / seconds);
         if self.latency_runs > 0 {
-            let mut times = self.latency(&[Some(&*session), other.as_deref()])?.into_iter();
+            let mut times = self.latency(&[Some(stream.session()), other.as_ref().map(Stream::session)])?.into_iter();
             figures.latency_ms = times.next();
             let float = self.engine.name() == "tract";
             let quantized = |model: &Model| float && is_quantized(model);

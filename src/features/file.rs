@@ -32,7 +32,7 @@ struct Labels {
 /// # Errors
 /// When a run fails or the file cannot be written.
 pub fn write_features(
-    stage: &Stage,
+    stage: &Stage<'_>,
     data: &Dataset,
     jobs: usize,
     path: &Path,

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use ndarray::Array2;
 
 use crate::data::{Batch, DataError, Dataset};
-use crate::engine::{CompileOptions, Engine, EngineError, RunValue, Session, run_ordered};
+use crate::engine::stream::{Stream, in_order};
+use crate::engine::{Engine, EngineError, RunValue};
 use crate::ir::{Graph, Model, NodeKind, Tensor, TensorError, ValueId};
 use crate::linalg::LinalgError;
-use crate::lower;
+use crate::lower::Lowering;
 
 /// Why features could not be taken or a head could not be trained.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +34,8 @@ pub enum FeatureError {
         /// The value.
         value: String,
     },
-    /// The value has not one row a sample.
-    #[error("{value} has the shape {dims:?} for {samples} samples: the first axis has to be the batch")]
+    /// It is not known which part of the value belongs to which sample.
+    #[error("{value} has the shape {dims:?} for {samples} samples: none of its axes is known to be the batch; run one sample at a time (`batch: 1`)")]
     Rows {
         /// The value.
         value: String,
@@ -105,8 +106,8 @@ pub enum FeatureError {
 }
 
 /// A model compiled up to one value.
-pub struct Stage {
-    session: Box<dyn Session>,
+pub struct Stage<'m> {
+    stream: Stream<'m>,
     value: String,
 }
 
@@ -121,45 +122,23 @@ pub struct Block {
     pub labels: Option<Tensor>,
 }
 
-impl Stage {
+impl<'m> Stage<'m> {
     /// Compiles `model`, which may go on behind `value`.
     ///
     /// # Errors
     /// When the engine cannot run the model.
-    pub fn compile(model: &Model, value: &str, engine: &dyn Engine) -> Result<Self, FeatureError> {
-        let graph = &model.graph;
-        let known: BTreeSet<&str> = graph
-            .outputs()
-            .iter()
-            .map(|output| output.name.as_str())
-            .collect();
-        let input = graph
-            .inputs()
-            .iter()
-            .filter_map(|id| graph.get(*id)?.outputs().first())
-            .any(|input| input.name == value);
-        let expose = match known.contains(value) || input {
-            true => Vec::new(),
-            false => vec![value.to_owned()],
-        };
-        let options = CompileOptions {
-            expose,
-            optimise: true,
-            threads: 1,
-            ..CompileOptions::default()
-        };
-        let lowered = lower::for_engine(model, engine).map_err(EngineError::from)?;
+    pub fn compile(model: &'m Model, value: &str, engine: &dyn Engine) -> Result<Self, FeatureError> {
         Ok(Self {
-            session: engine.compile(&lowered, &options)?,
+            stream: Stream::compile(model, &[value.to_owned()], &Lowering(engine))?,
             value: value.to_owned(),
         })
     }
 
     /// Runs the data's shard with `jobs` threads and hands over the features of each batch, in the order of the samples. All axes
-    /// behind the first become one, in row-major order.
+    /// but the batch become one, in row-major order.
     ///
     /// # Errors
-    /// When a run fails, a value has no row a sample, or `consume` fails.
+    /// When a run fails, it is not known which part of the value belongs to which sample, or `consume` fails.
     pub fn run(
         &self,
         data: &Dataset,
@@ -167,42 +146,27 @@ impl Stage {
         mut consume: impl FnMut(Block) -> Result<(), FeatureError>,
     ) -> Result<(), FeatureError> {
         let work = |index: u64| -> Result<Block, FeatureError> {
-            let batch = data.batch(index)?;
-            self.block(batch, data.batch_size())
+            self.block(data.batch(index)?)
         };
         let mut width = None;
-        let mut failure = None;
-        run_ordered(data.batches(), jobs, work, |_, result| {
-            let done = result.and_then(|block| {
-                let found = block.rows.ncols();
-                let expected = *width.get_or_insert(found);
-                if found != expected {
-                    return Err(FeatureError::Width {
-                        value: self.value.clone(),
-                        sample: block.first,
-                        expected,
-                        found,
-                    });
-                }
-                consume(block)
-            });
-            match done {
-                Ok(()) => true,
-                Err(error) => {
-                    failure = Some(error);
-                    false
-                }
+        in_order(data.batches(), jobs, work, |block| {
+            let found = block.rows.ncols();
+            let expected = *width.get_or_insert(found);
+            if found != expected {
+                return Err(FeatureError::Width {
+                    value: self.value.clone(),
+                    sample: block.first,
+                    expected,
+                    found,
+                });
             }
-        });
-        failure.map_or(Ok(()), Err)
+            consume(block)
+        })
     }
 
-    fn block(&self, batch: Batch, batch_size: u64) -> Result<Block, FeatureError> {
-        let mut outputs = self.session.run(&batch.inputs)?;
-        let found = outputs
-            .remove(&self.value)
-            .or_else(|| batch.inputs.get(&self.value).cloned());
-        let Some(RunValue::Tensor(tensor)) = found else {
+    fn block(&self, batch: Batch) -> Result<Block, FeatureError> {
+        let mut values = self.stream.run(&batch)?;
+        let Some(RunValue::Tensor(tensor)) = values.remove(&self.value) else {
             return Err(FeatureError::Missing {
                 value: self.value.clone(),
             });
@@ -211,31 +175,24 @@ impl Stage {
             value: self.value.clone(),
             source,
         };
-        let dims = tensor.dims();
-        let ran = dims.first().map_or(0, |rows| *rows as usize);
-        // A short batch is filled up where the model fixes its size.
-        if ran != batch.count && ran != batch_size as usize || ran < batch.count {
-            return Err(FeatureError::Rows {
-                value: self.value.clone(),
-                dims: dims.to_vec(),
-                samples: batch.count,
-            });
-        }
-        let width = dims.iter().skip(1).product::<u64>() as usize;
-        let values = tensor.to_f32().map_err(failed)?;
-        let real = values.get(..batch.count * width).unwrap_or_default();
+        let wrong = || FeatureError::Rows {
+            value: self.value.clone(),
+            dims: tensor.dims().to_vec(),
+            samples: batch.ran,
+        };
+        let rows = self
+            .stream
+            .samples_first(&self.value, &tensor, &batch)
+            .ok_or_else(wrong)?;
+        let width = rows.dims().iter().skip(1).product::<u64>() as usize;
+        let real = rows.to_f32().map_err(failed)?;
         if let Some(at) = real.iter().position(|value| !value.is_finite()) {
             return Err(FeatureError::NotFinite {
                 value: self.value.clone(),
                 sample: batch.first + (at / width.max(1)) as u64,
             });
         }
-        let rows =
-            Array2::from_shape_vec((batch.count, width), real.to_vec()).map_err(|_| FeatureError::Rows {
-                value: self.value.clone(),
-                dims: dims.to_vec(),
-                samples: batch.count,
-            })?;
+        let rows = Array2::from_shape_vec((batch.count, width), real.to_vec()).map_err(|_| wrong())?;
         Ok(Block {
             first: batch.first,
             rows,

@@ -55,11 +55,7 @@ impl Teaching {
         let Some(output) = found.map(|output| output.name.to_string()) else {
             return wrong(format!("it has no output {}", teacher.output.unwrap_or_default()));
         };
-        let options = CompileOptions {
-            optimise: true,
-            threads: 1,
-            ..CompileOptions::default()
-        };
+        let options = CompileOptions::side_by_side();
         Ok(Self {
             session: engine.compile(
                 &lower::for_engine(&model, engine).map_err(EngineError::from)?,

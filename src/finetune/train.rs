@@ -10,9 +10,8 @@ use super::teacher::{Teacher, Teaching};
 use crate::analysis;
 use crate::autodiff::{AutodiffError, GradientOptions, Wrt, gradients};
 use crate::data::{DataError, Dataset, targets};
-use crate::engine::{
-    CompileOptions, Engine, EngineError, FloatOutputs, HeldSession, RunValue, hold, run_ordered,
-};
+use crate::engine::stream::in_order;
+use crate::engine::{CompileOptions, Engine, EngineError, FloatOutputs, HeldSession, RunValue, hold};
 use crate::ir::{DType, EditError, Model, NodeKind, Shape, Tensor, TensorError, ValueId};
 use crate::lower;
 use crate::statistics::{Objective, target_type};
@@ -133,11 +132,7 @@ pub fn finetune(
     let mut step_model = gradients(model, loss, &wrt, &options(false))?;
     let loss_model = gradients(model, loss, &wrt, &options(true))?;
     let (dtype, shape) = target_type(&step_model, loss.input_name());
-    let compile = CompileOptions {
-        optimise: true,
-        threads: 1,
-        ..CompileOptions::default()
-    };
+    let compile = CompileOptions::side_by_side();
     let compiled = |model: &Model| engine.compile(&lower::for_engine(model, engine)?, &compile);
     let (step_session, loss_session) = (compiled(&step_model)?, compiled(&loss_model)?);
     let mut held: Vec<(String, Tensor)> = Vec::with_capacity(names.len());
@@ -422,19 +417,12 @@ impl Feed<'_> {
             Ok(session.run(&inputs)?)
         };
         let mut results = Vec::with_capacity(parts.len());
-        let mut failure = None;
         let jobs = self.jobs.min(parts.len());
-        run_ordered(parts.iter().copied(), jobs, one, |_, result| match result {
-            Ok(outputs) => {
-                results.push(outputs);
-                true
-            }
-            Err(error) => {
-                failure = Some(error);
-                false
-            }
-        });
-        failure.map_or(Ok(results), Err)
+        in_order(parts.iter().copied(), jobs, one, |outputs| {
+            results.push(outputs);
+            Ok(())
+        })?;
+        Ok(results)
     }
 
     /// The mean loss over samples with the parameters of `step`.

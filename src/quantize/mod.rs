@@ -24,7 +24,7 @@ pub use extremes::{extremes, sum};
 pub use histogram::Histogram;
 pub use kind::{Granularity, Kind};
 pub use parameters::{Parameters, QuantizeError, Scheme, parameters, weight_scale_for_bias};
-pub use range::{Calibrator, calibrated_range};
+pub use range::{Calibrator, calibrated_range, energy_cut_off};
 pub use reconstruct::{Grid, descend, gptq, nearest, output_error, search_scales, shrinkage};
 pub use saturation::{Fitted, fit_pairs, worst_coded_pair, worst_pair};
 pub use sensitivity::{CodedRow, Unit, allocate, code_row, normalised};

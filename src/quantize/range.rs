@@ -20,7 +20,7 @@ pub enum Calibrator {
     MovingAverage,
     /// The range that holds this percentage of the values, half of the rest on each side.
     Percentile(f64),
-    /// The clipping that loses least information (Kullback-Leibler divergence) over 2048 bins of absolute values.
+    /// The clipping that loses least information (Kullback-Leibler divergence) over up to 2048 bins of absolute values.
     Entropy,
     /// The clipping with the least mean squared error.
     Mse,
@@ -28,8 +28,10 @@ pub enum Calibrator {
     Sqnr,
 }
 
-/// Bins of absolute values that the entropy calibrator works on, as TensorRT's description has it.
+/// Most bins of absolute values that the entropy calibrator works on, as TensorRT's description has it.
 const ENTROPY_BINS: usize = 2048;
+/// Bins of the histogram, which has half of its own for each sign, in one of them.
+const FINE_BINS: usize = super::histogram::BINS / 2 / ENTROPY_BINS;
 /// Steps of the search for a clipping.
 const SEARCH_STEPS: usize = 100;
 
@@ -47,12 +49,28 @@ pub fn calibrated_range(
         Calibrator::MovingAverage => average?,
         Calibrator::Percentile(percent) => percentile(histogram, percent, (low, high)),
         Calibrator::Entropy => {
-            let bound = entropy_bound(histogram, scheme.kind);
+            let bound = entropy_bound(histogram, scheme);
             (low.max(-bound), high.min(bound))
         }
         Calibrator::Mse => search(histogram, scheme, 1.0),
         Calibrator::Sqnr => search(histogram, scheme, 3.0),
     })
+}
+
+/// The share of the values' energy (sum of squares) that the error of cutting them off at `low` and `high` has; `None` where no bins
+/// were counted.
+pub fn energy_cut_off(histogram: &Histogram, (low, high): (f32, f32)) -> Option<f64> {
+    let (mut lost, mut whole) = (0.0, 0.0);
+    let half = 0.5 * histogram.bin_width();
+    let (lowest, highest) = histogram.extremes()?;
+    for (edge, count) in histogram.bins() {
+        // A bin at the edge is no wider than the values in it.
+        let value = (edge + half).clamp(f64::from(lowest), f64::from(highest));
+        let beyond = (f64::from(low) - value).max(value - f64::from(high)).max(0.0);
+        whole += value * value * count as f64;
+        lost += beyond * beyond * count as f64;
+    }
+    (whole > 0.0).then_some(lost / whole)
 }
 
 fn percentile(histogram: &Histogram, percent: f64, (low, high): (f32, f32)) -> (f32, f32) {
@@ -81,34 +99,46 @@ fn percentile(histogram: &Histogram, percent: f64, (low, high): (f32, f32)) -> (
 }
 
 /// The bound on absolute values whose clipped and quantized distribution diverges least from the true one.
-fn entropy_bound(histogram: &Histogram, kind: Kind) -> f32 {
+///
+/// TensorRT's calibration (Migacz 2017), with three things that its description leaves open. Zeros have a code of their own whatever the
+/// bound is, so the bin around zero, which a Relu fills with half of all values, counts as its neighbour does. Values of one sign
+/// get all the codes of an asymmetric type, not half of them. What is cut off counts as lost: the image is not scaled up to the
+/// whole again, so that a bound with nothing but one bin below it does not pass for a perfect one.
+fn entropy_bound(histogram: &Histogram, scheme: &Scheme) -> f32 {
     let Some((low, high)) = histogram.extremes() else {
         return 0.0;
     };
     let largest = f64::from(low.abs().max(high.abs()));
-    if largest == 0.0 {
-        return 0.0;
-    }
-    // Fine bins go to the coarse bin of their middle.
-    let mut counts = vec![0f64; ENTROPY_BINS];
-    let (width, coarse) = (histogram.bin_width(), largest / ENTROPY_BINS as f64);
+    // Whole numbers of fine bins, so that neighbours do not differ by how many fell to each.
+    let width = histogram.bin_width() * FINE_BINS as f64;
+    let bins = ((largest / width).floor() as usize + 1).min(ENTROPY_BINS);
+    let mut counts = vec![0f64; bins];
     for (edge, count) in histogram.bins() {
-        let middle = (edge + 0.5 * width).abs();
-        let at = ((middle / coarse) as usize).min(ENTROPY_BINS - 1);
-        if let Some(slot) = counts.get_mut(at) {
+        let middle = (edge + 0.5 * histogram.bin_width()).abs();
+        if let Some(slot) = counts.get_mut(((middle / width) as usize).min(bins - 1)) {
             *slot += count as f64;
         }
     }
-    let levels = (1usize << (kind.bits() - 1)).min(ENTROPY_BINS);
+    if let [zeros, next, ..] = counts.as_mut_slice() {
+        *zeros = *next;
+    }
+    if counts.iter().all(|count| *count == 0.0) {
+        return largest as f32;
+    }
+    let one_sign = low >= 0.0 || high <= 0.0;
+    let sign_bits = u32::from(scheme.symmetric || !one_sign);
+    let levels = 1usize << (scheme.kind.bits() - sign_bits).min(usize::BITS - 1);
+    let levels = levels.min(bins);
     let prefix = Prefix::of(&counts);
-    let mut best = (f64::INFINITY, ENTROPY_BINS);
-    for kept in levels..=ENTROPY_BINS {
+    let mut best = (f64::INFINITY, bins);
+    for kept in levels..=bins {
         let divergence = prefix.divergence(kept, levels);
-        if divergence < best.0 {
+        // Of equal ones the widest.
+        if divergence <= best.0 {
             best = (divergence, kept);
         }
     }
-    (coarse * best.1 as f64) as f32
+    (width * best.1 as f64).min(largest) as f32
 }
 
 /// The logarithm of the share that a bin has which only outliers fill and which therefore has no image: small, so that the
@@ -146,8 +176,8 @@ impl Prefix {
         prefix
     }
 
-    /// KL divergence of the first `kept` bins, the rest added to the last of them, from their image under `levels` levels: each
-    /// spreads its counts evenly over those of its bins that have any.
+    /// KL divergence of the first `kept` bins, the rest added to the last of them, from their image under `levels` levels, which lacks
+    /// the rest: each level spreads its counts evenly over those of its bins that have any.
     fn divergence(&self, kept: usize, levels: usize) -> f64 {
         let counted = |at: usize| self.counts.get(at).copied().unwrap_or(0.0);
         let total = self.counts.last().copied().unwrap_or(0.0);
@@ -177,7 +207,7 @@ impl Prefix {
             } else {
                 0.0
             };
-            image += (sum + here) * ((sum / inside).ln() - self.logs.get(occupied).copied().unwrap_or(0.0));
+            image += (sum + here) * ((sum / total).ln() - self.logs.get(occupied).copied().unwrap_or(0.0));
         }
         (own - image) / total
     }
@@ -310,6 +340,7 @@ mod tests {
         let (inside, outside) = bins.split_at(kept);
         let outliers: f64 = outside.iter().sum();
         let (inner, mut reference) = (inside.iter().sum::<f64>(), inside.to_vec());
+        let total = inner + outliers;
         reference[kept - 1] += outliers;
         let mut image = vec![0.0; kept];
         for level in 0..levels {
@@ -318,12 +349,11 @@ mod tests {
             let sum: f64 = inside[range.clone()].iter().sum();
             for at in range {
                 image[at] = match inside[at] > 0.0 {
-                    true => sum / occupied as f64 / inner,
+                    true => sum / occupied as f64 / total,
                     false => 1e-12,
                 };
             }
         }
-        let total = inner + outliers;
         let terms = reference.iter().zip(&image).filter(|(count, _)| **count > 0.0);
         terms
             .map(|(count, q)| count / total * (count / total / q).ln())
@@ -356,6 +386,57 @@ mod tests {
                 );
             }
         }
+    }
+
+    fn entropy(values: &[f32], scheme: &Scheme) -> (f32, f32) {
+        let mut histogram = Histogram::default();
+        histogram.add(values);
+        calibrated_range(&histogram, None, Calibrator::Entropy, scheme).unwrap()
+    }
+
+    #[test]
+    fn few_distinct_values_are_not_cut_off() {
+        for (signed, step) in [(true, 8i32), (true, 3), (false, 16), (false, 3)] {
+            let values: Vec<f32> = (0..4000)
+                .map(|at: i32| at.wrapping_mul(7919) % (step + 1))
+                .map(|level| if signed { 2 * level - step } else { level } as f32 / step as f32)
+                .collect();
+            for scheme in [Scheme::new(Kind::Uint8, false), Scheme::new(Kind::Int8, true)] {
+                let (low, high) = entropy(&values, &scheme);
+                assert_eq!((low, high), (if signed { -1.0 } else { 0.0 }, 1.0), "{step} {signed}");
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_of_a_relu_do_not_pull_the_bound_down() {
+        let (mut rectified, mut positive) = (Vec::new(), Vec::new());
+        for at in 0..40_000u32 {
+            // A triangle over (-4, 4), from two even spreads.
+            let spread = |salt: u32| {
+                let mixed = (at ^ salt).wrapping_mul(0x9e37_79b9) ^ (at.wrapping_mul(0x85eb_ca6b) >> 7);
+                f64::from(mixed.wrapping_mul(0xc2b2_ae35)) / f64::from(u32::MAX)
+            };
+            let value = (4.0 * (spread(1) - spread(0x5555))) as f32;
+            rectified.push(value.max(0.0));
+            if value > 0.0 {
+                positive.push(value);
+            }
+        }
+        let scheme = Scheme::new(Kind::Uint8, false);
+        let (with_zeros, without) = (entropy(&rectified, &scheme).1, entropy(&positive, &scheme).1);
+        assert!((with_zeros / without - 1.0).abs() < 0.02, "{with_zeros} and {without}");
+        assert!(with_zeros > 3.0, "{with_zeros}");
+    }
+
+    #[test]
+    fn the_energy_that_is_cut_off_is_that_of_the_error() {
+        let mut histogram = Histogram::default();
+        histogram.add(&[3.0, 3.0, 3.0, 3.0, 8.0]);
+        assert_eq!(energy_cut_off(&histogram, (0.0, 8.0)), Some(0.0));
+        let found = energy_cut_off(&histogram, (0.0, 4.0)).unwrap();
+        assert!((found - 16.0 / 100.0).abs() < 1e-3, "{found}");
+        assert_eq!(energy_cut_off(&Histogram::default(), (0.0, 1.0)), None);
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::autodiff::AutodiffError;
 use crate::data::{Batch, DataError, Dataset};
-use crate::engine::{CompileOptions, Engine, EngineError, RunValue, run_ordered};
+use crate::engine::stream::{Sampled, Stream, in_order};
+use crate::engine::{Engine, EngineError, RunValue};
 use crate::ir::Model;
-use crate::lower;
+use crate::lower::Lowering;
 use crate::quantize::{self, Histogram, extremes};
 
 /// What is known of one value.
@@ -16,12 +17,15 @@ use crate::quantize::{self, Histogram, extremes};
 pub struct Summary {
     /// Extremes, and counts where they were asked for.
     pub histogram: Histogram,
-    /// Sum and number of the elements of each channel (axis 1), where means were asked for.
+    /// Sum and number of the elements of each channel (axis 1), where means were asked for and samples do not lie on that axis.
     pub channels: Option<(Vec<f64>, u64)>,
     /// Lowest and highest value of each channel (axis 1), where they were asked for.
     pub channel_extremes: Option<Vec<(f32, f32)>>,
     /// Sums over the samples of each one's lowest and highest value, and their number, where they were asked for.
     pub sample_extremes: Option<(f64, f64, u64)>,
+    /// Whether counts and sums have the repeats in them that filled up a last batch, because it is not known which elements are
+    /// theirs. Extremes are right all the same.
+    pub repeats: bool,
 }
 
 /// Why statistics could not be collected.
@@ -65,6 +69,16 @@ pub enum StatisticsError {
         /// What it has.
         found: f32,
     },
+    /// Data that never changes.
+    #[error("{file}: {inputs} in all {samples} samples: what the model does on them says nothing of other data", file = file.display(), inputs = constants(inputs))]
+    Constant {
+        /// Where the data comes from.
+        file: PathBuf,
+        /// Each input, and the only value that it has.
+        inputs: Vec<(String, f64)>,
+        /// Samples there are.
+        samples: u64,
+    },
     /// The data cannot be opened.
     #[error("{0}")]
     Opening(String),
@@ -92,6 +106,23 @@ pub enum StatisticsError {
     Missing(String),
 }
 
+fn constants(inputs: &[(String, f64)]) -> String {
+    let one = |(name, value): &(String, f64)| format!("{name} is {value} everywhere");
+    inputs.iter().map(one).collect::<Vec<_>>().join(" and ")
+}
+
+/// Refuses data in which no input ever changes.
+pub(super) fn check_varying(stream: &Stream<'_>, data: &Dataset) -> Result<(), StatisticsError> {
+    match stream.constant_inputs() {
+        None => Ok(()),
+        Some(inputs) => Err(StatisticsError::Constant {
+            file: data.origin().to_owned(),
+            inputs,
+            samples: data.sample_range().end - data.sample_range().start,
+        }),
+    }
+}
+
 /// What to collect.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted {
@@ -116,38 +147,7 @@ pub fn collect(
     jobs: usize,
     progress: &dyn Fn(u64),
 ) -> Result<BTreeMap<String, Summary>, StatisticsError> {
-    let inputs: Vec<&str> = model
-        .graph
-        .inputs()
-        .iter()
-        .filter_map(|id| model.graph.get(*id)?.outputs().first().map(|value| &*value.name))
-        .collect();
-    let expose: Vec<String> = values
-        .iter()
-        .filter(|name| {
-            !inputs.contains(&name.as_str()) && !model.graph.outputs().iter().any(|o| o.name == name.as_str())
-        })
-        .cloned()
-        .collect();
-    let options = CompileOptions {
-        expose,
-        optimise: true,
-        threads: 1,
-        ..CompileOptions::default()
-    };
-    let session = engine.compile(
-        &lower::for_engine(model, engine).map_err(EngineError::from)?,
-        &options,
-    )?;
-    let (fed, computed): (Vec<usize>, Vec<usize>) = (0..values.len()).partition(|at| {
-        values
-            .get(*at)
-            .is_some_and(|name| inputs.contains(&name.as_str()))
-    });
-    let observed: Vec<String> = computed
-        .iter()
-        .filter_map(|at| values.get(*at).cloned())
-        .collect();
+    let stream = Stream::compile(model, values, &Lowering(engine))?;
     // What does not depend on the order of the samples is kept by thread, so that nothing is allocated or merged for each.
     let idle: Mutex<Vec<Vec<Unordered>>> = Mutex::new(Vec::new());
     let work = |index: u64| -> Result<(u64, Vec<Ordered>), StatisticsError> {
@@ -158,28 +158,10 @@ pub fn collect(
             .pop()
             .unwrap_or_else(|| vec![Unordered::default(); values.len()]);
         let mut found = vec![Ordered::default(); values.len()];
-        let mut look = |at: usize, dims: &[u64], elements: &[f32]| {
-            // A short last batch is filled up with repeats, which do not count.
-            let rows = dims.first().copied().unwrap_or(1).max(1);
-            let real = elements.len() as u64 / rows * (batch.count as u64).min(rows);
-            let part = elements.get(..real as usize).unwrap_or(elements);
-            // Where the batch is not the first axis, the whole value counts as one sample.
-            let samples = if rows == data.batch_size() { batch.count } else { 1 };
+        stream.observe(&batch, &mut |at, value| {
             if let (Some(own), Some(found)) = (own.get_mut(at), found.get_mut(at)) {
-                own.add(part, dims, wanted);
-                *found = Ordered::of(part, dims, samples, wanted);
-            }
-        };
-        for at in &fed {
-            if let Some(RunValue::Tensor(tensor)) = values.get(*at).and_then(|name| batch.inputs.get(name))
-                && let Ok(elements) = tensor.to_f32()
-            {
-                look(*at, tensor.dims(), &elements);
-            }
-        }
-        session.observe(&batch.inputs, &observed, &mut |index, dims, elements| {
-            if let Some(at) = computed.get(index) {
-                look(*at, dims, elements);
+                own.add(value, wanted);
+                *found = Ordered::of(value, wanted);
             }
         })?;
         for (name, found) in values.iter().zip(&found) {
@@ -199,27 +181,18 @@ pub fn collect(
         Ok((batch.first + batch.count as u64, found))
     };
     let mut sums: Option<Vec<Ordered>> = None;
-    let mut failure = None;
-    run_ordered(data.batches(), jobs, work, |_, result| match result {
-        Ok((done, found)) => {
-            match &mut sums {
-                Some(sums) => sums
-                    .iter_mut()
-                    .zip(found)
-                    .for_each(|(sum, part)| sum.merge(&part)),
-                None => sums = Some(found),
-            }
-            progress(done);
-            true
+    in_order(data.batches(), jobs, work, |(done, found)| {
+        match &mut sums {
+            Some(sums) => sums
+                .iter_mut()
+                .zip(found)
+                .for_each(|(sum, part)| sum.merge(&part)),
+            None => sums = Some(found),
         }
-        Err(error) => {
-            failure = Some(error);
-            false
-        }
-    });
-    if let Some(error) = failure {
-        return Err(error);
-    }
+        progress(done);
+        Ok(())
+    })?;
+    check_varying(&stream, data)?;
     let mut parts = idle
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner)
@@ -236,9 +209,16 @@ pub fn collect(
         channels: sums.channels,
         channel_extremes: own.channel_extremes,
         sample_extremes: sums.sample_extremes,
+        repeats: false,
     };
     let summaries = whole.into_iter().zip(sums.unwrap_or_default()).map(summary);
-    Ok(values.iter().cloned().zip(summaries).collect())
+    let mut found: BTreeMap<String, Summary> = values.iter().cloned().zip(summaries).collect();
+    for name in stream.repeated() {
+        if let Some(summary) = found.get_mut(name) {
+            summary.repeats = true;
+        }
+    }
+    Ok(found)
 }
 
 /// What is summed, so that the order of the samples shows in the last bits.
@@ -250,11 +230,11 @@ struct Ordered {
 }
 
 impl Ordered {
-    fn of(values: &[f32], dims: &[u64], samples: usize, wanted: Wanted) -> Self {
+    fn of(value: &Sampled<'_>, wanted: Wanted) -> Self {
         Self {
             seen: true,
-            channels: wanted.channel_means.then(|| channel_sums(values, dims)).flatten(),
-            sample_extremes: wanted.sample_extremes.then(|| sample_extremes(values, samples)),
+            channels: wanted.channel_means.then(|| channel_sums(value)).flatten(),
+            sample_extremes: wanted.sample_extremes.then(|| sample_extremes(value)),
         }
     }
 
@@ -273,21 +253,20 @@ struct Unordered {
 }
 
 impl Unordered {
-    fn add(&mut self, values: &[f32], dims: &[u64], wanted: Wanted) {
-        let channels = wanted
-            .channel_extremes
-            .then(|| channel_extremes(values, dims))
-            .flatten();
+    fn add(&mut self, value: &Sampled<'_>, wanted: Wanted) {
+        let channels = wanted.channel_extremes.then(|| channel_extremes(value)).flatten();
         if self.seen {
             merge_channels(&mut self.channel_extremes, &channels);
         } else {
             self.channel_extremes = channels;
         }
         self.seen = true;
-        if wanted.histograms {
-            self.histogram.add(values);
-        } else {
-            self.histogram.add_extremes(values);
+        for (_, elements) in value.stretches() {
+            if wanted.histograms {
+                self.histogram.add(elements);
+            } else {
+                self.histogram.add_extremes(elements);
+            }
         }
     }
 
@@ -308,7 +287,7 @@ fn not_finite(model: &Model, batch: &Batch, wrong: &BTreeSet<&str>, data: &Datas
         else {
             continue;
         };
-        let row = (elements.len() / tensor.dims().first().map_or(1, |rows| (*rows as usize).max(1))).max(1);
+        let row = (elements.len() / batch.ran.max(1)).max(1);
         let sample = batch.first + ((at / row) as u64).min(batch.count.saturating_sub(1) as u64);
         return StatisticsError::InputNotFinite {
             file: data.origin().to_owned(),
@@ -339,6 +318,7 @@ impl Summary {
         merge_sums(&mut self.channels, &other.channels);
         merge_channels(&mut self.channel_extremes, &other.channel_extremes);
         self.sample_extremes = merged_extremes(self.sample_extremes, other.sample_extremes);
+        self.repeats |= other.repeats;
     }
 
     /// Means over the samples of their lowest and highest values.
@@ -382,43 +362,61 @@ fn merged_extremes(a: Option<(f64, f64, u64)>, b: Option<(f64, f64, u64)>) -> Op
     Some((a.0 + b.0, a.1 + b.1, a.2 + b.2))
 }
 
-fn sample_extremes(values: &[f32], samples: usize) -> (f64, f64, u64) {
-    let size = values.len().div_ceil(samples.max(1)).max(1);
-    values
-        .chunks(size)
-        .fold((0.0, 0.0, 0), |(lows, highs, count), sample| {
-            let (low, high, _) = extremes(sample);
-            (lows + f64::from(low), highs + f64::from(high), count + 1)
-        })
+/// Lowest and highest value of each sample, added up. The engine's elements count as one sample where samples cannot be told apart.
+fn sample_extremes(value: &Sampled<'_>) -> (f64, f64, u64) {
+    (0..value.samples()).fold((0.0, 0.0, 0), |(lows, highs, count), sample| {
+        let start = (f32::INFINITY, f32::NEG_INFINITY);
+        let (low, high) = value.sample(sample).fold(start, |(low, high), (_, elements)| {
+            let own = extremes(elements);
+            (low.min(own.0), high.max(own.1))
+        });
+        (lows + f64::from(low), highs + f64::from(high), count + 1)
+    })
 }
 
-fn channel_sums(values: &[f32], dims: &[u64]) -> Option<(Vec<f64>, u64)> {
-    let channels = *dims.get(1)? as usize;
-    let inner = dims.iter().skip(2).product::<u64>() as usize;
-    if channels == 0 || inner == 0 {
-        return None;
-    }
-    let mut sums = vec![0f64; channels];
-    for (row, chunk) in values.chunks(inner).enumerate() {
-        if let Some(sum) = sums.get_mut(row % channels) {
-            *sum += quantize::sum(chunk);
+/// The axis of the channels of `[N, C, ...]`: their number, and how many neighbouring elements are of one. `None` where the samples
+/// lie on that axis.
+fn channel_axis(value: &Sampled<'_>) -> Option<(usize, usize)> {
+    let channels = *value.dims().get(1)? as usize;
+    let inner = value.dims().iter().skip(2).product::<u64>() as usize;
+    let own = value.placement().is_none_or(|placement| placement.axis != 1);
+    (own && channels > 0 && inner > 0).then_some((channels, inner))
+}
+
+/// Calls `add` with the neighbours of one channel, wherever they begin.
+fn each_channel(value: &Sampled<'_>, (channels, inner): (usize, usize), mut add: impl FnMut(usize, &[f32])) {
+    for (start, mut rest) in value.stretches() {
+        let mut at = start;
+        while !rest.is_empty() {
+            let (chunk, behind) = rest.split_at((inner - at % inner).min(rest.len()));
+            add(at / inner % channels, chunk);
+            at += chunk.len();
+            rest = behind;
         }
     }
-    Some((sums, (values.len() / channels) as u64))
 }
 
-fn channel_extremes(values: &[f32], dims: &[u64]) -> Option<Vec<(f32, f32)>> {
-    let channels = *dims.get(1)? as usize;
-    let inner = dims.iter().skip(2).product::<u64>() as usize;
-    if channels == 0 || inner == 0 {
-        return None;
-    }
-    let mut found = vec![(f32::INFINITY, f32::NEG_INFINITY); channels];
-    for (row, chunk) in values.chunks(inner).enumerate() {
-        if let Some((low, high)) = found.get_mut(row % channels) {
-            let own = extremes(chunk);
+fn channel_sums(value: &Sampled<'_>) -> Option<(Vec<f64>, u64)> {
+    let axis = channel_axis(value)?;
+    let mut sums = vec![0f64; axis.0];
+    let mut count = 0;
+    each_channel(value, axis, |channel, elements| {
+        if let Some(sum) = sums.get_mut(channel) {
+            *sum += quantize::sum(elements);
+        }
+        count += elements.len();
+    });
+    Some((sums, (count / axis.0) as u64))
+}
+
+fn channel_extremes(value: &Sampled<'_>) -> Option<Vec<(f32, f32)>> {
+    let axis = channel_axis(value)?;
+    let mut found = vec![(f32::INFINITY, f32::NEG_INFINITY); axis.0];
+    each_channel(value, axis, |channel, elements| {
+        if let Some((low, high)) = found.get_mut(channel) {
+            let own = extremes(elements);
             (*low, *high) = (low.min(own.0), high.max(own.1));
         }
-    }
+    });
     Some(found)
 }

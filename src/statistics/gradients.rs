@@ -89,11 +89,7 @@ pub fn collect_gradients(
     };
     let differentiated = gradients(model, &objective.loss, wrt, &options)?;
     let lowered = lower::for_engine(&differentiated, engine).map_err(EngineError::from)?;
-    let compile = CompileOptions {
-        optimise: true,
-        threads: 1,
-        ..CompileOptions::default()
-    };
+    let compile = CompileOptions::side_by_side();
     let session = engine.compile(&lowered, &compile)?;
     let outputs: Vec<(String, Shape)> = differentiated
         .graph

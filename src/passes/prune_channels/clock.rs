@@ -66,11 +66,7 @@ impl<'a> Clock<'a> {
 }
 
 fn compile(model: &Model, engine: &dyn Engine) -> Result<Box<dyn Session>, PassError> {
-    let options = CompileOptions {
-        optimise: true,
-        threads: 1,
-        ..CompileOptions::default()
-    };
+    let options = CompileOptions::side_by_side();
     let compiled = lower::for_engine(model, engine)
         .map_err(EngineError::from)
         .and_then(|lowered| engine.compile(&lowered, &options));

@@ -1,6 +1,7 @@
 //! Static quantization: QuantizeLinear and DequantizeLinear pairs where the target engine turns them into integer kernels.
 
 mod apply;
+mod cuts;
 mod explain;
 mod form;
 mod plan;
@@ -220,7 +221,7 @@ impl Pass for Quantize {
                 ..Scheme::new(*kind, traits.symmetric)
             };
             if let Some(fixed) = fixed_parameters(self.profile, &model.graph, sources, *kind) {
-                return Ok(((*value, *kind), fixed));
+                return Ok(((*value, *kind), fixed, Vec::new()));
             }
             let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
             for source in sources {
@@ -229,14 +230,25 @@ impl Pass for Quantize {
             }
             let found = parameters(low, high, &scheme)
                 .map_err(|e| resource(format!("{}: {e}", label(model, *value))))?;
-            Ok(((*value, *kind), found))
+            let cuts = sources
+                .iter()
+                .filter_map(|source| cuts::Cut::of(label(model, *source), &ranges, (low, high)));
+            Ok(((*value, *kind), found, cuts.collect()))
         };
-        let activations: BTreeMap<(ValueId, Kind), Parameters> = plan
+        let calibrated: Vec<((ValueId, Kind), Parameters, Vec<cuts::Cut>)> = plan
             .activations
             .par_iter()
             .map(calibrate)
             .collect::<Result<_, PassError>>()?;
+        let mut cut_off = Vec::new();
+        let mut activations: BTreeMap<(ValueId, Kind), Parameters> = BTreeMap::new();
+        for (key, found, cuts) in calibrated {
+            activations.insert(key, found);
+            cut_off.extend(cuts);
+        }
+        report.notes.extend(cuts::warning(cut_off));
         report.notes.extend(constant_values(model, &plan, &ranges));
+        report.notes.extend(repeated_samples(&ranges));
         let means: BTreeMap<ValueId, Vec<f64>> = self
             .mean_values(model, &plan)
             .into_iter()
@@ -374,6 +386,22 @@ fn constant_values(
             })
         })
         .collect()
+}
+
+/// A warning about values in whose counts a sample that filled up the last batch stands several times.
+fn repeated_samples(ranges: &BTreeMap<String, statistics::Summary>) -> Option<String> {
+    let names: Vec<&str> = ranges
+        .iter()
+        .filter(|(_, summary)| summary.repeats)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let first = names.first()?;
+    Some(format!(
+        "the model fixes its batch size, and a last batch that is not full counts its last sample several times in {} {} ({first}), where \
+         no axis is known to be the batch: give a number of samples that fills all batches",
+        names.len(),
+        if names.len() == 1 { "value" } else { "values" },
+    ))
 }
 
 impl Quantize {
@@ -570,7 +598,7 @@ impl Quantize {
         notes.extend(too_few(total));
         let progress = |done: u64| (context.progress)("calibrating", done, Some(total));
         let wanted = Wanted {
-            histograms: !matches!(self.calibrate, Calibrator::MinMax | Calibrator::MovingAverage),
+            histograms: self.calibrate != Calibrator::MinMax,
             channel_means: self.correct_bias,
             channel_extremes: false,
             sample_extremes: self.calibrate == Calibrator::MovingAverage,

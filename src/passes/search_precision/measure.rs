@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::choose::Choice;
 use super::{NAME, SearchPrecision, Sensitivity};
 use crate::data::Batch;
-use crate::engine::{CompileOptions, Engine, EngineError, RunValue, RunValues, Session, run_ordered};
-use crate::ir::{GraphPath, Model};
-use crate::lower;
+use crate::engine::stream::{Sampled, Stream, in_order};
+use crate::engine::{Engine, EngineError, RunValue, RunValues};
+use crate::ir::Model;
+use crate::lower::Lowering;
 use crate::passes::quantize_weights::{Layers, QuantizedLayer};
 use crate::passes::{Context, PassError, PassReport, Precision};
 
@@ -22,7 +23,6 @@ pub(super) struct Measured {
 /// What the float model answers on the samples.
 struct Reference {
     batches: Vec<(Batch, RunValues)>,
-    batch_size: u64,
 }
 
 /// Quantizes each of `layers` alone with each of `precisions` in `model`.
@@ -64,8 +64,7 @@ pub(super) fn measure(
                 ))
             })?,
             Some(reference) => {
-                let session = compile(&quantized, engine).map_err(|error| resource(error.to_string()))?;
-                noise(&*session, reference).map_err(|error| resource(error.to_string()))?
+                noise(&quantized, engine, reference).map_err(|error| resource(error.to_string()))?
             }
         };
         Ok(Choice {
@@ -80,43 +79,16 @@ pub(super) fn measure(
             choices: Vec::new(),
         })
         .collect();
-    let mut failure = None;
-    run_ordered(
-        cases.iter().copied(),
-        resources.jobs(),
-        work,
-        |index, choice| match (choice, cases.get(index)) {
-            (Ok(choice), Some((layer, _))) => {
-                if let Some(entry) = measured.get_mut(*layer) {
-                    entry.choices.push(choice);
-                }
-                (context.progress)("sensitivities", index as u64 + 1, Some(total));
-                true
-            }
-            (Err(error), _) => {
-                failure = Some(error);
-                false
-            }
-            (Ok(_), None) => false,
-        },
-    );
-    match failure {
-        Some(error) => Err(error),
-        None => Ok(measured),
-    }
-}
-
-fn compile(model: &Model, engine: &dyn Engine) -> Result<Box<dyn Session>, EngineError> {
-    debug_assert!(model.graph_at(&GraphPath::MAIN).is_some());
-    let options = CompileOptions {
-        optimise: true,
-        threads: 1,
-        ..CompileOptions::default()
-    };
-    engine.compile(
-        &lower::for_engine(model, engine).map_err(EngineError::from)?,
-        &options,
-    )
+    let mut done = 0;
+    in_order(cases.iter().copied(), resources.jobs(), |case| Ok((case.0, work(case)?)), |(layer, choice)| {
+        if let Some(entry) = measured.get_mut(layer) {
+            entry.choices.push(choice);
+        }
+        done += 1;
+        (context.progress)("sensitivities", done, Some(total));
+        Ok(())
+    })?;
+    Ok(measured)
 }
 
 fn reference(
@@ -128,47 +100,49 @@ fn reference(
     let resource = |message: String| PassError::Resource { pass: NAME, message };
     let resources = context.resources(NAME, "needs calibration data")?;
     let data = resources.data(&options.data, &model.graph).map_err(resource)?;
-    let session = compile(model, engine).map_err(|error| resource(error.to_string()))?;
+    let stream = compile(model, engine).map_err(|error| resource(error.to_string()))?;
     let count = options.samples.div_ceil(data.batch_size()).max(1);
     let mut batches = Vec::new();
     for index in data.batches().take(count as usize) {
         let batch = data.batch(index).map_err(|error| resource(error.to_string()))?;
-        let outputs = session
-            .run(&batch.inputs)
-            .map_err(|error| resource(error.to_string()))?;
+        let outputs = stream.run(&batch).map_err(|error| resource(error.to_string()))?;
         batches.push((batch, outputs));
     }
-    Ok(Reference {
-        batches,
-        batch_size: data.batch_size(),
-    })
+    Ok(Reference { batches })
+}
+
+fn compile<'m>(model: &'m Model, engine: &dyn Engine) -> Result<Stream<'m>, EngineError> {
+    Stream::compile(model, &[], &Lowering(engine))
 }
 
 /// Power of the difference over power of the signal, summed over the float outputs.
-fn noise(session: &dyn Session, reference: &Reference) -> Result<f64, EngineError> {
+fn noise(model: &Model, engine: &dyn Engine, reference: &Reference) -> Result<f64, EngineError> {
+    let stream = compile(model, engine)?;
     let mut powers: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
     for (batch, expected) in &reference.batches {
-        let found = session.run(&batch.inputs)?;
+        let found = stream.run(batch)?;
+        let placements = stream.placements(batch);
         for (name, value) in expected {
-            let (RunValue::Tensor(a), Some(RunValue::Tensor(b))) = (value, found.get(name)) else {
+            let (RunValue::Tensor(value), Some(RunValue::Tensor(other))) = (value, found.get(name)) else {
                 continue;
             };
-            if !a.dtype().is_float() || a.dims() != b.dims() {
+            if !value.dtype().is_float() || value.dims() != other.dims() {
                 continue;
             }
-            let (Ok(a), Ok(b)) = (a.to_f64(), b.to_f64()) else {
+            let (Ok(expected_values), Ok(found_values)) = (value.to_f64(), other.to_f64()) else {
                 continue;
             };
-            // A short last batch is filled up with repeats, which do not count.
-            let rows = expected_rows(value).max(1);
-            let real = match rows == reference.batch_size {
-                true => a.len() as u64 / rows * (batch.count as u64).min(rows),
-                false => a.len() as u64,
-            } as usize;
+            let placement = placements.get(name).copied();
+            let (expected, found) = (
+                Sampled::new(&expected_values, value.dims(), batch, placement),
+                Sampled::new(&found_values, other.dims(), batch, placement),
+            );
             let entry = powers.entry(name).or_default();
-            for (a, b) in a.iter().zip(&b).take(real) {
-                entry.0 += a * a;
-                entry.1 += if b.is_finite() { (a - b) * (a - b) } else { a * a };
+            for ((_, a), (_, b)) in expected.stretches().zip(found.stretches()) {
+                for (a, b) in a.iter().zip(b) {
+                    entry.0 += a * a;
+                    entry.1 += if b.is_finite() { (a - b) * (a - b) } else { a * a };
+                }
             }
         }
     }
@@ -176,11 +150,4 @@ fn noise(session: &dyn Session, reference: &Reference) -> Result<f64, EngineErro
         .values()
         .map(|(signal, noise)| noise / signal.max(f64::MIN_POSITIVE))
         .sum())
-}
-
-fn expected_rows(value: &RunValue) -> u64 {
-    match value {
-        RunValue::Tensor(tensor) => tensor.dims().first().copied().unwrap_or(1),
-        _ => 1,
-    }
 }

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use ndarray::{Array2, Axis, concatenate, s};
 use rayon::prelude::*;
 
-use super::rows::{Samples, gather};
+use super::rows::gather;
 use super::{Cross, Gram, Grams, Layer};
 use crate::data::{Batch, Dataset};
-use crate::engine::{CompileOptions, Engine, EngineError, RunValue, RunValues, Session, run_ordered};
+use crate::engine::stream::{Sampled, Stream, in_order};
+use crate::engine::{Engine, RunValue};
 use crate::ir::Model;
-use crate::lower;
+use crate::lower::Lowering;
 use crate::statistics::StatisticsError;
+use crate::statistics::activations::check_varying;
 
 /// How rows are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,39 +50,30 @@ pub fn collect(
         distinct.entry(layer.key()).or_insert(layer);
     }
     let layers: Vec<&Layer> = distinct.values().copied().collect();
-    let session = compile(model, &layers, engine)?;
+    let stream = compile(model, &layers, engine)?;
     let mut sums: Vec<(Vec<Gram>, Vec<Array2<f32>>)> = layers
         .iter()
         .map(|layer| (vec![Gram::new(layer.columns); layer.groups], Vec::new()))
         .collect();
     let work = |index: u64| -> Result<(u64, Vec<Array2<f32>>), StatisticsError> {
         let batch = data.batch(index)?;
-        let rows = run(&*session, &layers, &batch, data.batch_size(), options)?;
+        let rows = run(&stream, &layers, &batch, options)?;
         Ok((batch.first + batch.count as u64, rows))
     };
-    let mut failure = None;
-    run_ordered(data.batches(), jobs, work, |_, result| match result {
-        Ok((done, found)) => {
-            sums.par_iter_mut()
-                .zip(&layers)
-                .zip(found)
-                .for_each(|(((grams, waiting), layer), rows)| {
-                    waiting.push(rows);
-                    if waiting.iter().map(Array2::nrows).sum::<usize>() >= CHUNK {
-                        add_up(layer, grams, waiting);
-                    }
-                });
-            progress(done);
-            true
-        }
-        Err(error) => {
-            failure = Some(error);
-            false
-        }
-    });
-    if let Some(error) = failure {
-        return Err(error);
-    }
+    in_order(data.batches(), jobs, work, |(done, found)| {
+        sums.par_iter_mut()
+            .zip(&layers)
+            .zip(found)
+            .for_each(|(((grams, waiting), layer), rows)| {
+                waiting.push(rows);
+                if waiting.iter().map(Array2::nrows).sum::<usize>() >= CHUNK {
+                    add_up(layer, grams, waiting);
+                }
+            });
+        progress(done);
+        Ok(())
+    })?;
+    check_varying(&stream, data)?;
     sums.par_iter_mut()
         .zip(&layers)
         .for_each(|((grams, waiting), layer)| add_up(layer, grams, waiting));
@@ -123,7 +116,7 @@ pub fn collect_cross(
     progress: &dyn Fn(u64),
 ) -> Result<Vec<Cross>, StatisticsError> {
     let (first, second): (Vec<&Layer>, Vec<&Layer>) = pairs.iter().map(|(a, b)| (a, b)).unzip();
-    let sessions = (
+    let streams = (
         compile(models.0, &first, engine)?,
         compile(models.1, &second, engine)?,
     );
@@ -137,33 +130,23 @@ pub fn collect_cross(
         .collect();
     let work = |index: u64| -> Result<_, StatisticsError> {
         let batch = data.batch(index)?;
-        let a = run(&*sessions.0, &first, &batch, data.batch_size(), options)?;
-        let b = run(&*sessions.1, &second, &batch, data.batch_size(), options)?;
+        let a = run(&streams.0, &first, &batch, options)?;
+        let b = run(&streams.1, &second, &batch, options)?;
         Ok((batch.first + batch.count as u64, a, b))
     };
-    let mut failure = None;
-    run_ordered(data.batches(), jobs, work, |_, result| match result {
-        Ok((done, a, b)) => {
-            sums.par_iter_mut()
-                .zip(a.into_par_iter().zip(b))
-                .for_each(|(waiting, (a, b))| {
-                    waiting.first.push(a);
-                    waiting.second.push(b);
-                    if waiting.first.iter().map(Array2::nrows).sum::<usize>() >= CHUNK {
-                        waiting.add_up();
-                    }
-                });
-            progress(done);
-            true
-        }
-        Err(error) => {
-            failure = Some(error);
-            false
-        }
-    });
-    if let Some(error) = failure {
-        return Err(error);
-    }
+    in_order(data.batches(), jobs, work, |(done, a, b)| {
+        sums.par_iter_mut()
+            .zip(a.into_par_iter().zip(b))
+            .for_each(|(waiting, (a, b))| {
+                waiting.first.push(a);
+                waiting.second.push(b);
+                if waiting.first.iter().map(Array2::nrows).sum::<usize>() >= CHUNK {
+                    waiting.add_up();
+                }
+            });
+        progress(done);
+        Ok(())
+    })?;
     sums.par_iter_mut().for_each(Waiting::add_up);
     Ok(sums.into_iter().map(|waiting| waiting.cross).collect())
 }
@@ -183,66 +166,41 @@ fn add_up(layer: &Layer, grams: &mut [Gram], waiting: &mut Vec<Array2<f32>>) {
     }
 }
 
-fn compile(
-    model: &Model,
+fn compile<'m>(
+    model: &'m Model,
     layers: &[&Layer],
     engine: &dyn Engine,
-) -> Result<Box<dyn Session>, StatisticsError> {
-    let inputs: BTreeSet<String> = model
-        .graph
-        .inputs()
-        .iter()
-        .filter_map(|id| model.graph.get(*id)?.outputs().first())
-        .map(|value| value.name.to_string())
-        .collect();
+) -> Result<Stream<'m>, StatisticsError> {
     let names: BTreeSet<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
-    let expose = names
-        .into_iter()
-        .filter(|name| {
-            !inputs.contains(*name) && !model.graph.outputs().iter().any(|output| output.name == *name)
-        })
-        .map(str::to_owned)
-        .collect();
-    let options = CompileOptions {
-        expose,
-        optimise: true,
-        threads: 1,
-        ..CompileOptions::default()
-    };
-    let lowered = lower::for_engine(model, engine).map_err(EngineError::from)?;
-    Ok(engine.compile(&lowered, &options)?)
+    let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+    Ok(Stream::compile(model, &names, &Lowering(engine))?)
 }
 
 /// Rows of every layer for one batch.
 fn run(
-    session: &dyn Session,
+    stream: &Stream<'_>,
     layers: &[&Layer],
     batch: &Batch,
-    batch_size: u64,
     options: GramOptions,
 ) -> Result<Vec<Array2<f32>>, StatisticsError> {
-    let outputs = session.run(&batch.inputs)?;
-    let samples = Samples {
-        first: batch.first,
-        ran: ran(&batch.inputs, batch.count, batch_size as usize),
-        real: batch.count,
-    };
+    let values = stream.run(batch)?;
+    let placements = stream.placements(batch);
     layers
         .iter()
         .map(|layer| {
             let missing = || StatisticsError::Missing(layer.name.clone());
-            let value = outputs.get(&layer.name).or_else(|| batch.inputs.get(&layer.name));
-            let Some(RunValue::Tensor(tensor)) = value else {
+            let Some(RunValue::Tensor(tensor)) = values.get(&layer.name) else {
                 return Err(missing());
             };
-            let values = tensor.to_f32().map_err(|_| missing())?;
-            let rows =
-                gather(layer, &values, tensor.dims(), samples, options.rows_per_sample).ok_or_else(|| {
-                    StatisticsError::Rows {
-                        node: layer.label.clone(),
-                        dims: tensor.dims().to_vec(),
-                    }
-                })?;
+            let elements = tensor.to_f32().map_err(|_| missing())?;
+            let placement = placements.get(&layer.name).copied();
+            let value = Sampled::new(&elements, tensor.dims(), batch, placement);
+            let rows = gather(layer, &value, batch, options.rows_per_sample).ok_or_else(|| {
+                StatisticsError::Rows {
+                    node: layer.label.clone(),
+                    dims: tensor.dims().to_vec(),
+                }
+            })?;
             if rows.iter().all(|value| value.is_finite()) {
                 Ok(rows)
             } else {
@@ -253,12 +211,4 @@ fn run(
             }
         })
         .collect()
-}
-
-/// Samples that ran: a short batch is filled up where the model fixes its size.
-fn ran(inputs: &RunValues, count: usize, batch_size: usize) -> usize {
-    let filled = inputs.values().any(
-        |value| matches!(value, RunValue::Tensor(tensor) if tensor.dims().first() == Some(&(batch_size as u64))),
-    );
-    if filled { batch_size } else { count }
 }

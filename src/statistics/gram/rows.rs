@@ -4,31 +4,27 @@ use ndarray::Array2;
 
 use super::Layer;
 use super::layer::{Geometry, Same};
+use crate::data::Batch;
+use crate::engine::stream::Sampled;
 
-/// How the leading axis of a value is shared by the samples of a batch.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Samples {
-    /// Global index of the first sample.
-    pub(super) first: u64,
-    /// Samples that ran.
-    pub(super) ran: usize,
-    /// Those that count.
-    pub(super) real: usize,
+/// The rows `[R, groups * columns]` of `input`: all positions of each sample that counts, or `limit` of them; where the samples
+/// cannot be told apart, that many for each of them from all positions. `None` if the shape does not fit the layer.
+pub(super) fn gather(layer: &Layer, input: &Sampled<'_>, batch: &Batch, limit: usize) -> Option<Array2<f32>> {
+    let dims: Vec<usize> = input.dims().iter().map(|dim| *dim as usize).collect();
+    if input.elements().len() != dims.iter().product::<usize>() {
+        return None;
+    }
+    match &layer.geometry {
+        Geometry::LastAxis => last_axis(layer, input, &dims, batch, limit),
+        Geometry::Windows { .. } => windows(layer, input, &dims, batch, limit),
+    }
 }
 
-/// The rows `[R, groups * columns]` of `input`: all positions of each real sample, or `limit` of them. `None` if the shape does
-/// not fit the layer.
-pub(super) fn gather(
-    layer: &Layer,
-    input: &[f32],
-    dims: &[u64],
-    samples: Samples,
-    limit: usize,
-) -> Option<Array2<f32>> {
-    let dims: Vec<usize> = dims.iter().map(|dim| *dim as usize).collect();
-    match &layer.geometry {
-        Geometry::LastAxis => last_axis(layer, input, &dims, samples, limit),
-        Geometry::Windows { .. } => windows(layer, input, &dims, samples, limit),
+/// Positions of each sample that are taken.
+fn limit_of(input: &Sampled<'_>, batch: &Batch, limit: usize) -> usize {
+    match input.samples() == batch.count {
+        true => limit,
+        false => limit * batch.count.max(1),
     }
 }
 
@@ -52,35 +48,23 @@ fn gcd(a: usize, b: usize) -> usize {
 
 fn last_axis(
     layer: &Layer,
-    input: &[f32],
+    input: &Sampled<'_>,
     dims: &[usize],
-    samples: Samples,
+    batch: &Batch,
     limit: usize,
 ) -> Option<Array2<f32>> {
     let columns = *dims.last()?;
-    if columns != layer.columns || input.len() != dims.iter().product::<usize>() {
+    if columns != layer.columns {
         return None;
     }
-    let total = input.len() / columns.max(1);
-    // An input whose first axis is not one of samples is one sample.
-    let leading = if dims.len() > 1 { *dims.first()? } else { 1 };
-    let by_sample = leading % samples.ran.max(1) == 0;
-    let (ran, real) = if by_sample {
-        (samples.ran.max(1), samples.real)
-    } else {
-        (1, 1)
-    };
-    let each = total / ran;
-    let limit = if by_sample {
-        limit
-    } else {
-        limit * samples.real.max(1)
-    };
+    let input = input.in_units(columns);
+    let limit = limit_of(&input, batch, limit);
+    let each = input.sample_size() / columns.max(1);
     let mut rows = Vec::new();
-    for sample in 0..real.min(ran) {
-        for position in positions(each, limit, samples.first + sample as u64) {
-            let start = (sample * each + position) * columns;
-            rows.extend_from_slice(input.get(start..start + columns)?);
+    for sample in 0..input.samples() {
+        for position in positions(each, limit, batch.first + sample as u64) {
+            let start = input.index(sample, position * columns);
+            rows.extend_from_slice(input.elements().get(start..start + columns)?);
         }
     }
     Array2::from_shape_vec((rows.len() / columns.max(1), columns), rows).ok()
@@ -178,34 +162,33 @@ fn offsets(axes: &[Along], position: usize) -> Vec<Option<usize>> {
 
 fn windows(
     layer: &Layer,
-    input: &[f32],
+    input: &Sampled<'_>,
     dims: &[usize],
-    samples: Samples,
+    batch: &Batch,
     limit: usize,
 ) -> Option<Array2<f32>> {
-    let [batch, channels, sizes @ ..] = dims else {
+    let [_, channels, sizes @ ..] = dims else {
         return None;
     };
-    if *channels != layer.channels * layer.groups || input.len() != dims.iter().product::<usize>() {
+    if *channels != layer.channels * layer.groups {
         return None;
     }
     let axes = along(&layer.geometry, sizes).filter(|axes| axes.len() == sizes.len())?;
     let each: usize = axes.iter().map(|axis| axis.outputs).product();
     let place: usize = sizes.iter().product();
     // Inputs may be cut into several tiles a sample.
-    let (ran, real) = match samples.ran {
-        ran if ran > 0 && batch % ran == 0 => (ran, samples.real.min(ran)),
-        _ => (1, 1),
-    };
-    let tiles = batch / ran;
+    let tile = channels * place;
+    let input = input.in_units(tile);
+    let limit = limit_of(&input, batch, limit);
+    let tiles = input.sample_size() / tile.max(1);
     let mut rows = Vec::new();
-    for sample in 0..real {
-        for position in positions(tiles * each, limit, samples.first + sample as u64) {
-            let (tile, position) = (sample * tiles + position / each, position % each);
-            let reads = offsets(&axes, position);
+    for sample in 0..input.samples() {
+        for position in positions(tiles * each, limit, batch.first + sample as u64) {
+            let first = input.index(sample, position / each * tile);
+            let reads = offsets(&axes, position % each);
             for channel in 0..*channels {
-                let start = (tile * channels + channel) * place;
-                let values = input.get(start..start + place)?;
+                let start = first + channel * place;
+                let values = input.elements().get(start..start + place)?;
                 rows.extend(
                     reads
                         .iter()
