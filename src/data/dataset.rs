@@ -11,7 +11,7 @@ use super::signature::Signature;
 use super::spec::{SourceSpec, Spec, SyntheticSpec};
 use super::{synthetic, test_sets};
 use crate::engine::stream::Batch;
-use crate::ir::{Graph, Tensor};
+use crate::ir::Graph;
 
 /// Samples for one model.
 #[derive(Debug)]
@@ -381,7 +381,7 @@ mod tests {
     use super::super::npz::write_npz;
     use super::*;
     use crate::engine::RunValue;
-    use crate::ir::{DType, Dim, GraphBuilder, Input, Value, ValueType};
+    use crate::ir::{DType, Dim, GraphBuilder, Input, Tensor, Value, ValueType};
 
     fn graph(dtype: DType, shape: Vec<Dim>) -> Graph {
         let mut builder = GraphBuilder::new();

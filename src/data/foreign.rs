@@ -33,15 +33,23 @@ pub(super) fn what_it_is(path: &Path) -> Option<&'static str> {
         "it is a NumPy array; give it the ending .npy"
     } else if begins(b"PK\x03\x04") && has(b".npy") {
         "it is a NumPy archive; give it the ending .npz"
-    } else if begins(b"\xff\xd8\xff") || begins(b"\x89PNG\r\n\x1a\n") || begins(b"RIFF") && start.get(8..12) == Some(b"WEBP") {
+    } else if begins(b"\xff\xd8\xff")
+        || begins(b"\x89PNG\r\n\x1a\n")
+        || begins(b"RIFF") && start.get(8..12) == Some(b"WEBP")
+    {
         "it is a single image; give the folder that it is in"
     } else if begins(b"PAR1") {
         "it is a Parquet file, which is not read here; in Python write its columns with numpy.savez"
     } else if begins(b"ARROW1") {
         "it is an Arrow file, which is not read here; in Python write its columns with numpy.savez"
-    } else if start.get(8) == Some(&b'{') && start.get(..8).is_some_and(|size| {
-        size.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte)) < length
-    }) {
+    } else if start.get(8) == Some(&b'{')
+        && start.get(..8).is_some_and(|size| {
+            size.iter()
+                .rev()
+                .fold(0u64, |sum, byte| sum << 8 | u64::from(*byte))
+                < length
+        })
+    {
         "it is a safetensors file: weights, not samples"
     } else {
         return None;
@@ -50,7 +58,10 @@ pub(super) fn what_it_is(path: &Path) -> Option<&'static str> {
 
 /// What is read instead, and what the file is where that is known.
 pub(super) fn described(path: &Path, expected: &str) -> String {
-    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    let ending = path
+        .extension()
+        .and_then(|ending| ending.to_str())
+        .unwrap_or_default();
     match what_it_is(path).filter(|what| !what.ends_with(&format!(".{ending}"))) {
         Some(what) => format!("{expected}; {what}"),
         None => expected.to_owned(),
@@ -76,7 +87,10 @@ mod tests {
             (b"\x89HDF\r\n\x1a\n", "HDF5"),
         ] {
             std::fs::write(&path, bytes).unwrap();
-            assert!(what_it_is(&path).is_some_and(|found| found.contains(word)), "{word}");
+            assert!(
+                what_it_is(&path).is_some_and(|found| found.contains(word)),
+                "{word}"
+            );
         }
         for bytes in [&b""[..], b"\x80", b"file\tlabel\n", b"PK\x03\x04other"] {
             std::fs::write(&path, bytes).unwrap();

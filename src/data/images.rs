@@ -66,7 +66,10 @@ impl ImageFolder {
         if jpeg::is_truncated(&bytes) {
             return Err(DataError::Image {
                 file: file.clone(),
-                reason: format!("the JPEG ends after {} bytes, before its image does: it is truncated", bytes.len()),
+                reason: format!(
+                    "the JPEG ends after {} bytes, before its image does: it is truncated",
+                    bytes.len()
+                ),
             });
         }
         let image = image::load_from_memory(&bytes).map_err(|e| DataError::Image {

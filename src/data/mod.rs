@@ -22,6 +22,7 @@ mod targets;
 mod test_sets;
 mod weights;
 
+pub use crate::engine::stream::Batch;
 pub use dataset::Dataset;
 pub use error::DataError;
 pub use npz::{NpzStream, write_npz};
@@ -31,5 +32,4 @@ pub use signature::{InputSignature, Signature};
 pub use spec::{ImageSpec, Shard, SourceSpec, Spec, SyntheticSpec};
 pub use targets::targets;
 pub use test_sets::{TestSet, folders as test_set_folders, read as read_test_set};
-pub use crate::engine::stream::Batch;
 pub use weights::read_weights;

@@ -171,7 +171,9 @@ fn describe<R: Read>(npy: &NpyFile<R>) -> Result<(DType, Vec<u64>), String> {
         (TypeChar::Float, 4) => DType::F32,
         (TypeChar::Float, 8) => DType::F64,
         (other, _) if other.to_str() == "O" => {
-            return Err("it holds pickled Python objects, not numbers; save an array of one number type".to_owned());
+            return Err(
+                "it holds pickled Python objects, not numbers; save an array of one number type".to_owned(),
+            );
         }
         (other, size) => return Err(format!("element type {}{size} is not supported", other.to_str())),
     };

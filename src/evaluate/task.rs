@@ -95,7 +95,9 @@ impl Task<'_> {
         let ran = state.samples() - before;
         figures.samples_per_second = (ran > 0 && seconds > 0.0).then(|| ran as f64 / seconds);
         if self.latency_runs > 0 {
-            let mut times = self.latency(&[Some(stream.session()), other.as_ref().map(Stream::session)])?.into_iter();
+            let mut times = self
+                .latency(&[Some(stream.session()), other.as_ref().map(Stream::session)])?
+                .into_iter();
             figures.latency_ms = times.next();
             let float = self.engine.name() == "tract";
             let quantized = |model: &Model| float && is_quantized(model);

@@ -35,7 +35,9 @@ pub enum FeatureError {
         value: String,
     },
     /// It is not known which part of the value belongs to which sample.
-    #[error("{value} has the shape {dims:?} for {samples} samples: none of its axes is known to be the batch; run one sample at a time (`batch: 1`)")]
+    #[error(
+        "{value} has the shape {dims:?} for {samples} samples: none of its axes is known to be the batch; run one sample at a time (`batch: 1`)"
+    )]
     Rows {
         /// The value.
         value: String,
@@ -145,9 +147,7 @@ impl<'m> Stage<'m> {
         jobs: usize,
         mut consume: impl FnMut(Block) -> Result<(), FeatureError>,
     ) -> Result<(), FeatureError> {
-        let work = |index: u64| -> Result<Block, FeatureError> {
-            self.block(data.batch(index)?)
-        };
+        let work = |index: u64| -> Result<Block, FeatureError> { self.block(data.batch(index)?) };
         let mut width = None;
         in_order(data.batches(), jobs, work, |block| {
             let found = block.rows.ncols();

@@ -4,7 +4,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::histogram::Histogram;
-use super::kind::Kind;
 use super::parameters::{Parameters, Scheme, parameters};
 use crate::ir::round_minifloat;
 
@@ -297,6 +296,7 @@ fn squared_error(
 
 #[cfg(test)]
 mod tests {
+    use super::super::kind::Kind;
     use super::*;
 
     /// A bell of values with one outlier.
@@ -403,7 +403,11 @@ mod tests {
                 .collect();
             for scheme in [Scheme::new(Kind::Uint8, false), Scheme::new(Kind::Int8, true)] {
                 let (low, high) = entropy(&values, &scheme);
-                assert_eq!((low, high), (if signed { -1.0 } else { 0.0 }, 1.0), "{step} {signed}");
+                assert_eq!(
+                    (low, high),
+                    (if signed { -1.0 } else { 0.0 }, 1.0),
+                    "{step} {signed}"
+                );
             }
         }
     }
@@ -425,7 +429,10 @@ mod tests {
         }
         let scheme = Scheme::new(Kind::Uint8, false);
         let (with_zeros, without) = (entropy(&rectified, &scheme).1, entropy(&positive, &scheme).1);
-        assert!((with_zeros / without - 1.0).abs() < 0.02, "{with_zeros} and {without}");
+        assert!(
+            (with_zeros / without - 1.0).abs() < 0.02,
+            "{with_zeros} and {without}"
+        );
         assert!(with_zeros > 3.0, "{with_zeros}");
     }
 

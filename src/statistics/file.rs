@@ -1,7 +1,7 @@
 //! The statistics file: one safetensors file, with tensors `<kind>/<value>/<field>` and what they were taken from as metadata.
 //!
 //! Fields of the kind `quantize`: `extremes` f32 `[2]`, `count` u64 `[2]` (finite, not finite), `exponent` i64 `[1]` and `counts`
-//! u64 `[8192]` of the histogram, and where asked for `channel_sums` f64 `[C]` with `channel_count` u64 `[1]`, and
+//! u64 `[8192]` of the histogram, `repeats` u64 `[1]` where those have repeats that filled up a last batch, and where asked for `channel_sums` f64 `[C]` with `channel_count` u64 `[1]`, and
 //! `channel_extremes` f32 `[C, 2]`, and sums of the samples' extremes `sample_extremes` f64 `[2]` with `sample_count` u64 `[1]`. Parts of one
 //! subject over disjoint samples merge: counts and extremes to equal bytes in any order, sums up to rounding. Fields of the kind `gram`, by [`Layer::key`](super::gram::Layer::key): `matrix` f64
 //! `[groups, D, D]`, `sum` f64 `[groups, D]`, `rows` u64 `[groups]`.
@@ -153,6 +153,9 @@ impl Statistics {
                 let bytes = [low, high].iter().flat_map(|sum| sum.to_le_bytes()).collect();
                 add("sample_extremes", Dtype::F64, &[2], bytes);
                 add("sample_count", Dtype::U64, &[1], integers(&[count]));
+            }
+            if summary.repeats {
+                add("repeats", Dtype::U64, &[1], integers(&[1]));
             }
         }
         tensors.extend(fields::write(&self.grams));
@@ -379,6 +382,7 @@ fn summary(fields: &BTreeMap<String, Vec<u8>>) -> Option<Summary> {
         channels,
         channel_extremes,
         sample_extremes,
+        repeats: fields.contains_key("repeats"),
     })
 }
 
@@ -392,6 +396,7 @@ mod tests {
             histogram.add(&[sample as f32 * 0.3 - 1.0, (sample as f32).exp2()]);
         }
         let summary = Summary {
+            repeats: start == 0,
             histogram,
             channels: Some((
                 vec![(end - start) as f64, 2.0 * (end - start) as f64],

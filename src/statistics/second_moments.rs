@@ -31,7 +31,8 @@ pub struct SecondMoments {
 
 impl SecondMoments {
     fn merge(&mut self, part: &Self) {
-        self.squared.resize(self.squared.len().max(part.squared.len()), 0.0);
+        self.squared
+            .resize(self.squared.len().max(part.squared.len()), 0.0);
         self.squared
             .iter_mut()
             .zip(&part.squared)

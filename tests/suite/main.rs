@@ -29,4 +29,5 @@ mod rewriting;
 mod rules;
 mod shapes;
 mod shapes_hostile;
+mod stream;
 mod text;

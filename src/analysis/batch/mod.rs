@@ -150,19 +150,23 @@ impl Walk<'_> {
         let Some(node) = self.graph.get(id) else { return };
         match &node.kind {
             NodeKind::Input(_) => {
-                let fed = node.outputs().first().is_some_and(|value| {
-                    inputs
-                        .get(&*value.name)
-                        .is_some_and(|dims| !dims.is_empty())
-                });
+                let fed = node
+                    .outputs()
+                    .first()
+                    .is_some_and(|value| inputs.get(&*value.name).is_some_and(|dims| !dims.is_empty()));
                 if fed {
-                    self.places.insert(ValueId::new(id, 0), Place::At(Placement::FIRST));
+                    self.places
+                        .insert(ValueId::new(id, 0), Place::At(Placement::FIRST));
                 }
             }
             // Sizes hold no samples.
             NodeKind::Operator(operator) if operator.is("Shape") || operator.is("Size") => {}
             NodeKind::Operator(_) => {
-                let read = self.graph.inputs_of(id).into_iter().chain(self.graph.captures_of(id));
+                let read = self
+                    .graph
+                    .inputs_of(id)
+                    .into_iter()
+                    .chain(self.graph.captures_of(id));
                 let depends = read.flatten().any(|value| self.places.contains_key(&value));
                 for output in 0..node.outputs().len() {
                     let value = ValueId::new(id, output);
@@ -207,7 +211,11 @@ impl Walk<'_> {
 
     /// Whether the node reads a value in which the samples are lost and which is large enough to hold them.
     fn reads_mixed(&self, id: NodeId) -> bool {
-        let read = self.graph.inputs_of(id).into_iter().chain(self.graph.captures_of(id));
+        let read = self
+            .graph
+            .inputs_of(id)
+            .into_iter()
+            .chain(self.graph.captures_of(id));
         read.flatten().any(|value| {
             let small = || {
                 self.dims(value)

@@ -25,12 +25,36 @@ pub(super) fn rule(operator: &Operator) -> Option<Move> {
         "LSTM" | "GRU" | "RNN" => recurrent,
         "ArgMax" | "ArgMin" => reduce,
         name if name.starts_with("Reduce") => reduce,
-        "Conv" | "ConvTranspose" | "MaxPool" | "AveragePool" | "LpPool" | "GlobalAveragePool"
-        | "GlobalMaxPool" | "GlobalLpPool" | "BatchNormalization" | "InstanceNormalization"
-        | "GroupNormalization" | "LayerNormalization" | "RMSNormalization" | "LpNormalization"
-        | "MeanVarianceNormalization" | "LRN" | "Softmax" | "LogSoftmax" | "Hardmax" | "Pad" | "Resize"
-        | "Upsample" | "Tile" | "DepthToSpace" | "SpaceToDepth" | "Dropout" | "QuantizeLinear"
-        | "DequantizeLinear" | "DynamicQuantizeLinear" | "Trilu" => first_operand,
+        "Conv"
+        | "ConvTranspose"
+        | "MaxPool"
+        | "AveragePool"
+        | "LpPool"
+        | "GlobalAveragePool"
+        | "GlobalMaxPool"
+        | "GlobalLpPool"
+        | "BatchNormalization"
+        | "InstanceNormalization"
+        | "GroupNormalization"
+        | "LayerNormalization"
+        | "RMSNormalization"
+        | "LpNormalization"
+        | "MeanVarianceNormalization"
+        | "LRN"
+        | "Softmax"
+        | "LogSoftmax"
+        | "Hardmax"
+        | "Pad"
+        | "Resize"
+        | "Upsample"
+        | "Tile"
+        | "DepthToSpace"
+        | "SpaceToDepth"
+        | "Dropout"
+        | "QuantizeLinear"
+        | "DequantizeLinear"
+        | "DynamicQuantizeLinear"
+        | "Trilu" => first_operand,
         "Identity" | "Cast" | "CastLike" | "Clip" | "PRelu" | "Where" | "Expand" | "Sum" | "Mean" | "Max"
         | "Min" | "MatMul" | "Abs" | "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Mod" | "And" | "Or" | "Xor"
         | "Not" | "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "Relu" | "LeakyRelu"
@@ -199,7 +223,10 @@ fn gather(walk: &Walk<'_>, id: NodeId, out: usize) -> Option<Placement> {
     let along = axis_of(walk.graph.operator(id)?.int("axis").unwrap_or(0), rank)?;
     let index_rank = walk.dims(indices)?.len();
     walk.dims(output(id, out))?;
-    match (walk.places.contains_key(&data), walk.places.contains_key(&indices)) {
+    match (
+        walk.places.contains_key(&data),
+        walk.places.contains_key(&indices),
+    ) {
         (true, false) => {
             let placement = walk.at(data)?;
             let axis = match placement.axis {
@@ -289,10 +316,7 @@ fn gemm(walk: &Walk<'_>, id: NodeId, _: usize) -> Option<Placement> {
     let operator = walk.graph.operator(id)?;
     let rows = usize::from(operator.int("transA").unwrap_or(0) != 0);
     let placement = walk.at(a)?;
-    (placement.axis == rows && !walk.places.contains_key(&b)).then_some(Placement {
-        axis: 0,
-        ..placement
-    })
+    (placement.axis == rows && !walk.places.contains_key(&b)).then_some(Placement { axis: 0, ..placement })
 }
 
 fn reduce(walk: &Walk<'_>, id: NodeId, _: usize) -> Option<Placement> {

@@ -91,7 +91,11 @@ impl<'m> Stream<'m> {
             .filter_map(|id| graph.get(*id)?.outputs().first())
             .map(|value| &*value.name)
             .collect();
-        let outputs: BTreeSet<&str> = graph.outputs().iter().map(|output| output.name.as_str()).collect();
+        let outputs: BTreeSet<&str> = graph
+            .outputs()
+            .iter()
+            .map(|output| output.name.as_str())
+            .collect();
         let fed: Vec<bool> = names.iter().map(|name| inputs.contains(name.as_str())).collect();
         let computed: (Vec<String>, Vec<usize>) = names
             .iter()
@@ -173,11 +177,12 @@ impl<'m> Stream<'m> {
             }
         }
         let (names, places) = &self.computed;
-        self.session.observe(&batch.inputs, names, &mut |index, dims, elements| {
-            if let Some(at) = places.get(index) {
-                show(*at, dims, elements);
-            }
-        })
+        self.session
+            .observe(&batch.inputs, names, &mut |index, dims, elements| {
+                if let Some(at) = places.get(index) {
+                    show(*at, dims, elements);
+                }
+            })
     }
 
     /// Refuses inputs that the model cannot take, and remembers whether inputs ever change.
@@ -228,7 +233,12 @@ impl<'m> Stream<'m> {
 
     /// A value of a run with the samples as its first axis: see [`samples_first`]. Where nothing is known of the value, its first axis
     /// is taken for the batch if it has that many entries.
-    pub fn samples_first<'t>(&self, name: &str, tensor: &'t Tensor, batch: &Batch) -> Option<Cow<'t, Tensor>> {
+    pub fn samples_first<'t>(
+        &self,
+        name: &str,
+        tensor: &'t Tensor,
+        batch: &Batch,
+    ) -> Option<Cow<'t, Tensor>> {
         let known = match batch.stacked {
             true => self.placements(batch).get(name).copied(),
             false => None,
@@ -258,12 +268,7 @@ pub struct Sampled<'v, T = f32> {
 
 impl<'v, T> Sampled<'v, T> {
     /// A value of `batch` with its samples at `placement`.
-    pub fn new(
-        elements: &'v [T],
-        dims: &'v [u64],
-        batch: &Batch,
-        placement: Option<Placement>,
-    ) -> Self {
+    pub fn new(elements: &'v [T], dims: &'v [u64], batch: &Batch, placement: Option<Placement>) -> Self {
         let place = placement.and_then(|placement| {
             let run = placement.run_length(dims, batch.ran as u64)? as usize;
             (run > 0 && elements.len().is_multiple_of(run * batch.ran)).then_some((placement, run))
@@ -341,11 +346,7 @@ impl<'v, T> Sampled<'v, T> {
     }
 
     /// The same range of every `ran` runs of `run` neighbours.
-    fn spread(
-        &self,
-        range: Range<usize>,
-        run: usize,
-    ) -> impl Iterator<Item = (usize, &'v [T])> + use<'v, T> {
+    fn spread(&self, range: Range<usize>, run: usize) -> impl Iterator<Item = (usize, &'v [T])> + use<'v, T> {
         let step = match self.place {
             Some(_) => run * self.ran,
             None => run,
@@ -372,7 +373,11 @@ pub fn samples_first<'t>(
         // One sample is all there is, with a batch axis of size 1 or none.
         None if batch.ran == 1 => {
             let whole = dims.first() == Some(&1);
-            let own: Vec<u64> = if whole { dims.to_vec() } else { [1].iter().chain(dims).copied().collect() };
+            let own: Vec<u64> = if whole {
+                dims.to_vec()
+            } else {
+                [1].iter().chain(dims).copied().collect()
+            };
             return match whole {
                 true => Some(Cow::Borrowed(tensor)),
                 false => tensor.reshaped(&own).ok().map(Cow::Owned),

@@ -29,7 +29,9 @@ pub(super) fn lookups(graph: &Graph) -> Vec<Lookup> {
         let (Some(table), Some(indices)) = (graph.input(id, 0), graph.input(id, 1)) else {
             continue;
         };
-        let Some(input) = source(graph, indices) else { continue };
+        let Some(input) = source(graph, indices) else {
+            continue;
+        };
         let dims: Vec<Option<i64>> = match (graph.constant(table), graph.ty(table).shape()) {
             (Some(tensor), _) => tensor.dims().iter().map(|dim| i64::try_from(*dim).ok()).collect(),
             (None, Some(shape)) => shape.iter().map(|dim| dim.fixed()).collect(),
@@ -41,7 +43,12 @@ pub(super) fn lookups(graph: &Graph) -> Vec<Lookup> {
             .unwrap_or(0);
         let axis = if axis < 0 { axis + dims.len() as i64 } else { axis };
         let entries = usize::try_from(axis).ok().and_then(|axis| *dims.get(axis)?);
-        let name = |value: ValueId| graph.value(value).map(|value| value.name.to_string()).unwrap_or_default();
+        let name = |value: ValueId| {
+            graph
+                .value(value)
+                .map(|value| value.name.to_string())
+                .unwrap_or_default()
+        };
         if let Some(entries) = entries {
             found.push(Lookup {
                 input: name(input),
@@ -60,11 +67,19 @@ fn source(graph: &Graph, mut value: ValueId) -> Option<ValueId> {
         match &graph.get(value.node)?.kind {
             NodeKind::Input(_) => return graph.ty(value).dtype()?.is_integer().then_some(value),
             NodeKind::Operator(operator) if operator.domain().is_empty() => {
-                let keeps = ["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Transpose", "Expand"]
-                    .iter()
-                    .any(|name| operator.is(name));
-                let widens = operator.is("Cast")
-                    && matches!(graph.ty(value).dtype(), Some(DType::I64 | DType::I32));
+                let keeps = [
+                    "Reshape",
+                    "Flatten",
+                    "Squeeze",
+                    "Unsqueeze",
+                    "Identity",
+                    "Transpose",
+                    "Expand",
+                ]
+                .iter()
+                .any(|name| operator.is(name));
+                let widens =
+                    operator.is("Cast") && matches!(graph.ty(value).dtype(), Some(DType::I64 | DType::I32));
                 if !keeps && !widens {
                     return None;
                 }

@@ -80,14 +80,19 @@ pub(super) fn measure(
         })
         .collect();
     let mut done = 0;
-    in_order(cases.iter().copied(), resources.jobs(), |case| Ok((case.0, work(case)?)), |(layer, choice)| {
-        if let Some(entry) = measured.get_mut(layer) {
-            entry.choices.push(choice);
-        }
-        done += 1;
-        (context.progress)("sensitivities", done, Some(total));
-        Ok(())
-    })?;
+    in_order(
+        cases.iter().copied(),
+        resources.jobs(),
+        |case| Ok((case.0, work(case)?)),
+        |(layer, choice)| {
+            if let Some(entry) = measured.get_mut(layer) {
+                entry.choices.push(choice);
+            }
+            done += 1;
+            (context.progress)("sensitivities", done, Some(total));
+            Ok(())
+        },
+    )?;
     Ok(measured)
 }
 
