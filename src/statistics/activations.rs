@@ -69,13 +69,17 @@ pub enum StatisticsError {
         /// What it has.
         found: f32,
     },
-    /// Data that never changes.
-    #[error("{file}: {inputs} in all {samples} samples: what the model does on them says nothing of other data", file = file.display(), inputs = constants(inputs))]
-    Constant {
+    /// Data that says nothing.
+    #[error(
+        "{file}: {inputs} is 0 everywhere in all {samples} samples: no range follows from zeros; give samples like those the model will get",
+        file = file.display(),
+        inputs = inputs.join(", ")
+    )]
+    Zeros {
         /// Where the data comes from.
         file: PathBuf,
-        /// Each input, and the only value that it has.
-        inputs: Vec<(String, f64)>,
+        /// The model's inputs.
+        inputs: Vec<String>,
         /// Samples there are.
         samples: u64,
     },
@@ -106,20 +110,15 @@ pub enum StatisticsError {
     Missing(String),
 }
 
-fn constants(inputs: &[(String, f64)]) -> String {
-    let one = |(name, value): &(String, f64)| format!("{name} is {value} everywhere");
-    inputs.iter().map(one).collect::<Vec<_>>().join(" and ")
-}
-
-/// Refuses data in which no input ever changes.
+/// Refuses data that is zero in every input.
 pub(super) fn check_varying(stream: &Stream<'_>, data: &Dataset) -> Result<(), StatisticsError> {
     match stream.constant_inputs() {
-        None => Ok(()),
-        Some(inputs) => Err(StatisticsError::Constant {
+        Some(inputs) if inputs.iter().all(|(_, value)| *value == 0.0) => Err(StatisticsError::Zeros {
             file: data.origin().to_owned(),
-            inputs,
+            inputs: inputs.into_iter().map(|(name, _)| name).collect(),
             samples: data.sample_range().end - data.sample_range().start,
         }),
+        _ => Ok(()),
     }
 }
 

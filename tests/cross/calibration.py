@@ -15,7 +15,7 @@ import tempfile
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -285,7 +285,8 @@ def compare_net(secateur, folder, net):
                           *net.options)
     if result.code != 0:
         return "!" + result.why()
-    ready = prepared(secateur, source, folder)
+    onnx.save(net.free, os.path.join(folder, "free.onnx"))
+    ready = prepared(secateur, os.path.join(folder, "free.onnx"), folder)
     simple, result = onnx.load(ready), onnx.load(target)
     onnx.checker.check_model(result, full_check=True)
     reference, pairs = nets.reference(net, simple, result)

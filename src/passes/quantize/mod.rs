@@ -363,6 +363,9 @@ fn too_few(samples: u64) -> Option<String> {
     })
 }
 
+/// Values that the calibration data never moves and that warnings name.
+const MOST_CONSTANTS: usize = 5;
+
 /// Warnings about values that the calibration data never moves: their range says nothing about other data.
 fn constant_values(
     model: &Model,
@@ -375,17 +378,16 @@ fn constant_values(
         .flatten()
         .map(|value| label(model, *value))
         .collect();
-    names
-        .iter()
-        .filter_map(|name| {
-            let (low, high) = ranges.get(name)?.histogram.extremes()?;
-            (low == high).then(|| {
-                format!(
-                    "{name} is {low} everywhere in the calibration data: its range is no guide to other data"
-                )
-            })
+    let mut constant = names.iter().filter_map(|name| {
+        let (low, high) = ranges.get(name)?.histogram.extremes()?;
+        (low == high).then(|| {
+            format!("{name} is {low} everywhere in the calibration data: its range is no guide to other data")
         })
-        .collect()
+    });
+    let mut notes: Vec<String> = constant.by_ref().take(MOST_CONSTANTS).collect();
+    let more = constant.count();
+    notes.extend((more > 0).then(|| format!("and {more} more values never move in the calibration data")));
+    notes
 }
 
 /// A warning about values in whose counts a sample that filled up the last batch stands several times.

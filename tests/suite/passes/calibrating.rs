@@ -295,3 +295,36 @@ fn values_that_the_data_never_moves_are_named() {
         report.notes
     );
 }
+
+/// entropy_digits: the zeros of clamped activations and the few distinct values of the input pulled the bounds far down.
+#[test]
+fn entropy_on_the_digits_is_within_a_point_of_min_max() {
+    let original = read(&fixture("digits_cnn_bn.onnx"));
+    let classes = |model: &Model| -> Vec<usize> {
+        let scores = outputs(model);
+        let best = |row: &[f64]| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap();
+        scores.chunks(10).map(best).collect()
+    };
+    let expected = classes(&original);
+    let agreement = |calibrate: Calibrator| {
+        let pass = Quantize {
+            calibrate,
+            ..Quantize::default()
+        };
+        let mut model = original.clone();
+        let report = run_with(&pass, &mut model, &Setting::default(), Some(&Digits)).unwrap();
+        let warned = report.notes.iter().any(|note| note.contains("cut off much"));
+        let same = expected
+            .iter()
+            .zip(classes(&model))
+            .filter(|(a, b)| *a == b)
+            .count();
+        (same as f64 / expected.len() as f64, warned)
+    };
+    let (best, warned) = agreement(Calibrator::MinMax);
+    assert!(best > 0.97 && !warned, "{best}");
+    let (entropy, warned) = agreement(Calibrator::Entropy);
+    assert!(entropy > best - 0.01 && !warned, "{entropy} against {best}");
+    let (_, warned) = agreement(Calibrator::Percentile(80.0));
+    assert!(warned);
+}
