@@ -29,6 +29,9 @@ SAMPLES = 5
 NETS = int(os.environ.get("SECATEUR_CROSS_NETS", "30"))
 SEED = int(os.environ.get("SECATEUR_CROSS_SEED", "0"))
 
+#: Operators whose results are codes.
+CODES = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+
 #: Models whose static int8 is compared with a reference calibration.
 REFERENCES = (
     "models/trained/digits_vit.onnx", "models/trained/digits_vit_dynamo.onnx", "models/trained/digits_gru.onnx",
@@ -95,6 +98,9 @@ def check_values(report, secateur, folder):
         if not report.only and not LARGE and os.path.getsize(model.path) > SMALL:
             report.skipped(model.name, "only with SECATEUR_CROSS_LARGE=1 or when it is named with --only")
             continue
+        if CODES & {node.op_type for node in onnx.load(model.path, load_external_data=False).graph.node}:
+            report.skipped(model.name, "it computes on codes, which engines round to either side")
+            continue
         declared = {value.name: value for value in onnx.load(model.path, load_external_data=False).graph.input}
         stacked = rows(model, SAMPLES)
         first = [declared[name].type.tensor_type.shape.dim[:1] for name in model.recipe if name in declared]
@@ -107,9 +113,12 @@ def check_values(report, secateur, folder):
         compare_values(report, secateur, folder, model, "batches", model.path, stacked, 3)
         symbols = sorted({dims[0].dim_param for dims in first})
         fixed = os.path.join(folder, "fixed.onnx")
-        sizes = [f"{symbol}=4" for symbol in symbols]
-        result = secateur.run("bind", model.path, "-o", fixed, "--force", *[word for size in sizes for word in ("--size", size)])
-        if result.code == 0:
+        sizes = [word for symbol in symbols for word in ("--bind", f"{symbol}=4")]
+        result = secateur.run("bind", model.path, "-o", fixed, "--force", *sizes)
+        graph = onnx.load(fixed, load_external_data=False).graph if result.code == 0 else None
+        if graph is None or graph.input[0].type.tensor_type.shape.dim[0].dim_value != 4:
+            report.skipped(f"{model.name} [fixed]", result.why() if graph is None else "the batch size is not bound")
+        else:
             compare_values(report, secateur, folder, model, "fixed", fixed, stacked, 4)
 
 
@@ -146,23 +155,36 @@ def compare_values(report, secateur, folder, model, mode, path, arrays, batch):
         report.skipped(name, f"does not run: {str(error)[:100]}")
         return
     wrong = []
+    moving = depending(graph)
     for value in names:
         elements = [sample[value] for sample in ran]
         runs = SAMPLES
         if batch and pair[value].size == elements[0].size:
             runs = -(-SAMPLES // batch)  # It has no samples: each run has it once.
-        wrong += differences(value, found[value], elements, runs)
+        wrong += differences(value, found[value], elements, runs if value in moving else None)
     if wrong:
         report.failed(name, f"{len(wrong)} of {len(names)}: " + "; ".join(wrong[:4]))
     else:
         report.passed(name, f"{len(names)} values")
 
 
+def depending(graph):
+    """Values that depend on the elements of the inputs, and not on their sizes alone."""
+    found = {value.name for value in graph.input}
+    for node in graph.node:
+        if node.op_type not in ("Shape", "Size") and found & set(node.input):
+            found.update(node.output)
+    return found
+
+
 def differences(name, fields, elements, runs):
+    """`runs`: how often the value was seen; None where that does not matter."""
     low, high = min(float(part.min()) for part in elements), max(float(part.max()) for part in elements)
     size = max(high - low, abs(low), abs(high), 1e-30)
     if max(abs(fields["extremes"][0] - low), abs(fields["extremes"][1] - high)) > 2e-3 * size + 1e-6:
         return [f"{name}: extremes {fields['extremes'].tolist()} instead of {[low, high]}"]
+    if runs is None:
+        return []
     total = sum(part.size for part in elements) * runs // len(elements)
     if int(fields["count"][0]) != total or int(fields["counts"].sum()) != total:
         return [f"{name}: {int(fields['count'][0])} elements instead of {total}"]
