@@ -157,7 +157,8 @@ impl TransferParameters {
         extension.is_some_and(|extension| {
             matches!(
                 extension.to_ascii_lowercase().as_str(),
-                "safetensors" | "npz" | "npy"
+                // The last ones are no files that are read, but what they are is said where tensors are.
+                "safetensors" | "npz" | "npy" | "pth" | "pt" | "ckpt" | "pkl" | "pickle" | "h5"
             )
         })
     }

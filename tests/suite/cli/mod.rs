@@ -1,5 +1,6 @@
 //! The program as a user calls it: exit statuses, JSON, what is written and what is not.
 
+mod calibration;
 mod compare;
 mod data;
 mod documents;
