@@ -155,7 +155,10 @@ impl Spec {
             _ => {
                 return Err(DataError::Spec {
                     file: Some(path.to_owned()),
-                    message: foreign::described(path, "data is a .yaml description, a .npz or .npy file, or a folder"),
+                    message: foreign::described(
+                        path,
+                        "data is a .yaml description, a .npz or .npy file, or a folder",
+                    ),
                 });
             }
         };
