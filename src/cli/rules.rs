@@ -98,19 +98,28 @@ fn list(global: &Global) -> Result<Answer, Failure> {
     Ok(Answer::Done)
 }
 
-/// Exit status 1 when an example speaks against its rule, or a rule has none that says something for it.
+/// Exit status 1 when an example speaks against its rule, or a rule has none that says something for it. A rule whose examples the
+/// engine does not run is named, and is no failure: another engine may run them.
 fn test(global: &Global, rules: &[&Rule]) -> Result<Answer, Failure> {
     let engine = engines::engine(global)?;
     let progress = Progress::new(global);
     let mut documents = Vec::new();
-    let (mut proven, mut failed, mut unproven) = (0usize, 0usize, Vec::new());
+    let (mut proven, mut failed) = (0usize, 0usize);
+    let (mut unproven, mut not_run) = (Vec::new(), Vec::new());
     for (index, rule) in rules.iter().enumerate() {
         progress.tell(&rule.name, index as u64, Some(rules.len() as u64));
         let proofs = prove(rule, &Lowering(&*engine), &TractEvaluator);
         proven += proofs.iter().filter(|proof| proof.verdict.is_proven()).count();
         failed += proofs.iter().filter(|proof| proof.verdict.is_failed()).count();
         if !proofs.iter().any(|proof| proof.verdict.is_proven()) {
-            unproven.push(rule.name.clone());
+            let reason = proofs.iter().find_map(|proof| match &proof.verdict {
+                ProofVerdict::NotChecked(reason) => Some(reason.clone()),
+                _ => None,
+            });
+            match reason {
+                Some(reason) => not_run.push((rule.name.clone(), reason)),
+                None => unproven.push(rule.name.clone()),
+            }
         }
         if global.json {
             documents.extend(proofs.iter().map(document));
@@ -127,9 +136,18 @@ fn test(global: &Global, rules: &[&Rule]) -> Result<Answer, Failure> {
     let passed = failed == 0 && unproven.is_empty();
     if global.json {
         terminal::json(
-            &json!({ "passed": passed, "rules": rules.len(), "proven": proven, "failed": failed, "unproven": unproven, "cases": documents }),
+            &json!({ "passed": passed, "rules": rules.len(), "proven": proven, "failed": failed, "unproven": unproven,
+                "not-run": not_run.iter().map(|(name, reason)| json!({ "rule": name, "reason": reason })).collect::<Vec<_>>(),
+                "cases": documents }),
         );
     } else {
+        for (name, reason) in &not_run {
+            terminal::answer(&format!(
+                "{}: this engine runs no example ({}); try another --engine",
+                sanitise(name),
+                sanitise(reason)
+            ));
+        }
         for name in &unproven {
             terminal::answer(&format!("{}: no example proves it", sanitise(name)));
         }

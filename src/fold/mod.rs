@@ -1,12 +1,15 @@
 //! Computing operators on constants.
 //!
 //! [`TractEvaluator`] backs [`Evaluator`]: shape arithmetic and moves of elements, which occur by the thousand and on
-//! large weights, are computed here, exactly ([`integer`], [`moves`], [`cast`], [`views`]); everything else runs as a
-//! one-node model in tract. What is random, has bodies, or is not trusted in tract is refused: a refusal leaves the node
+//! large weights, are computed here, exactly ([`integer`], [`moves`], [`cast`], [`views`]), and so are elementwise operators
+//! on floats ([`float`]): in double precision by ONNX's definition, rounded once. Everything else runs as a one-node model in
+//! tract, on finite numbers only. What is random, has bodies, or is not trusted in tract is refused: a refusal leaves the node
 //! in the model, a guess would change the model.
 
 mod broadcast;
 mod cast;
+mod elementary;
+mod float;
 mod integer;
 mod moves;
 mod views;
@@ -65,13 +68,14 @@ impl Evaluator for TractEvaluator {
         {
             return refuse(reason);
         }
-        if matches!(&*operator.op_type, "MaxPool" | "GlobalMaxPool" | "Max" | "Min")
-            && inputs.iter().flatten().any(not_finite)
-        {
-            return refuse("tract is wrong on infinite or undefined elements");
+        if inputs.iter().flatten().any(not_finite) {
+            return refuse("engines differ on infinite or undefined elements");
         }
         let found =
             run_node(operator, version, inputs, outputs).map_err(|error| evaluate_error(operator, error))?;
+        if found.iter().any(not_finite) {
+            return refuse("a result is infinite or undefined");
+        }
         match schema(operator.domain(), &operator.op_type, version) {
             Some(schema) => check_types(operator, schema, inputs, &found)?,
             None if operator.domain().is_empty() => return refuse("the opset has no such operator"),
@@ -81,6 +85,24 @@ impl Evaluator for TractEvaluator {
     }
 }
 
+/// Whether every correct implementation of the operator gives the same bits on these constants: moves of elements, integers, truth
+/// values, and float arithmetic that IEEE 754 decides. Functions such as `Exp`, and sums of more than two floats, round as an engine
+/// pleases.
+pub fn decided(operator: &Operator, inputs: &[Option<Tensor>]) -> bool {
+    if !operator.domain().is_empty() {
+        return false;
+    }
+    let floats = inputs.iter().flatten().any(|tensor| tensor.dtype().is_float());
+    !floats || MOVES.contains(&&*operator.op_type) || float::decided(operator, inputs.len())
+}
+
+/// Operators that give elements of their inputs back, or numbers that do not depend on the elements.
+const MOVES: &[&str] = &[
+    "Cast", "CastLike", "Compress", "Concat", "ConstantOfShape", "DepthToSpace", "Expand", "EyeLike", "Flatten", "Gather",
+    "GatherElements", "GatherND", "Identity", "NonZero", "Pad", "Reshape", "ReverseSequence", "ScatterElements", "ScatterND", "Shape",
+    "Size", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze",
+];
+
 fn own(operator: &Operator, version: i64, inputs: &[Option<Tensor>], outputs: usize) -> Answer {
     if !operator.domain().is_empty() || outputs != 1 && operator.op_type != "Split" {
         return None;
@@ -89,13 +111,19 @@ fn own(operator: &Operator, version: i64, inputs: &[Option<Tensor>], outputs: us
         .or_else(|| moves::evaluate(operator, version, inputs, outputs))
         .or_else(|| integer::evaluate(operator, version, inputs))
         .or_else(|| cast::evaluate(operator, inputs))
+        .or_else(|| float::evaluate(operator, version, inputs))
 }
 
 fn not_finite(tensor: &Tensor) -> bool {
-    tensor.dtype().is_float()
+    tensor.dtype() == DType::F32
         && tensor
-            .to_f64()
+            .view::<f32>()
             .is_ok_and(|values| values.iter().any(|value| !value.is_finite()))
+        || tensor.dtype().is_float()
+            && tensor.dtype() != DType::F32
+            && tensor
+                .to_f64()
+                .is_ok_and(|values| values.iter().any(|value| !value.is_finite()))
 }
 
 fn evaluate_error(operator: &Operator, error: EngineError) -> EvaluateError {

@@ -222,7 +222,11 @@ impl Rounds<'_> {
             if self.options.uses(Part::Fold) {
                 let mut budget =
                     Budget::new(self.original, model_bytes(model), self.context.limits.max_growth);
-                let folded = FoldConstants::default().run_within(model, self.context, &mut budget)?;
+                let options = FoldConstants {
+                    safety: self.options.safety.min(Safety::Rounding),
+                    ..FoldConstants::default()
+                };
+                let folded = options.run_within(model, self.context, &mut budget)?;
                 changed |= self.merge(Part::Fold, folded);
             }
             changed |= self.rewrite(model)?;

@@ -191,6 +191,7 @@ fn prepare(model: &mut Model, context: &Context<'_>, report: &mut PassReport) ->
     if units::hides_weights(&model.graph) {
         let fold = FoldConstants {
             keep_control_flow: true,
+            ..FoldConstants::default()
         };
         let folded = fold.run(model, context)?;
         report.add(

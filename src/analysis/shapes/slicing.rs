@@ -25,16 +25,16 @@ struct Range {
     step: i64,
 }
 
-/// A bound that may count from the end, as a position in `0..=size` (or `-1..size` when going backwards). `None` if neither
-/// numbers nor signs are known well enough.
-fn position(bound: &Dim, size: &Dim, backwards: bool) -> Option<Dim> {
+/// A bound that may count from the end, as a position in `0..=size`; going backwards a start lies in `0..size` and an end in
+/// `-1..size`. `None` if neither numbers nor signs are known well enough.
+fn position(bound: &Dim, size: &Dim, backwards: bool, start: bool) -> Option<Dim> {
     let from_front = match bound {
         Dim::Fixed(value) if *value < 0 => size.add(bound),
         _ if bound.at_least(0) => bound.clone(),
         _ => return None,
     };
     let (low, high) = if backwards {
-        (-1, size.sub(&Dim::Fixed(1)))
+        (if start { 0 } else { -1 }, size.sub(&Dim::Fixed(1)))
     } else {
         (0, size.clone())
     };
@@ -69,11 +69,11 @@ fn sliced(range: &Range, size: &Dim) -> Dim {
         }
     }
     let far_before = matches!(range.end, Dim::Fixed(end) if end <= -i64::from(i32::MAX));
-    let start = position(&range.start, size, backwards);
+    let start = position(&range.start, size, backwards, true);
     let end = if backwards && far_before {
         Some(Dim::Fixed(-1))
     } else {
-        position(&range.end, size, backwards)
+        position(&range.end, size, backwards, false)
     };
     let (Some(start), Some(end)) = (start, end) else {
         return Dim::Unknown;
@@ -148,10 +148,10 @@ fn elements(call: &Call<'_>, facts: &mut Facts, ranges: &[Range]) -> Option<()> 
     for range in ranges {
         let size = Dim::Fixed(*dims.get(range.axis)? as i64);
         let backwards = range.step < 0;
-        let start = position(&range.start, &size, backwards)?.fixed()?;
+        let start = position(&range.start, &size, backwards, true)?.fixed()?;
         let end = match range.end {
             Dim::Fixed(end) if backwards && end <= -i64::from(i32::MAX) => -1,
-            _ => position(&range.end, &size, backwards)?.fixed()?,
+            _ => position(&range.end, &size, backwards, false)?.fixed()?,
         };
         if range.step == 0 {
             return None;

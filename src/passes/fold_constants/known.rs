@@ -3,9 +3,10 @@
 use smallvec::SmallVec;
 
 use super::super::scope::{Scope, node_bound};
+use crate::fold::decided;
 use crate::ir::{DType, Dim, Graph, NodeId, Operator, Tensor, ValueId, ValueType};
 use crate::ops::Traits;
-use crate::rewrite::EvaluateError;
+use crate::rewrite::{EvaluateError, Safety};
 
 /// Operators whose output holds at most the elements of their inputs, so that they may be evaluated before their output's
 /// shape is known.
@@ -66,7 +67,12 @@ impl Known {
 }
 
 /// Evaluates what can be evaluated; `refuse` is told the node and the reason where a bound or the evaluator says no.
-pub(super) fn find(graph: &Graph, scope: &Scope<'_>, refuse: &mut dyn FnMut(String, String)) -> Known {
+pub(super) fn find(
+    graph: &Graph,
+    scope: &Scope<'_>,
+    safety: Safety,
+    refuse: &mut dyn FnMut(String, String),
+) -> Known {
     let mut known = Known {
         evaluated: vec![None; node_bound(graph)],
         order: Vec::new(),
@@ -80,7 +86,7 @@ pub(super) fn find(graph: &Graph, scope: &Scope<'_>, refuse: &mut dyn FnMut(Stri
         }
         let outputs = match from_facts(graph, scope, id, operator) {
             Some(tensor) => SmallVec::from_iter([tensor]),
-            None => match evaluate(graph, scope, &known, id, operator) {
+            None => match evaluate(graph, scope, safety, &known, id, operator) {
                 Ok(Some(outputs)) => outputs,
                 Ok(None) => continue,
                 Err(reason) => {
@@ -133,6 +139,7 @@ fn from_facts(graph: &Graph, scope: &Scope<'_>, id: NodeId, operator: &Operator)
 fn evaluate(
     graph: &Graph,
     scope: &Scope<'_>,
+    safety: Safety,
     known: &Known,
     id: NodeId,
     operator: &Operator,
@@ -158,6 +165,12 @@ fn evaluate(
         && scope.deterministic(graph, id, operator);
     if !foldable {
         return Ok(None);
+    }
+    if safety == Safety::Exact && !decided(operator, &inputs) {
+        return Err(format!(
+            "engines round {} in their own ways, and only exact changes are asked for",
+            operator.op_type
+        ));
     }
     let Some(version) = scope.version(operator.domain()) else {
         return Ok(None);

@@ -34,16 +34,28 @@ const MAX_ROUNDS: usize = 16;
 /// `keep` protects. A constant never becomes larger than the constants it is computed from, or 4 MiB if that is more; and
 /// the file never grows beyond `--max-growth`: what counts is the new constant's bytes minus those of the constants and nodes
 /// that go with it, so a weight that something else still reads is not copied. Each refusal is reported.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct FoldConstants {
     /// Leave If and Loop as they are, even when their condition is known.
     pub keep_control_flow: bool,
+    /// What has to be preserved: `rounding` evaluates everything; `exact` only what gives the same bits in every engine: moves,
+    /// integers, and float arithmetic that IEEE 754 decides, but no functions such as `Exp` and no sums of many floats.
+    pub safety: Safety,
+}
+
+impl Default for FoldConstants {
+    fn default() -> Self {
+        Self {
+            keep_control_flow: false,
+            safety: Safety::Rounding,
+        }
+    }
 }
 
 impl Pass for FoldConstants {
     fn about(&self) -> About {
-        About::new(NAME, Safety::Exact).tidying()
+        About::new(NAME, self.safety).tidying()
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
@@ -108,7 +120,7 @@ struct Fold<'a> {
 impl Fold<'_> {
     fn graph(&mut self, graph: &mut Graph, scope: &Scope<'_>) -> Result<(), PassError> {
         for round in 0.. {
-            let known = known::find(graph, scope, &mut |node, reason| self.refuse(node, reason));
+            let known = known::find(graph, scope, self.options.safety, &mut |node, reason| self.refuse(node, reason));
             if round < MAX_ROUNDS && !self.options.keep_control_flow {
                 let mut resolved = false;
                 for decision in control_flow::decide(graph, scope, &known) {

@@ -280,12 +280,62 @@ pub(super) const TABLE: &[Helper] = &[
         },
     },
     Helper {
+        name: "same_dim",
+        arguments: &[
+            ("a", Kind::Value),
+            ("axis", Kind::Number),
+            ("b", Kind::Value),
+            ("axis", Kind::Number),
+        ],
+        variadic: false,
+        result: Kind::Truth,
+        docs: "This dimension of `a` is known to be that dimension of `b`, for every size of the symbols: neither is repeated for the other.",
+        run: |scope, a| {
+            let (left, right) = (shape(scope, argument(a, 0))?, shape(scope, argument(a, 2))?);
+            let (i, j) = (normal_axis(int_of(a, 1)?, left.len())?, normal_axis(int_of(a, 3)?, right.len())?);
+            truth(left.get(i).zip(right.get(j)).is_some_and(|(x, y)| x.same(y)))
+        },
+    },
+    Helper {
+        name: "never_empty",
+        arguments: &[("x", Kind::Value), ("axes", Kind::List)],
+        variadic: false,
+        result: Kind::Truth,
+        docs: "None of these dimensions of `x` can be 0.",
+        run: |scope, a| {
+            let dims = shape(scope, argument(a, 0))?;
+            for axis in ints_of(a, 1)? {
+                let at = normal_axis(*axis, dims.len())?;
+                if !dims.get(at).is_some_and(|dim| dim.at_least(1)) {
+                    return truth(false);
+                }
+            }
+            truth(true)
+        },
+    },
+    Helper {
         name: "view_shape",
         arguments: &[("x", Kind::Value), ("y", Kind::Value)],
         variadic: false,
         result: Kind::List,
-        docs: "The `shape` with which `Reshape` turns `x` into the shape of `y`: numbers, 0 for a symbol that stands at the same place in `x`, and at most one -1. Fails if that cannot be said.",
-        run: view_shape,
+        docs: "The `shape` with which `Reshape` turns `x` into the shape of `y`, at every size of the symbols: numbers, 0 for a symbol that stands at the same place in `x`, and at most one -1, beside dimensions of at least 1 only. Fails if that cannot be said.",
+        run: |scope, a| view_shape(scope, a, &[]),
+    },
+    Helper {
+        name: "view_shape_at",
+        arguments: &[("x", Kind::Value), ("y", Kind::Value), ("places", Kind::List)],
+        variadic: false,
+        result: Kind::List,
+        docs: "As `view_shape`, for a `Reshape` that has -1 at these places already: there -1 may also stand beside dimensions that can be 0, and nowhere else, because a 0 that was computed takes over a dimension of `x`.",
+        run: |scope, a| view_shape(scope, a, ints_of(a, 2)?),
+    },
+    Helper {
+        name: "inferred",
+        arguments: &[("shape", Kind::Any)],
+        variadic: false,
+        result: Kind::List,
+        docs: "The places at which a `shape` of `Reshape`, a list or a computed value, has -1.",
+        run: inferred,
     },
     Helper {
         name: "element",
@@ -447,12 +497,12 @@ fn lossless(_: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
     })
 }
 
-fn view_shape(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
+fn view_shape(scope: &Scope<'_>, arguments: &[Val], places: &[i64]) -> Result<Val, Reason> {
     let (from, to) = (
         shape(scope, argument(arguments, 0))?,
         shape(scope, argument(arguments, 1))?,
     );
-    let mut inferred = 0;
+    let mut free = None;
     let mut target = Vec::with_capacity(to.len());
     for (index, dim) in to.iter().enumerate() {
         target.push(match dim {
@@ -462,17 +512,42 @@ fn view_shape(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
             }
             Dim::Fixed(number) => *number,
             symbolic if from.get(index).is_some_and(|same| same.same(symbolic)) => 0,
+            Dim::Expr(_) if free.is_some() => {
+                return Err(unknown("more than one dimension would have to be inferred"));
+            }
             Dim::Expr(_) => {
-                inferred += 1;
+                free = Some(index);
                 -1
             }
             Dim::Unknown => return Err(unknown("a dimension is unknown")),
         });
     }
-    if inferred > 1 || inferred == 1 && target.contains(&0) && to.contains(&Dim::Fixed(0)) {
-        return Err(unknown("more than one dimension would have to be inferred"));
+    // Nothing can be inferred for a tensor without elements, unless it is that dimension alone that is 0.
+    if free.is_some_and(|free| !places.is_empty() && !places.contains(&(free as i64))) {
+        return Err(unknown("another dimension would be inferred than before"));
+    }
+    if let Some(free) = free
+        && places.is_empty()
+        && !to.iter().enumerate().all(|(index, dim)| index == free || dim.at_least(1))
+    {
+        return Err(unknown("a dimension would have to be inferred beside one that may be 0"));
     }
     Ok(Val::Ints(target))
+}
+
+fn inferred(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
+    let elements: Vec<Dim> = match argument(arguments, 0) {
+        Val::Ints(list) => list.iter().copied().map(Dim::Fixed).collect(),
+        Val::Value(id) => scope
+            .graph
+            .value(*id)
+            .and_then(|value| value.content.as_deref())
+            .map(|content| content.elements.clone())
+            .unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    let places = elements.iter().enumerate().filter(|(_, dim)| **dim == Dim::Fixed(-1));
+    Ok(Val::Ints(places.map(|(place, _)| place as i64).collect()))
 }
 
 fn part(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {

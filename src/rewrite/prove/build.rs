@@ -19,7 +19,7 @@ use super::super::rule::{Example, Instance, Rule};
 use super::super::syntax::Expr;
 use super::super::value::{Reason, RestItem, Val};
 use super::ProofVerdict;
-use super::spec::{Range, Spec};
+use super::spec::{Kind, Range, Spec};
 
 /// Fields of an example that describe no value.
 const RESERVED: [&str; 7] = [
@@ -42,13 +42,16 @@ pub(super) struct Built {
 }
 
 impl Built {
-    /// Values for the graph inputs.
-    pub(super) fn inputs(&self, random: &mut ChaCha8Rng, special: bool) -> Result<RunValues, ProofVerdict> {
+    /// Values for the graph inputs, at these sizes of symbols.
+    pub(super) fn inputs(
+        &self,
+        random: &mut ChaCha8Rng,
+        sizes: &BTreeMap<String, i64>,
+        kind: Kind,
+    ) -> Result<RunValues, ProofVerdict> {
         let mut values = RunValues::new();
         for (name, spec) in &self.inputs {
-            let tensor = spec
-                .tensor(random, &self.sizes, special)
-                .map_err(ProofVerdict::Failed)?;
+            let tensor = spec.tensor(random, sizes, kind).map_err(ProofVerdict::Failed)?;
             values.insert(name.clone(), RunValue::Tensor(tensor));
         }
         Ok(values)
@@ -92,18 +95,13 @@ pub(super) fn from_text(example: &Example, text: &str) -> Result<Built, ProofVer
         let Some((dtype, dims)) = value.ty.dtype().zip(value.ty.shape().cloned()) else {
             return Err(failed(format!("input {} has no type", value.name)));
         };
-        for dim in &dims {
-            dim.for_each_symbol(&mut |symbol| {
-                let next = 2 + sizes.len() as i64;
-                sizes.entry(symbol.to_string()).or_insert(next);
-            });
-        }
         let spec = Spec {
             constant: Some(false),
             dtype,
             dims,
             range: Range::Free,
         };
+        spec.name_sizes(&mut sizes);
         inputs.push((value.name.to_string(), spec));
     }
     let nodes = model
@@ -119,12 +117,13 @@ pub(super) fn from_text(example: &Example, text: &str) -> Result<Built, ProofVer
     })
 }
 
-/// Builds the model of an example in one opset.
+/// Builds the model of an example in one opset; `freed` leaves the sizes of inputs open.
 pub(super) fn build(
     rule: &Rule,
     instance: &Instance,
     example: &Example,
     opset: i64,
+    freed: bool,
     random: &mut ChaCha8Rng,
 ) -> Result<Built, ProofVerdict> {
     let failed = |reason: String| ProofVerdict::Failed(format!("{}: {reason}", example.place));
@@ -163,13 +162,7 @@ pub(super) fn build(
         let text = text
             .as_str()
             .ok_or_else(|| format!("{name} is described by a text such as `float[2,3]`"))?;
-        let spec = Spec::parse(text)?;
-        for dim in &spec.dims {
-            dim.for_each_symbol(&mut |symbol| {
-                let next = 2 + sizes.len() as i64;
-                sizes.entry(symbol.to_string()).or_insert(next);
-            });
-        }
+        let mut spec = Spec::parse(text)?;
         if literal.is_none_or(|known| !known.is_float()) && (literal.is_none() || spec.dtype.is_float()) {
             literal = Some(spec.dtype);
         }
@@ -177,8 +170,12 @@ pub(super) fn build(
         let constant = spec
             .constant
             .unwrap_or(constants.contains(&base) || spec.is_given());
+        if freed && !constant && !spec.is_given() {
+            spec = spec.freed();
+        }
+        spec.name_sizes(&mut sizes);
         if constant {
-            let tensor = spec.tensor(random, &sizes, false)?;
+            let tensor = spec.tensor(random, &sizes, Kind::Moderate)?;
             return Ok(builder.initializer(name, tensor));
         }
         let id = builder.input(Value::typed(name, spec.ty()), Input::default());

@@ -4,9 +4,26 @@ use crate::engine::compare::{Tolerances, Verdict, compare as compare_values};
 use crate::engine::{RunValue, RunValues};
 use crate::ir::{DType, Tensor};
 
+/// What the two sides owe each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// The same bits.
+    Bits,
+    /// The same up to rounding and the sign of a zero; what is not finite is the same.
+    Rounding,
+    /// The same where both sides are finite; what is infinite or undefined on one side is left open.
+    Finite,
+}
+
 /// The largest difference over the largest magnitude of any output; `None` when all bits are the same. An error says what differs
-/// more than the class of the rule allows.
-pub(super) fn compare(reference: &RunValues, result: &RunValues, exact: bool) -> Result<Option<f64>, String> {
+/// more than the class of the rule allows. `room` widens the tolerance of `float`, where large elements make rounding large.
+pub(super) fn compare(
+    reference: &RunValues,
+    result: &RunValues,
+    demand: Demand,
+    room: f64,
+) -> Result<Option<f64>, String> {
+    let exact = demand == Demand::Bits;
     if reference.is_empty() || !reference.keys().eq(result.keys()) {
         let names = |values: &RunValues| values.keys().cloned().collect::<Vec<_>>().join(", ");
         return Err(format!(
@@ -36,7 +53,18 @@ pub(super) fn compare(reference: &RunValues, result: &RunValues, exact: bool) ->
         if exact && same_but_for_nan(a, b) {
             continue;
         }
-        let comparison = compare_values(value, other, &tolerances());
+        if exact && let Some((index, p, q)) = first_difference(a, b) {
+            return Err(format!("{name}: element {index} is {q:e} instead of {p:e}"));
+        }
+        if demand == Demand::Finite {
+            let difference = between_finite(a, b).ok_or_else(|| format!("{name}: the elements differ"))?;
+            if difference > FINITE * room {
+                return Err(format!("{name} differs by {difference:.3e} of its largest value"));
+            }
+            worst = Some(f64::max(worst.unwrap_or(0.0), difference));
+            continue;
+        }
+        let comparison = compare_values(value, other, &tolerances(room));
         if exact || comparison.verdict() == Verdict::Different {
             return Err(match comparison.reason() {
                 Some(reason) => format!("{name}: {reason}"),
@@ -56,10 +84,38 @@ pub(super) fn compare(reference: &RunValues, result: &RunValues, exact: bool) ->
     Ok(worst)
 }
 
+/// What rounding may change in `float`, relative to the largest value.
+const FINITE: f64 = 2e-5;
+
+/// The first elements whose bits differ.
+fn first_difference(a: &Tensor, b: &Tensor) -> Option<(usize, f64, f64)> {
+    let (x, y) = (a.to_f64().ok()?, b.to_f64().ok()?);
+    x.into_iter()
+        .zip(y)
+        .enumerate()
+        .find(|(_, (p, q))| p.to_bits() != q.to_bits() && !(p.is_nan() && q.is_nan()))
+        .map(|(index, (p, q))| (index, p, q))
+}
+
+/// The largest difference over the largest magnitude, among elements that are finite on both sides; `None` for elements that are no
+/// numbers.
+fn between_finite(a: &Tensor, b: &Tensor) -> Option<f64> {
+    let (x, y) = (a.to_f64().ok()?, b.to_f64().ok()?);
+    let pairs = x.iter().zip(&y).filter(|(p, q)| p.is_finite() && q.is_finite());
+    let (difference, largest) = pairs.fold((0.0f64, 0.0f64), |(difference, largest), (p, q)| {
+        (difference.max((p - q).abs()), largest.max(p.abs()))
+    });
+    Some(if difference == 0.0 {
+        0.0
+    } else {
+        difference / largest.max(f64::MIN_POSITIVE)
+    })
+}
+
 /// Rules round a few times only, so they get less of float than a whole model does.
-fn tolerances() -> Tolerances {
+fn tolerances(room: f64) -> Tolerances {
     let mut tolerances = Tolerances::default();
-    tolerances.set(DType::F32, 2e-5);
+    tolerances.set(DType::F32, FINITE * room);
     tolerances
 }
 

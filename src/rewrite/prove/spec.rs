@@ -7,6 +7,9 @@ use rand_chacha::rand_core::Rng;
 
 use crate::ir::{DType, Dim, Shape, Tensor, ValueType};
 
+/// What the symbol of a freed dimension begins with.
+const FREED: &str = "size";
+
 /// A described value.
 #[derive(Clone, Debug)]
 pub(super) struct Spec {
@@ -15,6 +18,30 @@ pub(super) struct Spec {
     pub(super) dtype: DType,
     pub(super) dims: Shape,
     pub(super) range: Range,
+}
+
+/// Which elements stand beside the random ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// None.
+    Moderate,
+    /// Ties, and numbers at which functions saturate.
+    Saturating,
+    /// Zeros of both signs and NaN.
+    Undefined,
+    /// Infinities, and all of the above.
+    Infinite,
+}
+
+impl Kind {
+    fn elements(self) -> &'static [f64] {
+        match self {
+            Self::Moderate => &[],
+            Self::Saturating => &[20.0, 40.0, -1.0, -1.0, 0.0, 1.0, -40.0, 20.0],
+            Self::Undefined => &[0.0, -0.0, f64::NAN, 1.0],
+            Self::Infinite => &[0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN],
+        }
+    }
 }
 
 /// Which elements the value has.
@@ -100,17 +127,38 @@ impl Spec {
         ValueType::tensor(self.dtype, self.dims.clone())
     }
 
+    /// The same with every dimension free: a symbol for each number.
+    pub(super) fn freed(mut self) -> Self {
+        for dim in &mut self.dims {
+            if let Some(number) = dim.fixed() {
+                *dim = Dim::symbol(format!("{FREED}{number}"));
+            }
+        }
+        self
+    }
+
+    /// Gives the symbols of the shape their sizes: a freed dimension its number, others 2, 3 and so on.
+    pub(super) fn name_sizes(&self, sizes: &mut BTreeMap<String, i64>) {
+        for dim in &self.dims {
+            dim.for_each_symbol(&mut |symbol| {
+                let next = 2 + sizes.len() as i64;
+                let number = symbol.strip_prefix(FREED).and_then(|number| number.parse().ok());
+                sizes.entry(symbol.to_string()).or_insert(number.unwrap_or(next));
+            });
+        }
+    }
+
     /// Whether the elements are given.
     pub(super) fn is_given(&self) -> bool {
         matches!(self.range, Range::Exactly(_))
     }
 
-    /// Random elements that fit; `special` adds zeros of both signs, infinities and NaN where anything fits.
+    /// Random elements that fit, and special ones where anything fits.
     pub(super) fn tensor(
         &self,
         random: &mut ChaCha8Rng,
         sizes: &BTreeMap<String, i64>,
-        special: bool,
+        kind: Kind,
     ) -> Result<Tensor, String> {
         let dims: Option<Vec<u64>> = self
             .dims
@@ -126,22 +174,22 @@ impl Spec {
             Range::Exactly(list) if list.len() == 1 => vec![list.first().copied().unwrap_or(0.0); count],
             Range::Exactly(list) => list.clone(),
             range => (0..count)
-                .map(|index| element(range, self.dtype, index, special, random))
+                .map(|index| element(range, self.dtype, index, kind, random))
                 .collect(),
         };
         tensor_of(self.dtype, &dims, &values)
     }
 }
 
-fn element(range: &Range, dtype: DType, index: usize, special: bool, random: &mut ChaCha8Rng) -> f64 {
+fn element(range: &Range, dtype: DType, index: usize, kind: Kind, random: &mut ChaCha8Rng) -> f64 {
     let unit = f64::from(random.next_u32()) / f64::from(u32::MAX);
     if dtype == DType::Bool {
         return f64::from(u8::from(unit > 0.5));
     }
     let whole = !dtype.is_float();
-    let specials = [0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
+    let specials = kind.elements();
     let value = match range {
-        Range::Free if special && !whole && index.is_multiple_of(2) => {
+        Range::Free if !specials.is_empty() && !whole && index.is_multiple_of(2) => {
             return specials.get(index / 2 % specials.len()).copied().unwrap_or(0.0);
         }
         Range::Free if dtype.is_unsigned_integer() => unit * 14.0,

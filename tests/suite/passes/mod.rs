@@ -14,6 +14,7 @@ mod merging;
 mod migrating;
 mod opsets;
 mod parameters;
+mod promises;
 mod quantizing;
 mod quantizing_types;
 mod refitting;
