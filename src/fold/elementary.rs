@@ -9,7 +9,17 @@ pub(super) type Function = Box<dyn Fn(f64) -> f64>;
 pub(super) fn decided(op_type: &str) -> bool {
     matches!(
         op_type,
-        "Abs" | "Neg" | "Ceil" | "Floor" | "Round" | "Sqrt" | "Relu" | "Sign" | "IsNaN" | "IsInf" | "ThresholdedRelu"
+        "Abs"
+            | "Neg"
+            | "Ceil"
+            | "Floor"
+            | "Round"
+            | "Sqrt"
+            | "Relu"
+            | "Sign"
+            | "IsNaN"
+            | "IsInf"
+            | "ThresholdedRelu"
     )
 }
 
@@ -70,7 +80,13 @@ pub(super) fn function(operator: &Operator) -> Option<Function> {
                 attribute("alpha", 1.673_263_192_176_818_8_f64 as f32),
                 attribute("gamma", 1.050_701_022_148_132_3_f64 as f32),
             );
-            Box::new(move |x| if x > 0.0 { gain * x } else { gain * scale * x.exp_m1() })
+            Box::new(move |x| {
+                if x > 0.0 {
+                    gain * x
+                } else {
+                    gain * scale * x.exp_m1()
+                }
+            })
         }
         "Gelu" => match operator.string("approximate").unwrap_or("none") {
             "none" => Box::new(|x| 0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2))),

@@ -75,7 +75,9 @@ pub(super) fn evaluate(operator: &Operator, version: i64, inputs: &[Option<Tenso
     if operator.is("Mean") {
         return many(operator, inputs, pair);
     }
-    if operator.is("PRelu") && broadcast::shape(&[first.dims(), second.dims()]).as_deref() != Some(first.dims()) {
+    if operator.is("PRelu")
+        && broadcast::shape(&[first.dims(), second.dims()]).as_deref() != Some(first.dims())
+    {
         return None;
     }
     finish(operator, paired(first, second, pair))
@@ -228,7 +230,11 @@ fn many(operator: &Operator, inputs: &[Option<Tensor>], pair: Pair) -> Answer {
         for other in operands.iter().skip(1) {
             total = paired(&total, &wide(other)?, pair)?;
         }
-        let share = if operator.is("Mean") { operands.len() as f64 } else { 1.0 };
+        let share = if operator.is("Mean") {
+            operands.len() as f64
+        } else {
+            1.0
+        };
         let values: Vec<f64> = total.to_f64()?.into_iter().map(|v| v / share).collect();
         Ok(Tensor::from_f64(first.dtype(), total.dims(), &values)?)
     };
@@ -266,7 +272,9 @@ fn clip(operator: &Operator, version: i64, inputs: &[Option<Tensor>]) -> Answer 
     let zeros = |bound: Option<f64>| bound == Some(0.0);
     let open = low.zip(high).is_some_and(|(low, high)| low > high)
         || [low, high].into_iter().flatten().any(f64::is_nan)
-        || (zeros(low) || zeros(high)) && data.to_f64().ok()?.contains(&0.0) && mixed_zeros(data, [low, high])?;
+        || (zeros(low) || zeros(high))
+            && data.to_f64().ok()?.contains(&0.0)
+            && mixed_zeros(data, [low, high])?;
     if open {
         return undecided(operator);
     }

@@ -98,9 +98,35 @@ pub fn decided(operator: &Operator, inputs: &[Option<Tensor>]) -> bool {
 
 /// Operators that give elements of their inputs back, or numbers that do not depend on the elements.
 const MOVES: &[&str] = &[
-    "Cast", "CastLike", "Compress", "Concat", "ConstantOfShape", "DepthToSpace", "Expand", "EyeLike", "Flatten", "Gather",
-    "GatherElements", "GatherND", "Identity", "NonZero", "Pad", "Reshape", "ReverseSequence", "ScatterElements", "ScatterND", "Shape",
-    "Size", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze",
+    "Cast",
+    "CastLike",
+    "Compress",
+    "Concat",
+    "ConstantOfShape",
+    "DepthToSpace",
+    "Expand",
+    "EyeLike",
+    "Flatten",
+    "Gather",
+    "GatherElements",
+    "GatherND",
+    "Identity",
+    "NonZero",
+    "Pad",
+    "Reshape",
+    "ReverseSequence",
+    "ScatterElements",
+    "ScatterND",
+    "Shape",
+    "Size",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Trilu",
+    "Unsqueeze",
 ];
 
 fn own(operator: &Operator, version: i64, inputs: &[Option<Tensor>], outputs: usize) -> Answer {

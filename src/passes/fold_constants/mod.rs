@@ -120,7 +120,9 @@ struct Fold<'a> {
 impl Fold<'_> {
     fn graph(&mut self, graph: &mut Graph, scope: &Scope<'_>) -> Result<(), PassError> {
         for round in 0.. {
-            let known = known::find(graph, scope, self.options.safety, &mut |node, reason| self.refuse(node, reason));
+            let known = known::find(graph, scope, self.options.safety, &mut |node, reason| {
+                self.refuse(node, reason)
+            });
             if round < MAX_ROUNDS && !self.options.keep_control_flow {
                 let mut resolved = false;
                 for decision in control_flow::decide(graph, scope, &known) {

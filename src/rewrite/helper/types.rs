@@ -292,7 +292,10 @@ pub(super) const TABLE: &[Helper] = &[
         docs: "This dimension of `a` is known to be that dimension of `b`, for every size of the symbols: neither is repeated for the other.",
         run: |scope, a| {
             let (left, right) = (shape(scope, argument(a, 0))?, shape(scope, argument(a, 2))?);
-            let (i, j) = (normal_axis(int_of(a, 1)?, left.len())?, normal_axis(int_of(a, 3)?, right.len())?);
+            let (i, j) = (
+                normal_axis(int_of(a, 1)?, left.len())?,
+                normal_axis(int_of(a, 3)?, right.len())?,
+            );
             truth(left.get(i).zip(right.get(j)).is_some_and(|(x, y)| x.same(y)))
         },
     },
@@ -528,9 +531,14 @@ fn view_shape(scope: &Scope<'_>, arguments: &[Val], places: &[i64]) -> Result<Va
     }
     if let Some(free) = free
         && places.is_empty()
-        && !to.iter().enumerate().all(|(index, dim)| index == free || dim.at_least(1))
+        && !to
+            .iter()
+            .enumerate()
+            .all(|(index, dim)| index == free || dim.at_least(1))
     {
-        return Err(unknown("a dimension would have to be inferred beside one that may be 0"));
+        return Err(unknown(
+            "a dimension would have to be inferred beside one that may be 0",
+        ));
     }
     Ok(Val::Ints(target))
 }
@@ -546,7 +554,10 @@ fn inferred(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
             .unwrap_or_default(),
         _ => Vec::new(),
     };
-    let places = elements.iter().enumerate().filter(|(_, dim)| **dim == Dim::Fixed(-1));
+    let places = elements
+        .iter()
+        .enumerate()
+        .filter(|(_, dim)| **dim == Dim::Fixed(-1));
     Ok(Val::Ints(places.map(|(place, _)| place as i64).collect()))
 }
 

@@ -110,7 +110,14 @@ pub fn prove(rule: &Rule, engine: &dyn Engine, evaluator: &dyn Evaluator) -> Vec
             }
             for opset in opsets(rule, example) {
                 let seed = seed(&rule.name, index, number);
-                let mut verdict = match case(rule, instance, example, (opset, seed), (engine, judges), evaluator) {
+                let mut verdict = match case(
+                    rule,
+                    instance,
+                    example,
+                    (opset, seed),
+                    (engine, judges),
+                    evaluator,
+                ) {
                     Ok(verdict) | Err(verdict) => verdict,
                 };
                 let fired = matches!(verdict, ProofVerdict::Equal | ProofVerdict::Within(_));
@@ -239,7 +246,8 @@ fn case(
         }
         let inputs = built.inputs(&mut random, &built.sizes, kind)?;
         let found = pair.compare(&inputs, &built.sizes, kind);
-        let difference = found.map_err(|verdict| at(verdict, &format!("{kind:?} elements").to_lowercase()))?;
+        let difference =
+            found.map_err(|verdict| at(verdict, &format!("{kind:?} elements").to_lowercase()))?;
         if let Some(difference) = difference {
             worst = Some(worst.unwrap_or(0.0).max(difference));
         }
@@ -295,7 +303,8 @@ impl Pair<'_> {
                 if run(self.engine, &self.before, &inputs, &sizes).is_err() {
                     continue;
                 }
-                if let Err(verdict @ ProofVerdict::Failed(_)) = self.compare(&inputs, &sizes, Kind::Moderate) {
+                if let Err(verdict @ ProofVerdict::Failed(_)) = self.compare(&inputs, &sizes, Kind::Moderate)
+                {
                     return Err(at(verdict, &format!("{symbol} = {size}")));
                 }
             }

@@ -184,11 +184,21 @@ fn fold_softplus_100_fold_log_sigmoid_and_fold_relu_nan_follow_onnx() {
     );
     close(
         folded("a = Erf (c)", "0.5, 1, -2, 3", rounding),
-        [0.520_499_877_813_046_5, 0.842_700_792_949_714_9, -0.995_322_265_018_952_7, 0.999_977_909_503_001_4],
+        [
+            0.520_499_877_813_046_5,
+            0.842_700_792_949_714_9,
+            -0.995_322_265_018_952_7,
+            0.999_977_909_503_001_4,
+        ],
     );
     close(
         folded("a = Selu (c)", "1, -1, 0, -20", rounding),
-        [1.050_700_987_355_480_5, -1.111_330_737_812_562_8, 0.0, -1.758_099_337_231_293_6],
+        [
+            1.050_700_987_355_480_5,
+            -1.111_330_737_812_562_8,
+            0.0,
+            -1.758_099_337_231_293_6,
+        ],
     );
     close(
         folded("a = Max (c, c)", "1, -1, nan, -20", rounding),
@@ -201,8 +211,14 @@ fn exact_folding_leaves_what_engines_round_in_their_own_ways() {
     assert!(folded("a = Exp (c)", "1, 2, 3, 4", Safety::Exact).is_empty());
     assert!(folded("a = Erf (c)", "1, 2, 3, 4", Safety::Exact).is_empty());
     assert!(folded("a = Selu (c)", "1, 2, 3, 4", Safety::Exact).is_empty());
-    assert_eq!(folded("a = Mul (c, c)", "1, 2, 3, 4", Safety::Exact), [1.0, 4.0, 9.0, 16.0]);
-    assert_eq!(folded("a = Sqrt (c)", "1, 4, 9, 16", Safety::Exact), [1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(
+        folded("a = Mul (c, c)", "1, 2, 3, 4", Safety::Exact),
+        [1.0, 4.0, 9.0, 16.0]
+    );
+    assert_eq!(
+        folded("a = Sqrt (c)", "1, 4, 9, 16", Safety::Exact),
+        [1.0, 2.0, 3.0, 4.0]
+    );
 }
 
 #[test]
@@ -221,7 +237,11 @@ fn casts_of_numbers_out_of_range_keep_their_way() {
         r#"<ir_version: 8, opset_import: ["" : 17]>
         g (uint8[N] x) => (int8[N] y) { f = Cast <to = 1> (x)  y = Cast <to = 3> (f) }"#,
     );
-    assert_eq!(found.iter().filter(|line| line.contains("Cast")).count(), 2, "{found:?}");
+    assert_eq!(
+        found.iter().filter(|line| line.contains("Cast")).count(),
+        2,
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -235,5 +255,8 @@ fn slice_start_below_int64_takes_one_element() {
           n = Shape (y) }"#,
     );
     assert!(has(&found, "Slice"), "{found:?}");
-    assert!(found.iter().any(|line| line.contains("n: int64[1] = 1")), "{found:?}");
+    assert!(
+        found.iter().any(|line| line.contains("n: int64[1] = 1")),
+        "{found:?}"
+    );
 }
