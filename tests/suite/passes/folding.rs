@@ -245,6 +245,7 @@ fn an_if_with_a_known_condition_becomes_its_branch() {
     check_untouched(
         &FoldConstants {
             keep_control_flow: true,
+            ..FoldConstants::default()
         },
         &format!("{HEAD} {body}"),
         &Setting::default(),
