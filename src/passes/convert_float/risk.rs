@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::constants::{known, leaves, vanishes};
+use super::constants::{LARGEST_HALF, known, leaves, vanishes};
 use super::families::{Family, family};
 use crate::ir::{DType, Graph, GraphPath, Model, NodeId, NodeKind, Operator, ValueId};
 
@@ -105,7 +105,7 @@ impl Search {
                     let risk = if operator.has_bodies() {
                         self.bodies(graph, path, id, operator, &state)
                     } else {
-                        let step = Step {
+                        let mut step = Step {
                             graph,
                             operator,
                             id,
@@ -113,6 +113,7 @@ impl Search {
                             operands: self.operands(graph, id, &state),
                             sensitive: outputs.iter().any(|value| sensitive.contains(value)),
                         };
+                        self.norms(&mut step);
                         self.operator(&step, path)
                     };
                     for value in outputs {
@@ -229,6 +230,29 @@ impl Search {
         out
     }
 
+    /// A constant that is added to a norm, or bounds it, counts as its square: so small are the squares that it stands beside.
+    fn norms(&self, step: &mut Step<'_>) {
+        let graph = step.graph;
+        let norm = |value: ValueId| is_norm(graph, value);
+        if !matches!(step.family, Family::Adds | Family::Bounds)
+            || !step.operands.iter().any(|(_, value, _)| norm(*value))
+        {
+            return;
+        }
+        for (_, value, risk) in step.operands.iter_mut().filter(|(_, _, risk)| risk.constant) {
+            let numbers = known(graph, *value).and_then(|tensor| tensor.to_f64().ok());
+            let tiny = |number: &f64| vanishes(number * number, self.dtype);
+            let Some(numbers) = numbers.filter(|numbers| numbers.iter().all(tiny)) else {
+                continue;
+            };
+            (risk.small, risk.whole) = (true, true);
+            if let (None, Some(number)) = (&risk.cause, numbers.first()) {
+                let name = graph.value(*value).map(|value| value.name.to_string());
+                risk.cause = Some(cause(*number as f32, &name.unwrap_or_default()));
+            }
+        }
+    }
+
     /// What the attributes of an operator bring in.
     fn attribute(&self, step: &Step<'_>) -> Option<Risk> {
         let operator = step.operator;
@@ -258,6 +282,17 @@ impl Search {
                 large: true,
                 ..Risk::of_cause(Some("sums of integers".into()))
             }),
+            (Family::Inverts, _) => inverse(step, 0, |number| 1.0 / number),
+            (Family::Divides, _) => {
+                let above = known(step.graph, step.graph.input(step.id, 0)?)?.to_f64().ok()?;
+                let most = above.iter().fold(0.0, |most: f64, number| most.max(number.abs()));
+                inverse(step, 1, |number| most / number)
+            }
+            (Family::Raises, _) => {
+                let exponents = known(step.graph, step.graph.input(step.id, 1)?)?.to_f64().ok()?;
+                let lowest = exponents.iter().copied().fold(0.0, f64::min);
+                inverse(step, 0, |number| number.powf(lowest))
+            }
             _ => None,
         }
     }
@@ -281,6 +316,48 @@ impl Search {
     }
 }
 
+/// The risk that the inverse of what only a small constant keeps from zero leaves the range of float16.
+fn inverse(step: &Step<'_>, slot: usize, of: impl Fn(f64) -> f64) -> Option<Risk> {
+    let (number, name) = added(step.graph, step.graph.input(step.id, slot)?)?;
+    (of(number).abs() > LARGEST_HALF).then(|| Risk {
+        large: true,
+        ..Risk::of_cause(Some(
+            format!("the inverse of {}", cause(number as f32, &name)).into(),
+        ))
+    })
+}
+
+/// The smallest positive constant that was added to what a value comes from, or that bounds it.
+fn added(graph: &Graph, mut value: ValueId) -> Option<(f64, String)> {
+    const STEPS: usize = 16;
+    for _ in 0..STEPS {
+        let operator = graph.operator(value.node)?;
+        let family = family(operator);
+        let inputs = graph.inputs_of(value.node);
+        if matches!(family, Family::Adds | Family::Bounds) {
+            let numbers = inputs.iter().flatten().filter_map(|input| {
+                let numbers = known(graph, *input)?.to_f64().ok()?;
+                let positive = numbers.into_iter().filter(|number| *number > 0.0);
+                Some((
+                    positive.min_by(f64::total_cmp)?,
+                    graph.value(*input)?.name.to_string(),
+                ))
+            });
+            if let Some(found) = numbers.min_by(|a, b| a.0.total_cmp(&b.0)) {
+                return Some(found);
+            }
+        }
+        if !matches!(family, Family::Moves | Family::Bounds) {
+            return None;
+        }
+        value = inputs
+            .into_iter()
+            .flatten()
+            .find(|input| known(graph, *input).is_none())?;
+    }
+    None
+}
+
 fn cause(number: f32, name: &str) -> Arc<str> {
     match name.is_empty() {
         true => format!("{number:e}").into(),
@@ -299,6 +376,21 @@ fn is_root(step: &Step<'_>, attribute: bool) -> bool {
         && step.operands.iter().any(|(_, _, risk)| !risk.constant)
 }
 
+/// Whether a value is the root of a sum of squares.
+fn is_norm(graph: &Graph, value: ValueId) -> bool {
+    let Some(operator) = graph.operator(value.node) else {
+        return false;
+    };
+    match family(operator) {
+        Family::Roots => true,
+        Family::Reduces => operator.is("ReduceL2"),
+        Family::Moves => graph
+            .input(value.node, 0)
+            .is_some_and(|source| is_norm(graph, source)),
+        _ => false,
+    }
+}
+
 /// Whether a value is a square, or a sum, mean or difference of squares.
 fn squared(graph: &Graph, value: ValueId) -> bool {
     let Some(operator) = graph.operator(value.node) else {
@@ -307,7 +399,7 @@ fn squared(graph: &Graph, value: ValueId) -> bool {
     let inputs = graph.inputs_of(value.node);
     let operand = |slot: usize| inputs.get(slot).copied().flatten();
     match family(operator) {
-        Family::Reduces => true,
+        Family::Reduces | Family::Roots => true,
         Family::Moves => inputs.len() == 1 || operator.is("Reshape") || operator.is("Unsqueeze"),
         Family::Multiplies => operand(0) == operand(1),
         Family::Raises => true,
@@ -380,6 +472,10 @@ fn transfer(step: &Step<'_>, all: &Risk, attribute: Option<&Risk>) -> (Risk, boo
             let (Some(above), Some(below)) = (operand(0), operand(1)) else {
                 return (none(), heavy);
             };
+            if attribute.is_some() {
+                out.large = true;
+                return (out, true);
+            }
             if below.small {
                 (out.large, out.product) = (above.constant, !above.constant);
                 return (out, true);
@@ -393,7 +489,7 @@ fn transfer(step: &Step<'_>, all: &Risk, attribute: Option<&Risk>) -> (Risk, boo
             (out, true)
         }
         Family::Inverts => {
-            out.large = all.small;
+            out.large = all.small || attribute.is_some();
             (out, true)
         }
         Family::Raises => {
@@ -406,8 +502,8 @@ fn transfer(step: &Step<'_>, all: &Risk, attribute: Option<&Risk>) -> (Risk, boo
             let rises = exponents.as_ref().is_none_or(|all| all.iter().any(|e| *e > 0.0));
             let falls = exponents.as_ref().is_none_or(|all| all.iter().any(|e| *e < 0.0));
             out.small = base.small && rises;
-            out.large = base.small && falls || base.large && rises;
-            (out, base.any())
+            out.large = attribute.is_some() || base.small && falls || base.large && rises;
+            (out, attribute.is_some() || base.any())
         }
         Family::Logs => (out, true),
         Family::Adds => {

@@ -169,6 +169,17 @@ fn an_epsilon_below_half_precision_keeps_its_division_float() {
             "float eps = {1e-8}, float two = {2}",
             "q = Pow(x, two) m = ReduceMean<axes = [-1]>(q) e = Max(m, eps) s = Sqrt(e) n = Div(x, s)",
         ),
+        // float16 holds the epsilon, but not its inverse.
+        around(
+            13,
+            "float eps = {1e-5}",
+            "l = ReduceL2<axes = [-1]>(x) e = Add(l, eps) r = Reciprocal(e) n = Mul(x, r)",
+        ),
+        around(
+            13,
+            "float eps = {1e-5}, float one = {1}",
+            "l = ReduceL2<axes = [-1]>(x) e = Add(l, eps) r = Div(one, e) n = Mul(x, r)",
+        ),
         // Logarithms.
         around(
             13,
@@ -215,6 +226,7 @@ fn an_epsilon_below_half_precision_keeps_its_division_float() {
         // bfloat16 has the range of float: the whole model is converted.
         let wide = ConvertFloat {
             to: Half::Bfloat16,
+            convert_io: true,
             ..ConvertFloat::default()
         };
         let (_, after, _) = converted(&wide, text);
