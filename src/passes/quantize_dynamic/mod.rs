@@ -41,7 +41,7 @@ pub struct QuantizeDynamic {
     /// Nodes that stay float: regular expressions on node names and output names.
     pub exclude: Vec<String>,
     /// Operators that compute in float and whose weights alone become codes, as `quantize-weights` writes them: LSTM, GRU, RNN,
-    /// Gather, and any other that it takes.
+    /// Gather, Einsum, and any other that it takes.
     pub weights_only: Vec<String>,
     /// Simplify the model first, so that weights behind Identity, Transpose or Reshape are seen.
     pub prepare: bool,
@@ -54,7 +54,9 @@ impl Default for QuantizeDynamic {
             saturation: Saturation::default(),
             minimum_elements: 256,
             exclude: Vec::new(),
-            weights_only: ["LSTM", "GRU", "RNN", "Gather"].map(str::to_owned).to_vec(),
+            weights_only: ["LSTM", "GRU", "RNN", "Gather", "Einsum"]
+                .map(str::to_owned)
+                .to_vec(),
             prepare: true,
         }
     }

@@ -81,7 +81,7 @@ impl Pass for QuantizeWeights {
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
-        let mut report = self.run_among_others(model, context)?;
+        let mut report = self.quantize(model, context, false)?;
         if !report.changed {
             report.notes.insert(
                 0,
@@ -99,11 +99,20 @@ impl QuantizeWeights {
         model: &mut Model,
         context: &Context<'_>,
     ) -> Result<PassReport, PassError> {
+        self.quantize(model, context, true)
+    }
+
+    fn quantize(
+        &self,
+        model: &mut Model,
+        context: &Context<'_>,
+        among_others: bool,
+    ) -> Result<PassReport, PassError> {
         self.check()?;
         let original = model.clone();
         let mut report = PassReport::default();
         self.make_ready(model, context, &mut report)?;
-        let search = Search::new(self, context)?;
+        let search = Search::new(self, context)?.among_others(among_others);
         if sink::sink(model, &search).map_err(|source| PassError::Edit { pass: NAME, source })? > 0 {
             analysis::infer(model);
         }

@@ -158,6 +158,8 @@ impl Target {
 pub(super) struct Search<'a> {
     options: &'a QuantizeWeights,
     context: &'a Context<'a>,
+    /// Another pass has the other operators and says what becomes of them.
+    among_others: bool,
     excluded: regex::RegexSet,
     overrides: Overrides<'a>,
 }
@@ -174,9 +176,15 @@ impl<'a> Search<'a> {
         Ok(Self {
             options,
             context,
+            among_others: false,
             excluded,
             overrides: Overrides::new(options)?,
         })
+    }
+
+    /// The same, silent about operators that the options do not name.
+    pub(super) fn among_others(self, among_others: bool) -> Self {
+        Self { among_others, ..self }
     }
 
     /// The weights of `graph` that the options cover.
@@ -198,10 +206,13 @@ impl<'a> Search<'a> {
             let label = first.graph(graph).map(|inner| inner.label(first.node));
             match self.target(graph, weight, tensor.dtype(), &readings) {
                 Ok(target) => found.push(target),
-                Err((why, cure)) => left.add(label.unwrap_or_default(), why, cure),
+                Err(Some((why, cure))) => left.add(label.unwrap_or_default(), why, cure),
+                Err(None) => {}
             }
         }
-        self.without_constants(graph, left);
+        if !self.among_others {
+            self.without_constants(graph, left);
+        }
         found
     }
 
@@ -211,8 +222,8 @@ impl<'a> Search<'a> {
         weight: ValueId,
         dtype: DType,
         readings: &linear::Readings,
-    ) -> Result<Target, Refusal> {
-        let refuse = |why: &str, cure: &str| Err((why.to_owned(), cure.to_owned()));
+    ) -> Result<Target, Option<Refusal>> {
+        let refuse = |why: &str, cure: &str| Err(Some((why.to_owned(), cure.to_owned())));
         let tensor = graph.constant(weight);
         let elements = tensor.map_or(0, crate::ir::Tensor::elements);
         let rank = tensor.map_or(0, crate::ir::Tensor::rank);
@@ -247,9 +258,7 @@ impl<'a> Search<'a> {
             readers.push(Reader::of(reading, dtype));
         }
         let Some(mut coding) = coding else {
-            return Err(
-                refused.unwrap_or_else(|| ("no operator reads it as its weight".to_owned(), String::new()))
-            );
+            return Err(refused.filter(|_| !self.among_others));
         };
         if elements < self.options.minimum_elements {
             return refuse("its weight has few elements", "lower --minimum-elements");

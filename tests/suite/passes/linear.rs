@@ -139,10 +139,10 @@ g (float[2,4] x) => (float[2,4] y) <{W}, float z = {{0.0}}> {{
     );
     let (after, report) = check_near(&weights(), &text, 0.03);
     assert_eq!(changes(&report, "weight"), 1);
-    // Codes and zero points; of floats only the scales and the bound.
+    // Codes without zero points; of floats only the scales and the bound.
     assert_eq!(
         (constants(&after, DType::I8), constants(&after, DType::F32)),
-        (2, 2)
+        (1, 2)
     );
     let (after, report) = check_near(&dynamic(), &text, 0.06);
     assert_eq!(changes(&report, "integer-product"), 3);
@@ -422,7 +422,7 @@ fn biases_of_any_shape_become_one_number_for_each_column() {
 g (float[2,4] x) => (float[2,3] y)
 <float[3,4] w = {{1.0,-0.5,0.3,0.2,-0.7,0.8,0.1,0.4,0.6,-0.9,0.5,0.05}}, {bias}> {{ h = Gemm<{attributes}>(x, w, b) y = Relu(h) }}"#
         );
-        let (after, report) = check_near(&unclipped(), &text, 0.05);
+        let (after, report) = check_near(&unclipped(), &text, 0.1);
         let node = report
             .nodes
             .iter()
@@ -444,7 +444,7 @@ g (float[2,4] x) => (float[2,3] y)
             ..unclipped()
         },
         text,
-        0.05,
+        0.1,
     );
     assert!(
         report.nodes.iter().all(|node| node.runs == Runs::Float),
@@ -472,7 +472,7 @@ g (float[2,4] x) => (float[2,2] y)
         profile: Profile::OrtX86,
         ..unclipped()
     };
-    let (_, report) = check_near(&pass, text, 0.05);
+    let (_, report) = check_near(&pass, text, 0.12);
     assert!(
         report.nodes.iter().any(|node| node.runs == Runs::Integer),
         "{report:#?}"
