@@ -20,6 +20,7 @@ pub enum Form {
     #[default]
     Qdq,
     /// ONNX Runtime's operator MatMulNBits, for MatMul and Gemm with the weight on the right; the rest as `qdq`, and the report says so.
+    /// It multiplies with 8-bit codes of the activations, as ONNX Runtime does for the form `qdq`.
     MatMulNBits,
 }
 
