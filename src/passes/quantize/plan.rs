@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::profile::{Pairs, Profile, Role};
-use crate::ir::{DType, Graph, NodeId, NodeKind, ValueId};
+use crate::ir::{DType, Graph, NodeId, NodeKind, Slot, Use, ValueId};
 use crate::quantize::Kind;
 
 /// What is done with one node.
@@ -125,10 +125,11 @@ impl Roles<'_> {
                 {
                     continue;
                 }
+                let moving = self.of(*id) == Role::Moving;
                 let useful = outputs(graph, *id)
                     .iter()
                     .flat_map(|value| graph.uses(*value))
-                    .any(|reader| integer.contains(&reader.node));
+                    .any(|reader| integer.contains(&reader.node) || moving && is_captured(reader));
                 let from_product = self.of(*id) == Role::Clamp && self.clamp_source(*id).is_some();
                 let joins = self.of(*id) == Role::Elementwise
                     && self.inputs(*id).iter().all(|value| integer.contains(&value.node));
@@ -189,6 +190,12 @@ impl Roles<'_> {
         );
         (only && source && clamps_at_zero(graph, clamp)).then_some(input.node)
     }
+}
+
+/// Whether a body reads a value. ONNX Runtime 1.32 aborts where a body captures what a Transpose or Reshape makes of dequantized codes,
+/// unless a pair stands behind that, too.
+fn is_captured(reader: Use) -> bool {
+    matches!(reader.slot, Slot::Capture(_))
 }
 
 /// Why a node has no float activation.

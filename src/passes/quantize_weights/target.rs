@@ -279,6 +279,16 @@ impl<'a> Search<'a> {
                 "",
             );
         }
+        if readings
+            .weights
+            .iter()
+            .any(|reading| reading.transposed && !reading.bodies.is_empty())
+        {
+            return refuse(
+                "a body reads it behind a Transpose, which ONNX Runtime does not load behind DequantizeLinear",
+                "fold the Transpose first: `simplify --max-growth 1`",
+            );
+        }
         if !matches!(dtype, DType::F32 | DType::F16 | DType::BF16) {
             return refuse(
                 &format!("its weight is {dtype}, and DequantizeLinear gives float, float16 and bfloat16"),

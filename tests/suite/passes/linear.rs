@@ -554,6 +554,51 @@ g (float[4,4] x) => (float[4,4] y) <{W}> {{ a = MatMul(x, w) y = Add(a, w) }}"#
 }
 
 #[test]
+fn what_a_body_captures_behind_a_transpose_has_a_pair_of_its_own() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[1,2,3,3] x) => (float[1,2,3,3] y) <float[2,2,1,1] w = {4.0,-2.0,0.1,0.2}, float[2] b = {0.5,0.1}, float z = {0.0}> {
+  a = Conv(x, w, b)
+  t = Transpose<perm = [0, 1, 3, 2]>(a)
+  c = ReduceSum<keepdims = 0>(x)
+  p = Greater(c, z)
+  y = If(p) <
+    then_branch = f () => (float[1,2,3,3] u) { u = Relu(t) },
+    else_branch = e () => (float[1,2,3,3] r) { r = Tanh(t) }
+  >
+}"#;
+    let (_, report) = check_near(&unclipped(), text, 0.1);
+    let node = report
+        .nodes
+        .iter()
+        .find(|node| node.operator == "Transpose")
+        .unwrap();
+    assert_eq!(node.runs, Runs::Integer, "{report:#?}");
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (bool p, float[2,4] x) => (float[2,4] y, float[2,4] q) <{W}> {{
+  t = Transpose<perm = [1, 0]>(w)
+  q = MatMul(x, w)
+  y = If(p) <
+    then_branch = f () => (float[2,4] u) {{ u = MatMul(x, t) }},
+    else_branch = e () => (float[2,4] r) {{ r = Relu(x) }}
+  >
+}}"#
+    );
+    let pass = QuantizeWeights {
+        prepare: false,
+        ..weights()
+    };
+    let report = check_untouched(&pass, &text, &Setting::default());
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.contains("behind a Transpose")),
+        "{report:#?}"
+    );
+}
+
+#[test]
 fn a_constant_is_followed_to_every_reader_and_back() {
     let text = format!(
         r#"<ir_version: 8, opset_import: ["" : 17]>
