@@ -294,10 +294,7 @@ g (float[2,4,3] x) => (float[2,4,3] y) <{W}> {{ y = MatMul(w, x) }}"#
         ..weights()
     };
     let (_, report, _) = valid(&pass, &text);
-    assert!(
-        report.notes.iter().any(|note| note.contains("form qdq")),
-        "{report:#?}"
-    );
+    assert!(said(&report).contains("form qdq"), "{report:#?}");
 }
 
 /// lstm_weights: the weights of input and state.
@@ -383,11 +380,8 @@ g (float[1,4,3] x) => (float[1,4,3] y)
     assert_eq!(changes(&report, "weight"), 1);
     let report = check_untouched(&weights(), text, &Setting::default());
     assert!(
-        report
-            .notes
-            .iter()
-            .any(|note| note.contains("ConvTranspose is not among the operators")
-                && note.contains("--operators")),
+        said(&report)
+            .contains("ConvTranspose is not among the operators (y); name it with the others in --operators"),
         "{report:#?}"
     );
 }
@@ -451,10 +445,7 @@ g (float[2,4] x) => (float[2,3] y)
         "{report:#?}"
     );
     assert!(
-        report
-            .notes
-            .iter()
-            .any(|note| note.contains("one number for each output channel")),
+        said(&report).contains("one number for each output channel"),
         "{report:#?}"
     );
 }
@@ -490,7 +481,7 @@ g (float[2,4] x) => (float[2,2] y, float[4,4] w) <{W}> {{
 }}"#
     );
     let report = check_untouched(&weights(), &text, &Setting::default());
-    let notes = report.notes.join("\n");
+    let notes = said(&report);
     assert!(
         notes.contains("an output of the graph reads it as float"),
         "{notes}"
@@ -503,15 +494,12 @@ g (float[2,4] x) => (float[2,4] y) <{W}, {V}> {{ a = MatMul(x, w) y = MatMul(a, 
     );
     let report = check_untouched(&small, &text, &Setting::default());
     assert!(
-        report.notes.iter().any(
-            |note| note.starts_with("2 stay float: its weight has few elements (")
-                && note.contains("--minimum-elements")
-        ),
+        said(&report).contains("2 x its weight has few elements (a, y); lower --minimum-elements"),
         "{report:#?}"
     );
     let report = check_untouched(&QuantizeDynamic::default(), &text, &Setting::default());
     assert!(
-        report.notes.iter().any(|note| note.starts_with("2 stay float")),
+        said(&report).contains("2 x its weight has few elements"),
         "{report:#?}"
     );
 }
@@ -545,10 +533,7 @@ g (float[4,4] x) => (float[4,4] y) <{W}> {{ a = MatMul(x, w) y = Add(a, w) }}"#
     );
     let (_, report) = check_near(&dynamic(), &text, 0.05);
     assert!(
-        report
-            .notes
-            .iter()
-            .any(|note| note.contains("as float beside its codes: y (Add) reads it")),
+        said(&report).contains("as float beside its codes: y (Add) reads it"),
         "{report:#?}"
     );
 }
@@ -589,13 +574,7 @@ g (bool p, float[2,4] x) => (float[2,4] y, float[2,4] q) <{W}> {{
         ..weights()
     };
     let report = check_untouched(&pass, &text, &Setting::default());
-    assert!(
-        report
-            .notes
-            .iter()
-            .any(|note| note.contains("behind a Transpose")),
-        "{report:#?}"
-    );
+    assert!(said(&report).contains("behind a Transpose"), "{report:#?}");
 }
 
 #[test]

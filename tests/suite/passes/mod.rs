@@ -98,6 +98,13 @@ fn run_with(
     pass.run(model, &context)
 }
 
+/// What a pass says: its notes, and its reasons for what it left alone, a line each.
+fn said(report: &PassReport) -> String {
+    let reasons = secateur::passes::reasons(&report.left, &report.notes);
+    let lines: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
 /// The main graph of a model: a line each for its constants (name, type, numbers) and its nodes, in order.
 fn lines(model: &Model) -> Vec<String> {
     let mut model = model.clone();
