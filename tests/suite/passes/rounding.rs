@@ -206,9 +206,9 @@ fn layers_have_the_type_that_the_first_match_gives_them() {
         assert_eq!(dtype(format!("{middle}_quantized")), Some(DType::I4), "{middle}");
     }
     assert!(
-        report.notes.iter().any(|note| note.contains("so `layers` says")),
+        said(&report).contains("so `layers` says"),
         "{:?}",
-        report.notes
+        report.left
     );
 }
 
