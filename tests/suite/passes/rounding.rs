@@ -205,11 +205,7 @@ fn layers_have_the_type_that_the_first_match_gives_them() {
     for middle in &weights[1..weights.len() - 1] {
         assert_eq!(dtype(format!("{middle}_quantized")), Some(DType::I4), "{middle}");
     }
-    assert!(
-        said(&report).contains("so `layers` says"),
-        "{:?}",
-        report.left
-    );
+    assert!(said(&report).contains("so `layers` says"), "{:?}", report.left);
 }
 
 #[test]
