@@ -14,7 +14,8 @@ pub fn check(model: &Model) -> Result<(), Vec<CheckError>> {
     check_types(&inferred)
 }
 
-/// Checks a model as read from a file: [`check`], and its nodes must stand in topological order.
+/// Checks a model as read from a file: [`check`], and its nodes must stand in topological order. Stricter than what is read,
+/// see [`super::adopt`].
 pub fn check_as_read(model: &Model) -> Result<(), Vec<CheckError>> {
     ir::check(model)?;
     ir::check_sorted(model)?;

@@ -5,6 +5,7 @@
 //! operator family. An operator that is not known gives unknown types downstream, never an error. Nothing else in this
 //! crate guesses a shape. Depends on [`crate::ops`] and [`crate::ir`].
 
+mod adopt;
 pub mod batch;
 mod bodies;
 mod call;
@@ -12,6 +13,7 @@ mod check;
 mod conflicts;
 mod content;
 mod cost;
+mod dimensions;
 mod functions;
 mod infer;
 pub mod linear;
@@ -19,9 +21,11 @@ mod liveness;
 mod shapes;
 mod symbols;
 
+pub use adopt::{Notice, adopt};
 pub use check::{check, check_as_read, check_types};
 pub use conflicts::{Conflict, conflicts};
 pub use cost::{Cost, NodeCost, cost};
+pub use dimensions::{Dimensions, Place};
 pub use infer::{Contradiction, InferReport, infer, infer_node};
 pub use liveness::{is_pure, needed};
 pub use symbols::{is_private_symbol, public_type};

@@ -24,7 +24,8 @@ pub(super) struct Arguments {
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
     let a = model::read_to_show(global, &arguments.a)?;
     let b = model::read_to_show(global, &arguments.b)?;
-    let found = difference(&a.model, &b.model);
+    let mut found = difference(&a.model, &b.model);
+    found.warnings = a.warnings.into_iter().chain(b.warnings).collect();
     if global.json {
         terminal::json(&found);
     } else {

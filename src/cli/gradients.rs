@@ -82,6 +82,8 @@ enum Holds {
 pub(super) struct Document {
     /// The file written.
     output: String,
+    /// Every file written: the model and its external data.
+    files: Vec<String>,
     /// Inputs of the gradient model.
     inputs: Vec<String>,
     /// Outputs of the gradient model.
@@ -138,11 +140,17 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     {
         return Err(error.into());
     }
-    model::write(global, &output, &result, &loaded.origin, true)?;
+    let written = model::write(global, &output, &result, &loaded, true)?;
+    if global.quiet == 0 {
+        for note in &written.notes {
+            terminal::note(&format!("warning: {}", crate::report::sanitise(note)));
+        }
+    }
     let graph = &result.graph;
     let input = |id: &crate::ir::NodeId| graph.label(*id);
     let document = Document {
         output: output.name(),
+        files: written.files,
         inputs: graph.inputs().iter().map(input).collect(),
         outputs: graph
             .outputs()
@@ -156,7 +164,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     } else if global.quiet == 0 && output != model::Output::Stdout {
         terminal::answer(&format!(
             "{}: {} nodes, gradients of {} values",
-            document.output,
+            crate::report::sanitise(&document.files.join(", ")),
             document.nodes,
             document
                 .outputs

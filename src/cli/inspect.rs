@@ -19,27 +19,18 @@ pub(super) struct Arguments {
     /// List every value of the main graph with its inferred type
     #[arg(long)]
     values: bool,
-    /// Size of a symbol when operations are counted
-    #[arg(long = "size", value_name = "NAME=SIZE", value_parser = options::size)]
-    sizes: Vec<(String, i64)>,
+    /// Size of a free dimension when operations are counted, by symbol or as input[axis], or all of an input's (x=1,3,224,224)
+    #[arg(long = "size", value_name = "NAME=SIZE", value_parser = options::binding)]
+    sizes: Vec<options::Binding>,
 }
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
     let loaded = model::read_to_show(global, &arguments.model)?;
     let mut model = loaded.model;
     analysis::infer(&mut model);
-    let mut facts = facts(&model, &loaded.origin, arguments.values);
-    if !arguments.sizes.is_empty() {
-        let size = |symbol: &str| {
-            let symbol = symbol.trim_start_matches('?');
-            arguments
-                .sizes
-                .iter()
-                .find(|(name, _)| name == symbol)
-                .map(|(_, size)| *size)
-        };
-        facts.macs = analysis::cost(&model, &size).macs;
-    }
+    let sizes = options::known_sizes(&arguments.sizes, &model)?;
+    let mut facts = facts(&model, &loaded.origin, &sizes, arguments.values);
+    facts.warnings = loaded.warnings;
     if global.json {
         terminal::json(&facts);
     } else {

@@ -134,7 +134,10 @@ fn parse(arguments: &[OsString]) -> Result<Parsed, clap::Error> {
         .find(|argument| !argument.to_string_lossy().starts_with('-'))
         .is_some_and(named);
     let mut command = if plain { verbs } else { command() };
-    let matches = command.try_get_matches_from_mut(arguments)?;
+    let matches = command
+        .try_get_matches_from_mut(arguments)
+        .map_err(|error| naming_the_output(error, &mut command))?;
+    refuse_idle(&matches, &mut command)?;
     if let Some((name, own)) = matches.subcommand()
         && let Some(step) = step::Step::from_matches(name, own)?
     {
@@ -144,6 +147,52 @@ fn parse(arguments: &[OsString]) -> Result<Parsed, clap::Error> {
         ));
     }
     Ok(Parsed::Verb(Box::new(Cli::from_arg_matches(&matches)?)))
+}
+
+/// Options of results, for verbs that only look: they would do nothing.
+const IDLE: [(&str, &[&str]); 9] = [
+    ("bisect", &["in_place", "force", "no_verify"]),
+    ("completions", RESULTS),
+    ("diff", RESULTS),
+    ("explain", RESULTS),
+    ("inspect", RESULTS),
+    ("man", RESULTS),
+    ("print", RESULTS),
+    ("schema", RESULTS),
+    ("verify", RESULTS),
+];
+const RESULTS: &[&str] = &["in_place", "force", "no_verify", "max_growth"];
+
+/// Refuses options that mean nothing to the verb.
+fn refuse_idle(matches: &clap::ArgMatches, command: &mut Command) -> Result<(), clap::Error> {
+    let Some(verb) = matches.subcommand_name() else {
+        return Ok(());
+    };
+    let idle = IDLE
+        .iter()
+        .find(|(name, _)| *name == verb)
+        .map_or(&[][..], |(_, idle)| *idle);
+    for option in idle {
+        if matches.value_source(option) == Some(clap::parser::ValueSource::CommandLine) {
+            let name = option.replace('_', "-");
+            let message = format!("--{name} means nothing to {verb}, which writes no model");
+            return Err(command.error(clap::error::ErrorKind::ArgumentConflict, message));
+        }
+    }
+    Ok(())
+}
+
+/// Says how the output is named to whoever gives it by position.
+fn naming_the_output(error: clap::Error, command: &mut Command) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    if error.kind() != ErrorKind::UnknownArgument || argument.starts_with('-') {
+        return error;
+    }
+    let message = format!("unexpected argument '{argument}' found; a result is named with -o: -o {argument}");
+    command.error(ErrorKind::UnknownArgument, message)
 }
 
 fn dispatch(cli: &Cli) -> Result<Answer, Failure> {

@@ -8,14 +8,18 @@ use super::global::Global;
 use super::terminal;
 use crate::analysis;
 use crate::format::save::{Target, WriteOptions};
-use crate::format::{self, FormatError, Origin, ReadOptions, Source};
-use crate::ir::Model;
+use crate::format::{self, FormatError, Origin, ReadOptions, Saved, Source, Warning};
+use crate::ir::{CheckError, Model};
 use crate::report::sanitise;
 
 /// A model and where it came from.
 pub(super) struct Loaded {
     pub(super) model: Model,
     pub(super) origin: Origin,
+    /// What is unusual about it.
+    pub(super) warnings: Vec<String>,
+    /// Whether the model is another than the file, so that an unchanged one is not written as it was read.
+    pub(super) repaired: bool,
 }
 
 /// Reads and checks a model that will be run or changed; `-` is stdin. Shapes that contradict each other are an error.
@@ -38,26 +42,38 @@ pub(super) fn read_to_show(global: &Global, path: &Path) -> Result<Loaded, Failu
     };
     let decoded = format::read_proto(Source::from_argument(path), &options)
         .map_err(|error| Failure::from(error).in_file(path))?;
-    if global.quiet == 0 {
-        for warning in &decoded.warnings {
-            terminal::note(&format!(
-                "warning: {}: {}",
-                path.display(),
-                sanitise(&warning.to_string())
-            ));
-        }
-    }
-    let model = format::lift(decoded.model, &decoded.origin.external)
+    let mut warnings = decoded.warnings;
+    let mut model = format::lift_noting(decoded.model, &decoded.origin.external, &mut warnings)
         .map_err(|error| Failure::from(error).in_file(path))?;
-    if let Some(error) = analysis::check_as_read(&model)
+    options
+        .admit(&warnings)
+        .map_err(|error| Failure::from(error).in_file(path))?;
+    let notices = analysis::adopt(&mut model);
+    if let Some(error) = analysis::check(&model)
         .err()
         .and_then(|errors| errors.into_iter().next())
     {
         return Err(Failure::from(error).in_file(path));
     }
+    if let Some(notice) = notices.first().filter(|_| global.strict) {
+        return Err(Failure::from(CheckError::from(notice.clone())).in_file(path));
+    }
+    let repaired = warnings.iter().any(Warning::repaired) || notices.iter().any(|notice| notice.repaired);
+    let warnings: Vec<String> = warnings
+        .iter()
+        .map(ToString::to_string)
+        .chain(notices.into_iter().map(|notice| notice.message))
+        .collect();
+    if global.quiet == 0 {
+        for warning in &warnings {
+            terminal::note(&format!("warning: {}: {}", path.display(), sanitise(warning)));
+        }
+    }
     Ok(Loaded {
         model,
         origin: decoded.origin,
+        warnings,
+        repaired,
     })
 }
 
@@ -118,14 +134,47 @@ fn is_same(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
+/// What a save left on the disk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Written {
+    /// Every file that belongs to the result: the model, then its external data.
+    pub(super) files: Vec<String>,
+    /// What became of the data files of a model that was replaced.
+    pub(super) notes: Vec<String>,
+}
+
+impl Written {
+    fn of(output: &Output, saved: Saved) -> Self {
+        let name = |path: &PathBuf| path.strip_prefix(".").unwrap_or(path).display().to_string();
+        let removed = saved
+            .removed
+            .iter()
+            .map(|path| format!("{}: removed, as only the replaced model used it", name(path)));
+        let left = saved.left.iter().map(|path| {
+            format!(
+                "{}: the replaced model used it, and no model there is known to use it now; it is left, as secateur did not write it or cannot read every model there",
+                name(path)
+            )
+        });
+        Self {
+            files: std::iter::once(output.name())
+                .chain(saved.data.iter().map(|(path, _)| name(path)))
+                .collect(),
+            notes: removed.chain(left).collect(),
+        }
+    }
+}
+
 /// Writes a result: the input's own bytes where nothing changed.
 pub(super) fn write(
     global: &Global,
     output: &Output,
     model: &Model,
-    origin: &Origin,
+    loaded: &Loaded,
     changed: bool,
-) -> Result<(), Failure> {
+) -> Result<Written, Failure> {
+    let origin = &loaded.origin;
+    let changed = changed || loaded.repaired;
     let options = WriteOptions {
         force: global.force,
         in_place: global.in_place,
@@ -133,27 +182,25 @@ pub(super) fn write(
     };
     let mut stdout;
     let target = match output {
-        // The input is what it should be already.
-        Output::File(_) if !changed && global.in_place => return Ok(()),
         Output::File(path) => Target::File(path),
         Output::Stdout => {
             stdout = io::stdout().lock();
             Target::Stream(&mut stdout)
         }
     };
-    if changed {
+    let saved = if changed {
         let message = format::lower(model, &origin.external)?;
-        format::write_proto(message, Some(origin), target, &options)?;
+        format::write_proto(message, Some(origin), target, &options)?
     } else {
-        format::write_unchanged(origin, target, &options)?;
-    }
+        format::write_unchanged(origin, target, &options)?
+    };
     if *output == Output::Stdout {
         io::stdout().flush().map_err(|source| FormatError::Write {
             path: "-".into(),
             source,
         })?;
     }
-    Ok(())
+    Ok(Written::of(output, saved))
 }
 
 impl Output {

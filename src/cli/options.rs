@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::{Map, Value};
 
 use super::failure::Failure;
 use super::global::Global;
+use crate::analysis::Dimensions;
 use crate::data::PreprocessSpec;
-use crate::ir::{DType, Model};
+use crate::ir::{DType, Dim, Model};
+use crate::passes::Size;
 use crate::verify::{Bounds, Sizes, Tolerances, VerifyOptions, unknown_size};
 
 /// How outputs are compared.
@@ -66,6 +69,87 @@ impl Comparing {
     pub(super) fn sizes(&self) -> Sizes {
         self.sizes.iter().cloned().collect::<BTreeMap<_, _>>()
     }
+}
+
+/// Dimensions and what they become, from one argument: one, or all of an input's.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Binding(Vec<(String, Size)>);
+
+/// The sizes of several arguments, as the step `bind` takes them.
+pub(super) fn sizes_of(bindings: &[Binding]) -> Map<String, Value> {
+    bindings
+        .iter()
+        .flat_map(|binding| binding.0.iter().cloned())
+        .map(|(name, size)| {
+            let value = match size {
+                Size::Fixed(size) => size.into(),
+                Size::Symbol(symbol) => symbol.into(),
+            };
+            (name, value)
+        })
+        .collect()
+}
+
+/// The sizes that several arguments give to free dimensions of a model: by symbol where the dimension has one. Fixed dimensions may
+/// be given as they are.
+pub(super) fn known_sizes(bindings: &[Binding], model: &Model) -> Result<BTreeMap<String, i64>, Failure> {
+    let dimensions = Dimensions::of(model);
+    let mut sizes = BTreeMap::new();
+    for (name, size) in bindings.iter().flat_map(|binding| &binding.0) {
+        let wrong = |message: String| Failure::new("unknown-dimension", format!("--size: {message}"));
+        let Size::Fixed(size) = size else {
+            return Err(wrong(format!("{name}: a size is needed")));
+        };
+        let size = i64::try_from(*size).map_err(|_| wrong(format!("{name}: {size} is not a size")))?;
+        let key = match dimensions.place(name) {
+            _ if dimensions.symbol(name).is_some() => name.clone(),
+            Some(place) => match &place.dim {
+                Dim::Fixed(fixed) if *fixed == size => continue,
+                Dim::Fixed(fixed) => return Err(wrong(format!("{name} is {fixed} in the model"))),
+                dim => dim
+                    .as_symbol()
+                    .map_or_else(|| name.clone(), |symbol| symbol.to_string()),
+            },
+            None => return Err(wrong(dimensions.unknown(name))),
+        };
+        sizes.insert(key, size);
+    }
+    Ok(sizes)
+}
+
+const EXAMPLES: &str =
+    "write NAME=SIZE, for example batch=4, x[0]=1 or, for all axes of an input, x=1,3,224,224";
+
+/// Reads `NAME=SIZE`, `INPUT=SIZE,SIZE,...` and `INPUT:SIZE,SIZE,...`. In a whole shape, -1 and ? leave an axis as it is.
+pub(super) fn binding(text: &str) -> Result<Binding, String> {
+    let colon = || text.rsplit_once(':').filter(|(_, sizes)| sizes.contains(','));
+    let (name, sizes) = text.rsplit_once('=').or_else(colon).ok_or(EXAMPLES)?;
+    let name = name.trim();
+    if name.is_empty() {
+        return Err(EXAMPLES.to_owned());
+    }
+    let parts: Vec<&str> = sizes.split(',').map(str::trim).collect();
+    let entry = |name: String, part: &str| -> Result<(String, Size), String> {
+        if let Ok(size) = part.parse::<u64>() {
+            return Ok((name, Size::Fixed(size)));
+        }
+        let is_name = part.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_')
+            && part.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
+        if is_name {
+            Ok((name, Size::Symbol(part.to_owned())))
+        } else {
+            Err(format!("{part:?} is not a size; {EXAMPLES}"))
+        }
+    };
+    if let [part] = parts.as_slice() {
+        return Ok(Binding(vec![entry(name.to_owned(), part)?]));
+    }
+    let axes = parts
+        .iter()
+        .enumerate()
+        .filter(|(_, part)| !matches!(**part, "-1" | "?"))
+        .map(|(axis, part)| entry(format!("{name}[{axis}]"), part));
+    Ok(Binding(axes.collect::<Result<_, _>>()?))
 }
 
 /// Reads `NAME=SIZE`.
@@ -132,6 +216,15 @@ mod tests {
         for wrong in ["x", "x=", "=1", "x=-1", "x=a"] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
+        for wrong in ["x", "x=", "=1", "x=-1", "x:3", "x=1,", "x=1,a b"] {
+            assert!(binding(wrong).is_err(), "{wrong}");
+        }
+        let axis = |axis: usize, size: u64| (format!("x[{axis}]"), Size::Fixed(size));
+        let whole = Binding(vec![axis(0, 1), axis(1, 3), axis(3, 320)]);
+        assert_eq!(binding("x=1,3,?,320"), Ok(whole.clone()));
+        assert_eq!(binding("x:1, 3,-1,320"), Ok(whole));
+        let free = Binding(vec![("x[0]".to_owned(), Size::Symbol("N".to_owned()))]);
+        assert_eq!(binding("x[0]=N"), Ok(free));
         for wrong in ["float", "flt=1", "float=-1", "float=nan"] {
             assert!(tolerance(wrong).is_err(), "{wrong}");
         }

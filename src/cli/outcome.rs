@@ -41,7 +41,7 @@ pub(super) fn show(global: &Global, report: &RunReport, output: Option<&Output>,
         say(&blame);
     }
     match &report.output {
-        Some(path) => say(&format!("written: {}", sanitise(path))),
+        Some(_) => say(&format!("written: {}", sanitise(&report.files.join(", ")))),
         None if !report.accepted => say(refused(report)),
         None => {}
     }

@@ -39,9 +39,13 @@ pub(super) struct Running {
     /// Where the result goes; `-` is stdout
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
-    /// Fix a dimension of the result, by symbol or as input[axis]
-    #[arg(long, value_name = "NAME=SIZE", value_parser = options::size)]
-    pub(super) bind: Vec<(String, i64)>,
+    /// Fix a dimension of the result, by symbol or as input[axis], or all of an input's (x=1,3,224,224); a name in the place of
+    /// the size makes a batch of 1 free
+    #[arg(long, value_name = "NAME=SIZE", value_parser = options::binding)]
+    pub(super) bind: Vec<options::Binding>,
+    /// Make constants of graph inputs that have a default, before the first step
+    #[arg(long)]
+    pub(super) constant_inputs: bool,
     /// Neither remove nor change nodes and values whose names match this regular expression
     #[arg(long, value_name = "PATTERN")]
     pub(super) keep: Vec<String>,
@@ -212,25 +216,34 @@ pub(super) fn rewrite(
             }
             .into());
         }
-        model::write(global, output, &model, &loaded.origin, report.changed)?;
+        let written = model::write(global, output, &model, &loaded, report.changed)?;
         report.output = Some(output.name());
+        report.files = written.files;
+        report.warnings.extend(written.notes);
         for file in &files {
             std::fs::write(&file.path, &file.text).map_err(|source| crate::format::FormatError::Write {
                 path: file.path.clone(),
                 source,
             })?;
+            report.files.push(file.path.display().to_string());
         }
     }
+    let mut whole = report.clone();
+    whole.warnings.splice(0..0, loaded.warnings.iter().cloned());
     if let Some(path) = &running.report {
-        outcome::write_report(path, &pipeline, &report, global.force)?;
+        outcome::write_report(path, &pipeline, &whole, global.force)?;
     }
-    outcome::show(global, &report, output.as_ref(), running);
+    // People were told of the file when it was read.
+    let shown = if global.json { &whole } else { &report };
+    outcome::show(global, shown, output.as_ref(), running);
     let refused = !report.accepted && !running.dry_run;
-    Ok(if refused || running.check && report.changed {
-        Answer::No
-    } else {
-        Answer::Done
-    })
+    Ok(
+        if refused || running.check && (report.changed || loaded.repaired) {
+            Answer::No
+        } else {
+            Answer::Done
+        },
+    )
 }
 
 /// Applies what the command line says to the pipeline: sizes, rules, safety, data.
@@ -300,14 +313,13 @@ pub(super) fn adjust(global: &Global, pipeline: &mut Pipeline, running: &Running
         }
     }
     if !running.bind.is_empty() {
-        let sizes: Map<String, Value> = running
-            .bind
-            .iter()
-            .map(|(name, size)| (name.clone(), (*size).into()))
-            .collect();
+        let sizes = options::sizes_of(&running.bind);
         pipeline
             .steps
             .insert(0, Step::new("bind", pipeline::bind_options(sizes))?);
+    }
+    if running.constant_inputs {
+        pipeline.steps.insert(0, Step::new("bind-defaults", Map::new())?);
     }
     let here = std::env::current_dir().unwrap_or_default();
     for text in &running.data {

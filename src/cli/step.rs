@@ -35,6 +35,7 @@ const COMMON: &[&str] = &[
     "set",
     "output",
     "bind",
+    "constant-inputs",
     "keep",
     "fuel",
     "only",
@@ -419,10 +420,8 @@ pub(super) fn execute(global: &Global, step: &Step) -> Result<Answer, Failure> {
     let mut running = step.running.clone();
     let mut options = step.options.clone();
     if step.name == "bind" && !running.bind.is_empty() {
-        let sizes = std::mem::take(&mut running.bind)
-            .into_iter()
-            .map(|(name, size)| (name, size.into()));
-        options = pipeline::bind_options(sizes.collect());
+        let sizes = super::options::sizes_of(&std::mem::take(&mut running.bind));
+        options = pipeline::bind_options(sizes);
     }
     let pass = pipeline::Step::new(&step.name, options)?;
     rewrite(

@@ -71,6 +71,9 @@ pub(super) struct Arguments {
 pub(super) struct Document<'a> {
     #[serde(flatten)]
     report: &'a VerifyReport,
+    /// What is unusual about the files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     divergence: Option<&'a Divergence>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,8 +82,10 @@ pub(super) struct Document<'a> {
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
     let engine = engines::engine(global)?;
-    let reference = model::read(global, &arguments.reference)?.model;
-    let judged = model::read(global, &arguments.model)?.model;
+    let reference = model::read(global, &arguments.reference)?;
+    let judged = model::read(global, &arguments.model)?;
+    let warnings = reference.warnings.into_iter().chain(judged.warnings).collect();
+    let (reference, judged) = (reference.model, judged.model);
     let mut options = arguments.comparing.options_for(global, &reference)?;
     options.map.clone_from(&arguments.map);
     options.every_size = true;
@@ -119,6 +124,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     if global.json {
         terminal::json(&Document {
             report: &report,
+            warnings,
             divergence: divergence.as_ref(),
             per_node: per_node.as_ref(),
         });

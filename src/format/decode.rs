@@ -94,7 +94,7 @@ pub fn read_proto(source: impl Into<Source>, options: &ReadOptions) -> Result<De
         Source::Path(path) => (read_path(&path, limit)?, Some(path)),
     };
     let mut warnings = wire::check_model(&bytes, &options.limits)?;
-    refuse_if_strict(&warnings, options)?;
+    options.admit(&warnings)?;
     let model = proto::ModelProto::decode(bytes.clone()).map_err(|source| FormatError::Decode { source })?;
     let external = if external::has_external(&model) {
         let home = match (&path, &options.directory) {
@@ -106,7 +106,7 @@ pub fn read_proto(source: impl Into<Source>, options: &ReadOptions) -> Result<De
     } else {
         ExternalFiles::default()
     };
-    refuse_if_strict(&warnings, options)?;
+    options.admit(&warnings)?;
     Ok(Decoded {
         model,
         origin: Origin {
@@ -118,12 +118,15 @@ pub fn read_proto(source: impl Into<Source>, options: &ReadOptions) -> Result<De
     })
 }
 
-fn refuse_if_strict(warnings: &[Warning], options: &ReadOptions) -> Result<(), FormatError> {
-    match warnings.first() {
-        Some(warning) if options.strict => Err(FormatError::Strict {
-            warning: warning.clone(),
-        }),
-        _ => Ok(()),
+impl ReadOptions {
+    /// The first warning as an error, where warnings are errors.
+    pub fn admit(&self, warnings: &[Warning]) -> Result<(), FormatError> {
+        match warnings.first() {
+            Some(warning) if self.strict => Err(FormatError::Strict {
+                warning: warning.clone(),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -58,6 +58,8 @@ pub enum WarningKind {
     HardLink,
     /// A recorded checksum that is not 40 hexadecimal digits.
     UnreadableChecksum,
+    /// An initializer that is given again with the same elements.
+    RepeatedInitializer,
     /// More warnings than are kept.
     More(u64),
 }
@@ -70,8 +72,16 @@ impl WarningKind {
             Self::RepeatedField(_) => "repeated-field",
             Self::HardLink => "external-hard-link",
             Self::UnreadableChecksum => "external-unreadable-checksum",
+            Self::RepeatedInitializer => "duplicate-value",
             Self::More(_) => "more-warnings",
         }
+    }
+}
+
+impl Warning {
+    /// Whether the model that was read is another than the file.
+    pub fn repaired(&self) -> bool {
+        self.kind == WarningKind::RepeatedInitializer
     }
 }
 
@@ -93,6 +103,12 @@ impl fmt::Display for Warning {
                 "{at}: the external data file has more than one name (hard link)"
             ),
             WarningKind::UnreadableChecksum => write!(f, "{at}: the recorded checksum is not a SHA-1 digest"),
+            WarningKind::RepeatedInitializer => {
+                write!(
+                    f,
+                    "{at}: the initializer is given twice with the same elements; one stays"
+                )
+            }
             WarningKind::More(count) => write!(f, "{at}: {count} more warnings"),
         }
     }

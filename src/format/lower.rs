@@ -121,7 +121,7 @@ impl Lowerer<'_> {
     fn graph(&self, graph: &Graph, captured: &[Name], outer: bool) -> Result<proto::GraphProto, LowerError> {
         let names = Names { graph, captured };
         let mut value_info = graph.meta.other_value_info.clone();
-        let node = self.nodes(&names, &mut value_info, false)?;
+        let node = self.nodes(&names, &mut value_info, self.list_initializers)?;
         value_info.sort_by_key(|(index, _)| *index);
         let mut inputs: Vec<(u32, proto::ValueInfoProto)> = Vec::new();
         let mut initializers: Vec<(u32, proto::TensorProto)> = Vec::new();
@@ -144,17 +144,18 @@ impl Lowerer<'_> {
             }
         }
         let mut sparse = Vec::new();
-        let mut unlisted = Vec::new();
         for (id, constant) in graph.initializers() {
             let Some(value) = graph.get(id).and_then(|node| node.outputs().first()) else {
                 continue;
             };
             match (&constant.origin, &constant.tensor) {
+                // A new one would be a new input: it is written as a node.
+                (ConstantOrigin::Initializer(_), _)
+                    if self.list_initializers && constant.listed_input.is_none() => {}
                 (ConstantOrigin::Initializer(index), Some(tensor)) => {
                     initializers.push((*index, self.tensor(tensor, Some(&value.name))));
-                    match &constant.listed_input {
-                        Some(listed) => inputs.push((listed.0, renamed(listed.1.clone(), value, tensor))),
-                        None => unlisted.push(value_info_of(&value.name, &value.ty)),
+                    if let Some(listed) = &constant.listed_input {
+                        inputs.push((listed.0, renamed(listed.1.clone(), value, tensor)));
                     }
                 }
                 (ConstantOrigin::Sparse(message, _), _) => {
@@ -169,17 +170,13 @@ impl Lowerer<'_> {
         }
         inputs.sort_by_key(|(index, _)| *index);
         initializers.sort_by_key(|(index, _)| *index);
-        let mut input: Vec<_> = inputs.into_iter().map(|(_, info)| info).collect();
-        if self.list_initializers {
-            input.extend(unlisted);
-        }
         Ok(proto::GraphProto {
             node,
             name: graph.meta.name.clone(),
             initializer: initializers.into_iter().map(|(_, tensor)| tensor).collect(),
             sparse_initializer: sparse,
             doc_string: graph.meta.doc_string.clone(),
-            input,
+            input: inputs.into_iter().map(|(_, info)| info).collect(),
             output: self.outputs(&names, outer)?,
             value_info: value_info.into_iter().map(|(_, info)| info).collect(),
             quantization_annotation: graph.meta.quantization.clone(),
@@ -237,12 +234,13 @@ impl Lowerer<'_> {
         Ok(message)
     }
 
-    /// The nodes in topological order. A function has no initializers (`in_function`), so there they are `Constant` nodes.
+    /// The nodes in topological order. Where an initializer cannot be one (`as_nodes`), because a function has none or because it
+    /// would be an input too, it is a `Constant` node.
     fn nodes(
         &self,
         names: &Names<'_>,
         value_info: &mut Vec<(u32, proto::ValueInfoProto)>,
-        in_function: bool,
+        as_nodes: bool,
     ) -> Result<Vec<proto::NodeProto>, LowerError> {
         let graph = names.graph;
         let order = graph.topological_order();
@@ -282,7 +280,7 @@ impl Lowerer<'_> {
                         let attribute = self.constant(constant, attribute)?;
                         ("Constant".to_owned(), domain.as_ref(), vec![attribute])
                     }
-                    ConstantOrigin::Initializer(_) if in_function => {
+                    ConstantOrigin::Initializer(_) if as_nodes && constant.listed_input.is_none() => {
                         let Some(tensor) = &constant.tensor else { continue };
                         let attribute = self.attribute(&Attribute::new("value", tensor.clone()), &[])?;
                         ("Constant".to_owned(), None, vec![attribute])

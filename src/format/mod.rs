@@ -31,7 +31,7 @@ pub use encode::{encode, encode_to_bytes};
 pub use error::{ExternalProblem, FormatError, WireProblem};
 pub use external::{ExternalFile, ExternalFiles, TensorRange};
 pub use fs::{Fs, FsFile, OsFs};
-pub use lift::{LiftError, lift, tensor_from_proto, type_from_proto};
+pub use lift::{LiftError, lift, lift_noting, tensor_from_proto, type_from_proto};
 pub use limits::{Limits, ReadOptions, Warning, WarningKind};
 pub use lower::{LowerError, lower, tensor_to_proto, type_to_proto, value_info_of};
 pub(crate) use map::{file_bytes, spill};

@@ -1,39 +1,83 @@
-//! Removing the data file that an in-place save has replaced.
+//! Removing the data files that only a replaced model used.
 
 use std::path::{Component, Path, PathBuf};
 
-use super::decode::Origin;
+use bytes::Bytes;
+
 use super::external;
 use super::fs::Fs;
-use super::location::{directory_of, has_other_names, same_file};
+use super::location::{directory_of, has_other_names};
 use super::map::file_bytes;
 
-/// Removes the data files of the replaced model that secateur wrote for it and that nothing else needs: named
-/// `<stem>.<16 digits of the content's BLAKE3>.data`, in the model's own directory, not named by the new model (`kept`),
-/// without a second name, and not recorded by any other model there. Returns what is gone.
-pub(super) fn remove_replaced(
-    fs: &dyn Fs,
-    model: &Path,
-    stem: &str,
-    origin: &Origin,
-    kept: &[String],
-) -> Vec<PathBuf> {
-    let directory = directory_of(model);
-    let mut removed = Vec::new();
-    for (location, file) in origin.external.iter() {
-        let path = directory.join(location);
-        let ours = wrote(stem, location, &file.bytes)
-            && !kept.iter().any(|name| name == location)
-            && path
-                .symlink_metadata()
-                .is_ok_and(|found| found.is_file() && !has_other_names(&found))
-            && same_file(&path, &file.path);
-        // A failure leaves a file that nobody needs, which is no failure of the save.
-        if ours && no_other_reader(&directory, model, location) && fs.remove_file(&path).is_ok() {
-            removed.push(path);
-        }
+/// The data files that a model names which is about to be replaced.
+pub(super) struct Replaced {
+    locations: Vec<String>,
+}
+
+impl Replaced {
+    /// What the model at `path` names; nothing where there is none, or what is there is no model.
+    pub(super) fn of(path: &Path) -> Self {
+        let mut locations = content(path)
+            .and_then(external::recorded_locations)
+            .unwrap_or_default();
+        locations.sort();
+        locations.dedup();
+        Self { locations }
     }
-    removed
+
+    /// Removes the data files that secateur wrote for the replaced model and that nothing needs any more: named
+    /// `<stem>.<16 digits of the content's BLAKE3>.data`, in the model's own directory, not named by the new model (`kept`),
+    /// not refused by `spare`, without a second name, and not recorded by any other model there, all of which can be
+    /// read. Answers what is gone, and what is left although nothing there is known to need it.
+    pub(super) fn retire(
+        self,
+        fs: &dyn Fs,
+        model: &Path,
+        kept: &[String],
+        spare: &dyn Fn(&Path) -> bool,
+    ) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        let directory = directory_of(model);
+        let stem = model
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let (mut removed, mut left) = (Vec::new(), Vec::new());
+        for location in self.locations {
+            let is_kept = kept.iter().any(|name| steps(name).eq(steps(&location)));
+            let path = directory.join(&location);
+            if is_kept || super::location::check_location(&location).is_err() || spare(&path) {
+                continue;
+            }
+            let Ok(found) = path.symlink_metadata() else {
+                continue;
+            };
+            let readers = readers(&directory, model, &location);
+            if readers == Readers::Some {
+                continue;
+            }
+            let ours = readers == Readers::None
+                && found.is_file()
+                && !has_other_names(&found)
+                && content(&path).is_some_and(|bytes| wrote(&stem, &location, &bytes));
+            // A failure leaves a file that nobody needs, which is no failure of the save.
+            if ours && fs.remove_file(&path).is_ok() {
+                removed.push(path);
+            } else {
+                left.push(path);
+            }
+        }
+        (removed, left)
+    }
+}
+
+fn content(path: &Path) -> Option<Bytes> {
+    if !path.metadata().ok()?.is_file() {
+        return None;
+    }
+    let file = std::fs::File::open(path).ok()?;
+    let size = file.metadata().ok()?.len();
+    file_bytes(file, size).ok()
 }
 
 /// Whether the name is what this library gives to this content for a model with this stem.
@@ -45,29 +89,41 @@ fn wrote(stem: &str, location: &str, content: &[u8]) -> bool {
     digits.is_some_and(|digits| digits.len() == 16 && blake3::hash(content).to_hex().starts_with(digits))
 }
 
-/// Whether no other model in the directory records the location. A file that cannot be read as a model counts as a reader.
-fn no_other_reader(directory: &Path, model: &Path, location: &str) -> bool {
+/// Whether other models in a directory record a location.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    None,
+    Some,
+    /// The directory, or a file in it that is called a model, cannot be read.
+    Unknown,
+}
+
+fn readers(directory: &Path, model: &Path, location: &str) -> Readers {
     let Ok(entries) = directory.read_dir() else {
-        return false;
+        return Readers::Unknown;
     };
-    entries.into_iter().all(|entry| {
-        let Ok(entry) = entry else { return false };
+    let mut found = Readers::None;
+    for entry in entries {
+        let Ok(entry) = entry else {
+            found = Readers::Unknown;
+            continue;
+        };
         let path = entry.path();
         let is_model = path
             .extension()
             .is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
-        if !is_model || same_file(&path, model) {
-            return true;
+        if !is_model || super::location::same_file(&path, model) {
+            continue;
         }
-        let content = std::fs::File::open(&path).and_then(|file| {
-            let size = file.metadata()?.len();
-            file_bytes(file, size)
-        });
-        let Some(locations) = content.ok().and_then(external::recorded_locations) else {
-            return false;
-        };
-        !locations.iter().any(|other| steps(other).eq(steps(location)))
-    })
+        match content(&path).and_then(external::recorded_locations) {
+            Some(locations) if locations.iter().any(|other| steps(other).eq(steps(location))) => {
+                return Readers::Some;
+            }
+            Some(_) => {}
+            None => found = Readers::Unknown,
+        }
+    }
+    found
 }
 
 /// The steps of a relative path, without those that stay in place.

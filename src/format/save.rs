@@ -17,7 +17,7 @@ use super::fs::{Fs, OsFs};
 use super::layout::{self, Policy};
 use super::location::{directory_of, same_file};
 use super::map::file_bytes;
-use super::retire;
+use super::retire::Replaced;
 use super::rope::write_pieces;
 use super::transaction::{TEMPORARIES, Temporaries, Transaction};
 use crate::proto;
@@ -63,6 +63,9 @@ pub struct Saved {
     pub data: Vec<(PathBuf, u64)>,
     /// Data files of the replaced model that were removed.
     pub removed: Vec<PathBuf>,
+    /// Data files of the replaced model that no model there is known to need any more, and that are left: others wrote them, or
+    /// not every model there can be read.
+    pub left: Vec<PathBuf>,
 }
 
 impl Saved {
@@ -154,9 +157,11 @@ pub fn write_proto_on(
     }
     let pieces = encode(&model).into_pieces();
     saved.model_bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+    let replaced = replace.then(|| Replaced::of(path));
+    let in_place = origin.is_some_and(|origin| is_input(origin, path));
     publish_model(save, path, &directory, &pieces, replace)?;
-    if let Some(origin) = origin.filter(|origin| options.in_place && is_input(origin, path)) {
-        saved.removed = retire::remove_replaced(fs, path, &stem, origin, &names);
+    if let Some(replaced) = replaced {
+        (saved.removed, saved.left) = replaced.retire(fs, path, &names, &spared(origin, in_place));
     }
     Ok(saved)
 }
@@ -217,6 +222,7 @@ pub fn write_unchanged_on(
         save.publish_data(&temporary, &data_path)?;
         save.sync_directory(&data_directory)?;
     }
+    let replaced = replace.then(|| Replaced::of(path));
     publish_model(
         save,
         path,
@@ -224,6 +230,14 @@ pub fn write_unchanged_on(
         std::slice::from_ref(&origin.bytes),
         replace,
     )?;
+    if let Some(replaced) = replaced {
+        let names: Vec<String> = origin
+            .external
+            .iter()
+            .map(|(location, _)| location.to_owned())
+            .collect();
+        (saved.removed, saved.left) = replaced.retire(fs, path, &names, &spared(Some(origin), false));
+    }
     Ok(saved)
 }
 
@@ -317,6 +331,11 @@ fn check_output(path: &Path, origin: Option<&Origin>, options: &WriteOptions) ->
     } else {
         Err(FormatError::OutputExists { path: owned() })
     }
+}
+
+/// Which files must stay: the data of an input that is another model than the replaced one.
+fn spared(origin: Option<&Origin>, in_place: bool) -> impl Fn(&Path) -> bool + '_ {
+    move |path| !in_place && origin.is_some_and(|origin| external::reads(&origin.external, path))
 }
 
 fn is_input(origin: &Origin, path: &Path) -> bool {

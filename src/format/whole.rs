@@ -3,7 +3,7 @@
 use super::decode::{Decoded, Origin, Source, read_proto};
 use super::error::FormatError;
 use super::external::ExternalFiles;
-use super::lift::lift;
+use super::lift::lift_noting;
 use super::limits::{ReadOptions, Warning};
 use super::lower::lower;
 use super::save::{Saved, Target, WriteOptions, write_proto};
@@ -25,9 +25,10 @@ pub fn read(source: impl Into<Source>, options: &ReadOptions) -> Result<Loaded, 
     let Decoded {
         model,
         origin,
-        warnings,
+        mut warnings,
     } = read_proto(source, options)?;
-    let model = lift(model, &origin.external)?;
+    let model = lift_noting(model, &origin.external, &mut warnings)?;
+    options.admit(&warnings)?;
     Ok(Loaded {
         model,
         origin,

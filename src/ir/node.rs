@@ -168,6 +168,7 @@ pub struct Operator {
     pub op_type: Name,
     /// Domain as written; see [`Operator::domain`].
     pub written_domain: Option<Name>,
+    pub(super) opaque: bool,
     pub(super) attributes: Vec<Attribute>,
     pub(super) input_count: u32,
     pub(super) capture_count: u32,
@@ -291,6 +292,7 @@ impl Operator {
         Self {
             op_type: op_type.into(),
             written_domain: None,
+            opaque: false,
             attributes: Vec::new(),
             input_count: 0,
             capture_count: 0,
@@ -315,8 +317,27 @@ impl Operator {
         self
     }
 
-    /// The domain; ONNX's own is the empty text however it is written (`ai.onnx`).
+    /// The domain that says what the operator means: ONNX's own is the empty text however it is written (`ai.onnx`), and an
+    /// opaque operator is of [`Operator::OPAQUE`], whatever its file says.
     pub fn domain(&self) -> &str {
+        if self.opaque {
+            Self::OPAQUE
+        } else {
+            self.imported_domain()
+        }
+    }
+
+    /// The domain of opaque operators: no file can have it, so nothing that knows operators takes one for what it is not.
+    pub const OPAQUE: &'static str = "?";
+
+    /// Whether the operator is written as one of a domain whose table lacks it in the imported version: what it means is not
+    /// known, and it is carried through as it is.
+    pub fn is_opaque(&self) -> bool {
+        self.opaque
+    }
+
+    /// The domain whose opset import holds for the operator; ONNX's own is the empty text.
+    pub fn imported_domain(&self) -> &str {
         match self.written_domain.as_deref() {
             None | Some("ai.onnx") => "",
             Some(domain) => domain,

@@ -99,8 +99,27 @@ impl Engine for Lowering<'_> {
     }
 }
 
+/// Operators that ONNX Runtime has in ONNX's own domain in versions before the one that introduces them, as the same; tract asks
+/// for no version.
+const EARLY: [&str; 1] = ["LayerNormalization"];
+
 fn for_tract(model: &mut Model) -> Result<(), LowerError> {
     infer(model);
+    for path in model.graph_paths() {
+        let Some(graph) = model.graph_at_mut(&path) else {
+            continue;
+        };
+        let early = |id: &NodeId| {
+            graph.operator(*id).is_some_and(|operator| {
+                operator.is_opaque()
+                    && operator.imported_domain().is_empty()
+                    && EARLY.contains(&operator.op_type.as_str())
+            })
+        };
+        for id in graph.node_ids().filter(early).collect::<Vec<_>>() {
+            graph.set_opaque(id, false);
+        }
+    }
     for path in model.graph_paths() {
         let imports = model.opsets(&path).to_vec();
         let mut seen = HashSet::new();

@@ -75,25 +75,48 @@ fn operator(model: &Model, graph: &Graph, path: &GraphPath, id: NodeId, problems
     }
     // A model without any import is of the first version.
     let version = opset_version(model.opsets(path), domain).unwrap_or(1);
-    let unknown = || Problem::UnknownOperator {
-        domain: domain.to_owned(),
-        op_type: op_type.to_owned(),
-        version,
-    };
-    match schema(domain, op_type, version) {
-        None => problems.push(unknown()),
-        Some(schema) if schema.deprecated => {
-            problems.push(Problem::DeprecatedOperator {
-                op_type: op_type.to_owned(),
-                since: schema.since,
-            });
-        }
-        Some(schema) => {
+    match form(domain, op_type, version) {
+        Err(problem) => problems.push(problem),
+        Ok(schema) => {
             arity(graph, id, operator, node, schema, problems);
             attributes(operator, schema, problems);
             bodies(operator, node, schema, problems);
         }
     }
+}
+
+/// The form of an operator in a version of a domain that has a table, or what keeps it from having one.
+fn form(domain: &str, op_type: &str, version: i64) -> Result<&'static Schema, Problem> {
+    match schema(domain, op_type, version) {
+        None => Err(Problem::UnknownOperator {
+            domain: domain.to_owned(),
+            op_type: op_type.to_owned(),
+            version,
+        }),
+        Some(schema) if schema.deprecated => Err(Problem::DeprecatedOperator {
+            op_type: op_type.to_owned(),
+            since: schema.since,
+        }),
+        Some(schema) => Ok(schema),
+    }
+}
+
+/// What keeps an operator of a domain that has a table from being in it; `None` for calls of model-local functions, operators
+/// of other domains, and what the imported version has.
+pub fn lacking(model: &Model, graph: &Graph, path: &GraphPath, id: NodeId) -> Option<Problem> {
+    let (node, operator) = (graph.get(id)?, graph.operator(id)?);
+    let (domain, op_type) = (operator.imported_domain(), operator.op_type.as_str());
+    let overload = node
+        .meta
+        .as_ref()
+        .and_then(|meta| meta.overload.as_deref())
+        .unwrap_or("");
+    if newest_version(domain).is_none() || model.function(domain, op_type, overload).is_some() {
+        return None;
+    }
+    // A model without any import is of the first version.
+    let version = opset_version(model.opsets(path), domain).unwrap_or(1);
+    form(domain, op_type, version).err()
 }
 
 fn within(what: &'static str, found: usize, (lowest, highest): (usize, usize), problems: &mut Vec<Problem>) {

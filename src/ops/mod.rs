@@ -7,7 +7,7 @@ mod check;
 mod schema;
 mod types;
 
-pub use check::{check, newest_version};
+pub use check::{check, lacking, newest_version};
 pub use schema::{
     AttributeDefault, AttributeSchema, Parameter, Schema, Traits, operator_names, schema, schemas,
 };

@@ -31,16 +31,17 @@ pub fn align(
             {
                 continue;
             }
-            let converted = ConvertOpset { version }
-                .run(model, context)
-                .map_err(|error| match error {
-                    PassError::Model { node, message, .. } => PassError::Model {
-                        pass,
-                        node,
-                        message: format!("the {which} model: {message}"),
-                    },
-                    other => other,
-                })?;
+            let converted =
+                ConvertOpset::at_least(version)
+                    .run(model, context)
+                    .map_err(|error| match error {
+                        PassError::Model { node, message, .. } => PassError::Model {
+                            pass,
+                            node,
+                            message: format!("the {which} model: {message}"),
+                        },
+                        other => other,
+                    })?;
             if converted.changed {
                 report.add(&format!("{which} converted to opset {version}"), 1);
             }

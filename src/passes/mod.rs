@@ -5,6 +5,7 @@
 
 mod align;
 mod bind;
+mod bind_defaults;
 mod chain;
 mod convert_float;
 mod convert_opset;
@@ -48,7 +49,8 @@ mod transfer_structure;
 mod widen;
 
 pub use align::align as align_models;
-pub use bind::Bind;
+pub use bind::{Bind, Size};
+pub use bind_defaults::{BindDefaults, overridable};
 pub use chain::Chain;
 pub use convert_float::{ConvertFloat, Half};
 pub use convert_opset::ConvertOpset;

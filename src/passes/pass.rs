@@ -281,6 +281,10 @@ pub struct PassReport {
     /// For passes with a target for the time of one run: what was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<Times>,
+    /// Whether the model is another one on purpose, such as one of another batch: what comes after is compared with it.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub rebased: bool,
     /// Files to write once the result is accepted and written itself.
     #[serde(skip)]
     #[schemars(skip)]
@@ -395,6 +399,7 @@ impl PassReport {
     /// Adds what another report says.
     pub fn merge(&mut self, other: PassReport) {
         self.changed |= other.changed;
+        self.rebased |= other.rebased;
         self.files.extend(other.files);
         self.transfer = other.transfer.or(self.transfer.take());
         self.training = other.training.or(self.training.take());

@@ -102,6 +102,8 @@ pub struct Weight {
     pub parameters: u64,
     /// Multiply-accumulate operations of one run, where the sizes are known.
     pub macs: Option<u64>,
+    /// Version of ONNX's own operators.
+    pub opset: Option<i64>,
 }
 
 /// What a gate found.
@@ -437,6 +439,7 @@ mod tests {
             bytes,
             parameters: 0,
             macs: None,
+            opset: None,
         }
     }
 

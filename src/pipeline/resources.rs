@@ -8,7 +8,7 @@ use crate::analysis;
 use crate::data::{DataError, Dataset, Spec, read_weights};
 use crate::engine::Engine;
 use crate::format::{self, ReadOptions};
-use crate::ir::{Graph, Model, Tensor};
+use crate::ir::{CheckError, Graph, Model, Tensor};
 use crate::passes::Resources;
 
 /// What a pipeline's `data` and the command line say, as passes ask for it.
@@ -53,11 +53,15 @@ impl Resources for StepResources<'_> {
             strict: self.strict,
             ..ReadOptions::default()
         };
-        let loaded = format::read(&path, &options).map_err(|error| wrong(&error))?;
-        if let Err(errors) = analysis::check_as_read(&loaded.model)
+        let mut loaded = format::read(&path, &options).map_err(|error| wrong(&error))?;
+        let notices = analysis::adopt(&mut loaded.model);
+        if let Err(errors) = analysis::check(&loaded.model)
             && let Some(error) = errors.first()
         {
             return Err(wrong(error));
+        }
+        if let Some(notice) = notices.into_iter().next().filter(|_| self.strict) {
+            return Err(wrong(&CheckError::from(notice)));
         }
         Ok(loaded.model)
     }

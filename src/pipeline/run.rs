@@ -10,6 +10,7 @@ use super::definition::{Pipeline, Step};
 use super::gates::{GateReport, Weight};
 use super::judge::judge;
 use super::weigh::{weigh, weigh_input};
+use crate::analysis::adopt;
 use crate::engine::Engine;
 use crate::evaluate::Figures;
 use crate::format::{LowerError, Origin};
@@ -17,7 +18,7 @@ use crate::ir::{self, CheckError, Model};
 use crate::ops;
 use crate::passes::{
     Aim, Change, Context, HeadTraining, Limits, PassError, PassReport, PlannedNode, Reason, ReportFile,
-    Resources, Safety, Selector, Times, unchanged, unmatched,
+    Resources, Safety, Selector, Times, overridable, unchanged, unmatched,
 };
 use crate::proto::StringStringEntryProto;
 use crate::rewrite::Evaluator;
@@ -127,6 +128,8 @@ pub struct RunReport {
     pub evaluation: Option<Figures>,
     /// The file that was written; `null` if none was.
     pub output: Option<String>,
+    /// Every file that was written: the model, its external data, and what steps leave beside it.
+    pub files: Vec<String>,
     /// Whether the result differs from the input in any way.
     pub changed: bool,
     /// Whether a step may make outputs differ by more than rounding.
@@ -243,16 +246,22 @@ pub fn run(
         return Err(RunError::Selector { message });
     }
     let mut model = input.clone();
+    adopt(&mut model);
     let mut steps = Vec::new();
     let mut files = Vec::new();
     let mut requirements = Vec::new();
     let mut snapshots: Vec<(usize, Model)> = Vec::new();
     let mut idle = Vec::new();
+    let mut reference: Option<Model> = None;
     let mut last = before;
     let mut changed = false;
     for (index, step) in pipeline.steps.iter().enumerate() {
         let (seconds, mut report) = runner.step(index, step, &mut model)?;
         files.append(&mut report.files);
+        if report.rebased {
+            reference = Some(model.clone());
+            snapshots.clear();
+        }
         let after = if report.changed {
             weigh(&model, false)?
         } else {
@@ -292,6 +301,11 @@ pub fn run(
         last = after;
     }
     let after = if changed { weigh(&model, true)? } else { before };
+    let fixes = |step: &StepReport| step.name == "bind-defaults";
+    let mut warnings = idle.clone();
+    if !steps.iter().any(fixes) {
+        warnings.extend(overridable(&model));
+    }
     let mut report = RunReport {
         steps,
         verdict: if changed {
@@ -303,6 +317,7 @@ pub fn run(
         gates: Vec::new(),
         evaluation: None,
         output: None,
+        files: Vec::new(),
         changed,
         approximate: pipeline.safety() == Safety::Approximate,
         unchanged: match options.unchanged {
@@ -314,12 +329,13 @@ pub fn run(
         before,
         after,
         culprit: None,
-        warnings: idle,
+        warnings,
     };
     report.accepted &= !report.unchanged;
     let work = Duration::try_from_secs_f64(report.steps.iter().map(|step| step.seconds).sum());
     let work = work.unwrap_or_default();
-    judge(pipeline, input, &model, &snapshots, work, options, &mut report);
+    let reference = reference.as_ref().unwrap_or(input);
+    judge(pipeline, reference, &model, &snapshots, work, options, &mut report);
     report.accepted &= requirements.iter().all(|requirement| requirement.passed);
     report
         .gates

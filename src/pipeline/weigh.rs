@@ -34,5 +34,6 @@ fn weight(model: &Model, bytes: u64, macs: bool) -> Weight {
         bytes,
         parameters: cost.parameters,
         macs: cost.macs.filter(|_| macs),
+        opset: model.opset(),
     }
 }

@@ -26,6 +26,9 @@ pub struct Difference {
     pub changed_nodes: Vec<String>,
     /// Constants that differ, with what differs.
     pub constants: Vec<String>,
+    /// What is unusual about the files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Compares by names: nodes by how messages call them, constants by their value's name.
@@ -177,7 +180,11 @@ fn node_difference(a: &Graph, left: NodeId, b: &Graph, right: NodeId) -> Option<
     attributes.sort();
     attributes.dedup();
     if !attributes.is_empty() {
-        return Some(format!("attributes {}", attributes.join(", ")));
+        let texts = attributes.iter().map(|name| {
+            let (old, new) = (x.attribute(name), y.attribute(name));
+            format!("{name} is {}, then {}", text(old), text(new))
+        });
+        return Some(texts.collect::<Vec<_>>().join("; "));
     }
     let names = |graph: &Graph, id: NodeId| -> Vec<String> {
         let inputs = graph.inputs_of(id);
@@ -193,6 +200,35 @@ fn node_difference(a: &Graph, left: NodeId, b: &Graph, right: NodeId) -> Option<
     };
     let (x, y) = (names(a, left), names(b, right));
     (x != y).then(|| format!("reads {}, then {}", x.join(", "), y.join(", ")))
+}
+
+/// An attribute's value in a few words.
+fn text(value: Option<&AttributeValue>) -> String {
+    /// Elements of a list that are shown.
+    const SHOWN: usize = 8;
+    fn list<T: std::fmt::Display>(values: &[T]) -> String {
+        let shown: Vec<String> = values.iter().take(SHOWN).map(T::to_string).collect();
+        let rest = if values.len() > SHOWN { ", ..." } else { "" };
+        format!("[{}{rest}]", shown.join(", "))
+    }
+    let utf8 = |bytes: &[u8]| format!("{:?}", String::from_utf8_lossy(bytes));
+    match value {
+        None => "left out".to_owned(),
+        Some(AttributeValue::Int(value)) => value.to_string(),
+        Some(AttributeValue::Float(value)) => value.to_string(),
+        Some(AttributeValue::String(value)) => utf8(value),
+        Some(AttributeValue::Ints(values)) => list(values),
+        Some(AttributeValue::Floats(values)) => list(values),
+        Some(AttributeValue::Strings(values)) => {
+            list(&values.iter().map(|value| utf8(value)).collect::<Vec<_>>())
+        }
+        Some(AttributeValue::Tensor(tensor)) => match (tensor.rank() <= 1, tensor.to_f64()) {
+            (true, Ok(elements)) => format!("{} {}", tensor.dtype(), list(&elements)),
+            _ => format!("{}{:?}", tensor.dtype(), tensor.dims()),
+        },
+        Some(AttributeValue::Reference(name, _)) => format!("the attribute {name} of the function"),
+        Some(_) => "another value".to_owned(),
+    }
 }
 
 fn constants(a: &Graph, b: &Graph, found: &mut Vec<String>) {

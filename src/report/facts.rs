@@ -1,5 +1,8 @@
 //! What there is to say about a model without running it.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -20,6 +23,9 @@ pub struct ModelFacts {
     pub bytes: u64,
     /// Multiply-accumulates of one run; `null` where sizes are not known.
     pub macs: Option<u64>,
+    /// The sizes of free dimensions that `macs` is counted with: those given, and 1 for the others.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub macs_sizes: IndexMap<String, i64>,
     /// IR version.
     pub ir_version: i64,
     /// Version by domain; ONNX's own is `ai.onnx`.
@@ -39,6 +45,9 @@ pub struct ModelFacts {
     /// Nodes whose inputs do not fit each other, with their shapes: no engine can run the model.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<String>,
+    /// What is unusual about the file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Inferred types of the values of the main graph, when asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<Vec<ValueFacts>>,
@@ -61,9 +70,16 @@ pub struct ValueFacts {
     pub optional: bool,
 }
 
-/// Collects the facts of a model whose types have been inferred.
-pub fn facts(model: &Model, origin: &Origin, values: bool) -> ModelFacts {
-    let cost = analysis::cost(model, &|_| None);
+/// Collects the facts of a model whose types have been inferred. `sizes` are those of free dimensions, by symbol or as
+/// `input[axis]`, that operations are counted with; the others count as 1.
+pub fn facts(model: &Model, origin: &Origin, sizes: &BTreeMap<String, i64>, values: bool) -> ModelFacts {
+    let assumed = RefCell::new(BTreeMap::new());
+    let cost = analysis::cost(model, &|symbol| {
+        let name = symbol.trim_start_matches('?');
+        let size = sizes.get(name).copied();
+        assumed.borrow_mut().insert(name.to_owned(), size.unwrap_or(1));
+        size
+    });
     let graph = &model.graph;
     let inputs = graph
         .inputs()
@@ -101,6 +117,8 @@ pub fn facts(model: &Model, origin: &Origin, values: bool) -> ModelFacts {
         parameters: cost.parameters,
         bytes: origin.bytes.len() as u64 + origin.external.bytes(),
         macs: cost.macs,
+        macs_sizes: assumed.into_inner().into_iter().collect(),
+        warnings: Vec::new(),
         ir_version: model.ir_version(),
         opsets: opsets(model),
         ops: operators(model),

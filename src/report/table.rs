@@ -134,6 +134,16 @@ pub fn weights(style: Style, report: &RunReport) -> String {
             change(before.bytes, after.bytes),
         ],
     ];
+    if let (Some(a), Some(b)) = (before.opset, after.opset)
+        && a != b
+    {
+        rows.push(vec![
+            "opset".to_owned(),
+            a.to_string(),
+            b.to_string(),
+            format!("{:+}", b - a),
+        ]);
+    }
     if let (Some(a), Some(b)) = (before.macs, after.macs) {
         rows.push(vec!["MACs".to_owned(), count(a), count(b), change(a, b)]);
     }
@@ -481,12 +491,7 @@ pub fn facts(style: Style, facts: &ModelFacts) -> String {
         ("nodes", count(facts.nodes)),
         ("parameters", count(facts.parameters)),
         ("size", bytes(facts.bytes)),
-        (
-            "MACs",
-            facts
-                .macs
-                .map_or("unknown (symbolic sizes; see --size)".to_owned(), count),
-        ),
+        ("MACs", macs(facts)),
         ("IR version", facts.ir_version.to_string()),
         ("opsets", opsets.join(", ")),
         (
@@ -520,6 +525,22 @@ pub fn facts(style: Style, facts: &ModelFacts) -> String {
         text.push_str(&values(style, "value", list));
     }
     text
+}
+
+/// The operations, and the sizes that they are counted with.
+fn macs(facts: &ModelFacts) -> String {
+    let Some(macs) = facts.macs else {
+        return "unknown (some shapes are not known)".to_owned();
+    };
+    if facts.macs_sizes.is_empty() {
+        return count(macs);
+    }
+    let sizes: Vec<String> = facts
+        .macs_sizes
+        .iter()
+        .map(|(name, size)| format!("{name}={size}"))
+        .collect();
+    format!("{} (with {}; see --size)", count(macs), sizes.join(", "))
 }
 
 fn values(style: Style, heading: &str, values: &[ValueFacts]) -> String {

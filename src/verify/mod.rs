@@ -3,6 +3,7 @@
 //!
 //! May use engines, lowering, analysis, the operator table and the IR; knows no pass and no pipeline.
 
+mod batch;
 mod bisect;
 mod bounds;
 mod draw;
@@ -22,6 +23,7 @@ mod tally;
 mod uses;
 
 pub use crate::engine::compare::{Comparison, OutputFigures, Part, Tolerances, Verdict, compare};
+pub use batch::{BatchFailure, BatchTest};
 pub use bisect::smallest_breaking;
 pub use bounds::Bounds;
 pub use interface::{Names, interface_difference};

@@ -78,7 +78,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("SkipSimplifiedLayerNormalization", skip),
 ];
 
-fn like_first(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
+pub(super) fn like_first(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     facts.whole(0, call.ty(0)?.clone());
     Some(())
 }

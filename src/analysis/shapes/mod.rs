@@ -60,6 +60,19 @@ const ONNX: &[Family] = &[
     text::RULES,
 ];
 
+/// What opaque operators do that ONNX Runtime has under these names in ONNX's own domain, in versions that the specification
+/// does not have them in. None of their later forms gives another shape.
+const OPAQUE: Family = &[
+    ("GroupNormalization", contrib::like_first),
+    ("LayerNormalization", opaque_normalization),
+    ("SimplifiedLayerNormalization", opaque_normalization),
+];
+
+fn opaque_normalization(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
+    facts.dtype(0, call.dtype(0));
+    normalise::layer(call, facts)
+}
+
 static TABLE: LazyLock<HashMap<(&'static str, &'static str), Rule>> = LazyLock::new(|| {
     let own = ONNX
         .iter()
@@ -90,7 +103,14 @@ pub(super) fn infer_operator(call: &Call<'_>) -> Facts {
     let operator = call.operator;
     // A reference to an attribute of the enclosing function may stand for any value.
     if !operator.has_references() {
-        let _ = match TABLE.get(&(operator.domain(), operator.op_type.as_str())) {
+        let name = operator.op_type.as_str();
+        let own = TABLE.get(&(operator.domain(), name));
+        let _ = match own.or_else(|| {
+            OPAQUE
+                .iter()
+                .find(|(of, _)| operator.is_opaque() && *of == name)
+                .map(|(_, rule)| rule)
+        }) {
             // An early end leaves the outputs that were not set unknown.
             Some(rule) => rule(call, &mut facts),
             None if Traits::of(operator.domain(), &operator.op_type).elementwise_unary => {

@@ -86,7 +86,7 @@ fn node(model: &Model, path: &GraphPath, graph: &Graph, id: NodeId) -> Option<En
 }
 
 fn refuse(op: &Operator, reason: &str) -> EngineError {
-    let domain = op.domain();
+    let domain = op.imported_domain();
     let operator = if domain.is_empty() {
         op.op_type.to_string()
     } else {
@@ -107,6 +107,9 @@ pub(super) fn operator<'a>(
     operand: &dyn Fn(usize) -> Operand<'a>,
 ) -> Option<EngineError> {
     let no = |reason: &str| Some(refuse(op, reason));
+    if op.is_opaque() {
+        return no("the imported opset has no such operator, so what it means is not known");
+    }
     let known = OTHER_DOMAINS
         .iter()
         .any(|(domain, name)| *domain == op.domain() && op.op_type == **name);

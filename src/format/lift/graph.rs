@@ -1,5 +1,6 @@
 //! `GraphProto` and the body of `FunctionProto` to graphs.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::super::external::ExternalFiles;
@@ -18,6 +19,8 @@ pub(super) struct Context<'a> {
     pub(super) external: &'a ExternalFiles,
     /// IR versions before 4: every initializer is listed among the inputs and is a constant nevertheless.
     pub(super) initializers_are_inputs: bool,
+    /// Initializers that are given again, with the same elements.
+    pub(super) repeated: RefCell<Vec<String>>,
 }
 
 /// Who reads a value.
@@ -208,6 +211,13 @@ impl Lifter<'_, '_> {
                     .ok_or_else(unnamed)?,
             );
             let tensor = tensor_from_proto(proto, self.context.external, &|| name.to_string())?;
+            if tensors
+                .get(&name)
+                .is_some_and(|(_, first)| first.same_as(&tensor))
+            {
+                self.context.repeated.borrow_mut().push(name.to_string());
+                continue;
+            }
             if tensors.insert(name.clone(), (index as u32, tensor)).is_some() {
                 let node = "an initializer".to_owned();
                 return Err(LiftError::Duplicate {
@@ -249,7 +259,9 @@ impl Lifter<'_, '_> {
                     number,
                 });
             }
-            let ty = declared_type.map_or(ValueType::Unknown, input_type);
+            let ty = declared_type.map_or(ValueType::Unknown, |ty| {
+                input_type(ty, default.as_ref().map(|(tensor, _)| tensor))
+            });
             let value = self.builder.input(
                 Value::typed(name.clone(), ty),
                 Input {

@@ -9,10 +9,13 @@ mod graph;
 mod tensor;
 mod types;
 
+use std::cell::RefCell;
+
 use crate::ir::{Function, Model, Name, OpsetImport};
 use crate::proto;
 
 use super::external::ExternalFiles;
+use super::limits::{Warning, WarningKind};
 
 pub use error::LiftError;
 pub use tensor::tensor_from_proto;
@@ -23,12 +26,22 @@ pub(super) use graph::constant_tensor;
 use graph::{GraphSource, Reader};
 
 /// Lifts a model whose external data is mapped in `external`.
-pub fn lift(mut model: proto::ModelProto, external: &ExternalFiles) -> Result<Model, LiftError> {
+pub fn lift(model: proto::ModelProto, external: &ExternalFiles) -> Result<Model, LiftError> {
+    lift_noting(model, external, &mut Vec::new())
+}
+
+/// [`lift`], which also says what it has put up with.
+pub fn lift_noting(
+    mut model: proto::ModelProto,
+    external: &ExternalFiles,
+    warnings: &mut Vec<Warning>,
+) -> Result<Model, LiftError> {
     let ir_version = model.ir_version.unwrap_or(0);
     let graph = model.graph.take().ok_or(LiftError::NoGraph)?;
     let context = graph::Context {
         external,
         initializers_are_inputs: (1..4).contains(&ir_version),
+        repeated: RefCell::default(),
     };
     let (graph, captures) = graph::lift_graph(GraphSource::from_graph(graph), &context)?;
     refuse_captures(&captures, "the main graph")?;
@@ -44,6 +57,10 @@ pub fn lift(mut model: proto::ModelProto, external: &ExternalFiles) -> Result<Mo
             graph,
         });
     }
+    warnings.extend(context.repeated.into_inner().into_iter().map(|at| Warning {
+        kind: WarningKind::RepeatedInitializer,
+        at,
+    }));
     Ok(Model {
         opset_imports: opset_imports(std::mem::take(&mut model.opset_import)),
         metadata: std::mem::take(&mut model.metadata_props),

@@ -1,6 +1,6 @@
 //! `TypeProto` to value types.
 
-use crate::ir::{DType, Dim, Shape, TensorType, ValueType};
+use crate::ir::{DType, Dim, Shape, Tensor, TensorType, ValueType};
 use crate::proto;
 use crate::proto::tensor_shape_proto::dimension::Value as DimValue;
 use crate::proto::type_proto::Value as TypeValue;
@@ -47,15 +47,19 @@ fn shape_from_proto(shape: &proto::TensorShapeProto) -> Shape {
         .collect()
 }
 
-/// The type of a graph input: exporters write 0 for a dimension they do not know, so there it counts as unknown.
-pub(super) fn input_type(ty: &proto::TypeProto) -> ValueType {
+/// The type of a graph input: exporters write 0 for a dimension they do not know, so there it counts as unknown, unless the input's
+/// default has no elements along it.
+pub(super) fn input_type(ty: &proto::TypeProto, default: Option<&Tensor>) -> ValueType {
     let mut ty = type_from_proto(ty);
+    let empty = |axis: usize| default.is_some_and(|tensor| tensor.dims().get(axis) == Some(&0));
     if let ValueType::Tensor(TensorType {
         shape: Some(shape), ..
     }) = &mut ty
     {
-        for dim in shape.iter_mut().filter(|dim| **dim == Dim::Fixed(0)) {
-            *dim = Dim::Unknown;
+        for (axis, dim) in shape.iter_mut().enumerate() {
+            if *dim == Dim::Fixed(0) && !empty(axis) {
+                *dim = Dim::Unknown;
+            }
         }
     }
     ty

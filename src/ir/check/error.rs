@@ -99,6 +99,8 @@ pub enum Problem {
     SparseIndex { reason: &'static str },
     #[error("the dimension {dim} is negative")]
     NegativeDim { dim: i64 },
+    #[error("{message} (refused because of --strict)")]
+    Refused { code: &'static str, message: String },
 }
 
 impl Problem {
@@ -132,6 +134,7 @@ impl Problem {
             Self::TypeMismatch { .. } => "type-mismatch",
             Self::SparseIndex { .. } => "sparse-index",
             Self::NegativeDim { .. } => "negative-dim",
+            Self::Refused { code, .. } => code,
         }
     }
 }

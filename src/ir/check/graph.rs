@@ -192,7 +192,7 @@ impl Checker<'_> {
         if operator.op_type.is_empty() {
             self.report(id, Problem::MissingName { what: "the operator" });
         }
-        self.import(id, operator.domain());
+        self.import(id, operator.imported_domain());
         let mut names = HashSet::new();
         for attribute in operator.attributes() {
             let name = || attribute.name.to_string();

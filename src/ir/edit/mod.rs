@@ -389,6 +389,7 @@ impl Editor<'_> {
         let operator = self.operator_mut(id)?;
         operator.op_type = op_type;
         operator.written_domain = domain;
+        operator.opaque = false;
         self.after.push(id);
         Ok(())
     }
@@ -544,6 +545,14 @@ impl Graph {
         {
             value.ty = ty;
             value.content = content;
+        }
+    }
+
+    /// Records whether an operator is beyond the table of its domain: see [`Operator::is_opaque`].
+    pub fn set_opaque(&mut self, id: NodeId, opaque: bool) {
+        if let Some(NodeKind::Operator(operator)) = self.nodes.node_weight_mut(id).map(|node| &mut node.kind)
+        {
+            operator.opaque = opaque;
         }
     }
 

@@ -7,7 +7,7 @@ use crate::ir::build::tensor_type;
 use crate::ir::graph::{Graph, Provenance};
 use crate::ir::model::Model;
 use crate::ir::name::Name;
-use crate::ir::node::{NodeId, NodeKind, ValueId};
+use crate::ir::node::{Constant, ConstantOrigin, NodeId, NodeKind, ValueId};
 use crate::ir::tensor::Tensor;
 use crate::ir::types::ValueType;
 
@@ -24,6 +24,8 @@ pub enum Reshape {
     Value(ValueId, ValueType),
     /// Another tensor, of any type and shape, for a constant.
     Constant(NodeId, Tensor),
+    /// A graph input with a default becomes a constant.
+    Fix(NodeId),
     /// Sizes for symbols, wherever inputs, outputs and bodies declare them.
     Symbols(BTreeMap<Name, i64>),
 }
@@ -60,12 +62,16 @@ fn apply(graph: &mut Graph, change: Reshape, touched: &mut Vec<String>) -> Resul
             touched.extend(graph.inputs.iter().map(|id| graph.label(*id)));
             return Ok(());
         }
+        Reshape::Fix(id) => {
+            touched.push(graph.label(id));
+            return fix(graph, id);
+        }
         change => change,
     };
     let id = match &change {
         Reshape::Input(id, _) | Reshape::Default(id, _) | Reshape::Constant(id, _) => *id,
         Reshape::Value(value, _) => value.node,
-        Reshape::Output(..) | Reshape::Symbols(_) => graph.sink,
+        Reshape::Output(..) | Reshape::Symbols(_) | Reshape::Fix(_) => graph.sink,
     };
     let label = graph.label(id);
     let node = graph
@@ -120,9 +126,36 @@ fn apply(graph: &mut Graph, change: Reshape, touched: &mut Vec<String>) -> Resul
             touched.push(output.name.to_string());
             return Ok(());
         }
-        Reshape::Symbols(_) => {}
+        Reshape::Symbols(_) | Reshape::Fix(_) => {}
     }
     touched.push(label);
+    Ok(())
+}
+
+/// Makes a constant of a graph input with a default.
+fn fix(graph: &mut Graph, id: NodeId) -> Result<(), EditError> {
+    let label = graph.label(id);
+    let node = graph
+        .nodes
+        .node_weight_mut(id)
+        .filter(|n| n.is_live())
+        .ok_or(EditError::NoNode(id.index()))?;
+    let NodeKind::Input(input) = &node.kind else {
+        return Err(EditError::Interface(label));
+    };
+    let Some((tensor, index)) = input.default.clone() else {
+        return Err(EditError::Interface(label));
+    };
+    if let Some(value) = node.outputs.first_mut() {
+        value.ty = tensor_type(&tensor);
+        value.declared = None;
+    }
+    node.kind = NodeKind::Constant(Box::new(Constant {
+        tensor: Some(tensor),
+        origin: ConstantOrigin::Initializer(index),
+        listed_input: None,
+    }));
+    graph.inputs.retain(|input| *input != id);
     Ok(())
 }
 

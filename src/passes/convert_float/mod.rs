@@ -155,12 +155,7 @@ impl Pass for ConvertFloat {
         let mut report = PassReport::default();
         let mut changed = model.clone();
         if changed.opset().is_some_and(|version| version < self.to.opset()) {
-            report.merge(
-                ConvertOpset {
-                    version: self.to.opset(),
-                }
-                .run(&mut changed, context)?,
-            );
+            report.merge(ConvertOpset::at_least(self.to.opset()).run(&mut changed, context)?);
         }
         report.merge(InlineFunctions::default().run(&mut changed, context)?);
         changed.name_values();

@@ -135,6 +135,71 @@ impl<'g> Site<'g> {
         }
     }
 
+    /// The operator type.
+    pub(super) fn op_type(&self) -> String {
+        self.operator()
+            .map_or_else(|_| String::new(), |operator| operator.op_type.to_string())
+    }
+
+    /// The names of the attributes.
+    pub(super) fn attribute_names(&self) -> Vec<String> {
+        let attributes = self.operator().map(Operator::attributes).unwrap_or_default();
+        attributes
+            .iter()
+            .map(|attribute| attribute.name.to_string())
+            .collect()
+    }
+
+    /// Number of input slots, left-out ones included.
+    pub(super) fn inputs(&self) -> usize {
+        self.operator().map_or(0, Operator::input_count)
+    }
+
+    /// The type of an output.
+    pub(super) fn output_type(&self, output: usize) -> ValueType {
+        self.graph.ty(ValueId::new(self.id, output)).clone()
+    }
+
+    /// Whether an output is there and not left out.
+    pub(super) fn has_output(&self, output: usize) -> bool {
+        self.graph
+            .value(ValueId::new(self.id, output))
+            .is_some_and(|value| !value.omitted)
+    }
+
+    /// The integers of an input, which the conversion depends on; `name` is what messages call it.
+    pub(super) fn numbers(&self, slot: usize, name: &str) -> Result<Vec<i64>, String> {
+        let input = self.graph.input(self.id, slot);
+        let known = input.and_then(|value| {
+            let constant = self.graph.constant(value).cloned();
+            constant.or_else(|| self.graph.value(value)?.content_tensor())
+        });
+        known
+            .and_then(|tensor| tensor.to_i64().ok())
+            .ok_or_else(|| format!("its {name} is computed, and has to be written as an attribute"))
+    }
+
+    /// Leaves an input out, and drops empty slots from the last one on.
+    pub(super) fn clear_input(&mut self, slot: usize) -> Outcome {
+        if slot < self.inputs() {
+            let mut editor = self.graph.edit(NAME);
+            editor.set_input(self.id, slot, None).map_err(Self::broken)?;
+        }
+        self.trim_inputs()
+    }
+
+    /// Drops empty slots from the last one on.
+    pub(super) fn trim_inputs(&mut self) -> Outcome {
+        let used = (0..self.inputs())
+            .rev()
+            .find(|slot| self.has_input(*slot))
+            .map_or(0, |slot| slot + 1);
+        if used < self.inputs() {
+            self.truncate_inputs(used)?;
+        }
+        Ok(())
+    }
+
     /// Sets an attribute.
     pub(super) fn set(&mut self, name: &str, value: impl Into<AttributeValue>) -> Outcome {
         self.graph
@@ -209,6 +274,27 @@ impl<'g> Site<'g> {
         Ok(ValueId::new(id, 0))
     }
 
+    /// A new operator that reads the first two inputs of this one.
+    pub(super) fn derive_pair(&mut self, operator: Operator) -> Result<ValueId, String> {
+        let inputs = [self.graph.input(self.id, 0), self.graph.input(self.id, 1)];
+        let mut editor = self.graph.edit(NAME);
+        let id = editor
+            .add_operator(self.id, operator, &inputs, vec![Value::default()])
+            .map_err(Self::broken)?;
+        Ok(ValueId::new(id, 0))
+    }
+
+    /// Puts an operator that also reads these constants behind the first output, as [`Self::append`] does.
+    pub(super) fn append_with(&mut self, operator: Operator, constants: Vec<Tensor>) -> Outcome {
+        let mut editor = self.graph.edit(NAME);
+        let further: Vec<ValueId> = constants
+            .into_iter()
+            .map(|tensor| editor.add_constant("", tensor))
+            .collect();
+        drop(editor);
+        self.append_reading(operator, &further)
+    }
+
     /// Lets an input slot read another value.
     pub(super) fn read(&mut self, slot: usize, value: ValueId) -> Outcome {
         self.graph
@@ -219,11 +305,17 @@ impl<'g> Site<'g> {
 
     /// Puts an operator that also reads `second` behind the first output: every reader of that one reads the new one.
     pub(super) fn append(&mut self, operator: Operator, second: ValueId) -> Outcome {
+        self.append_reading(operator, &[second])
+    }
+
+    fn append_reading(&mut self, operator: Operator, further: &[ValueId]) -> Outcome {
         let old = ValueId::new(self.id, 0);
         let ty = self.graph.ty(old).clone();
         let mut editor = self.graph.edit(NAME);
         // Connected to the operator only afterwards, so that the name of the output goes to what the model's readers read.
-        let inputs = [None, Some(second)];
+        let inputs: Vec<Option<ValueId>> = std::iter::once(None)
+            .chain(further.iter().copied().map(Some))
+            .collect();
         let id = editor
             .add_operator(self.id, operator, &inputs, vec![Value::default()])
             .map_err(Self::broken)?;

@@ -330,7 +330,7 @@ fn convert(
     report: &mut PassReport,
 ) -> Result<(), PassError> {
     if model.opset().is_none_or(|version| version < needed) {
-        report.merge(ConvertOpset { version: needed }.run(model, context)?);
+        report.merge(ConvertOpset::at_least(needed).run(model, context)?);
         model.name_values();
         analysis::infer(model);
     }

@@ -82,7 +82,7 @@ impl Pass for QuantizeDynamic {
             report.changes = Simplify::default().run(model, context)?.changes;
         }
         if model.opset().is_some_and(|version| version < OPSET) {
-            report.merge(ConvertOpset { version: OPSET }.run(model, context)?);
+            report.merge(ConvertOpset::at_least(OPSET).run(model, context)?);
         }
         model.name_values();
         analysis::infer(model);

@@ -202,7 +202,7 @@ impl QuantizeWeights {
         analysis::infer(model);
         let needed = self.opset().max(self.needed_by_weights(model, context)?);
         if model.opset().is_some_and(|version| version < needed) {
-            let converted = ConvertOpset { version: needed }.run(model, context)?;
+            let converted = ConvertOpset::at_least(needed).run(model, context)?;
             report.merge(converted);
             model.name_values();
             analysis::infer(model);

@@ -3,13 +3,16 @@
 mod calibration;
 mod compare;
 mod data;
+mod batch;
 mod documents;
 mod exit;
+mod external;
 mod files;
 mod flags;
 mod generated;
 mod judging;
 mod unchanged;
+mod reading;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -73,7 +73,7 @@ fn simplified_models_are_valid_and_no_larger() {
 fn converted_models_are_valid_and_refusals_name_an_operator() {
     let (mut converted, mut refused) = (0, 0);
     for read in readable(corpus::models().into_iter().chain(corpus::node_tests()).collect()) {
-        match valid_after(&ConvertOpset { version: 26 }, &read) {
+        match valid_after(&ConvertOpset::to(26), &read) {
             Ok(_) => converted += 1,
             Err(PassError::Model { node, message, .. }) => {
                 refused += 1;

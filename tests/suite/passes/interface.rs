@@ -11,7 +11,7 @@ fn bind(sizes: &[(&str, u64)]) -> Bind {
     Bind {
         sizes: sizes
             .iter()
-            .map(|(name, size)| ((*name).to_owned(), *size))
+            .map(|(name, size)| ((*name).to_owned(), (*size).into()))
             .collect::<BTreeMap<_, _>>(),
     }
 }
@@ -129,9 +129,10 @@ fn functions_are_inlined_with_attributes_defaults_and_nested_calls() {
 #[test]
 fn a_model_that_needs_no_conversion_is_left_alone() {
     let text = r#"<ir_version: 8, opset_import: ["" : 17]> g (float[2, 3] x) => (float[2, 3] y) { y = Softmax (x) }"#;
-    check_untouched(&ConvertOpset { version: 13 }, text, &Setting::default());
+    check_untouched(&ConvertOpset::to(17), text, &Setting::default());
+    check_untouched(&ConvertOpset::at_least(13), text, &Setting::default());
     let mut converted = model(text);
-    run_pass(&ConvertOpset { version: 18 }, &mut converted, &Setting::default()).unwrap();
+    run_pass(&ConvertOpset::to(18), &mut converted, &Setting::default()).unwrap();
     assert_eq!(converted.opset(), Some(18));
     assert_eq!(lines(&converted), ["y = Softmax (x)"]);
 }

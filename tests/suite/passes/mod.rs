@@ -14,6 +14,7 @@ mod linear;
 mod merging;
 mod migrating;
 mod opsets;
+mod opsets_down;
 mod parameters;
 mod promises;
 mod quantizing;

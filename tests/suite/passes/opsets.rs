@@ -9,7 +9,7 @@ fn convert(from: i64, to: i64, graph: &str, expected: &[&str]) {
     let text = format!(r#"<ir_version: 7, opset_import: ["" : {from}]> g {graph}"#);
     let before = model(&text);
     let mut after = before.clone();
-    run_pass(&ConvertOpset { version: to }, &mut after, &Setting::default())
+    run_pass(&ConvertOpset::to(to), &mut after, &Setting::default())
         .unwrap_or_else(|error| panic!("{error}\n{text}"));
     assert_eq!(lines(&after), expected, "{text}");
     assert_eq!(after.opset(), Some(to), "{text}");
@@ -21,7 +21,7 @@ fn refuse(from: i64, to: i64, graph: &str, words: &str) {
     let text = format!(r#"<ir_version: 7, opset_import: ["" : {from}]> g {graph}"#);
     let mut refused = model(&text);
     let before = lines(&refused);
-    let error = run_pass(&ConvertOpset { version: to }, &mut refused, &Setting::default()).unwrap_err();
+    let error = run_pass(&ConvertOpset::to(to), &mut refused, &Setting::default()).unwrap_err();
     assert!(
         matches!(error, PassError::Model { .. }) && error.to_string().contains(words),
         "{error}"
@@ -215,7 +215,7 @@ fn bodies_and_functions_are_converted() {
         <domain: "f", opset_import: ["" : 11]> F (p) => (q) { q = Softmax <axis = -1> (p) }"#;
     let before = model(text);
     let mut after = before.clone();
-    run_pass(&ConvertOpset { version: 13 }, &mut after, &Setting::default()).unwrap();
+    run_pass(&ConvertOpset::to(13), &mut after, &Setting::default()).unwrap();
     let found = lines(&after);
     assert!(
         found[1].contains("a = Squeeze (z, ") && found[1].contains("b = ReduceSum <keepdims = 0> (z, "),

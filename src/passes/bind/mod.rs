@@ -1,43 +1,80 @@
 //! The pass `bind`.
 
+mod batch;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{About, Context, Pass, PassError, PassReport, Safety};
-use crate::analysis::{check, infer, is_private_symbol};
+use super::{About, Context, Needs, Pass, PassError, PassReport, Safety};
+use crate::analysis::{Dimensions, check, infer};
 use crate::ir::edit::{Reshape, reshape};
 use crate::ir::{Dim, EditError, Model, Name, NodeId, TensorType, ValueId, ValueType};
 
 const NAME: &str = "bind";
 
-/// Gives sizes to symbolic and unknown dimensions of the graph inputs.
+/// Gives sizes to symbolic and unknown dimensions of the graph inputs, and makes a fixed batch of 1 free or larger.
 ///
 /// A symbol gets its size wherever it stands: in graph inputs, graph outputs and bodies. A dimension without a name is given
 /// as `input[axis]`. All shapes are inferred anew; a size that contradicts the model is an error, and so is a name that
 /// does not exist.
+///
+/// A dimension that is 1 in the model is taken for its batch when it is given another size, or a name to make it free: Reshape
+/// and whatever else has the 1 written into it is rewritten, and samples run together have to give what each gives alone. What
+/// does not carry the batch on, or mixes its samples, is refused by name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Bind {
-    /// Size by symbol (`batch: 1`) or by input and axis (`"x[0]": 1`).
-    pub sizes: BTreeMap<String, u64>,
+    /// Size by symbol (`batch: 1`) or by input and axis (`"x[0]": 1`); for a fixed dimension of 1 also a name (`"x[0]": N`).
+    pub sizes: BTreeMap<String, Size>,
+}
+
+/// What becomes of a dimension.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Size {
+    /// It has this size.
+    Fixed(u64),
+    /// It is free, under this name.
+    Symbol(String),
+}
+
+impl From<u64> for Size {
+    fn from(size: u64) -> Self {
+        Self::Fixed(size)
+    }
 }
 
 impl Pass for Bind {
     fn about(&self) -> About {
-        About::new(NAME, Safety::Exact).tidying()
+        let mut about = About::new(NAME, Safety::Exact).tidying();
+        // Which of them are fixed in the model, so that it has to be run, only the model says.
+        if self.sizes.keys().any(|key| key.ends_with(']')) {
+            about = about.needing(Needs {
+                engine: true,
+                ..Needs::default()
+            });
+        }
+        about
     }
 
-    fn run(&self, model: &mut Model, _context: &Context<'_>) -> Result<PassReport, PassError> {
+    fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let mut report = PassReport::default();
         if self.sizes.is_empty() {
             return Ok(report);
         }
         let known: BTreeSet<String> = infer(model).contradictions.into_iter().map(|c| c.value).collect();
         let plan = self.plan(model)?;
+        if let Some(target) = &plan.batch {
+            let mut resized = model.clone();
+            batch::free(&mut resized, &plan.resized, target, context, &mut report)?;
+            *model = resized;
+        }
+        let mut symbols = plan.symbols.clone();
+        symbols.extend(plan.batch.iter().filter_map(|target| target.size()));
         let bound = plan.symbols.len() + plan.axes.len();
-        if bound == 0 {
+        if symbols.is_empty() && plan.axes.is_empty() {
             return Ok(report);
         }
         let failed = |failure| match failure {
@@ -48,7 +85,7 @@ impl Pass for Bind {
                 message,
             },
         };
-        reshape::<Failure>(model, NAME, plan.changes(model), |model| {
+        reshape::<Failure>(model, NAME, plan.changes(model, symbols), |model| {
             match infer(model)
                 .contradictions
                 .into_iter()
@@ -139,28 +176,32 @@ impl From<EditError> for Failure {
 struct Plan {
     symbols: BTreeMap<Name, i64>,
     /// Unknown dimensions, by graph input and axis.
-    axes: BTreeMap<(NodeId, usize), i64>,
+    axes: BTreeMap<(NodeId, usize), Dim>,
+    /// Dimensions of 1 that become the batch.
+    resized: Vec<(NodeId, usize)>,
+    /// What they become.
+    batch: Option<batch::Target>,
 }
 
 impl Plan {
-    fn changes(&self, model: &Model) -> Vec<Reshape> {
+    fn changes(&self, model: &Model, symbols: BTreeMap<Name, i64>) -> Vec<Reshape> {
         let mut changes = Vec::new();
         for id in model.graph.inputs() {
-            let sizes: Vec<(usize, i64)> = self
+            let dims: Vec<(usize, &Dim)> = self
                 .axes
                 .iter()
                 .filter(|((input, _), _)| input == id)
-                .map(|((_, axis), size)| (*axis, *size))
+                .map(|((_, axis), dim)| (*axis, dim))
                 .collect();
             let ValueType::Tensor(tensor) = model.graph.ty(ValueId::new(*id, 0)) else {
                 continue;
             };
-            let Some(mut shape) = tensor.shape.clone().filter(|_| !sizes.is_empty()) else {
+            let Some(mut shape) = tensor.shape.clone().filter(|_| !dims.is_empty()) else {
                 continue;
             };
-            for (axis, size) in sizes {
+            for (axis, new) in dims {
                 if let Some(dim) = shape.get_mut(axis) {
-                    *dim = Dim::Fixed(size);
+                    *dim = new.clone();
                 }
             }
             let ty = ValueType::Tensor(TensorType {
@@ -169,7 +210,7 @@ impl Plan {
             });
             changes.push(Reshape::Input(*id, ty));
         }
-        changes.push(Reshape::Symbols(self.symbols.clone()));
+        changes.push(Reshape::Symbols(symbols));
         changes
     }
 
@@ -180,33 +221,75 @@ impl Plan {
             _ => Ok(()),
         }
     }
+
+    /// Makes a dimension of 1 the batch, or a part of it.
+    fn batch(&mut self, input: NodeId, axis: usize, target: batch::Target) -> Result<(), String> {
+        match &self.batch {
+            Some(other) if *other != target => {
+                return Err(format!("the batch cannot be {other} and {target}"));
+            }
+            _ => self.batch = Some(target),
+        }
+        self.resized.push((input, axis));
+        Ok(())
+    }
 }
 
 impl Bind {
     fn plan(&self, model: &Model) -> Result<Plan, PassError> {
         let option = |message: String| PassError::Option { pass: NAME, message };
-        let declared = Declared::of(model);
+        let declared = Dimensions::of(model);
         let mut plan = Plan::default();
         for (key, size) in &self.sizes {
-            let size = i64::try_from(*size).map_err(|_| option(format!("{key}: {size} is not a size")))?;
-            if let Some(symbol) = declared.symbols.get(key.as_str()) {
-                plan.symbol(symbol, size).map_err(option)?;
+            let size = match size {
+                Size::Symbol(name) => Err(name),
+                Size::Fixed(size) => {
+                    Ok(i64::try_from(*size).map_err(|_| option(format!("{key}: {size} is not a size")))?)
+                }
+            };
+            if let Some(symbol) = declared.symbol(key) {
+                match size {
+                    Ok(size) => plan.symbol(symbol, size).map_err(option)?,
+                    Err(name) if *name == symbol.as_str() => {}
+                    Err(name) => return Err(option(format!("{key}: {name:?} is not a size"))),
+                }
                 continue;
             }
-            let place = declared.axis(key).ok_or_else(|| option(declared.unknown(key)))?;
-            match place.dim {
-                Dim::Fixed(fixed) if fixed == size => {}
-                Dim::Fixed(fixed) => {
+            let place = declared.place(key).ok_or_else(|| option(declared.unknown(key)))?;
+            match (&place.dim, size) {
+                (Dim::Fixed(fixed), Ok(size)) if *fixed == size => {}
+                (Dim::Fixed(1), size) => {
+                    let target = match size {
+                        Ok(0) => return Err(option(format!("{key} is 1 in the model, it cannot be 0"))),
+                        Ok(size) => batch::Target::sized(size, &declared),
+                        Err(name) => batch::Target::free(name, &declared)
+                            .ok_or_else(|| option(format!("{key}: {name:?} is no name for a dimension")))?,
+                    };
+                    plan.batch(place.input, place.axis, target).map_err(option)?;
+                }
+                (Dim::Fixed(fixed), size) => {
+                    let size = size.map_or_else(|name| format!("{name:?}"), |size| size.to_string());
                     return Err(option(format!(
-                        "{key} is {fixed} in the model, it cannot be {size}"
+                        "{key} is {fixed} in the model, it cannot be {size}; only a batch of 1 can be made free or larger"
                     )));
                 }
-                Dim::Unknown => {
-                    plan.axes.insert((place.input, place.axis), size);
+                (Dim::Unknown, Ok(size)) => {
+                    plan.axes.insert((place.input, place.axis), Dim::Fixed(size));
                 }
-                Dim::Expr(_) => match place.dim.as_symbol() {
-                    Some(symbol) => plan.symbol(symbol, size).map_err(option)?,
-                    None => {
+                (Dim::Unknown, Err(name)) => {
+                    let dim = Dim::symbol(name.as_str());
+                    plan.axes.insert((place.input, place.axis), dim);
+                }
+                (Dim::Expr(_), size) => match (place.dim.as_symbol(), size) {
+                    (Some(symbol), Ok(size)) => plan.symbol(symbol, size).map_err(option)?,
+                    (Some(symbol), Err(name)) if symbol.as_str() == name => {}
+                    (_, Err(name)) => {
+                        return Err(option(format!(
+                            "{key} is free already, as {}, not {name}",
+                            place.dim
+                        )));
+                    }
+                    (None, _) => {
                         return Err(option(format!(
                             "{key} is {}, bind its symbols instead",
                             place.dim
@@ -216,77 +299,5 @@ impl Bind {
             }
         }
         Ok(plan)
-    }
-}
-
-/// One dimension of a graph input.
-struct Place {
-    input: NodeId,
-    axis: usize,
-    name: String,
-    dim: Dim,
-}
-
-/// What the main graph's inputs declare.
-struct Declared {
-    symbols: BTreeSet<Name>,
-    places: Vec<Place>,
-}
-
-impl Declared {
-    fn of(model: &Model) -> Self {
-        let mut declared = Self {
-            symbols: BTreeSet::new(),
-            places: Vec::new(),
-        };
-        let graph = &model.graph;
-        for id in graph.inputs() {
-            let value = ValueId::new(*id, 0);
-            let Some(shape) = graph.ty(value).shape() else {
-                continue;
-            };
-            let name = graph
-                .value(value)
-                .map(|value| value.name.clone())
-                .unwrap_or_default();
-            for (axis, dim) in shape.iter().enumerate() {
-                // Exporters write `?` for any size: a name that names nothing.
-                let unnamed = dim.as_symbol().is_some_and(|symbol| is_private_symbol(symbol));
-                let dim = if unnamed { Dim::Unknown } else { dim.clone() };
-                dim.for_each_symbol(&mut |symbol| {
-                    declared.symbols.insert(symbol.clone());
-                });
-                declared.places.push(Place {
-                    input: *id,
-                    axis,
-                    name: format!("{name}[{axis}]"),
-                    dim,
-                });
-            }
-        }
-        declared
-    }
-
-    fn axis(&self, key: &str) -> Option<&Place> {
-        self.places.iter().find(|place| place.name == key)
-    }
-
-    fn unknown(&self, key: &str) -> String {
-        let symbols: Vec<&str> = self.symbols.iter().map(Name::as_str).collect();
-        let unnamed: Vec<&str> = self
-            .places
-            .iter()
-            .filter(|place| !place.dim.is_known())
-            .map(|place| place.name.as_str())
-            .collect();
-        let list = |what: &str, names: &[&str]| match names {
-            [] => format!("no {what}"),
-            names => format!("the {what} {}", names.join(", ")),
-        };
-        format!(
-            "there is no dimension {key}; the graph inputs have {} and {}",
-            list("symbols", &symbols),
-            list("unnamed dimensions", &unnamed)
-        )
     }
 }

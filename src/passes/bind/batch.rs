@@ -1,0 +1,599 @@
+//! Making a fixed batch of 1 free.
+//!
+//! The dimension gets a symbol, and shapes are inferred node by node. An operator that has the 1 of the batch written into it, in
+//! a shape or in a constant that does not broadcast, is rewritten so that its result carries the symbol at the place of the 1;
+//! every result that depends on the batch has to carry it along one axis. Then samples run together are compared with the same
+//! samples run one by one: what mixes samples keeps its shapes, and shows here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::NAME;
+use crate::analysis::{Dimensions, check, infer, infer_node};
+use crate::engine::Engine;
+use crate::ir::edit::{Reshape, reshape};
+use crate::ir::{
+    Dim, EditError, Graph, Model, Name, NodeId, NodeKind, Operator, OpsetImport, Shape, Tensor, TensorType,
+    Value, ValueId, ValueType, opset_version,
+};
+use crate::passes::{Context, PassError, PassReport};
+use crate::verify::{BatchTest, Sizes};
+
+/// What the batch becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    symbol: Name,
+    size: Option<i64>,
+}
+
+impl Target {
+    /// A batch of this size. A symbol stands for it until all shapes are known.
+    pub(super) fn sized(size: i64, declared: &Dimensions) -> Self {
+        let mut symbol = "batch".to_owned();
+        while declared.knows(&symbol) {
+            symbol.push('_');
+        }
+        Self {
+            symbol: symbol.into(),
+            size: Some(size),
+        }
+    }
+
+    /// A free batch; `None` for what is no name.
+    pub(super) fn free(name: &str, declared: &Dimensions) -> Option<Self> {
+        let fits = name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.')
+            && name.chars().next().is_some_and(|c| !c.is_numeric());
+        (fits && !declared.knows(name)).then(|| Self {
+            symbol: name.into(),
+            size: None,
+        })
+    }
+
+    /// The symbol and its size, where the batch gets one.
+    pub(super) fn size(&self) -> Option<(Name, i64)> {
+        Some((self.symbol.clone(), self.size?))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.size {
+            Some(size) => size.fmt(f),
+            None => self.symbol.fmt(f),
+        }
+    }
+}
+
+/// Makes these dimensions of 1 the free batch of the model, and proves that it is one.
+pub(super) fn free(
+    model: &mut Model,
+    places: &[(NodeId, usize)],
+    target: &Target,
+    context: &Context<'_>,
+    report: &mut PassReport,
+) -> Result<(), PassError> {
+    let single = model.clone();
+    open(model, places, &target.symbol)?;
+    let mut walk = Walk {
+        symbol: target.symbol.clone(),
+        single: &single.graph,
+        imports: model.opset_imports.clone(),
+        source: places.first().copied(),
+        batch: None,
+        expanded: BTreeMap::new(),
+        rewritten: 0,
+    };
+    for id in model.graph.topological_order() {
+        walk.node(&mut model.graph, id)
+            .map_err(|message| PassError::Model {
+                pass: NAME,
+                node: single.graph.label(id),
+                message,
+            })?;
+    }
+    let rewritten = walk.rewritten;
+    let axes = outputs(model, &single, &target.symbol)?;
+    infer(model);
+    if let Some(error) = check(model).err().and_then(|errors| errors.into_iter().next()) {
+        return Err(PassError::Model {
+            pass: NAME,
+            node: error.node.clone().unwrap_or_else(|| "the model".to_owned()),
+            message: format!("with a free batch: {}", error.problem),
+        });
+    }
+    prove(&single, model, places, axes, context)?;
+    report.add("batch made free", places.len() as u64);
+    report.add("operator with the batch written into it", rewritten);
+    report.rebased |= target.size.is_some();
+    Ok(())
+}
+
+/// Puts the symbol into the inputs, and forgets the shapes that the outputs declare.
+fn open(model: &mut Model, places: &[(NodeId, usize)], symbol: &Name) -> Result<(), PassError> {
+    let mut changes = Vec::new();
+    let mut types: BTreeMap<NodeId, TensorType> = BTreeMap::new();
+    for (input, axis) in places {
+        let Some(tensor) = model.graph.ty(ValueId::new(*input, 0)).as_tensor() else {
+            continue;
+        };
+        let ty = types.entry(*input).or_insert_with(|| tensor.clone());
+        if let Some(dim) = ty.shape.as_mut().and_then(|shape| shape.get_mut(*axis)) {
+            *dim = Dim::symbol(symbol.clone());
+        }
+    }
+    changes.extend(
+        types
+            .into_iter()
+            .map(|(input, ty)| Reshape::Input(input, ValueType::Tensor(ty))),
+    );
+    for (index, output) in model.graph.outputs().iter().enumerate() {
+        let ty = ValueType::tensor(output.ty.dtype(), None);
+        if output.ty.as_tensor().is_some() {
+            changes.push(Reshape::Output(index, ty));
+        }
+    }
+    reshape::<EditError>(model, NAME, changes, |_| Ok(()))
+        .map_err(|source| PassError::Edit { pass: NAME, source })
+}
+
+/// Declares what the outputs are now, and answers where each carries the batch.
+fn outputs(
+    model: &mut Model,
+    single: &Model,
+    symbol: &Name,
+) -> Result<BTreeMap<String, Option<usize>>, PassError> {
+    let mut axes = BTreeMap::new();
+    let mut changes = Vec::new();
+    for (index, (output, value)) in model
+        .graph
+        .outputs()
+        .iter()
+        .zip(model.graph.output_values())
+        .enumerate()
+    {
+        let Some(value) = value else { continue };
+        let shape = model.graph.ty(value).shape().cloned();
+        let axis = shape.as_ref().and_then(|shape| batch_axis(shape, symbol));
+        axes.insert(output.name.to_string(), axis);
+        let declared = single.graph.outputs().get(index).map(|output| output.ty.clone());
+        let ty = match (axis, shape, declared) {
+            (Some(axis), Some(shape), Some(ValueType::Tensor(declared))) => {
+                let mut dims = declared.shape.clone().unwrap_or_else(|| shape.clone());
+                if let (Some(dim), Some(new)) = (dims.get_mut(axis), shape.get(axis)) {
+                    *dim = new.clone();
+                }
+                ValueType::tensor(declared.dtype, dims)
+            }
+            (_, _, Some(declared)) => declared,
+            _ => continue,
+        };
+        changes.push(Reshape::Output(index, ty));
+    }
+    reshape::<EditError>(model, NAME, changes, |model| {
+        infer(model);
+        Ok(())
+    })
+    .map_err(|source| PassError::Edit { pass: NAME, source })?;
+    Ok(axes)
+}
+
+fn prove(
+    single: &Model,
+    many: &Model,
+    places: &[(NodeId, usize)],
+    outputs: BTreeMap<String, Option<usize>>,
+    context: &Context<'_>,
+) -> Result<(), PassError> {
+    let wrong = |message: String| PassError::Resource { pass: NAME, message };
+    let resources = context.resources(
+        NAME,
+        "a free batch is proved by running the model, and there is no engine",
+    )?;
+    let engine: &dyn Engine = resources.engine().map_err(wrong)?;
+    let inputs = places
+        .iter()
+        .map(|(input, axis)| (single.graph.label(*input), *axis))
+        .collect();
+    let test = BatchTest {
+        single,
+        many,
+        inputs,
+        outputs,
+        sizes: Sizes::new(),
+        seed: context.seed,
+    };
+    test.run(engine).map_err(|failure| PassError::Model {
+        pass: NAME,
+        node: failure.output,
+        message: failure.message,
+    })
+}
+
+/// The axis that carries the batch: the only one with the symbol, which is a factor of it.
+fn batch_axis(shape: &Shape, symbol: &Name) -> Option<usize> {
+    let mut found = None;
+    for (axis, dim) in shape.iter().enumerate().filter(|(_, dim)| has(dim, symbol)) {
+        let at = |size: i64| dim.substitute(&|name| (name == symbol.as_str()).then_some(Dim::Fixed(size)));
+        if found.is_some() || at(2) != at(1).mul(&Dim::Fixed(2)) || at(3) != at(1).mul(&Dim::Fixed(3)) {
+            return None;
+        }
+        found = Some(axis);
+    }
+    found
+}
+
+fn has(dim: &Dim, symbol: &Name) -> bool {
+    let mut found = false;
+    dim.for_each_symbol(&mut |name| found |= name == symbol);
+    found
+}
+
+/// The state of the way through the graph.
+struct Walk<'m> {
+    symbol: Name,
+    /// The graph with a batch of 1, inferred.
+    single: &'m Graph,
+    imports: Vec<OpsetImport>,
+    /// An input and its axis that have the batch's size.
+    source: Option<(NodeId, usize)>,
+    /// The batch's size as a tensor of one element.
+    batch: Option<ValueId>,
+    expanded: BTreeMap<(ValueId, usize), ValueId>,
+    rewritten: u64,
+}
+
+impl Walk<'_> {
+    fn node(&mut self, graph: &mut Graph, id: NodeId) -> Result<(), String> {
+        infer_node(graph, id, &self.imports);
+        let Some(operator) = graph.operator(id) else {
+            return Ok(());
+        };
+        let op_type = operator.op_type.to_string();
+        let own = operator.domain().is_empty();
+        let carried: Vec<Option<usize>> = graph
+            .inputs_of(id)
+            .into_iter()
+            .chain(graph.captures_of(id))
+            .map(|value| value.and_then(|value| batch_axis(graph.ty(value).shape()?, &self.symbol)))
+            .collect();
+        if carried.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        match op_type.as_str() {
+            "Reshape" if own => self.reshape(graph, id)?,
+            "Concat" if own => self.concat(graph, id, &carried)?,
+            "LSTM" | "GRU" | "RNN" if own => self.states(graph, id)?,
+            "Resize" if own => self.resize(graph, id)?,
+            _ => {}
+        }
+        self.judge(graph, id, &op_type)
+    }
+
+    /// Every result carries the batch along one axis, or holds sizes.
+    fn judge(&self, graph: &Graph, id: NodeId, op_type: &str) -> Result<(), String> {
+        let outputs = graph.get(id).map_or(0, |node| node.outputs().len());
+        for output in 0..outputs {
+            let id = ValueId::new(id, output);
+            let Some(value) = graph.value(id).filter(|value| !value.omitted) else {
+                continue;
+            };
+            let sizes = value.content.is_some() || matches!(op_type, "Shape" | "Size");
+            let carries = value
+                .ty
+                .shape()
+                .is_some_and(|shape| batch_axis(shape, &self.symbol).is_some());
+            if !sizes && !carries && graph.use_count(id) > 0 {
+                return Err(format!(
+                    "{op_type} does not carry the batch on: its result {} is {} for a batch of {}",
+                    value.name, value.ty, self.symbol
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn version(&self) -> i64 {
+        opset_version(&self.imports, "").unwrap_or(1)
+    }
+
+    /// A shape with the batch of 1 in it gets the batch where the 1 was, seen from the front of the memory.
+    fn reshape(&mut self, graph: &mut Graph, id: NodeId) -> Result<(), String> {
+        let output = ValueId::new(id, 0);
+        let Some(input) = graph.input(id, 0) else {
+            return Ok(());
+        };
+        let unknown = || "the shapes of its input and its result are not known".to_owned();
+        let dims = graph.ty(input).shape().cloned().ok_or_else(unknown)?;
+        let Some(axis) = batch_axis(&dims, &self.symbol) else {
+            return Ok(());
+        };
+        let one = |dim: &Dim| dim.substitute(&|name| (name == self.symbol.as_str()).then_some(Dim::Fixed(1)));
+        let before: Vec<Dim> = dims.iter().map(one).collect();
+        let after: Vec<Dim> = self
+            .single
+            .ty(output)
+            .shape()
+            .ok_or_else(unknown)?
+            .iter()
+            .cloned()
+            .collect();
+        let place =
+            place_of(&before, axis, &after).ok_or("the batch lies across the dimensions of its result")?;
+        let mut wanted = after.clone();
+        if let Some(dim) = wanted.get_mut(place) {
+            *dim = dim.mul(&Dim::symbol(self.symbol.clone()));
+        }
+        if graph
+            .ty(output)
+            .shape()
+            .is_some_and(|shape| shape[..] == wanted[..])
+        {
+            return Ok(());
+        }
+        let replaceable = graph
+            .input(id, 1)
+            .and_then(|value| graph.get(value.node))
+            .is_some_and(|node| matches!(node.kind, NodeKind::Input(_)));
+        let computed = if replaceable {
+            "its shape is a graph input, which a caller may replace; --constant-inputs makes a constant of it"
+        } else {
+            "its shape is computed, and does not follow the batch"
+        };
+        let written = match graph.input(id, 1) {
+            Some(value) => graph
+                .constant(value)
+                .and_then(|tensor| tensor.to_i64().ok())
+                .ok_or(computed)?,
+            None => graph
+                .operator(id)
+                .and_then(|operator| operator.ints("shape"))
+                .ok_or(computed)?
+                .to_vec(),
+        };
+        let zeros_copy = graph
+            .operator(id)
+            .is_some_and(|operator| operator.int("allowzero").unwrap_or(0) == 0);
+        let copies = |at: usize| zeros_copy && dims.get(at) == wanted.get(at);
+        let free = if copies(place) { 0 } else { -1 };
+        let mut sizes = Vec::with_capacity(written.len());
+        for (at, size) in written.iter().enumerate() {
+            let exact = wanted.get(at).and_then(Dim::fixed);
+            sizes.push(match (at == place, *size) {
+                (true, _) => free,
+                (false, 0) if copies(at) => 0,
+                (false, -1) if free == 0 => -1,
+                (false, 1..) => *size,
+                _ => exact.ok_or("two dimensions of its result are free")?,
+            });
+        }
+        let tensor = Tensor::vector_i64(&sizes);
+        let mut editor = graph.edit(NAME);
+        let edited = match self.version() {
+            5.. => {
+                let constant = editor.add_constant("", tensor);
+                editor.set_input(id, 1, Some(constant))
+            }
+            _ => editor.set_attribute(id, "shape", sizes),
+        };
+        edited.map_err(|error| error.to_string())?;
+        drop(editor);
+        self.rewritten += 1;
+        infer_node(graph, id, &self.imports);
+        Ok(())
+    }
+
+    /// Operands without the batch are repeated along it.
+    fn concat(&mut self, graph: &mut Graph, id: NodeId, carried: &[Option<usize>]) -> Result<(), String> {
+        let Some(batch) = carried.iter().copied().flatten().next() else {
+            return Ok(());
+        };
+        let rank = graph
+            .inputs_of(id)
+            .into_iter()
+            .flatten()
+            .find_map(|value| graph.ty(value).rank());
+        let axis = graph
+            .operator(id)
+            .and_then(|operator| operator.int("axis"))
+            .unwrap_or(1);
+        let axis = if axis < 0 {
+            axis + rank.unwrap_or(0) as i64
+        } else {
+            axis
+        };
+        if usize::try_from(axis).ok() == Some(batch) {
+            return Err("Concat joins along the batch".to_owned());
+        }
+        for slot in 0..carried.len() {
+            if carried.get(slot).copied().flatten().is_none() {
+                self.repeat(graph, id, slot, batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Initial states and lengths have one entry for each sample.
+    fn states(&mut self, graph: &mut Graph, id: NodeId) -> Result<(), String> {
+        let layout = graph.operator(id).and_then(|operator| operator.int("layout"));
+        let state_axis = if layout == Some(1) { 0 } else { 1 };
+        for (slot, axis) in [(4, 0), (5, state_axis), (6, state_axis)] {
+            let given = graph
+                .input(id, slot)
+                .and_then(|value| graph.ty(value).shape())
+                .is_some_and(|shape| batch_axis(shape, &self.symbol).is_none());
+            if given {
+                self.repeat(graph, id, slot, axis)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sizes with the batch of 1 in them.
+    fn resize(&mut self, graph: &mut Graph, id: NodeId) -> Result<(), String> {
+        let sizes = graph.input(id, 3).and_then(|value| graph.constant(value));
+        let axis = graph
+            .input(id, 0)
+            .and_then(|value| batch_axis(graph.ty(value).shape()?, &self.symbol));
+        let chosen = graph
+            .operator(id)
+            .is_some_and(|operator| operator.ints("axes").is_some());
+        let (Some(sizes), Some(axis), false) = (sizes.and_then(|tensor| tensor.to_i64().ok()), axis, chosen)
+        else {
+            return Ok(());
+        };
+        if sizes.get(axis) != Some(&1) {
+            return Err("Resize resizes along the batch".to_owned());
+        }
+        let batch = self.batch_size(graph)?;
+        let mut editor = graph.edit(NAME);
+        let mut parts = Vec::new();
+        for part in [sizes.get(..axis), sizes.get(axis + 1..)] {
+            parts.push(
+                part.filter(|part| !part.is_empty())
+                    .map(|part| editor.add_constant("", Tensor::vector_i64(part))),
+            );
+        }
+        let inputs: Vec<Option<ValueId>> = [
+            parts.first().copied().flatten(),
+            Some(batch),
+            parts.last().copied().flatten(),
+        ]
+        .into_iter()
+        .filter(Option::is_some)
+        .collect();
+        let joined = editor
+            .add_operator(
+                id,
+                Operator::new("Concat").with("axis", 0),
+                &inputs,
+                vec![Value::default()],
+            )
+            .and_then(|joined| {
+                editor.set_input(id, 3, Some(ValueId::new(joined, 0)))?;
+                Ok(joined)
+            })
+            .map_err(|error| error.to_string())?;
+        drop(editor);
+        infer_node(graph, joined, &self.imports);
+        self.rewritten += 1;
+        infer_node(graph, id, &self.imports);
+        Ok(())
+    }
+
+    /// The batch's size, as a tensor of one element.
+    fn batch_size(&mut self, graph: &mut Graph) -> Result<ValueId, String> {
+        if let Some(batch) = self.batch {
+            return Ok(batch);
+        }
+        let (input, axis) = self.source.ok_or("the model has no batch")?;
+        let first = graph
+            .topological_order()
+            .into_iter()
+            .find(|id| graph.operator(*id).is_some());
+        let near = first.unwrap_or(input);
+        let mut editor = graph.edit(NAME);
+        let at = editor.add_constant("", Tensor::vector_i64(&[axis as i64]));
+        let shape = editor
+            .add_operator(
+                near,
+                Operator::new("Shape"),
+                &[Some(ValueId::new(input, 0))],
+                vec![Value::default()],
+            )
+            .map_err(|error| error.to_string())?;
+        let inputs = [Some(ValueId::new(shape, 0)), Some(at)];
+        let size = editor
+            .add_operator(
+                near,
+                Operator::new("Gather").with("axis", 0),
+                &inputs,
+                vec![Value::default()],
+            )
+            .map_err(|error| error.to_string())?;
+        drop(editor);
+        for id in [at.node, shape, size] {
+            infer_node(graph, id, &self.imports);
+        }
+        self.batch = Some(ValueId::new(size, 0));
+        Ok(ValueId::new(size, 0))
+    }
+
+    /// Repeats what an input slot reads along the batch.
+    fn repeat(&mut self, graph: &mut Graph, id: NodeId, slot: usize, axis: usize) -> Result<(), String> {
+        let Some(value) = graph.input(id, slot) else {
+            return Ok(());
+        };
+        let shape = graph.ty(value).shape().cloned();
+        let Some(rank) = shape
+            .as_ref()
+            .filter(|shape| shape.get(axis).and_then(Dim::fixed) == Some(1))
+            .map(|shape| shape.len())
+        else {
+            return Err(format!("input {slot} does not carry the batch"));
+        };
+        if self.version() < 8 {
+            return Err(format!(
+                "input {slot} does not carry the batch, and opset 8 repeats it first"
+            ));
+        }
+        let repeated = match self.expanded.get(&(value, axis)) {
+            Some(known) => *known,
+            None => {
+                let batch = self.batch_size(graph)?;
+                let mut editor = graph.edit(NAME);
+                let mut inputs = Vec::new();
+                for ones in [axis, rank - axis - 1].into_iter().enumerate() {
+                    let (place, count) = ones;
+                    if count > 0 {
+                        inputs.push(Some(editor.add_constant("", Tensor::vector_i64(&vec![1; count]))));
+                    }
+                    if place == 0 {
+                        inputs.push(Some(batch));
+                    }
+                }
+                let concat = Operator::new("Concat").with("axis", 0);
+                let shape = editor
+                    .add_operator(id, concat, &inputs, vec![Value::default()])
+                    .map_err(|error| error.to_string())?;
+                let reads = [Some(value), Some(ValueId::new(shape, 0))];
+                let expand = editor
+                    .add_operator(id, Operator::new("Expand"), &reads, vec![Value::default()])
+                    .map_err(|error| error.to_string())?;
+                drop(editor);
+                for new in inputs
+                    .iter()
+                    .flatten()
+                    .map(|value| value.node)
+                    .chain([shape, expand])
+                {
+                    infer_node(graph, new, &self.imports);
+                }
+                self.expanded.insert((value, axis), ValueId::new(expand, 0));
+                ValueId::new(expand, 0)
+            }
+        };
+        graph
+            .edit(NAME)
+            .set_input(id, slot, Some(repeated))
+            .map_err(|error| error.to_string())?;
+        self.rewritten += 1;
+        infer_node(graph, id, &self.imports);
+        Ok(())
+    }
+}
+
+/// Where a batch before dimension `axis` of `before` stands among those of `after`, which hold the same elements: the dimensions
+/// before it hold as many as there. Among several places, the same axis where its size is the same, else the first.
+fn place_of(before: &[Dim], axis: usize, after: &[Dim]) -> Option<usize> {
+    let product = |dims: &[Dim]| dims.iter().fold(Dim::Fixed(1), |product, dim| product.mul(dim));
+    let outer = product(before.get(..axis)?);
+    let mut places =
+        (0..after.len()).filter(|place| after.get(..*place).is_some_and(|dims| product(dims) == outer));
+    let first = places.next()?;
+    let same = first == axis || places.any(|place| place == axis);
+    Some(if same && before.get(axis) == after.get(axis) {
+        axis
+    } else {
+        first
+    })
+}
