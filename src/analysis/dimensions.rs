@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::symbols::is_private_symbol;
-use crate::schema::nearest;
 use crate::ir::{Dim, Model, Name, NodeId, ValueId};
+use crate::schema::nearest;
 
 /// One dimension of a graph input.
 #[derive(Clone, Debug)]

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{About, Context, Pass, PassError, PassReport, Safety};
 use crate::analysis::infer;
-use crate::schema::nearest;
 use crate::ir::edit::{Reshape, reshape};
 use crate::ir::{EditError, Model, NodeId, NodeKind};
+use crate::schema::nearest;
 
 const NAME: &str = "bind-defaults";
 

@@ -335,7 +335,15 @@ pub fn run(
     let work = Duration::try_from_secs_f64(report.steps.iter().map(|step| step.seconds).sum());
     let work = work.unwrap_or_default();
     let reference = reference.as_ref().unwrap_or(input);
-    judge(pipeline, reference, &model, &snapshots, work, options, &mut report);
+    judge(
+        pipeline,
+        reference,
+        &model,
+        &snapshots,
+        work,
+        options,
+        &mut report,
+    );
     report.accepted &= requirements.iter().all(|requirement| requirement.passed);
     report
         .gates

@@ -1,9 +1,9 @@
 //! The program as a user calls it: exit statuses, JSON, what is written and what is not.
 
+mod batch;
 mod calibration;
 mod compare;
 mod data;
-mod batch;
 mod documents;
 mod exit;
 mod external;
@@ -11,8 +11,8 @@ mod files;
 mod flags;
 mod generated;
 mod judging;
-mod unchanged;
 mod reading;
+mod unchanged;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
