@@ -131,7 +131,12 @@ fn join(
             .iter()
             .map(|(name, size)| format!("{name} is {size}"))
             .collect();
-        let bind = Bind { sizes: needed };
+        let bind = Bind {
+            sizes: needed
+                .into_iter()
+                .map(|(name, size)| (name, size.into()))
+                .collect(),
+        };
         bind.run(result, context).map_err(|error| match error {
             PassError::Option { message, .. } => {
                 option(format!("sizes that the next model needs: {message}"))
