@@ -271,7 +271,7 @@ fn first_operand(walk: &Walk<'_>, id: NodeId, out: usize) -> Option<Placement> {
     kept.then_some(placement)
 }
 
-/// Operands are aligned at their last axes; each that has the samples must have them at the same place of the result.
+/// Operands are aligned at their last axes; all that have the samples must have them at the same place of the result.
 fn broadcast(walk: &Walk<'_>, id: NodeId, out: usize) -> Option<Placement> {
     let to = walk.dims(output(id, out))?;
     let multiplies = walk
@@ -284,12 +284,9 @@ fn broadcast(walk: &Walk<'_>, id: NodeId, out: usize) -> Option<Placement> {
             continue;
         };
         let from = walk.dims(value)?;
+        // What mixes the samples, such as a mask, moves none of them.
         let Some(placement) = walk.at(value) else {
-            // A single number for all samples changes none of their places.
-            if from.iter().product::<u64>() == 1 {
-                continue;
-            }
-            return None;
+            continue;
         };
         // The summed axis of a matrix product does not come out.
         let summed = match slot {
