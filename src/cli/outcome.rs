@@ -10,7 +10,7 @@ use super::run::Running;
 use super::{terminal, verify};
 use crate::pipeline::{Pipeline, RunReport};
 use crate::report::table::{self, Style};
-use crate::report::{evaluation, markdown, sanitise};
+use crate::report::{evaluation, markdown, sanitise, training};
 use crate::verify::Verdict;
 
 /// Prints the result: JSON, or tables for people. They go to stderr when the model itself goes to stdout. Under `--quiet` only
@@ -66,6 +66,9 @@ fn tables(global: &Global, report: &RunReport, running: &Running, say: &dyn Fn(&
     }
     for account in report.steps.iter().filter_map(|step| step.transfer.as_ref()) {
         draw(table::transferred(Style::Terminal, account, global.verbose > 0));
+    }
+    for trained in report.steps.iter().filter_map(|step| step.training.as_ref()) {
+        draw(training::trained(Style::Terminal, trained, global.verbose > 0));
     }
     draw(table::weights(Style::Terminal, report));
     if let Some(verify) = report

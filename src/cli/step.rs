@@ -79,7 +79,8 @@ const GROUPS: [(&str, &str); 2] = [
 ];
 
 /// Options that the command line takes by position: the pass, the option, what it is called, whether it stands before MODEL.
-const POSITIONAL: [(&str, &str, &str, bool); 2] = [
+const POSITIONAL: [(&str, &str, &str, bool); 3] = [
+    ("chain", "with", "NEXT", false),
     ("transfer-parameters", "from", "SOURCE", true),
     ("transfer-merge", "with", "MODEL", false),
 ];

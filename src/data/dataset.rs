@@ -204,6 +204,14 @@ impl Dataset {
         }
     }
 
+    /// What the classes 0, 1, ... are called, where folders of images are the classes.
+    pub fn class_names(&self) -> Option<&[String]> {
+        match &self.source {
+            Source::Images(folder) => folder.classes.as_deref(),
+            _ => None,
+        }
+    }
+
     /// A BLAKE3 digest of the samples, their choice and their preprocessing, not of the shard.
     pub fn digest(&self) -> &str {
         &self.digest

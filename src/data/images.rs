@@ -17,6 +17,8 @@ pub(super) struct ImageFolder {
     pub(super) folder: PathBuf,
     pub(super) files: Vec<PathBuf>,
     pub(super) labels: Option<Vec<i64>>,
+    /// What the classes are called, where sub-folders are the classes.
+    pub(super) classes: Option<Vec<String>>,
     pub(super) preprocess: Preprocess,
 }
 
@@ -43,10 +45,15 @@ impl ImageFolder {
             let detail = "; JPEG, PNG and WebP files are read".to_owned();
             return Err(DataError::Empty { file: folder, detail });
         }
+        let classes = match (&spec.labels, &labels) {
+            (None, Some(_)) => Some(class_names(&folder)?),
+            _ => None,
+        };
         Ok(Self {
             folder,
             files,
             labels,
+            classes,
             preprocess,
         })
     }
@@ -158,6 +165,14 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 }
 
 type Listing = (Vec<PathBuf>, Option<Vec<i64>>);
+
+/// The sub-folders in the order of their classes.
+fn class_names(folder: &Path) -> Result<Vec<String>, DataError> {
+    let folders = entries(folder)?.into_iter().filter(|path| path.is_dir());
+    Ok(folders
+        .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .collect())
+}
 
 fn by_folder(folder: &Path) -> Result<Listing, DataError> {
     let paths = entries(folder)?;

@@ -5,6 +5,7 @@
 
 mod align;
 mod bind;
+mod chain;
 mod convert_float;
 mod convert_opset;
 mod correct_bias;
@@ -48,6 +49,7 @@ mod widen;
 
 pub use align::align as align_models;
 pub use bind::Bind;
+pub use chain::Chain;
 pub use convert_float::{ConvertFloat, Half};
 pub use convert_opset::ConvertOpset;
 pub use correct_bias::CorrectBias;
@@ -66,8 +68,8 @@ pub use merge_lora::MergeLora;
 pub use migrate::{Awq, SmoothQuant};
 pub use objective::{LossKind, gradient_statistics};
 pub use pass::{
-    About, Aim, Change, Context, Limits, Needs, Pass, PassError, PassReport, PlannedNode, ReportFile,
-    Requirement, Resources, Runs, Safety, Times,
+    About, Aim, Change, Context, HeadTraining, Limits, Needs, Pass, PassError, PassReport, PlannedNode,
+    ReportFile, Requirement, Resources, Runs, Safety, Times, TrainedClass,
 };
 pub use prune_channels::PruneChannels;
 pub use prune_weights::{Criterion as WeightCriterion, PruneWeights, Scope as WeightScope, Update};

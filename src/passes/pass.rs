@@ -182,6 +182,12 @@ pub trait Resources: Sync {
         ))
     }
 
+    /// The text of a file that may be there or not; relative to the pipeline's folder.
+    fn text(&self, path: &Path) -> Result<Option<String>, String> {
+        let _ = path;
+        Ok(None)
+    }
+
     /// The model that the pipeline started with, before any step.
     fn original(&self) -> Option<&Model> {
         None
@@ -266,6 +272,9 @@ pub struct PassReport {
     /// For passes that move weights between models: what became of each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transfer: Option<Account>,
+    /// For passes that train a head: on what, and how well it fits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training: Option<HeadTraining>,
     /// Bounds that the user set and the pass judged; the result is refused if one does not hold.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requirements: Vec<Requirement>,
@@ -276,6 +285,41 @@ pub struct PassReport {
     #[serde(skip)]
     #[schemars(skip)]
     pub files: Vec<ReportFile>,
+}
+
+/// How a linear head was trained.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct HeadTraining {
+    /// Samples that it was trained on.
+    pub samples: u64,
+    /// Features of each.
+    pub features: u64,
+    /// Mean cross-entropy on these samples, of a logistic regression.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cross_entropy: Option<f64>,
+    /// Steps of the search, of a logistic regression.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Share of these samples whose largest score is that of their class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// Classes; none for float targets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<TrainedClass>,
+}
+
+/// A class of a trained head.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct TrainedClass {
+    /// Its index among the scores.
+    pub index: u64,
+    /// What the data call it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Samples of it.
+    pub samples: u64,
 }
 
 /// The time of one run of the model before and after a pass, measured side by side.
@@ -353,6 +397,7 @@ impl PassReport {
         self.changed |= other.changed;
         self.files.extend(other.files);
         self.transfer = other.transfer.or(self.transfer.take());
+        self.training = other.training.or(self.training.take());
         self.times = other.times.or(self.times.take());
         self.requirements.extend(other.requirements);
         for change in other.changes {

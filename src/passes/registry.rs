@@ -42,6 +42,7 @@ macro_rules! passes {
 passes! {
     super::Awq,
     super::Bind,
+    super::Chain,
     super::ConvertFloat,
     super::ConvertOpset,
     super::CorrectBias,

@@ -62,7 +62,9 @@ type Weights = BTreeMap<NodeId, Tensor>;
 
 impl Pass for TransferMerge {
     fn about(&self) -> About {
-        About::new(NAME, Safety::Approximate).needing(Needs::SOURCE)
+        About::new(NAME, Safety::Approximate)
+            .replacing()
+            .needing(Needs::SOURCE)
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {

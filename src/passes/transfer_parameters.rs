@@ -1,6 +1,6 @@
 //! The pass `transfer-parameters`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
@@ -15,14 +15,11 @@ use crate::analysis;
 use crate::ir::Model;
 use crate::transfer::adapt::{Adapter, Head, Rules};
 use crate::transfer::parameters::{
-    Account, Fate, Matching, Options, TransferError, from_model, from_tensors,
+    Account, EPSILON, Fate, Matching, Options, TransferError, check_rename, from_model, from_tensors,
 };
 use crate::transfer::units;
 
 const NAME: &str = "transfer-parameters";
-
-/// Kinds of change that need no permission: the function stays the same.
-const ALWAYS: [Adapter; 3] = [Adapter::Layout, Adapter::BatchNorm, Adapter::Dtype];
 
 /// How weights are paired.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -45,9 +42,14 @@ pub enum MatchBy {
 ///
 /// What is stored in another form is brought into the target's: transposed, with BatchNormalization folded in or made an identity, in
 /// another element type. Changes that alter the function need `adapt`. Every weight of both models is in the report with its fate;
-/// weights in bodies and functions are left (`inline-functions` comes first). From a file of named tensors a convolution or matrix
-/// product is loaded whole or not at all.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// weights in bodies and functions are left (`inline-functions` comes first). Nothing is written when a weight stays behind on either
+/// side, unless `partial` or `require` accepts that.
+///
+/// A file of named tensors may be the state dict of a PyTorch model whose exporter has renamed, transposed and folded weights. Its
+/// layers are found by names and by the paths of nodes (`/enc/layers.0/q_proj/MatMul`), gates of LSTM and GRU are reordered, packed
+/// projections of attentions are split, and normalisations are folded where the target has them folded. An operator is loaded whole
+/// or not at all.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct TransferParameters {
     /// The model (.onnx) or weight file (.safetensors, .npz) that the weights come from.
@@ -65,8 +67,32 @@ pub struct TransferParameters {
     pub head_offset: u64,
     /// The history of `prune-channels` by which the target was cut: the source is cut in the same way first.
     pub pruned: Option<PathBuf>,
-    /// Share of the target's parameters, from 0 to 1, that has to come from the source, else nothing is written.
+    /// Share of the target's parameters, from 0 to 1, that has to come from the source, else nothing is written; weights may stay behind then.
     pub require: Option<f64>,
+    /// Accept that weights of the target or of the source stay behind.
+    pub partial: bool,
+    /// From a file of tensors: layers and the batch normalisations that are folded into them here, where names do not tell.
+    pub batch_norm: BTreeMap<String, String>,
+    /// From a file of tensors: what a batch normalisation that is folded here adds to the variance.
+    pub epsilon: f64,
+}
+
+impl Default for TransferParameters {
+    fn default() -> Self {
+        Self {
+            from: PathBuf::new(),
+            matching: MatchBy::default(),
+            rename: Vec::new(),
+            adapt: Vec::new(),
+            head: Head::default(),
+            head_offset: 0,
+            pruned: None,
+            require: None,
+            partial: false,
+            batch_norm: BTreeMap::new(),
+            epsilon: EPSILON,
+        }
+    }
 }
 
 impl Pass for TransferParameters {
@@ -93,7 +119,10 @@ impl Pass for TransferParameters {
                     );
                 }
                 prepare(&mut source, context, &mut PassReport::default())?;
-                from_model(&mut target, &source, &options).map_err(failed)?
+                let names = units::find(&source.graph).into_iter().flat_map(|unit| unit.parts);
+                check_rename(&options.rename, names.map(|part| part.name))
+                    .map_err(|error| self.failed(error))?;
+                from_model(&mut target, &source, &options).map_err(|error| self.failed(error))?
             }
         };
         analysis::infer(&mut target);
@@ -108,6 +137,11 @@ impl Pass for TransferParameters {
                 message: format!("{:.1} % of the target's parameters were loaded", share * 100.0),
             }
         }));
+        if self.require.is_none() && !self.partial {
+            report
+                .requirements
+                .push(completeness(&account, self.pruned.is_some()));
+        }
         report.transfer = Some(account);
         if report.changed {
             *model = target;
@@ -126,6 +160,14 @@ impl TransferParameters {
         {
             return Err(option(format!("require: {bound} is no share from 0 to 1")));
         }
+        if self.matching == MatchBy::Structure && !self.rename.is_empty() && !self.is_file_of_tensors() {
+            return Err(option(
+                "rename: names count for nothing with `match: structure`".to_owned(),
+            ));
+        }
+        if !(self.epsilon >= 0.0 && self.epsilon.is_finite()) {
+            return Err(option(format!("epsilon: {} is no epsilon", self.epsilon)));
+        }
         let rename = self
             .rename
             .iter()
@@ -134,7 +176,10 @@ impl TransferParameters {
                 Ok((compiled, by.clone()))
             })
             .collect::<Result<_, PassError>>()?;
-        let allowed: BTreeSet<Adapter> = ALWAYS.into_iter().chain(self.adapt.iter().copied()).collect();
+        let allowed: BTreeSet<Adapter> = Rules::EXACT
+            .into_iter()
+            .chain(self.adapt.iter().copied())
+            .collect();
         Ok(Options {
             matching: match self.matching {
                 MatchBy::Auto => Matching::Auto,
@@ -149,7 +194,25 @@ impl TransferParameters {
                 seed: context.seed,
             },
             keep: context.keep.clone(),
+            norms: self.batch_norm.clone(),
+            epsilon: self.epsilon,
         })
+    }
+
+    fn failed(&self, error: TransferError) -> PassError {
+        match error {
+            TransferError::Edit(source) => PassError::Edit { pass: NAME, source },
+            TransferError::SameName { .. }
+            | TransferError::Prefixes { .. }
+            | TransferError::Unmatched { .. } => option(format!("rename: {error}")),
+            TransferError::Norms(_) => option(error.to_string()),
+            TransferError::NotFinite { .. } => resource(format!("{}: {error}", self.from.display())),
+            TransferError::NoWeights | TransferError::Tensor(_) => PassError::Model {
+                pass: NAME,
+                node: "main graph".to_owned(),
+                message: error.to_string(),
+            },
+        }
     }
 
     fn is_file_of_tensors(&self) -> bool {
@@ -180,7 +243,9 @@ impl TransferParameters {
             ));
         }
         let tensors = resources.tensors(&self.from).map_err(resource)?;
-        from_tensors(target, &tensors, options).map_err(failed)
+        let names = tensors.iter().map(|(name, _)| name.clone());
+        check_rename(&options.rename, names).map_err(|error| self.failed(error))?;
+        from_tensors(target, &tensors, options).map_err(|error| self.failed(error))
     }
 }
 
@@ -218,6 +283,61 @@ fn cut(source: &mut Model, history: &Path, context: &Context<'_>) -> Result<u64,
     Ok(done.changes.iter().map(|change| change.count).sum::<u64>().max(1))
 }
 
+/// How many weights a message names.
+const NAMED: usize = 5;
+
+/// That no weight of either side stays behind.
+fn completeness(account: &Account, cut: bool) -> Requirement {
+    let (own, other) = account.behind();
+    let named = |names: Vec<String>| -> String {
+        let more = names.len().saturating_sub(NAMED);
+        let mut text = names.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
+        if more > 0 {
+            text += &format!(" and {more} more");
+        }
+        text
+    };
+    let because = |why: &Option<String>| why.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+    let mut parts = Vec::new();
+    if !own.is_empty() {
+        let names = own
+            .iter()
+            .map(|weight| format!("{}{}", weight.name, because(&weight.why)));
+        parts.push(format!(
+            "{} weights of the target stay as they were: {}",
+            own.len(),
+            named(names.collect())
+        ));
+    }
+    if !other.is_empty() {
+        let names = other
+            .iter()
+            .map(|weight| format!("{}{}", weight.name, because(&weight.why)));
+        parts.push(format!(
+            "{} weights of the source are not used: {}",
+            other.len(),
+            named(names.collect())
+        ));
+    }
+    let passed = parts.is_empty();
+    if !passed {
+        parts.push(match account.narrower && !cut {
+            true => "the target looks like the source with channels removed: `pruned` takes the history of `prune-channels` by which it was cut".to_owned(),
+            false => "`partial` accepts that, `rename` and `keep` say what belongs together and what is to stay".to_owned(),
+        });
+    }
+    Requirement {
+        name: "complete".to_owned(),
+        passed,
+        value: (own.len() + other.len()) as f64,
+        bound: 0.0,
+        message: match passed {
+            true => "no weight stays behind".to_owned(),
+            false => parts.join("; "),
+        },
+    }
+}
+
 fn summarise(account: &Account, report: &mut PassReport) {
     let mut changes: Vec<Change> = Vec::new();
     for weight in &account.weights {
@@ -231,7 +351,7 @@ fn summarise(account: &Account, report: &mut PassReport) {
                 .collect(),
             Fate::Left => {
                 let why = weight.why.as_deref().unwrap_or("");
-                report.notes.push(format!("left: {label}: {why}"));
+                report.leave(label, why);
                 continue;
             }
         };
@@ -265,16 +385,4 @@ fn option(message: String) -> PassError {
 
 fn resource(message: String) -> PassError {
     PassError::Resource { pass: NAME, message }
-}
-
-fn failed(error: TransferError) -> PassError {
-    match error {
-        TransferError::Edit(source) => PassError::Edit { pass: NAME, source },
-        TransferError::SameName { .. } => option(format!("rename: {error}")),
-        TransferError::NoWeights | TransferError::Tensor(_) => PassError::Model {
-            pass: NAME,
-            node: "main graph".to_owned(),
-            message: error.to_string(),
-        },
-    }
 }

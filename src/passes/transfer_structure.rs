@@ -9,10 +9,10 @@ use super::align::align;
 use super::extract::names;
 use super::{About, Change, Context, Needs, Pass, PassError, PassReport, Safety};
 use crate::analysis;
-use crate::ir::Model;
+use crate::ir::{Model, NodeKind, ValueId};
 use crate::transfer::initialise::{Init, InitialiseError, initialise};
 use crate::transfer::region::{RegionError, extract};
-use crate::transfer::splice::{SpliceError, replace_region};
+use crate::transfer::splice::{SpliceError, replace_or_lead};
 
 const NAME: &str = "transfer-structure";
 
@@ -22,7 +22,7 @@ const NAME: &str = "transfer-structure";
 ///
 /// With `from` the model is the target: what computes its values `into-outputs` from `into-inputs` is replaced by the other model, or by
 /// the part of that between `inputs` and `outputs`. Opset and IR version are brought to the newer of both, and an operator that cannot be
-/// converted is an error that names it. A name that the target has already becomes `PREFIX/NAME`; functions, imports and metadata of
+/// converted is an error that names it. An input of the part that has no value of its name in the target becomes an input of the result. A name that the target has already becomes `PREFIX/NAME`; functions, imports and metadata of
 /// both survive. Types and shapes at the cuts have to agree. Running the part alone and in the result gives the same bits in the same
 /// engine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -94,14 +94,6 @@ impl Pass for TransferStructure {
         self.fresh(&mut part, Init::Keep, context, &mut report)?;
         let mut target = model.clone();
         align(NAME, &mut target, &mut part, context, &mut report)?;
-        let own_names = |ids: &[crate::ir::NodeId]| -> Vec<String> {
-            let outputs = ids.iter().filter_map(|id| part.graph.get(*id)?.outputs().first());
-            outputs.map(|value| value.name.to_string()).collect()
-        };
-        let inputs = match self.into_inputs.is_empty() {
-            true => own_names(part.graph.inputs()),
-            false => self.into_inputs.clone(),
-        };
         let outputs = match self.into_outputs.is_empty() {
             true => part
                 .graph
@@ -113,7 +105,19 @@ impl Pass for TransferStructure {
         };
         let before = target.graph.operator_count();
         target.name_values();
-        let spliced = replace_region(&mut target, &part, &inputs, &outputs, &self.prefix).map_err(refused)?;
+        analysis::infer(&mut target);
+        let inputs: Vec<Option<String>> = match self.into_inputs.is_empty() {
+            true => self.places(&target, &part, &outputs),
+            false => self.into_inputs.iter().cloned().map(Some).collect(),
+        };
+        for (id, place) in part.graph.inputs().iter().zip(&inputs) {
+            if place.is_none() {
+                let name = part.graph.label(*id);
+                report.add(&format!("input {name} of the part is an input of the result"), 1);
+            }
+        }
+        let spliced =
+            replace_or_lead(&mut target, &part, &inputs, &outputs, &self.prefix).map_err(refused)?;
         let added = spliced.operators.len();
         report.add("operator added", added as u64);
         report.add(
@@ -154,6 +158,24 @@ impl TransferStructure {
         part.name_values();
         analysis::infer(&mut part);
         Ok(part)
+    }
+
+    /// For each input of the part the value of the target with its name; none where there is no such value, or where it is the
+    /// graph input that the part stands before.
+    fn places(&self, target: &Model, part: &Model, outputs: &[String]) -> Vec<Option<String>> {
+        let graph = &target.graph;
+        let place = |id: &crate::ir::NodeId| {
+            let own = ValueId::new(*id, 0);
+            let name = part.graph.value(own).map(|value| value.name.to_string())?;
+            let value = graph.find_value(&name)?;
+            let is_input = matches!(
+                graph.get(value.node).map(|node| &node.kind),
+                Some(NodeKind::Input(_))
+            );
+            let replaced = is_input && outputs.contains(&name);
+            (!replaced || !graph.ty(value).contradicts(part.graph.ty(own))).then_some(name)
+        };
+        part.graph.inputs().iter().map(place).collect()
     }
 
     fn fresh(
@@ -205,6 +227,9 @@ fn refused(error: SpliceError) -> PassError {
             node: node.clone(),
             message: error.to_string(),
         },
+        SpliceError::Type { .. } | SpliceError::OutputType { .. } | SpliceError::Cycle { .. } => option(
+            format!("{error}; to put one whole model behind another there is `chain`"),
+        ),
         _ => option(error.to_string()),
     }
 }

@@ -66,6 +66,15 @@ impl Resources for StepResources<'_> {
         read_weights(&self.base.join(path)).map_err(|error| error.to_string())
     }
 
+    fn text(&self, path: &Path) -> Result<Option<String>, String> {
+        let path = self.base.join(path);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        }
+    }
+
     fn original(&self) -> Option<&Model> {
         self.original
     }

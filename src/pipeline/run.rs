@@ -16,8 +16,8 @@ use crate::format::{LowerError, Origin};
 use crate::ir::{self, CheckError, Model};
 use crate::ops;
 use crate::passes::{
-    Aim, Change, Context, Limits, PassError, PassReport, PlannedNode, Reason, ReportFile, Resources, Safety,
-    Selector, Times, unchanged, unmatched,
+    Aim, Change, Context, HeadTraining, Limits, PassError, PassReport, PlannedNode, Reason, ReportFile,
+    Resources, Safety, Selector, Times, unchanged, unmatched,
 };
 use crate::proto::StringStringEntryProto;
 use crate::rewrite::Evaluator;
@@ -95,6 +95,9 @@ pub struct StepReport {
     /// For steps that move weights between models: what became of each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transfer: Option<Account>,
+    /// For steps that train a head: on what, and how well it fits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training: Option<HeadTraining>,
 }
 
 /// The step that made outputs differ.
@@ -283,6 +286,7 @@ pub fn run(
             nodes: report.nodes,
             times: report.times,
             transfer: report.transfer,
+            training: report.training,
         });
         requirements.append(&mut report.requirements);
         last = after;

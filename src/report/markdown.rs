@@ -1,7 +1,7 @@
 //! The report of a run as a Markdown document.
 
-use super::sanitise;
 use super::table::{self, Style};
+use super::{sanitise, training};
 use crate::pipeline::RunReport;
 
 /// A document with the result, the steps, the figures and the gates.
@@ -16,6 +16,10 @@ pub fn run(title: &str, report: &RunReport) -> String {
     text.push_str(&table::weights(Style::Markdown, report));
     text.push_str("\n\n## Steps\n\n");
     text.push_str(&table::steps(Style::Markdown, report));
+    for trained in report.steps.iter().filter_map(|step| step.training.as_ref()) {
+        text.push_str("\n\n## Training\n\n");
+        text.push_str(&training::trained(Style::Markdown, trained, true));
+    }
     if let Some(verify) = &report.verify {
         text.push_str("\n\n## Outputs\n\n");
         text.push_str(&table::verdict_line(verify));

@@ -6,6 +6,7 @@ pub mod evaluation;
 pub mod facts;
 pub mod markdown;
 pub mod table;
+pub mod training;
 
 /// Text from a model, made harmless: control characters, which steer terminals, and characters that reorder text are written as
 /// escapes.

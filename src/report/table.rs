@@ -20,7 +20,7 @@ pub enum Style {
 }
 
 /// A table with a heading and rows; columns from the second on stand right where `numbers` says so.
-fn table(
+pub(super) fn table(
     style: Style,
     heading: &[&str],
     numbers: bool,

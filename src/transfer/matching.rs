@@ -90,6 +90,12 @@ impl<'u> Network<'u> {
         self.first.get(at) == Some(&true) && self.before.get(at).is_some_and(BTreeSet::is_empty)
     }
 
+    /// Whether the result of one unit gets to another one without passing a third.
+    pub fn feeds(&self, from: usize, to: usize) -> bool {
+        let behind = self.behind.get(from);
+        behind.is_some_and(|behind| behind.iter().any(|(at, _)| *at == to))
+    }
+
     /// Whether no other unit comes behind.
     pub fn is_head(&self, at: usize) -> bool {
         self.last.get(at).is_some_and(|ends| !ends.is_empty())

@@ -5,6 +5,7 @@
 //! it; and ids stay valid, because a removed node stays behind, empty, until [`Graph::compact`].
 
 mod capture;
+mod interface;
 mod naming;
 mod remove;
 mod replace;

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use super::{Cut, NAME, TransferFeatures, free, resource};
+use super::{Cut, NAME, TransferFeatures, resource};
 use crate::analysis;
-use crate::ir::{EditError, Graph, Model, Name, NodeKind, Operator, Value, ValueId};
+use crate::ir::{Graph, Model, NodeKind, Operator, Value, ValueId};
 use crate::passes::align::align;
 use crate::passes::{Change, Context, DeduplicateInitializers, Pass, PassError, PassReport, Resources};
 use crate::transfer::region::extract;
-use crate::transfer::splice::splice;
+use crate::transfer::splice::{expose, splice};
 
 impl TransferFeatures {
     /// The cut model with other models behind the features.
@@ -109,34 +109,4 @@ fn sole_input(graph: &Graph) -> Result<ValueId, String> {
             others.len()
         )),
     }
-}
-
-/// Makes a value an output of the model, under its own name; one that is an input or an output already gets a name of its own.
-fn expose(model: &mut Model, value: ValueId, wanted: &Name, prefix: &str) -> Result<String, EditError> {
-    let graph = &model.graph;
-    let known = graph
-        .value(value)
-        .map(|value| value.name.to_string())
-        .unwrap_or_default();
-    let plain = graph.operator(value.node).is_some() && !known.is_empty() && !graph.is_graph_output(value);
-    if plain {
-        let ty = graph.ty(value).clone();
-        let mut editor = model.graph.edit(NAME);
-        editor.add_graph_output(value, known.clone(), ty)?;
-        return Ok(known);
-    }
-    let name = match graph.find_value(wanted) {
-        None => wanted.clone(),
-        Some(_) => free(graph, &format!("{prefix}/{wanted}")),
-    };
-    let ty = graph.ty(value).clone();
-    let mut editor = model.graph.edit(NAME);
-    let identity = editor.add_operator(
-        value.node,
-        Operator::new("Identity"),
-        &[Some(value)],
-        vec![Value::typed(name.clone(), ty.clone())],
-    )?;
-    editor.add_graph_output(ValueId::new(identity, 0), name.clone(), ty)?;
-    Ok(name.to_string())
 }

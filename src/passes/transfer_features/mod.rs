@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{About, Change, Context, Needs, Pass, PassError, PassReport, Safety};
+use super::{About, Change, Context, HeadTraining, Needs, Pass, PassError, PassReport, Safety};
 use crate::analysis;
 use crate::features::last_product;
-use crate::ir::{DType, Graph, Model, Name, ValueId};
+use crate::ir::{DType, Model, ValueId};
+use crate::proto::StringStringEntryProto;
 use crate::transfer::region::{RegionError, extract};
 use train::with_head;
 
@@ -37,7 +38,8 @@ pub enum Method {
 /// are equal are stored once. Otherwise a linear head is trained: the features of every sample are computed once and kept in a temporary file; the head is
 /// fitted to them in float64 and written as one Gemm. Features are standardised for the fit, and the scale is folded into the
 /// weights, so that the model takes no more steps. The bias is not penalised. Integer labels are classes from 0 on and each needs a
-/// sample; float labels are targets, for `ridge`. `evaluate` says how good the result is on other data.
+/// sample; float labels are targets, for `ridge`. Where folders are the classes, their names go into the metadata entry `classes`, as a
+/// JSON list from class 0 on. `evaluate` says how good the result is on other data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct TransferFeatures {
@@ -119,8 +121,32 @@ impl Pass for TransferFeatures {
         }
         let fitted = self.fit(&cut, resources, context, &mut report)?;
         *model = with_head(cut, &fitted, self.softmax, &self.output)?;
+        if let Some(training) = &report.training {
+            name_classes(model, training);
+        }
         Ok(report)
     }
+}
+
+/// The metadata entry with the names of the classes: a JSON list, the class 0 first.
+const CLASSES: &str = "classes";
+
+/// Writes the names of the classes, where the data have any, into the model's metadata.
+fn name_classes(model: &mut Model, training: &HeadTraining) {
+    let names: Option<Vec<&String>> = training.classes.iter().map(|class| class.name.as_ref()).collect();
+    let Some(names) = names.filter(|names| !names.is_empty()) else {
+        return;
+    };
+    let Ok(value) = serde_json::to_string(&names) else {
+        return;
+    };
+    model
+        .metadata
+        .retain(|entry| entry.key.as_deref() != Some(CLASSES));
+    model.metadata.push(StringStringEntryProto {
+        key: Some(CLASSES.to_owned()),
+        value: Some(value),
+    });
 }
 
 fn option(message: String) -> PassError {
@@ -213,18 +239,6 @@ impl TransferFeatures {
         }
         Ok(())
     }
-}
-
-/// `wanted`, or `wanted` with the lowest number that no value of the graph has.
-fn free(graph: &Graph, wanted: &str) -> Name {
-    let taken = |name: &str| graph.find_value(name).is_some();
-    let mut name = wanted.to_owned();
-    let mut number = 0u64;
-    while taken(&name) {
-        number += 1;
-        name = format!("{wanted}_{number}");
-    }
-    Name::from(name)
 }
 
 /// A name of a value; exporters also use plain numbers, which YAML reads as such.

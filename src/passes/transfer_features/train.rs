@@ -1,6 +1,6 @@
 //! A linear head, trained on features.
 
-use super::{Cut, Method, NAME, TransferFeatures, free, option, resource};
+use super::{Cut, Method, NAME, TransferFeatures, option, resource};
 use crate::analysis;
 use crate::data::Dataset;
 use crate::engine::Engine;
@@ -8,8 +8,9 @@ use crate::features::{
     Block, FeatureError, Filling, Linear, Logistic, Scale, Spool, Stage, Target, logistic, ridge,
 };
 use crate::ir::{Model, Operator, Tensor, TensorError, Value, ValueId, ValueType};
-use crate::passes::{Change, Context, PassError, PassReport, Resources};
+use crate::passes::{Change, Context, HeadTraining, PassError, PassReport, Resources, TrainedClass};
 use crate::transfer::region::extract;
+use crate::transfer::splice::free;
 
 /// First opset in which Gemm broadcasts its third input by itself.
 const GEMM_BROADCASTS: i64 = 7;
@@ -38,6 +39,14 @@ impl TransferFeatures {
             false => Scale::none(spool.width()),
         };
         let mut details = vec![format!("{} features of {} samples", spool.width(), spool.rows())];
+        let mut training = HeadTraining {
+            samples: spool.rows() as u64,
+            features: spool.width() as u64,
+            cross_entropy: None,
+            steps: None,
+            accuracy: None,
+            classes: Vec::new(),
+        };
         let linear = match (self.method, &labels) {
             (Method::Logistic, Labels::Values { .. }) => {
                 return Err(option(
@@ -56,6 +65,8 @@ impl TransferFeatures {
                     "mean cross-entropy {:.5} after {} steps",
                     outcome.loss, outcome.steps
                 ));
+                training.cross_entropy = Some(outcome.loss);
+                training.steps = Some(outcome.steps as u64);
                 if !outcome.converged {
                     report.notes.push(format!(
                         "the search ended after {} steps before its gradient vanished; a smaller `c` helps",
@@ -81,7 +92,10 @@ impl TransferFeatures {
             let right = correct(&mut spool, &linear, labels).map_err(failed)?;
             let share = right as f64 / spool.rows().max(1) as f64;
             details.push(format!("accuracy {share:.4} on the training data"));
+            training.accuracy = Some(share);
+            training.classes = counted(labels, linear.weights.nrows(), data.class_names());
         }
+        report.training = Some(training);
         report.changes.push(Change {
             rule: "head trained".to_owned(),
             count: 1,
@@ -101,6 +115,17 @@ impl TransferFeatures {
             None => Ok(found),
         }
     }
+}
+
+/// The classes of a head, and how many samples each has.
+fn counted(labels: &[u32], count: usize, names: Option<&[String]>) -> Vec<TrainedClass> {
+    (0..count)
+        .map(|index| TrainedClass {
+            index: index as u64,
+            name: names.and_then(|names| names.get(index)).cloned(),
+            samples: labels.iter().filter(|label| **label as usize == index).count() as u64,
+        })
+        .collect()
 }
 
 /// Labels of all samples.

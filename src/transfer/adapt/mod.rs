@@ -73,6 +73,21 @@ pub struct Rules {
     pub seed: u64,
 }
 
+impl Rules {
+    /// Changes that leave the function what it is.
+    pub const EXACT: [Adapter; 3] = [Adapter::Layout, Adapter::BatchNorm, Adapter::Dtype];
+
+    /// Rules that allow such changes alone.
+    pub fn exact(seed: u64) -> Self {
+        Self {
+            allowed: Self::EXACT.into_iter().collect(),
+            head: Head::default(),
+            offset: 0,
+            seed,
+        }
+    }
+}
+
 /// A change that weights went through.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Adaptation {

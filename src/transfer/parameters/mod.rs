@@ -1,10 +1,10 @@
 //! Weights of one model in another one, with an account of every weight.
 //!
-//! [`from_model`] pairs the units of both models by names or by structure; [`named`] takes weights from a file that has names
+//! [`from_model`] pairs the units of both models by names or by structure; [`state`] takes weights from a file that has names
 //! alone. [`report`] is the account, [`write`] puts the new tensors into the graph.
 
-mod named;
 mod report;
+mod state;
 pub(super) mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,10 +14,14 @@ use regex::{Regex, RegexSet};
 use super::adapt::{Adapted, Adapter, Place, Refusal, Rules, adapt};
 use super::matching::{How, Network, by_structure};
 use super::units::{self, Unit};
-use crate::ir::{EditError, Model, TensorError};
+use crate::ir::{EditError, Model, Tensor, TensorError, ValueId};
 
-pub use named::from_tensors;
 pub use report::{Account, Fate, SourceWeight, TargetWeight};
+pub use state::from_tensors;
+pub use write::Writes;
+
+/// What PyTorch's batch normalisations add to the variance by default.
+pub const EPSILON: f64 = 1e-5;
 
 /// How weights are paired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,10 @@ pub struct Options {
     pub rules: Rules,
     /// Names of operators and weights of the target that stay as they are.
     pub keep: RegexSet,
+    /// Layers of a file of tensors and the batch normalisations that the target has folded into them.
+    pub norms: BTreeMap<String, String>,
+    /// What such a normalisation adds to the variance: a file does not say it.
+    pub epsilon: f64,
 }
 
 impl Options {
@@ -71,12 +79,80 @@ pub enum TransferError {
         /// What both become.
         name: String,
     },
+    /// Two ways to bring the names together.
+    #[error(
+        "names of the source fit with {first} as well as with {second}; `rename` says which part is meant"
+    )]
+    Prefixes {
+        /// One of them.
+        first: String,
+        /// The other one.
+        second: String,
+    },
+    /// A rule that is for nothing.
+    #[error("{pattern:?} matches no name of the source; one is {example:?}")]
+    Unmatched {
+        /// The regular expression.
+        pattern: String,
+        /// A name that there is.
+        example: String,
+    },
+    /// Normalisations given by the user.
+    #[error("batch-norm: {0}")]
+    Norms(String),
+    /// A number that is none.
+    #[error("{name:?} of the source holds {found} at element {at}")]
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// What it holds.
+        found: f64,
+        /// Where.
+        at: usize,
+    },
     /// Elements cannot be read.
     #[error(transparent)]
     Tensor(#[from] TensorError),
     /// An edit broke a law of the IR.
     #[error("{0}; this is a defect of secateur, please report it with the model")]
     Edit(#[from] EditError),
+}
+
+/// Refuses rules of which one matches none of the names that those before it leave.
+pub fn check_rename(
+    rename: &[(Regex, String)],
+    names: impl IntoIterator<Item = String>,
+) -> Result<(), TransferError> {
+    let mut names: Vec<String> = names.into_iter().collect();
+    for (pattern, by) in rename {
+        if !names.iter().any(|name| pattern.is_match(name)) {
+            return Err(TransferError::Unmatched {
+                pattern: pattern.to_string(),
+                example: names.first().cloned().unwrap_or_default(),
+            });
+        }
+        for name in &mut names {
+            *name = pattern.replace_all(name, by.as_str()).into_owned();
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a weight with a number that is none; a buffer may hold infinities, as masks do.
+pub(super) fn finite(name: &str, tensor: &Tensor, buffer: bool) -> Result<(), TransferError> {
+    if !tensor.dtype().is_float() {
+        return Ok(());
+    }
+    let wrong = |value: &f64| value.is_nan() || value.is_infinite() && !buffer;
+    let values = tensor.to_f64()?;
+    match values.iter().position(wrong) {
+        Some(at) => Err(TransferError::NotFinite {
+            name: name.to_owned(),
+            found: values.get(at).copied().unwrap_or(f64::NAN),
+            at,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Why a unit of the target has not got the weights of one of the source.
@@ -96,6 +172,9 @@ pub fn from_model(target: &mut Model, source: &Model, options: &Options) -> Resu
     let (own, other) = (units::find(&target.graph), units::find(&source.graph));
     if own.is_empty() {
         return Err(TransferError::NoWeights);
+    }
+    for part in other.iter().flat_map(|unit| &unit.parts) {
+        finite(&part.name, &part.tensor, false)?;
     }
     let names = by_name(&other, &own, options)?;
     let agree = || {
@@ -137,7 +216,9 @@ pub fn from_model(target: &mut Model, source: &Model, options: &Options) -> Resu
             },
         );
     }
-    let account = account(target, source, &own, &other, &results, matching);
+    let mut account = account(target, source, &own, &other, &results, matching);
+    excuse(&mut account, target, source, options);
+    account.narrower = is_narrower(&own, &other);
     let mut writes = write::Writes::default();
     for (unit, result) in own.iter().zip(results) {
         if let Ok((_, _, adapted)) = result {
@@ -146,6 +227,69 @@ pub fn from_model(target: &mut Model, source: &Model, options: &Options) -> Resu
     }
     writes.apply(&mut target.graph)?;
     Ok(account)
+}
+
+/// Marks what is left though nothing is missing: what `keep` protects, and numbers that both models have already.
+fn excuse(account: &mut Account, target: &Model, source: &Model, options: &Options) {
+    const SAME: &str = "both models have the same numbers";
+    let constants = |model: &Model| -> BTreeMap<String, Tensor> {
+        let mut found = BTreeMap::new();
+        for path in model.graph_paths() {
+            let Some(graph) = model.graph_at(&path) else {
+                continue;
+            };
+            for id in graph.node_ids() {
+                let value = ValueId::new(id, 0);
+                if let (Some(tensor), Some(known)) = (graph.constant(value), graph.value(value)) {
+                    found.insert(known.name.to_string(), tensor.clone());
+                }
+            }
+        }
+        found
+    };
+    let (own, other) = (constants(target), constants(source));
+    // Ones and zeros are alike everywhere: they count under the same name alone.
+    let tells = |tensor: &Tensor| {
+        tensor
+            .to_f64()
+            .is_ok_and(|values| values.iter().any(|value| Some(value) != values.first()))
+    };
+    let among = |all: &BTreeMap<String, Tensor>, name: &str, tensor: Option<&Tensor>| {
+        tensor.is_some_and(|tensor| {
+            all.get(name).is_some_and(|known| known.same_as(tensor))
+                || tells(tensor) && all.values().any(|known| known.same_as(tensor))
+        })
+    };
+    for weight in account
+        .weights
+        .iter_mut()
+        .filter(|weight| weight.fate == Fate::Left)
+    {
+        if options.keep.is_match(&weight.name) {
+            weight.spare = true;
+        } else if !weight.spare && among(&other, &weight.name, own.get(&weight.name)) {
+            weight.spare = true;
+            weight.why = Some(SAME.to_owned());
+        }
+    }
+    for weight in account.source.iter_mut().filter(|weight| !weight.used) {
+        if among(&own, &weight.name, other.get(&weight.name)) {
+            weight.spare = true;
+            weight.why = Some(SAME.to_owned());
+        }
+    }
+}
+
+/// Whether the units of the target are those of the source, and none is wider and some are narrower.
+fn is_narrower(target: &[Unit], source: &[Unit]) -> bool {
+    let pairs = || target.iter().zip(source);
+    let fits = |(own, other): (&Unit, &Unit)| {
+        let (a, b) = (own.dims(), other.dims());
+        own.kind == other.kind && a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a <= b)
+    };
+    target.len() == source.len()
+        && pairs().all(fits)
+        && pairs().any(|(own, other)| own.dims() != other.dims())
 }
 
 fn by(pairs: Vec<Option<usize>>, how: How) -> Vec<Option<(usize, How)>> {
@@ -229,7 +373,10 @@ fn account(
                     };
                 }
                 Err(Missed::Alone) => weight.why = Some("nothing in the source is like it".to_owned()),
-                Err(Missed::Kept) => weight.why = Some(report::KEPT.to_owned()),
+                Err(Missed::Kept) => {
+                    weight.why = Some(report::KEPT.to_owned());
+                    weight.spare = true;
+                }
                 Err(Missed::Refused { from, refusal }) => {
                     weight.why = Some(refusal.to_string());
                     refused.insert(*from, format!("for {}: {refusal}", unit.name));
@@ -253,6 +400,7 @@ fn account(
                     (false, Some(why)) => Some(why.clone()),
                     (false, None) => Some("nothing in the target is like it".to_owned()),
                 },
+                spare: false,
             });
         }
     }
@@ -262,11 +410,13 @@ fn account(
             dims: tensor.dims().to_vec(),
             used: false,
             why: Some(report::UNREAD.to_owned()),
+            spare: false,
         });
     }
     Account {
         by_structure: matching == Matching::Structure,
         weights,
         source,
+        narrower: false,
     }
 }

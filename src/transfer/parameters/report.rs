@@ -52,6 +52,9 @@ pub struct TargetWeight {
     /// Why it was left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Whether nothing is missing if it is left: it is protected, or changes nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub spare: bool,
 }
 
 /// A weight of the source.
@@ -67,6 +70,9 @@ pub struct SourceWeight {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Whether nothing is missing if it is not used: it is a buffer, or its numbers are used under another name.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub spare: bool,
 }
 
 /// What became of every weight of both models.
@@ -79,6 +85,9 @@ pub struct Account {
     pub weights: Vec<TargetWeight>,
     /// The source's weights.
     pub source: Vec<SourceWeight>,
+    /// Whether the target is the source with channels removed, as pruning does it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub narrower: bool,
 }
 
 impl Account {
@@ -98,6 +107,16 @@ impl Account {
         let loaded = self.elements(Fate::Loaded) + self.elements(Fate::Adapted);
         loaded as f64 / all.max(1) as f64
     }
+
+    /// Weights of the target that are as they were, and of the source that are not used, though something is missing then.
+    pub fn behind(&self) -> (Vec<&TargetWeight>, Vec<&SourceWeight>) {
+        let own = self
+            .weights
+            .iter()
+            .filter(|weight| weight.fate == Fate::Left && !weight.spare);
+        let other = self.source.iter().filter(|weight| !weight.used && !weight.spare);
+        (own.collect(), other.collect())
+    }
 }
 
 impl TargetWeight {
@@ -111,6 +130,7 @@ impl TargetWeight {
             how: Vec::new(),
             by_order: false,
             why: None,
+            spare: false,
         }
     }
 
@@ -124,6 +144,7 @@ impl TargetWeight {
             how: Vec::new(),
             by_order: false,
             why: Some(UNREAD.to_owned()),
+            spare: false,
         }
     }
 }

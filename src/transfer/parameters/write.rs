@@ -15,7 +15,7 @@ struct Write {
 
 /// New tensors by the constant that the slots read now.
 #[derive(Default)]
-pub(in crate::transfer) struct Writes {
+pub struct Writes {
     slots: BTreeMap<ValueId, Vec<Write>>,
     biases: Vec<(NodeId, Tensor)>,
 }
@@ -34,7 +34,7 @@ impl Writes {
     }
 
     /// A slot of a node.
-    pub(in crate::transfer) fn slot(&mut self, constant: ValueId, node: NodeId, slot: usize, tensor: Tensor) {
+    pub fn slot(&mut self, constant: ValueId, node: NodeId, slot: usize, tensor: Tensor) {
         self.slots
             .entry(constant)
             .or_default()
@@ -42,7 +42,7 @@ impl Writes {
     }
 
     /// Changes constants in place where all that read them get the same; else the slots get constants of their own.
-    pub(in crate::transfer) fn apply(self, graph: &mut Graph) -> Result<(), EditError> {
+    pub fn apply(self, graph: &mut Graph) -> Result<(), EditError> {
         let mut editor = graph.edit("transfer-parameters");
         for (constant, writes) in self.slots {
             let direct = writes

@@ -4,6 +4,7 @@
 //! the target, and names it. [`names`] keeps names apart, [`functions`] the model-local functions; [`replace_region`] puts a part
 //! in the place of another one.
 
+mod expose;
 mod functions;
 mod names;
 mod replace;
@@ -19,9 +20,10 @@ use crate::ir::{
 use crate::ops::schema;
 use crate::proto;
 
+pub use expose::{expose, free};
 use functions::Calls;
 use names::Names;
-pub use replace::replace_region;
+pub use replace::{replace_or_lead, replace_region};
 
 /// First IR version in which an initializer need not be listed among the graph inputs.
 const UNLISTED_INITIALIZERS: i64 = 4;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{SpliceError, Spliced, hand_over, label, splice};
+use super::{SpliceError, Spliced, free, hand_over, label, splice};
 use crate::analysis;
-use crate::ir::{Graph, Model, NodeId, NodeKind, ValueId};
+use crate::ir::{Graph, Model, NodeId, NodeKind, Value, ValueId};
 use crate::transfer::region;
 
 /// Puts `part` in the place of what computes the values `outputs` of `target` from its values `inputs`, both by name.
@@ -21,9 +21,23 @@ pub fn replace_region(
     outputs: &[String],
     prefix: &str,
 ) -> Result<Spliced, SpliceError> {
+    let inputs: Vec<Option<String>> = inputs.iter().cloned().map(Some).collect();
+    replace_or_lead(target, part, &inputs, outputs, prefix)
+}
+
+/// As [`replace_region`], but an input of the part for which `inputs` has nothing becomes an input of the model. It keeps its name
+/// where that is free or belongs to a graph input that is replaced.
+pub fn replace_or_lead(
+    target: &mut Model,
+    part: &Model,
+    inputs: &[Option<String>],
+    outputs: &[String],
+    prefix: &str,
+) -> Result<Spliced, SpliceError> {
     let mut result = target.clone();
     analysis::infer(&mut result);
-    let starts = region::find(&result.graph, inputs)?;
+    let named: Vec<String> = inputs.iter().flatten().cloned().collect();
+    let starts = region::find(&result.graph, &named)?;
     let ends = region::find(&result.graph, outputs)?;
     if ends.len() != part.graph.outputs().len() {
         return Err(SpliceError::Outputs {
@@ -43,7 +57,18 @@ pub fn replace_region(
             });
         }
     }
-    let bound: Vec<Option<ValueId>> = starts.iter().copied().map(Some).collect();
+    let mut given = starts.iter().copied();
+    let mut bound: Vec<Option<ValueId>> = Vec::with_capacity(inputs.len());
+    for (at, input) in inputs.iter().enumerate() {
+        bound.push(match input {
+            Some(_) => given.next(),
+            None => part
+                .graph
+                .inputs()
+                .get(at)
+                .map(|id| lead(&mut result.graph, &part.graph, *id, &ends, prefix)),
+        });
+    }
     let mut spliced = splice(&mut result, part, &bound, prefix)?;
     for ((old, new), output) in ends.iter().zip(&spliced.outputs).zip(part.graph.outputs()) {
         let (expected, found) = (result.graph.ty(*old), result.graph.ty(*new));
@@ -62,7 +87,12 @@ pub fn replace_region(
     let mut editor = result.graph.edit("splice");
     for old in &ends {
         if !editor.graph().is_used(old.node) {
-            editor.remove_unused(old.node);
+            match is_input(editor.graph(), *old) {
+                true => editor.remove_graph_input(old.node)?,
+                false => {
+                    editor.remove_unused(old.node);
+                }
+            }
         }
     }
     drop(editor);
@@ -70,6 +100,36 @@ pub fn replace_region(
     analysis::infer(&mut result);
     *target = result;
     Ok(spliced)
+}
+
+fn is_input(graph: &Graph, value: ValueId) -> bool {
+    matches!(
+        graph.get(value.node).map(|node| &node.kind),
+        Some(NodeKind::Input(_))
+    )
+}
+
+/// A new input of the graph for an input of the part.
+fn lead(graph: &mut Graph, part: &Graph, input: NodeId, ends: &[ValueId], prefix: &str) -> ValueId {
+    let own = ValueId::new(input, 0);
+    let name = part
+        .value(own)
+        .map(|value| value.name.clone())
+        .unwrap_or_default();
+    let name = match graph.find_value(&name) {
+        Some(holder) if !(ends.contains(&holder) && is_input(graph, holder)) => {
+            free(graph, &format!("{prefix}/{name}"))
+        }
+        _ => name,
+    };
+    let default = match part.get(input).map(|node| &node.kind) {
+        Some(NodeKind::Input(input)) => input.default.as_ref().map(|(tensor, _)| tensor.clone()),
+        _ => None,
+    };
+    let ty = analysis::public_type(part.ty(own));
+    graph
+        .edit("splice")
+        .add_graph_input(Value::typed(name, ty), default)
 }
 
 /// The nodes that a value depends on, its own included.

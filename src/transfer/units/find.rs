@@ -26,6 +26,39 @@ fn transposed_constant(graph: &Graph, value: ValueId) -> Option<NodeId> {
     (tensor.rank() == 2 && swaps).then_some(value.node)
 }
 
+/// A weight as a slot reads it.
+#[derive(Clone, Debug)]
+pub struct Behind {
+    /// The constant.
+    pub constant: ValueId,
+    /// The node that has to read another constant for another weight: the operator, or the Transpose before it.
+    pub node: NodeId,
+    /// Its slot.
+    pub slot: usize,
+    /// The elements.
+    pub tensor: Tensor,
+    /// Whether a Transpose of a matrix is on the way.
+    pub transposed: bool,
+}
+
+/// The weight behind a slot, through Identity and, if asked for, the Transpose of a matrix.
+pub fn weight_behind(graph: &Graph, node: NodeId, slot: usize, transposes: bool) -> Option<Behind> {
+    let value = graph.input(node, slot)?;
+    let through = transposed_constant(graph, value).filter(|_| transposes);
+    let (node, slot) = match through {
+        Some(transpose) => (transpose, 0),
+        None => (node, slot),
+    };
+    let (constant, tensor) = constant_behind(graph, graph.input(node, slot)?)?;
+    Some(Behind {
+        constant,
+        node,
+        slot,
+        tensor: tensor.clone(),
+        transposed: through.is_some(),
+    })
+}
+
 /// Units of the main graph in topological order.
 pub fn find(graph: &Graph) -> Vec<Unit> {
     let mut finder = Finder {

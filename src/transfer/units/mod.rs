@@ -8,7 +8,7 @@ mod find;
 
 use crate::ir::{NodeId, Slot, Tensor, ValueId};
 
-pub use find::{constant_behind, find, hides_weights, is_setting};
+pub use find::{Behind, constant_behind, find, hides_weights, is_setting, weight_behind};
 
 /// What a part is to its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +43,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    const PLAIN: Layout = Layout {
+    pub(super) const PLAIN: Layout = Layout {
         transposed: false,
         factor: 1.0,
     };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use secateur::data::Dataset;
+use secateur::format::{ReadOptions, read};
 use secateur::ir::{Graph, Model};
 use secateur::passes::{MergeLora, TransferFeatures, TransferMerge};
 use secateur::transfer::merge::MergeMethod;
@@ -385,6 +386,200 @@ fn an_adapter_is_added_to_weights_however_they_lie() {
     assert_eq!(lines(&merged), lines(&model(LAYERS)));
 }
 
+/// The case lora_kohya: module names with underscores for dots, behind the script's prefix; alpha 2, rank 4, one weight fits.
+#[test]
+fn an_adapter_with_kohyas_names_finds_its_weights() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/lora");
+    let base = read(&folder.join("base.onnx"), &ReadOptions::default())
+        .unwrap()
+        .model;
+    let tensors = secateur::data::read_weights(&folder.join("kohya.safetensors")).unwrap();
+    let of = |ending: &str| {
+        let found = tensors.iter().find(|(name, _)| name.ends_with(ending));
+        found.unwrap().1.to_f64().unwrap()
+    };
+    let (down, up) = (of("lora_down.weight"), of("lora_up.weight"));
+    let before = weight(&base, "onnx::MatMul_12");
+    let files = Files {
+        tensors: BTreeMap::from([(PathBuf::from("adapter"), tensors.clone())]),
+        ..Files::default()
+    };
+    let pass = MergeLora {
+        alpha: None,
+        ..lora()
+    };
+    let mut merged = base.clone();
+    run_with(&pass, &mut merged, &Setting::default(), Some(&files)).unwrap();
+    let after = weight(&merged, "onnx::MatMul_12");
+    for (at, (before, after)) in before.iter().zip(&after).enumerate() {
+        let (input, output) = (at / 16, at % 16);
+        let product: f64 = (0..4).map(|r| up[output * 4 + r] * down[r * 16 + input]).sum();
+        assert!((after - (before + 2.0 / 4.0 * product)).abs() < 1e-6, "{at}");
+    }
+    assert_eq!(weight(&merged, "head.weight"), weight(&base, "head.weight"));
+}
+
+#[test]
+fn kohyas_names_are_compared_with_dots_as_underscores_and_never_by_a_part_of_a_word() {
+    let pair = |module: &str| {
+        let (a, b) = (
+            format!("{module}.lora_down.weight"),
+            format!("{module}.lora_up.weight"),
+        );
+        adapter(&[(&a, &[1, 3], &[1.0, 0.0, 0.0]), (&b, &[2, 1], &[1.0, 2.0])])
+    };
+    for (module, fits) in [
+        ("lora_unet_enc_layer_0_query", true),
+        ("lora_te1_enc_layer_0_query", true),
+        ("enc_layer_0_query", true),
+        ("lora_te_layer_0_query", true),
+        ("lora_unet_ayer_0_query", false),
+        ("lora_unet_other_enc_layer_0_query", false),
+        ("lora_unet_query", false),
+    ] {
+        let mut merged = model(LAYERS);
+        let done = run_with(&lora(), &mut merged, &Setting::default(), Some(&pair(module)));
+        assert_eq!(done.is_ok(), fits, "{module}");
+        if fits {
+            // Alpha 4, rank 1.
+            assert_eq!(
+                weight(&merged, "onnx__MatMul_3"),
+                [5.0, 10.0, 3.0, 4.0, 5.0, 6.0],
+                "{module}"
+            );
+        }
+    }
+}
+
+#[test]
+fn two_text_encoders_in_one_file_need_a_prefix() {
+    let files = adapter(&[
+        (
+            "lora_te1_enc_layer_0_query.lora_down.weight",
+            &[1, 3],
+            &[1.0, 0.0, 0.0],
+        ),
+        ("lora_te1_enc_layer_0_query.lora_up.weight", &[2, 1], &[1.0, 2.0]),
+        (
+            "lora_te2_enc_layer_0_query.lora_down.weight",
+            &[1, 3],
+            &[0.0, 1.0, 0.0],
+        ),
+        ("lora_te2_enc_layer_0_query.lora_up.weight", &[2, 1], &[1.0, 2.0]),
+    ]);
+    let mut merged = model(LAYERS);
+    let error = run_with(&lora(), &mut merged, &Setting::default(), Some(&files)).unwrap_err();
+    assert!(
+        error.to_string().contains("prefix") && error.to_string().contains("lora_te2_"),
+        "{error}"
+    );
+    let second = MergeLora {
+        prefix: "lora_te2_".to_owned(),
+        ..lora()
+    };
+    run_with(&second, &mut merged, &Setting::default(), Some(&files)).unwrap();
+    assert_eq!(weight(&merged, "onnx__MatMul_3"), [1.0, 2.0, 7.0, 12.0, 5.0, 6.0]);
+    let nowhere = MergeLora {
+        prefix: "lora_te3_".to_owned(),
+        ..lora()
+    };
+    let error = run_with(&nowhere, &mut model(LAYERS), &Setting::default(), Some(&files)).unwrap_err();
+    assert!(error.to_string().contains("lora_te3_"), "{error}");
+}
+
+#[test]
+fn other_kinds_of_adapters_and_broken_numbers_are_refused_by_name() {
+    let nan = f32::NAN;
+    for (name, values, message) in [
+        ("head.hada_w1_a", [1.0f32, 1.0], "LoHa"),
+        ("head.lokr_w1", [1.0, 1.0], "LoKr"),
+        ("head.lora_magnitude_vector", [1.0, 1.0], "DoRA"),
+        ("head.dora_scale", [1.0, 1.0], "DoRA"),
+        ("head.ia3_l", [1.0, 1.0], "(IA)3"),
+        ("head.lora_A.weight", [nan, 1.0], "head.lora_A.weight holds NaN"),
+        ("head.lora_A.weight", [1.0, f32::INFINITY], "at element 1"),
+    ] {
+        let files = adapter(&[
+            (name, &[1, 2], &values),
+            ("head.lora_B.weight", &[2, 1], &[1.0, 1.0]),
+        ]);
+        let mut merged = model(LAYERS);
+        let error = run_with(&lora(), &mut merged, &Setting::default(), Some(&files)).unwrap_err();
+        assert!(error.to_string().contains(message), "{error}\n{message}");
+        assert_eq!(lines(&merged), lines(&model(LAYERS)));
+    }
+}
+
+#[test]
+fn weights_that_were_trained_whole_are_put_in_and_have_to_find_a_place() {
+    let files = |module: &str| {
+        let whole = format!("base_model.model.{module}.modules_to_save.default.weight");
+        adapter(&[
+            (
+                "base_model.model.enc.layer.0.query.lora_A.weight",
+                &[1, 3],
+                &[1.0, 0.0, 0.0],
+            ),
+            (
+                "base_model.model.enc.layer.0.query.lora_B.weight",
+                &[2, 1],
+                &[1.0, 2.0],
+            ),
+            (&whole, &[2, 2], &[9.0, 8.0, 7.0, 6.0]),
+        ])
+    };
+    let mut merged = model(LAYERS);
+    let report = run_with(&lora(), &mut merged, &Setting::default(), Some(&files("head"))).unwrap();
+    assert_eq!(weight(&merged, "head.weight"), [9.0, 8.0, 7.0, 6.0]);
+    assert_eq!(weight(&merged, "onnx__MatMul_3")[..2], [5.0, 10.0]);
+    assert!(
+        report
+            .changes
+            .iter()
+            .any(|change| change.rule == "whole weight put in" && change.count == 1)
+    );
+    let error = run_with(
+        &lora(),
+        &mut model(LAYERS),
+        &Setting::default(),
+        Some(&files("tail")),
+    )
+    .unwrap_err();
+    assert!(error.to_string().contains("tail.weight"), "{error}");
+    let half = MergeLora { scale: 0.5, ..lora() };
+    let error = run_with(
+        &half,
+        &mut model(LAYERS),
+        &Setting::default(),
+        Some(&files("head")),
+    )
+    .unwrap_err();
+    assert!(error.to_string().contains("scale"), "{error}");
+}
+
+#[test]
+fn an_adapter_of_one_reader_leaves_the_other_reader_of_a_shared_weight_alone() {
+    let shared = r#"<ir_version: 8, opset_import: ["": 17]>
+g (float[1,2] x) => (float[1,2] y, float[1,2] z) <float[2,2] w = {1, 2, 3, 4}> {
+  ["/a/MatMul"] y = MatMul (x, w)
+  ["/b/MatMul"] z = MatMul (x, w)
+}"#;
+    let files = adapter(&[
+        ("b.lora_A.weight", &[1, 2], &[1.0, 0.0]),
+        ("b.lora_B.weight", &[2, 1], &[1.0, 1.0]),
+    ]);
+    let mut merged = model(shared);
+    run_with(&lora(), &mut merged, &Setting::default(), Some(&files)).unwrap();
+    let graph = &merged.graph;
+    let of = |name: &str| {
+        let value = graph.find_value(name).unwrap();
+        let weight = graph.input(value.node, 1).unwrap();
+        graph.constant(weight).unwrap().to_f64().unwrap()
+    };
+    assert_eq!(of("y"), [1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(of("z"), [5.0, 6.0, 3.0, 4.0]);
+}
+
 #[test]
 fn adapters_without_a_weight_an_alpha_or_a_fit_are_refused() {
     let pair = |module: &str, inputs: u64| {
@@ -436,7 +631,7 @@ fn adapters_without_a_weight_an_alpha_or_a_fit_are_refused() {
         ),
         (
             lora(),
-            adapter(&[("head.weight", &[1], &[1.0])]),
+            adapter(&[("head.table", &[1], &[1.0])]),
             "no part of a low-rank adapter",
         ),
     ] {
@@ -457,7 +652,7 @@ fn adapters_without_a_weight_an_alpha_or_a_fit_are_refused() {
         Some(&pair("nothing", 2)),
     )
     .unwrap();
-    assert!(!report.changed && report.notes.len() == 1);
+    assert!(!report.changed && report.left.len() == 1);
     let renaming = MergeLora {
         rename: vec![("^(no)thing$".to_owned(), "head".to_owned())],
         ..lora()

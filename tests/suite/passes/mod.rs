@@ -1,6 +1,7 @@
 //! Native passes, on models in ONNX text: what they change, what they leave alone, and that the outputs stay the same.
 
 mod calibrating;
+mod chaining;
 mod corpus;
 mod equalizing;
 mod features;
@@ -23,6 +24,7 @@ mod sensitivity;
 mod sharing;
 mod simplifying;
 mod splicing;
+mod state_dict;
 mod training;
 mod transferring;
 mod updating;
