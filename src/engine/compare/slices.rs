@@ -147,8 +147,14 @@ impl Slices {
         let (Some(axes), Some(moved)) = (&mut self.axes, &moved.axes) else {
             return;
         };
-        for (slice, moved) in axes.iter_mut().flatten().zip(moved.iter().flatten()) {
-            slice.noise = slice.noise.max(factor * moved.error);
+        if axes.len() != moved.len() {
+            return;
+        }
+        // Axis by axis: other samples may be longer along one of them.
+        for (slices, moved) in axes.iter_mut().zip(moved) {
+            for (slice, moved) in slices.iter_mut().zip(moved) {
+                slice.noise = slice.noise.max(factor * moved.error);
+            }
         }
     }
 
@@ -251,8 +257,20 @@ mod tests {
         sum.add(&logits());
         assert!(sum.are_off(1e-4));
         // What rounding explains is no error.
-        sum.excuse(&Slices::of(&[1, 3], &[0.0; 3], &[0.0, 1e-8, 0.0]), 1.0);
+        let noise = Slices::of(&[1, 3], &[0.0; 3], &[0.0, 1e-8, 0.0]);
+        let mut longer = sum.clone();
+        sum.excuse(&noise, 1.0);
         assert!(!sum.are_off(1e-4));
+        // Noise stays in its slice where another sample was longer along an axis before it.
+        longer.add(&Slices::of(
+            &[2, 3],
+            &[10.0, 1e-6, 1.0, 10.0, 1e-6, 1.0],
+            &[0.0; 6],
+        ));
+        longer.excuse(&Slices::of(&[1, 3], &[0.0; 3], &[1e-8, 0.0, 0.0]), 1.0);
+        assert!(longer.are_off(1e-4), "noise elsewhere explains nothing");
+        longer.excuse(&noise, 1.0);
+        assert!(!longer.are_off(1e-4));
     }
 
     #[test]
