@@ -13,6 +13,7 @@ mod generated;
 mod judging;
 mod reading;
 mod unchanged;
+mod verbs;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

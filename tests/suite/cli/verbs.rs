@@ -1,0 +1,199 @@
+//! Every verb, taken from the command line itself: its help, its errors as JSON, and what it does where there is nothing to do.
+
+use std::collections::BTreeSet;
+
+use clap::Command;
+use secateur::data::write_npz;
+use secateur::ir::Tensor;
+use serde_json::Value;
+
+use super::Bench;
+
+/// A verb by the words that call it.
+struct Verb {
+    words: String,
+    about: String,
+    /// Whether it changes models: only verbs of passes can set any option of a step.
+    changes: bool,
+}
+
+/// The verbs that help shows, groups opened.
+fn verbs() -> Vec<Verb> {
+    fn walk(command: &Command, before: &str, found: &mut Vec<Verb>) {
+        let shown = command
+            .get_subcommands()
+            .filter(|verb| !verb.is_hide_set() && verb.get_name() != "help");
+        for verb in shown {
+            let words = format!("{before}{}", verb.get_name());
+            match verb.has_subcommands() {
+                true => walk(verb, &format!("{words} "), found),
+                false => found.push(Verb {
+                    words,
+                    about: verb.get_about().map(ToString::to_string).unwrap_or_default(),
+                    changes: verb.get_arguments().any(|argument| argument.get_id() == "set"),
+                }),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&secateur::cli::command(), "", &mut found);
+    assert!(found.len() > 30, "{} verbs", found.len());
+    found
+}
+
+#[test]
+fn every_verb_has_help_that_says_what_it_does_and_ends_with_0() {
+    let bench = Bench::new();
+    for verb in verbs() {
+        let called = bench.call(&format!("{} --help", verb.words));
+        let text = called.text();
+        assert_eq!(called.code, 0, "{}\n{}", verb.words, called.stderr);
+        assert!(text.contains("Usage: secateur"), "{}\n{text}", verb.words);
+        let start: String = verb.about.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+        let squeezed = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(!start.is_empty() && squeezed.contains(&start), "{}\n{text}", verb.words);
+    }
+}
+
+#[test]
+fn every_verb_answers_a_mistake_with_status_2_and_json_where_that_is_asked_for() {
+    let bench = Bench::new();
+    for verb in verbs() {
+        let called = bench.call(&format!("{} --json --no-such-option", verb.words));
+        assert_eq!(called.code, 2, "{}\n{}", verb.words, called.stderr);
+        assert!(!called.error_code().is_empty(), "{}\n{}", verb.words, called.text());
+        let plain = bench.call(&format!("{} --no-such-option", verb.words));
+        assert!(plain.stderr.contains("--no-such-option"), "{}\n{}", verb.words, plain.stderr);
+    }
+}
+
+/// What a verb does that finds nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// It says why and ends with 1, and with `--allow-unchanged` it writes the model as it is; or the model cannot serve it, and it ends
+    /// with 2 and an error.
+    Refuses,
+    /// It was asked whether there is anything to do: no.
+    Tidies,
+    /// It always does what it is asked for: the result is another model.
+    Changes,
+}
+
+/// For every verb that changes models a model, and what else it needs, on which nothing can be done.
+const CASES: [(&str, &str, Then); 29] = [
+    ("awq", "relu.onnx --data x.npz", Then::Refuses),
+    ("bind", "relu.onnx", Then::Tidies),
+    ("chain", "relu.onnx sigmoid.onnx", Then::Changes),
+    ("convert-float", "integers.onnx", Then::Refuses),
+    ("convert-opset", "relu.onnx --set version=17", Then::Refuses),
+    ("correct-bias", "relu.onnx --data x.npz", Then::Refuses),
+    ("deduplicate-initializers", "relu.onnx", Then::Tidies),
+    ("deepen", "integers.onnx", Then::Refuses),
+    ("eliminate-common-subexpressions", "relu.onnx", Then::Tidies),
+    ("eliminate-dead-code", "relu.onnx", Then::Tidies),
+    ("equalize", "relu.onnx --data x.npz", Then::Refuses),
+    ("extract", "chain.onnx --outputs b", Then::Changes),
+    ("finetune", "relu.onnx --data training=labelled.yaml", Then::Refuses),
+    ("fold-constants", "relu.onnx", Then::Tidies),
+    ("inline-functions", "relu.onnx", Then::Tidies),
+    (
+        "merge-lora",
+        "linear.onnx --adapter adapter.npz --alpha 1 --partial",
+        Then::Refuses,
+    ),
+    ("prune channels", "relu.onnx --ratio 0.5", Then::Refuses),
+    ("prune weights", "relu.onnx --sparsity 0.5", Then::Refuses),
+    ("quantize", "relu.onnx --data x.npz", Then::Refuses),
+    ("quantize-dynamic", "relu.onnx", Then::Refuses),
+    ("quantize-weights", "relu.onnx", Then::Refuses),
+    ("search-precision", "relu.onnx --data x.npz", Then::Refuses),
+    ("simplify", "relu.onnx", Then::Tidies),
+    ("smooth-quant", "relu.onnx --data x.npz", Then::Refuses),
+    ("transfer features", "chain.onnx --at b --features-only", Then::Changes),
+    ("transfer merge", "relu.onnx relu.onnx", Then::Refuses),
+    ("transfer parameters", "nothing.npz linear.onnx --partial", Then::Refuses),
+    ("transfer structure", "relu.onnx --init keep", Then::Refuses),
+    ("widen", "relu.onnx", Then::Refuses),
+];
+
+/// Verbs whose case has to be refused as unchanged, and not as a model that cannot serve them.
+const REFUSED_AS_UNCHANGED: usize = 14;
+
+fn bench() -> Bench {
+    let bench = Bench::new();
+    let values: Vec<f32> = (0..24).map(|index| (index as f32 * 0.7).sin()).collect();
+    let x = Tensor::from_slice::<f32>(&[8, 3], &values).unwrap();
+    let y = Tensor::from_slice(&[8], &[0i64, 1, 2, 0, 1, 2, 0, 1]).unwrap();
+    write_npz(&bench.path("x.npz"), [("x", &x)]).unwrap();
+    write_npz(&bench.path("xy.npz"), [("x", &x), ("y", &y)]).unwrap();
+    std::fs::write(bench.path("labelled.yaml"), "npz: xy.npz\nlabels: y\n").unwrap();
+    let one = Tensor::from_slice(&[1, 3], &[1f32, 2.0, 3.0]).unwrap();
+    let other = Tensor::from_slice(&[2, 1], &[1f32, 2.0]).unwrap();
+    let adapter = [("far.lora_A.weight", &one), ("far.lora_B.weight", &other)];
+    write_npz(&bench.path("adapter.npz"), adapter).unwrap();
+    write_npz(&bench.path("nothing.npz"), [("far.away", &one)]).unwrap();
+    bench.model(
+        "integers",
+        "<ir_version: 8, opset_import: [\"\" : 17]> g (int64[3] x) => (int64[3] y) { y = Add(x, x) }",
+    );
+    bench.model(
+        "linear",
+        "<ir_version: 8, opset_import: [\"\" : 17]> g (float[batch, 3] x) => (float[batch, 2] y)
+         <float[3, 2] w = {1, 2, 3, 4, 5, 6}> { y = MatMul(x, w) }",
+    );
+    bench
+}
+
+#[test]
+fn no_verb_ends_with_0_having_done_nothing_that_it_was_asked_to() {
+    let bench = bench();
+    let tested: BTreeSet<&str> = CASES.iter().map(|(verb, ..)| *verb).collect();
+    let all: BTreeSet<String> = verbs()
+        .into_iter()
+        .filter(|verb| verb.changes)
+        .map(|verb| verb.words)
+        .collect();
+    let missing: Vec<&String> = all.iter().filter(|verb| !tested.contains(verb.as_str())).collect();
+    assert!(missing.is_empty(), "nothing says what {missing:?} do where nothing can be done");
+    let mut refused = 0;
+    for (verb, arguments, then) in CASES {
+        let what = format!("{verb} {arguments}");
+        assert!(all.contains(verb), "{verb} is no verb");
+        let model = arguments.split(' ').find(|word| word.ends_with(".onnx")).unwrap();
+        let _ = std::fs::remove_file(bench.path("out.onnx"));
+        let called = bench.call(&format!("{what} -o out.onnx"));
+        let said = called.stderr.clone() + &called.text();
+        let document = bench.call(&format!("{what} -o again.onnx --force --json")).json();
+        let allowed = bench.call(&format!("{what} -o allowed.onnx --force --allow-unchanged"));
+        match (then, called.code) {
+            (Then::Refuses, 1) => {
+                refused += 1;
+                // The reason is there without -v.
+                let reason = called.stderr.split("changed nothing").nth(1).unwrap_or_default();
+                assert!(reason.trim_start_matches(':').trim().len() > 10, "{what}\n{said}");
+                assert_eq!(document["accepted"], false, "{what}\n{document}");
+                assert_eq!(document["output"], Value::Null, "{what}\n{document}");
+                assert!(!bench.path("out.onnx").exists(), "{what}\n{said}");
+                assert_eq!(allowed.code, 0, "{what}\n{}", allowed.stderr);
+                assert_eq!(bench.read("allowed.onnx"), bench.read(model), "{what}");
+            }
+            (Then::Refuses, 2) => {
+                let message = document["error"]["message"].as_str().unwrap_or_default();
+                assert!(message.len() > 10, "{what}\n{document}");
+                assert!(!bench.path("out.onnx").exists(), "{what}\n{said}");
+                assert_eq!(allowed.code, 2, "{what}\n{}", allowed.stderr);
+            }
+            (Then::Tidies, 0) => {
+                assert!(said.contains("nothing to change"), "{what}\n{said}");
+                assert_eq!(document["changed"], false, "{what}\n{document}");
+                assert_eq!(bench.read("out.onnx"), bench.read(model), "{what}");
+            }
+            (Then::Changes, 0) => {
+                assert_eq!(document["changed"], true, "{what}\n{document}");
+                assert_ne!(bench.read("out.onnx"), bench.read(model), "{what}");
+            }
+            (_, code) => panic!("{what} ends with {code}\n{said}"),
+        }
+    }
+    assert!(refused >= REFUSED_AS_UNCHANGED, "{refused} verbs");
+}
