@@ -123,8 +123,8 @@ fn option_errors_name_the_option_the_value_what_is_allowed_and_an_example() {
             vec!["layers[0]", "`match` is missing"],
         ),
         (
-            "bind product.onnx --set sizes={batch: x}",
-            vec!["sizes.batch", "x", "a whole number"],
+            "bind product.onnx --set sizes={batch: true}",
+            vec!["sizes.batch", "true", "a whole number"],
         ),
         (
             "simplify product.onnx --jobs x",
@@ -202,12 +202,12 @@ fn mistakes_in_pipelines_have_their_place_and_plain_words() {
             vec!["{percentile: "],
         ),
         (
-            "version: 1\nsteps:\n  - bind: { batch: x }\n",
+            "version: 1\nsteps:\n  - bind: { batch: true }\n",
             (3, 20),
             vec!["a whole number"],
         ),
         (
-            "version: 1\nbind: { batch: x }\nsteps: []\n",
+            "version: 1\nbind: { batch: true }\nsteps: []\n",
             (2, 16),
             vec!["a whole number"],
         ),

@@ -121,7 +121,7 @@ fn reasons_are_grouped_with_counts() {
     let called = bench.call("quantize-dynamic small.onnx -o never.onnx --minimum-elements 100");
     assert_eq!(called.code, 1, "{}", called.stderr);
     assert!(
-        called.stderr.contains("2 x its weight is small") && called.stderr.contains("first, second"),
+        called.stderr.contains("2 x its weight has few elements") && called.stderr.contains("first, second"),
         "{}",
         called.stderr
     );
