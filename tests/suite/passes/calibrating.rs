@@ -253,12 +253,9 @@ fn few_samples_and_models_with_nothing_to_quantize_are_explained() {
         let report = quantized(&text, &many).unwrap();
         assert!(!report.changed);
         assert!(
-            report
-                .notes
-                .iter()
-                .any(|note| note.contains("stays float") && note.contains(why)),
+            report.left.iter().any(|left| left.why.contains(why)),
             "{why}: {:?}",
-            report.notes
+            report.left
         );
     }
     // A second run finds codes and adds none.

@@ -220,7 +220,7 @@ fn an_epsilon_below_half_precision_keeps_its_division_float() {
             "the weights are float16\n{text}\n{report:#?}"
         );
         assert!(
-            report.notes.iter().any(|note| note.contains("float")),
+            report.left.iter().any(|left| left.why.contains("float16")),
             "{report:#?}"
         );
         // bfloat16 has the range of float: the whole model is converted.
