@@ -36,7 +36,12 @@ impl Left {
     /// What a note says: `NAME stays: WHY` and `NAME stays float: WHY` are about NAME, everything else about the model.
     fn from_note(note: &str) -> Self {
         note.split_once(" stays")
-            .and_then(|(what, rest)| Some((what, rest.split_once(": ")?.1)))
+            .and_then(|(what, rest)| {
+                let why = rest
+                    .strip_prefix(": ")
+                    .or_else(|| rest.strip_prefix(" float: "))?;
+                Some((what, why))
+            })
             .map_or_else(|| Self::new("", note), |(what, why)| Self::new(what, why))
     }
 }

@@ -266,11 +266,11 @@ fn few_samples_and_models_with_nothing_to_quantize_are_explained() {
     assert!(!report.changed && lines(&model) == once);
     assert!(
         report
-            .notes
+            .left
             .iter()
-            .any(|note| note.contains("dequantized codes already")),
+            .any(|left| left.why.contains("dequantized codes already")),
         "{:?}",
-        report.notes
+        report.left
     );
     // An operator that no engine has, where the data would have to pass it.
     let before = CONVOLUTION

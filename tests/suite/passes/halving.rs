@@ -472,9 +472,9 @@ fn quantized_models_do_not_grow() {
     assert!(!report.changed, "{report:#?}");
     assert!(
         report
-            .notes
+            .left
             .iter()
-            .any(|note| note.contains("between quantized values")),
+            .any(|left| left.why.contains("between quantized values")),
         "{report:#?}"
     );
 }
