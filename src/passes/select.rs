@@ -126,7 +126,7 @@ mod tests {
         let said = complaint("^wieght$").unwrap();
         assert!(said.contains("did you mean \"weight\"?"), "{said}");
         let said = complaint("nothing-like-it").unwrap();
-        assert!(said.contains("for example \"x\""), "{said}");
+        assert!(said.contains("names are, for example, \"x\""), "{said}");
         let said = complaint("(").unwrap();
         assert!(
             said.contains("not a regular expression") && !said.contains('\n'),
