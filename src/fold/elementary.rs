@@ -111,13 +111,7 @@ pub(super) fn relu(x: f64) -> f64 {
 
 /// To the range from 0 to 1; NaN stays.
 fn clamp(x: f64) -> f64 {
-    if x < 0.0 {
-        0.0
-    } else if x > 1.0 {
-        1.0
-    } else {
-        x
-    }
+    x.clamp(0.0, 1.0)
 }
 
 /// `1 / (1 + exp(-x))` without overflow on the way.

@@ -171,7 +171,7 @@ impl Step {
                         nearest,
                     });
                 }
-                Err(wrong_value(name, &options, &error.to_string(), &build))
+                Err(wrong_value(name, &options, &error.to_string(), build))
             }
         }
     }
@@ -191,7 +191,7 @@ fn wrong_value<T>(
     name: &str,
     options: &Map<String, Value>,
     reason: &str,
-    build: &dyn Fn(&Map<String, Value>) -> Result<T, serde_json::Error>,
+    build: impl Fn(&Map<String, Value>) -> Result<T, serde_json::Error>,
 ) -> StepError {
     let schema = registry::entries()
         .into_iter()

@@ -47,8 +47,11 @@ fn with_body(input: &str, body: &str, batch: &str) -> Model {
     model(&text)
 }
 
+/// A graph, and for each value the axis of the batch and how often each sample stands there.
+type Body = (&'static str, &'static [(&'static str, usize, u64)]);
+
 /// Body, and for values in it the axis of the samples and how many neighbours on it belong to one.
-const BODIES: &[(&str, &[(&str, usize, u64)])] = &[
+const BODIES: &[Body] = &[
     // Sequence first, and as rows.
     (
         "t = Transpose<perm = [1, 0, 2]>(x) m = MatMul(t, w) f = Reshape(m, flat) y = Relu(f)",

@@ -62,8 +62,8 @@ pub(super) fn broadcast(shapes: &[&Shape]) -> Option<String> {
 /// Why `from` does not broadcast to `to`, which keeps its shape.
 pub(super) fn broadcast_to(from: &[Dim], to: &[Dim]) -> Option<String> {
     let fits = |(a, b): (&Dim, &Dim)| a.fixed() == Some(1) || !apart(a, b);
-    let aligned = from.iter().rev().zip(to.iter().rev());
-    (from.len() > to.len() || !aligned.map(fits).all(|fits| fits))
+    let mut aligned = from.iter().rev().zip(to.iter().rev());
+    (from.len() > to.len() || !aligned.all(fits))
         .then(|| format!("{} does not broadcast to {}", shown(from), shown(to)))
 }
 

@@ -26,7 +26,7 @@ impl Inputs {
             let seen = match (value, known) {
                 (RunValue::Tensor(tensor), known) => match (tensor.raw_bytes(), tensor.elements()) {
                     (_, 0) => continue,
-                    (Ok(bytes), count) if bytes.len() as u64 % count == 0 => {
+                    (Ok(bytes), count) if (bytes.len() as u64).is_multiple_of(count) => {
                         let size = (bytes.len() as u64 / count) as usize;
                         let (first, before) = match known {
                             Some(Seen::Same(first, before, _)) => (first.clone(), *before),

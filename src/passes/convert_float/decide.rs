@@ -75,6 +75,9 @@ impl From<&str> for Reason {
     }
 }
 
+/// Input slots and outputs that become narrow, and the attribute that names their type.
+type Narrowed = (Vec<usize>, Vec<usize>, Option<TypeAttribute>);
+
 /// The operators that stay float for one reason.
 #[derive(Default)]
 pub(super) struct Stays {
@@ -316,7 +319,7 @@ impl Judge<'_> {
         operator: &Operator,
         quantized: &Quantized,
         angles: &HashSet<NodeId>,
-    ) -> Result<(Vec<usize>, Vec<usize>, Option<TypeAttribute>), Reason> {
+    ) -> Result<Narrowed, Reason> {
         let dtype = self.dtype;
         let known = schema(operator.domain(), &operator.op_type, self.version)
             .filter(|schema| operator.domain().is_empty() && !schema.deprecated);

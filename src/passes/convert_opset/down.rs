@@ -74,7 +74,7 @@ fn fit(site: &mut Site<'_>, new: &Schema, old: &Schema) -> Outcome {
 /// Every value stands in a slot that the older form has, and every slot that it needs has one.
 fn slots(site: &mut Site<'_>, new: &Schema, old: &Schema) -> Outcome {
     let most = old.inputs_range.1;
-    for slot in (most..site.inputs()).filter(|slot| site.has_input(*slot)) {
+    if let Some(slot) = (most..site.inputs()).find(|slot| site.has_input(*slot)) {
         let name = new.input(slot).map_or("", |formal| formal.name);
         return Err(format!("its input {name} is new in opset {}", new.since));
     }

@@ -390,7 +390,7 @@ fn an_adapter_is_added_to_weights_however_they_lie() {
 #[test]
 fn an_adapter_with_kohyas_names_finds_its_weights() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/lora");
-    let base = read(&folder.join("base.onnx"), &ReadOptions::default())
+    let base = read(folder.join("base.onnx"), &ReadOptions::default())
         .unwrap()
         .model;
     let tensors = secateur::data::read_weights(&folder.join("kohya.safetensors")).unwrap();

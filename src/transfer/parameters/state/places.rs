@@ -297,7 +297,7 @@ fn stacks(
 
 /// One layer for operators with different weights is for none of them, but for the one that has its name.
 fn contested(units: &[Unit], layers: &Layers, found: &mut [Result<Found, Option<Reason>>]) {
-    let mut claims: BTreeMap<(String, Option<(u64, u64)>, usize), Vec<usize>> = BTreeMap::new();
+    let mut claims: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (at, place) in found.iter().enumerate() {
         if let Ok(place) = place {
             let key = (place.stem.clone(), place.rows, place.level);
