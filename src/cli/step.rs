@@ -395,6 +395,10 @@ fn several(text: &str, items: Option<&Shape<'_>>) -> Vec<Value> {
     let trimmed = text.trim();
     let is_list = trimmed.starts_with('[') && trimmed.ends_with(']') && trimmed.contains([',', '"', '\'']);
     if let (true, Some(Value::Array(list))) = (is_list, pipeline::parse_value(trimmed)) {
+        // One item that is a list itself, such as a pattern and what it becomes.
+        if items.is_some_and(|items| items.kind() == "array") && !list.iter().all(Value::is_array) {
+            return vec![Value::Array(list)];
+        }
         return list.into_iter().map(one).collect();
     }
     if texts {

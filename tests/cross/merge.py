@@ -217,7 +217,7 @@ def aligned(secateur, name, path, folder):
     if same.relative > 1e-4:
         return f"the permuted model is another one: {same.reason}", None
     for flags, equal in ((["--align"], True), ([], False)):
-        result = secateur.run("transfer", "merge", path, other, *flags, "-o", out, "--force", "--json")
+        result = secateur.run("transfer", "merge", path, other, *flags, "-o", out, "--force", "--json", "--allow-unchanged")
         if result.code != 0:
             return result.why(), None
         found = runtime.compare(expected, runtime.run(runtime.session(out), feeds))

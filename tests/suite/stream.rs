@@ -47,7 +47,7 @@ fn with_body(input: &str, body: &str, batch: &str) -> Model {
     model(&text)
 }
 
-/// A graph, and for each value the axis of the batch and how often each sample stands there.
+/// A graph in ONNX text, and some of its values.
 type Body = (&'static str, &'static [(&'static str, usize, u64)]);
 
 /// Body, and for values in it the axis of the samples and how many neighbours on it belong to one.

@@ -87,6 +87,29 @@ fn a_number_below_zero_is_a_value_and_no_flag() {
 }
 
 #[test]
+fn a_list_of_pairs_takes_one_pair_or_a_list_of_them() {
+    let bench = bench();
+    for value in ["[\"^far$\", \"near\"]", "[[\"^far$\", \"near\"]]"] {
+        let all = [
+            "transfer",
+            "parameters",
+            "product.onnx",
+            "product.onnx",
+            "--rename",
+            value,
+            "--print-pipeline",
+        ];
+        let called = call_words(bench.folder(), &all);
+        assert_eq!(called.code, 0, "{value}\n{}", called.stderr);
+        let text = called.text();
+        assert!(
+            text.contains("rename") && text.contains("near"),
+            "{value}\n{text}"
+        );
+    }
+}
+
+#[test]
 fn option_errors_name_the_option_the_value_what_is_allowed_and_an_example() {
     let bench = bench();
     for (arguments, words) in [
