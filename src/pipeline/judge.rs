@@ -109,8 +109,9 @@ impl Pair<'_> {
             found = verify(self.input, self.model, self.engine, &plain);
         }
         report.verdict = found.verdict;
-        // Even an approximation runs where the model does.
-        if found.verdict == Verdict::Different && (safety < Safety::Approximate || found.does_not_run) {
+        // Even an approximation runs where the model does; what is another model on purpose may not.
+        let broken = safety < Safety::Approximate || found.does_not_run && !replaces;
+        if found.verdict == Verdict::Different && broken {
             report.accepted = false;
             report.culprit = self.culprit(&options);
         }
@@ -127,6 +128,18 @@ impl Pair<'_> {
 
     /// What makes it impossible to call both models in the same way.
     fn called_otherwise(&self) -> Option<String> {
+        let outputs = |model: &Model| -> Vec<String> {
+            let outputs = model.graph.outputs().iter();
+            outputs.map(|output| output.name.to_string()).collect()
+        };
+        let (before, after) = (outputs(self.input), outputs(self.model));
+        if before != after {
+            return Some(format!(
+                "its outputs are {} in place of {}",
+                after.join(", "),
+                before.join(", ")
+            ));
+        }
         match Names::new(self.input, self.model, &self.options.verify.map) {
             Ok(names) => interface_difference(self.input, self.model, &names),
             Err(reason) => Some(reason),
