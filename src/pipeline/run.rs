@@ -17,8 +17,8 @@ use crate::format::{LowerError, Origin};
 use crate::ir::{self, CheckError, Model};
 use crate::ops;
 use crate::passes::{
-    Aim, Change, Context, HeadTraining, Limits, PassError, PassReport, PlannedNode, Reason, ReportFile,
-    Resources, Safety, Selector, Times, overridable, unchanged, unmatched,
+    Aim, Change, Context, HeadTraining, Limits, Pass, PassError, PassReport, PlannedNode, Reason, ReportFile,
+    Resources, Safety, Selector, Simplify, Times, overridable, unchanged, unmatched,
 };
 use crate::proto::StringStringEntryProto;
 use crate::rewrite::Evaluator;
@@ -407,7 +407,7 @@ impl<'a> Runner<'a> {
             progress: self.options.progress,
             resources: self.options.resources,
         };
-        if let Some(message) = unmatched(model, &step.pass.selectors()) {
+        if let Some(message) = self.unnamed(model, step, &context) {
             return Err(RunError::Pass {
                 step: index + 1,
                 source: PassError::Option {
@@ -435,6 +435,18 @@ impl<'a> Runner<'a> {
             *fuel = fuel.saturating_sub(report.changes.iter().map(|change| change.count).sum());
         }
         Ok((start.elapsed().as_secs_f64(), report))
+    }
+
+    /// What is wrong with the patterns of a step. Passes that simplify first may be asked for what only then has a name.
+    fn unnamed(&self, model: &Model, step: &Step, context: &Context<'_>) -> Option<String> {
+        let selectors = step.pass.selectors();
+        let message = unmatched(model, &selectors)?;
+        let mut prepared = model.clone();
+        if Simplify::default().run(&mut prepared, context).is_err() {
+            return Some(message);
+        }
+        prepared.name_values();
+        unmatched(&prepared, &selectors).and(Some(message))
     }
 }
 
