@@ -76,6 +76,9 @@ enum Verb {
     Man(man::Arguments),
 }
 
+/// The verb by which the program starts itself to run an engine; nobody else calls it.
+const WORKER: &str = "engine-worker";
+
 /// What a verb answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
@@ -93,6 +96,11 @@ pub fn command() -> Command {
 /// Runs the program and answers its exit status.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some((verb, own)) = arguments.get(1..).and_then(<[OsString]>::split_first)
+        && *verb == WORKER
+    {
+        return crate::engine::serve(own);
+    }
     signals::install();
     let json = arguments
         .iter()

@@ -351,7 +351,9 @@ impl Pair<'_> {
         match error {
             EngineError::Unsupported { .. }
             | EngineError::Unavailable { .. }
-            | EngineError::TimedOut { .. } => Attempt::Stop,
+            | EngineError::TimedOut { .. }
+            | EngineError::Ended { .. }
+            | EngineError::Memory { .. } => Attempt::Stop,
             EngineError::Failed { .. } | EngineError::Input { .. } | EngineError::Shapes { .. } => {
                 Attempt::Retry
             }
@@ -365,7 +367,10 @@ impl Pair<'_> {
             EngineError::Unsupported { operator, .. } => {
                 self.block("model", Some(operator.clone()), reason_of(error));
             }
-            EngineError::Unavailable { .. } | EngineError::TimedOut { .. } => {
+            EngineError::Unavailable { .. }
+            | EngineError::TimedOut { .. }
+            | EngineError::Ended { .. }
+            | EngineError::Memory { .. } => {
                 self.block("model", None, reason_of(error));
             }
             EngineError::Failed { .. } | EngineError::Input { .. } | EngineError::Shapes { .. } => {

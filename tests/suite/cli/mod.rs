@@ -14,6 +14,7 @@ mod judging;
 mod reading;
 mod unchanged;
 mod verbs;
+mod workers;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
