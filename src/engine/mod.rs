@@ -24,9 +24,10 @@ pub use held::{FloatOutputs, HeldSession, hold};
 pub use ort::OrtEngine;
 pub use parallel::{run_many, run_ordered};
 pub use tract::{TractEngine, run_node};
-pub use worker::{Host, serve, work_in_processes};
+pub use worker::{Host, serve, work_in_processes, workers_memory};
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use crate::ir::{Model, Tensor};
 
@@ -130,14 +131,18 @@ pub enum EngineError {
 }
 
 fn on(node: &Option<String>) -> String {
-    node.as_ref().map_or_else(String::new, |node| format!(" on node {node}"))
+    node.as_ref()
+        .map_or_else(String::new, |node| format!(" on node {node}"))
 }
 
 impl EngineError {
     /// Whether the engine did not survive the call or was given up: it says nothing about the model's numbers, which are *not
     /// checked*.
     pub fn ends_the_engine(&self) -> bool {
-        matches!(self, Self::TimedOut { .. } | Self::Ended { .. } | Self::Memory { .. })
+        matches!(
+            self,
+            Self::TimedOut { .. } | Self::Ended { .. } | Self::Memory { .. }
+        )
     }
 }
 
@@ -201,6 +206,13 @@ pub trait Session: Send + Sync {
             look(at, tensor.dims(), &elements);
         }
         Ok(())
+    }
+
+    /// Runs the model and answers how long the engine took, without what moves values to it and back where that is known.
+    fn time(&self, inputs: &RunValues) -> Result<Duration, EngineError> {
+        let start = Instant::now();
+        self.run(inputs)?;
+        Ok(start.elapsed())
     }
 
     /// A session that shares these float inputs with the engine; `None` if it cannot. Callers use [`hold`].

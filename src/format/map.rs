@@ -36,6 +36,7 @@ impl Drop for Mapped {
 }
 
 /// The file that these bytes are mapped from, and where in it they are; `None` for bytes in memory.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub(crate) fn mapped_from(bytes: &[u8]) -> Option<(Arc<File>, u64)> {
     let mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
     let address = bytes.as_ptr().addr();
@@ -64,6 +65,14 @@ pub(crate) fn file_bytes(mut file: File, size: u64) -> io::Result<Bytes> {
 #[cfg(target_os = "linux")]
 pub(crate) fn shared_bytes(file: &File) -> io::Result<Bytes> {
     Ok(Bytes::from_owner(map(file)?))
+}
+
+/// The whole of a file that this process writes and another one reads.
+#[cfg(target_os = "linux")]
+pub(crate) fn shared_bytes_mut(file: &File) -> io::Result<memmap2::MmapMut> {
+    // SAFETY: the mapping is of a file without a name that cannot shrink, so every access stays inside of it. This process alone
+    // writes it, through this mapping; the other one takes what it reads for untrusted bytes.
+    unsafe { memmap2::MmapMut::map_mut(file) }
 }
 
 fn map(file: &File) -> io::Result<Mmap> {
@@ -99,6 +108,12 @@ mod tests {
         assert!(mapped_from(&[1, 2, 3]).is_none());
         let address = bytes.as_ptr().addr();
         drop((bytes, part));
-        assert!(!MAPPED.lock().unwrap().get(&address).is_some_and(|(_, known)| Arc::ptr_eq(known, &file)));
+        assert!(
+            !MAPPED
+                .lock()
+                .unwrap()
+                .get(&address)
+                .is_some_and(|(_, known)| Arc::ptr_eq(known, &file))
+        );
     }
 }

@@ -34,9 +34,9 @@ pub use fs::{Fs, FsFile, OsFs};
 pub use lift::{LiftError, lift, lift_noting, tensor_from_proto, type_from_proto};
 pub use limits::{Limits, ReadOptions, Warning, WarningKind};
 pub use lower::{LowerError, lower, tensor_to_proto, type_to_proto, value_info_of};
+pub(crate) use map::{file_bytes, spill};
 #[cfg(target_os = "linux")]
-pub(crate) use map::shared_bytes;
-pub(crate) use map::{file_bytes, mapped_from, spill};
+pub(crate) use map::{mapped_from, shared_bytes, shared_bytes_mut};
 pub use rope::Rope;
 pub use save::{Saved, Target, WriteOptions, write_proto, write_unchanged};
 #[cfg(target_os = "linux")]

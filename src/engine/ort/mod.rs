@@ -12,6 +12,7 @@ mod value;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use ort::environment::Environment;
 use ort::logging::LogLevel;
@@ -107,7 +108,10 @@ fn environment(path: &Path) -> Result<Environment, EngineError> {
 
 fn version(path: &Path) -> String {
     let minor = quietly(ENGINE, || Ok(ort::util::probe(path))).ok().flatten();
-    minor.map_or_else(|| "of an unknown version".to_owned(), |minor| format!("1.{minor}"))
+    minor.map_or_else(
+        || "of an unknown version".to_owned(),
+        |minor| format!("1.{minor}"),
+    )
 }
 
 impl Engine for OrtEngine {
@@ -213,13 +217,23 @@ struct OrtSession {
     declared: Vec<(String, ValueType)>,
 }
 
-impl Session for OrtSession {
-    fn run(&self, inputs: &RunValues) -> Result<RunValues, EngineError> {
-        let fed = inputs
+impl OrtSession {
+    /// Inputs as the runtime carries them.
+    fn inward(&self, inputs: &RunValues) -> Result<RunValues, EngineError> {
+        inputs
             .iter()
             .map(|(name, value)| self.crossings.inward(name, value))
-            .collect::<Result<RunValues, _>>()?;
-        let found = self.inside.run(&fed)?;
+            .collect()
+    }
+}
+
+impl Session for OrtSession {
+    fn time(&self, inputs: &RunValues) -> Result<Duration, EngineError> {
+        self.inside.time(&self.inward(inputs)?)
+    }
+
+    fn run(&self, inputs: &RunValues) -> Result<RunValues, EngineError> {
+        let found = self.inside.run(&self.inward(inputs)?)?;
         let mut results = RunValues::new();
         for (name, value) in found {
             let (inside, value) = self.crossings.outward(&name, value)?;

@@ -167,7 +167,9 @@ impl Copies {
 
 /// A folder for a model that is too large to be handed over in memory.
 pub(super) fn temporary_folder(within: Option<&Path>) -> Result<tempfile::TempDir, EngineError> {
-    within.map_or_else(tempfile::tempdir, tempfile::tempdir_in).map_err(|e| failed(format!("no temporary folder: {e}")))
+    within
+        .map_or_else(tempfile::tempdir, tempfile::tempdir_in)
+        .map_err(|e| failed(format!("no temporary folder: {e}")))
 }
 
 enum Load<'a> {

@@ -46,14 +46,17 @@ pub(super) fn open(
     let library = text(library)?;
     let extent = Extent::of(model);
     // The worker writes into it, and may be ended at any time.
-    let folder = (message.encoded_len() > IN_MEMORY).then(|| temporary_folder(None)).transpose()?;
+    let folder = (message.encoded_len() > IN_MEMORY)
+        .then(|| temporary_folder(None))
+        .transpose()?;
     let (copy, own) = (model.clone(), options.clone());
     let locate = move || {
         worker::locate(&copy, &|model| {
             let mut message = lower(model, &ExternalFiles::default()).map_err(|e| failed(e.to_string()))?;
             Crossings::apply(&mut message);
             let parts = Parts::new(message);
-            let program = |writer: &mut Writer<'_>| parts.write(writer, library, Extent::default(), &own, None);
+            let program =
+                |writer: &mut Writer<'_>| parts.write(writer, library, Extent::default(), &own, None);
             Remote::open(Opening::alone(host, ENGINE, Holds::of(model), &program)).map(drop)
         })
     };

@@ -99,11 +99,7 @@ pub(in crate::engine) fn receive(reader: &mut Reader<'_>) -> Result<Box<dyn Sess
     let parts = read(reader).map_err(torn(ENGINE))?;
     let extent = read_extent(reader).map_err(torn(ENGINE))?;
     let symbols = read_symbols(reader).map_err(torn(ENGINE))?;
-    Ok(Box::new(TractSession::new(
-        Program::new(parts)?,
-        extent,
-        symbols,
-    )))
+    Ok(Box::new(TractSession::new(Program::new(parts)?, extent, symbols)))
 }
 
 fn read_extent(reader: &mut Reader<'_>) -> Result<Extent, Torn> {
@@ -120,7 +116,9 @@ fn read(reader: &mut Reader<'_>) -> Result<Parts, Torn> {
     let graph = pb::GraphProto::decode(reader.bytes()?).map_err(|_| Torn)?;
     let imports = reader.imports()?;
     let constants = reader.tensors()?;
-    let inputs = (0..reader.count()?).map(|_| read_input(reader)).collect::<Result<_, _>>()?;
+    let inputs = (0..reader.count()?)
+        .map(|_| read_input(reader))
+        .collect::<Result<_, _>>()?;
     let outputs = (0..reader.count()?)
         .map(|_| {
             Ok(ProgramOutput {
@@ -141,7 +139,10 @@ fn read(reader: &mut Reader<'_>) -> Result<Parts, Torn> {
 
 fn read_input(reader: &mut Reader<'_>) -> Result<ProgramInput, Torn> {
     let (name, message) = (reader.text()?, reader.text()?);
-    let dtype = i32::try_from(reader.signed()?).ok().and_then(DType::from_onnx).ok_or(Torn)?;
+    let dtype = i32::try_from(reader.signed()?)
+        .ok()
+        .and_then(DType::from_onnx)
+        .ok_or(Torn)?;
     let size = |reader: &mut Reader<'_>| {
         Ok(match reader.number()? {
             0 => Size::Fixed(reader.number()?),
@@ -151,7 +152,11 @@ fn read_input(reader: &mut Reader<'_>) -> Result<ProgramInput, Torn> {
     };
     let dims = reader
         .flag()?
-        .then(|| (0..reader.count()?).map(|_| size(reader)).collect::<Result<_, _>>())
+        .then(|| {
+            (0..reader.count()?)
+                .map(|_| size(reader))
+                .collect::<Result<_, _>>()
+        })
         .transpose()?;
     let default = reader.flag()?.then(|| reader.tensor()).transpose()?;
     Ok(ProgramInput {

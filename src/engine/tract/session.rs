@@ -232,7 +232,11 @@ impl TractSession {
         bounded(ENGINE, "a run", self.extent.running(elements), move || {
             quietly(ENGINE, || {
                 let fed = fed.into_iter().collect();
-                let values = if worker::telling() { run_telling(&plan, fed) } else { plan.run(fed) };
+                let values = if worker::telling() {
+                    run_telling(&plan, fed)
+                } else {
+                    plan.run(fed)
+                };
                 values.map_err(tract_error)
             })
         })
@@ -282,10 +286,11 @@ impl TractSession {
 
 /// Runs a plan and says which node is next, by the name it has in the model.
 fn run_telling(plan: &Plan, fed: TVec<TValue>) -> TractResult<TVec<TValue>> {
-    plan.spawn()?.run_plan_with_eval(fed, |context, state, node, inputs| {
-        worker::say_node(node.name.split_once('~').map_or(&*node.name, |(name, _)| name));
-        eval(context, state, node, inputs)
-    })
+    plan.spawn()?
+        .run_plan_with_eval(fed, |context, state, node, inputs| {
+            worker::say_node(node.name.split_once('~').map_or(&*node.name, |(name, _)| name));
+            eval(context, state, node, inputs)
+        })
 }
 
 /// Whether a tensor has a shape that its input may have, given the symbols' sizes so far.

@@ -19,6 +19,11 @@ pub struct Host {
 /// Does nothing: this system has no workers.
 pub fn work_in_processes(_: Host) {}
 
+/// There are none.
+pub fn workers_memory() -> u64 {
+    0
+}
+
 /// Serves nobody.
 pub fn serve(_: &[OsString]) -> ExitCode {
     ExitCode::from(2)

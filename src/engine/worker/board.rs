@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 
 use bytes::Bytes;
+use memmap2::MmapMut;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
-use crate::format::shared_bytes;
+use crate::format::{shared_bytes, shared_bytes_mut};
 
 /// What a board has from the start; it grows by itself.
 const LEAST: u64 = 1 << 20;
@@ -16,7 +16,10 @@ const LEAST: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Board {
     file: File,
+    /// What is read of it.
     map: Bytes,
+    /// Where it is written.
+    written: Option<MmapMut>,
 }
 
 impl Board {
@@ -33,6 +36,7 @@ impl Board {
         Self {
             file,
             map: Bytes::new(),
+            written: None,
         }
     }
 
@@ -41,7 +45,20 @@ impl Board {
     }
 
     pub(super) fn write(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, at)
+        let short = || io::Error::from(io::ErrorKind::StorageFull);
+        let end = at.checked_add(bytes.len() as u64).ok_or_else(short)?;
+        let known = self.written.as_ref().map_or(0, |map| map.len() as u64);
+        if known < end {
+            if self.file.metadata()?.len() < end {
+                self.file.set_len(end.next_multiple_of(LEAST).max(known * 2))?;
+            }
+            self.written = Some(shared_bytes_mut(&self.file)?);
+        }
+        let map = self.written.as_mut().ok_or_else(short)?;
+        map.get_mut(at as usize..end as usize)
+            .ok_or_else(short)?
+            .copy_from_slice(bytes);
+        Ok(())
     }
 
     /// The board's content as it is at any time, at least so many bytes of it.

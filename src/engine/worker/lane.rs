@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 
 use super::board::Board;
@@ -42,7 +42,10 @@ impl Message {
         let mut board = Board::new()?;
         let mut writer = Writer::with_files(&mut board);
         write(&mut writer);
-        let (head, mut files) = (std::mem::take(&mut writer.head), std::mem::take(&mut writer.files));
+        let (head, mut files) = (
+            std::mem::take(&mut writer.head),
+            std::mem::take(&mut writer.files),
+        );
         files.push(Arc::new(board.file().try_clone()?));
         Ok(Self { head, files })
     }
@@ -89,6 +92,16 @@ impl Lane {
         write(&mut writer);
         let (head, shared) = (std::mem::take(&mut writer.head), writer.shared());
         transmit(&self.socket, &head, shared, &[])
+    }
+
+    /// The board that this side writes.
+    pub(super) fn board(&mut self) -> &mut Board {
+        &mut self.out
+    }
+
+    /// Sends a message whose large parts are on the board, up to `shared`.
+    pub(super) fn pass(&self, head: &[u8], shared: u64) -> io::Result<()> {
+        transmit(&self.socket, head, shared, &[])
     }
 
     /// Sends a message that stands for itself: its large parts are in the files it carries.
@@ -187,7 +200,9 @@ fn receive_frame(socket: &UnixStream) -> io::Result<Option<([u8; FRAME], Vec<Fil
     while filled < FRAME {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES + 1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let Some(rest) = frame.get_mut(filled..) else { break };
+        let Some(rest) = frame.get_mut(filled..) else {
+            break;
+        };
         let mut parts = [IoSliceMut::new(rest)];
         let found = match recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
             Err(rustix::io::Errno::INTR) => continue,

@@ -42,9 +42,13 @@ impl Holds {
                         for at in 0..node.outputs().len() {
                             let ty = graph.ty(ValueId::new(id, at));
                             let elements = ty.fixed_shape().and_then(|dims| {
-                                dims.iter().try_fold(1u64, |all, dim| all.checked_mul(u64::try_from(*dim).ok()?))
+                                dims.iter()
+                                    .try_fold(1u64, |all, dim| all.checked_mul(u64::try_from(*dim).ok()?))
                             });
-                            let bytes = ty.dtype().zip(elements).and_then(|(dtype, all)| dtype.byte_len(all));
+                            let bytes = ty
+                                .dtype()
+                                .zip(elements)
+                                .and_then(|(dtype, all)| dtype.byte_len(all));
                             holds.values = holds.values.saturating_add(bytes.unwrap_or(0));
                         }
                     }
@@ -62,6 +66,11 @@ impl Holds {
             values: 0,
             nodes: 1,
         }
+    }
+
+    /// Whether a process that had the model is as good as new after it: what was allocated is not all given back.
+    pub(super) fn leaves_little(&self) -> bool {
+        self.weights.saturating_add(self.values) <= LEAST / 4
     }
 
     /// Bytes that the model may take on inputs of so many bytes.
@@ -93,9 +102,13 @@ fn machine() -> u64 {
     static LEFT: OnceLock<u64> = OnceLock::new();
     *LEFT.get_or_init(|| {
         let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let kilobytes = text
-            .lines()
-            .find_map(|line| line.strip_prefix("MemAvailable:")?.split_whitespace().next()?.parse::<u64>().ok());
+        let kilobytes = text.lines().find_map(|line| {
+            line.strip_prefix("MemAvailable:")?
+                .split_whitespace()
+                .next()?
+                .parse::<u64>()
+                .ok()
+        });
         kilobytes.map_or(u64::MAX, |kilobytes| (kilobytes * 1024 / 10 * 9).max(LEAST))
     })
 }

@@ -17,6 +17,7 @@ mod packet;
 mod process;
 mod serve;
 mod session;
+mod show;
 mod tags;
 
 use std::ffi::OsString;
@@ -26,6 +27,7 @@ use std::sync::OnceLock;
 pub(super) use limits::Holds;
 pub(super) use locate::locate;
 pub(super) use packet::{Reader, Torn, Writer};
+pub use process::workers_memory;
 pub use serve::serve;
 pub(super) use serve::{say, say_node, serving, telling};
 pub(super) use session::{Opening, Remote};
@@ -83,7 +85,9 @@ pub(super) fn evaluate(
         memory,
         send: &send,
     };
-    let found = worker.call(&call, |reader| (0..reader.count()?).map(|_| reader.copied()).collect());
+    let found = worker.call(&call, &mut |reader| {
+        (0..reader.count()?).map(|_| reader.copied()).collect()
+    });
     if !found.as_ref().is_err_and(EngineError::ends_the_engine) {
         worker.keep();
     }
@@ -106,7 +110,7 @@ pub(super) fn probe(host: &'static Host, engine: &'static str, library: &str) ->
         memory: 0,
         send: &send,
     };
-    let found = worker.call(&call, |reader| reader.text());
+    let found = worker.call(&call, &mut |reader| reader.text());
     if !found.as_ref().is_err_and(EngineError::ends_the_engine) {
         worker.keep();
     }

@@ -49,6 +49,15 @@ impl<'b> Writer<'b> {
         }
     }
 
+    /// A message that goes on; its large parts go to `board` from `at` on.
+    pub(super) fn resume(board: &'b mut Board, head: Vec<u8>, at: u64) -> Self {
+        Self {
+            head,
+            at,
+            ..Self::new(board)
+        }
+    }
+
     /// The same; what is mapped from a file stays there.
     pub(super) fn with_files(board: &'b mut Board) -> Self {
         Self {
@@ -268,6 +277,11 @@ impl<'m> Reader<'m> {
         Ok(taken)
     }
 
+    /// Whether nothing is left of the message.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.head.is_empty()
+    }
+
     pub(super) fn tag(&mut self) -> Read<u8> {
         self.take(1)?.first().copied().ok_or(Torn)
     }
@@ -345,11 +359,18 @@ impl<'m> Reader<'m> {
 
     /// A tensor over the bytes where they are, or over a copy of them.
     fn tensor_as(&mut self, copied: bool) -> Read<Tensor> {
-        let dtype = i32::try_from(self.signed()?).ok().and_then(DType::from_onnx).ok_or(Torn)?;
+        let dtype = i32::try_from(self.signed()?)
+            .ok()
+            .and_then(DType::from_onnx)
+            .ok_or(Torn)?;
         let dims = self.dims()?;
         if self.flag()? {
             let bytes = self.bytes()?;
-            let bytes = if copied { Bytes::copy_from_slice(&bytes) } else { bytes };
+            let bytes = if copied {
+                Bytes::copy_from_slice(&bytes)
+            } else {
+                bytes
+            };
             return Tensor::from_raw(dtype, dims, bytes).map_err(|_| Torn);
         }
         let strings: Vec<Bytes> = (0..self.count()?)
@@ -379,8 +400,16 @@ impl<'m> Reader<'m> {
         let depth = depth.checked_sub(1).ok_or(Torn)?;
         Ok(match self.tag()? {
             0 => RunValue::Tensor(self.tensor_as(true)?),
-            1 => RunValue::Sequence((0..self.count()?).map(|_| self.value(depth)).collect::<Read<_>>()?),
-            2 => RunValue::Optional(self.flag()?.then(|| self.value(depth).map(Box::new)).transpose()?),
+            1 => RunValue::Sequence(
+                (0..self.count()?)
+                    .map(|_| self.value(depth))
+                    .collect::<Read<_>>()?,
+            ),
+            2 => RunValue::Optional(
+                self.flag()?
+                    .then(|| self.value(depth).map(Box::new))
+                    .transpose()?,
+            ),
             3 => RunValue::Map(self.tensor_as(true)?, Box::new(self.value(depth)?)),
             _ => return Err(Torn),
         })
@@ -485,7 +514,10 @@ mod tests {
         let head = std::mem::take(&mut writer.head);
         let shared = board.read(4000).unwrap();
         for cut in 0..head.len() {
-            assert!(Reader::new(&head[..cut], shared.clone(), &[]).tensors().is_err(), "{cut}");
+            assert!(
+                Reader::new(&head[..cut], shared.clone(), &[]).tensors().is_err(),
+                "{cut}"
+            );
         }
         assert!(Reader::new(&head, Bytes::new(), &[]).tensors().is_err());
         assert!(Reader::new(&head, shared, &[]).tensors().is_ok());

@@ -26,6 +26,20 @@ const ENDING: Duration = Duration::from_millis(500);
 /// What is read of a worker's last words.
 const WORDS: usize = 4096;
 
+/// Process ids of the workers that live.
+static LIVING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+/// Peak resident memory of all workers of this process that live, in bytes.
+pub fn workers_memory() -> u64 {
+    let living = LIVING.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let peak = |id: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    };
+    living.into_iter().filter_map(peak).sum::<u64>() * 1024
+}
+
 static WAITING: Mutex<Vec<Arc<Worker>>> = Mutex::new(Vec::new());
 
 /// A process that runs engines. It ends with its last reference, and with this process, however that ends.
@@ -94,12 +108,12 @@ impl Worker {
         Ok(lane)
     }
 
-    /// Sends a request and hands the answer to `take`, which has the lane's memory to itself. Where the engine is meanwhile goes
-    /// to `node`.
+    /// Sends a request and hands the answer to `take`, which has the lane's memory to itself, or each part of it in turn and the
+    /// last one's result is the answer.
     pub(super) fn call<R>(
         &self,
         call: &Call<'_>,
-        take: impl FnOnce(&mut Reader<'_>) -> Result<R, Torn>,
+        take: &mut dyn FnMut(&mut Reader<'_>) -> Result<R, Torn>,
     ) -> Result<R, EngineError> {
         let mut node = None;
         let mut at = call.at;
@@ -135,14 +149,27 @@ impl Worker {
                     deadline = Instant::now() + limit;
                 }
                 tags::NODE => node = Some(reader.text().map_err(torn)?),
+                tags::PART => {
+                    take(&mut reader).map_err(torn)?;
+                    if lane.pass(&[tags::SEEN], 0).is_err() {
+                        return Err(gone(at, node));
+                    }
+                    deadline = Instant::now() + limit;
+                }
                 tags::DONE => {
                     let taken = take(&mut reader).map_err(torn);
-                    self.lanes.lock().unwrap_or_else(PoisonError::into_inner).push(lane);
+                    self.lanes
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(lane);
                     return taken;
                 }
                 tags::ERROR => {
                     let error = reader.error(call.engine).map_err(torn)?;
-                    self.lanes.lock().unwrap_or_else(PoisonError::into_inner).push(lane);
+                    self.lanes
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(lane);
                     return Err(out_of_memory(&error, call, at).unwrap_or(error));
                 }
                 _ => return Err(torn(Torn)),
@@ -154,7 +181,10 @@ impl Worker {
     pub(super) fn tell(&self, send: impl FnOnce(&mut Lane) -> io::Result<()>) -> io::Result<()> {
         let mut lane = self.lane()?;
         send(&mut lane)?;
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).push(lane);
+        self.lanes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(lane);
         Ok(())
     }
 
@@ -232,6 +262,11 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.end();
+        let id = self.child.get_mut().unwrap_or_else(PoisonError::into_inner).id();
+        LIVING
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|known| *known != id);
     }
 }
 
@@ -265,8 +300,13 @@ fn start(host: &'static Host) -> io::Result<Worker> {
         .stderr(Stdio::from(words.try_clone()?))
         // The terminal's signals are for the program; the worker ends with it.
         .process_group(0);
+    let child = spawn(command)?;
+    LIVING
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(child.id());
     Ok(Worker {
-        child: Mutex::new(spawn(command)?),
+        child: Mutex::new(child),
         control: Mutex::new(control),
         words,
         lanes: Mutex::default(),
@@ -291,7 +331,9 @@ fn spawn(command: Command) -> io::Result<Child> {
                     let _ = reply.send(command.spawn());
                 }
             };
-            std::thread::Builder::new().name("workers".to_owned()).spawn(work)?;
+            std::thread::Builder::new()
+                .name("workers".to_owned())
+                .spawn(work)?;
             orders
         }
     };

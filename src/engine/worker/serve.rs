@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,6 +19,7 @@ use rustix::process::{
 use super::board::Board;
 use super::lane::{Lane, Packet, receive_files, transmit};
 use super::packet::{Reader, Torn, Writer};
+use super::show::Show;
 use super::tags;
 use crate::engine::bounded::limit_calls;
 use crate::engine::{EngineError, RunValues, Session, ort, tract};
@@ -89,7 +91,11 @@ fn note(write: impl FnOnce(&mut Vec<u8>)) {
 
 /// Serves the process that started this one until it is gone. `arguments`: the process and the bound on calls in milliseconds, or 0.
 pub fn serve(arguments: &[OsString]) -> ExitCode {
-    let number = |at: usize| arguments.get(at).and_then(|text| text.to_str()?.parse::<u64>().ok());
+    let number = |at: usize| {
+        arguments
+            .get(at)
+            .and_then(|text| text.to_str()?.parse::<u64>().ok())
+    };
     let (Some(parent), Some(time)) = (number(0), number(1)) else {
         return ExitCode::from(2);
     };
@@ -113,7 +119,12 @@ pub fn serve(arguments: &[OsString]) -> ExitCode {
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
             .stack_size(STACK as usize)
-            .spawn(move || serve_lane(lane, &state));
+            .spawn(move || {
+                // A defect outside of an engine: the program is told by the end of the process.
+                if catch_unwind(AssertUnwindSafe(|| serve_lane(lane, &state))).is_err() {
+                    std::process::exit(101);
+                }
+            });
         if thread.is_err() {
             break;
         }
@@ -144,6 +155,7 @@ fn answer(lane: &mut Lane, packet: &Packet, state: &State) -> io::Result<()> {
     let reply = match reader.tag() {
         Ok(tags::OPEN) => state.open(&mut reader).map(|()| Reply::Nothing),
         Ok(tags::RUN) => state.run(&mut reader).map(Reply::Values),
+        Ok(tags::TIME) => state.time(&mut reader).map(Reply::Number),
         Ok(tags::OBSERVE) => return state.observe(&mut reader, lane),
         Ok(tags::HOLD) => state.hold(&mut reader).map(|()| Reply::Nothing),
         Ok(tags::NODE) => state.node(&mut reader).map(Reply::Tensors),
@@ -171,6 +183,7 @@ fn answer(lane: &mut Lane, packet: &Packet, state: &State) -> io::Result<()> {
                 tensors.iter().for_each(|tensor| writer.tensor(tensor));
             }
             Reply::Text(text) => writer.text(text),
+            Reply::Number(number) => writer.number(*number),
         }
     })
 }
@@ -180,6 +193,7 @@ enum Reply {
     Values(RunValues),
     Tensors(Vec<Tensor>),
     Text(String),
+    Number(u64),
 }
 
 fn torn(_: Torn) -> EngineError {
@@ -196,7 +210,8 @@ fn library(reader: &mut Reader<'_>) -> Result<String, EngineError> {
 impl State {
     fn open(&self, reader: &mut Reader<'_>) -> Result<(), EngineError> {
         self.close();
-        self.memory.store(reader.number().map_err(torn)?, Ordering::Relaxed);
+        self.memory
+            .store(reader.number().map_err(torn)?, Ordering::Relaxed);
         self.limit();
         let opened = match reader.tag().map_err(torn)? {
             tags::TRACT => tract::receive(reader)?,
@@ -207,7 +222,10 @@ impl State {
     }
 
     fn close(&self) {
-        self.session.write().unwrap_or_else(PoisonError::into_inner).take();
+        self.session
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         self.held.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -218,7 +236,11 @@ impl State {
         let known = getrlimit(Resource::Data);
         let wanted = match memory {
             0 => None,
-            bytes => Some(bytes.saturating_add(BESIDE).saturating_add(STACK.saturating_mul(lanes))),
+            bytes => Some(
+                bytes
+                    .saturating_add(BESIDE)
+                    .saturating_add(STACK.saturating_mul(lanes)),
+            ),
         };
         let current = match (wanted, known.maximum) {
             (Some(wanted), Some(most)) => Some(wanted.min(most)),
@@ -261,30 +283,30 @@ impl State {
         self.session()?.run(&inputs)
     }
 
-    /// Runs and writes float values as the engine shows them, each after its place among the names.
+    fn time(&self, reader: &mut Reader<'_>) -> Result<u64, EngineError> {
+        let inputs = self.inputs(reader)?;
+        let time = self.session()?.time(&inputs)?;
+        Ok(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// Runs and shows float values, each with its place among the names.
     fn observe(&self, reader: &mut Reader<'_>, lane: &mut Lane) -> io::Result<()> {
         let prepared = self.inputs(reader).and_then(|inputs| {
             let names = reader.texts().map_err(torn)?;
             Ok((self.session()?, inputs, names))
         });
-        lane.send(|writer: &mut Writer<'_>| {
-            writer.head.push(tags::DONE);
-            let outcome = prepared.and_then(|(session, inputs, names)| {
-                session.observe(&inputs, &names, &mut |at, dims, elements| {
-                    writer.number(at as u64);
-                    writer.dims(dims);
-                    writer.bytes(bytemuck::cast_slice(elements));
-                })
-            });
-            match outcome {
-                Ok(()) => writer.number(u64::MAX),
-                Err(error) => {
-                    writer.head.clear();
-                    writer.head.push(tags::ERROR);
-                    writer.error(&error);
-                }
+        let mut show = Show::new(lane);
+        let outcome = prepared.and_then(|(session, inputs, names)| {
+            session.observe(&inputs, &names, &mut |at, dims, elements| {
+                show.value(at, dims, elements)
+            })
+        });
+        show.finish(outcome.err().map(|error| {
+            move |writer: &mut Writer<'_>| {
+                writer.head.push(tags::ERROR);
+                writer.error(&error);
             }
-        })
+        }))
     }
 
     fn hold(&self, reader: &mut Reader<'_>) -> Result<(), EngineError> {
@@ -294,7 +316,8 @@ impl State {
     }
 
     fn node(&self, reader: &mut Reader<'_>) -> Result<Vec<Tensor>, EngineError> {
-        self.memory.store(reader.number().map_err(torn)?, Ordering::Relaxed);
+        self.memory
+            .store(reader.number().map_err(torn)?, Ordering::Relaxed);
         self.limit();
         tract::receive_node(reader)
     }

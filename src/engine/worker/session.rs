@@ -72,7 +72,11 @@ pub(in crate::engine) struct Remote {
 impl Remote {
     /// Compiles a model in a worker.
     pub(in crate::engine) fn open(opening: Opening<'_>) -> Result<Self, EngineError> {
-        let tag = if opening.engine == "tract" { tags::TRACT } else { tags::ORT };
+        let tag = if opening.engine == "tract" {
+            tags::TRACT
+        } else {
+            tags::ORT
+        };
         let allowed = opening.holds.allowed(0, opening.host.memory);
         let program = Message::new(|writer| {
             writer.head.push(tags::OPEN);
@@ -99,7 +103,13 @@ impl Remote {
         Ok(remote)
     }
 
-    fn call<'c>(&self, at: &'static str, limit: Duration, memory: u64, send: &'c dyn Fn(&mut Lane) -> io::Result<()>) -> Call<'c> {
+    fn call<'c>(
+        &self,
+        at: &'static str,
+        limit: Duration,
+        memory: u64,
+        send: &'c dyn Fn(&mut Lane) -> io::Result<()>,
+    ) -> Call<'c> {
         Call {
             engine: self.engine,
             at,
@@ -118,14 +128,32 @@ impl Remote {
         let worker = Worker::any(self.host, self.engine)?;
         let memory = self.holds.allowed(0, self.host.memory);
         let send = |lane: &mut Lane| lane.repeat(&self.program);
-        worker.call(&self.call("compiling", self.limit, memory, &send), |_| Ok(()))?;
-        *current = Some(Arc::clone(&worker));
-        Ok(worker)
+        let opened = worker.call(
+            &self.call("compiling", self.limit, memory, &send),
+            &mut |_| Ok(()),
+        );
+        match opened {
+            Ok(()) => {
+                *current = Some(Arc::clone(&worker));
+                Ok(worker)
+            }
+            Err(error) => {
+                if !error.ends_the_engine() {
+                    worker.keep();
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Names the node on which compiling ends, if that is what ended the worker.
     fn located(&self, mut error: EngineError) -> EngineError {
-        if let EngineError::Ended { node: node @ None, at, how, .. } = &mut error
+        if let EngineError::Ended {
+            node: node @ None,
+            at,
+            how,
+            ..
+        } = &mut error
             && *at == "compiling"
             && crashed(how)
         {
@@ -149,6 +177,7 @@ impl Remote {
                 writer.head.push(match kind {
                     Kind::Observe(_) => tags::OBSERVE,
                     Kind::Run | Kind::Held => tags::RUN,
+                    Kind::Time => tags::TIME,
                 });
                 writer.number(memory);
                 writer.flag(telling);
@@ -181,10 +210,16 @@ impl Remote {
             Ok(found) => return Ok(found),
             Err(error) => self.located(error),
         };
-        if let EngineError::Ended { node: node @ None, at: "a run", how, .. } = &mut error
+        if let EngineError::Ended {
+            node: node @ None,
+            at: "a run",
+            how,
+            ..
+        } = &mut error
             && crashed(how)
             && !matches!(kind, Kind::Held)
-            && let Err(EngineError::Ended { node: found, .. }) = self.once(inputs, &Kind::Run, true, &mut |_| Ok(()))
+            && let Err(EngineError::Ended { node: found, .. }) =
+                self.once(inputs, &Kind::Run, true, &mut |_| Ok(()))
         {
             *node = found;
         }
@@ -194,9 +229,16 @@ impl Remote {
 
 impl Drop for Remote {
     fn drop(&mut self) {
-        let worker = self.worker.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let worker = self
+            .worker
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(worker) = worker
-            && worker.tell(|lane| lane.send(|writer| writer.head.push(tags::CLOSE))).is_ok()
+            && self.holds.leaves_little()
+            && worker
+                .tell(|lane| lane.send(|writer| writer.head.push(tags::CLOSE)))
+                .is_ok()
         {
             worker.keep();
         }
@@ -207,11 +249,15 @@ impl Drop for Remote {
 fn crashed(how: &str) -> bool {
     ["signal 4", "signal 6", "signal 7", "signal 8", "signal 11"]
         .iter()
-        .any(|signal| how.strip_prefix(signal).is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit())))
+        .any(|signal| {
+            how.strip_prefix(signal)
+                .is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
+        })
 }
 
 enum Kind<'k> {
     Run,
+    Time,
     Held,
     Observe(&'k [String]),
 }
@@ -223,11 +269,8 @@ impl Session for Remote {
 
     fn observe(&self, inputs: &RunValues, names: &[String], look: Look<'_>) -> Result<(), EngineError> {
         self.run_as(inputs, &Kind::Observe(names), &mut |reader| {
-            loop {
-                let at = match reader.number()? {
-                    u64::MAX => return Ok(()),
-                    at => at as usize,
-                };
+            while !reader.is_at_end() {
+                let at = reader.number()? as usize;
                 let dims = reader.dims()?;
                 let bytes = reader.bytes()?;
                 match bytemuck::try_cast_slice::<u8, f32>(&bytes) {
@@ -235,7 +278,13 @@ impl Session for Remote {
                     Err(_) => look(at, &dims, &bytemuck::pod_collect_to_vec::<u8, f32>(&bytes)),
                 }
             }
+            Ok(())
         })
+    }
+
+    fn time(&self, inputs: &RunValues) -> Result<Duration, EngineError> {
+        let nanoseconds = self.run_as(inputs, &Kind::Time, &mut |reader| reader.number())?;
+        Ok(Duration::from_nanos(nanoseconds))
     }
 
     fn holding(&self, held: &[(String, Tensor)]) -> Option<Result<Box<dyn HeldSession + '_>, EngineError>> {
@@ -291,7 +340,7 @@ impl Held<'_> {
             })
         };
         let limit = self.session.extent.running(elements(&tensors));
-        worker.call(&self.session.call("a run", limit, 0, &send), |_| Ok(()))?;
+        worker.call(&self.session.call("a run", limit, 0, &send), &mut |_| Ok(()))?;
         *sent = Some(worker);
         Ok(())
     }
@@ -311,13 +360,19 @@ impl HeldSession for Held<'_> {
     }
 
     fn held(&self, index: usize) -> Result<&[f32], EngineError> {
-        let held = self.values.get(index).ok_or_else(|| wrong("", "no such held input"))?;
+        let held = self
+            .values
+            .get(index)
+            .ok_or_else(|| wrong("", "no such held input"))?;
         Ok(&held.2)
     }
 
     fn held_mut(&mut self, index: usize) -> Result<&mut [f32], EngineError> {
         self.sent.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        let held = self.values.get_mut(index).ok_or_else(|| wrong("", "no such held input"))?;
+        let held = self
+            .values
+            .get_mut(index)
+            .ok_or_else(|| wrong("", "no such held input"))?;
         Ok(&mut held.2)
     }
 }

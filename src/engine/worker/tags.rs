@@ -15,9 +15,16 @@ pub(super) const LIBRARY: u8 = 5;
 /// The model is not needed any more; there is no answer.
 pub(super) const CLOSE: u8 = 6;
 
+/// A run of which only the time is wanted.
+pub(super) const TIME: u8 = 12;
+
 /// What the engine does next and how long it may take.
 pub(super) const BOUND: u8 = 7;
-/// The answer.
+/// A part of the answer; the program says when it has looked at it.
+pub(super) const PART: u8 = 13;
+/// From the program: it has looked at the part.
+pub(super) const SEEN: u8 = 14;
+/// The answer, or the rest of it.
 pub(super) const DONE: u8 = 8;
 /// The engine's error.
 pub(super) const ERROR: u8 = 9;

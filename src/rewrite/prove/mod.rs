@@ -421,9 +421,7 @@ fn verdict_of(error: EngineError) -> ProofVerdict {
         | EngineError::Unavailable { .. }
         | EngineError::TimedOut { .. }
         | EngineError::Ended { .. }
-        | EngineError::Memory { .. } => {
-            ProofVerdict::NotChecked(error.to_string())
-        }
+        | EngineError::Memory { .. } => ProofVerdict::NotChecked(error.to_string()),
         EngineError::Failed { .. } | EngineError::Input { .. } | EngineError::Shapes { .. } => {
             ProofVerdict::Failed(format!("the result does not run where the pattern does: {error}"))
         }
