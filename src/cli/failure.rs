@@ -370,6 +370,10 @@ impl From<EngineError> for Failure {
             EngineError::Memory { .. } => ("engine-memory", None),
             EngineError::Shapes { node, .. } => ("contradictory-shapes", Some(node.clone())),
         };
-        Self::new(code, error.to_string()).at_node(node)
+        let failure = Self::new(code, error.to_string()).at_node(node);
+        match error {
+            EngineError::Memory { .. } => failure.hint("--engine-memory MB allows more"),
+            _ => failure,
+        }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use memmap2::MmapMut;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::process::{Resource, getrlimit};
 
 use crate::format::{shared_bytes, shared_bytes_mut};
 
@@ -26,7 +28,9 @@ impl Board {
     /// An empty board. It never shrinks, so that what is mapped stays there.
     pub(super) fn new() -> io::Result<Self> {
         let file = memory()?;
-        file.set_len(LEAST)?;
+        if !limited() {
+            file.set_len(LEAST)?;
+        }
         fcntl_add_seals(&file, SealFlags::SHRINK)?;
         Ok(Self::of(file))
     }
@@ -49,6 +53,9 @@ impl Board {
         let end = at.checked_add(bytes.len() as u64).ok_or_else(short)?;
         let known = self.written.as_ref().map_or(0, |map| map.len() as u64);
         if known < end {
+            if limited() {
+                return Err(short());
+            }
             if self.file.metadata()?.len() < end {
                 self.file.set_len(end.next_multiple_of(LEAST).max(known * 2))?;
             }
@@ -68,6 +75,12 @@ impl Board {
         }
         Ok(self.map.clone())
     }
+}
+
+/// Whether files of this process may not grow as they like, these among them: then everything goes through the sockets.
+fn limited() -> bool {
+    static LIMITED: LazyLock<bool> = LazyLock::new(|| getrlimit(Resource::Fsize).current.is_some());
+    *LIMITED
 }
 
 /// A file that lives in memory as long as somebody has it open.

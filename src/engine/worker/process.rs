@@ -275,7 +275,7 @@ fn out_of_memory(error: &EngineError, call: &Call<'_>, at: &'static str) -> Opti
     let EngineError::Failed { reason, .. } = error else {
         return None;
     };
-    ["bad_alloc", "bad allocation", "Failed to allocate memory"]
+    ["bad_alloc", "bad allocation", "ailed to allocate"]
         .iter()
         .any(|words| reason.contains(words))
         .then_some(EngineError::Memory {
