@@ -420,5 +420,5 @@ fn exponential_calls_end() {
     let mut model = lift(proto, &ExternalFiles::default()).unwrap();
     let start = std::time::Instant::now();
     infer(&mut model);
-    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    assert!(start.elapsed().as_secs() < 1, "{:?}", start.elapsed());
 }
