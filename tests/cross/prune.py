@@ -76,8 +76,7 @@ def reasons(result):
     document = result.json() or {}
     if not document.get("unchanged"):
         return ""
-    entries = [entry for step in document.get("steps", []) for entry in step.get("reasons", [])]
-    return "; ".join(entry["why"] for entry in entries)
+    return "; ".join(document.get("warnings", []))
 
 
 def compare(expected, found):
