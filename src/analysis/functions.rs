@@ -5,15 +5,10 @@ use std::collections::HashMap;
 
 use super::bodies::{hide_inputs, join, seed};
 use super::call::{Call, Facts};
-use super::infer::{Driver, Scope};
+use super::infer::{Driver, Scope, count, fuel};
 use crate::ir::{AttributeValue, Function, Graph, GraphPath, Name, NodeId, Operator, ValueType};
 use crate::proto;
 
-/// Nodes of function bodies that one run infers before further calls stay unknown, whatever the model's size: calls with
-/// other types each may nest exponentially.
-const BUDGET: usize = 20_000;
-/// How often one run may infer each node of the functions beside that.
-const ROUNDS: usize = 64;
 /// Calls within calls.
 const MAX_DEPTH: usize = 32;
 
@@ -28,6 +23,7 @@ pub(super) struct Functions<'m> {
     called_with: RefCell<Vec<Option<Vec<ValueType>>>>,
     /// What each function has been found to give, by the types it was called with.
     found: RefCell<Vec<HashMap<String, Vec<Found>>>>,
+    /// Nodes that are inferred before further calls stay unknown: calls with other types each may nest exponentially.
     budget: Cell<usize>,
 }
 
@@ -51,11 +47,7 @@ impl<'m> Functions<'m> {
                 .or_insert(at);
         }
         let nodes: Vec<usize> = list.iter().map(|function| count(&function.graph)).collect();
-        let budget = nodes
-            .iter()
-            .sum::<usize>()
-            .saturating_mul(ROUNDS)
-            .saturating_add(BUDGET);
+        let budget = fuel(nodes.iter().sum());
         Self {
             list,
             index,
@@ -64,6 +56,11 @@ impl<'m> Functions<'m> {
             found: RefCell::new(list.iter().map(|_| HashMap::new()).collect()),
             budget: Cell::new(budget),
         }
+    }
+
+    /// Nodes of all functions, those of bodies included.
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes.iter().sum()
     }
 
     /// The function that a node calls.
@@ -216,17 +213,6 @@ impl Driver<'_> {
         functions.keep(index, types, call.operator, scope.depth, outputs);
         facts
     }
-}
-
-/// The nodes of a graph and of its bodies.
-fn count(graph: &Graph) -> usize {
-    graph
-        .node_ids()
-        .map(|id| {
-            let bodies = graph.operator(id).into_iter().flat_map(Operator::bodies);
-            1 + bodies.map(|(_, body)| count(body)).sum::<usize>()
-        })
-        .sum()
 }
 
 /// The attributes of a call; `None` if one is of a kind that calls are not compared by.

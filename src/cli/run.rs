@@ -114,7 +114,8 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
 /// The pipeline that an argument names: a file, or a preset.
 pub(super) fn find(name: &Path) -> Result<Pipeline, Failure> {
     let text = name.to_string_lossy();
-    let is_file = name.is_file() || name.components().count() > 1 || name.extension().is_some();
+    let is_there = name.metadata().is_ok_and(|found| !found.is_dir());
+    let is_file = is_there || name.components().count() > 1 || name.extension().is_some();
     if is_file {
         return Ok(pipeline::read(name)?);
     }

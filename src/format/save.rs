@@ -317,7 +317,7 @@ fn write_stream(pieces: &[Bytes], stream: &mut dyn Write) -> Result<Saved, Forma
     })
 }
 
-/// Whether the output replaces something. Refuses one that exists (without `force`), that is the input (without
+/// Whether the output may replace something. Refuses one that exists (without `force`), that is the input (without
 /// `in_place`), that is data of the input, or that is no file.
 fn check_output(path: &Path, origin: Option<&Origin>, options: &WriteOptions) -> Result<bool, FormatError> {
     let owned = || path.to_owned();
@@ -325,7 +325,8 @@ fn check_output(path: &Path, origin: Option<&Origin>, options: &WriteOptions) ->
         return Err(FormatError::NotAFile { path: owned() });
     }
     match path.symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        // Another save may be faster: then its model is replaced, where that is allowed.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(options.force),
         Err(source) => {
             return Err(FormatError::Write {
                 path: owned(),

@@ -42,10 +42,8 @@ fn writing_verbs() -> Vec<(String, Vec<String>)> {
         for argument in &arguments {
             let id = argument.get_id().as_str();
             let property = pass.and_then(|pass| pass.schema.as_value()["properties"].get(id));
-            let written = match property {
-                Some(property) => property["x-file"] == "write",
-                None => argument.get_action().takes_values() && WRITTEN.contains(&id),
-            };
+            let written = property.is_some_and(|property| property["x-file"] == "write")
+                || argument.get_action().takes_values() && WRITTEN.contains(&id);
             // `gradients --output` names an output of the model.
             let written = written && !(words == "gradients" && id == "output");
             let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
@@ -74,6 +72,38 @@ fn needed(words: &str) -> &'static str {
         "transfer-parameters" | "transfer parameters" => "relu.onnx m.json",
         _ => "m.json",
     }
+}
+
+/// Files are made in `src/files` alone: complete, or not at all.
+#[test]
+fn no_other_code_makes_files() {
+    let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut looked_at = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() && !path.ends_with("src/files") {
+                folders.push(path);
+                continue;
+            }
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let product = text.split("#[cfg(test)]").next().unwrap();
+            for call in [
+                "fs::write(",
+                "File::create",
+                "OpenOptions",
+                "NamedTempFile",
+                "fs::copy(",
+            ] {
+                assert!(!product.contains(call), "{}: {call}", path.display());
+            }
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 300);
 }
 
 fn bench() -> Bench {

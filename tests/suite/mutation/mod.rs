@@ -2,7 +2,7 @@
 //!
 //! `SECATEUR_MUTATIONS` says how many (200 unless told otherwise), `SECATEUR_MUTATION_START` which number is the first,
 //! `SECATEUR_MUTATION_CALLS` how many mutations there are for each call of the program, `SECATEUR_MUTATION_KEEP` a folder for models
-//! that fail. The mutations run in a child process, so that a signal or a hang of one of them is a finding like a panic, and the
+//! that fail, `SECATEUR_MUTATION_PROGRAM` another program than the one just built. The mutations run in a child process, so that a signal or a hang of one of them is a finding like a panic, and the
 //! next one goes on.
 
 mod mutate;
@@ -228,7 +228,10 @@ fn call(folder: &Path, arguments: &str) -> Option<String> {
         .collect();
     let mut child = Command::new("sh")
         .args(["-c", &format!("ulimit -v {ADDRESS_SPACE}; exec \"$0\" \"$@\"")])
-        .arg(env!("CARGO_BIN_EXE_secateur"))
+        .arg(
+            std::env::var("SECATEUR_MUTATION_PROGRAM")
+                .unwrap_or_else(|_| env!("CARGO_BIN_EXE_secateur").to_owned()),
+        )
         .args(words)
         .args(["--jobs", "1"])
         .current_dir(folder)
