@@ -25,6 +25,11 @@ impl Replaced {
         Self { locations }
     }
 
+    /// Whether it names any.
+    pub(super) fn has_data(&self) -> bool {
+        !self.locations.is_empty()
+    }
+
     /// The permissions of the data files.
     pub(super) fn data_permissions(&self, directory: &Path) -> Option<Permissions> {
         self.locations

@@ -155,6 +155,9 @@ pub fn write_proto_on(
         names.push(name);
     }
     let replaced = replace.then(|| Replaced::of(path));
+    if replaced.as_ref().is_some_and(Replaced::has_data) {
+        save.remember(path)?;
+    }
     let in_place = origin.is_some_and(|origin| is_input(origin, path));
     save.publish_last(&new_model, path, replace)?;
     save.sync_directory(&directory)?;
@@ -230,6 +233,9 @@ pub fn write_unchanged_on(
         }
     }
     let replaced = replace.then(|| Replaced::of(path));
+    if replaced.as_ref().is_some_and(Replaced::has_data) {
+        save.remember(path)?;
+    }
     save.publish_last(&new_model, path, replace)?;
     save.sync_directory(&directory)?;
     if let Some(replaced) = replaced {

@@ -1,6 +1,6 @@
 //! One save: its temporary files, their renames, and how all of it is undone.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::MutexGuard;
@@ -26,6 +26,9 @@ pub(super) struct Transaction<'a> {
     made: Vec<PathBuf>,
     /// Files that are open until the save is over: as long as they are, nobody takes them for leftovers.
     open: Vec<Box<dyn FsFile>>,
+    /// A second name of the model that is replaced, until its data are gone: should this process end before, the next save finds
+    /// by it what nobody needs any more.
+    replaced: Option<(PathBuf, File)>,
     /// Held from the first name that is given to the last.
     publishing: Option<FolderLock>,
 }
@@ -40,6 +43,7 @@ impl<'a> Transaction<'a> {
             output,
             made: Vec::new(),
             open: Vec::new(),
+            replaced: None,
             publishing: None,
         }
     }
@@ -64,6 +68,22 @@ impl<'a> Transaction<'a> {
     /// the save is over.
     pub(super) fn begin_publishing(&mut self) {
         self.publishing = Some(FolderLock::take(&directory_of(self.output)));
+    }
+
+    /// Gives the model at `path`, which is about to be replaced, a second name until the save is over.
+    pub(super) fn remember(&mut self, path: &Path) -> Result<(), FormatError> {
+        let mut state = self.enter()?;
+        let name = fresh_name(&directory_of(path), ENDING);
+        // Without the lock it would be taken for a leftover while it is none; without the name, or on a system that has no second
+        // names, only a process that ends in this moment leaves a file.
+        if let Ok(file) = File::open(path)
+            && file.try_lock().is_ok()
+            && std::fs::hard_link(path, &name).is_ok()
+        {
+            state.files.insert(name.clone());
+            self.replaced = Some((name, file));
+        }
+        Ok(())
     }
 
     /// Writes a durable temporary file in `directory`.
@@ -239,6 +259,10 @@ impl Drop for Transaction<'_> {
                 // The save has failed already, with an error that says more than this one would.
                 let _ = self.fs.remove_file(&path);
             }
+        }
+        if let Some((name, _)) = self.replaced.take() {
+            state.files.remove(&name);
+            let _ = self.fs.remove_file(&name);
         }
     }
 }

@@ -71,9 +71,11 @@ fn save(folder: &Path, input: &str) -> Command {
 
 /// Starts a save and waits until its temporary file is there; `None` if it was faster.
 fn saving(folder: &Path, input: &str) -> Option<Child> {
+    let left = names(folder);
     let mut child = save(folder, input).spawn().unwrap();
     while child.try_wait().unwrap().is_none() {
-        if names(folder).iter().any(|name| name.ends_with(".tmp")) {
+        let new = |name: &String| name.ends_with(".tmp") && !left.contains(name);
+        if names(folder).iter().any(new) {
             return Some(child);
         }
         std::thread::sleep(Duration::from_millis(1));
