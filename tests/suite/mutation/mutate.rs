@@ -532,7 +532,7 @@ fn alter<T: Clone>(list: &mut Vec<T>, at: usize, to: usize, double: bool) {
     } else {
         Some(list.remove(at))
     };
-    if let (Some(entry), true) = (entry, double || to % 2 == 0) {
+    if let (Some(entry), true) = (entry, double || to.is_multiple_of(2)) {
         list.insert(to.min(list.len()), entry);
     }
 }
