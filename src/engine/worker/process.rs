@@ -204,7 +204,10 @@ impl Worker {
         let verdict = self.verdict.get_or_init(|| {
             let status = self.status();
             let words = self.last_words();
-            if words.contains("memory allocation of") {
+            if ["memory allocation of", "failed to allocate"]
+                .iter()
+                .any(|known| words.contains(known))
+            {
                 return EngineError::Memory {
                     engine: call.engine,
                     at,

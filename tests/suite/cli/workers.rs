@@ -220,28 +220,31 @@ fn a_worker_that_is_killed_is_an_answer_of_every_verb() {
 fn a_worker_that_is_stopped_is_given_up() {
     losing(
         &bench(),
-        "--engine-time 3",
+        "--engine-time 15",
         &|running| signal(running.busy_worker(), Signal::STOP),
-        "took longer than 3 s",
+        "took longer than 15 s",
     );
 }
 
 #[test]
 fn a_worker_that_needs_too_much_memory_is_an_answer_of_every_verb() {
     let bench = bench();
-    // Little work on large values, by the same name.
+    // Little work on a value that is much larger than what goes in, by the same name.
     let weights: Vec<String> = (0..64).map(|at| format!("0.{}", at % 7 + 1)).collect();
+    let copies = vec!["c"; 64].join(", ");
     bench.model(
         "heavy",
         &format!(
-            "<ir_version: 8, opset_import: [\"\" : 17]> g (float[1,8,1024,1024] r0) => (float[1,8,1,1] y) \
+            "<ir_version: 8, opset_import: [\"\" : 17]> g (float[1,8,384,384] r0) => (float[1,512,1,1] y) \
              <float[8,8,1,1] w = {{{0}}}, float[8,8,1,1] v = {{{0}}}> \
-             {{ a = Conv(r0, w) b = Relu(a) c = Conv(b, v) y = GlobalAveragePool(c) }}",
+             {{ a = Conv(r0, w) b = Relu(a) c = Conv(b, v) d = Concat<axis = 1>({copies}) y = GlobalAveragePool(d) }}",
             weights.join(",")
         ),
     );
-    let inputs: Vec<f32> = (0..8 << 20).map(|at| (at % 251) as f32 * 0.008 - 1.0).collect();
-    let inputs = Tensor::from_slice(&[1, 8, 1024, 1024], &inputs).unwrap();
+    let inputs: Vec<f32> = (0..8 * 384 * 384)
+        .map(|at| (at % 251) as f32 * 0.008 - 1.0)
+        .collect();
+    let inputs = Tensor::from_slice(&[1, 8, 384, 384], &inputs).unwrap();
     let labels = Tensor::from_slice(&[1], &[3i64]).unwrap();
     write_npz(&bench.path("data.npz"), [("r0", &inputs), ("y", &labels)]).unwrap();
     losing(&bench, "--engine-memory 1", &|_| {}, "more than 1 MB of memory");
@@ -330,20 +333,20 @@ fn the_verb_of_workers_is_nobodys() {
 
 #[test]
 fn where_files_may_not_grow_values_go_through_the_sockets() {
-    let bench = bench();
+    let bench = Bench::new();
+    bench.model(
+        "image",
+        "<ir_version: 8, opset_import: [\"\" : 17]> g (float[1,3,128,128] x) => (float[1,3,128,128] y) { y = Relu(x) }",
+    );
     let secateur = env!("CARGO_BIN_EXE_secateur");
     let called = Command::new("sh")
         .args([
             "-c",
-            &format!("ulimit -f 16; exec {secateur} evaluate heavy.onnx --data eval.yaml --json"),
+            &format!("ulimit -f 16; exec {secateur} verify image.onnx image.onnx"),
         ])
         .current_dir(bench.folder())
         .output()
         .unwrap();
-    assert_eq!(
-        called.status.code(),
-        Some(0),
-        "{}",
-        String::from_utf8_lossy(&called.stderr)
-    );
+    let said = String::from_utf8_lossy(&called.stderr);
+    assert_eq!(called.status.code(), Some(0), "{said}");
 }
