@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use indexmap::IndexSet;
+
 use super::call::{Call, Fact, size};
 use super::functions::Functions;
 use super::symbols::public_type;
@@ -12,7 +14,7 @@ use crate::ir::{
 };
 
 /// A declaration of the file that no value can fulfil; what was inferred holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Contradiction {
     /// The graph of the value.
     pub path: GraphPath,
@@ -40,7 +42,7 @@ pub fn infer(model: &mut Model) -> InferReport {
     let functions = Functions::new(&model.functions);
     let mut driver = Driver {
         functions: Some(&functions),
-        contradictions: Vec::new(),
+        contradictions: IndexSet::new(),
     };
     driver.graph(
         &mut model.graph,
@@ -64,7 +66,7 @@ pub fn infer(model: &mut Model) -> InferReport {
         );
         inferred.push(graph);
     }
-    let contradictions = driver.contradictions;
+    let contradictions = driver.contradictions.into_iter().collect();
     for (function, graph) in model.functions.iter_mut().zip(inferred) {
         function.graph = graph;
     }
@@ -76,7 +78,7 @@ pub fn infer(model: &mut Model) -> InferReport {
 pub fn infer_node(graph: &mut Graph, node: NodeId, imports: &[OpsetImport]) {
     let mut driver = Driver {
         functions: None,
-        contradictions: Vec::new(),
+        contradictions: IndexSet::new(),
     };
     driver.node(
         graph,
@@ -103,7 +105,7 @@ pub(super) struct Scope<'a> {
 /// Goes over graphs.
 pub(super) struct Driver<'f> {
     pub(super) functions: Option<&'f Functions<'f>>,
-    pub(super) contradictions: Vec<Contradiction>,
+    pub(super) contradictions: IndexSet<Contradiction>,
 }
 
 impl Driver<'_> {
@@ -137,9 +139,7 @@ impl Driver<'_> {
             declared: declared.to_string(),
             inferred: inferred.to_string(),
         };
-        if !self.contradictions.contains(&found) {
-            self.contradictions.push(found);
-        }
+        self.contradictions.insert(found);
     }
 
     fn node(&mut self, graph: &mut Graph, id: NodeId, scope: &Scope<'_>) {
