@@ -1,9 +1,10 @@
 //! Models changed at random, with everything that reads one: no signal, no panic, no hang, no memory without bound.
 //!
 //! `SECATEUR_MUTATIONS` says how many (200 unless told otherwise), `SECATEUR_MUTATION_START` which number is the first,
-//! `SECATEUR_MUTATION_CALLS` how many mutations there are for each call of the program, `SECATEUR_MUTATION_KEEP` a folder for models
-//! that fail, `SECATEUR_MUTATION_PROGRAM` another program than the one just built. The mutations run in a child process, so that a signal or a hang of one of them is a finding like a panic, and the
-//! next one goes on.
+//! `SECATEUR_MUTATION_CALLS` how many mutations there are for each call of the program. `SECATEUR_MUTATION_NODES` takes the ONNX node
+//! tests of the corpus for seeds, too, `SECATEUR_MUTATION_EVERY_STEP` applies every step to each model; `SECATEUR_MUTATION_KEEP` is a
+//! folder for models that fail, `SECATEUR_MUTATION_PROGRAM` another program than the one just built. The mutations run in a child
+//! process, so that a signal or a hang of one of them is a finding like a panic, and the next one goes on.
 
 mod mutate;
 mod seeds;
