@@ -130,9 +130,11 @@ fn results_without_a_meaning_are_refused() {
                 Some(Tensor::scalar(0u8)),
             ],
         ),
+        (Operator::new("ReduceMax"), vec![floats(&[1], &[f32::NAN])]),
+        (Operator::new("ArgMax"), vec![floats(&[2], &[1.0, f32::NAN])]),
         (
-            Operator::new("ReduceMax"),
-            vec![floats(&[1], &[f32::NEG_INFINITY])],
+            Operator::new("Clip"),
+            vec![ints(&[3]), Some(Tensor::scalar(5i64)), Some(Tensor::scalar(1i64))],
         ),
         (Operator::new("Nonsense"), vec![floats(&[1], &[0.0])]),
         (Operator::new("Gather"), vec![ints(&[1]), ints(&[1])]),

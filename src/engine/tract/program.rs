@@ -184,7 +184,7 @@ impl Program {
         let mut model = onnx.model_for_proto_model(&message).map_err(tract_error)?;
         bind_constants(&mut model, &constants)?;
         let typed = if self.optimise {
-            model.into_optimized()
+            kernels::optimised(model)
         } else {
             model.into_typed()
         }
