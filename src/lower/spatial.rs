@@ -2,7 +2,7 @@
 
 use super::Rule;
 use super::site::Site;
-use crate::ir::{EditError, Operator};
+use crate::ir::{EditError, Operator, ValueId};
 
 pub(super) const RULES: &[Rule] = &[
     ("", "SpaceToDepth", space_to_depth),
@@ -72,24 +72,48 @@ fn upsample(site: &mut Site<'_>) -> Result<bool, EditError> {
     Ok(true)
 }
 
-/// Pads of some axes as pads of all.
+/// Pads of some axes as pads of all; what is cut off is cut off before; no constant beside another mode, which tract would take.
 fn pad(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let (Some(x), Some(pads), Some(axes)) = (site.input(0), site.input(1), site.input(3)) else {
+    let (Some(x), Some(pads)) = (site.input(0), site.input(1)) else {
         return Ok(false);
     };
-    let (Some(rank), Some(axes)) = (
-        site.rank(x),
-        site.constant(axes).and_then(|axes| axes.to_i64().ok()),
-    ) else {
-        return Ok(false);
+    let constant_mode = site.operator.string("mode").unwrap_or("constant") == "constant";
+    let fill = site.input(2).filter(|_| constant_mode);
+    let whole = match site.input(3) {
+        None => pads,
+        Some(axes) => match pads_of_all_axes(site, x, pads, axes)? {
+            Some(pads) => pads,
+            None => return Ok(false),
+        },
     };
-    // Each end of an axis takes its element of the pads, or the 0 behind them.
+    let (cut, rest) = cut_off(site, x, whole)?.unwrap_or((x, whole));
+    if rest == pads && fill == site.input(2) {
+        return Ok(false);
+    }
+    let operator = site.with_attributes(Operator::new("Pad"), &[]);
+    let made = site.nodes(operator, &[Some(cut), Some(rest), fill], 1)?;
+    let Some(y) = made.first() else { return Ok(false) };
+    site.replace(0, *y)?;
+    Ok(true)
+}
+
+/// The pads of all axes of `x`, from those of `axes`: each end of an axis takes its element of the pads, or the 0 behind them.
+fn pads_of_all_axes(
+    site: &mut Site<'_>,
+    x: ValueId,
+    pads: ValueId,
+    axes: ValueId,
+) -> Result<Option<ValueId>, EditError> {
+    let axes = site.constant(axes).and_then(|axes| axes.to_i64().ok());
+    let (Some(rank), Some(axes)) = (site.rank(x), axes) else {
+        return Ok(None);
+    };
     let count = axes.len() as i64;
     let mut order = vec![2 * count; 2 * rank];
     for (at, axis) in axes.iter().enumerate() {
         let axis = if *axis < 0 { axis + rank as i64 } else { *axis };
         let Some(axis) = usize::try_from(axis).ok().filter(|axis| *axis < rank) else {
-            return Ok(false);
+            return Ok(None);
         };
         for (side, slot) in [axis, rank + axis].into_iter().enumerate() {
             if let Some(element) = order.get_mut(slot) {
@@ -97,13 +121,37 @@ fn pad(site: &mut Site<'_>) -> Result<bool, EditError> {
             }
         }
     }
+    let known = site.constant(pads).and_then(|pads| pads.to_i64().ok());
+    if let Some(known) = known {
+        let at = |element: &i64| {
+            let element = usize::try_from(*element).ok();
+            element.and_then(|element| known.get(element).copied())
+        };
+        let whole: Vec<i64> = order.iter().map(|element| at(element).unwrap_or(0)).collect();
+        return Ok(Some(site.ints(&whole)));
+    }
     let nothing = site.ints(&[0]);
     let extended = site.join(&[pads, nothing])?;
     let order = site.ints(&order);
-    let pads = site.node(Operator::new("Gather").with("axis", 0), &[extended, order])?;
-    let operator = site.with_attributes(Operator::new("Pad"), &[]);
-    let made = site.nodes(operator, &[Some(x), Some(pads), site.input(2)], 1)?;
-    let Some(y) = made.first() else { return Ok(false) };
-    site.replace(0, *y)?;
-    Ok(true)
+    site.node(Operator::new("Gather").with("axis", 0), &[extended, order])
+        .map(Some)
+}
+
+/// `x` without what negative constant pads cut off, and the pads that are left; `None` where none is negative.
+fn cut_off(site: &mut Site<'_>, x: ValueId, pads: ValueId) -> Result<Option<(ValueId, ValueId)>, EditError> {
+    let pads = site.constant(pads).and_then(|pads| pads.to_i64().ok());
+    let Some(pads) = pads.filter(|pads| pads.iter().any(|pad| *pad < 0)) else {
+        return Ok(None);
+    };
+    let (begins, ends) = pads.split_at(pads.len() / 2);
+    let starts: Vec<i64> = begins.iter().map(|pad| pad.saturating_neg().max(0)).collect();
+    let stops: Vec<i64> = ends
+        .iter()
+        .map(|pad| if *pad < 0 { *pad } else { i64::MAX })
+        .collect();
+    let axes: Vec<i64> = (0..begins.len() as i64).collect();
+    let rest: Vec<i64> = pads.iter().map(|pad| (*pad).max(0)).collect();
+    let (starts, stops, axes) = (site.ints(&starts), site.ints(&stops), site.ints(&axes));
+    let cut = site.op("Slice", &[x, starts, stops, axes])?;
+    Ok(Some((cut, site.ints(&rest))))
 }

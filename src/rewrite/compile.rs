@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::ops;
+use crate::schema::nearest;
 
 use super::canonical;
 use super::cost::Cost;
-use super::error::{Place, RuleError, nearest};
+use super::error::{Place, RuleError};
 use super::helper::{self, Kind};
 use super::load::Source;
 use super::rule::{Instance, Operand, Pattern, PatternNode, Rule};
@@ -263,7 +264,7 @@ impl Unit<'_> {
                 place,
                 kind: "operator",
                 name: call.op_type.clone(),
-                nearest: nearest(&call.op_type, ops::operator_names()),
+                nearest: nearest(&call.op_type, ops::operator_names()).map(str::to_owned),
             });
         }
         let first = self.rule.opset.0;
@@ -294,7 +295,7 @@ impl Unit<'_> {
                     place: source.place(value.span),
                     kind: "attribute",
                     name: format!("{} of {}", name, call.op_type),
-                    nearest: nearest(name, names.chain(rows)),
+                    nearest: nearest(name, names.chain(rows)).map(str::to_owned),
                 });
             }
         }
@@ -420,7 +421,7 @@ impl Unit<'_> {
                 place: source.place(span),
                 kind: "predicate or helper",
                 name: name.to_owned(),
-                nearest: nearest(name, helper::all().map(|helper| helper.name)),
+                nearest: nearest(name, helper::all().map(|helper| helper.name)).map(str::to_owned),
             });
         };
         if !helper.takes(arguments.len()) {

@@ -160,26 +160,3 @@ impl RuleError {
         }
     }
 }
-
-/// The nearest of `known` by edit distance, if it is near.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
-    let distance = |other: &str| -> usize {
-        let other: Vec<char> = other.chars().collect();
-        let mut row: Vec<usize> = (0..=other.len()).collect();
-        for (i, a) in name.chars().enumerate() {
-            let mut next = vec![i + 1];
-            for (j, b) in other.iter().enumerate() {
-                let cell = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX - 1);
-                let replaced = cell(&row, j) + usize::from(!a.eq_ignore_ascii_case(b));
-                next.push(replaced.min(cell(&row, j + 1) + 1).min(cell(&next, j) + 1));
-            }
-            row = next;
-        }
-        row.last().copied().unwrap_or(usize::MAX)
-    };
-    known
-        .map(|other| (distance(other), other))
-        .filter(|(distance, other)| *distance <= 2.max(other.len() / 4))
-        .min()
-        .map(|(_, other)| other.to_owned())
-}

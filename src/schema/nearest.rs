@@ -19,7 +19,7 @@ fn distance(a: &str, b: &str) -> usize {
     for (i, x) in a.iter().enumerate() {
         let mut row = vec![i + 1; b.len() + 1];
         for (j, y) in b.iter().enumerate() {
-            let mut best = (last[j] + usize::from(x != y))
+            let mut best = (last[j] + usize::from(!x.eq_ignore_ascii_case(y)))
                 .min(last[j + 1] + 1)
                 .min(row[j] + 1);
             if i > 0 && j > 0 && a[i - 1] == *y && *x == b[j - 1] {

@@ -47,7 +47,12 @@ def check_model(report, secateur, folder, model):
         report.skipped(model.name, f"does not run: {str(error)[:100]}")
         return
     target = os.path.join(folder, "cut.onnx")
-    result = secateur.run("prune-channels", model.path, "-o", target, "--ratio", "0.5", "--force", "--json")
+    if os.path.exists(target):
+        os.remove(target)
+    result = secateur.run("prune-channels", model.path, "-o", target, "--ratio", "0.5", "--json")
+    if result.code == 1 and not os.path.exists(target) and reasons(result):
+        report.skipped(model.name, f"nothing to cut: {reasons(result)}")
+        return
     if result.code != 0:
         report.failed(model.name, result.why())
         return
@@ -64,6 +69,14 @@ def check_model(report, secateur, folder, model):
         report.failed(model.name, problem)
     else:
         report.passed(model.name)
+
+
+def reasons(result):
+    """What a run that changed nothing says was left alone, and why; empty if it says nothing."""
+    document = result.json() or {}
+    if not document.get("unchanged"):
+        return ""
+    return "; ".join(document.get("warnings", []))
 
 
 def compare(expected, found):

@@ -1,20 +1,23 @@
 #!/usr/bin/env python3
 """Checks secateur against the onnx package and ONNX Runtime.
 
-usage: run.py [--secateur BIN] [--only TEXT] [-v] [CHECK ...]
+usage: run.py [--secateur BIN] [--only TEXT] [--jobs N] [-v] [CHECK ...]
 
 Each check is a module beside this one with `check(report, secateur)`. The runner needs Python 3 alone: it reuses the running
 Python where that has the requirements (requirements.txt), or makes a virtual environment under target/ and installs them; where
 they cannot be installed, everything is skipped and the status is 0. Models come from SECATEUR_CORPUS; without it the checks run
-on the models under fixtures/ and on those that the onnx package ships.
+on the models under fixtures/ and on those that the onnx package ships. With --jobs above 1 that many checks run at a time, each in
+a process of its own, the longest first; what a check printed stays together.
 
 The last line is `N passed, N failed, N skipped`; the status is 1 if anything failed.
 """
 
 import argparse
+import concurrent.futures
 import importlib
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 import time
@@ -23,6 +26,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 REQUIREMENTS = os.path.join(HERE, "requirements.txt")
 CHECKS = ("malice", "calibration", "facts", "shapes", "rules", "fold", "simplify", "fuzz", "equal", "verify", "pairs", "probes", "text", "quantize", "qdq", "prune", "evaluate", "gradients", "weights", "weights_fuzz", "extract", "heads", "growth", "merge", "transfer", "splice", "opsets", "state_dict", "chain")
+# Those that take longest, so that several at a time end together.
+LONG = ("simplify", "state_dict", "calibration", "opsets", "quantize", "rules", "fuzz", "text", "growth", "extract", "gradients")
+TOTALS = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$")
 
 
 class Report:
@@ -91,6 +97,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--secateur", help="the binary (default: SECATEUR_BIN, or the newest under target/)")
     parser.add_argument("--only", default="", help="only models whose name contains this")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="checks that run at a time (default: 1)")
     parser.add_argument("-v", "--verbose", action="store_true", help="name passed and skipped cases too")
     parser.add_argument("checks", nargs="*", help="checks to run (default: all): " + ", ".join(CHECKS))
     args = parser.parse_args()
@@ -103,7 +110,39 @@ def main():
             return 0
         sys.stdout.flush()
         os.execve(python, [python, os.path.abspath(__file__), *sys.argv[1:]], {**os.environ, "SECATEUR_CROSS_CHILD": "1"})
-    return run_checks(args)
+    return run_side_by_side(args) if args.jobs > 1 else run_checks(args)
+
+
+def run_side_by_side(args):
+    import corpus
+
+    if corpus.folder():
+        corpus.arch_folder(corpus.folder())
+    rest = [sys.executable, os.path.abspath(__file__), "--only", args.only]
+    rest += ["--secateur", args.secateur] if args.secateur else []
+    rest += ["--verbose"] if args.verbose else []
+    names = args.checks or list(CHECKS)
+    names.sort(key=lambda name: LONG.index(name) if name in LONG else len(LONG))
+    counts = [0, 0, 0]
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        started = [pool.submit(run_alone, [*rest, name]) for name in names]
+        for name, done in zip(names, started):
+            status, text = done.result()
+            lines = text.splitlines()
+            totals = TOTALS.match(lines[-1]) if lines else None
+            print("\n".join(lines[:-1] if totals else lines), flush=True)
+            if totals is None or status not in (0, 1):
+                print(f"FAILED  {name}: the check ended with status {status}", flush=True)
+                counts[1] += 1
+            if totals:
+                counts = [count + int(more) for count, more in zip(counts, totals.groups())]
+    print(f"{counts[0]} passed, {counts[1]} failed, {counts[2]} skipped")
+    return 1 if counts[1] else 0
+
+
+def run_alone(command):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    return done.returncode, done.stdout
 
 
 def run_checks(args):

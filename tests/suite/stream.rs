@@ -166,6 +166,27 @@ fn values_that_mix_samples_belong_to_none() {
     }
 }
 
+#[test]
+fn values_without_elements_hold_no_samples() {
+    for body in [
+        "e = Slice(x, start, end, last) f = Flatten<axis = 2>(e) y = Relu(f)",
+        "e = Slice(x, start, end, last) f = Reshape(e, shape) y = Relu(f)",
+        "e = Slice(x, start, end, middle) f = Transpose<perm = [0, 2, 1]>(e) g = Unsqueeze(f, last) y = Relu(g)",
+    ] {
+        for batch in ["N", "4"] {
+            let model = model(&format!(
+                "<ir_version: 8, opset_import: [\"\" : 17]> g (float[{batch},4,6] x) => (float[] y)
+                 <int64[1] start = {{2}}, int64[1] end = {{2}}, int64[1] last = {{2}}, int64[1] middle = {{1}},
+                  int64[3] shape = {{0, 4, 0}}> {{ {body} }}"
+            ));
+            let inputs = BTreeMap::from([("x".to_owned(), vec![4, 4, 6])]);
+            let found = placements(&model, &inputs, 4);
+            assert_eq!(found.get("x"), Some(&Placement::FIRST), "{body}");
+            assert_eq!(found.get("f"), None, "{body}");
+        }
+    }
+}
+
 /// Samples of which each is larger than the one before, and each step than the step before.
 struct Samples {
     folder: tempfile::TempDir,

@@ -29,14 +29,19 @@ impl Placement {
     pub const FIRST: Self = Self { axis: 0, minor: 1 };
 
     /// Neighbouring elements, in row-major order, that belong to one sample; `None` where a value of these dimensions does not have
-    /// `samples` samples here.
+    /// `samples` samples here, or no elements.
     pub fn run_length(&self, dims: &[u64], samples: u64) -> Option<u64> {
         let size = *dims.get(self.axis)?;
         let part = samples.checked_mul(self.minor)?;
         (part > 0 && size > 0 && size % part == 0).then_some(())?;
-        let behind = dims.iter().skip(self.axis + 1).product::<u64>();
-        Some(self.minor * behind)
+        let behind = elements(dims.get(self.axis + 1..)?)?;
+        self.minor.checked_mul(behind).filter(|run| *run > 0)
     }
+}
+
+/// How many elements a value of these dimensions has, if that is a number.
+fn elements(dims: &[u64]) -> Option<u64> {
+    dims.iter().try_fold(1u64, |count, size| count.checked_mul(*size))
 }
 
 /// The placement of `samples` samples in each value of the main graph, by the value's name, when the graph's inputs have the
@@ -219,7 +224,8 @@ impl Walk<'_> {
         read.flatten().any(|value| {
             let small = || {
                 self.dims(value)
-                    .is_some_and(|dims| dims.iter().product::<u64>() < self.samples)
+                    .and_then(|dims| elements(&dims))
+                    .is_some_and(|count| count < self.samples)
             };
             self.places.get(&value) == Some(&Place::Mixed) && !small()
         })

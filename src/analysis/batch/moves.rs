@@ -1,6 +1,6 @@
 //! What operators do to the axis that the samples lie on.
 
-use super::{Placement, Walk};
+use super::{Placement, Walk, elements};
 use crate::ir::{NodeId, Operator, ValueId};
 
 /// The placement of the samples in one output of a node; `None` if it is not known.
@@ -116,7 +116,8 @@ fn never(_: &Walk<'_>, _: NodeId, _: usize) -> Option<Placement> {
 fn same_order(walk: &Walk<'_>, id: NodeId, out: usize) -> Option<Placement> {
     let source = input(walk, id, 0)?;
     let (from, to) = (walk.dims(source)?, walk.dims(output(id, out))?);
-    if from.iter().product::<u64>() != to.iter().product::<u64>() {
+    let count = elements(&to).filter(|count| *count > 0)?;
+    if elements(&from) != Some(count) {
         return None;
     }
     let run = walk.at(source)?.run_length(&from, walk.samples)?;
@@ -124,7 +125,7 @@ fn same_order(walk: &Walk<'_>, id: NodeId, out: usize) -> Option<Placement> {
     for (axis, size) in to.iter().enumerate().rev() {
         if run % behind == 0 {
             let minor = run / behind;
-            if size % (minor * walk.samples) == 0 {
+            if size % minor.checked_mul(walk.samples)? == 0 {
                 return Some(Placement { axis, minor });
             }
         }
@@ -185,7 +186,8 @@ fn split(walk: &Walk<'_>, id: NodeId, out: usize) -> Option<Placement> {
         let size = walk
             .dims(output(id, part))
             .and_then(|dims| dims.get(along).copied());
-        size.is_some_and(|size| size % (walk.samples * placement.minor) == 0)
+        let part = walk.samples.checked_mul(placement.minor).filter(|part| *part > 0);
+        size.zip(part).is_some_and(|(size, part)| size % part == 0)
     });
     (whole && out < count).then_some(placement)
 }

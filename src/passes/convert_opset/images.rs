@@ -63,8 +63,16 @@ pub(super) fn resize_11(site: &mut Site<'_>) -> Outcome {
     site.set_input(1, roi.map_err(|error| error.to_string())?)
 }
 
-/// One coordinate transformation went away.
+/// One coordinate transformation went away, and scales beside sizes: they were there, if only empty.
 pub(super) fn resize_13(site: &mut Site<'_>) -> Outcome {
+    if site.has_input(3) && site.has_input(2) {
+        match site.input_type(2).fixed_shape().as_deref() {
+            Some([0]) => site.clear_input(2)?,
+            _ => {
+                return Err("it has sizes, and scales that may have elements too".to_owned());
+            }
+        }
+    }
     match site.text("coordinate_transformation_mode")?.as_deref() {
         Some("tf_half_pixel_for_nn") => {
             Err("its coordinate transformation tf_half_pixel_for_nn is gone".to_owned())
