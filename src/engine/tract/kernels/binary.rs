@@ -18,6 +18,7 @@ mod made {
         dead_code,
         unreachable_pub,
         missing_docs,
+        clippy::useless_conversion,
         reason = "tract's macro writes a constructor for each"
     )]
 

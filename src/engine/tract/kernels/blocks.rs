@@ -114,7 +114,7 @@ impl Step {
                 Ok(())
             }
             Function::GeluTanh => {
-                const SCALE: f32 = 1.595_769_1;
+                const SCALE: f32 = 1.595_769;
                 old.iter_mut()
                     .zip(&*block)
                     .for_each(|(inner, x)| *inner = SCALE * (x + 0.044715 * x * x * x));
@@ -250,7 +250,7 @@ fn unit(x: f32) -> f32 {
 /// The power series; for numbers below a quarter.
 fn small_erf(x: f32) -> f32 {
     let square = x * x;
-    x * (1.128_379_2
+    x * (std::f32::consts::FRAC_2_SQRT_PI
         - square
             * (0.376_126_4 - square * (0.112_837_92 - square * (0.026_866_17 - square * 0.005_223_977_6))))
 }
