@@ -8,6 +8,7 @@ pub mod data;
 pub mod engine;
 pub mod evaluate;
 pub mod features;
+pub mod files;
 pub mod finetune;
 pub mod fold;
 pub mod format;

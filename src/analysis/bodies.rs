@@ -39,7 +39,12 @@ impl Driver<'_> {
             return Facts::new(0);
         };
         let mut facts = Facts::new(graph.get(id).map_or(0, |node| node.outputs().len()));
-        let mut seeds = plan.seeds.clone();
+        let exhausted = self.fuel == 0;
+        let mut seeds = if exhausted {
+            control::no_state(&plan)
+        } else {
+            plan.seeds.clone()
+        };
         let mut rounds = 0;
         let results = loop {
             let mark = self.contradictions.len();
@@ -53,6 +58,7 @@ impl Driver<'_> {
                     path: scope.path.body(id, *body),
                     depth: scope.depth + 1,
                 };
+                self.fuel = self.fuel.saturating_sub(inner.node_ids().count());
                 set_captures(&mut inner, &captured);
                 seed(&mut inner, &seeds);
                 self.graph(&mut inner, &inner_scope);
@@ -63,7 +69,7 @@ impl Driver<'_> {
                 [(_, body)] => control::widened(&plan, &seeds, body),
                 _ => None,
             };
-            if let Some(widened) = widened {
+            if let Some(widened) = widened.filter(|_| !exhausted) {
                 self.contradictions.truncate(mark);
                 rounds += 1;
                 seeds = if rounds >= MAX_ROUNDS || scope.depth >= MAX_STABLE_DEPTH {

@@ -1,16 +1,14 @@
-//! Calls of model-local functions: a body is inferred anew for each call, with the call's types and attributes.
+//! Calls of model-local functions: a body is inferred once for all calls with the same types and attributes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use super::bodies::{hide_inputs, join, seed};
 use super::call::{Call, Facts};
-use super::infer::{Driver, Scope};
+use super::infer::{Driver, Scope, count, fuel};
 use crate::ir::{AttributeValue, Function, Graph, GraphPath, Name, NodeId, Operator, ValueType};
 use crate::proto;
 
-/// Nodes of function bodies that one run infers before further calls stay unknown: calls may nest exponentially.
-const BUDGET: usize = 200_000;
 /// Calls within calls.
 const MAX_DEPTH: usize = 32;
 
@@ -20,8 +18,22 @@ type Key = (String, String, String);
 pub(super) struct Functions<'m> {
     list: &'m [Function],
     index: HashMap<Key, usize>,
+    /// Nodes of each function, those of bodies included.
+    nodes: Vec<usize>,
     called_with: RefCell<Vec<Option<Vec<ValueType>>>>,
+    /// What each function has been found to give, by the types it was called with.
+    found: RefCell<Vec<HashMap<String, Vec<Found>>>>,
+    /// Nodes that are inferred before further calls stay unknown: calls with other types each may nest exponentially.
     budget: Cell<usize>,
+}
+
+/// The outputs of one call, for others like it.
+struct Found {
+    types: Vec<ValueType>,
+    attributes: Vec<(Name, AttributeValue)>,
+    /// Calls around it: a call that is nested deeper knows less.
+    depth: usize,
+    outputs: Vec<ValueType>,
 }
 
 impl<'m> Functions<'m> {
@@ -34,12 +46,21 @@ impl<'m> Functions<'m> {
                 .entry((text(&header.domain), text(&header.name), text(&header.overload)))
                 .or_insert(at);
         }
+        let nodes: Vec<usize> = list.iter().map(|function| count(&function.graph)).collect();
+        let budget = fuel(nodes.iter().sum());
         Self {
             list,
             index,
+            nodes,
             called_with: RefCell::new(vec![None; list.len()]),
-            budget: Cell::new(BUDGET),
+            found: RefCell::new(list.iter().map(|_| HashMap::new()).collect()),
+            budget: Cell::new(budget),
         }
+    }
+
+    /// Nodes of all functions, those of bodies included.
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes.iter().sum()
     }
 
     /// The function that a node calls.
@@ -86,6 +107,58 @@ impl<'m> Functions<'m> {
     }
 }
 
+impl Functions<'_> {
+    /// What a call like this one has given.
+    fn recall(
+        &self,
+        index: usize,
+        types: &[ValueType],
+        operator: &Operator,
+        depth: usize,
+    ) -> Option<Vec<ValueType>> {
+        let found = self.found.borrow();
+        let attributes = operator.attributes();
+        let alike = |known: &&Found| {
+            known.depth == depth
+                && known.types == types
+                && known.attributes.len() == attributes.len()
+                && known
+                    .attributes
+                    .iter()
+                    .zip(attributes)
+                    .all(|((name, value), other)| *name == other.name && same(value, &other.value))
+        };
+        let candidates = found.get(index)?.get(&summary(types))?;
+        Some(candidates.iter().find(alike)?.outputs.clone())
+    }
+
+    fn keep(
+        &self,
+        index: usize,
+        types: Vec<ValueType>,
+        operator: &Operator,
+        depth: usize,
+        outputs: Vec<ValueType>,
+    ) {
+        let Some(attributes) = plain(operator) else {
+            return;
+        };
+        if let Some(found) = self.found.borrow_mut().get_mut(index) {
+            found.entry(summary(&types)).or_default().push(Found {
+                types,
+                attributes,
+                depth,
+                outputs,
+            });
+        }
+    }
+}
+
+/// A text that calls with the same types share.
+fn summary(types: &[ValueType]) -> String {
+    types.iter().map(|ty| format!("{ty};")).collect()
+}
+
 impl Driver<'_> {
     /// The outputs of a call.
     pub(super) fn call_function(&mut self, index: usize, call: &Call<'_>, scope: &Scope<'_>) -> Facts {
@@ -100,7 +173,13 @@ impl Driver<'_> {
             .map(|input| call.ty(input).cloned().unwrap_or(ValueType::Unknown))
             .collect();
         functions.note_call(index, &types);
-        let nodes = function.graph.node_ids().count();
+        if let Some(outputs) = functions.recall(index, &types, call.operator, scope.depth) {
+            for (output, ty) in outputs.into_iter().enumerate() {
+                facts.whole(output, ty);
+            }
+            return facts;
+        }
+        let nodes = functions.nodes.get(index).copied().unwrap_or(0);
         let Some(rest) = functions.budget.get().checked_sub(nodes) else {
             return facts;
         };
@@ -119,11 +198,46 @@ impl Driver<'_> {
         };
         self.graph(&mut graph, &inner);
         self.contradictions.truncate(mark);
-        for (output, value) in graph.output_values().into_iter().enumerate() {
-            let Some(value) = value else { continue };
-            facts.whole(output, hide_inputs(graph.ty(value), &graph));
+        let outputs: Vec<ValueType> = graph
+            .output_values()
+            .into_iter()
+            .map(|value| value.map_or(ValueType::Unknown, |value| hide_inputs(graph.ty(value), &graph)))
+            .collect();
+        for (output, ty) in outputs
+            .iter()
+            .enumerate()
+            .filter(|(_, ty)| **ty != ValueType::Unknown)
+        {
+            facts.whole(output, ty.clone());
         }
+        functions.keep(index, types, call.operator, scope.depth, outputs);
         facts
+    }
+}
+
+/// The attributes of a call; `None` if one is of a kind that calls are not compared by.
+fn plain(operator: &Operator) -> Option<Vec<(Name, AttributeValue)>> {
+    operator
+        .attributes()
+        .iter()
+        .map(|attribute| {
+            same(&attribute.value, &attribute.value)
+                .then(|| (attribute.name.clone(), attribute.value.clone()))
+        })
+        .collect()
+}
+
+/// Whether two attributes are of a kind that is compared here, and the same.
+fn same(a: &AttributeValue, b: &AttributeValue) -> bool {
+    use AttributeValue::{Float, Floats, Int, Ints, String, Strings};
+    match (a, b) {
+        (Int(a), Int(b)) => a == b,
+        (Float(a), Float(b)) => a.to_bits() == b.to_bits(),
+        (String(a), String(b)) => a == b,
+        (Ints(a), Ints(b)) => a == b,
+        (Floats(a), Floats(b)) => a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits())),
+        (Strings(a), Strings(b)) => a == b,
+        _ => false,
     }
 }
 

@@ -8,7 +8,7 @@ use super::symbols::public_type;
 use super::{content, shapes};
 use crate::ir::{
     AttributeValue, Constant, ConstantOrigin, DType, Dim, Graph, GraphPath, Model, NodeId, NodeKind,
-    OpsetImport, ShapeContent, TensorType, ValueId, ValueType, opset_version, tensor_type,
+    Operator, OpsetImport, ShapeContent, TensorType, ValueId, ValueType, opset_version, tensor_type,
 };
 
 /// A declaration of the file that no value can fulfil; what was inferred holds.
@@ -38,9 +38,11 @@ pub struct InferReport {
 /// values only fill in what inference leaves open. Also refreshes what bodies know of the values they capture.
 pub fn infer(model: &mut Model) -> InferReport {
     let functions = Functions::new(&model.functions);
+    let nodes = count(&model.graph) + functions.nodes();
     let mut driver = Driver {
         functions: Some(&functions),
         contradictions: Vec::new(),
+        fuel: fuel(nodes),
     };
     driver.graph(
         &mut model.graph,
@@ -74,9 +76,12 @@ pub fn infer(model: &mut Model) -> InferReport {
 /// Infers the outputs of one node, whose inputs are inferred already, and its bodies. `imports` are those of the graph's
 /// model or function. Calls of model-local functions stay unknown: only [`infer`] sees those.
 pub fn infer_node(graph: &mut Graph, node: NodeId, imports: &[OpsetImport]) {
+    let bodies = graph.operator(node).into_iter().flat_map(Operator::bodies);
+    let nodes = bodies.map(|(_, body)| count(body)).sum();
     let mut driver = Driver {
         functions: None,
         contradictions: Vec::new(),
+        fuel: fuel(nodes),
     };
     driver.node(
         graph,
@@ -104,7 +109,30 @@ pub(super) struct Scope<'a> {
 pub(super) struct Driver<'f> {
     pub(super) functions: Option<&'f Functions<'f>>,
     pub(super) contradictions: Vec<Contradiction>,
+    /// Nodes of bodies that are inferred before the state of further loops counts as unknown: each loop around another may ask for
+    /// a few rounds of it, so what loops within loops ask for doubles with each.
+    pub(super) fuel: usize,
 }
+
+/// The nodes of a graph and of its bodies.
+pub(super) fn count(graph: &Graph) -> usize {
+    graph
+        .node_ids()
+        .map(|id| {
+            let bodies = graph.operator(id).into_iter().flat_map(Operator::bodies);
+            1 + bodies.map(|(_, body)| count(body)).sum::<usize>()
+        })
+        .sum()
+}
+
+/// How many nodes one run may infer in bodies and called functions that have so many between them: each some times, and a few in any
+/// case.
+pub(super) fn fuel(nodes: usize) -> usize {
+    nodes.saturating_mul(ROUNDS).saturating_add(BASE)
+}
+
+const ROUNDS: usize = 64;
+const BASE: usize = 20_000;
 
 impl Driver<'_> {
     /// Infers a graph whose inputs and captures have their types.

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::global::Global;
+use super::outputs::Outputs;
 use super::{Answer, model, terminal};
 use crate::report::difference::difference;
 use crate::report::table;
@@ -22,6 +23,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+    let mut files = Outputs::new(global);
+    files.reads("the first model", &arguments.a);
+    files.reads("the second model", &arguments.b);
+    files.check()?;
     let a = model::read_to_show(global, &arguments.a)?;
     let b = model::read_to_show(global, &arguments.b)?;
     let mut found = difference(&a.model, &b.model);

@@ -8,11 +8,13 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::global::Global;
 use super::model::Loaded;
+use super::outputs::{MODEL, Outputs};
 use super::progress::Progress;
 use super::{Answer, engines, model, options, terminal};
 use crate::analysis;
 use crate::data::{Dataset, PreprocessSpec, Shard, Spec};
 use crate::evaluate::{Checkpoint, EvaluateError, Figures, State, StateSubject, Task, names};
+use crate::files::Draft;
 use crate::pipeline::{Gate, GateReport, Judged, weigh_input};
 use crate::report::evaluation;
 use crate::report::table::{self, Style};
@@ -116,7 +118,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     let (Some(path), Some(data)) = (&arguments.model, &arguments.data) else {
         return Err(Failure::usage("a model and --data are needed"));
     };
-    check_outputs(global, arguments)?;
+    check_outputs(global, arguments, path, data)?;
     let engine = engines::engine(global)?;
     let mut loaded = model::read(global, path)?;
     let mut reference = arguments
@@ -187,7 +189,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     let gates: Vec<GateReport> = arguments.gates.iter().map(|gate| gate.judge(&judged)).collect();
     show(global, &figures, engine.name(), &gates);
     if let Some(report) = &arguments.report {
-        write_report(report, &figures, engine.name(), &gates)?;
+        write_report(report, &figures, engine.name(), &gates, global.force)?;
     }
     Ok(if gates.iter().all(|gate| gate.passed) {
         Answer::Done
@@ -196,24 +198,30 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     })
 }
 
-/// Refuses to replace files before any work is done. A state file is there to be gone on with.
-fn check_outputs(global: &Global, arguments: &Arguments) -> Result<(), Failure> {
-    let Some(report) = arguments.report.as_deref() else {
-        return Ok(());
-    };
-    if !matches!(
-        report.extension().and_then(|e| e.to_str()),
-        Some("json" | "md" | "xml")
-    ) {
-        return Err(Failure::usage("a report ends in .json, .md or .xml"));
+/// Refuses files that must not be written before any work is done. A state file is there to be gone on with.
+fn check_outputs(global: &Global, arguments: &Arguments, model: &Path, data: &str) -> Result<(), Failure> {
+    let mut files = Outputs::new(global);
+    files.reads(MODEL, model);
+    if let Some(reference) = &arguments.against {
+        files.reads("the model of --against", reference);
     }
-    if report.exists() && !global.force {
-        return Err(crate::format::FormatError::OutputExists {
-            path: report.to_owned(),
+    files.reads_data(data);
+    if let Some(labels) = &arguments.labels {
+        files.reads("the labels", Path::new(labels));
+    }
+    if let Some(state) = &arguments.state {
+        files.continues("--state", state);
+    }
+    if let Some(report) = &arguments.report {
+        if !matches!(
+            report.extension().and_then(|e| e.to_str()),
+            Some("json" | "md" | "xml")
+        ) {
+            return Err(Failure::usage("a report ends in .json, .md or .xml"));
         }
-        .into());
+        files.writes("--report", report);
     }
-    Ok(())
+    files.check()
 }
 
 /// The description that --data names, with what the flags add to it.
@@ -269,6 +277,12 @@ fn start(file: Option<&Path>, subject: StateSubject) -> Result<State, Failure> {
 }
 
 fn merge(global: &Global, parts: &[PathBuf], target: Option<&Path>) -> Result<Answer, Failure> {
+    let mut files = Outputs::new(global);
+    parts.iter().for_each(|part| files.reads("a part", part));
+    if let Some(target) = target {
+        files.writes("--state", target);
+    }
+    files.check()?;
     let mut merged: Option<State> = None;
     for part in parts {
         let state = State::read(part)?;
@@ -283,12 +297,6 @@ fn merge(global: &Global, parts: &[PathBuf], target: Option<&Path>) -> Result<An
         return Err(Failure::usage("there is nothing to merge"));
     };
     if let Some(target) = target {
-        if target.exists() && !global.force {
-            return Err(crate::format::FormatError::OutputExists {
-                path: target.to_owned(),
-            }
-            .into());
-        }
         state.write(target)?;
     }
     let figures = Figures::of(&state);
@@ -317,7 +325,13 @@ fn show(global: &Global, figures: &Figures, engine: &str, gates: &[GateReport]) 
     }
 }
 
-fn write_report(path: &Path, figures: &Figures, engine: &str, gates: &[GateReport]) -> Result<(), Failure> {
+fn write_report(
+    path: &Path,
+    figures: &Figures,
+    engine: &str,
+    gates: &[GateReport],
+    force: bool,
+) -> Result<(), Failure> {
     let text = match path.extension().and_then(|extension| extension.to_str()) {
         Some("json") => serde_json::to_string_pretty(&Document {
             figures,
@@ -328,7 +342,7 @@ fn write_report(path: &Path, figures: &Figures, engine: &str, gates: &[GateRepor
         Some("xml") => evaluation::junit(gates).map_err(|error| Failure::new("report", error))?,
         _ => evaluation::markdown(figures, gates),
     };
-    std::fs::write(path, text).map_err(|source| {
+    Draft::write_file(path, text.as_bytes(), force).map_err(|source| {
         crate::format::FormatError::Write {
             path: path.to_owned(),
             source,

@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::global::Global;
+use super::outputs::{MODEL, Outputs};
 use super::progress::Progress;
 use super::{Answer, engines, model, options, terminal};
 use crate::data::{Dataset, PreprocessSpec, Shard, Spec};
 use crate::features::{Stage, write_features};
-use crate::format::FormatError;
 use crate::passes::FeatureCut;
 
 /// Compute features of samples: what a model has at one value
@@ -50,9 +50,11 @@ struct Document {
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
     let output = &arguments.output;
-    if !global.force && output.symlink_metadata().is_ok() {
-        return Err(FormatError::OutputExists { path: output.clone() }.into());
-    }
+    let mut files = Outputs::new(global);
+    files.reads(MODEL, &arguments.model);
+    files.reads_data(&arguments.data);
+    files.writes("-o", output);
+    files.check()?;
     let engine = engines::engine(global)?;
     let loaded = model::read(global, &arguments.model)?;
     let cut = FeatureCut::new(&loaded.model, &arguments.at)?;

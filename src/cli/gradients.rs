@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::global::Global;
 use super::options::size;
+use super::outputs::{MODEL, Outputs};
 use super::{Answer, model, terminal};
 use crate::analysis;
 use crate::autodiff::{AutodiffError, GradientOptions, InputIs, Loss, Wrt, gradients};
@@ -117,9 +118,13 @@ impl Arguments {
 }
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
-    let Some(output) = model::output(global, &arguments.model, Some(&arguments.output_file))? else {
+    let mut files = Outputs::new(global);
+    files.reads(MODEL, &arguments.model);
+    let Some(output) = model::output(global, &arguments.model, Some(&arguments.output_file), &mut files)?
+    else {
         return Err(Failure::usage("-o names the gradient model"));
     };
+    files.check()?;
     let loaded = model::read(global, &arguments.model)?;
     let wrt = match arguments.wrt.as_slice() {
         [] => Wrt::Parameters,

@@ -19,6 +19,7 @@ mod man;
 mod model;
 mod options;
 mod outcome;
+mod outputs;
 mod print;
 mod progress;
 mod reference;
@@ -90,8 +91,19 @@ pub fn command() -> Command {
     Cli::command().subcommands(step::commands())
 }
 
-/// Runs the program and answers its exit status.
+/// Runs the program and answers its exit status: 2, too, when its answer could not be written.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let status = answered(arguments);
+    match terminal::lost_answer() {
+        Some(error) => {
+            terminal::note(&format!("error: cannot write to stdout: {error}"));
+            ExitCode::from(2)
+        }
+        None => status,
+    }
+}
+
+fn answered(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     signals::install();
     let json = arguments

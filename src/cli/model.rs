@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
 use super::global::Global;
+use super::outputs::{Outputs, STDIO};
 use super::terminal;
 use crate::analysis;
+use crate::files::same_file;
 use crate::format::save::{Target, WriteOptions};
 use crate::format::{self, FormatError, Origin, ReadOptions, Saved, Source, Warning};
 use crate::ir::{CheckError, Model};
@@ -86,25 +88,29 @@ pub(super) enum Output {
     Stdout,
 }
 
-/// The output that `-o` and `--in-place` name together, checked before any work is done.
+/// The output that `-o` and `--in-place` name together, for [`Outputs::check`].
 pub(super) fn output(
     global: &Global,
     input: &Path,
     output: Option<&Path>,
+    files: &mut Outputs,
 ) -> Result<Option<Output>, Failure> {
-    let stdin = input == Path::new("-");
+    let stdin = input == Path::new(STDIO);
     let target = match (output, global.in_place) {
-        (Some(path), false) if path == Path::new("-") => {
+        (Some(path), false) if path == Path::new(STDIO) => {
             if global.json {
                 return Err(Failure::usage("a model and JSON cannot both go to stdout")
                     .hint("write the model to a file with -o"));
             }
             return Ok(Some(Output::Stdout));
         }
-        (Some(path), false) => path,
+        (Some(path), false) => {
+            files.writes("-o", path);
+            return Ok(Some(Output::File(path.to_owned())));
+        }
         (None, true) if stdin => return Err(Failure::usage("--in-place needs a model in a file")),
         (None, true) => input,
-        (Some(path), true) if is_same(path, input) => path,
+        (Some(path), true) if same_file(path, input) => path,
         (Some(_), true) => {
             return Err(Failure::usage(
                 "--in-place writes the input; -o names another file",
@@ -112,26 +118,8 @@ pub(super) fn output(
         }
         (None, false) => return Ok(None),
     };
-    if target.symlink_metadata().is_ok() {
-        if !stdin && is_same(target, input) {
-            if !global.in_place {
-                return Err(FormatError::OutputIsInput {
-                    path: target.to_owned(),
-                }
-                .into());
-            }
-        } else if !global.force {
-            return Err(FormatError::OutputExists {
-                path: target.to_owned(),
-            }
-            .into());
-        }
-    }
+    files.in_place(target);
     Ok(Some(Output::File(target.to_owned())))
-}
-
-fn is_same(a: &Path, b: &Path) -> bool {
-    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// What a save left on the disk.

@@ -1,6 +1,5 @@
 //! What a run shows and reports: JSON, tables for people, a report file.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use super::failure::Failure;
@@ -8,6 +7,7 @@ use super::global::Global;
 use super::model::Output;
 use super::run::Running;
 use super::{terminal, verify};
+use crate::files::Draft;
 use crate::pipeline::{Pipeline, RunReport};
 use crate::report::table::{self, Style};
 use crate::report::{evaluation, markdown, sanitise, training};
@@ -160,14 +160,5 @@ pub(super) fn write_report(
             source,
         })
     };
-    let mut options = std::fs::OpenOptions::new();
-    let options = options
-        .write(true)
-        .create_new(!force)
-        .create(force)
-        .truncate(force);
-    options
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(failed)
+    Draft::write_file(path, text.as_bytes(), force).map_err(failed)
 }

@@ -9,9 +9,11 @@ use super::failure::Failure;
 use super::global::Global;
 use super::model;
 use super::options::{self, Comparing};
+use super::outputs::{MODEL, Outputs};
 use super::progress::Progress;
 use super::{Answer, engines, outcome, terminal};
 use crate::data::{PreprocessSpec, Spec};
+use crate::files::Draft;
 use crate::fold::TractEvaluator;
 use crate::passes::{Limits, Safety};
 use crate::pipeline::{self, Outcome, Pipeline, ROLES, RunOptions, Step, StepResources, Unchanged, presets};
@@ -96,6 +98,8 @@ fn safety(text: &str) -> Option<Safety> {
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
     let pipeline = find(&arguments.pipeline)?;
+    let mut files = Outputs::new(global);
+    files.reads("the pipeline", &arguments.pipeline);
     rewrite(
         global,
         pipeline,
@@ -103,13 +107,15 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         &arguments.running,
         !global.no_verify,
         Unchanged::RefusedAltogether,
+        files,
     )
 }
 
 /// The pipeline that an argument names: a file, or a preset.
 pub(super) fn find(name: &Path) -> Result<Pipeline, Failure> {
     let text = name.to_string_lossy();
-    let is_file = name.is_file() || name.components().count() > 1 || name.extension().is_some();
+    let is_there = name.metadata().is_ok_and(|found| !found.is_dir());
+    let is_file = is_there || name.components().count() > 1 || name.extension().is_some();
     if is_file {
         return Ok(pipeline::read(name)?);
     }
@@ -134,6 +140,7 @@ pub(super) fn rewrite(
     running: &Running,
     compare: bool,
     unchanged: Unchanged,
+    mut files: Outputs,
 ) -> Result<Answer, Failure> {
     adjust(global, &mut pipeline, running)?;
     if running.print_pipeline {
@@ -142,8 +149,9 @@ pub(super) fn rewrite(
     }
     let input = input.ok_or_else(|| Failure::usage("a model is needed"))?;
     let writes = !running.dry_run && !running.check;
+    files.reads(MODEL, input);
     let output = if writes {
-        model::output(global, input, running.output.as_deref())?
+        model::output(global, input, running.output.as_deref(), &mut files)?
     } else {
         None
     };
@@ -151,16 +159,11 @@ pub(super) fn rewrite(
         return Err(Failure::usage("there is no output")
             .hint("choose one with -o FILE, or pass --in-place, --check or --dry-run"));
     }
-    if let Some(report) = running
-        .report
-        .as_deref()
-        .filter(|report| !global.force && report.exists())
-    {
-        return Err(crate::format::FormatError::OutputExists {
-            path: report.to_owned(),
-        }
-        .into());
+    if let Some(report) = &running.report {
+        files.writes("--report", report);
     }
+    files.pipeline(&pipeline, writes);
+    files.check()?;
     let loaded = model::read(global, input)?;
     pipeline.check_data(&loaded.model.graph)?;
     let compare = compare && !running.dry_run;
@@ -204,26 +207,22 @@ pub(super) fn rewrite(
     let Outcome {
         model,
         mut report,
-        files,
+        files: beside,
     } = pipeline::run(&pipeline, &loaded.model, &loaded.origin, &run)?;
     drop(progress);
     if report.accepted
         && let Some(output) = &output
     {
-        if let Some(file) = files.iter().find(|file| !global.force && file.path.exists()) {
-            return Err(crate::format::FormatError::OutputExists {
-                path: file.path.clone(),
-            }
-            .into());
-        }
         let written = model::write(global, output, &model, &loaded, report.changed)?;
         report.output = Some(output.name());
         report.files = written.files;
         report.warnings.extend(written.notes);
-        for file in &files {
-            std::fs::write(&file.path, &file.text).map_err(|source| crate::format::FormatError::Write {
-                path: file.path.clone(),
-                source,
+        for file in &beside {
+            Draft::write_file(&file.path, &file.content, global.force).map_err(|source| {
+                crate::format::FormatError::Write {
+                    path: file.path.clone(),
+                    source,
+                }
             })?;
             report.files.push(file.path.display().to_string());
         }

@@ -8,11 +8,12 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::global::Global;
+use super::outputs::{MODEL, Outputs};
 use super::progress::Progress;
 use super::{Answer, engines, model, options, terminal};
 use crate::data::{Dataset, PreprocessSpec, Shard, Spec};
+use crate::files::read_bytes;
 use crate::fold::TractEvaluator;
-use crate::format::FormatError;
 use crate::ir::{Graph, Model};
 use crate::passes::{
     Context, Limits, LossKind, collect_gram_statistics, collect_statistics, gradient_statistics,
@@ -109,7 +110,11 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     else {
         return Err(Failure::usage("a model, --data and -o are needed"));
     };
-    refuse_existing(global, output)?;
+    let mut files = Outputs::new(global);
+    files.reads(MODEL, path);
+    files.reads_data(data);
+    files.writes("-o", output);
+    files.check()?;
     let engine = engines::engine(global)?;
     let mut model = model::read(global, path)?.model;
     let (mut spec, base) = Spec::from_flag(data)?;
@@ -183,8 +188,11 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
 }
 
 fn join(global: &Global, merge: &Merge) -> Result<Answer, Failure> {
-    refuse_existing(global, &merge.output)?;
-    let first = merge.parts.first().and_then(|path| std::fs::read(path).ok());
+    let mut files = Outputs::new(global);
+    merge.parts.iter().for_each(|part| files.reads("a part", part));
+    files.writes("-o", &merge.output);
+    files.check()?;
+    let first = merge.parts.first().and_then(|path| read_bytes(path).ok());
     if first.is_some_and(|bytes| GradientStatistics::recognises(&bytes)) {
         return join_gradients(global, merge);
     }
@@ -218,16 +226,6 @@ fn join_gradients(global: &Global, merge: &Merge) -> Result<Answer, Failure> {
 
 fn failed(error: crate::statistics::StatisticsFileError) -> Failure {
     Failure::new("statistics", error.to_string())
-}
-
-fn refuse_existing(global: &Global, output: &Path) -> Result<(), Failure> {
-    if !global.force && output.symlink_metadata().is_ok() {
-        return Err(FormatError::OutputExists {
-            path: output.to_owned(),
-        }
-        .into());
-    }
-    Ok(())
 }
 
 fn finish(global: &Global, ranges: &[(u64, u64)], values: usize, output: &Path) -> Answer {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::failure::Failure;
 use super::global::Global;
+use super::outputs::Outputs;
 use super::run::{Running, rewrite};
 use super::{Answer, classes};
 use crate::passes::registry;
@@ -435,5 +436,6 @@ pub(super) fn execute(global: &Global, step: &Step) -> Result<Answer, Failure> {
         &running,
         !global.no_verify,
         Unchanged::Refused,
+        Outputs::new(global),
     )
 }

@@ -1,6 +1,8 @@
-//! Writing to stdout and stderr. A reader that has gone away is no error.
+//! Writing to stdout and stderr. A reader that has gone away is no error; an answer that cannot be written for another reason is, and
+//! the program says so at its end.
 
 use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -8,7 +10,22 @@ use serde::Serialize;
 pub(super) fn answer(text: &str) {
     let mut stdout = io::stdout().lock();
     let newline = if text.ends_with('\n') { "" } else { "\n" };
-    let _ = write!(stdout, "{text}{newline}").and_then(|()| stdout.flush());
+    if let Err(error) = write!(stdout, "{text}{newline}").and_then(|()| stdout.flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        lost().get_or_insert(error);
+    }
+}
+
+/// The first error of an answer that did not get through.
+fn lost() -> std::sync::MutexGuard<'static, Option<io::Error>> {
+    static LOST: Mutex<Option<io::Error>> = Mutex::new(None);
+    LOST.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why an answer did not get to stdout, if one did not.
+pub(super) fn lost_answer() -> Option<io::Error> {
+    lost().take()
 }
 
 /// Writes a document to stdout as JSON. Numbers that JSON does not have become `null`.

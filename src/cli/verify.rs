@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::global::Global;
 use super::options::{self, Comparing};
+use super::outputs::{MODEL, Outputs};
 use super::progress::Progress;
 use super::{Answer, engines, model, terminal};
 use crate::data::{Dataset, PreprocessSpec, Spec};
@@ -81,6 +82,10 @@ pub(super) struct Document<'a> {
 }
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+    let mut files = Outputs::new(global);
+    files.reads("the reference", &arguments.reference);
+    files.reads(MODEL, &arguments.model);
+    files.check()?;
     let engine = engines::engine(global)?;
     let reference = model::read(global, &arguments.reference)?;
     let judged = model::read(global, &arguments.model)?;

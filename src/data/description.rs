@@ -122,7 +122,7 @@ impl Spec {
         };
         let whole = match extension.as_str() {
             "yaml" | "yml" => {
-                let text = std::fs::read_to_string(path).map_err(|error| read(error.to_string()))?;
+                let text = crate::files::read_text(path).map_err(|error| read(error.to_string()))?;
                 let spec = Self::parse(&path.display().to_string(), &text).map_err(Box::new)?;
                 return Ok((spec, path.parent().map(Path::to_owned).unwrap_or_default()));
             }

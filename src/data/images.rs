@@ -66,7 +66,7 @@ impl ImageFolder {
                 reason: format!("no image {index}"),
             });
         };
-        let bytes = fs::read(file).map_err(|e| DataError::Read {
+        let bytes = crate::files::read_bytes(file).map_err(|e| DataError::Read {
             file: file.clone(),
             reason: e.to_string(),
         })?;
@@ -195,7 +195,7 @@ fn listed(folder: &Path, table: PathBuf) -> Result<Listing, DataError> {
         file: table.clone(),
         reason,
     };
-    let text = fs::read_to_string(&table).map_err(|e| DataError::Read {
+    let text = crate::files::read_text(&table).map_err(|e| DataError::Read {
         file: table.clone(),
         reason: e.to_string(),
     })?;

@@ -6,11 +6,13 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use bytes::Bytes;
 use npyz::{Endianness, NpyFile, Order, TypeChar};
 
 use super::array::Array;
 use super::error::DataError;
 use super::foreign;
+use crate::files::Draft;
 use crate::ir::{DType, Tensor};
 
 /// One array, open for reading ranges of its first axis.
@@ -181,28 +183,40 @@ fn describe<R: Read>(npy: &NpyFile<R>) -> Result<(DType, Vec<u64>), String> {
 }
 
 /// An `.npz` file that is written array by array and piece by piece; it appears under its name when it is complete.
-pub struct NpzStream {
-    path: PathBuf,
-    writer: npyz::npz::NpzWriter<io::BufWriter<tempfile::NamedTempFile>>,
-}
+pub struct NpzStream(Npz<Draft>);
 
 impl NpzStream {
     /// A file that has no array yet, in the folder of `path`.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let parent = path
-            .parent()
-            .filter(|p| !p.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let temporary = tempfile::NamedTempFile::new_in(parent)?;
-        Ok(Self {
-            path: path.to_owned(),
-            writer: npyz::npz::NpzWriter::new(io::BufWriter::new(temporary)),
-        })
+        Ok(Self(Npz::new(Draft::create(path)?)))
     }
 
     /// Begins the next array; its elements follow with [`NpzStream::write`]. Types that numpy has no name for (bfloat16, packed and
     /// 8-bit floats, strings) are an error.
     pub fn start(&mut self, name: &str, dtype: DType, dims: &[u64]) -> io::Result<()> {
+        self.0.start(name, dtype, dims)
+    }
+
+    /// The next elements of the array, little-endian and in row-major order.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write(bytes)
+    }
+
+    /// Completes the file and gives it its name, in the place of what has it.
+    pub fn finish(self) -> io::Result<()> {
+        self.0.finish()?.publish(true)
+    }
+}
+
+/// The arrays of an `.npz`, on their way to anything that can be written.
+struct Npz<W: Write + Seek>(npyz::npz::NpzWriter<io::BufWriter<W>>);
+
+impl<W: Write + Seek> Npz<W> {
+    fn new(target: W) -> Self {
+        Self(npyz::npz::NpzWriter::new(io::BufWriter::new(target)))
+    }
+
+    fn start(&mut self, name: &str, dtype: DType, dims: &[u64]) -> io::Result<()> {
         let wrong = |reason: String| io::Error::other(format!("{name}: {reason}"));
         let code = numpy_code(dtype).ok_or_else(|| wrong(format!("numpy has no {dtype}")))?;
         let shape = dims.iter().map(|d| format!("{d},")).collect::<String>();
@@ -212,7 +226,7 @@ impl NpzStream {
         }
         header.push('\n');
         let length = u16::try_from(header.len()).map_err(|_| wrong("too many dimensions".to_owned()))?;
-        let zip = self.writer.zip_writer();
+        let zip = self.0.zip_writer();
         zip.start_file(npyz::npz::file_name_from_array_name(name), Default::default())
             .map_err(|e| wrong(e.to_string()))?;
         zip.write_all(b"\x93NUMPY\x01\x00")?;
@@ -220,18 +234,21 @@ impl NpzStream {
         zip.write_all(header.as_bytes())
     }
 
-    /// The next elements of the array, little-endian and in row-major order.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.writer.zip_writer().write_all(bytes)
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.zip_writer().write_all(bytes)
     }
 
-    /// Completes the file and gives it its name.
-    pub fn finish(mut self) -> io::Result<()> {
-        let buffered = self.writer.zip_writer().finish().map_err(io::Error::other)?;
-        let temporary = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
-        temporary.as_file().sync_all()?;
-        temporary.persist(&self.path).map_err(|e| e.error)?;
-        Ok(())
+    fn tensor(&mut self, name: &str, tensor: &Tensor) -> io::Result<()> {
+        self.start(name, tensor.dtype(), tensor.dims())?;
+        let raw = tensor
+            .raw()
+            .map_err(|e| io::Error::other(format!("{name}: {e}")))?;
+        self.write(&raw)
+    }
+
+    fn finish(mut self) -> io::Result<W> {
+        let buffered = self.0.zip_writer().finish().map_err(io::Error::other)?;
+        buffered.into_inner().map_err(io::IntoInnerError::into_error)
     }
 }
 
@@ -246,13 +263,24 @@ pub fn write_npz<'a>(
     };
     let mut stream = NpzStream::create(path).map_err(|e| read_error(path, e))?;
     for (name, tensor) in arrays {
-        stream.start(name, tensor.dtype(), tensor.dims()).map_err(wrong)?;
-        let raw = tensor
-            .raw()
-            .map_err(|e| wrong(io::Error::other(format!("{name}: {e}"))))?;
-        stream.write(&raw).map_err(wrong)?;
+        stream.0.tensor(name, tensor).map_err(wrong)?;
     }
     stream.finish().map_err(|e| read_error(path, e))
+}
+
+/// The content of an `.npz` with these tensors, in a file without a name where it is large.
+///
+/// # Errors
+/// When numpy has no name for a type, or there is no room.
+pub fn npz_bytes<'a>(arrays: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> io::Result<Bytes> {
+    let mut npz = Npz::new(tempfile::tempfile()?);
+    for (name, tensor) in arrays {
+        npz.tensor(name, tensor)?;
+    }
+    let mut file = npz.finish()?;
+    file.rewind()?;
+    let size = file.metadata()?.len();
+    crate::format::file_bytes(file, size)
 }
 
 fn numpy_code(dtype: DType) -> Option<&'static str> {

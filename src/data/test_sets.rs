@@ -127,7 +127,7 @@ fn read_value(file: &Path, ty: &ValueType) -> Result<Option<RunValue>, DataError
         file: file.to_owned(),
         reason,
     };
-    let bytes = Bytes::from(fs::read(file).map_err(|e| wrong(e.to_string()))?);
+    let bytes = Bytes::from(crate::files::read_bytes(file).map_err(|e| wrong(e.to_string()))?);
     let decode = |e: prost::DecodeError| wrong(format!("not a recorded value: {e}"));
     let value = match ty {
         ValueType::Sequence(_) => sequence(SequenceMessage::decode(bytes).map_err(decode)?),

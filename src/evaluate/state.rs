@@ -1,7 +1,5 @@
 //! The mergeable state of an evaluation: counts and sums over ranges of samples, with digests of what they were taken from.
 
-use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +8,7 @@ use super::EvaluateError;
 use super::classification::Classification;
 use super::regression::Regression;
 use super::statistics::Paired;
+use crate::files::{Draft, read_text};
 
 /// Version of the file format.
 const FORMAT: u32 = 1;
@@ -140,7 +139,7 @@ impl State {
             file: path.to_owned(),
             reason,
         };
-        let text = fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+        let text = read_text(path).map_err(|e| wrong(e.to_string()))?;
         let state: State = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
         if state.format != FORMAT {
             return Err(wrong(format!("format {} is not {FORMAT}", state.format)));
@@ -154,17 +153,8 @@ impl State {
             file: path.to_owned(),
             reason,
         };
-        let parent = path
-            .parent()
-            .filter(|p| !p.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(parent).map_err(|e| wrong(e.to_string()))?;
         let text = serde_json::to_string(self).map_err(|e| wrong(e.to_string()))?;
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.as_file().sync_all())
-            .map_err(|e| wrong(e.to_string()))?;
-        file.persist(path).map_err(|e| wrong(e.error.to_string()))?;
-        Ok(())
+        Draft::write_file(path, text.as_bytes(), true).map_err(|e| wrong(e.to_string()))
     }
 }
 
@@ -210,7 +200,7 @@ mod tests {
         let path = folder.path().join("part.json");
         part(0, 5).write(&path).unwrap();
         assert_eq!(State::read(&path).unwrap(), part(0, 5));
-        fs::write(&path, "{}").unwrap();
+        std::fs::write(&path, "{}").unwrap();
         assert!(matches!(State::read(&path), Err(EvaluateError::State { .. })));
     }
 }

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::error::FormatError;
+use super::error::{FormatError, WireProblem};
 use super::external::{self, ExternalFiles};
-use super::limits::{ReadOptions, Warning};
+use super::limits::{Limits, ReadOptions, Warning};
 use super::location::Home;
 use super::map::file_bytes;
 use super::wire;
@@ -87,11 +87,14 @@ impl From<Bytes> for Source {
 ///
 /// Only the model, its external data files and nothing else is opened. Under `strict` the first warning is an error.
 pub fn read_proto(source: impl Into<Source>, options: &ReadOptions) -> Result<Decoded, FormatError> {
-    let limit = options.limits.stream_bytes;
+    let limits = &options.limits;
     let (bytes, path) = match source.into() {
         Source::Bytes(bytes) => (bytes, None),
-        Source::Stdin => (read_stream(&mut io::stdin().lock(), Path::new("-"), limit)?, None),
-        Source::Path(path) => (read_path(&path, limit)?, Some(path)),
+        Source::Stdin => (
+            read_stream(&mut io::stdin().lock(), Path::new("-"), limits)?,
+            None,
+        ),
+        Source::Path(path) => (read_path(&path, limits)?, Some(path)),
     };
     let mut warnings = wire::check_model(&bytes, &options.limits)?;
     options.admit(&warnings)?;
@@ -137,7 +140,7 @@ fn cannot_read(path: &Path, source: io::Error) -> FormatError {
     }
 }
 
-fn read_path(path: &Path, limit: u64) -> Result<Bytes, FormatError> {
+fn read_path(path: &Path, limits: &Limits) -> Result<Bytes, FormatError> {
     let failed = |source| cannot_read(path, source);
     let kind = path.metadata().map_err(failed)?.file_type();
     if !kind.is_file() && !is_pipe(kind) {
@@ -150,16 +153,32 @@ fn read_path(path: &Path, limit: u64) -> Result<Bytes, FormatError> {
     if metadata.is_file() {
         file_bytes(file, metadata.len()).map_err(failed)
     } else {
-        read_stream(&mut file, path, limit)
+        read_stream(&mut file, path, limits)
     }
 }
 
-fn read_stream(stream: &mut dyn Read, path: &Path, limit: u64) -> Result<Bytes, FormatError> {
+/// How much of a stream is looked at before the rest is read: what begins as no model does not get to fill the memory.
+const FIRST_LOOK: u64 = 1 << 16;
+
+fn read_stream(stream: &mut dyn Read, path: &Path, limits: &Limits) -> Result<Bytes, FormatError> {
+    let limit = limits.stream_bytes;
+    let failed = |source| cannot_read(path, source);
     let mut buffer = Vec::new();
-    stream
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut buffer)
-        .map_err(|source| cannot_read(path, source))?;
+    let first = limit.saturating_add(1).min(FIRST_LOOK);
+    stream.take(first).read_to_end(&mut buffer).map_err(failed)?;
+    if buffer.len() as u64 == FIRST_LOOK {
+        match wire::check_model(&buffer, limits) {
+            // It ends where the look ended.
+            Err(FormatError::Malformed {
+                problem: WireProblem::Truncated | WireProblem::DeclaredSize { .. },
+                ..
+            })
+            | Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+        let rest = limit.saturating_add(1) - FIRST_LOOK;
+        stream.take(rest).read_to_end(&mut buffer).map_err(failed)?;
+    }
     if buffer.len() as u64 > limit {
         return Err(FormatError::StreamTooLong {
             path: path.to_owned(),

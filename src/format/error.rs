@@ -33,7 +33,7 @@ pub enum FormatError {
         path: PathBuf,
     },
     /// A pipe or standard input delivers more than [`super::Limits::stream_bytes`].
-    #[error("{} has more than {limit} bytes", path.display())]
+    #[error("{} gives more than the {limit} bytes that a model in one message may have", path.display())]
     StreamTooLong {
         /// The path, `-` for standard input.
         path: PathBuf,
@@ -123,7 +123,7 @@ pub enum FormatError {
         /// The limit.
         limit: u64,
     },
-    /// The save was stopped by [`super::save::cleanup_temporaries`].
+    /// The save was stopped by [`crate::files::cleanup_temporaries`].
     #[error("interrupted while writing {}", path.display())]
     Interrupted {
         /// The output.
@@ -267,6 +267,7 @@ impl FormatError {
     /// What may help, if anything is known to.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
+            Self::StreamTooLong { .. } => "give the model as a file",
             Self::OutputExists { .. } => "choose another output or pass --force",
             Self::OutputIsInput { .. } => "choose another output or pass --in-place",
             Self::ExternalOutputExists { .. } => "remove the data file first or write to another directory",

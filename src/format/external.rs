@@ -7,10 +7,11 @@ use indexmap::IndexMap;
 
 use super::error::{ExternalProblem, FormatError};
 use super::limits::{Warning, WarningKind};
-use super::location::{Home, check_location, has_other_names};
+use super::location::{Home, check_location};
 use super::map::file_bytes;
 use super::sha1;
 use super::tensors::{self, Place};
+use crate::files::has_other_names;
 use crate::ir::DType;
 use crate::proto;
 use crate::proto::tensor_proto::DataLocation;
@@ -295,5 +296,5 @@ pub(super) fn reads(files: &ExternalFiles, path: &Path) -> bool {
     files
         .files
         .values()
-        .any(|file| super::location::same_file(&file.path, path))
+        .any(|file| crate::files::same_file(&file.path, path))
 }

@@ -21,7 +21,7 @@ impl Default for Limits {
             depth: 100,
             messages: 1 << 22,
             strings: 1 << 24,
-            stream_bytes: 1 << 33,
+            stream_bytes: crate::files::LARGEST_STREAM,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::ExternalProblem;
+use crate::files::{directory_of, identity};
 
 /// The directories that a model may read external data from.
 #[derive(Clone, Debug)]
@@ -69,15 +70,6 @@ impl Home {
     }
 }
 
-/// The directory part of a path, `.` for a bare file name.
-pub(super) fn directory_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        Some(_) => PathBuf::from("."),
-        None => path.to_owned(),
-    }
-}
-
 /// Refuses a location that could leave the directory. Both separators count on every system: a model is moved between
 /// systems, and what is a file name here is a path there.
 pub(super) fn check_location(location: &str) -> Result<(), ExternalProblem> {
@@ -96,43 +88,6 @@ pub(super) fn check_location(location: &str) -> Result<(), ExternalProblem> {
         return Err(ExternalProblem::Parent);
     }
     Ok(())
-}
-
-/// What tells a file from all others on this machine; `None` where the system has no such thing.
-#[cfg(unix)]
-pub(super) fn identity(metadata: &Metadata) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
-    Some((metadata.dev(), metadata.ino()))
-}
-
-/// What tells a file from all others on this machine; `None` where the system has no such thing.
-#[cfg(not(unix))]
-pub(super) fn identity(_: &Metadata) -> Option<(u64, u64)> {
-    None
-}
-
-/// Whether the file has more than one name.
-#[cfg(unix)]
-pub(super) fn has_other_names(metadata: &Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    metadata.nlink() > 1
-}
-
-/// Whether the file has more than one name.
-#[cfg(not(unix))]
-pub(super) fn has_other_names(_: &Metadata) -> bool {
-    false
-}
-
-/// Whether two paths lead to one file.
-pub(super) fn same_file(a: &Path, b: &Path) -> bool {
-    match (a.metadata(), b.metadata()) {
-        (Ok(left), Ok(right)) => match (identity(&left), identity(&right)) {
-            (Some(left), Some(right)) => left == right,
-            _ => matches!((a.canonicalize(), b.canonicalize()), (Ok(left), Ok(right)) if left == right),
-        },
-        _ => false,
-    }
 }
 
 #[cfg(test)]
@@ -161,12 +116,5 @@ mod tests {
         }
         assert_eq!(code("a\0b"), Some(ExternalProblem::InvalidLocation.to_string()));
         assert_eq!(code(""), Some(ExternalProblem::NoLocation.to_string()));
-    }
-
-    #[test]
-    fn a_bare_file_name_has_the_current_directory() {
-        assert_eq!(directory_of(Path::new("m.onnx")), Path::new("."));
-        assert_eq!(directory_of(Path::new("a/m.onnx")), Path::new("a"));
-        assert_eq!(directory_of(Path::new("/m.onnx")), Path::new("/"));
     }
 }

@@ -3,13 +3,12 @@
 //! Reading goes file -> `wire` (bounds and unknown fields) -> [`crate::proto`] -> external data, and copies no tensor:
 //! every tensor is a slice of a mapped file. Writing goes the other way, streamed, and a save is all or nothing.
 //!
-//! Depends on [`crate::ir`] and [`crate::proto`] only. `unsafe` lives in `map` and `rope` and nowhere else.
+//! Depends on [`crate::ir`], [`crate::proto`] and [`crate::files`] only. `unsafe` lives in `map` and `rope` and nowhere else.
 
 mod decode;
 mod encode;
 mod error;
 mod external;
-mod fs;
 mod layout;
 mod lift;
 mod limits;
@@ -26,16 +25,16 @@ mod transaction;
 mod whole;
 mod wire;
 
+pub use crate::files::{Fs, FsFile, OsFs, Temporaries};
 pub use decode::{Decoded, Origin, Source, read_proto};
 pub use encode::{encode, encode_to_bytes};
 pub use error::{ExternalProblem, FormatError, WireProblem};
 pub use external::{ExternalFile, ExternalFiles, TensorRange};
-pub use fs::{Fs, FsFile, OsFs};
 pub use lift::{LiftError, lift, lift_noting, tensor_from_proto, type_from_proto};
 pub use limits::{Limits, ReadOptions, Warning, WarningKind};
 pub use lower::{LowerError, lower, tensor_to_proto, type_to_proto, value_info_of};
 pub(crate) use map::{file_bytes, spill};
+pub use retire::recorded_data;
 pub use rope::Rope;
 pub use save::{Saved, Target, WriteOptions, write_proto, write_unchanged};
-pub use transaction::Temporaries;
 pub use whole::{Loaded, read, write};

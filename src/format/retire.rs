@@ -1,13 +1,13 @@
 //! Removing the data files that only a replaced model used.
 
+use std::fs::Permissions;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 
 use super::external;
-use super::fs::Fs;
-use super::location::{directory_of, has_other_names};
 use super::map::file_bytes;
+use crate::files::{Fs, directory_of, has_other_names};
 
 /// The data files that a model names which is about to be replaced.
 pub(super) struct Replaced {
@@ -23,6 +23,46 @@ impl Replaced {
         locations.sort();
         locations.dedup();
         Self { locations }
+    }
+
+    /// Whether it names any.
+    pub(super) fn has_data(&self) -> bool {
+        !self.locations.is_empty()
+    }
+
+    /// The permissions of the data files.
+    pub(super) fn data_permissions(&self, directory: &Path) -> Option<Permissions> {
+        self.locations
+            .iter()
+            .filter(|location| super::location::check_location(location).is_ok())
+            .filter_map(|location| directory.join(location).symlink_metadata().ok())
+            .find(|found| found.is_file())
+            .map(|found| found.permissions())
+    }
+
+    /// Removes the data files that secateur wrote for a model which never got its name: the model is gone, `temporary` is what it was
+    /// called.
+    pub(super) fn retire_unpublished(self, fs: &dyn Fs, temporary: &Path) {
+        let directory = directory_of(temporary);
+        for location in self.locations {
+            let path = directory.join(&location);
+            let Some((stem, _)) = location
+                .strip_suffix(".data")
+                .and_then(|rest| rest.rsplit_once('.'))
+            else {
+                continue;
+            };
+            let ours = Path::new(&location).components().count() == 1
+                && path
+                    .symlink_metadata()
+                    .is_ok_and(|found| found.is_file() && !has_other_names(&found))
+                && readers(&directory, temporary, &location) == Readers::None
+                && content(&path).is_some_and(|bytes| wrote(stem, &location, &bytes));
+            if ours {
+                // A failure leaves a file that nobody needs, which is no failure of the save.
+                let _ = fs.remove_file(&path);
+            }
+        }
     }
 
     /// Removes the data files that secateur wrote for the replaced model and that nothing needs any more: named
@@ -71,6 +111,27 @@ impl Replaced {
     }
 }
 
+/// The data files that the model at `path` records, where they are beside it; nothing where there is no model.
+pub fn recorded_data(path: &Path) -> Vec<PathBuf> {
+    let directory = directory_of(path);
+    // Where a model is a link, its data may be beside what the link leads to.
+    let real = path.canonicalize().map(|path| directory_of(&path)).ok();
+    let folders: Vec<&PathBuf> = std::iter::once(&directory).chain(&real).collect();
+    let locations = Replaced::of(path).locations;
+    let here = |location: &String| super::location::check_location(location).is_ok();
+    let at = |location: &String| {
+        folders
+            .iter()
+            .map(|folder| folder.join(location))
+            .collect::<Vec<_>>()
+    };
+    locations
+        .iter()
+        .filter(|location| here(location))
+        .flat_map(at)
+        .collect()
+}
+
 fn content(path: &Path) -> Option<Bytes> {
     if !path.metadata().ok()?.is_file() {
         return None;
@@ -109,10 +170,19 @@ fn readers(directory: &Path, model: &Path, location: &str) -> Readers {
             continue;
         };
         let path = entry.path();
-        let is_model = path
+        // The name of a data file begins with that of its model, whatever the model's name ends in.
+        let may_read = path
             .extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
-        if !is_model || super::location::same_file(&path, model) {
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+            || path
+                .file_stem()
+                .and_then(|stem| stem.to_str())
+                .is_some_and(|stem| {
+                    location
+                        .strip_prefix(stem)
+                        .is_some_and(|rest| rest.starts_with('.') && rest.len() == 22)
+                });
+        if !may_read || crate::files::same_file(&path, model) {
             continue;
         }
         match content(&path).and_then(external::recorded_locations) {

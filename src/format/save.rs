@@ -4,6 +4,7 @@
 //! name that holds the digest of its content, and the model goes last. So at every moment the output's name leads to the
 //! old model with its old data or to the new model with its new data.
 
+use std::fs::Permissions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,13 +14,12 @@ use super::decode::Origin;
 use super::encode::encode;
 use super::error::{ExternalProblem, FormatError};
 use super::external::{self, ExternalFiles};
-use super::fs::{Fs, OsFs};
 use super::layout::{self, Policy};
-use super::location::{directory_of, same_file};
 use super::map::file_bytes;
 use super::retire::Replaced;
 use super::rope::write_pieces;
-use super::transaction::{TEMPORARIES, Temporaries, Transaction};
+use super::transaction::Transaction;
+use crate::files::{Fs, OsFs, Temporaries, directory_of, same_file, temporaries};
 use crate::proto;
 
 /// Where a model goes.
@@ -75,12 +75,6 @@ impl Saved {
     }
 }
 
-/// Removes the temporary files of all saves that are under way, and makes those saves fail with
-/// [`FormatError::Interrupted`]. For a thread that handles SIGINT and SIGTERM.
-pub fn cleanup_temporaries() {
-    TEMPORARIES.clear(&OsFs);
-}
-
 /// Writes a changed model. `origin` is what it was read from, for the data of its external tensors and so that the input
 /// stays as it is.
 ///
@@ -92,7 +86,7 @@ pub fn write_proto(
     target: Target<'_>,
     options: &WriteOptions,
 ) -> Result<Saved, FormatError> {
-    write_proto_on(&OsFs, &TEMPORARIES, model, origin, target, options)
+    write_proto_on(&OsFs, temporaries(), model, origin, target, options)
 }
 
 /// Writes a model that nothing has changed: the same bytes, and its external data files under the same relative names.
@@ -102,7 +96,7 @@ pub fn write_unchanged(
     target: Target<'_>,
     options: &WriteOptions,
 ) -> Result<Saved, FormatError> {
-    write_unchanged_on(&OsFs, &TEMPORARIES, origin, target, options)
+    write_unchanged_on(&OsFs, temporaries(), origin, target, options)
 }
 
 /// [`write_proto`] on any file system.
@@ -135,31 +129,38 @@ pub fn write_proto_on(
     let data = layout::externalize(&mut model, had_external, policy, &placeholder)?;
 
     let mut save = Transaction::begin(fs, temporaries, path);
+    save.collect();
     let directory = directory_of(path);
     let mut saved = Saved::default();
-    let mut names = Vec::new();
+    let permissions = Permits::of(path, &directory, replace);
+    let mut written = None;
     if let Some(data) = data {
-        let (temporary, digest) = save.write_hashed(&directory, &data.pieces)?;
+        let (temporary, digest) = save.write_hashed(&directory, &data.pieces, permissions.data)?;
         let name = data_name(&stem, digest.to_hex().get(..16).unwrap_or_default());
-        let data_path = directory.join(&name);
-        if holds(&data_path, &data.pieces)? {
-            save.discard(&temporary)?;
-        } else {
-            save.publish_data(&temporary, &data_path)?;
-            save.sync_directory(&directory)?;
-        }
         layout::rename_data(&mut model, &placeholder, &name);
-        saved.data.push((
-            data_path,
-            data.pieces.iter().map(|piece| piece.len() as u64).sum(),
-        ));
-        names.push(name);
+        written = Some((temporary, name, data.pieces));
     }
     let pieces = encode(&model).into_pieces();
     saved.model_bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+    let new_model = save.write(&directory, &pieces, permissions.model)?;
+    save.begin_publishing();
+    let mut names = Vec::new();
+    if let Some((temporary, name, pieces)) = written {
+        let data_path = directory.join(&name);
+        if publish_data(&mut save, &temporary, &data_path, &pieces)? {
+            save.sync_directory(&directory)?;
+        }
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+        saved.data.push((data_path, bytes));
+        names.push(name);
+    }
     let replaced = replace.then(|| Replaced::of(path));
+    if replaced.as_ref().is_some_and(Replaced::has_data) {
+        save.remember(path)?;
+    }
     let in_place = origin.is_some_and(|origin| is_input(origin, path));
-    publish_model(save, path, &directory, &pieces, replace)?;
+    save.publish_last(&new_model, path, replace)?;
+    save.sync_directory(&directory)?;
     if let Some(replaced) = replaced {
         (saved.removed, saved.left) = replaced.retire(fs, path, &names, &spared(origin, in_place));
     }
@@ -201,6 +202,9 @@ pub fn write_unchanged_on(
         return Ok(saved);
     }
     let mut save = Transaction::begin(fs, temporaries, path);
+    save.collect();
+    let permissions = Permits::of(path, &directory, replace);
+    let mut written = Vec::new();
     for (location, file) in origin.external.iter() {
         let data_path = directory.join(location);
         if same_file(&data_path, &file.path) {
@@ -218,18 +222,22 @@ pub fn write_unchanged_on(
             check_inside(&data_directory, &directory, location)?;
             save.create_directory(&data_directory)?;
         }
-        let temporary = save.write(&data_directory, pieces, None)?;
-        save.publish_data(&temporary, &data_path)?;
-        save.sync_directory(&data_directory)?;
+        let temporary = save.write(&data_directory, pieces, permissions.data.clone())?;
+        written.push((temporary, data_path, &file.bytes));
+    }
+    let new_model = save.write(&directory, std::slice::from_ref(&origin.bytes), permissions.model)?;
+    save.begin_publishing();
+    for (temporary, data_path, bytes) in written {
+        if publish_data(&mut save, &temporary, &data_path, std::slice::from_ref(bytes))? {
+            save.sync_directory(&directory_of(&data_path))?;
+        }
     }
     let replaced = replace.then(|| Replaced::of(path));
-    publish_model(
-        save,
-        path,
-        &directory,
-        std::slice::from_ref(&origin.bytes),
-        replace,
-    )?;
+    if replaced.as_ref().is_some_and(Replaced::has_data) {
+        save.remember(path)?;
+    }
+    save.publish_last(&new_model, path, replace)?;
+    save.sync_directory(&directory)?;
     if let Some(replaced) = replaced {
         let names: Vec<String> = origin
             .external
@@ -241,26 +249,48 @@ pub fn write_unchanged_on(
     Ok(saved)
 }
 
+/// The permissions that new files take over from those they replace; `None` for those of a new file.
+struct Permits {
+    model: Option<Permissions>,
+    data: Option<Permissions>,
+}
+
+impl Permits {
+    /// Those of the model at `path` and its data, where it is replaced. Data that were inside the model have its permissions.
+    fn of(path: &Path, directory: &Path, replace: bool) -> Self {
+        let old = path.symlink_metadata().ok();
+        let model = old
+            .filter(|old| replace && old.is_file())
+            .map(|old| old.permissions());
+        let data = model
+            .as_ref()
+            .and_then(|_| Replaced::of(path).data_permissions(directory))
+            .or_else(|| model.clone());
+        Self { model, data }
+    }
+}
+
+/// Gives a data file its name. Whether it was needed: the same file may be there.
+fn publish_data(
+    save: &mut Transaction<'_>,
+    temporary: &Path,
+    target: &Path,
+    pieces: &[Bytes],
+) -> Result<bool, FormatError> {
+    if !holds(target, pieces)? {
+        match save.publish_data(temporary, target) {
+            // Another process was faster, where folders cannot be locked.
+            Err(FormatError::ExternalOutputExists { .. }) if holds(target, pieces)? => {}
+            published => return published.map(|()| true),
+        }
+    }
+    save.discard(temporary)?;
+    Ok(false)
+}
+
 /// `<stem>.<digest>.data`.
 fn data_name(stem: &str, digest: &str) -> String {
     format!("{stem}.{digest}.data")
-}
-
-fn publish_model(
-    mut save: Transaction<'_>,
-    path: &Path,
-    directory: &Path,
-    pieces: &[Bytes],
-    replace: bool,
-) -> Result<(), FormatError> {
-    let permissions = path
-        .symlink_metadata()
-        .ok()
-        .filter(|old| old.is_file())
-        .map(|old| old.permissions());
-    let temporary = save.write(directory, pieces, permissions)?;
-    save.publish_last(&temporary, path, replace)?;
-    save.sync_directory(directory)
 }
 
 fn write_inline(
@@ -293,7 +323,7 @@ fn write_stream(pieces: &[Bytes], stream: &mut dyn Write) -> Result<Saved, Forma
     })
 }
 
-/// Whether the output replaces something. Refuses one that exists (without `force`), that is the input (without
+/// Whether the output may replace something. Refuses one that exists (without `force`), that is the input (without
 /// `in_place`), that is data of the input, or that is no file.
 fn check_output(path: &Path, origin: Option<&Origin>, options: &WriteOptions) -> Result<bool, FormatError> {
     let owned = || path.to_owned();
@@ -301,7 +331,8 @@ fn check_output(path: &Path, origin: Option<&Origin>, options: &WriteOptions) ->
         return Err(FormatError::NotAFile { path: owned() });
     }
     match path.symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        // Another save may be faster: then its model is replaced, where that is allowed.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(options.force),
         Err(source) => {
             return Err(FormatError::Write {
                 path: owned(),

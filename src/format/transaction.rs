@@ -1,67 +1,21 @@
 //! One save: its temporary files, their renames, and how all of it is undone.
 
-use std::collections::BTreeSet;
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use bytes::Bytes;
 
 use super::error::FormatError;
-use super::fs::{Fs, FsFile};
-use super::location::identity;
+use super::retire::Replaced;
 use super::rope::write_pieces;
+use crate::files::{
+    FolderLock, Fs, FsFile, State, Temporaries, abandoned, directory_of, fresh_name, identity,
+};
 
-/// The temporaries of this process.
-pub(super) static TEMPORARIES: Temporaries = Temporaries::new();
-
-/// The files that exist only because a save is under way, so that a signal handler can remove them.
-#[derive(Debug, Default)]
-pub struct Temporaries {
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Counts the calls of [`Temporaries::clear`]: a save that began before the last one must not go on.
-    cleared: u64,
-    files: BTreeSet<PathBuf>,
-}
-
-impl Temporaries {
-    /// An empty set.
-    pub const fn new() -> Self {
-        Self {
-            state: Mutex::new(State {
-                cleared: 0,
-                files: BTreeSet::new(),
-            }),
-        }
-    }
-
-    /// Removes the files of all saves under way and stops those saves.
-    pub fn clear(&self, fs: &dyn Fs) {
-        // The lock is held until the files are gone, and a save renames under the same lock: no model is renamed into
-        // place after its data has been removed.
-        let mut state = self.lock();
-        state.cleared += 1;
-        for path in std::mem::take(&mut state.files) {
-            // There is nobody to tell, and the next file must go all the same.
-            let _ = fs.remove_file(&path);
-        }
-    }
-
-    /// The files at this moment.
-    pub fn files(&self) -> Vec<PathBuf> {
-        self.lock().files.iter().cloned().collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// How the names of temporary files end.
+const ENDING: &str = ".tmp";
 
 /// A save under way. Dropped before its last rename, it removes what it made.
 pub(super) struct Transaction<'a> {
@@ -70,6 +24,13 @@ pub(super) struct Transaction<'a> {
     began: u64,
     output: &'a Path,
     made: Vec<PathBuf>,
+    /// Files that are open until the save is over: as long as they are, nobody takes them for leftovers.
+    open: Vec<Box<dyn FsFile>>,
+    /// A second name of the model that is replaced, until its data are gone: should this process end before, the next save finds
+    /// by it what nobody needs any more.
+    replaced: Option<(PathBuf, File)>,
+    /// Held from the first name that is given to the last.
+    publishing: Option<FolderLock>,
 }
 
 impl<'a> Transaction<'a> {
@@ -81,7 +42,48 @@ impl<'a> Transaction<'a> {
             began,
             output,
             made: Vec::new(),
+            open: Vec::new(),
+            replaced: None,
+            publishing: None,
         }
+    }
+
+    /// Removes what saves of processes that are gone have left in the output's folder: temporary files and, where such a save had
+    /// given its data file a name, that data file, unless a model needs it.
+    pub(super) fn collect(&self) {
+        let directory = directory_of(self.output);
+        let _publishing = FolderLock::take(&directory);
+        let left = abandoned(&directory, ENDING);
+        let models: Vec<Replaced> = left.iter().map(|left| Replaced::of(&left.path)).collect();
+        for left in &left {
+            // What cannot be removed is no failure of this save.
+            let _ = self.fs.remove_file(&left.path);
+        }
+        for (left, model) in left.iter().zip(models) {
+            model.retire_unpublished(self.fs, &left.path);
+        }
+    }
+
+    /// Waits until no other save in the output's folder gives names to files. What is looked up there from now on stays true until
+    /// the save is over.
+    pub(super) fn begin_publishing(&mut self) {
+        self.publishing = Some(FolderLock::take(&directory_of(self.output)));
+    }
+
+    /// Gives the model at `path`, which is about to be replaced, a second name until the save is over.
+    pub(super) fn remember(&mut self, path: &Path) -> Result<(), FormatError> {
+        let mut state = self.enter()?;
+        let name = fresh_name(&directory_of(path), ENDING);
+        // Without the lock it would be taken for a leftover while it is none; without the name, or on a system that has no second
+        // names, only a process that ends in this moment leaves a file.
+        if let Ok(file) = File::open(path)
+            && file.try_lock().is_ok()
+            && std::fs::hard_link(path, &name).is_ok()
+        {
+            state.files.insert(name.clone());
+            self.replaced = Some((name, file));
+        }
+        Ok(())
     }
 
     /// Writes a durable temporary file in `directory`.
@@ -91,15 +93,11 @@ impl<'a> Transaction<'a> {
         pieces: &[Bytes],
         permissions: Option<Permissions>,
     ) -> Result<PathBuf, FormatError> {
-        let (path, mut file) = self.create(directory)?;
-        let write = || {
-            write_pieces(pieces, &mut *file)?;
-            if let Some(permissions) = permissions {
-                file.set_permissions(permissions)?;
-            }
-            file.sync()
-        };
-        write().map_err(|source| self.failed(source))?;
+        let (path, mut file) = self.create(directory, permissions)?;
+        write_pieces(pieces, &mut *file)
+            .and_then(|()| file.sync())
+            .map_err(|source| self.failed(source))?;
+        self.open.push(file);
         Ok(path)
     }
 
@@ -108,8 +106,9 @@ impl<'a> Transaction<'a> {
         &mut self,
         directory: &Path,
         pieces: &[Bytes],
+        permissions: Option<Permissions>,
     ) -> Result<(PathBuf, blake3::Hash), FormatError> {
-        let (path, mut file) = self.create(directory)?;
+        let (path, mut file) = self.create(directory, permissions)?;
         let mut hasher = blake3::Hasher::new();
         for piece in pieces {
             // Chunks, so that the hash reads what the write has just brought into memory.
@@ -119,6 +118,7 @@ impl<'a> Transaction<'a> {
             }
         }
         file.sync().map_err(|source| self.failed(source))?;
+        self.open.push(file);
         Ok((path, hasher.finalize()))
     }
 
@@ -189,19 +189,27 @@ impl<'a> Transaction<'a> {
         self.fs.sync_directory(path).map_err(|source| self.failed(source))
     }
 
-    fn create(&mut self, directory: &Path) -> Result<(PathBuf, Box<dyn FsFile>), FormatError> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
+    /// An empty temporary file. It has its permissions before its content.
+    fn create(
+        &mut self,
+        directory: &Path,
+        permissions: Option<Permissions>,
+    ) -> Result<(PathBuf, Box<dyn FsFile>), FormatError> {
         loop {
-            let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let path = directory.join(format!(".secateur-{}-{number}.tmp", std::process::id()));
+            let path = fresh_name(directory, ENDING);
             let mut state = self.enter()?;
             match self.fs.create_new(&path) {
-                Ok(file) => {
+                Ok(mut file) => {
                     state.files.insert(path.clone());
                     self.made.push(path.clone());
+                    drop(state);
+                    if let Some(permissions) = permissions {
+                        file.set_permissions(permissions)
+                            .map_err(|source| self.failed(source))?;
+                    }
                     return Ok((path, file));
                 }
-                // Left by a killed process of the same number.
+                // Left by a killed process of the same number, or taken for a leftover.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(source) => {
                     // The error may come after the deed. The name is this process's own, and a file that stood there
@@ -251,6 +259,10 @@ impl Drop for Transaction<'_> {
                 // The save has failed already, with an error that says more than this one would.
                 let _ = self.fs.remove_file(&path);
             }
+        }
+        if let Some((name, _)) = self.replaced.take() {
+            state.files.remove(&name);
+            let _ = self.fs.remove_file(&name);
         }
     }
 }

@@ -26,6 +26,7 @@ const NAME: &str = "chain";
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Chain {
     /// The other models, in the order in which data passes them.
+    #[schemars(extend("x-file" = "read"))]
     pub with: Vec<PathBuf>,
     /// Pairs OUTPUT=INPUT: a value of the models before and the input of the next one that reads it.
     pub map: Vec<String>,

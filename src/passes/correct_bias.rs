@@ -26,6 +26,7 @@ const NAME: &str = "correct-bias";
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct CorrectBias {
     /// The float model that the quantized one was made from.
+    #[schemars(extend("x-file" = "read"))]
     pub reference: PathBuf,
     /// The role of the data.
     pub data: String,

@@ -67,6 +67,7 @@ pub struct Finetune {
     pub masks: Masks,
     /// An npz with a boolean array for each of some parameters, as `prune-weights` writes it under `masks`: where it is false the
     /// parameter becomes zero and stays zero.
+    #[schemars(extend("x-file" = "read"))]
     pub masks_from: Option<PathBuf>,
     /// Share of the samples that are held out.
     pub validation: f64,
@@ -77,6 +78,7 @@ pub struct Finetune {
     /// The loss.
     pub loss: TrainingLoss,
     /// The teacher of the loss `distillation`, a model file; by default the model that the pipeline started with.
+    #[schemars(extend("x-file" = "read"))]
     pub teacher: Option<PathBuf>,
     /// T of the loss `distillation`.
     pub temperature: f64,

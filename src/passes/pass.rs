@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use regex::RegexSet;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -350,13 +351,13 @@ pub struct Requirement {
     pub message: String,
 }
 
-/// A text file that a pass leaves beside the model.
+/// A file that a pass leaves beside the model, once the result is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportFile {
     /// Where.
     pub path: PathBuf,
     /// What.
-    pub text: String,
+    pub content: Bytes,
 }
 
 impl PassReport {

@@ -43,6 +43,7 @@ pub struct Simplify {
     /// Rules and passes to leave out.
     pub except: Vec<String>,
     /// Folders with more rules, relative to the pipeline's file.
+    #[schemars(extend("x-file" = "rules"))]
     pub rules: Vec<PathBuf>,
     /// Patterns (regular expressions) of nodes and values that must stay as they are.
     pub keep: Vec<String>,

@@ -28,12 +28,14 @@ const NAME: &str = "transfer-merge";
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct TransferMerge {
     /// The other models.
+    #[schemars(extend("x-file" = "read"))]
     pub with: Vec<PathBuf>,
     /// How weights are merged.
     pub method: MergeMethod,
     /// What each model counts, the first one first; all the same by default. `linear` and `slerp` divide by their sum.
     pub weights: Vec<f64>,
     /// The model that all were trained from, for `task-arithmetic` and `ties`.
+    #[schemars(extend("x-file" = "read"))]
     pub base: Option<PathBuf>,
     /// What the merged differences from the base are multiplied with.
     pub scale: f64,

@@ -53,6 +53,7 @@ pub enum MatchBy {
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct TransferParameters {
     /// The model (.onnx) or weight file (.safetensors, .npz) that the weights come from.
+    #[schemars(extend("x-file" = "read"))]
     pub from: PathBuf,
     /// How weights are paired.
     #[serde(rename = "match")]
@@ -66,6 +67,7 @@ pub struct TransferParameters {
     /// The first of the source's classes that a sliced head keeps.
     pub head_offset: u64,
     /// The history of `prune-channels` by which the target was cut: the source is cut in the same way first.
+    #[schemars(extend("x-file" = "read"))]
     pub pruned: Option<PathBuf>,
     /// Share of the target's parameters, from 0 to 1, that has to come from the source, else nothing is written; weights may stay behind then.
     pub require: Option<f64>,

@@ -29,6 +29,7 @@ const NAME: &str = "transfer-structure";
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct TransferStructure {
     /// The model that the part comes from.
+    #[schemars(extend("x-file" = "read"))]
     pub from: Option<PathBuf>,
     /// Values that become the part's inputs; by default it starts where its model does.
     #[serde(deserialize_with = "names")]

@@ -4,6 +4,7 @@
 
 mod bisect;
 mod definition;
+mod files;
 mod gate;
 mod gates;
 mod judge;
@@ -18,6 +19,7 @@ mod weigh;
 pub use crate::yaml::{ConfigError, Spot};
 pub use bisect::{Bisection, bisect};
 pub use definition::{Pipeline, ROLES, Step, StepError, VERSION, bind_options, option_names, parse_value};
+pub use files::{FILE_KEY, NamedFile, Usage};
 pub use gates::{Gate, GateReport, Judged, OutputsGate, ScoreGate, Share, Weight};
 pub use needs::LackError;
 pub use read::{ReadError, read};

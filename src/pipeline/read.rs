@@ -7,7 +7,7 @@ use super::definition::Pipeline;
 
 /// Reads a pipeline from a file.
 pub fn read(path: &Path) -> Result<Pipeline, ReadError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ReadError::File {
+    let text = crate::files::read_text(path).map_err(|source| ReadError::File {
         path: path.to_owned(),
         source: Arc::new(source),
     })?;

@@ -72,7 +72,7 @@ impl Resources for StepResources<'_> {
 
     fn text(&self, path: &Path) -> Result<Option<String>, String> {
         let path = self.base.join(path);
-        match std::fs::read_to_string(&path) {
+        match crate::files::read_text(&path) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(format!("{}: {error}", path.display())),

@@ -175,7 +175,7 @@ fn read_folder(folder: &Path, files: &mut Vec<(String, String)>, depth: usize) -
         if size > MOST {
             return Err(failed(&path, format!("a rule file of {size} bytes")));
         }
-        let content = std::fs::read_to_string(&path).map_err(|error| failed(&path, error.to_string()))?;
+        let content = crate::files::read_text(&path).map_err(|error| failed(&path, error.to_string()))?;
         files.push((path.to_string_lossy().into_owned(), content));
     }
     Ok(())

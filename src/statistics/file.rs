@@ -7,8 +7,6 @@
 //! `[groups, D, D]`, `sum` f64 `[groups, D]`, `rows` u64 `[groups]`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -16,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Summary;
 use super::gram::{Grams, fields};
+use crate::files::{Draft, read_bytes};
 use crate::quantize::Histogram;
 
 /// Version of the file format.
@@ -257,7 +256,7 @@ pub(super) fn read_with<T>(
         file: path.to_owned(),
         reason,
     };
-    let bytes = fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let bytes = read_bytes(path).map_err(|error| wrong(error.to_string()))?;
     parse(&bytes).map_err(wrong)
 }
 
@@ -314,15 +313,7 @@ pub(super) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), StatisticsFil
         file: path.to_owned(),
         reason,
     };
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(parent.unwrap_or(Path::new(".")))
-        .map_err(|error| wrong(error.to_string()))?;
-    file.write_all(bytes)
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(|error| wrong(error.to_string()))?;
-    file.persist(path)
-        .map_err(|error| wrong(error.error.to_string()))?;
-    Ok(())
+    Draft::write_file(path, bytes, true).map_err(|error| wrong(error.to_string()))
 }
 
 fn floats(values: &[f32]) -> Vec<u8> {
@@ -474,7 +465,7 @@ mod tests {
         let path = folder.path().join("s.safetensors");
         part(0, 5).write(&path).unwrap();
         assert_eq!(Statistics::read(&path).unwrap(), part(0, 5));
-        fs::write(&path, b"\x08\0\0\0\0\0\0\0{}      ").unwrap();
+        std::fs::write(&path, b"\x08\0\0\0\0\0\0\0{}      ").unwrap();
         assert!(matches!(
             Statistics::read(&path),
             Err(StatisticsFileError::File { .. })

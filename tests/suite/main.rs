@@ -21,6 +21,7 @@ mod format;
 mod judging;
 mod lowering;
 mod malice;
+mod mutation;
 mod node_tests;
 mod nodes;
 mod passes;

@@ -150,6 +150,17 @@ pub(in super::super) fn unknown_state(plan: &Plan, seeds: &[ValueType]) -> Vec<V
     next
 }
 
+/// Nothing is known of the state: whatever a body makes of it, that holds.
+pub(in super::super) fn no_state(plan: &Plan) -> Vec<ValueType> {
+    let mut seeds = plan.seeds.clone();
+    for state in 0..plan.states {
+        if let Some(seed) = seeds.get_mut(plan.slots(state).0) {
+            *seed = ValueType::Unknown;
+        }
+    }
+    seeds
+}
+
 /// The outputs of the operator, from those of its bodies.
 pub(in super::super) fn outputs(call: &Call<'_>, plan: &Plan, bodies: &[Results<'_>], facts: &mut Facts) {
     match plan.kind {

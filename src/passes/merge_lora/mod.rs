@@ -34,6 +34,7 @@ const NAME: &str = "merge-lora";
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct MergeLora {
     /// The file with the adapter.
+    #[schemars(extend("x-file" = "read"))]
     pub adapter: PathBuf,
     /// Alpha of every module whose file says none; the file's own comes first. Without it, that of `adapter_config.json` beside the file.
     pub alpha: Option<f64>,

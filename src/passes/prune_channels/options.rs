@@ -47,8 +47,10 @@ pub struct PruneChannels {
     /// Seed of the `random` criterion and of the samples for the comparison; the run's own by default.
     pub seed: Option<u64>,
     /// Where to write which units went, as JSON.
+    #[schemars(extend("x-file" = "write"))]
     pub history: Option<PathBuf>,
     /// Removes what this file lists instead of ranking units.
+    #[schemars(extend("x-file" = "read"))]
     pub replay: Option<PathBuf>,
     /// Then refits the weights of the layers that lost inputs to calibration data by least squares, so that the inputs that stay
     /// make up for those that went. Needs no labels.

@@ -477,7 +477,7 @@ fn read(path: &Path) -> Result<History, PassError> {
         pass: NAME,
         message: format!("{}: {error}", path.display()),
     };
-    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    let text = crate::files::read_text(path).map_err(|error| failed(&error))?;
     serde_json::from_str(&text).map_err(|error| failed(&error))
 }
 
@@ -490,6 +490,6 @@ fn record(path: &Path, history: &History) -> Result<ReportFile, PassError> {
     text.push('\n');
     Ok(ReportFile {
         path: path.to_owned(),
-        text,
+        content: text.into(),
     })
 }

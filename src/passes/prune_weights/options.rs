@@ -32,6 +32,7 @@ pub struct PruneWeights {
     pub update: Update,
     /// Gram matrices of this very model for `update: obs`, as `secateur stats --for gram` writes them; else they are collected on
     /// `calibration` data.
+    #[schemars(extend("x-file" = "read"))]
     pub gram_stats: Option<PathBuf>,
     /// Greatest share of a layer that may become zero, so that no scope or threshold empties one.
     pub max_sparsity: f64,
@@ -40,6 +41,7 @@ pub struct PruneWeights {
     /// Layers to leave alone: patterns over the names of weights and of the nodes that read them.
     pub keep: Vec<String>,
     /// Gradient statistics of this very model, as `secateur stats --for gradients` writes them; else they are collected.
+    #[schemars(extend("x-file" = "read"))]
     pub stats: Option<PathBuf>,
     /// The role of the data; `training` for criteria with gradients and `calibration` for `wanda` by default.
     pub data: Option<String>,
@@ -48,6 +50,7 @@ pub struct PruneWeights {
     /// The output that the loss sits on; the first one by default.
     pub loss_output: Option<String>,
     /// Where to write the masks: an npz with a boolean array for each weight, true where it stays.
+    #[schemars(extend("x-file" = "write"))]
     pub masks: Option<PathBuf>,
     /// Seed of the `random` criterion; the run's own by default.
     pub random_seed: Option<u64>,

@@ -11,10 +11,12 @@ use super::score::{Evidence, scores};
 use super::select::{Rule, select};
 use super::update::{Moments, Update, UpdateError};
 use crate::analysis;
-use crate::data::write_npz;
+use crate::data::npz_bytes;
 use crate::ir::{GraphPath, Model, Tensor};
 use crate::passes::objective::gradient_statistics;
-use crate::passes::{About, Change, Context, Needs, Pass, PassError, PassReport, Safety, Selector};
+use crate::passes::{
+    About, Change, Context, Needs, Pass, PassError, PassReport, ReportFile, Safety, Selector,
+};
 use crate::statistics::{Along, GradientStatistics, StatisticsError, model_digest, second_moments};
 
 impl Pass for PruneWeights {
@@ -131,7 +133,10 @@ impl Pass for PruneWeights {
         }
         if let Some(path) = &self.masks {
             let arrays = masks.iter().map(|(name, mask)| (name.as_str(), mask));
-            write_npz(&context.base.join(path), arrays).map_err(|error| resource(error.to_string()))?;
+            report.files.push(ReportFile {
+                path: context.base.join(path),
+                content: npz_bytes(arrays).map_err(|error| resource(format!("masks: {error}")))?,
+            });
         }
         if chosen.is_empty() {
             report

@@ -92,9 +92,11 @@ pub struct Quantize {
     /// The role of the data that ranges come from.
     pub data: String,
     /// A statistics file (`secateur stats MODEL --for quantize`) to take ranges from, instead of data.
+    #[schemars(extend("x-file" = "read"))]
     pub stats: Option<PathBuf>,
     /// A statistics file (`secateur stats MODEL --for gram`) to take the second moments for `rounding` from, instead of data.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-file" = "read"))]
     pub gram_stats: Option<PathBuf>,
 }
 

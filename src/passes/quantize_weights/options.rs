@@ -65,10 +65,12 @@ pub struct QuantizeWeights {
     /// The role of the data that `gptq` and `adaround` run the model over.
     pub data: String,
     /// A statistics file (`secateur stats MODEL --for gram`) to take the second moments of layers from, instead of data.
+    #[schemars(extend("x-file" = "read"))]
     pub stats: Option<PathBuf>,
     /// The role of the labelled data that `log-gradient` takes gradients on.
     pub labelled: String,
     /// Gradient statistics of this very model, as `secateur stats --for gradients` writes them, instead of labelled data.
+    #[schemars(extend("x-file" = "read"))]
     pub gradient_stats: Option<PathBuf>,
     /// The loss that gradients are of.
     pub loss: LossKind,

@@ -93,7 +93,7 @@ impl Pass for SearchPrecision {
         if let Some(path) = &self.pipeline {
             report.files.push(ReportFile {
                 path: context.base.join(path),
-                text: pipeline(&step)?,
+                content: pipeline(&step)?.into(),
             });
         }
         report.changes.clear();

@@ -43,6 +43,7 @@ pub struct SearchPrecision {
     /// Samples of the calibration data that the model's outputs are compared on.
     pub samples: u64,
     /// Where to write the pipeline.
+    #[schemars(extend("x-file" = "write"))]
     pub pipeline: Option<PathBuf>,
     /// How codes are chosen.
     pub rounding: Rounding,

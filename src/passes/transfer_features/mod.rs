@@ -47,6 +47,7 @@ pub struct TransferFeatures {
     #[serde(deserialize_with = "name")]
     pub at: String,
     /// Models that read the features, instead of a trained head; each has one input without a default.
+    #[schemars(extend("x-file" = "read"))]
     pub head: Vec<PathBuf>,
     /// Write the cut model without a head.
     pub features_only: bool,

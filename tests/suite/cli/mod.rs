@@ -11,7 +11,10 @@ mod files;
 mod flags;
 mod generated;
 mod judging;
+mod killed;
+mod outputs;
 mod reading;
+mod streams;
 mod unchanged;
 mod verbs;
 

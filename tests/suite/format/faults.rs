@@ -328,7 +328,10 @@ fn whatever_fails_the_old_or_the_new_model_loads() {
                     assert!(now == old || now == Some(content(2)), "{context}");
                 }
                 if !matches!(fault, Fault::Crash | Fault::CrashAfter) {
-                    let after = files(folder.path());
+                    // The second name of a replaced model that could not be removed goes with the next save.
+                    let second = |name: &String| result.is_ok() && name.ends_with(".tmp");
+                    let mut after = files(folder.path());
+                    after.retain(|name| !second(name));
                     let complete = after == finished || after == before;
                     // A failure to remove what is no longer needed leaves it, and nothing else.
                     let left = now == Some(content(2))

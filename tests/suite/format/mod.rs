@@ -7,3 +7,4 @@ mod memory;
 mod roundtrip;
 mod samples;
 mod saving;
+mod sharing;

@@ -219,8 +219,9 @@ fn rounds_reach_the_same_share_and_their_history_replays_to_the_same_bytes() {
     let [file] = report.files.as_slice() else {
         panic!("one file: {:?}", report.files)
     };
-    assert_eq!(file.text.matches("\"further\"").count(), 1);
-    std::fs::write(&path, &file.text).unwrap();
+    let text = std::str::from_utf8(&file.content).unwrap();
+    assert_eq!(text.matches("\"further\"").count(), 1);
+    std::fs::write(&path, text).unwrap();
     let again = PruneChannels {
         replay: Some(path),
         ..PruneChannels::default()

@@ -234,7 +234,7 @@ fn a_search_for_precisions_keeps_its_budget_and_writes_a_pipeline_that_gives_the
             found < 0.7 * narrow && found > error(&wide, &expected),
             "{sensitivity:?}: {found} against {narrow}"
         );
-        let text = &report.files[0].text;
+        let text = std::str::from_utf8(&report.files[0].content).unwrap();
         let replayed = secateur::pipeline::Pipeline::parse("found.yaml", text, Path::new("")).unwrap();
         let mut again = original.clone();
         for step in &replayed.steps {

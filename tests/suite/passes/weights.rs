@@ -364,7 +364,13 @@ fn shared_weights_are_pruned_once_and_kept_ones_stay() {
         report.notes.iter().any(|note| note.starts_with("v ")),
         "{report:?}"
     );
-    assert!(data.folder.path().join("masks.npz").exists());
+    // The file is written with the result, and not before.
+    let masks = data.folder.path().join("masks.npz");
+    assert!(!masks.exists());
+    assert_eq!(report.files[0].path, masks);
+    std::fs::write(&masks, &report.files[0].content).unwrap();
+    let written = secateur::data::read_weights(&masks).unwrap();
+    assert_eq!((written.len(), written[0].0.as_str()), (1, "w"));
     let (again, report) = prune(&pass, &text.replace("{1, 2, 3, 4}", "{0, 0, 3, 4}"), &data);
     assert_eq!((zeros(&again, "w"), report.changed), (vec![0, 1], false));
 }

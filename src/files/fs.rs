@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// What a save asks of a file system.
 pub trait Fs: Send + Sync {
-    /// Creates a file that must not exist.
+    /// Creates a file that must not exist; as long as it is open, no other process takes it for a leftover.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>>;
     /// Moves `from` to `to` in one step, replacing what is there.
     fn replace(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -44,9 +44,9 @@ impl FsFile for File {
 
 impl Fs for OsFs {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
-        Ok(Box::new(
-            OpenOptions::new().write(true).create_new(true).open(path)?,
-        ))
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        super::lock::hold(path, &file)?;
+        Ok(Box::new(file))
     }
 
     fn replace(&self, from: &Path, to: &Path) -> io::Result<()> {
