@@ -42,5 +42,7 @@ pub use node::{
     Position, ShapeContent, Slot, Use, Value, ValueId,
 };
 pub use symbols::{Dim, Expr, Shape};
-pub use tensor::{Dims, Element, Tensor, TensorData, TensorError, TensorMeta, packed_bits, to_little_endian};
+pub use tensor::{
+    Dims, Element, Tensor, TensorData, TensorError, TensorMeta, packed_bits, to_little_endian, to_odd,
+};
 pub use types::{TensorType, ValueType};

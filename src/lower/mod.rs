@@ -8,12 +8,14 @@ mod attention;
 mod contributed;
 mod elementwise;
 mod half;
+mod indices;
 mod loss;
 mod narrow;
 mod normalise;
 mod quantized;
 mod recurrent;
 mod reduce;
+mod sequences;
 mod site;
 mod slices;
 mod spatial;
@@ -45,6 +47,8 @@ const TRACT: &[&[Rule]] = &[
     half::RULES,
     narrow::RULES,
     slices::RULES,
+    indices::RULES,
+    sequences::RULES,
 ];
 
 /// Rounds of rewriting before the rest is left as it is: a rewritten operator may need rewriting itself, a few levels deep.

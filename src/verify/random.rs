@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::engine::RunValues;
+use crate::engine::compare::{Comparison, Tolerances, compare};
 use crate::ir::{Function, FunctionIndex, Graph, Model, NodeId, Operator};
 use crate::ops::Traits;
 
@@ -15,6 +17,22 @@ pub(super) struct Randomness {
     pub(super) outputs: Vec<(String, String)>,
     /// Whether an operator draws seeded numbers, so that runs must follow each other in one order.
     pub(super) seeded: bool,
+}
+
+impl Randomness {
+    /// Compares every output that does not depend on chance.
+    pub(super) fn compared(
+        &self,
+        expected: &RunValues,
+        found: &RunValues,
+        tolerances: &Tolerances,
+    ) -> Vec<(String, Comparison)> {
+        expected
+            .iter()
+            .filter(|(name, _)| !self.outputs.iter().any(|(output, _)| output == *name))
+            .filter_map(|(name, value)| Some((name.clone(), compare(value, found.get(name)?, tolerances))))
+            .collect()
+    }
 }
 
 /// Finds the outputs that depend on chance. Shapes do not: `Shape` and `Size` of a random tensor are as certain as any.

@@ -15,6 +15,8 @@ use crate::ir::{
 pub(super) enum Demand {
     /// An index: at least 0 and below each of these sizes that is known.
     Below(Vec<Dim>),
+    /// An index below each of these sizes that is known, from either end.
+    Place(Vec<Dim>),
     /// 0 or 1.
     Flag,
     /// Compared with these constants.
@@ -173,18 +175,18 @@ fn demand(graph: &Graph, node: NodeId, operator: &Operator, slot: u32) -> Option
     }
     Some(match (&*operator.op_type, slot) {
         ("Gather" | "GatherElements" | "ScatterElements" | "Scatter", 1) => {
-            Demand::Below(vec![dim(0, axis(0))])
+            Demand::Place(vec![dim(0, axis(0))])
         }
         ("GatherND", 1) => {
             let batch = operator.int("batch_dims").unwrap_or(0).max(0) as usize;
-            Demand::Below(
+            Demand::Place(
                 ty(0)
                     .shape()
                     .map(|shape| shape.iter().skip(batch).cloned().collect())
                     .unwrap_or_default(),
             )
         }
-        ("ScatterND", 1) => Demand::Below(ty(0).shape().map(|shape| shape.to_vec()).unwrap_or_default()),
+        ("ScatterND", 1) => Demand::Place(ty(0).shape().map(|shape| shape.to_vec()).unwrap_or_default()),
         ("OneHot", 0) => match constant(1).and_then(|depth| depth.to_f64().ok()?.first().copied()) {
             Some(depth) => Demand::Below(vec![Dim::Fixed(depth as i64)]),
             None => Demand::Below(Vec::new()),

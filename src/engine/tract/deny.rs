@@ -143,7 +143,6 @@ pub(super) fn operator<'a>(
             no("tract ignores clip and input_forget")
         }
         "SpaceToDepth" if op.string("mode").is_some_and(|mode| mode != "DCR") => no("tract ignores the mode"),
-        "Celu" if dtype != Some(DType::F32) => no("tract is right in float only"),
         "Swish" if op.float("alpha").is_some_and(|alpha| alpha != 1.0) => no("tract ignores alpha"),
         "BitShift" => {
             let width = dtype.map_or(8, |dtype| dtype.bits() as i64);
@@ -157,6 +156,7 @@ pub(super) fn operator<'a>(
                 _ => no("tract is undefined for shifts by the width or more"),
             }
         }
+        "Slice" if far_slice(operand) => no("tract cuts bounds to 32 bits"),
         "QuantizeLinear" => no("tract multiplies by the reciprocal of the scale"),
         "ReduceMax" | "ReduceMin" if dtype.is_none_or(|dtype| dtype.is_float()) => {
             no("tract starts from the largest finite number")
@@ -172,6 +172,16 @@ pub(super) fn operator<'a>(
         "Resize" if version == 10 => no("tract rounds positions as later opsets do"),
         _ => None,
     }
+}
+
+/// Whether a bound that means a place or a step of a slice needs more than 32 bits. As ends, the largest numbers mean the end.
+fn far_slice<'a>(operand: &dyn Fn(usize) -> Operand<'a>) -> bool {
+    let far = |slot: usize, ends: &[i64]| {
+        let list = operand(slot).constant.and_then(|tensor| tensor.to_i64().ok());
+        let wide = |bound: &i64| i32::try_from(*bound).is_err() && !ends.contains(bound);
+        list.is_some_and(|list| list.iter().any(wide))
+    };
+    far(1, &[]) || far(2, &[i64::MAX, i64::MIN, i64::MIN + 1]) || far(4, &[])
 }
 
 /// The narrow type with this number.

@@ -205,7 +205,7 @@ impl Program {
         bind_constants(&mut model, &constants)?;
         drop(constants);
         let typed = if self.optimise {
-            model.into_optimized()
+            kernels::optimised(model)
         } else {
             model.into_typed()
         }
