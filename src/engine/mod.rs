@@ -4,6 +4,7 @@
 //! format, and no pass. [`stream`] runs data sets: what belongs to which sample is decided there.
 
 mod bounded;
+mod calls;
 mod carrier;
 pub mod compare;
 mod guard;

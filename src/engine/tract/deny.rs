@@ -6,7 +6,7 @@
 
 use super::{ENGINE, kernels};
 use crate::engine::{EngineError, carrier};
-use crate::ir::{DType, Graph, GraphPath, Model, NodeId, Operator, Tensor, opset_version};
+use crate::ir::{DType, FunctionIndex, Graph, GraphPath, Model, NodeId, Operator, Tensor, opset_version};
 use crate::ops::picks_elements;
 
 /// What is known of an operand.
@@ -27,12 +27,13 @@ const OTHER_DOMAINS: &[(&str, &str)] = &[
 
 /// The first part of a model that tract must not run, as an [`EngineError::Unsupported`].
 pub(super) fn refusal(model: &Model) -> Option<EngineError> {
+    let functions = model.function_index();
     for path in model.graph_paths() {
         let Some(graph) = model.graph_at(&path) else {
             continue;
         };
         for id in graph.node_ids() {
-            if let Some(refusal) = node(model, &path, graph, id) {
+            if let Some(refusal) = node(model, &functions, &path, graph, id) {
                 return Some(refusal);
             }
         }
@@ -40,15 +41,21 @@ pub(super) fn refusal(model: &Model) -> Option<EngineError> {
     None
 }
 
-fn node(model: &Model, path: &GraphPath, graph: &Graph, id: NodeId) -> Option<EngineError> {
+fn node(
+    model: &Model,
+    functions: &FunctionIndex<'_>,
+    path: &GraphPath,
+    graph: &Graph,
+    id: NodeId,
+) -> Option<EngineError> {
     let op = graph.operator(id)?;
     let overload = graph
         .get(id)
         .and_then(|n| n.meta.as_ref())
         .and_then(|meta| meta.overload.clone());
     let overload = overload.as_deref().unwrap_or("");
-    if model
-        .function(op.written_domain.as_deref().unwrap_or(""), &op.op_type, overload)
+    if functions
+        .get(op.written_domain.as_deref().unwrap_or(""), &op.op_type, overload)
         .is_some()
     {
         return None;

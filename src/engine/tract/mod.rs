@@ -5,6 +5,7 @@
 //! What tract is known to compute wrongly is refused before it is compiled ([`deny`]); what it lacks is
 //! [`crate::lower`]'s to rewrite.
 
+mod constants;
 mod deny;
 mod held;
 mod kernels;
@@ -18,7 +19,7 @@ mod widened;
 pub use node::run_node;
 
 use super::bounded::Extent;
-use super::{CompileOptions, Engine, EngineError, Session};
+use super::{CompileOptions, Engine, EngineError, Session, calls};
 use crate::ir::Model;
 
 /// The engine's name in errors and reports.
@@ -38,7 +39,7 @@ impl Engine for TractEngine {
     }
 
     fn compile(&self, model: &Model, options: &CompileOptions) -> Result<Box<dyn Session>, EngineError> {
-        if let Some(refusal) = deny::refusal(model) {
+        if let Some(refusal) = calls::refusal(model, ENGINE).or_else(|| deny::refusal(model)) {
             return Err(refusal);
         }
         let program = program::Program::new(model, options)?;

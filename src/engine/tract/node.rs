@@ -72,9 +72,9 @@ pub fn run_node(
     }
     let message = messages::model_message(graph, &imports);
     let evaluate = move || {
-        let bound: Vec<(&str, &Arc<_>)> = constants
+        let bound: Vec<(&str, Arc<_>)> = constants
             .iter()
-            .map(|(name, tensor)| (name.as_str(), tensor))
+            .map(|(name, tensor)| (name.as_str(), tensor.clone()))
             .collect();
         let mut model = kernels::framework()
             .model_for_proto_model(&message)

@@ -2,9 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use petgraph::Direction;
-use petgraph::visit::EdgeRef;
-
 use super::{CheckError, Problem, sparse};
 use crate::ir::{
     Attribute, AttributeValue, ConstantOrigin, DType, Graph, GraphPath, Input, Model, Name, Node, NodeId,
@@ -259,25 +256,25 @@ impl Checker<'_> {
         }
     }
 
-    /// Each slot is filled at most once, from an output that exists; each capture slot is filled.
+    /// Slots are filled from outputs that exist; each capture slot is filled.
     fn edges(&mut self, id: NodeId) {
         let (inputs, captures) = match self.graph.operator(id) {
             Some(operator) => (operator.input_count(), operator.capture_count()),
             None => (0, 0),
         };
         let mut filled = HashSet::new();
-        for edge in self.graph.nodes.edges_directed(id, Direction::Incoming) {
-            let weight = edge.weight();
-            let in_range = match weight.slot {
+        for (slot, value) in self.graph.wires.incoming(id) {
+            let in_range = match slot {
                 Slot::Input(index) => (index as usize) < inputs,
                 Slot::Capture(index) => (index as usize) < captures,
             };
             let source = self
                 .graph
-                .get(edge.source())
-                .and_then(|node| node.outputs().get(weight.output as usize));
-            if !in_range || !filled.insert(weight.slot) || source.is_none_or(|value| value.omitted) {
-                let slot = match weight.slot {
+                .get(value.node)
+                .and_then(|node| node.outputs().get(value.output as usize));
+            filled.insert(slot);
+            if !in_range || source.is_none_or(|value| value.omitted) {
+                let slot = match slot {
                     Slot::Input(index) => format!("input {index}"),
                     Slot::Capture(index) => format!("capture {index}"),
                 };
@@ -316,9 +313,9 @@ impl Checker<'_> {
         while seen.insert(at) {
             let before = self
                 .graph
-                .nodes
-                .edges_directed(at, Direction::Incoming)
-                .map(|edge| edge.source())
+                .wires
+                .incoming(at)
+                .map(|(_, value)| value.node)
                 .filter(|source| !ordered.contains(source))
                 .min();
             match before {
