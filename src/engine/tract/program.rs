@@ -12,7 +12,7 @@ use tract_onnx::tract_hir::ops::konst::Const;
 
 use super::constants::{self, Constants};
 use super::messages::{self, Messages};
-use super::tensor::{datum_type, held, to_tract, unsupported};
+use super::tensor::{datum_type, held, unsupported};
 use super::{ENGINE, failed, kernels, widened};
 use crate::engine::{CompileOptions, EngineError};
 use crate::ir::{DType, Dim, Model, NodeKind, OpsetImport, Tensor, ValueId};
