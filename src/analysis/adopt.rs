@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ir::{
-    self, CheckError, Graph, GraphPath, Model, Name, NodeId, Operator, OpsetImport, Problem, opset_version,
+    self, CheckError, FunctionIndex, Graph, GraphPath, Model, Name, NodeId, Operator, OpsetImport, Problem,
+    opset_version,
 };
 use crate::ops;
 
@@ -145,23 +146,27 @@ fn version_in_use(graph: &Graph, domain: &str) -> i64 {
 /// Marks the operators that the imported version of their domain lacks.
 fn opaque(model: &mut Model, notices: &mut Vec<Notice>) {
     let mut found: Vec<((String, i64, bool), Vec<String>)> = Vec::new();
+    let mut marked: Vec<(GraphPath, NodeId)> = Vec::new();
+    let functions = model.function_index();
     for path in model.graph_paths() {
-        let mut marked: Vec<NodeId> = Vec::new();
-        if let Some(graph) = model.graph_at(&path) {
-            for id in graph.topological_order() {
-                let Some(key) = beyond(model, graph, &path, id) else {
-                    continue;
-                };
-                marked.push(id);
-                let label = graph.label(id);
-                match found.iter_mut().find(|(known, _)| *known == key) {
-                    Some((_, nodes)) => nodes.push(label),
-                    None => found.push((key, vec![label])),
-                }
+        let Some(graph) = model.graph_at(&path) else {
+            continue;
+        };
+        for id in graph.topological_order() {
+            let Some(key) = beyond(model, &functions, graph, &path, id) else {
+                continue;
+            };
+            marked.push((path.clone(), id));
+            let label = graph.label(id);
+            match found.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, nodes)) => nodes.push(label),
+                None => found.push((key, vec![label])),
             }
         }
+    }
+    for (path, id) in marked {
         if let Some(graph) = model.graph_at_mut(&path) {
-            marked.into_iter().for_each(|id| graph.set_opaque(id, true));
+            graph.set_opaque(id, true);
         }
     }
     for ((name, version, withdrawn), nodes) in found {
@@ -191,12 +196,18 @@ fn opaque(model: &mut Model, notices: &mut Vec<Notice>) {
 }
 
 /// Name, imported version and whether it was withdrawn, for an operator that its domain's table lacks.
-fn beyond(model: &Model, graph: &Graph, path: &GraphPath, id: NodeId) -> Option<(String, i64, bool)> {
+fn beyond(
+    model: &Model,
+    functions: &FunctionIndex<'_>,
+    graph: &Graph,
+    path: &GraphPath,
+    id: NodeId,
+) -> Option<(String, i64, bool)> {
     let operator = graph.operator(id)?;
     if operator.is_opaque() {
         return None;
     }
-    let error = ops::lacking(model, graph, path, id)?;
+    let error = ops::lacking(model, functions, graph, path, id)?;
     let domain = operator.imported_domain();
     let name = match domain {
         "" => operator.op_type.to_string(),

@@ -1,7 +1,9 @@
 //! Judging a whole model: structure, operators and types.
 
 use super::infer::infer;
-use crate::ir::{CheckError, Graph, GraphPath, Model, Node, NodeId, Problem, ValueType, opset_version};
+use crate::ir::{
+    CheckError, FunctionIndex, Graph, GraphPath, Model, Node, NodeId, Problem, ValueType, opset_version,
+};
 use crate::{ir, ops};
 
 /// Checks a model: its structure ([`ir::check`]), its operators ([`ops::check`]) and, when those are sound, its types.
@@ -26,6 +28,7 @@ pub fn check_as_read(model: &Model) -> Result<(), Vec<CheckError>> {
 /// share a type variable share their type, and graph outputs have their declared element types.
 pub fn check_types(model: &Model) -> Result<(), Vec<CheckError>> {
     let mut errors = Vec::new();
+    let functions = model.function_index();
     for path in model.graph_paths() {
         let Some(graph) = model.graph_at(&path) else {
             continue;
@@ -36,7 +39,7 @@ pub fn check_types(model: &Model) -> Result<(), Vec<CheckError>> {
             .collect();
         nodes.sort_by_key(|id| (graph.get(*id).map(Node::position), *id));
         for id in nodes {
-            inputs(model, graph, &path, id, &mut errors);
+            inputs(model, &functions, graph, &path, id, &mut errors);
         }
         for (output, value) in graph.outputs().iter().zip(graph.output_values()) {
             let Some(value) = value else { continue };
@@ -65,7 +68,14 @@ fn element(ty: &ValueType) -> ValueType {
     }
 }
 
-fn inputs(model: &Model, graph: &Graph, path: &GraphPath, id: NodeId, errors: &mut Vec<CheckError>) {
+fn inputs(
+    model: &Model,
+    functions: &FunctionIndex<'_>,
+    graph: &Graph,
+    path: &GraphPath,
+    id: NodeId,
+    errors: &mut Vec<CheckError>,
+) {
     let (Some(node), Some(operator)) = (graph.get(id), graph.operator(id)) else {
         return;
     };
@@ -74,8 +84,8 @@ fn inputs(model: &Model, graph: &Graph, path: &GraphPath, id: NodeId, errors: &m
         .as_ref()
         .and_then(|meta| meta.overload.as_deref())
         .unwrap_or("");
-    if model
-        .function(operator.domain(), &operator.op_type, overload)
+    if functions
+        .get(operator.domain(), &operator.op_type, overload)
         .is_some()
     {
         return;

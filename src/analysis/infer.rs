@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use indexmap::IndexSet;
+
 use super::call::{Call, Fact, size};
 use super::functions::Functions;
 use super::symbols::public_type;
@@ -12,7 +14,7 @@ use crate::ir::{
 };
 
 /// A declaration of the file that no value can fulfil; what was inferred holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Contradiction {
     /// The graph of the value.
     pub path: GraphPath,
@@ -41,7 +43,7 @@ pub fn infer(model: &mut Model) -> InferReport {
     let nodes = count(&model.graph) + functions.nodes();
     let mut driver = Driver {
         functions: Some(&functions),
-        contradictions: Vec::new(),
+        contradictions: IndexSet::new(),
         fuel: fuel(nodes),
     };
     driver.graph(
@@ -66,7 +68,7 @@ pub fn infer(model: &mut Model) -> InferReport {
         );
         inferred.push(graph);
     }
-    let contradictions = driver.contradictions;
+    let contradictions = driver.contradictions.into_iter().collect();
     for (function, graph) in model.functions.iter_mut().zip(inferred) {
         function.graph = graph;
     }
@@ -80,7 +82,7 @@ pub fn infer_node(graph: &mut Graph, node: NodeId, imports: &[OpsetImport]) {
     let nodes = bodies.map(|(_, body)| count(body)).sum();
     let mut driver = Driver {
         functions: None,
-        contradictions: Vec::new(),
+        contradictions: IndexSet::new(),
         fuel: fuel(nodes),
     };
     driver.node(
@@ -108,7 +110,7 @@ pub(super) struct Scope<'a> {
 /// Goes over graphs.
 pub(super) struct Driver<'f> {
     pub(super) functions: Option<&'f Functions<'f>>,
-    pub(super) contradictions: Vec<Contradiction>,
+    pub(super) contradictions: IndexSet<Contradiction>,
     /// Nodes of bodies that are inferred before the state of further loops counts as unknown: each loop around another may ask for
     /// a few rounds of it, so what loops within loops ask for doubles with each.
     pub(super) fuel: usize,
@@ -165,9 +167,7 @@ impl Driver<'_> {
             declared: declared.to_string(),
             inferred: inferred.to_string(),
         };
-        if !self.contradictions.contains(&found) {
-            self.contradictions.push(found);
-        }
+        self.contradictions.insert(found);
     }
 
     fn node(&mut self, graph: &mut Graph, id: NodeId, scope: &Scope<'_>) {

@@ -5,7 +5,7 @@ use super::pins::Pin;
 use super::rule::{Axes, Gathered, Rule, Sum};
 use super::rules;
 use super::units::{self, Group};
-use crate::ir::{DType, Graph, Model, NodeId, NodeKind, ValueId, opset_version};
+use crate::ir::{DType, FunctionIndex, Graph, Model, NodeId, NodeKind, ValueId, opset_version};
 
 /// What can be removed from a model, and why the rest cannot.
 #[derive(Debug)]
@@ -38,10 +38,11 @@ impl Solution {
 /// computed at run time instead of known pins what depends on it.
 pub fn solve(model: &Model) -> Solution {
     let graph = &model.graph;
+    let functions = model.function_index();
     let mut gathered = Gathered::default();
     for id in graph.topological_order() {
         let axes = match graph.get(id).map(|node| &node.kind) {
-            Some(NodeKind::Operator(_)) => operator(model, id, &mut gathered),
+            Some(NodeKind::Operator(_)) => operator(model, &functions, id, &mut gathered),
             Some(NodeKind::Constant(_)) => vec![constant(graph, id, &mut gathered)],
             _ => vec![fixed(graph, ValueId::new(id, 0))],
         };
@@ -144,7 +145,12 @@ fn constant(graph: &Graph, id: NodeId, gathered: &mut Gathered) -> Option<Axes> 
     )
 }
 
-fn operator(model: &Model, id: NodeId, gathered: &mut Gathered) -> Vec<Option<Axes>> {
+fn operator(
+    model: &Model,
+    functions: &FunctionIndex<'_>,
+    id: NodeId,
+    gathered: &mut Gathered,
+) -> Vec<Option<Axes>> {
     let graph = &model.graph;
     let Some(node) = graph.get(id) else {
         return Vec::new();
@@ -170,8 +176,8 @@ fn operator(model: &Model, id: NodeId, gathered: &mut Gathered) -> Vec<Option<Ax
         .as_ref()
         .and_then(|meta| meta.overload.as_deref())
         .unwrap_or("");
-    let called = model
-        .function(operator.domain(), &operator.op_type, overload)
+    let called = functions
+        .get(operator.domain(), &operator.op_type, overload)
         .is_some();
     let known = match rules::find(operator.domain(), &operator.op_type) {
         Some(apply) if !called && !operator.has_bodies() && !operator.has_references() => {

@@ -5,6 +5,7 @@
 //! process ([`bounded`]) or, where the program asks for it, in a process of its own ([`worker`]).
 
 mod bounded;
+mod calls;
 mod carrier;
 pub mod compare;
 mod guard;

@@ -16,6 +16,7 @@ pub(super) fn decided(op_type: &str) -> bool {
             | "Round"
             | "Sqrt"
             | "Relu"
+            | "Shrink"
             | "Sign"
             | "IsNaN"
             | "IsInf"
@@ -67,6 +68,18 @@ pub(super) fn function(operator: &Operator) -> Option<Function> {
             let (slope, shift) = (attribute("alpha", 0.2), attribute("beta", 0.5));
             Box::new(move |x| clamp(slope * x + shift))
         }
+        "Shrink" => {
+            let (limit, bias) = (attribute("lambd", 0.5), attribute("bias", 0.0));
+            Box::new(move |x| {
+                if x < -limit {
+                    x + bias
+                } else if x > limit {
+                    x - bias
+                } else {
+                    0.0
+                }
+            })
+        }
         "Elu" => {
             let scale = attribute("alpha", 1.0);
             Box::new(move |x| if x < 0.0 { scale * x.exp_m1() } else { x })
@@ -89,16 +102,24 @@ pub(super) fn function(operator: &Operator) -> Option<Function> {
             })
         }
         "Gelu" => match operator.string("approximate").unwrap_or("none") {
-            "none" => Box::new(|x| 0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2))),
+            "none" => Box::new(|x| 0.5 * x * erfc(-x * std::f64::consts::FRAC_1_SQRT_2)),
+            // 1 + tanh(a) is twice the sigmoid of 2 a, which does not cancel.
             "tanh" => Box::new(|x| {
                 let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
-                0.5 * x * (1.0 + inner.tanh())
+                x * sigmoid(2.0 * inner)
             }),
             _ => return None,
         },
         "Swish" => {
             let factor = attribute("alpha", 1.0);
-            Box::new(move |x| x * sigmoid(factor * x))
+            Box::new(move |x| {
+                let inner = factor * x;
+                // What the product lost, which the exponential would make large.
+                let lost = f64::mul_add(factor, x, -inner);
+                let gate = sigmoid(inner);
+                let lost = if lost.is_finite() { lost } else { 0.0 };
+                x * (gate + lost * gate * (1.0 - gate))
+            })
         }
         _ => return None,
     })
@@ -152,6 +173,15 @@ fn erf(x: f64) -> f64 {
         sum += term;
     }
     std::f64::consts::FRAC_2_SQRT_PI * (-square).exp() * sum
+}
+
+/// `1 - erf(x)` without cancellation: from 2 on by its continued fraction.
+fn erfc(x: f64) -> f64 {
+    if x.is_nan() || x < 2.0 {
+        return 1.0 - erf(x);
+    }
+    let tail = (1..80).rev().fold(x, |tail, n| x + f64::from(n) / 2.0 / tail);
+    (-x * x).exp() / tail / std::f64::consts::PI.sqrt()
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ pub(super) fn evaluate(operator: &Operator, version: i64, inputs: &[Option<Tenso
             });
         }
         "Sign" => return sign(operator, first),
+        "Range" => return super::reduce::float_range(operator, inputs),
         "Clip" => return clip(operator, version, inputs),
         _ => {}
     }

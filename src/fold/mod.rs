@@ -1,10 +1,10 @@
 //! Computing operators on constants.
 //!
-//! [`TractEvaluator`] backs [`Evaluator`]: shape arithmetic and moves of elements, which occur by the thousand and on
-//! large weights, are computed here, exactly ([`integer`], [`moves`], [`cast`], [`views`]), and so are elementwise operators
-//! on floats ([`float`]): in double precision by ONNX's definition, rounded once. Everything else runs as a one-node model in
-//! tract, on finite numbers only. What is random, has bodies, or is not trusted in tract is refused: a refusal leaves the node
-//! in the model, a guess would change the model.
+//! [`TractEvaluator`] backs [`Evaluator`]. Shape arithmetic and moves of elements, which occur by the thousand and on large weights,
+//! are computed here, exactly ([`integer`], [`moves`], [`picks`], [`repeats`], [`cast`], [`views`]); elementwise operators on floats
+//! ([`float`]) and what runs along axes ([`reduce`]) in double precision by ONNX's definition, rounded once. The engine, which is the
+//! one that judges the result, computes only what is left: layers and their like, on finite numbers. What is random, has bodies,
+//! or is not trusted in tract is refused: a refusal leaves the node in the model, a guess would change the model.
 
 mod broadcast;
 mod cast;
@@ -12,6 +12,10 @@ mod elementary;
 mod float;
 mod integer;
 mod moves;
+mod numbers;
+mod picks;
+mod reduce;
+mod repeats;
 mod views;
 
 use crate::engine::{EngineError, run_node};
@@ -137,14 +141,20 @@ const MOVES: &[&str] = &[
 ];
 
 fn own(operator: &Operator, version: i64, inputs: &[Option<Tensor>], outputs: usize) -> Answer {
-    if !operator.domain().is_empty() || outputs != 1 && operator.op_type != "Split" {
+    if !operator.domain().is_empty() {
+        return None;
+    }
+    if outputs != 1 && !matches!(&*operator.op_type, "Split" | "TopK") {
         return None;
     }
     views::evaluate(operator, version, inputs)
         .or_else(|| moves::evaluate(operator, version, inputs, outputs))
+        .or_else(|| picks::evaluate(operator, inputs))
+        .or_else(|| repeats::evaluate(operator, version, inputs))
         .or_else(|| integer::evaluate(operator, version, inputs))
         .or_else(|| cast::evaluate(operator, inputs))
         .or_else(|| float::evaluate(operator, version, inputs))
+        .or_else(|| reduce::evaluate(operator, version, inputs, outputs))
 }
 
 fn not_finite(tensor: &Tensor) -> bool {

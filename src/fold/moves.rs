@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use super::{Answer, axis_of, broadcast, invalid, operand, single};
+use super::{Answer, axis_of, broadcast, invalid, operand, picks, single};
 use crate::ir::{DType, Operator, Tensor, TensorError};
 
 /// Elements that a repetition may make.
-const MAX_ELEMENTS: u64 = 1 << 28;
+pub(super) const MAX_ELEMENTS: u64 = 1 << 28;
 
 pub(super) fn evaluate(
     operator: &Operator,
@@ -17,6 +17,8 @@ pub(super) fn evaluate(
     let first = operand(inputs, 0)?;
     match &*operator.op_type {
         "ConstantOfShape" => return constant_of_shape(operator, first),
+        "OneHot" => return picks::one_hot(operator, inputs),
+        "EyeLike" => return picks::eye_like(operator, first),
         "Where" => {
             let value = operand(inputs, 1)?;
             return if plain(value) {
@@ -39,15 +41,15 @@ pub(super) fn evaluate(
     }
 }
 
-fn plain(tensor: &Tensor) -> bool {
+pub(super) fn plain(tensor: &Tensor) -> bool {
     tensor.dtype() != DType::String && !tensor.dtype().is_packed()
 }
 
-fn size(tensor: &Tensor) -> usize {
+pub(super) fn size(tensor: &Tensor) -> usize {
     tensor.dtype().bits() / 8
 }
 
-fn strides(dims: &[u64]) -> Vec<usize> {
+pub(super) fn strides(dims: &[u64]) -> Vec<usize> {
     let mut strides = vec![1usize; dims.len()];
     for axis in (1..dims.len()).rev() {
         strides[axis - 1] = strides[axis] * dims[axis] as usize;
@@ -55,12 +57,12 @@ fn strides(dims: &[u64]) -> Vec<usize> {
     strides
 }
 
-fn product(dims: &[u64]) -> usize {
+pub(super) fn product(dims: &[u64]) -> usize {
     dims.iter().product::<u64>() as usize
 }
 
 /// Elements at these offsets, in order.
-fn pick(data: &Tensor, dims: &[u64], offsets: &[usize]) -> Result<Tensor, TensorError> {
+pub(super) fn pick(data: &Tensor, dims: &[u64], offsets: &[usize]) -> Result<Tensor, TensorError> {
     fn copy<const N: usize>(raw: &[u8], offsets: &[usize]) -> Vec<u8> {
         let elements = raw.as_chunks::<N>().0;
         let mut out = Vec::with_capacity(offsets.len() * N);

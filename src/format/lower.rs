@@ -179,7 +179,7 @@ impl Lowerer<'_> {
             input: inputs.into_iter().map(|(_, info)| info).collect(),
             output: self.outputs(&names, outer)?,
             value_info: value_info.into_iter().map(|(_, info)| info).collect(),
-            quantization_annotation: graph.meta.quantization.clone(),
+            quantization_annotation: graph.meta.quantization.to_vec(),
             metadata_props: graph.meta.metadata.clone(),
         })
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use memmap2::Mmap;
@@ -16,11 +16,37 @@ const MAPPED_FROM: u64 = 64 * 1024;
 /// Mapped files that stay open, so that another process can map them too; the rest is copied for it.
 const OPEN: usize = 256;
 
-/// Open files by the address at which they are mapped, with the length of the mapping.
-static MAPPED: Mutex<BTreeMap<usize, (usize, Arc<File>)>> = Mutex::new(BTreeMap::new());
+/// Mapped files by the address at which they are mapped.
+static MAPPED: Mutex<BTreeMap<usize, Known>> = Mutex::new(BTreeMap::new());
+
+/// What is known of a mapping as long as it lives.
+struct Known {
+    map: Weak<Mmap>,
+    /// The file, where it stays open.
+    file: Option<Arc<File>>,
+}
+
+fn known() -> MutexGuard<'static, BTreeMap<usize, Known>> {
+    MAPPED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A mapping that is known by its address as long as it lives.
-struct Mapped(Mmap);
+struct Mapped(Arc<Mmap>);
+
+impl Mapped {
+    fn new(map: Mmap, file: Option<File>) -> Self {
+        let map = Arc::new(map);
+        let mut known = known();
+        let open = known.values().filter(|known| known.file.is_some()).count();
+        let entry = Known {
+            map: Arc::downgrade(&map),
+            file: file.filter(|_| open < OPEN).map(Arc::new),
+        };
+        known.insert(map.as_ptr().addr(), entry);
+        drop(known);
+        Self(map)
+    }
+}
 
 impl AsRef<[u8]> for Mapped {
     fn as_ref(&self) -> &[u8] {
@@ -30,19 +56,26 @@ impl AsRef<[u8]> for Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        let mut mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
-        mapped.remove(&self.0.as_ptr().addr());
+        known().remove(&self.0.as_ptr().addr());
     }
+}
+
+/// The mapping that holds these bytes, with its file where that is open, and where in it they are; `None` for bytes in memory.
+fn mapping_of(bytes: &[u8]) -> Option<(Arc<Mmap>, Option<Arc<File>>, usize)> {
+    let known = known();
+    let address = bytes.as_ptr().addr();
+    let (start, entry) = known.range(..=address).next_back()?;
+    let map = entry.map.upgrade()?;
+    let offset = address - start;
+    let inside = offset.checked_add(bytes.len())? <= map.len();
+    inside.then(|| (map, entry.file.clone(), offset))
 }
 
 /// The file that these bytes are mapped from, and where in it they are; `None` for bytes in memory.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub(crate) fn mapped_from(bytes: &[u8]) -> Option<(Arc<File>, u64)> {
-    let mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
-    let address = bytes.as_ptr().addr();
-    let (start, (length, file)) = mapped.range(..=address).next_back()?;
-    let offset = address - start;
-    (offset.checked_add(bytes.len())? <= *length).then(|| (Arc::clone(file), offset as u64))
+    let (_, file, offset) = mapping_of(bytes)?;
+    Some((file?, offset as u64))
 }
 
 /// The whole of a regular file: mapped, or read when it is small.
@@ -53,18 +86,13 @@ pub(crate) fn file_bytes(mut file: File, size: u64) -> io::Result<Bytes> {
         return Ok(Bytes::from(buffer));
     }
     let map = map(&file)?;
-    let mut mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
-    if mapped.len() < OPEN {
-        mapped.insert(map.as_ptr().addr(), (map.len(), Arc::new(file)));
-    }
-    drop(mapped);
-    Ok(Bytes::from_owner(Mapped(map)))
+    Ok(Bytes::from_owner(Mapped::new(map, Some(file))))
 }
 
 /// The whole of a file that another process may write, as it is at any time.
 #[cfg(target_os = "linux")]
 pub(crate) fn shared_bytes(file: &File) -> io::Result<Bytes> {
-    Ok(Bytes::from_owner(map(file)?))
+    Ok(Bytes::from_owner(Mapped::new(map(file)?, None)))
 }
 
 /// The whole of a file that this process writes and another one reads.
@@ -82,6 +110,18 @@ fn map(file: &File) -> io::Result<Mmap> {
     // the bytes under us. Every reader here treats the bytes as untrusted and keeps no reference derived from their
     // earlier content, so a change yields wrong numbers or an error and no memory error.
     unsafe { Mmap::map(file) }
+}
+
+/// Lets go of the memory behind bytes of a mapped file; they are read from the file again when they are next looked at. Other
+/// bytes stay.
+pub(crate) fn release(bytes: &[u8]) {
+    let Some((map, _, offset)) = mapping_of(bytes) else {
+        return;
+    };
+    #[cfg(unix)]
+    // SAFETY: the range lies in a read-only mapping of a file that nothing has written through, so whoever reads it afterwards
+    // gets the bytes of the file, as before.
+    let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, bytes.len()) };
 }
 
 /// Bytes that a file without a name holds from now on, so that they take no anonymous memory.
@@ -108,12 +148,7 @@ mod tests {
         assert!(mapped_from(&[1, 2, 3]).is_none());
         let address = bytes.as_ptr().addr();
         drop((bytes, part));
-        assert!(
-            !MAPPED
-                .lock()
-                .unwrap()
-                .get(&address)
-                .is_some_and(|(_, known)| Arc::ptr_eq(known, &file))
-        );
+        let again = known().get(&address).and_then(|known| known.file.clone());
+        assert!(!again.is_some_and(|known| Arc::ptr_eq(&known, &file)));
     }
 }

@@ -33,7 +33,7 @@ pub use external::{ExternalFile, ExternalFiles, TensorRange};
 pub use lift::{LiftError, lift, lift_noting, tensor_from_proto, type_from_proto};
 pub use limits::{Limits, ReadOptions, Warning, WarningKind};
 pub use lower::{LowerError, lower, tensor_to_proto, type_to_proto, value_info_of};
-pub(crate) use map::{file_bytes, spill};
+pub(crate) use map::{file_bytes, release, spill};
 #[cfg(target_os = "linux")]
 pub(crate) use map::{mapped_from, shared_bytes, shared_bytes_mut};
 pub use retire::recorded_data;

@@ -7,10 +7,11 @@ use petgraph::stable_graph::StableDiGraph;
 use super::graph::{Graph, GraphMeta, GraphOutput};
 use super::name::Name;
 use super::node::{
-    Capture, Constant, ConstantOrigin, Edge, Input, Node, NodeId, NodeKind, NodeMeta, Operator, Position,
-    Slot, Value, ValueId,
+    Capture, Constant, ConstantOrigin, Input, Node, NodeId, NodeKind, NodeMeta, Operator, Position, Slot,
+    Use, Value, ValueId,
 };
 use super::tensor::Tensor;
+use super::wires::Wires;
 
 /// Builds one graph. Nodes may be added in any order and connected afterwards; [`crate::ir::check`] judges the result.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ impl GraphBuilder {
         });
         let graph = Graph {
             nodes,
+            wires: Wires::new(sink),
             inputs: Vec::new(),
             sink,
             outputs: Vec::new(),
@@ -58,7 +60,7 @@ impl GraphBuilder {
     /// Reserves room for about this many nodes.
     pub fn reserve(&mut self, nodes: usize) {
         self.graph.nodes.reserve_nodes(nodes);
-        self.graph.nodes.reserve_edges(nodes * 2);
+        self.graph.wires.reserve(nodes, nodes * 2);
     }
 
     fn add(
@@ -159,14 +161,7 @@ impl GraphBuilder {
 
     /// Lets `node` read `value` in `slot`.
     pub fn connect(&mut self, value: ValueId, node: NodeId, slot: Slot) {
-        self.graph.nodes.add_edge(
-            value.node,
-            node,
-            Edge {
-                output: value.output,
-                slot,
-            },
-        );
+        self.graph.wires.connect(value, Use { node, slot });
     }
 
     /// The next graph output.

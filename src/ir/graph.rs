@@ -1,19 +1,19 @@
-//! A graph of nodes over petgraph's `StableDiGraph`. Reading is public; changes go through [`crate::ir::edit`].
+//! A graph of nodes in petgraph's `StableDiGraph`, with edges of their own. Reading is public; changes go through [`crate::ir::edit`].
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use petgraph::Direction;
 use petgraph::stable_graph::StableDiGraph;
-use petgraph::visit::EdgeRef;
 use smallvec::SmallVec;
 
+use super::annotations::Annotations;
 use super::name::Name;
 use super::node::{
-    BodyIndex, Constant, Edge, Node, NodeId, NodeKind, Operator, Position, Slot, Use, Value, ValueId,
+    BodyIndex, Constant, Node, NodeId, NodeKind, Operator, Position, Slot, Use, Value, ValueId,
 };
 use super::tensor::Tensor;
 use super::types::ValueType;
+use super::wires::Wires;
 use crate::proto;
 
 /// Values read by a node, one entry an input slot; `None` where an optional input is left out.
@@ -22,7 +22,8 @@ pub type Inputs = SmallVec<[Option<ValueId>; 6]>;
 /// A main graph, a body or the body of a function.
 #[derive(Clone, Debug)]
 pub struct Graph {
-    pub(super) nodes: StableDiGraph<Node, Edge, u32>,
+    pub(super) nodes: StableDiGraph<Node, (), u32>,
+    pub(super) wires: Wires,
     pub(super) inputs: Vec<NodeId>,
     pub(super) sink: NodeId,
     pub(super) outputs: Vec<GraphOutput>,
@@ -54,7 +55,7 @@ pub struct GraphMeta {
     /// `metadata_props`.
     pub metadata: Vec<proto::StringStringEntryProto>,
     /// Quantization annotations.
-    pub quantization: Vec<proto::TensorAnnotation>,
+    pub quantization: Annotations,
     /// `value_info` entries for inputs, outputs, initializers, repeated or unknown names, with their index in the file.
     pub other_value_info: Vec<(u32, proto::ValueInfoProto)>,
 }
@@ -142,13 +143,7 @@ impl Graph {
 
     /// The value that `node` reads in input slot `index`.
     pub fn input(&self, node: NodeId, index: usize) -> Option<ValueId> {
-        self.nodes
-            .edges_directed(node, Direction::Incoming)
-            .find(|edge| edge.weight().slot == Slot::Input(index as u32))
-            .map(|edge| ValueId {
-                node: edge.source(),
-                output: edge.weight().output,
-            })
+        self.wires.value_at(node, Slot::Input(index as u32))
     }
 
     /// Values that the bodies of `node` capture from this graph.
@@ -162,12 +157,9 @@ impl Graph {
 
     fn slots(&self, node: NodeId, count: usize, index: impl Fn(Slot) -> Option<u32>) -> Inputs {
         let mut slots: Inputs = SmallVec::from_elem(None, count);
-        for edge in self.nodes.edges_directed(node, Direction::Incoming) {
-            if let Some(slot) = index(edge.weight().slot).and_then(|at| slots.get_mut(at as usize)) {
-                *slot = Some(ValueId {
-                    node: edge.source(),
-                    output: edge.weight().output,
-                });
+        for (slot, value) in self.wires.incoming(node) {
+            if let Some(slot) = index(slot).and_then(|at| slots.get_mut(at as usize)) {
+                *slot = Some(value);
             }
         }
         slots
@@ -175,53 +167,34 @@ impl Graph {
 
     /// Every use of a value, graph outputs and captures included, ordered by node position and slot.
     pub fn uses(&self, value: ValueId) -> Vec<Use> {
-        let mut uses: Vec<Use> = self
-            .nodes
-            .edges_directed(value.node, Direction::Outgoing)
-            .filter(|edge| edge.weight().output == value.output)
-            .map(|edge| Use {
-                node: edge.target(),
-                slot: edge.weight().slot,
-            })
-            .collect();
+        let mut uses: Vec<Use> = self.wires.readers_of(value).collect();
         uses.sort_by_key(|u| (self.nodes.node_weight(u.node).map(|n| n.position), u.node, u.slot));
         uses
     }
 
     /// Number of uses of a value.
     pub fn use_count(&self, value: ValueId) -> usize {
-        self.nodes
-            .edges_directed(value.node, Direction::Outgoing)
-            .filter(|edge| edge.weight().output == value.output)
-            .count()
+        self.wires.use_count(value)
     }
 
     /// Every use of the node's outputs as (output slot, use), newest first.
     pub fn readers(&self, node: NodeId) -> impl Iterator<Item = (u32, Use)> + '_ {
-        self.nodes.edges_directed(node, Direction::Outgoing).map(|edge| {
-            (
-                edge.weight().output,
-                Use {
-                    node: edge.target(),
-                    slot: edge.weight().slot,
-                },
-            )
-        })
+        self.wires.readers(node)
+    }
+
+    /// Every use of a value, newest first.
+    pub fn readers_of(&self, value: ValueId) -> impl Iterator<Item = Use> + '_ {
+        self.wires.readers_of(value)
     }
 
     /// Whether any output of the node is read.
     pub fn is_used(&self, node: NodeId) -> bool {
-        self.nodes
-            .edges_directed(node, Direction::Outgoing)
-            .next()
-            .is_some()
+        self.wires.is_used(node)
     }
 
     /// Whether the value is a graph output.
     pub fn is_graph_output(&self, value: ValueId) -> bool {
-        self.nodes
-            .edges_connecting(value.node, self.sink)
-            .any(|edge| edge.weight().output == value.output)
+        self.wires.is_shown(value)
     }
 
     /// Every live node, in the order of ids: stable, but neither the file's order nor topological.
@@ -247,7 +220,7 @@ impl Graph {
         ];
         let mut ready = BinaryHeap::new();
         for id in self.nodes.node_indices() {
-            let count = self.nodes.edges_directed(id, Direction::Incoming).count() as u32;
+            let count = self.wires.incoming(id).count() as u32;
             pending[id.index()] = count;
             if count == 0 && self.is_live(id) {
                 ready.push(Reverse((self.rank_of(id), id)));
@@ -258,8 +231,8 @@ impl Graph {
             if id != self.sink {
                 order.push(id);
             }
-            for edge in self.nodes.edges_directed(id, Direction::Outgoing) {
-                let target = edge.target();
+            for (_, reader) in self.wires.readers(id) {
+                let target = reader.node;
                 if let Some(count) = pending.get_mut(target.index()) {
                     *count -= 1;
                     if *count == 0 {

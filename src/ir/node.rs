@@ -53,15 +53,6 @@ pub struct Use {
     pub slot: Slot,
 }
 
-/// What an edge says: which output of its source goes into which slot of its target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Edge {
-    /// Output slot of the source.
-    pub output: u32,
-    /// Slot of the target.
-    pub slot: Slot,
-}
-
 /// The order of a node in its graph: its place in the file, then the order of insertion.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {

@@ -43,18 +43,14 @@ impl Graph {
             }
         }
         // Annotations name values by text.
-        for annotation in &mut self.meta.quantization {
-            annotation.tensor_name = annotation
-                .tensor_name
-                .as_deref()
-                .map(|name| rename(&name.into()).to_string());
+        self.meta.quantization.for_each_mut(|annotation| {
+            let name = annotation.tensor_name.as_deref();
+            annotation.tensor_name = name.map(|name| rename(&name.into()).to_string());
             for entry in &mut annotation.quant_parameter_tensor_names {
-                entry.value = entry
-                    .value
-                    .as_deref()
-                    .map(|name| rename(&name.into()).to_string());
+                let value = entry.value.as_deref();
+                entry.value = value.map(|name| rename(&name.into()).to_string());
             }
-        }
+        });
         for output in &mut self.outputs {
             output.name = rename(&output.name);
             if let Some(declared) = &mut output.declared {

@@ -5,8 +5,12 @@ use super::site::{ENGINE_DOMAIN, Site};
 use crate::ir::{DType, EditError, Operator, Tensor, ValueId};
 
 pub(super) const RULES: &[Rule] = &[
-    ("", "Celu", celu),
-    ("", "Softplus", softplus),
+    ("", "Equal", equal),
+    ("", "IsInf", is_inf),
+    ("", "IsNaN", is_nan),
+    ("", "Mod", remainder),
+    ("", "PRelu", prelu),
+    ("", "ReverseSequence", reverse_sequence),
     ("", "Swish", swish),
     ("", "SwiGLU", swiglu),
     ("", "BitShift", bit_shift),
@@ -18,65 +22,6 @@ fn float_input(site: &Site<'_>, index: usize) -> Option<(ValueId, DType)> {
     let value = site.input(index)?;
     let dtype = site.dtype(value)?;
     dtype.is_float().then_some((value, dtype))
-}
-
-/// max(0, x) + min(0, alpha * (exp(x / alpha) - 1)), in float for the types of 16 bits.
-fn celu(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let Some((x, dtype)) = float_input(site, 0) else {
-        return Ok(false);
-    };
-    let alpha = site.float("alpha", 1.0);
-    if !matches!(dtype, DType::F16 | DType::BF16 | DType::F32) {
-        return Ok(false);
-    }
-    let wide = if dtype == DType::F32 {
-        x
-    } else {
-        site.cast(x, DType::F32)?
-    };
-    let (alpha, one, zero) = (
-        site.number(DType::F32, alpha)?,
-        site.number(DType::F32, 1.0)?,
-        site.number(DType::F32, 0.0)?,
-    );
-    let scaled = site.op("Div", &[wide, alpha])?;
-    let exp = site.op("Exp", &[scaled])?;
-    let less = site.op("Sub", &[exp, one])?;
-    let tail = site.op("Mul", &[less, alpha])?;
-    let low = site.op("Min", &[tail, zero])?;
-    let high = site.op("Max", &[wide, zero])?;
-    let y = site.op("Add", &[high, low])?;
-    let y = if dtype == DType::F32 {
-        y
-    } else {
-        site.cast(y, dtype)?
-    };
-    site.replace(0, y)?;
-    Ok(true)
-}
-
-/// max(0, x) + log(1 + exp(-|x|)): tract's own overflows where exp(x) does. In float for the types of 16 bits.
-fn softplus(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let Some((x, dtype)) = float_input(site, 0) else {
-        return Ok(false);
-    };
-    let inner = if dtype == DType::F64 {
-        DType::F64
-    } else {
-        DType::F32
-    };
-    let wide = if dtype == inner { x } else { site.cast(x, inner)? };
-    let (one, zero) = (site.number(inner, 1.0)?, site.number(inner, 0.0)?);
-    let size = site.op("Abs", &[wide])?;
-    let less = site.op("Neg", &[size])?;
-    let exp = site.op("Exp", &[less])?;
-    let sum = site.op("Add", &[exp, one])?;
-    let tail = site.op("Log", &[sum])?;
-    let high = site.op("Max", &[wide, zero])?;
-    let y = site.op("Add", &[high, tail])?;
-    let y = if dtype == inner { y } else { site.cast(y, dtype)? };
-    site.replace(0, y)?;
-    Ok(true)
 }
 
 /// x * sigmoid(alpha * x).
@@ -109,6 +54,103 @@ fn swiglu(site: &mut Site<'_>) -> Result<bool, EditError> {
     let alpha = site.float("alpha", 1.0);
     let gate = swish_of(site, a, dtype, alpha)?;
     let y = site.op("Mul", &[gate, b])?;
+    site.replace(0, y)?;
+    Ok(true)
+}
+
+/// A slope that stretches the other operand, which tract takes the shape of the result from.
+fn prelu(site: &mut Site<'_>) -> Result<bool, EditError> {
+    let (Some((x, dtype)), Some(slope)) = (float_input(site, 0), site.input(1)) else {
+        return Ok(false);
+    };
+    let (Some(own), Some(wide)) = (site.shape(x), site.shape(slope)) else {
+        return Ok(false);
+    };
+    let mut aligned = own.iter().rev().zip(wide.iter().rev());
+    if wide.len() <= own.len() && !aligned.any(|(a, b)| a.fixed() == Some(1) && b.fixed() != Some(1)) {
+        return Ok(false);
+    }
+    let zero = site.number(dtype, 0.0)?;
+    let negative = site.op("Less", &[x, zero])?;
+    let scaled = site.op("Mul", &[x, slope])?;
+    let y = site.op("Where", &[negative, scaled, x])?;
+    site.replace(0, y)?;
+    Ok(true)
+}
+
+/// tract has no such operator.
+fn reverse_sequence(site: &mut Site<'_>) -> Result<bool, EditError> {
+    let (Some(x), Some(lengths)) = (site.input(0), site.input(1)) else {
+        return Ok(false);
+    };
+    let of_engine = site.with_attributes(
+        Operator::new("EngineReverseSequence").in_domain(ENGINE_DOMAIN),
+        &[],
+    );
+    let y = site.node(of_engine, &[x, lengths])?;
+    site.replace(0, y)?;
+    Ok(true)
+}
+
+/// Truth values are equal where they do not differ.
+fn equal(site: &mut Site<'_>) -> Result<bool, EditError> {
+    let (Some(a), Some(b), Some(DType::Bool)) = (site.input(0), site.input(1), site.input_dtype(0)) else {
+        return Ok(false);
+    };
+    let differ = site.op("Xor", &[a, b])?;
+    let y = site.op("Not", &[differ])?;
+    site.replace(0, y)?;
+    Ok(true)
+}
+
+/// What is not equal to itself. tract has the operator in float and float16 alone.
+fn is_nan(site: &mut Site<'_>) -> Result<bool, EditError> {
+    let Some((x, DType::F64)) = float_input(site, 0) else {
+        return Ok(false);
+    };
+    let same = site.op("Equal", &[x, x])?;
+    let y = site.op("Not", &[same])?;
+    site.replace(0, y)?;
+    Ok(true)
+}
+
+/// What is equal to one of the infinities that are asked for.
+fn is_inf(site: &mut Site<'_>) -> Result<bool, EditError> {
+    let Some((x, dtype @ DType::F64)) = float_input(site, 0) else {
+        return Ok(false);
+    };
+    let mut found = None;
+    for (name, infinity) in [
+        ("detect_positive", f64::INFINITY),
+        ("detect_negative", f64::NEG_INFINITY),
+    ] {
+        if site.int(name, 1) == 0 {
+            continue;
+        }
+        let infinity = site.number(dtype, infinity)?;
+        let equal = site.op("Equal", &[x, infinity])?;
+        found = Some(match found {
+            Some(other) => site.op("Or", &[other, equal])?,
+            None => equal,
+        });
+    }
+    let Some(y) = found else { return Ok(false) };
+    site.replace(0, y)?;
+    Ok(true)
+}
+
+/// The remainder with the sign of the dividend, or of the divisor. tract ignores the first where it broadcasts, and overflows in the
+/// second.
+fn remainder(site: &mut Site<'_>) -> Result<bool, EditError> {
+    let (Some(a), Some(b), Some(dtype)) = (site.input(0), site.input(1), site.input_dtype(0)) else {
+        return Ok(false);
+    };
+    let name = match site.int("fmod", 0) {
+        0 if dtype.is_integer() => "EngineModulo",
+        0 => return Ok(false),
+        _ => "EngineRemainder",
+    };
+    let y = site.node(Operator::new(name).in_domain(ENGINE_DOMAIN), &[a, b])?;
     site.replace(0, y)?;
     Ok(true)
 }

@@ -8,12 +8,14 @@ mod attention;
 mod contributed;
 mod elementwise;
 mod half;
+mod indices;
 mod loss;
 mod narrow;
 mod normalise;
 mod quantized;
 mod recurrent;
 mod reduce;
+mod sequences;
 mod site;
 mod slices;
 mod spatial;
@@ -45,6 +47,8 @@ const TRACT: &[&[Rule]] = &[
     half::RULES,
     narrow::RULES,
     slices::RULES,
+    indices::RULES,
+    sequences::RULES,
 ];
 
 /// Rounds of rewriting before the rest is left as it is: a rewritten operator may need rewriting itself, a few levels deep.
@@ -120,11 +124,12 @@ fn for_tract(model: &mut Model) -> Result<(), LowerError> {
             graph.set_opaque(id, false);
         }
     }
+    let functions = function_names(model);
     for path in model.graph_paths() {
         let imports = model.opsets(&path).to_vec();
         let mut seen = HashSet::new();
         for _ in 0..ROUNDS {
-            if !round(model, &path, &imports, &mut seen)? {
+            if !round(model, &path, &imports, &functions, &mut seen)? {
                 break;
             }
         }
@@ -132,11 +137,25 @@ fn for_tract(model: &mut Model) -> Result<(), LowerError> {
     Ok(())
 }
 
+/// Domain and name of each model-local function.
+fn function_names(model: &Model) -> HashSet<(String, String)> {
+    let headers = model.functions.iter().map(|function| &function.header);
+    headers
+        .map(|header| {
+            (
+                header.domain.clone().unwrap_or_default(),
+                header.name.clone().unwrap_or_default(),
+            )
+        })
+        .collect()
+}
+
 /// Looks at each operator that has not been looked at. Answers whether any was rewritten.
 fn round(
     model: &mut Model,
     path: &GraphPath,
     imports: &[OpsetImport],
+    functions: &HashSet<(String, String)>,
     seen: &mut HashSet<NodeId>,
 ) -> Result<bool, LowerError> {
     let Some(graph) = model.graph_at(path) else {
@@ -146,16 +165,6 @@ fn round(
         .topological_order()
         .into_iter()
         .filter(|id| seen.insert(*id))
-        .collect();
-    let functions: HashSet<(String, String)> = model
-        .functions
-        .iter()
-        .map(|f| {
-            (
-                f.header.domain.clone().unwrap_or_default(),
-                f.header.name.clone().unwrap_or_default(),
-            )
-        })
         .collect();
     let mut changed = false;
     for id in order {

@@ -33,7 +33,7 @@ fn cast(site: &mut Site<'_>) -> Result<bool, EditError> {
     let Some(to) = i32::try_from(site.int("to", 0)).ok().and_then(DType::from_onnx) else {
         return Ok(false);
     };
-    if !rounded(to) || from == DType::String || from == DType::F64 && to == DType::BF16 {
+    if !rounded(to) || from == DType::String {
         return Ok(false);
     }
     let saturate = site.int("saturate", 1) != 0;

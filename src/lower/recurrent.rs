@@ -2,6 +2,7 @@
 
 use super::Rule;
 use super::site::Site;
+use super::slices::turned;
 use crate::ir::{AttributeValue, EditError, Operator, ValueId};
 
 pub(super) const RULES: &[Rule] = &[
@@ -46,23 +47,12 @@ fn recurrent(site: &mut Site<'_>) -> Result<bool, EditError> {
 
 /// The layer on the sequence from its end, with the outputs in the order of time.
 fn backwards(site: &mut Site<'_>, x: ValueId, which: Option<usize>) -> Result<Vec<ValueId>, EditError> {
-    let turned = flip(site, x)?;
-    let mut outputs = one_way(site, turned, which)?;
+    let x = turned(site, x, 0)?;
+    let mut outputs = one_way(site, x, which)?;
     if let Some(first) = outputs.first_mut() {
-        *first = flip(site, *first)?;
+        *first = turned(site, *first, 0)?;
     }
     Ok(outputs)
-}
-
-/// The sequence from its end: axis 0 with step -1.
-fn flip(site: &mut Site<'_>, x: ValueId) -> Result<ValueId, EditError> {
-    let (start, end, axis, step) = (
-        site.ints(&[-1]),
-        site.ints(&[i64::MIN + 1]),
-        site.ints(&[0]),
-        site.ints(&[-1]),
-    );
-    site.op("Slice", &[x, start, end, axis, step])
 }
 
 /// The layer forwards, with the weights of one of two directions if `which` says so.
@@ -77,8 +67,7 @@ fn one_way(site: &mut Site<'_>, x: ValueId, which: Option<usize>) -> Result<Vec<
                 continue;
             };
             let from = which as i64;
-            let (start, end, axis) = (site.ints(&[from]), site.ints(&[from + 1]), site.ints(&[0]));
-            let part = site.op("Slice", &[value, start, end, axis])?;
+            let part = site.slice(value, &[from], &[from + 1], &[0], &[1])?;
             if let Some(input) = inputs.get_mut(slot) {
                 *input = Some(part);
             }

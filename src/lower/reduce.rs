@@ -2,9 +2,62 @@
 
 use super::Rule;
 use super::site::{ENGINE_DOMAIN, Site};
-use crate::ir::{DType, EditError, Operator};
+use crate::ir::{DType, EditError, Operator, ValueId};
 
-pub(super) const RULES: &[Rule] = &[("", "ReduceMax", maximum), ("", "ReduceMin", minimum)];
+pub(super) const RULES: &[Rule] = &[
+    ("", "ReduceLogSumExp", log_sum_exp),
+    ("", "ReduceMax", maximum),
+    ("", "ReduceMin", minimum),
+];
+
+/// The logarithm of the sum of exponentials relative to the largest element, unless that is infinite. tract's own overflows.
+fn log_sum_exp(site: &mut Site<'_>) -> Result<bool, EditError> {
+    let (Some(x), Some(dtype)) = (site.input(0), site.input_dtype(0)) else {
+        return Ok(false);
+    };
+    if !matches!(dtype, DType::F32 | DType::F64) || site.int("noop_with_empty_axes", 0) != 0 {
+        return Ok(false);
+    }
+    let axes = match site.input(1) {
+        Some(axes) => site.constant(axes).and_then(|tensor| tensor.to_i64().ok()),
+        None => Some(
+            site.operator
+                .ints("axes")
+                .map(<[i64]>::to_vec)
+                .unwrap_or_default(),
+        ),
+    };
+    let Some(axes) = axes else { return Ok(false) };
+    let keep = site.int("keepdims", 1) != 0;
+    let most = finite_maximum(site, x, dtype, &axes, true)?;
+    let less = site.op("Sub", &[x, most])?;
+    let exp = site.op("Exp", &[less])?;
+    let sum = site.reduce("ReduceSum", exp, &axes, keep)?;
+    let log = site.op("Log", &[sum])?;
+    let most = if keep {
+        most
+    } else {
+        finite_maximum(site, x, dtype, &axes, false)?
+    };
+    let y = site.op("Add", &[log, most])?;
+    site.replace(0, y)?;
+    Ok(true)
+}
+
+/// The largest element, and 0 where it is infinite.
+fn finite_maximum(
+    site: &mut Site<'_>,
+    x: ValueId,
+    dtype: DType,
+    axes: &[i64],
+    keep: bool,
+) -> Result<ValueId, EditError> {
+    let most = site.reduce("ReduceMax", x, axes, keep)?;
+    let (infinity, zero) = (site.number(dtype, f64::INFINITY)?, site.number(dtype, 0.0)?);
+    let size = site.op("Abs", &[most])?;
+    let infinite = site.op("Equal", &[size, infinity])?;
+    site.op("Where", &[infinite, zero, most])
+}
 
 fn maximum(site: &mut Site<'_>) -> Result<bool, EditError> {
     extreme(site, f64::NEG_INFINITY)

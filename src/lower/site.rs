@@ -48,6 +48,12 @@ impl<'m> Site<'m> {
         &self.inputs
     }
 
+    /// The operator that gives a value, and what it reads.
+    pub(super) fn source(&self, value: ValueId) -> Option<(&Operator, Vec<Option<ValueId>>)> {
+        let operator = self.graph.operator(value.node)?;
+        Some((operator, self.graph.inputs_of(value.node).to_vec()))
+    }
+
     pub(super) fn constant(&self, value: ValueId) -> Option<&Tensor> {
         self.graph.constant(value)
     }
@@ -194,6 +200,36 @@ impl<'m> Site<'m> {
             return self.node(Operator::new(op_type), &[value, axes]);
         }
         self.node(Operator::new(op_type).with("axes", axes.to_vec()), &[value])
+    }
+
+    /// `Slice`, in the form of the opset; before opset 10 every step has to be 1.
+    pub(super) fn slice(
+        &mut self,
+        value: ValueId,
+        starts: &[i64],
+        ends: &[i64],
+        axes: &[i64],
+        steps: &[i64],
+    ) -> Result<ValueId, EditError> {
+        if self.version() >= 10 {
+            let lists = [starts, ends, axes, steps].map(|list| self.ints(list));
+            let [starts, ends, axes, steps] = lists;
+            return self.op("Slice", &[value, starts, ends, axes, steps]);
+        }
+        let operator = Operator::new("Slice")
+            .with("starts", starts.to_vec())
+            .with("ends", ends.to_vec())
+            .with("axes", axes.to_vec());
+        self.node(operator, &[value])
+    }
+
+    /// An operator of the engine whose result has the type and shape of its operand.
+    pub(super) fn like(&mut self, operator: Operator, value: ValueId) -> Result<ValueId, EditError> {
+        let made = self.node(operator, &[value])?;
+        let ty = self.graph.ty(value).clone();
+        let origin = self.origin();
+        self.graph.edit(origin).set_facts(made, ty, None)?;
+        Ok(made)
     }
 
     /// One dimension of a value's shape, as a vector of one element.

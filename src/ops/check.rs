@@ -3,8 +3,8 @@
 
 use super::schema::{Schema, schema};
 use crate::ir::{
-    AttributeValue, CheckError, Function, Graph, GraphPath, Model, Node, NodeId, Operator, Problem,
-    opset_version,
+    AttributeValue, CheckError, Function, FunctionIndex, Graph, GraphPath, Model, Node, NodeId, Operator,
+    Problem, opset_version,
 };
 
 /// The newest version of a domain that the table has; `None` for domains that it does not know.
@@ -34,6 +34,7 @@ pub fn check(model: &Model) -> Result<(), Vec<CheckError>> {
             }
         }
     }
+    let functions = model.function_index();
     for path in model.graph_paths() {
         let Some(graph) = model.graph_at(&path) else {
             continue;
@@ -45,7 +46,7 @@ pub fn check(model: &Model) -> Result<(), Vec<CheckError>> {
         nodes.sort_by_key(|id| (graph.get(*id).map(Node::position), *id));
         for id in nodes {
             let mut problems = Vec::new();
-            operator(model, graph, &path, id, &mut problems);
+            operator(model, &functions, graph, &path, id, &mut problems);
             errors.extend(
                 problems
                     .into_iter()
@@ -56,7 +57,14 @@ pub fn check(model: &Model) -> Result<(), Vec<CheckError>> {
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-fn operator(model: &Model, graph: &Graph, path: &GraphPath, id: NodeId, problems: &mut Vec<Problem>) {
+fn operator(
+    model: &Model,
+    functions: &FunctionIndex<'_>,
+    graph: &Graph,
+    path: &GraphPath,
+    id: NodeId,
+    problems: &mut Vec<Problem>,
+) {
     let (Some(node), Some(operator)) = (graph.get(id), graph.operator(id)) else {
         return;
     };
@@ -66,7 +74,7 @@ fn operator(model: &Model, graph: &Graph, path: &GraphPath, id: NodeId, problems
         .as_ref()
         .and_then(|meta| meta.overload.as_deref())
         .unwrap_or("");
-    if let Some(function) = model.function(domain, op_type, overload) {
+    if let Some(function) = functions.get(domain, op_type, overload) {
         call(operator, node, function, problems);
         return;
     }
@@ -103,7 +111,13 @@ fn form(domain: &str, op_type: &str, version: i64) -> Result<&'static Schema, Pr
 
 /// What keeps an operator of a domain that has a table from being in it; `None` for calls of model-local functions, operators
 /// of other domains, and what the imported version has.
-pub fn lacking(model: &Model, graph: &Graph, path: &GraphPath, id: NodeId) -> Option<Problem> {
+pub fn lacking(
+    model: &Model,
+    functions: &FunctionIndex<'_>,
+    graph: &Graph,
+    path: &GraphPath,
+    id: NodeId,
+) -> Option<Problem> {
     let (node, operator) = (graph.get(id)?, graph.operator(id)?);
     let (domain, op_type) = (operator.imported_domain(), operator.op_type.as_str());
     let overload = node
@@ -111,7 +125,7 @@ pub fn lacking(model: &Model, graph: &Graph, path: &GraphPath, id: NodeId) -> Op
         .as_ref()
         .and_then(|meta| meta.overload.as_deref())
         .unwrap_or("");
-    if newest_version(domain).is_none() || model.function(domain, op_type, overload).is_some() {
+    if newest_version(domain).is_none() || functions.get(domain, op_type, overload).is_some() {
         return None;
     }
     // A model without any import is of the first version.

@@ -1,6 +1,6 @@
 //! The pass `eliminate-common-subexpressions`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use schemars::JsonSchema;
@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::scope::{self, Scope};
 use super::{About, Context, Pass, PassError, PassReport, Safety};
-use crate::ir::{Attribute, AttributeValue, EditError, Graph, Inputs, Model, NodeId, Operator, ValueId};
+use crate::ir::{
+    Attribute, AttributeValue, EditError, Graph, Inputs, Model, NodeId, Operator, Slot, ValueId,
+};
 use crate::ops::Traits;
 
 const NAME: &str = "eliminate-common-subexpressions";
@@ -158,12 +160,19 @@ fn merge(graph: &mut Graph, scope: &Scope<'_>, earlier: NodeId, later: NodeId) -
 
 /// How many graph outputs of different names a value is.
 fn output_names(graph: &Graph, value: ValueId) -> usize {
-    let mut names: Vec<&str> = Vec::new();
-    for (read, output) in graph.output_values().iter().zip(graph.outputs()) {
-        if *read == Some(value) && !names.contains(&&*output.name) {
-            names.push(&output.name);
-        }
+    if !graph.is_graph_output(value) {
+        return 0;
     }
+    let shown = graph
+        .readers_of(value)
+        .filter(|reader| reader.node == graph.sink());
+    let names: HashSet<&str> = shown
+        .filter_map(|reader| match reader.slot {
+            Slot::Input(index) => graph.outputs().get(index as usize),
+            Slot::Capture(_) => None,
+        })
+        .map(|output| &*output.name)
+        .collect();
     names.len()
 }
 

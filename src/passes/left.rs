@@ -1,10 +1,12 @@
 //! What a pass left alone, and why: one form for every pass, grouped for people.
 
+use std::collections::{HashMap, HashSet};
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Something that a pass left alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 pub struct Left {
     /// The node, weight or value; empty where the whole model is meant.
     pub what: String,
@@ -61,26 +63,29 @@ impl std::fmt::Display for Left {
 
 /// Collects what was left alone; what is the same for the same reason is there once.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LeftAlone(Vec<Left>);
+pub(super) struct LeftAlone {
+    found: Vec<Left>,
+    known: HashSet<Left>,
+}
 
 impl LeftAlone {
     /// Adds a node or a weight; `cure` says what would change that, or nothing.
     pub(super) fn add(&mut self, what: impl Into<String>, why: impl Into<String>, cure: impl Into<String>) {
         let mut one = Left::new(what, why);
         one.cure = Some(cure.into()).filter(|cure| !cure.is_empty());
-        if !self.0.contains(&one) {
-            self.0.push(one);
+        if self.known.insert(one.clone()) {
+            self.found.push(one);
         }
     }
 
     /// What was added, in that order.
     pub(super) fn into_entries(self) -> Vec<Left> {
-        self.0
+        self.found
     }
 
     /// The same as lines, for where only notes are kept.
     pub(super) fn notes(self) -> Vec<String> {
-        reasons(&self.0, &[]).iter().map(Reason::to_string).collect()
+        reasons(&self.found, &[]).iter().map(Reason::to_string).collect()
     }
 }
 
@@ -126,15 +131,14 @@ impl std::fmt::Display for Reason {
 /// Reasons with how often each holds, those for the most things first; then what is about the whole model, as it was said.
 pub fn reasons(left: &[Left], notes: &[String]) -> Vec<Reason> {
     let mut found: Vec<Reason> = Vec::new();
+    let mut places: HashMap<(String, Option<String>), usize> = HashMap::new();
     for one in left
         .iter()
         .cloned()
         .chain(notes.iter().map(|note| Left::from_note(note)))
     {
-        let at = found
-            .iter()
-            .position(|reason| reason.why == one.why && reason.cure == one.cure);
-        let at = at.unwrap_or_else(|| {
+        let key = (one.why.clone(), one.cure.clone());
+        let at = *places.entry(key).or_insert_with(|| {
             found.push(Reason {
                 why: one.why,
                 cure: one.cure,

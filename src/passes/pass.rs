@@ -1,5 +1,6 @@
 //! What a pass is, what it gets and what it answers.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -416,19 +417,20 @@ impl PassReport {
             }
         }
         self.nodes.extend(other.nodes);
+        let known: HashSet<&Left> = self.left.iter().collect();
         let new: Vec<Left> = other
             .left
             .into_iter()
-            .filter(|one| !self.left.contains(one))
+            .filter(|one| !known.contains(one))
             .collect();
         self.left.extend(new);
-        self.notes.extend(
-            other
-                .notes
-                .into_iter()
-                .filter(|note| !self.notes.contains(note))
-                .collect::<Vec<_>>(),
-        );
+        let known: HashSet<&String> = self.notes.iter().collect();
+        let new: Vec<String> = other
+            .notes
+            .into_iter()
+            .filter(|note| !known.contains(note))
+            .collect();
+        self.notes.extend(new);
     }
 }
 

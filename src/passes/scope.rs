@@ -18,6 +18,8 @@ pub(super) struct Scope<'a> {
     imports: Vec<OpsetImport>,
     functions: &'a HashSet<(String, String)>,
     pinned: &'a HashSet<String>,
+    /// What quantization annotations of the graph and its bodies name.
+    annotated: HashSet<String>,
     /// Whether the graph is in a function, where a constant has to be a node.
     pub(super) in_function: bool,
 }
@@ -30,8 +32,10 @@ impl Scope<'_> {
 
     /// Whether the operator is a call of a model-local function.
     pub(super) fn is_function(&self, operator: &Operator) -> bool {
-        self.functions
-            .contains(&(operator.domain().to_owned(), operator.op_type.to_string()))
+        !self.functions.is_empty()
+            && self
+                .functions
+                .contains(&(operator.domain().to_owned(), operator.op_type.to_string()))
     }
 
     /// The specification's schema of the operator; `None` for a call of a model-local function, an operator of a domain that
@@ -82,20 +86,11 @@ impl Scope<'_> {
             || node
                 .outputs()
                 .iter()
-                .any(|value| self.context.keeps(&value.name) || self.is_pinned(graph, &value.name))
+                .any(|value| self.context.keeps(&value.name) || self.is_pinned(&value.name))
     }
 
-    fn is_pinned(&self, graph: &Graph, name: &str) -> bool {
-        if name.is_empty() {
-            return false;
-        }
-        self.pinned.contains(name)
-            || graph
-                .meta
-                .quantization
-                .iter()
-                .flat_map(|annotation| &annotation.quant_parameter_tensor_names)
-                .any(|entry| entry.value.as_deref() == Some(name))
+    fn is_pinned(&self, name: &str) -> bool {
+        !name.is_empty() && (self.pinned.contains(name) || self.annotated.contains(name))
     }
 
     /// Turns an edit that should have been legal into the pass's error.
@@ -123,6 +118,7 @@ pub(super) fn for_each_root(
         imports: model.opset_imports.clone(),
         functions: &functions,
         pinned: &pinned,
+        annotated: annotated_names(&model.graph),
         in_function: false,
     };
     change(&mut model.graph, &scope)?;
@@ -134,6 +130,7 @@ pub(super) fn for_each_root(
             imports,
             functions: &functions,
             pinned: &nothing,
+            annotated: annotated_names(&function.graph),
             in_function: true,
         };
         change(&mut function.graph, &scope)?;
@@ -155,6 +152,23 @@ fn function_names(model: &Model) -> HashSet<(String, String)> {
             )
         })
         .collect()
+}
+
+/// Names of parameters in the quantization annotations of a graph and its bodies.
+fn annotated_names(graph: &Graph) -> HashSet<String> {
+    let mut names = HashSet::new();
+    let mut pending = vec![graph];
+    while let Some(graph) = pending.pop() {
+        let entries = graph
+            .meta
+            .quantization
+            .iter()
+            .flat_map(|annotation| &annotation.quant_parameter_tensor_names);
+        names.extend(entries.filter_map(|entry| entry.value.clone()));
+        let operators = graph.node_ids().filter_map(|id| graph.operator(id));
+        pending.extend(operators.flat_map(Operator::bodies).map(|(_, body)| body));
+    }
+    names
 }
 
 /// Names of the main graph that training information refers to.

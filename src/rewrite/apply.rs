@@ -370,8 +370,7 @@ fn inherited_identity(graph: &Graph, plan: &Plan, dead: &[NodeId]) -> Vec<(usize
 /// The operators that read a value through an input slot, and the owners of bodies that capture it.
 pub(crate) fn readers_of(graph: &Graph, value: ValueId) -> impl Iterator<Item = NodeId> + '_ {
     graph
-        .readers(value.node)
-        .filter(move |(output, _)| *output == value.output)
-        .filter(|(_, reader)| matches!(reader.slot, Slot::Input(_)))
-        .map(|(_, reader)| reader.node)
+        .readers_of(value)
+        .filter(|reader| matches!(reader.slot, Slot::Input(_)))
+        .map(|reader| reader.node)
 }

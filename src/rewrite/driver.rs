@@ -1,8 +1,9 @@
 //! Applies rules until none fires: a worklist over the nodes of each graph, rules indexed by the operator at their root.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::rc::Rc;
 
-use crate::ir::{Graph, GraphPath, Model, NodeId, OpsetImport, ValueId, opset_version};
+use crate::ir::{Graph, GraphPath, Model, NodeId, Operator, OpsetImport, ValueId, opset_version};
 
 use super::apply::{Applied, Bounds, Refusal, apply as apply_plan, readers_of};
 use super::evaluator::Evaluator;
@@ -16,6 +17,8 @@ use super::set::RuleSet;
 /// Nodes around a change that are looked at again at once, and how far away; the next sweep finds the others.
 const NEIGHBOURHOOD: usize = 24;
 const DISTANCE: usize = 3;
+/// Operands from which on an operator that a rewrite made is not taken into another one in the same sweep.
+const WIDE: usize = 8;
 /// Bytes by which a model may grow whatever the limit: shapes and axes that operators become constants by.
 pub const FREE_GROWTH: u64 = 1024;
 /// Different refusals that a report lists.
@@ -90,32 +93,37 @@ pub fn apply(
         .sum();
     let mut report = RewriteReport::new(options.fuel.unwrap_or(64 + 8 * operators as u64));
     let mut growth = i64::try_from(options.growth.saturating_add(FREE_GROWTH)).unwrap_or(i64::MAX);
+    let mut indices: HashMap<i64, Rc<Index<'_>>> = HashMap::new();
     for path in &paths {
         let imports = model.opsets(path).to_vec();
         let Some(version) = opset_version(&imports, "") else {
             continue;
         };
+        let index = indices
+            .entry(version)
+            .or_insert_with(|| Rc::new(index(rules, options, version)));
+        let index = Rc::clone(index);
         let Some(graph) = model.graph_at_mut(path) else {
             continue;
         };
-        let mut driver = Driver::new(rules, options, &imports, version, path, &mut report, growth);
+        let mut driver = Driver::new(rules, options, &imports, index, path, &mut report, growth);
         driver.run(graph)?;
         growth = driver.growth;
         if report.exhausted {
             break;
         }
     }
-    for path in paths.iter().rev() {
-        drop_captures(model, path, &report);
+    let changed: HashSet<&GraphPath> = report.fired.iter().map(|fired| &fired.graph).collect();
+    for path in paths.iter().rev().filter(|path| changed.contains(path)) {
+        drop_captures(model, path);
     }
     Ok(report)
 }
 
 /// Bodies may read fewer outer values than before.
-fn drop_captures(model: &mut Model, path: &GraphPath, report: &RewriteReport) {
-    let changed = report.fired.iter().any(|fired| fired.graph == *path);
+fn drop_captures(model: &mut Model, path: &GraphPath) {
     let mut outer = path.clone();
-    let Some((owner, _)) = outer.bodies.pop().filter(|_| changed) else {
+    let Some((owner, _)) = outer.bodies.pop() else {
         return;
     };
     if let Some(graph) = model.graph_at_mut(&outer).filter(|graph| graph.is_live(owner)) {
@@ -186,6 +194,44 @@ struct Entry {
     late: bool,
 }
 
+/// Rules by operator at the root, those to be tried first in front.
+type Index<'a> = HashMap<&'a str, Vec<Entry>>;
+
+/// The rules that hold in a version.
+fn index<'a>(rules: &'a RuleSet, options: &Options<'_>, version: i64) -> Index<'a> {
+    let mut index: Index<'a> = HashMap::new();
+    for (at, rule) in rules.rules().iter().enumerate() {
+        if !rule.holds_in(version) || !options.allows(rule) {
+            continue;
+        }
+        for (instance, body) in rule.instances.iter().enumerate() {
+            let Some(root) = body.pattern.nodes.last() else {
+                continue;
+            };
+            index.entry(&root.op_type).or_default().push(Entry {
+                rule: at,
+                instance,
+                late: rule.priority < 0,
+            });
+        }
+    }
+    for entries in index.values_mut() {
+        entries.sort_by_key(|entry| {
+            let rule = rules.rules().get(entry.rule);
+            let size = rule
+                .and_then(|r| r.instances.get(entry.instance))
+                .map_or(0, |i| i.pattern.nodes.len());
+            (
+                std::cmp::Reverse(rule.map_or(0, |r| r.priority)),
+                std::cmp::Reverse(size),
+                entry.rule,
+                entry.instance,
+            )
+        });
+    }
+    index
+}
+
 struct Driver<'a> {
     rules: &'a RuleSet,
     options: &'a Options<'a>,
@@ -193,10 +239,13 @@ struct Driver<'a> {
     path: &'a GraphPath,
     report: &'a mut RewriteReport,
     growth: i64,
-    /// By operator at the root, those to be tried first in front.
-    index: HashMap<&'a str, Vec<Entry>>,
+    index: Rc<Index<'a>>,
     queue: VecDeque<NodeId>,
     queued: Vec<bool>,
+    /// Operators with many operands that this sweep has made, and those that would take one of them in: they come once
+    /// nothing else is left to do, or a chain of joins would be copied again with each link.
+    wide: HashSet<NodeId>,
+    held: Vec<NodeId>,
     refusals: BTreeMap<(String, String), u64>,
 }
 
@@ -205,41 +254,11 @@ impl<'a> Driver<'a> {
         rules: &'a RuleSet,
         options: &'a Options<'a>,
         imports: &'a [OpsetImport],
-        version: i64,
+        index: Rc<Index<'a>>,
         path: &'a GraphPath,
         report: &'a mut RewriteReport,
         growth: i64,
     ) -> Self {
-        let mut index: HashMap<&'a str, Vec<Entry>> = HashMap::new();
-        for (at, rule) in rules.rules().iter().enumerate() {
-            if !rule.holds_in(version) || !options.allows(rule) {
-                continue;
-            }
-            for (instance, body) in rule.instances.iter().enumerate() {
-                let Some(root) = body.pattern.nodes.last() else {
-                    continue;
-                };
-                index.entry(&root.op_type).or_default().push(Entry {
-                    rule: at,
-                    instance,
-                    late: rule.priority < 0,
-                });
-            }
-        }
-        for entries in index.values_mut() {
-            entries.sort_by_key(|entry| {
-                let rule = rules.rules().get(entry.rule);
-                let size = rule
-                    .and_then(|r| r.instances.get(entry.instance))
-                    .map_or(0, |i| i.pattern.nodes.len());
-                (
-                    std::cmp::Reverse(rule.map_or(0, |r| r.priority)),
-                    std::cmp::Reverse(size),
-                    entry.rule,
-                    entry.instance,
-                )
-            });
-        }
         let refusals = BTreeMap::new();
         let (queue, queued) = (VecDeque::new(), Vec::new());
         Self {
@@ -252,6 +271,8 @@ impl<'a> Driver<'a> {
             index,
             queue,
             queued,
+            wide: HashSet::new(),
+            held: Vec::new(),
             refusals,
         }
     }
@@ -296,7 +317,7 @@ impl<'a> Driver<'a> {
     }
 
     fn sweep(&mut self, graph: &mut Graph, late: bool) -> Result<(), RewriteError> {
-        while let Some(id) = self.queue.pop_front() {
+        while let Some(id) = self.next(graph) {
             if let Some(flag) = self.queued.get_mut(id.index()) {
                 *flag = false;
             }
@@ -307,6 +328,7 @@ impl<'a> Driver<'a> {
                     self.report.exhausted = true;
                     self.queue.clear();
                     self.queued.clear();
+                    self.held.clear();
                     return Ok(());
                 }
                 if !graph.is_live(id) {
@@ -317,12 +339,24 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
+    /// The next node to visit; those that were held back once there is no other.
+    fn next(&mut self, graph: &Graph) -> Option<NodeId> {
+        if self.queue.is_empty() {
+            self.wide.clear();
+            for id in std::mem::take(&mut self.held) {
+                self.push(graph, id);
+            }
+        }
+        self.queue.pop_front()
+    }
+
     /// Tries the rules at one node; the first that fits is applied.
     fn visit(&mut self, graph: &mut Graph, id: NodeId, late: bool) -> Result<Option<Applied>, RewriteError> {
         let Some(operator) = graph.operator(id) else {
             return Ok(None);
         };
-        let Some(entries) = self.index.get(operator.op_type.as_str()) else {
+        let index = Rc::clone(&self.index);
+        let Some(entries) = index.get(operator.op_type.as_str()) else {
             return Ok(None);
         };
         for entry in entries.iter().filter(|entry| late || !entry.late) {
@@ -338,6 +372,12 @@ impl<'a> Driver<'a> {
             let Ok(found) = Matcher::new(graph, self.imports, instance, false).at(id) else {
                 continue;
             };
+            let op_type = |node: NodeId| graph.operator(node).map(|operator| &operator.op_type);
+            let joins = |node: &NodeId| self.wide.contains(node) && op_type(*node) == op_type(id);
+            if found.nodes.iter().any(joins) {
+                self.held.push(id);
+                return Ok(None);
+            }
             if self.report.fuel_left == 0 {
                 self.report.exhausted = true;
                 return Ok(None);
@@ -389,6 +429,10 @@ impl<'a> Driver<'a> {
     fn requeue(&mut self, graph: &Graph, applied: &Applied) {
         for id in &applied.added {
             self.push(graph, *id);
+            let operands = graph.operator(*id).map_or(0, Operator::input_count);
+            if operands > WIDE {
+                self.wide.insert(*id);
+            }
         }
         let mut front: Vec<ValueId> = applied.values.clone();
         front.extend(&applied.freed);
@@ -401,7 +445,7 @@ impl<'a> Driver<'a> {
                     looked += 1;
                     self.push(graph, reader);
                     let outputs = graph.get(reader).map_or(0, |node| node.outputs().len());
-                    next.extend((0..outputs).map(|output| ValueId::new(reader, output)));
+                    next.extend((0..outputs.min(NEIGHBOURHOOD)).map(|output| ValueId::new(reader, output)));
                 }
             }
             if next.is_empty() || looked >= NEIGHBOURHOOD {

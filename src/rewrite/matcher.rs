@@ -16,6 +16,8 @@ const MOST_STEPS: usize = 20_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Match {
     pub(crate) bindings: Vec<Option<Val>>,
+    /// The operators that the root reads, as far as the pattern names them.
+    pub(crate) nodes: Vec<NodeId>,
 }
 
 /// Why a pattern did not fit.
@@ -77,8 +79,10 @@ impl<'a> Matcher<'a> {
     /// Matches the pattern with `root` as its root.
     pub(crate) fn at(mut self, root: NodeId) -> Result<Match, Option<Miss>> {
         if self.node(self.instance.pattern.root(), root, None, Vec::new()) {
+            let nodes = self.nodes.into_iter().flatten().filter(|node| *node != root);
             return Ok(Match {
                 bindings: self.bindings,
+                nodes: nodes.collect(),
             });
         }
         Err(self.miss.map(|(_, miss)| miss))
@@ -156,7 +160,10 @@ impl<'a> Matcher<'a> {
         }
         self.trail.push(Bound::Node(at));
         if self.head(pattern, &view, id, through) {
-            for arrangement in self.arrangements(pattern, &view) {
+            for index in 0..shares(pattern, &view) {
+                let Some(arrangement) = self.arrangement(pattern, &view, index) else {
+                    continue;
+                };
                 let inner = self.trail.len();
                 let mut next = goals.clone();
                 let mut fits = true;
@@ -238,7 +245,7 @@ impl<'a> Matcher<'a> {
                 }
                 None if value.omitted || through == Some(index) => {}
                 None => {
-                    if self.graph.readers(id).any(|(output, _)| output as usize == index) {
+                    if self.graph.use_count(value_id) > 0 {
                         return self.no_match(id, || {
                             format!("output {index} is read, and the pattern does not name it")
                         });
@@ -261,57 +268,57 @@ impl<'a> Matcher<'a> {
         self.instance.names.iter().position(|name| name == key)
     }
 
-    /// The ways in which inputs go to operands.
-    fn arrangements(&self, pattern: &PatternNode, view: &View<'_>) -> Vec<Vec<Taken>> {
+    /// The way with this index in which inputs go to operands, of those that [`shares`] counts; `None` for one that cannot fit.
+    fn arrangement(&self, pattern: &PatternNode, view: &View<'_>, index: usize) -> Option<Vec<Taken>> {
         let inputs = &view.inputs;
         let at = |index: usize| inputs.get(index).copied().flatten();
-        let splats: Vec<usize> = pattern
-            .operands
-            .iter()
-            .enumerate()
-            .filter_map(|(index, operand)| matches!(operand, Operand::Splat(_)).then_some(index))
-            .collect();
-        if splats.is_empty() {
-            let plain: Vec<Taken> = (0..pattern.operands.len())
-                .map(|index| Taken::One(at(index)))
-                .collect();
-            let both = inputs.len() == 2
-                && plain.len() == 2
-                && at(0) != at(1)
-                && swaps(&pattern.domain, &pattern.op_type);
-            if !both {
-                return vec![plain];
+        let splats = splats(pattern);
+        if splats == 0 {
+            let count = pattern.operands.len();
+            if index == 0 {
+                return Some((0..count).map(|index| Taken::One(at(index))).collect());
             }
-            let swapped = vec![Taken::One(at(1)), Taken::One(at(0))];
-            return vec![plain, swapped];
+            let both =
+                inputs.len() == 2 && count == 2 && at(0) != at(1) && swaps(&pattern.domain, &pattern.op_type);
+            return both.then(|| vec![Taken::One(at(1)), Taken::One(at(0))]);
         }
-        let fixed = pattern.operands.len() - splats.len();
-        let Some(free) = inputs.len().checked_sub(fixed) else {
-            return Vec::new();
-        };
+        let free = inputs.len().checked_sub(pattern.operands.len() - splats)?;
         // With two lists the first takes any share, with one it takes all.
-        let shares = if splats.len() == 1 { free..=free } else { 0..=free };
-        shares
-            .map(|first| {
-                let mut next = 0;
-                let mut seen = 0;
-                pattern
-                    .operands
-                    .iter()
-                    .map(|operand| {
-                        if matches!(operand, Operand::Splat(_)) {
-                            let count = if seen == 0 { first } else { free - first };
-                            seen += 1;
-                            next += count;
-                            Taken::Many((next - count..next).map(at).collect())
-                        } else {
-                            next += 1;
-                            Taken::One(at(next - 1))
-                        }
-                    })
-                    .collect()
-            })
-            .collect()
+        let first = if splats == 1 { free } else { index };
+        let mut spans = Vec::with_capacity(pattern.operands.len());
+        let (mut next, mut seen) = (0, 0);
+        for operand in &pattern.operands {
+            let count = match operand {
+                Operand::Splat(_) => {
+                    seen += 1;
+                    if seen == 1 { first } else { free - first }
+                }
+                _ => 1,
+            };
+            spans.push(next..next + count);
+            next += count;
+        }
+        let possible = |(operand, span): (&Operand, &std::ops::Range<usize>)| match operand {
+            Operand::Node { node, .. } => at(span.start).is_some_and(|value| self.may_be(*node, value)),
+            _ => true,
+        };
+        if !self.explain && !pattern.operands.iter().zip(&spans).all(possible) {
+            return None;
+        }
+        let take = |(operand, span): (&Operand, std::ops::Range<usize>)| match operand {
+            Operand::Splat(_) => Taken::Many(span.map(at).collect()),
+            _ => Taken::One(at(span.start)),
+        };
+        Some(pattern.operands.iter().zip(spans).map(take).collect())
+    }
+
+    /// Whether the operator behind a value is of the type of pattern node `node`.
+    fn may_be(&self, node: usize, value: ValueId) -> bool {
+        let pattern = self.instance.pattern.nodes.get(node);
+        let found = self.graph.operator(value.node);
+        pattern
+            .zip(found)
+            .is_some_and(|(pattern, found)| found.op_type == *pattern.op_type)
     }
 
     fn solve(&mut self, mut goals: Vec<Goal<'a>>) -> bool {
@@ -433,6 +440,26 @@ pub(crate) fn operands_may_fit(graph: &Graph, root: NodeId, instance: &Instance)
         }
     }
     true
+}
+
+/// Operands of a pattern node that stand for lists.
+fn splats(pattern: &PatternNode) -> usize {
+    let lists = pattern
+        .operands
+        .iter()
+        .filter(|operand| matches!(operand, Operand::Splat(_)));
+    lists.count()
+}
+
+/// How many ways there are in which inputs go to operands, at most.
+fn shares(pattern: &PatternNode, view: &View<'_>) -> usize {
+    let splats = splats(pattern);
+    match view.inputs.len().checked_sub(pattern.operands.len() - splats) {
+        _ if splats == 0 => 2,
+        None => 0,
+        Some(_) if splats == 1 => 1,
+        Some(free) => free + 1,
+    }
 }
 
 enum Taken {

@@ -18,7 +18,7 @@ use super::synthesize::{SampleKind, Synthesizer};
 use super::tally::{Tally, Trial};
 use crate::analysis::infer;
 use crate::data::Dataset;
-use crate::engine::compare::{Comparison, OutputFigures, Tolerances, Verdict, compare, sensitive};
+use crate::engine::compare::{Comparison, OutputFigures, Tolerances, Verdict, sensitive};
 use crate::engine::{Engine, EngineError, RunValues, Session};
 use crate::ir::Model;
 
@@ -414,25 +414,33 @@ impl Pair<'_> {
         };
         let (random, tolerances) = (&self.random, &self.options.tolerances);
         let reference = &*sessions.reference;
-        let judge = |sample: &RunValues, expected: &RunValues| match model.run(sample) {
+        let judge = |trial: &Trial, expected: &RunValues| match model.run(&trial.inputs) {
             Ok(found) => {
-                let compared = compare_all(expected, &found, random, tolerances);
+                let sample = &trial.inputs;
+                let compared = random.compared(expected, &found, tolerances);
                 // Runs more or fewer would shift the numbers of a seeded generator.
                 if random.seeded {
                     Sample::Compared(compared, Vec::new())
                 } else {
-                    telling(reference, sample, expected, compared, tolerances)
+                    telling(
+                        reference,
+                        sample,
+                        expected,
+                        compared,
+                        trial.may_overflow(),
+                        tolerances,
+                    )
                 }
             }
             Err(error) => Sample::Model(error),
         };
         let run = |sample: &Trial| match reference.run(&sample.inputs) {
-            Ok(expected) => judge(&sample.inputs, &expected),
+            Ok(expected) => judge(sample, &expected),
             Err(error) if error.ends_the_engine() => Sample::Ended(error),
             Err(_) => Sample::Reference(model.run(&sample.inputs).is_ok()),
         };
         // The first sample decides whether these sizes work at all, before the others cost time.
-        let opening = judge(&first.inputs, &expected);
+        let opening = judge(first, &expected);
         if let Sample::Model(error) = &opening {
             return self.no_model(&error.clone(), first);
         }
@@ -561,12 +569,14 @@ enum Sample {
     Model(EngineError),
 }
 
-/// Leaves out the differences that rounding of the inputs alone explains.
+/// Leaves out the differences that rounding of the inputs alone explains and, among large numbers, those where the reference alone is
+/// infinite or undefined: it overflows on the way, and what the function is there it does not say.
 fn telling(
     reference: &dyn Session,
     sample: &RunValues,
     expected: &RunValues,
     compared: Vec<(String, Comparison)>,
+    may_overflow: bool,
     tolerances: &Tolerances,
 ) -> Sample {
     let (differing, mut kept): (Vec<_>, Vec<_>) = compared
@@ -575,25 +585,15 @@ fn telling(
     if differing.is_empty() {
         return Sample::Compared(kept, Vec::new());
     }
-    let sensitive = sensitive(reference, sample, expected, &differing, tolerances);
+    let (overflowing, differing): (Vec<_>, Vec<_>) = differing
+        .into_iter()
+        .partition(|(_, comparison)| may_overflow && comparison.overflows_in_reference());
+    let mut sensitive = sensitive(reference, sample, expected, &differing, tolerances);
+    sensitive.extend(overflowing.into_iter().map(|(name, _)| name));
     kept.extend(
         differing
             .into_iter()
             .filter(|(name, _)| !sensitive.contains(name)),
     );
     Sample::Compared(kept, sensitive)
-}
-
-/// Compares every output that does not depend on chance.
-fn compare_all(
-    expected: &RunValues,
-    found: &RunValues,
-    random: &Randomness,
-    tolerances: &Tolerances,
-) -> Vec<(String, Comparison)> {
-    expected
-        .iter()
-        .filter(|(name, _)| !random.outputs.iter().any(|(output, _)| output == *name))
-        .filter_map(|(name, value)| Some((name.clone(), compare(value, found.get(name)?, tolerances))))
-        .collect()
 }

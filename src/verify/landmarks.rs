@@ -77,6 +77,11 @@ impl Landmarks {
                                 .and_then(|to| DType::from_onnx(i32::try_from(to).ok()?));
                             to.into_iter().for_each(|to| found.limits(to, &mut seen));
                         }
+                        // What is looked for has to be there once.
+                        "IsNaN" => found.add(f64::NAN, &mut seen),
+                        "IsInf" => [f64::INFINITY, f64::NEG_INFINITY]
+                            .into_iter()
+                            .for_each(|v| found.add(v, &mut seen)),
                         "Clip" => ["min", "max"]
                             .iter()
                             .filter_map(|name| operator.float(name))

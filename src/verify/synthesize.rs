@@ -261,7 +261,7 @@ impl Plan {
         if dtype == DType::String {
             return Tensor::from_strings(&dims, self.words(count, draw.kind, rng)).map_err(failed);
         }
-        let demanded = self.demanded(count, &dims, sizes, dtype, rng);
+        let demanded = self.demanded(count, &dims, sizes, dtype, draw.kind, rng);
         let values = demanded.unwrap_or_else(|| self.free(dtype, count, dims.len(), draw, rng));
         encode(dtype, &dims, &values, rng).map_err(failed)
     }
@@ -329,6 +329,7 @@ impl Plan {
         dims: &[u64],
         sizes: &Sizes,
         dtype: DType,
+        kind: SampleKind,
         rng: &mut ChaCha8Rng,
     ) -> Option<Vec<f64>> {
         let evaluate = |dim: &Dim| {
@@ -337,12 +338,15 @@ impl Plan {
         };
         let mut bound: Option<i64> = None;
         let mut compared: Vec<f64> = Vec::new();
-        let mut index = false;
-        let mut flag = false;
+        let (mut index, mut either_end, mut flag) = (false, kind == SampleKind::Mixed, false);
         for demand in &self.demands {
             match demand {
-                Demand::Below(limits) => {
+                Demand::Below(limits) | Demand::Place(limits) => {
                     index = true;
+                    // From the end of a table only of one size, and that known.
+                    either_end &= matches!(demand, Demand::Place(_)) && limits.len() == 1 && bound.is_none();
+                    either_end &=
+                        limits.iter().all(|limit| evaluate(limit).is_some()) && dtype.is_signed_integer();
                     bound = limits.iter().filter_map(evaluate).chain(bound).min();
                 }
                 Demand::Compared(values) => compared.extend(values),
@@ -385,7 +389,18 @@ impl Plan {
         if index {
             // Without a bound the table is taken to have a few rows at least.
             let bound = bound.unwrap_or(2) as u64;
-            return Some((0..count).map(|_| below(rng, bound) as f64).collect());
+            let turned = |at: usize| {
+                if either_end && at % 2 == 0 {
+                    bound as f64
+                } else {
+                    0.0
+                }
+            };
+            return Some(
+                (0..count)
+                    .map(|at| below(rng, bound) as f64 - turned(at))
+                    .collect(),
+            );
         }
         let flags = flag || !compared.is_empty() && compared.iter().all(|v| *v == 0.0 || *v == 1.0);
         if flags {

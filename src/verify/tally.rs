@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::synthesize::SampleKind;
-use crate::engine::RunValues;
 use crate::engine::compare::{Comparison, OutputFigures, Verdict};
+use crate::engine::{RunValue, RunValues};
 
 /// Samples that are kept to find out later what rounding explains.
 const KEPT: usize = 32;
@@ -42,6 +42,17 @@ impl Trial {
             pool: if kind.is_wide() { Pool::Wide } else { Pool::Usual },
             kind: Some(kind),
         }
+    }
+
+    /// Whether its numbers are large ones, but finite: what is not finite behind them comes from the way.
+    pub(super) fn may_overflow(&self) -> bool {
+        let finite = |value: &RunValue| match value {
+            RunValue::Tensor(tensor) if tensor.dtype().is_float() => {
+                tensor.to_f64().is_ok_and(|all| all.iter().all(|v| v.is_finite()))
+            }
+            _ => true,
+        };
+        self.pool == Pool::Wide && self.inputs.values().all(finite)
     }
 
     /// What reports call its numbers.
@@ -200,7 +211,8 @@ impl Tally {
         let all = output.left_out + output.compared;
         if output.telling == 0 || output.left_out > output.telling {
             return Some(format!(
-                "rounding of the inputs alone moves it by more than the tolerance in {} of {all} samples{}",
+                "rounding of the inputs alone moves it by more than the tolerance, or the reference overflows, in {} of {all} \
+                 samples{}",
                 output.left_out,
                 if output.telling == 0 && output.compared > 0 {
                     ", and the others are zeros"
@@ -213,8 +225,8 @@ impl Tally {
         let kinds: Vec<&str> = output.kinds.iter().filter_map(unseen).collect();
         (!kinds.is_empty()).then(|| {
             format!(
-                "it differs on samples of {} that rounding of the inputs alone moves by more than the tolerance: there it is \
-                 not compared",
+                "it differs on samples of {} where rounding of the inputs alone moves it by more than the tolerance, or the \
+                 reference overflows: there it is not compared",
                 kinds.join(" and ")
             )
         })

@@ -6,13 +6,17 @@
 
 use std::collections::BTreeSet;
 
-use crate::ir::{Dim, Graph, Model, NodeId, NodeKind, Operator, Shape, Slot, ValueId, ValueType};
+use crate::ir::{
+    Dim, FunctionIndex, Graph, Model, NodeId, NodeKind, Operator, Shape, Slot, Use, ValueId, ValueType,
+};
 
 /// A constraint that one use puts on the elements of an input.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Demand {
     /// An index: at least 0 and below each of these sizes that is known.
     Below(Vec<Dim>),
+    /// An index below each of these sizes that is known, from either end.
+    Place(Vec<Dim>),
     /// 0 or 1.
     Flag,
     /// Compared with these constants.
@@ -39,17 +43,39 @@ pub(super) enum Demand {
 
 /// Every demand on the value that graph input `input` produces.
 pub(super) fn demands(model: &Model, input: NodeId) -> Vec<Demand> {
+    let functions = model.function_index();
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
-    follow(
-        model,
-        &model.graph,
-        ValueId::new(input, 0),
-        0,
-        &mut seen,
-        &mut found,
-    );
+    let mut pending = vec![Step::Value(&model.graph, ValueId::new(input, 0), 0)];
+    while let Some(step) = pending.pop() {
+        let mut next = Vec::new();
+        match step {
+            // Each graph has ids of its own: a value is known by its graph as well.
+            Step::Value(graph, value, depth) => {
+                if depth <= DEEPEST && seen.insert((std::ptr::from_ref(graph).addr(), value)) {
+                    next.extend(
+                        graph
+                            .uses(value)
+                            .into_iter()
+                            .map(|at| Step::Use(graph, at, depth)),
+                    );
+                }
+            }
+            Step::Use(graph, at, depth) => follow(&functions, graph, at, depth, &mut next, &mut found),
+        }
+        // The first of what follows comes next.
+        pending.extend(next.into_iter().rev());
+    }
     found
+}
+
+/// Bodies within bodies and calls within calls that are followed.
+const DEEPEST: usize = 16;
+
+/// What is still to be looked at, with how many bodies and calls are around it.
+enum Step<'m> {
+    Value(&'m Graph, ValueId, usize),
+    Use(&'m Graph, Use, usize),
 }
 
 const MOVES: &[(&str, Option<u32>)] = &[
@@ -73,63 +99,44 @@ const MOVES: &[(&str, Option<u32>)] = &[
     ("Concat", None),
 ];
 
-fn follow(
-    model: &Model,
-    graph: &Graph,
-    value: ValueId,
+/// The demand of one use, and the values that its value becomes there.
+fn follow<'m>(
+    functions: &FunctionIndex<'m>,
+    graph: &'m Graph,
+    at: Use,
     depth: usize,
-    seen: &mut BTreeSet<(usize, ValueId)>,
+    next: &mut Vec<Step<'m>>,
     found: &mut Vec<Demand>,
 ) {
-    // Each graph has ids of its own: a value is known by its graph as well.
-    if depth > 16 || !seen.insert((std::ptr::from_ref(graph).addr(), value)) {
+    let Some(operator) = graph.operator(at.node) else {
         return;
-    }
-    for at in graph.uses(value) {
-        let Some(operator) = graph.operator(at.node) else {
-            continue;
-        };
-        match at.slot {
-            Slot::Capture(slot) => {
-                for (_, body) in operator.bodies() {
-                    if let Some(inner) = captured(body, slot) {
-                        follow(model, body, inner, depth + 1, seen, found);
-                    }
-                }
+    };
+    match at.slot {
+        Slot::Capture(slot) => {
+            for (_, body) in operator.bodies() {
+                next.extend(captured(body, slot).map(|inner| Step::Value(body, inner, depth + 1)));
             }
-            Slot::Input(slot) => {
-                if let Some(demand) = demand(graph, at.node, operator, slot) {
-                    found.push(demand);
-                }
-                if operator.domain().is_empty() && passes_on(operator, slot) {
-                    let outputs = graph.get(at.node).map_or(0, |node| node.outputs().len());
-                    for output in 0..outputs {
-                        follow(model, graph, ValueId::new(at.node, output), depth, seen, found);
-                    }
-                }
-                let overload = graph
-                    .get(at.node)
-                    .and_then(|node| node.meta.as_ref()?.overload.clone())
-                    .unwrap_or_default();
-                if let Some(function) = model.function(operator.domain(), &operator.op_type, &overload)
-                    && let Some(input) = function.graph.inputs().get(slot as usize)
-                {
-                    follow(
-                        model,
-                        &function.graph,
-                        ValueId::new(*input, 0),
-                        depth + 1,
-                        seen,
-                        found,
-                    );
-                }
-                // The inputs of Loop bodies come one to one, those of Scan bodies too.
-                if operator.is("Loop") || operator.is("Scan") {
-                    for (_, body) in operator.bodies() {
-                        if let Some(input) = body.inputs().get(slot as usize) {
-                            follow(model, body, ValueId::new(*input, 0), depth + 1, seen, found);
-                        }
-                    }
+        }
+        Slot::Input(slot) => {
+            found.extend(demand(graph, at.node, operator, slot));
+            if operator.domain().is_empty() && passes_on(operator, slot) {
+                let outputs = graph.get(at.node).map_or(0, |node| node.outputs().len());
+                next.extend((0..outputs).map(|out| Step::Value(graph, ValueId::new(at.node, out), depth)));
+            }
+            let overload = graph
+                .get(at.node)
+                .and_then(|node| node.meta.as_ref()?.overload.clone());
+            let overload = overload.unwrap_or_default();
+            if let Some(function) = functions.get(operator.domain(), &operator.op_type, &overload)
+                && let Some(input) = function.graph.inputs().get(slot as usize)
+            {
+                next.push(Step::Value(&function.graph, ValueId::new(*input, 0), depth + 1));
+            }
+            // The inputs of Loop bodies come one to one, those of Scan bodies too.
+            if operator.is("Loop") || operator.is("Scan") {
+                for (_, body) in operator.bodies() {
+                    let input = body.inputs().get(slot as usize);
+                    next.extend(input.map(|input| Step::Value(body, ValueId::new(*input, 0), depth + 1)));
                 }
             }
         }
@@ -168,18 +175,18 @@ fn demand(graph: &Graph, node: NodeId, operator: &Operator, slot: u32) -> Option
     }
     Some(match (&*operator.op_type, slot) {
         ("Gather" | "GatherElements" | "ScatterElements" | "Scatter", 1) => {
-            Demand::Below(vec![dim(0, axis(0))])
+            Demand::Place(vec![dim(0, axis(0))])
         }
         ("GatherND", 1) => {
             let batch = operator.int("batch_dims").unwrap_or(0).max(0) as usize;
-            Demand::Below(
+            Demand::Place(
                 ty(0)
                     .shape()
                     .map(|shape| shape.iter().skip(batch).cloned().collect())
                     .unwrap_or_default(),
             )
         }
-        ("ScatterND", 1) => Demand::Below(ty(0).shape().map(|shape| shape.to_vec()).unwrap_or_default()),
+        ("ScatterND", 1) => Demand::Place(ty(0).shape().map(|shape| shape.to_vec()).unwrap_or_default()),
         ("OneHot", 0) => match constant(1).and_then(|depth| depth.to_f64().ok()?.first().copied()) {
             Some(depth) => Demand::Below(vec![Dim::Fixed(depth as i64)]),
             None => Demand::Below(Vec::new()),

@@ -151,7 +151,8 @@ fn models_that_differ_in_one_thing_are_told_apart() {
             );
             continue;
         }
-        let wanted = if ["argmax_ties", "small_threshold", "halves"].contains(&name) {
+        // In the first of these the reference overflows.
+        let wanted = if ["f16_overflow", "argmax_ties", "small_threshold", "halves"].contains(&name) {
             Verdict::NotChecked
         } else {
             Verdict::Different

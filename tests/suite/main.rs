@@ -30,5 +30,6 @@ mod rewriting;
 mod rules;
 mod shapes;
 mod shapes_hostile;
+mod specials;
 mod stream;
 mod text;

@@ -97,5 +97,6 @@ fn prelu(call: &Call<'_>) -> Option<String> {
     if call.schema?.since < 9 {
         return None;
     }
-    broadcast_to(call.shape(1)?, call.shape(0)?)
+    // ONNX stretches the slope alone; ONNX Runtime stretches either operand, and models rely on it.
+    broadcast(&shapes(call, 2))
 }

@@ -54,7 +54,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
         })
     }),
     ("Or", |c, f| binary(c, f, |a, b, _| logical(a, b, |a, b| a || b))),
-    ("PRelu", same_shape),
+    ("PRelu", prelu),
     ("Pow", |c, f| binary(c, f, power)),
     ("RandomNormalLike", random_like),
     ("RandomUniformLike", random_like),
@@ -70,6 +70,20 @@ pub(super) const RULES: &[(&str, Rule)] = &[
 /// Output 0 has the shape of input 0.
 pub(super) fn same_shape(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     facts.shape(0, call.shape(0)?.iter().cloned());
+    Some(())
+}
+
+/// The shape of the first operand, by ONNX's law. A wider slope stretches it in ONNX Runtime.
+fn prelu(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
+    let (x, slope) = (call.shape(0)?, call.shape(1));
+    let wider = slope.is_some_and(|slope| {
+        let mut aligned = slope.iter().rev().zip(x.iter().rev());
+        slope.len() > x.len() || aligned.any(|(a, b)| b.fixed() == Some(1) && a.fixed() != Some(1))
+    });
+    if !wider {
+        return same_shape(call, facts);
+    }
+    facts.shape(0, broadcast::inputs(call, 0, 2)?);
     Some(())
 }
 

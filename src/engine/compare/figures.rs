@@ -88,6 +88,11 @@ impl Comparison {
         self.slices.excuse(&moved.slices, factor);
     }
 
+    /// Whether the reference is infinite or undefined in some elements, and the model a number in all of those.
+    pub fn overflows_in_reference(&self) -> bool {
+        self.elements > 0 && self.reason.is_some() && self.undefined == 0
+    }
+
     /// Why the output is different beside its numbers.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()

@@ -178,7 +178,8 @@ fn nudge_tensor(tensor: &Tensor, seed: u64, units: f64, relative: bool) -> Optio
     if values.iter().any(|v| *v != 0.0) && values.iter().all(|v| v.fract() == 0.0) {
         return None;
     }
-    let largest = values.iter().fold(0.0f64, |largest, v| largest.max(v.abs()));
+    let finite = values.iter().filter(|v| v.is_finite());
+    let largest = finite.fold(0.0f64, |largest, v| largest.max(v.abs()));
     let step = unit * if largest > 0.0 { largest } else { 1.0 };
     let mut state = seed;
     let moved: Vec<f64> = values

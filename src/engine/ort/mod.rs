@@ -19,7 +19,7 @@ use ort::logging::LogLevel;
 
 use super::bounded::{Extent, elements};
 use super::guard::quietly;
-use super::{CompileOptions, Engine, EngineError, RunValue, RunValues, Session};
+use super::{CompileOptions, Engine, EngineError, RunValue, RunValues, Session, calls};
 use crate::format::{ExternalFiles, lower};
 use crate::ir::{Model, NodeKind, Tensor, ValueId, ValueType};
 use crate::proto;
@@ -125,6 +125,9 @@ impl Engine for OrtEngine {
     }
 
     fn compile(&self, model: &Model, options: &CompileOptions) -> Result<Box<dyn Session>, EngineError> {
+        if let Some(refusal) = calls::refusal(model, ENGINE) {
+            return Err(refusal);
+        }
         let (exposed, echoes) = expose(model, &options.expose)?;
         let model = exposed.as_ref().unwrap_or(model);
         let mut message = lower(model, &ExternalFiles::default()).map_err(|e| failed(e.to_string()))?;

@@ -6,7 +6,7 @@
 
 use super::{ENGINE, kernels};
 use crate::engine::{EngineError, carrier};
-use crate::ir::{DType, Graph, GraphPath, Model, NodeId, Operator, Tensor, opset_version};
+use crate::ir::{DType, FunctionIndex, Graph, GraphPath, Model, NodeId, Operator, Tensor, opset_version};
 use crate::ops::picks_elements;
 
 /// What is known of an operand.
@@ -27,12 +27,13 @@ const OTHER_DOMAINS: &[(&str, &str)] = &[
 
 /// The first part of a model that tract must not run, as an [`EngineError::Unsupported`].
 pub(super) fn refusal(model: &Model) -> Option<EngineError> {
+    let functions = model.function_index();
     for path in model.graph_paths() {
         let Some(graph) = model.graph_at(&path) else {
             continue;
         };
         for id in graph.node_ids() {
-            if let Some(refusal) = node(model, &path, graph, id) {
+            if let Some(refusal) = node(model, &functions, &path, graph, id) {
                 return Some(refusal);
             }
         }
@@ -40,15 +41,21 @@ pub(super) fn refusal(model: &Model) -> Option<EngineError> {
     None
 }
 
-fn node(model: &Model, path: &GraphPath, graph: &Graph, id: NodeId) -> Option<EngineError> {
+fn node(
+    model: &Model,
+    functions: &FunctionIndex<'_>,
+    path: &GraphPath,
+    graph: &Graph,
+    id: NodeId,
+) -> Option<EngineError> {
     let op = graph.operator(id)?;
     let overload = graph
         .get(id)
         .and_then(|n| n.meta.as_ref())
         .and_then(|meta| meta.overload.clone());
     let overload = overload.as_deref().unwrap_or("");
-    if model
-        .function(op.written_domain.as_deref().unwrap_or(""), &op.op_type, overload)
+    if functions
+        .get(op.written_domain.as_deref().unwrap_or(""), &op.op_type, overload)
         .is_some()
     {
         return None;
@@ -136,7 +143,6 @@ pub(super) fn operator<'a>(
             no("tract ignores clip and input_forget")
         }
         "SpaceToDepth" if op.string("mode").is_some_and(|mode| mode != "DCR") => no("tract ignores the mode"),
-        "Celu" if dtype != Some(DType::F32) => no("tract is right in float only"),
         "Swish" if op.float("alpha").is_some_and(|alpha| alpha != 1.0) => no("tract ignores alpha"),
         "BitShift" => {
             let width = dtype.map_or(8, |dtype| dtype.bits() as i64);
@@ -150,6 +156,7 @@ pub(super) fn operator<'a>(
                 _ => no("tract is undefined for shifts by the width or more"),
             }
         }
+        "Slice" if far_slice(operand) => no("tract cuts bounds to 32 bits"),
         "QuantizeLinear" => no("tract multiplies by the reciprocal of the scale"),
         "ReduceMax" | "ReduceMin" if dtype.is_none_or(|dtype| dtype.is_float()) => {
             no("tract starts from the largest finite number")
@@ -165,6 +172,16 @@ pub(super) fn operator<'a>(
         "Resize" if version == 10 => no("tract rounds positions as later opsets do"),
         _ => None,
     }
+}
+
+/// Whether a bound that means a place or a step of a slice needs more than 32 bits. As ends, the largest numbers mean the end.
+fn far_slice<'a>(operand: &dyn Fn(usize) -> Operand<'a>) -> bool {
+    let far = |slot: usize, ends: &[i64]| {
+        let list = operand(slot).constant.and_then(|tensor| tensor.to_i64().ok());
+        let wide = |bound: &i64| i32::try_from(*bound).is_err() && !ends.contains(bound);
+        list.is_some_and(|list| list.iter().any(wide))
+    };
+    far(1, &[]) || far(2, &[i64::MAX, i64::MIN, i64::MIN + 1]) || far(4, &[])
 }
 
 /// The narrow type with this number.

@@ -12,8 +12,8 @@ use super::tensor::held;
 use super::{ENGINE, failed};
 use crate::engine::{EngineError, carrier};
 use crate::ir::{
-    Attribute, AttributeValue, DType, Function, Graph, Model, NodeId, NodeKind, Operator, OpsetImport,
-    Tensor, ValueId, ValueType, opset_version,
+    Attribute, AttributeValue, DType, Function, FunctionIndex, Graph, Model, NodeId, NodeKind, Operator,
+    OpsetImport, Tensor, ValueId, ValueType, opset_version,
 };
 use crate::proto;
 
@@ -35,6 +35,7 @@ pub(super) fn graph_messages(model: &Model, outputs: &[ValueId]) -> Result<Messa
         values: 0,
         nodes: 0,
         calls: Vec::new(),
+        functions: model.function_index(),
     };
     let (mut messages, scope) = names.nodes(graph, &HashMap::new())?;
     let mut inputs = Vec::new();
@@ -120,6 +121,7 @@ struct Names<'m> {
     nodes: usize,
     /// The functions that are being read, with the attributes of their calls.
     calls: Vec<Call<'m>>,
+    functions: FunctionIndex<'m>,
 }
 
 struct Call<'m> {
@@ -171,8 +173,8 @@ impl<'m> Names<'m> {
                 .and_then(|meta| meta.overload.clone());
             let domain = operator.written_domain.as_deref().unwrap_or("");
             match self
-                .model
-                .function(domain, &operator.op_type, overload.as_deref().unwrap_or(""))
+                .functions
+                .get(domain, &operator.op_type, overload.as_deref().unwrap_or(""))
             {
                 Some(function) => self.call(function, operator, message, &mut messages)?,
                 None => messages.node.push(message),

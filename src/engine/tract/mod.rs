@@ -5,6 +5,7 @@
 //! What tract is known to compute wrongly is refused before it is compiled ([`deny`]); what it lacks is
 //! [`crate::lower`]'s to rewrite.
 
+mod constants;
 mod deny;
 mod held;
 mod kernels;
@@ -22,7 +23,7 @@ pub use node::run_node;
 pub(super) use remote::{receive, receive_node};
 
 use super::bounded::Extent;
-use super::{CompileOptions, Engine, EngineError, Session};
+use super::{CompileOptions, Engine, EngineError, Session, calls};
 use crate::ir::Model;
 
 /// The engine's name in errors and reports.
@@ -42,7 +43,7 @@ impl Engine for TractEngine {
     }
 
     fn compile(&self, model: &Model, options: &CompileOptions) -> Result<Box<dyn Session>, EngineError> {
-        if let Some(refusal) = deny::refusal(model) {
+        if let Some(refusal) = calls::refusal(model, ENGINE).or_else(|| deny::refusal(model)) {
             return Err(refusal);
         }
         let parts = program::Parts::new(model, options)?;

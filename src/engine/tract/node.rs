@@ -93,9 +93,9 @@ pub(super) fn evaluate(
         .map(|(name, tensor)| Ok((name.clone(), constant(tensor, name)?)))
         .collect::<Result<Vec<_>, EngineError>>()?;
     let evaluate = move || {
-        let bound: Vec<(&str, &Arc<_>)> = constants
+        let bound: Vec<(&str, Arc<_>)> = constants
             .iter()
-            .map(|(name, tensor)| (name.as_str(), tensor))
+            .map(|(name, tensor)| (name.as_str(), tensor.clone()))
             .collect();
         let mut model = kernels::framework()
             .model_for_proto_model(&message)

@@ -10,8 +10,9 @@ use tract_onnx::prelude::{
 use tract_onnx::tract_hir::internal::{InferenceFact, InferenceModel, InferenceOp};
 use tract_onnx::tract_hir::ops::konst::Const;
 
+use super::constants::{self, Constants};
 use super::messages::{self, Messages};
-use super::tensor::{datum_type, held, to_tract, unsupported};
+use super::tensor::{datum_type, held, unsupported};
 use super::{ENGINE, failed, kernels, widened};
 use crate::engine::{CompileOptions, EngineError};
 use crate::ir::{DType, Dim, Model, NodeKind, OpsetImport, Tensor, ValueId};
@@ -65,7 +66,7 @@ pub(super) struct Parts {
 pub(super) struct Program {
     graph: pb::GraphProto,
     imports: Vec<OpsetImport>,
-    constants: widened::Constants,
+    constants: Constants,
     pub(super) inputs: Vec<ProgramInput>,
     pub(super) outputs: Vec<ProgramOutput>,
     optimise: bool,
@@ -151,12 +152,13 @@ impl Program {
     /// Copies the constants into tract.
     pub(super) fn new(parts: Parts) -> Result<Self, EngineError> {
         let mut graph = parts.graph;
-        let mut constants = parts
+        let mut copies = parts
             .constants
-            .into_iter()
-            .map(|(name, tensor)| Ok((name.clone(), constant(&tensor, &name)?)))
+            .iter()
+            .map(|(name, tensor)| Ok((name.clone(), constant(tensor, name)?)))
             .collect::<Result<_, EngineError>>()?;
-        widened::widen(&mut graph, &mut constants);
+        widened::widen(&mut graph, &mut copies);
+        let constants = Constants::new(copies, &parts.constants.into_iter().collect());
         Ok(Self {
             graph,
             imports: parts.imports,
@@ -190,23 +192,20 @@ impl Program {
     /// Compiles a plan for these bindings, one a graph input.
     pub(super) fn plan(&self, bindings: &[Binding]) -> Result<Arc<TypedRunnableModel>, EngineError> {
         let mut graph = self.graph.clone();
-        let mut constants: Vec<(&str, &Arc<TractTensor>)> = self
-            .constants
-            .iter()
-            .map(|(name, tensor)| (name.as_str(), tensor))
-            .collect();
+        let mut constants = self.constants.for_plan()?;
         for ((input, binding), declaration) in self.inputs.iter().zip(bindings).zip(&mut graph.input) {
             match binding {
                 Binding::Fed(dims) => *declaration = messages::concrete(&input.message, input.dtype, dims),
-                Binding::Constant(tensor) => constants.push((&input.message, tensor)),
+                Binding::Constant(tensor) => constants.push((&input.message, tensor.clone())),
             }
         }
         let message = messages::model_message(graph, &self.imports);
         let onnx = kernels::framework();
         let mut model = onnx.model_for_proto_model(&message).map_err(tract_error)?;
         bind_constants(&mut model, &constants)?;
+        drop(constants);
         let typed = if self.optimise {
-            model.into_optimized()
+            kernels::optimised(model)
         } else {
             model.into_typed()
         }
@@ -218,9 +217,10 @@ impl Program {
 /// Turns the sources of these names into constants that share the tensors.
 pub(super) fn bind_constants(
     model: &mut InferenceModel,
-    constants: &[(&str, &Arc<TractTensor>)],
+    constants: &[(&str, Arc<TractTensor>)],
 ) -> Result<(), EngineError> {
-    let by_name: BTreeMap<&str, &Arc<TractTensor>> = constants.iter().copied().collect();
+    let by_name: BTreeMap<&str, &Arc<TractTensor>> =
+        constants.iter().map(|(name, tensor)| (*name, tensor)).collect();
     let mut bound = Vec::new();
     for id in model.inputs.clone() {
         let node = model.node_mut(id.node);
@@ -241,7 +241,7 @@ pub(super) fn bind_constants(
 
 /// Copies a constant of the IR into tract.
 pub(super) fn constant(tensor: &Tensor, name: &str) -> Result<Arc<TractTensor>, EngineError> {
-    to_tract(tensor, name).map(Arc::new)
+    constants::copy_of(tensor, name)
 }
 
 pub(super) fn tract_error(error: tract_onnx::prelude::TractError) -> EngineError {

@@ -83,7 +83,7 @@ impl GraphSource {
                 name: graph.name,
                 doc_string: graph.doc_string,
                 metadata: graph.metadata_props,
-                quantization: graph.quantization_annotation,
+                quantization: graph.quantization_annotation.into(),
                 other_value_info: Vec::new(),
             },
         }

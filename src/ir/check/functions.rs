@@ -89,24 +89,29 @@ fn recursion(model: &Model, index: &HashMap<Key, usize>, errors: &mut Vec<CheckE
             found
         })
         .collect();
-    let mut left: HashSet<usize> = (0..called.len()).collect();
-    loop {
-        let before = left.len();
-        let ended: Vec<usize> = left
-            .iter()
-            .copied()
-            .filter(|at| called.get(*at).is_none_or(|called| called.is_disjoint(&left)))
-            .collect();
-        ended.iter().for_each(|at| {
-            left.remove(at);
-        });
-        if left.len() == before {
-            break;
+    let mut callers: Vec<Vec<usize>> = vec![Vec::new(); called.len()];
+    let mut pending: Vec<usize> = called.iter().map(HashSet::len).collect();
+    for (caller, called) in called.iter().enumerate() {
+        for at in called {
+            if let Some(callers) = callers.get_mut(*at) {
+                callers.push(caller);
+            }
         }
     }
-    let mut left: Vec<usize> = left.into_iter().collect();
-    left.sort_unstable();
-    for at in left {
+    let mut ended: Vec<usize> = (0..pending.len())
+        .filter(|at| pending.get(*at) == Some(&0))
+        .collect();
+    while let Some(at) = ended.pop() {
+        for caller in callers.get(at).into_iter().flatten() {
+            if let Some(left) = pending.get_mut(*caller) {
+                *left -= 1;
+                if *left == 0 {
+                    ended.push(*caller);
+                }
+            }
+        }
+    }
+    for at in (0..pending.len()).filter(|at| pending.get(*at).is_some_and(|left| *left > 0)) {
         if let Some(function) = model.functions.get(at) {
             let function = label(&key(function));
             errors.push(CheckError::of_graph(

@@ -1,14 +1,11 @@
 //! One graph and its bodies.
 
-use std::collections::HashSet;
-
-use petgraph::Direction;
-use petgraph::visit::EdgeRef;
+use std::collections::{HashMap, HashSet};
 
 use super::{CheckError, Problem, sparse};
 use crate::ir::{
     Attribute, AttributeValue, ConstantOrigin, DType, Graph, GraphPath, Input, Model, Name, Node, NodeId,
-    NodeKind, Operator, Slot, ValueType, opset_version,
+    NodeKind, Operator, Position, Slot, ValueType, opset_version,
 };
 use crate::proto;
 
@@ -19,6 +16,13 @@ struct Checker<'a> {
     errors: &'a mut Vec<CheckError>,
 }
 
+/// The names of a graph, each with the place of its node; `None` for what is there from the start.
+pub(super) type Names = HashMap<Name, Option<Position>>;
+
+/// A graph around a body: its names, and the place of the node that owns the body. What is defined behind that node the body does
+/// not see, so it may use the name.
+pub(super) type Scope = (Names, Option<Position>);
+
 /// Checks a graph; `captures` is the number of capture slots of the node that owns it, for a body, and `scopes` holds the
 /// names of the graphs around it.
 pub(super) fn check(
@@ -26,7 +30,7 @@ pub(super) fn check(
     graph: &Graph,
     path: &GraphPath,
     captures: Option<usize>,
-    scopes: &mut Vec<HashSet<Name>>,
+    scopes: &mut Vec<Scope>,
     errors: &mut Vec<CheckError>,
 ) {
     let mut checker = Checker {
@@ -41,8 +45,11 @@ pub(super) fn check(
         checker.node(id, captures);
     }
     checker.cycles();
-    scopes.push(defined);
+    scopes.push((defined, None));
     for (owner, index) in graph.bodies() {
+        if let Some((_, place)) = scopes.last_mut() {
+            *place = graph.get(owner).map(Node::position);
+        }
         if let Some(body) = graph.body(owner, index) {
             let slots = graph.operator(owner).map_or(0, Operator::capture_count);
             check(model, body, &path.body(owner, index), Some(slots), scopes, errors);
@@ -70,18 +77,24 @@ impl Checker<'_> {
     }
 
     /// Names are unique in the graph and hide none of the graphs around. Values that a rewrite made have no name yet.
-    fn names(&mut self, scopes: &[HashSet<Name>]) -> HashSet<Name> {
-        let mut defined: HashSet<Name> = HashSet::new();
+    fn names(&mut self, scopes: &[Scope]) -> Names {
+        let mut defined = Names::new();
         for id in nodes(self.graph) {
             let Some(node) = self.graph.get(id) else { continue };
             let captured = matches!(node.kind, NodeKind::Capture(_));
+            let place = matches!(&node.kind, NodeKind::Operator(_)).then(|| node.position());
+            let seen = |(names, owner): &Scope, name: &Name| match names.get(name) {
+                Some(Some(place)) => owner.as_ref().is_none_or(|owner| place < owner),
+                Some(None) => true,
+                None => false,
+            };
             for value in node
                 .outputs()
                 .iter()
                 .filter(|value| !value.name.is_empty() && !value.omitted)
             {
-                let hides = !captured && scopes.iter().any(|scope| scope.contains(&value.name));
-                if !defined.insert(value.name.clone()) || hides {
+                let hides = !captured && scopes.iter().any(|scope| seen(scope, &value.name));
+                if defined.insert(value.name.clone(), place).is_some() || hides {
                     self.report_value(id, &value.name, Problem::DuplicateValue);
                 }
             }
@@ -243,25 +256,25 @@ impl Checker<'_> {
         }
     }
 
-    /// Each slot is filled at most once, from an output that exists; each capture slot is filled.
+    /// Slots are filled from outputs that exist; each capture slot is filled.
     fn edges(&mut self, id: NodeId) {
         let (inputs, captures) = match self.graph.operator(id) {
             Some(operator) => (operator.input_count(), operator.capture_count()),
             None => (0, 0),
         };
         let mut filled = HashSet::new();
-        for edge in self.graph.nodes.edges_directed(id, Direction::Incoming) {
-            let weight = edge.weight();
-            let in_range = match weight.slot {
+        for (slot, value) in self.graph.wires.incoming(id) {
+            let in_range = match slot {
                 Slot::Input(index) => (index as usize) < inputs,
                 Slot::Capture(index) => (index as usize) < captures,
             };
             let source = self
                 .graph
-                .get(edge.source())
-                .and_then(|node| node.outputs().get(weight.output as usize));
-            if !in_range || !filled.insert(weight.slot) || source.is_none_or(|value| value.omitted) {
-                let slot = match weight.slot {
+                .get(value.node)
+                .and_then(|node| node.outputs().get(value.output as usize));
+            filled.insert(slot);
+            if !in_range || source.is_none_or(|value| value.omitted) {
+                let slot = match slot {
                     Slot::Input(index) => format!("input {index}"),
                     Slot::Capture(index) => format!("capture {index}"),
                 };
@@ -300,9 +313,9 @@ impl Checker<'_> {
         while seen.insert(at) {
             let before = self
                 .graph
-                .nodes
-                .edges_directed(at, Direction::Incoming)
-                .map(|edge| edge.source())
+                .wires
+                .incoming(at)
+                .map(|(_, value)| value.node)
                 .filter(|source| !ordered.contains(source))
                 .min();
             match before {

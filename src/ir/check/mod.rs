@@ -9,10 +9,9 @@ mod sparse;
 
 pub use error::{CheckError, Problem};
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use super::model::{GraphPath, Model, OpsetImport};
-use super::name::Name;
 
 /// The newest IR version that this crate knows.
 pub const NEWEST_IR_VERSION: i64 = 14;
@@ -41,7 +40,7 @@ pub fn check(model: &Model) -> Result<(), Vec<CheckError>> {
             .map(|(index, f)| (GraphPath::function(index), &f.graph)),
     );
     for (path, graph) in roots {
-        let mut scopes: Vec<HashSet<Name>> = Vec::new();
+        let mut scopes: Vec<graph::Scope> = Vec::new();
         graph::check(model, graph, &path, None, &mut scopes, &mut errors);
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }

@@ -3,9 +3,7 @@
 use super::{EditError, Editor};
 use crate::ir::model::{GraphPath, Model};
 use crate::ir::name::Name;
-use crate::ir::node::{
-    BodyIndex, Capture, Edge, Node, NodeId, NodeKind, Operator, Position, Slot, Value, ValueId,
-};
+use crate::ir::node::{BodyIndex, Capture, Node, NodeId, NodeKind, Operator, Position, Slot, Value, ValueId};
 
 impl Editor<'_> {
     /// Lets a body of `owner` read `value` of this graph, and answers what it is called there. A value that the body captures
@@ -20,11 +18,7 @@ impl Editor<'_> {
                 let operator: &mut Operator = self.operator_mut(owner)?;
                 let slot = operator.capture_count;
                 operator.capture_count += 1;
-                let edge = Edge {
-                    output: value.output,
-                    slot: Slot::Capture(slot),
-                };
-                self.graph.nodes.add_edge(value.node, owner, edge);
+                self.connect(value, owner, Slot::Capture(slot));
                 slot
             }
         };

@@ -13,15 +13,12 @@ mod reshape;
 
 use std::sync::Arc;
 
-use petgraph::Direction;
-use petgraph::visit::EdgeRef;
-
 use super::build::tensor_type;
 use super::graph::{Graph, Provenance};
 use super::name::Name;
 use super::node::{
-    Constant, ConstantOrigin, Edge, Node, NodeId, NodeKind, NodeMeta, Operator, Position, ShapeContent, Slot,
-    Use, Value, ValueId,
+    Constant, ConstantOrigin, Node, NodeId, NodeKind, NodeMeta, Operator, Position, ShapeContent, Slot, Use,
+    Value, ValueId,
 };
 use super::tensor::Tensor;
 use super::types::ValueType;
@@ -158,11 +155,15 @@ impl Editor<'_> {
     }
 
     fn operator_mut(&mut self, id: NodeId) -> Result<&mut Operator, EditError> {
-        let label = self.graph.label(id);
+        if self.graph.operator(id).is_none() {
+            return Err(match self.graph.nodes.node_weight(id) {
+                Some(_) => EditError::NotOperator(self.graph.label(id)),
+                None => EditError::NoNode(id.index()),
+            });
+        }
         match self.graph.nodes.node_weight_mut(id).map(|node| &mut node.kind) {
             Some(NodeKind::Operator(operator)) => Ok(operator),
-            Some(_) => Err(EditError::NotOperator(label)),
-            None => Err(EditError::NoNode(id.index())),
+            _ => Err(EditError::NoNode(id.index())),
         }
     }
 
@@ -218,19 +219,11 @@ impl Editor<'_> {
         });
         for (index, value) in inputs.iter().enumerate() {
             if let Some(value) = value {
-                let edge = Edge {
-                    output: value.output,
-                    slot: Slot::Input(index as u32),
-                };
-                self.graph.nodes.add_edge(value.node, id, edge);
+                self.connect(*value, id, Slot::Input(index as u32));
             }
         }
         for (index, value) in captures.iter().enumerate() {
-            let edge = Edge {
-                output: value.output,
-                slot: Slot::Capture(index as u32),
-            };
-            self.graph.nodes.add_edge(value.node, id, edge);
+            self.connect(*value, id, Slot::Capture(index as u32));
         }
         self.after.push(id);
         Ok(id)
@@ -406,11 +399,7 @@ impl Editor<'_> {
             slot: Slot::Input(index as u32),
         });
         if let Some(value) = value {
-            let edge = Edge {
-                output: value.output,
-                slot: Slot::Input(index as u32),
-            };
-            self.graph.nodes.add_edge(value.node, node, edge);
+            self.connect(value, node, Slot::Input(index as u32));
         }
         self.after.push(node);
         Ok(())
@@ -422,13 +411,7 @@ impl Editor<'_> {
         if index >= self.operator_mut(node)?.capture_count {
             return Err(EditError::NotOperator(self.graph.label(node)));
         }
-        self.connect(
-            value,
-            Use {
-                node,
-                slot: Slot::Capture(index),
-            },
-        );
+        self.connect(value, node, Slot::Capture(index));
         self.after.push(node);
         Ok(())
     }
@@ -499,39 +482,16 @@ impl Editor<'_> {
             declared: None,
             ty,
         });
-        self.graph.nodes.add_edge(
-            value.node,
-            sink,
-            Edge {
-                output: value.output,
-                slot: Slot::Input(index),
-            },
-        );
+        self.connect(value, sink, Slot::Input(index));
         Ok(())
     }
 
     fn disconnect(&mut self, at: Use) {
-        let edge = self
-            .graph
-            .nodes
-            .edges_directed(at.node, Direction::Incoming)
-            .find(|edge| edge.weight().slot == at.slot)
-            .map(|edge| edge.id());
-        if let Some(edge) = edge {
-            self.graph.nodes.remove_edge(edge);
-        }
+        self.graph.wires.disconnect(at);
     }
 
-    fn connect(&mut self, value: ValueId, to: Use) {
-        self.disconnect(to);
-        self.graph.nodes.add_edge(
-            value.node,
-            to.node,
-            Edge {
-                output: value.output,
-                slot: to.slot,
-            },
-        );
+    fn connect(&mut self, value: ValueId, node: NodeId, slot: Slot) {
+        self.graph.wires.connect(value, Use { node, slot });
     }
 }
 

@@ -1,10 +1,7 @@
 //! Nodes and captures that nothing reads go.
 
-use petgraph::Direction;
-use petgraph::visit::EdgeRef;
-
 use super::{EditError, Editor};
-use crate::ir::node::{NodeId, NodeKind, Slot};
+use crate::ir::node::{NodeId, NodeKind};
 
 impl Editor<'_> {
     /// Removes a node that nothing reads.
@@ -17,15 +14,7 @@ impl Editor<'_> {
             return Err(EditError::Used(self.graph.label(id)));
         }
         self.before.push(self.graph.label(id));
-        let edges: Vec<_> = self
-            .graph
-            .nodes
-            .edges_directed(id, Direction::Incoming)
-            .map(|edge| edge.id())
-            .collect();
-        for edge in edges {
-            self.graph.nodes.remove_edge(edge);
-        }
+        self.graph.wires.disconnect_all(id);
         if let Some(node) = self.graph.nodes.node_weight_mut(id) {
             node.kind = NodeKind::Removed;
             node.outputs = Vec::new();
@@ -47,12 +36,8 @@ impl Editor<'_> {
             if !removable || self.graph.is_used(id) {
                 continue;
             }
-            let sources: Vec<NodeId> = self
-                .graph
-                .nodes
-                .edges_directed(id, Direction::Incoming)
-                .map(|edge| edge.source())
-                .collect();
+            let incoming = self.graph.wires.incoming(id).rev();
+            let sources: Vec<NodeId> = incoming.map(|(_, value)| value.node).collect();
             if self.remove(id).is_ok() {
                 removed.push(id);
                 pending.extend(sources);
@@ -111,23 +96,7 @@ impl Editor<'_> {
                 }
             }
         }
-        let edges: Vec<_> = self
-            .graph
-            .nodes
-            .edges_directed(owner, Direction::Incoming)
-            .filter_map(|edge| match edge.weight().slot {
-                Slot::Capture(index) => Some((edge.id(), renumbered.get(index as usize).copied().flatten())),
-                Slot::Input(_) => None,
-            })
-            .collect();
-        for (edge, target) in edges {
-            match (target, self.graph.nodes.edge_weight_mut(edge)) {
-                (Some(index), Some(weight)) => weight.slot = Slot::Capture(index),
-                _ => {
-                    self.graph.nodes.remove_edge(edge);
-                }
-            }
-        }
+        self.graph.wires.renumber_captures(owner, &renumbered);
         Ok(count - next as usize)
     }
 }

@@ -78,7 +78,7 @@ impl Editor<'_> {
         }
         self.before.push(self.graph.label(old.node));
         for at in uses {
-            self.connect(new, at);
+            self.connect(new, at.node, at.slot);
         }
         Ok(())
     }
@@ -109,11 +109,7 @@ impl Editor<'_> {
             value.declared = declared;
         }
         if !previous.is_empty() {
-            for annotation in &mut self.graph.meta.quantization {
-                if annotation.tensor_name.as_deref() == Some(&*previous) {
-                    annotation.tensor_name = Some(name.to_string());
-                }
-            }
+            self.graph.meta.quantization.rename_value(&previous, &name);
         }
     }
 }

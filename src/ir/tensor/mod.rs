@@ -2,6 +2,8 @@
 
 mod numbers;
 
+pub use numbers::to_odd;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 

@@ -18,13 +18,13 @@ impl Tensor {
             DType::F16 => to_little_endian(
                 &values
                     .iter()
-                    .map(|v| f16::from_f64(*v).to_bits())
+                    .map(|v| f16::from_f32(to_odd(*v)).to_bits())
                     .collect::<Vec<_>>(),
             ),
             DType::BF16 => to_little_endian(
                 &values
                     .iter()
-                    .map(|v| bf16::from_f64(*v).to_bits())
+                    .map(|v| bf16::from_f32(to_odd(*v)).to_bits())
                     .collect::<Vec<_>>(),
             ),
             found => {
@@ -155,5 +155,63 @@ impl Tensor {
         } else {
             self.to_i64().ok()?.first().copied()
         }
+    }
+}
+
+/// A number as `f32`, rounded to odd: what is then rounded to a type of 16 bits is rounded as if once.
+pub fn to_odd(value: f64) -> f32 {
+    let near = value as f32;
+    if near.is_nan() || f64::from(near) == value {
+        return near;
+    }
+    let bits = near.to_bits();
+    let towards_zero = if f64::from(near).abs() > value.abs() {
+        bits - 1
+    } else {
+        bits
+    };
+    f32::from_bits(towards_zero | 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_of_16_bits_are_rounded_once() {
+        let just = |tie: f64, step: f64| [tie - step, tie, tie + step];
+        let rounded = |dtype, values: &[f64]| {
+            Tensor::from_f64(dtype, &[values.len() as u64], values)
+                .unwrap()
+                .to_f64()
+                .unwrap()
+        };
+        // Halfway between two numbers of the type, and a little to either side, which a float does not hold.
+        let half = just(1.0 + 2f64.powi(-11), 2f64.powi(-50));
+        assert_eq!(rounded(DType::F16, &half), [1.0, 1.0, 1.0 + 2f64.powi(-10)]);
+        let odd = just(-(1.0 + 3.0 * 2f64.powi(-8)), 2f64.powi(-50));
+        assert_eq!(
+            rounded(DType::BF16, &odd),
+            [
+                -(1.0 + 2f64.powi(-6)),
+                -(1.0 + 2f64.powi(-6)),
+                -(1.0 + 2f64.powi(-7))
+            ]
+        );
+        let ends = [
+            65_519.999_999_999_99,
+            65_520.0,
+            1e300,
+            f64::NEG_INFINITY,
+            -0.0,
+            2f64.powi(-25),
+            1e-300,
+        ];
+        let (inf, zero) = (f64::INFINITY, 0.0);
+        assert_eq!(
+            rounded(DType::F16, &ends),
+            [65_504.0, inf, inf, -inf, zero, zero, zero]
+        );
+        assert!(rounded(DType::BF16, &[f64::NAN])[0].is_nan());
     }
 }

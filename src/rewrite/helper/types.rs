@@ -395,14 +395,7 @@ fn same_dims(a: &[Dim], b: &[Dim]) -> bool {
 fn only_use(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
     for index in 0..arguments.len() {
         let id = id_of(arguments, index)?;
-        if scope
-            .graph
-            .readers(id.node)
-            .filter(|(output, _)| *output == id.output)
-            .take(2)
-            .count()
-            != 1
-        {
+        if scope.graph.use_count(id) != 1 {
             return truth(false);
         }
     }

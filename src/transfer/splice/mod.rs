@@ -407,7 +407,7 @@ fn copy(
 /// Quantization annotations of the part, under the names of the target.
 fn annotations(graph: &mut Graph, part: &Graph, names: &Names) {
     let rename = |name: &Option<String>| name.as_deref().map(|name| names.given(name));
-    for annotation in &part.meta.quantization {
+    for annotation in part.meta.quantization.iter() {
         let mut annotation = annotation.clone();
         annotation.tensor_name = rename(&annotation.tensor_name);
         for entry in &mut annotation.quant_parameter_tensor_names {

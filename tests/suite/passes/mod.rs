@@ -10,6 +10,7 @@ mod gram;
 mod growing;
 mod halving;
 mod interface;
+mod large;
 mod linear;
 mod merging;
 mod migrating;

@@ -7,7 +7,7 @@ use tract_onnx::tract_hir::internal::*;
 use super::super::tensor::datum_type;
 use super::native::{Kernel, Native, OutputType};
 use crate::engine::carrier;
-use crate::ir::DType;
+use crate::ir::{DType, to_odd};
 
 /// What the result is a number of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +81,15 @@ impl Kernel for Round {
                 .cast_to_dt(target)?
                 .into_owned());
         }
-        let wide = input.cast_to::<f32>()?;
+        let wide = match input.datum_type() {
+            // Rounded to odd, so that it is rounded once.
+            DatumType::F64 => {
+                let plain = input.try_as_plain_ram()?;
+                let odd: Vec<f32> = plain.as_slice::<f64>()?.iter().map(|v| to_odd(*v)).collect();
+                Cow::Owned(Tensor::from_shape(input.shape(), &odd)?)
+            }
+            _ => input.cast_to::<f32>()?,
+        };
         let one = |value: &f32| {
             carrier::round(self.to, *value, self.saturate)
                 .with_context(|| format!("no rounding to {}", self.to))
