@@ -366,8 +366,14 @@ impl From<EngineError> for Failure {
             EngineError::Input { .. } => ("engine-input", None),
             EngineError::Unavailable { .. } => ("engine-unavailable", None),
             EngineError::TimedOut { .. } => ("engine-timed-out", None),
+            EngineError::Ended { node, .. } => ("engine-ended", node.clone()),
+            EngineError::Memory { .. } => ("engine-memory", None),
             EngineError::Shapes { node, .. } => ("contradictory-shapes", Some(node.clone())),
         };
-        Self::new(code, error.to_string()).at_node(node)
+        let failure = Self::new(code, error.to_string()).at_node(node);
+        match error {
+            EngineError::Memory { .. } => failure.hint("--engine-memory MB allows more"),
+            _ => failure,
+        }
     }
 }

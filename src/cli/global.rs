@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::engine::limit_calls;
+use super::WORKER;
+use crate::engine::{Host, limit_calls, work_in_processes};
 
 /// Options of every verb.
 #[derive(Clone, Debug, Args)]
@@ -23,6 +24,12 @@ pub struct Global {
     /// Most seconds that one call of the engine may take [default: by the size of the model, at least 15]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(super) engine_time: Option<u64>,
+    /// Most megabytes of memory that the engine may take for a model [default: by what the model holds, at least 512]
+    #[arg(long, global = true, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    pub(super) engine_memory: Option<u64>,
+    /// Run the engine inside this process, which then ends if the engine crashes
+    #[arg(long, global = true, conflicts_with = "engine_memory")]
+    pub(super) engine_inside: bool,
     /// Seed of everything random
     #[arg(long, global = true, value_name = "N", default_value_t = 0)]
     pub(super) seed: u64,
@@ -70,9 +77,17 @@ impl Global {
             .unwrap_or_else(all)
     }
 
-    /// Bounds the time of each call of an engine. Called once, before the first call.
+    /// Bounds the time of each call of an engine, and lets engines run in processes of their own. Called once, before the first call.
     pub(super) fn limit_engines(&self) {
         limit_calls(self.engine_time.map(Duration::from_secs));
+        if !self.engine_inside {
+            work_in_processes(Host {
+                // The file that runs, even where another one has taken its name since.
+                program: PathBuf::from("/proc/self/exe"),
+                arguments: vec![WORKER.into()],
+                memory: self.engine_memory.map(|megabytes| megabytes << 20),
+            });
+        }
     }
 
     /// Limits the threads of everything that runs in parallel. Called once, before the first parallel work.

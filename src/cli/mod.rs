@@ -77,6 +77,9 @@ enum Verb {
     Man(man::Arguments),
 }
 
+/// The verb by which the program starts itself to run an engine; nobody else calls it.
+const WORKER: &str = "engine-worker";
+
 /// What a verb answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
@@ -105,6 +108,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn answered(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some((verb, own)) = arguments.get(1..).and_then(<[OsString]>::split_first)
+        && *verb == WORKER
+    {
+        return crate::engine::serve(own);
+    }
     signals::install();
     let json = arguments
         .iter()

@@ -9,7 +9,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{EngineError, RunValue, RunValues};
+use super::{EngineError, RunValue, RunValues, worker};
 use crate::ir::{Model, NodeKind};
 
 /// What a call may take in any case, in seconds.
@@ -37,6 +37,12 @@ pub fn limit_calls(limit: Option<Duration>) {
         u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1)
     });
     CHOSEN.store(milliseconds, Ordering::Relaxed);
+}
+
+/// The bound that the user chose.
+pub(super) fn chosen() -> Option<Duration> {
+    let milliseconds = CHOSEN.load(Ordering::Relaxed);
+    (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
 }
 
 /// How large a model is.
@@ -69,6 +75,17 @@ impl Extent {
         bound(NODE * self.nodes + self.weights / COMPILED)
     }
 
+    /// Nodes, and elements of weights.
+    #[cfg(target_os = "linux")]
+    pub(super) fn parts(&self) -> (f64, f64) {
+        (self.nodes, self.weights)
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn from_parts((nodes, weights): (f64, f64)) -> Self {
+        Self { nodes, weights }
+    }
+
     /// How long a run on this many elements may take.
     pub(super) fn running(&self, elements: u64) -> Duration {
         bound(NODE * self.nodes + self.weights * elements as f64 / PRODUCTS)
@@ -89,10 +106,7 @@ pub(super) fn elements(inputs: &RunValues) -> u64 {
 }
 
 fn bound(seconds: f64) -> Duration {
-    match CHOSEN.load(Ordering::Relaxed) {
-        0 => Duration::from_secs_f64((LEAST + seconds).min(MOST)),
-        chosen => Duration::from_millis(chosen),
-    }
+    chosen().unwrap_or_else(|| Duration::from_secs_f64((LEAST + seconds).min(MOST)))
 }
 
 type Job = Box<dyn FnOnce(&Sender<Handed>) + Send>;
@@ -109,6 +123,11 @@ pub(super) fn bounded<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, EngineError> {
+    if worker::serving() {
+        // The program that waits for the answer ends this process if it is late.
+        worker::say(at, limit);
+        return work();
+    }
     let (give, take) = sync_channel(1);
     let job = Handed(Box::new(move |own: &Sender<Handed>| {
         let result = work();

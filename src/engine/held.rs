@@ -84,7 +84,7 @@ impl HeldSession for Copying<'_> {
     }
 }
 
-struct Copied(std::collections::BTreeMap<String, Vec<f32>>);
+pub(super) struct Copied(pub(super) std::collections::BTreeMap<String, Vec<f32>>);
 
 impl FloatOutputs for Copied {
     fn get(&self, name: &str) -> Result<&[f32], EngineError> {

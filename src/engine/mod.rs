@@ -1,7 +1,8 @@
 //! Running a model: one trait, two engines (tract, built in; the user's ONNX Runtime).
 //!
 //! An engine gets a model that [`crate::lower`] has already turned into what the engine can run. It knows the IR and the
-//! format, and no pass. [`stream`] runs data sets: what belongs to which sample is decided there.
+//! format, and no pass. [`stream`] runs data sets: what belongs to which sample is decided there. A model runs on threads of this
+//! process ([`bounded`]) or, where the program asks for it, in a process of its own ([`worker`]).
 
 mod bounded;
 mod calls;
@@ -13,14 +14,21 @@ mod ort;
 mod parallel;
 pub mod stream;
 mod tract;
+#[cfg(target_os = "linux")]
+mod worker;
+#[cfg(not(target_os = "linux"))]
+#[path = "worker/absent.rs"]
+mod worker;
 
 pub use bounded::limit_calls;
 pub use held::{FloatOutputs, HeldSession, hold};
 pub use ort::OrtEngine;
 pub use parallel::{run_many, run_ordered};
 pub use tract::{TractEngine, run_node};
+pub use worker::{Host, serve, work_in_processes, workers_memory};
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use crate::ir::{Model, Tensor};
 
@@ -91,6 +99,28 @@ pub enum EngineError {
         /// The bound in seconds.
         seconds: f64,
     },
+    /// The engine's process ended; the model is *not checked*.
+    #[error("the engine {engine} ended by {how}{} ({at})", on(node))]
+    Ended {
+        /// Engine name.
+        engine: &'static str,
+        /// The signal or the exit status.
+        how: String,
+        /// What it was doing: `compiling` or `a run`.
+        at: &'static str,
+        /// On which node, where that is known.
+        node: Option<String>,
+    },
+    /// The engine asked for more memory than a model of this size may take; the model is *not checked*.
+    #[error("the engine {engine} needs more than {megabytes} MB of memory ({at})")]
+    Memory {
+        /// Engine name.
+        engine: &'static str,
+        /// What it was doing: `compiling` or `a run`.
+        at: &'static str,
+        /// The bound.
+        megabytes: u64,
+    },
     /// The engine itself is not there.
     #[error("{engine} is not available: {reason}")]
     Unavailable {
@@ -99,6 +129,22 @@ pub enum EngineError {
         /// Where it was looked for and how to get it.
         reason: String,
     },
+}
+
+fn on(node: &Option<String>) -> String {
+    node.as_ref()
+        .map_or_else(String::new, |node| format!(" on node {node}"))
+}
+
+impl EngineError {
+    /// Whether the engine did not survive the call or was given up: it says nothing about the model's numbers, which are *not
+    /// checked*.
+    pub fn ends_the_engine(&self) -> bool {
+        matches!(
+            self,
+            Self::TimedOut { .. } | Self::Ended { .. } | Self::Memory { .. }
+        )
+    }
 }
 
 /// How to compile a model.
@@ -161,6 +207,13 @@ pub trait Session: Send + Sync {
             look(at, tensor.dims(), &elements);
         }
         Ok(())
+    }
+
+    /// Runs the model and answers how long the engine took, without what moves values to it and back where that is known.
+    fn time(&self, inputs: &RunValues) -> Result<Duration, EngineError> {
+        let start = Instant::now();
+        self.run(inputs)?;
+        Ok(start.elapsed())
     }
 
     /// A session that shares these float inputs with the engine; `None` if it cannot. Callers use [`hold`].

@@ -1,12 +1,10 @@
-//! Latency and memory of runs, measured in this process.
-
-use std::time::Instant;
+//! Latency and memory of runs.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::EvaluateError;
-use crate::engine::{RunValues, Session};
+use crate::engine::{RunValues, Session, workers_memory};
 
 /// Time of single runs, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
@@ -39,9 +37,7 @@ pub fn measure(
     let mut times = vec![Vec::with_capacity(runs); sessions.len()];
     for _ in 0..runs.max(1) {
         for (session, times) in sessions.iter().zip(&mut times) {
-            let start = Instant::now();
-            session.run(inputs)?;
-            times.push(start.elapsed().as_secs_f64() * 1e3);
+            times.push(session.time(inputs)?.as_secs_f64() * 1e3);
         }
     }
     Ok(times.into_iter().map(summary).collect())
@@ -61,7 +57,7 @@ fn summary(mut times: Vec<f64>) -> Latency {
     }
 }
 
-/// Peak resident memory of this process in bytes, where the operating system tells.
+/// Peak resident memory of this process and of those that run its engines, in bytes, where the operating system tells.
 pub fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -70,7 +66,7 @@ pub fn peak_memory() -> Option<u64> {
         .trim()
         .parse::<u64>()
         .ok()
-        .map(|kib| kib * 1024)
+        .map(|kib| kib * 1024 + workers_memory())
 }
 
 #[cfg(test)]

@@ -34,7 +34,11 @@ pub use lift::{LiftError, lift, lift_noting, tensor_from_proto, type_from_proto}
 pub use limits::{Limits, ReadOptions, Warning, WarningKind};
 pub use lower::{LowerError, lower, tensor_to_proto, type_to_proto, value_info_of};
 pub(crate) use map::{file_bytes, release, spill};
+#[cfg(target_os = "linux")]
+pub(crate) use map::{mapped_from, shared_bytes, shared_bytes_mut};
 pub use retire::recorded_data;
 pub use rope::Rope;
 pub use save::{Saved, Target, WriteOptions, write_proto, write_unchanged};
+#[cfg(target_os = "linux")]
+pub(crate) use tensors::visit_tensors;
 pub use whole::{Loaded, read, write};

@@ -177,6 +177,15 @@ pub(super) fn visit_mut<E>(model: &mut proto::ModelProto, visitor: MutVisitor<'_
     Ok(())
 }
 
+/// Calls `visitor` for every tensor of a model, in an order that depends on its structure alone.
+#[cfg(target_os = "linux")]
+pub(crate) fn visit_tensors(model: &mut proto::ModelProto, visitor: &mut dyn FnMut(&mut proto::TensorProto)) {
+    let Ok(()) = visit_mut(model, &mut |tensor, _| {
+        visitor(tensor);
+        Ok::<(), std::convert::Infallible>(())
+    });
+}
+
 fn in_graph_mut<E>(graph: &mut proto::GraphProto, visitor: MutVisitor<'_, E>) -> Result<(), E> {
     in_nodes_mut(&mut graph.node, visitor)?;
     for tensor in &mut graph.initializer {

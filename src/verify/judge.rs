@@ -349,12 +349,9 @@ impl Pair<'_> {
         };
         self.block("reference", operator, reason_of(error));
         match error {
-            EngineError::Unsupported { .. }
-            | EngineError::Unavailable { .. }
-            | EngineError::TimedOut { .. } => Attempt::Stop,
-            EngineError::Failed { .. } | EngineError::Input { .. } | EngineError::Shapes { .. } => {
-                Attempt::Retry
-            }
+            EngineError::Unsupported { .. } | EngineError::Unavailable { .. } => Attempt::Stop,
+            error if error.ends_the_engine() => Attempt::Stop,
+            _ => Attempt::Retry,
         }
     }
 
@@ -365,10 +362,10 @@ impl Pair<'_> {
             EngineError::Unsupported { operator, .. } => {
                 self.block("model", Some(operator.clone()), reason_of(error));
             }
-            EngineError::Unavailable { .. } | EngineError::TimedOut { .. } => {
+            error if matches!(error, EngineError::Unavailable { .. }) || error.ends_the_engine() => {
                 self.block("model", None, reason_of(error));
             }
-            EngineError::Failed { .. } | EngineError::Input { .. } | EngineError::Shapes { .. } => {
+            _ => {
                 self.does_not_run = true;
                 self.broken = Some(format!(
                     "the model does not run where the reference does: {error}"
@@ -439,6 +436,7 @@ impl Pair<'_> {
         };
         let run = |sample: &Trial| match reference.run(&sample.inputs) {
             Ok(expected) => judge(sample, &expected),
+            Err(error) if error.ends_the_engine() => Sample::Ended(error),
             Err(_) => Sample::Reference(model.run(&sample.inputs).is_ok()),
         };
         // The first sample decides whether these sizes work at all, before the others cost time.
@@ -471,6 +469,7 @@ impl Pair<'_> {
                         sample.kind_name()
                     ),
                 ),
+                Sample::Ended(error) => return self.no_reference(&error),
                 Sample::Model(error) => return self.no_model(&error, sample),
             }
         }
@@ -565,6 +564,8 @@ enum Sample {
     Compared(Vec<(String, Comparison)>, Vec<String>),
     /// The reference does not run; whether the model does.
     Reference(bool),
+    /// The reference ends the engine: whether the model does says nothing.
+    Ended(EngineError),
     Model(EngineError),
 }
 

@@ -5,17 +5,10 @@ use super::{Family, apart, bad_axis, fixed, product, shown};
 use crate::ir::{Dim, Shape};
 
 pub(super) const CHECKS: Family = &[
-    ("ArgMax", |call| along(call, 0)),
-    ("ArgMin", |call| along(call, 0)),
     ("Concat", concat),
     ("DepthToSpace", |call| blocks(call, true)),
-    ("Flatten", flatten),
     ("Gather", gather),
-    ("GatherElements", |call| {
-        same_rank(call).or_else(|| along(call, 0))
-    }),
-    ("Hardmax", softmax),
-    ("LogSoftmax", softmax),
+    ("GatherElements", same_rank),
     ("Pad", pad),
     ("ReduceL1", reduce),
     ("ReduceL2", reduce),
@@ -28,34 +21,14 @@ pub(super) const CHECKS: Family = &[
     ("ReduceSum", reduce),
     ("ReduceSumSquare", reduce),
     ("Reshape", reshape),
-    ("ScatterElements", |call| {
-        same_rank(call).or_else(|| along(call, 0))
-    }),
-    ("Softmax", softmax),
+    ("ScatterElements", same_rank),
     ("SpaceToDepth", |call| blocks(call, false)),
     ("Split", split),
     ("Squeeze", squeeze),
     ("Tile", tile),
-    ("TopK", |call| along(call, -1)),
     ("Transpose", transpose),
     ("Unsqueeze", unsqueeze),
 ];
-
-fn along(call: &Call<'_>, default: i64) -> Option<String> {
-    bad_axis(call.int_or("axis", default), call.rank(0)?, 0)
-}
-
-fn softmax(call: &Call<'_>) -> Option<String> {
-    // Before opset 13 the input is flattened, and the rank itself splits it too.
-    let (default, extra) = if call.version < 13 { (1, 1) } else { (-1, 0) };
-    call.int("axis")
-        .and_then(|given| bad_axis(given, call.rank(0)?, extra))
-        .or_else(|| (call.version >= 13).then(|| bad_axis(default, call.rank(0)?, extra))?)
-}
-
-fn flatten(call: &Call<'_>) -> Option<String> {
-    bad_axis(call.int("axis")?, call.rank(0)?, 1)
-}
 
 fn reduce(call: &Call<'_>) -> Option<String> {
     let rank = call.rank(0)?;

@@ -1,9 +1,10 @@
-//! Shapes that contradict each other, so that the model cannot run: found here, named by node and shapes, before an engine sees
-//! the model.
+//! Shapes that contradict each other and attributes out of range, so that the model cannot run: found here, named by node and
+//! shapes or attribute, before an engine sees the model.
 //!
 //! Only what no run can repair is a conflict: numbers on both sides, none of them 0 (which exporters write for "unknown"), in nodes
 //! that the outputs need and that are sure to run. Shapes are inferred without what a file declares of inner values.
 
+mod attributes;
 mod elementwise;
 mod layers;
 mod layout;
@@ -18,7 +19,7 @@ use super::infer::infer;
 use super::liveness::needed;
 use crate::ir::{Dim, Graph, GraphPath, Model, NodeId, NodeKind, ValueId, ValueType, opset_version};
 
-/// A node whose inputs do not fit each other.
+/// A node whose inputs do not fit each other, or an attribute of which is out of range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// The graph of the node.
@@ -27,7 +28,7 @@ pub struct Conflict {
     pub node: String,
     /// Operator type.
     pub operator: String,
-    /// Which shapes, and why they do not fit.
+    /// Which shapes or which attribute, and why they do not fit.
     pub reason: String,
 }
 
@@ -138,10 +139,12 @@ impl Walk<'_> {
                     self.graph(body, &path.body(id, index), depth + 1);
                 }
             }
-            let check = TABLE
-                .get(operator.op_type.as_str())
-                .filter(|_| operator.domain().is_empty());
-            if let Some(reason) = check.and_then(|check| check(&call)) {
+            if !operator.domain().is_empty() {
+                continue;
+            }
+            let check = TABLE.get(operator.op_type.as_str());
+            let reason = attributes::out_of_range(&call).or_else(|| check.and_then(|check| check(&call)));
+            if let Some(reason) = reason {
                 self.found.push(Conflict {
                     path: path.clone(),
                     node: graph.label(id),

@@ -111,3 +111,76 @@ fn branches_that_are_sure_to_run_and_functions_are_looked_into() {
     let model = lift(text::parse_model(text).unwrap(), &ExternalFiles::default()).unwrap();
     assert_eq!(conflicts(&model).len(), 1);
 }
+
+#[test]
+fn attributes_out_of_range_are_named_by_node_and_attribute() {
+    let cases = [
+        (
+            "g (float[1,3,8,8] a) => (float[1,3,x,y] y) { y = MaxPool<kernel_shape = [9223372036854775807, 2]>(a) }",
+            "y (MaxPool): kernel_shape 9223372036854775807 is out of range: it goes from 1 to 2147483647",
+        ),
+        (
+            "g (float[1,3,8,8] a, float[3,3,1,1] w) => (float[1,3,x,y] y) { y = Conv<strides = [1, 0]>(a, w) }",
+            "y (Conv): strides 0 is out of range: it goes from 1 to 2147483647",
+        ),
+        (
+            "g (float[1,3,8,8] a, float[3,3,1,1] w) => (float[1,3,x,y] y) { y = Conv<dilations = [-1, 1]>(a, w) }",
+            "y (Conv): dilations -1 is out of range: it goes from 1 to 2147483647",
+        ),
+        (
+            "g (float[1,3,8,8] a) => (float[1,3,x,y] y) \
+             { y = AveragePool<kernel_shape = [2, 2], pads = [0, 0, 9223372036854775807, 0]>(a) }",
+            "y (AveragePool): pads 9223372036854775807 is out of range: it goes from -2147483647 to 2147483647",
+        ),
+        (
+            "g (float[1,3,8,8] a, float[3,3,1,1] w) => (float[1,3,x,y] y) { y = ConvTranspose<group = 0>(a, w) }",
+            "y (ConvTranspose): group 0 is out of range: it goes from 1 to 2147483647",
+        ),
+        (
+            "g (float[2,3] a) => (float[x] y) { y = ReduceL2<axes = [2]>(a) }",
+            "y (ReduceL2): axis 2 is out of range for a tensor of rank 2",
+        ),
+        (
+            "g (int64[2] a, int64 d, float[2] v) => (float[x,y] y) { y = OneHot<axis = 2>(a, d, v) }",
+            "y (OneHot): axis 2 is out of range for a tensor of rank 1",
+        ),
+        (
+            "g (float[4,3] a, float[3] s) => (uint8[4,3] y) { y = QuantizeLinear<axis = 2>(a, s) }",
+            "y (QuantizeLinear): axis 2 is out of range for a tensor of rank 2",
+        ),
+        (
+            "g (float[1,3,8,8] a) => (float[a,b,c,d] y) { y = DepthToSpace<blocksize = 0>(a) }",
+            "y (DepthToSpace): blocksize 0 is out of range: it goes from 1 to 2147483647",
+        ),
+        (
+            "g (float[2] s, float[4,2] x) => (float[2] t, float[4,2] y) { t, y = Scan<num_scan_inputs = 9, body = b \
+             (float[2] u, float[2] v) => (float[2] w, float[2] z) { w = Add(u, v) z = Identity(w) }>(s, x) }",
+            "t (Scan): num_scan_inputs 9 is out of range: it goes from 1 to 2",
+        ),
+    ];
+    for (text, wanted) in cases {
+        assert_eq!(found(text), [wanted], "{text}");
+    }
+}
+
+#[test]
+fn attributes_at_the_ends_of_their_ranges_are_no_conflict() {
+    for text in [
+        "g (float[4,3] a) => (float[12,1] y) { y = Flatten<axis = 2>(a) }",
+        "g (int64[2] a, int64 d, float[2] v) => (float[x,y] y) { y = OneHot<axis = -2>(a, d, v) }",
+        // One scale for the whole tensor: the axis means nothing.
+        "g (float[4] a, float s) => (uint8[4] y) { y = QuantizeLinear<axis = 1>(a, s) }",
+        "g (float[1,3,8,8] a) => (float[1,3,x,y] y) { y = MaxPool<kernel_shape = [2, 2], strides = [2147483647, 1]>(a) }",
+    ] {
+        assert_eq!(found(text), [""; 0], "{text}");
+    }
+    // Forms of older opsets: axes in an attribute, and an axis that splits all axes in two.
+    for text in [
+        "g (float[4,3] a) => (float[4,3,1] y) { y = Unsqueeze<axes = [2]>(a) }",
+        "g (float[4,3] a) => (float[4,3] y) { y = Softmax<axis = 2>(a) }",
+    ] {
+        let text = format!("<ir_version: 8, opset_import: [\"\" : 11]> {text}");
+        let model = lift(text::parse_model(&text).unwrap(), &ExternalFiles::default()).unwrap();
+        assert_eq!(conflicts(&model), [], "{text}");
+    }
+}

@@ -6,10 +6,13 @@
 mod boundary;
 mod library;
 mod pool;
+#[cfg(target_os = "linux")]
+mod remote;
 mod value;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use ort::environment::Environment;
 use ort::logging::LogLevel;
@@ -19,16 +22,23 @@ use super::guard::quietly;
 use super::{CompileOptions, Engine, EngineError, RunValue, RunValues, Session, calls};
 use crate::format::{ExternalFiles, lower};
 use crate::ir::{Model, NodeKind, Tensor, ValueId, ValueType};
+use crate::proto;
 use boundary::Crossings;
 use pool::Pool;
 
 /// The engine's name in errors and reports.
 const ENGINE: &str = "ort";
 
-/// A loaded library.
+#[cfg(target_os = "linux")]
+pub(super) use remote::{probe, receive};
+
+/// A library that is found and answers.
 struct Loaded {
     path: PathBuf,
-    environment: Environment,
+    /// Its version as it says.
+    version: String,
+    /// Where it is loaded: `None` where workers load it.
+    environment: Option<Environment>,
 }
 
 static LOADED: OnceLock<Result<Loaded, EngineError>> = OnceLock::new();
@@ -49,17 +59,22 @@ impl OrtEngine {
                 reason,
             };
             let path = library::find(&|name| std::env::var_os(name)).map_err(unavailable)?;
-            let refused = |reason: String| unavailable(format!("{}: {reason}", path.display()));
-            let environment = quietly(ENGINE, || {
-                let builder = ort::init_from(&path).map_err(|e| refused(e.to_string()))?;
-                builder
-                    .with_name("secateur")
-                    .with_telemetry(false)
-                    .build()
-                    .map_err(|e| refused(e.to_string()))
-            })?;
-            environment.set_log_level(LogLevel::Fatal);
-            Ok(Loaded { path, environment })
+            #[cfg(target_os = "linux")]
+            if let Some(host) = super::worker::host() {
+                let version = remote::version(host, &path)
+                    .map_err(|error| unavailable(format!("{}: {error}", path.display())))?;
+                return Ok(Loaded {
+                    path,
+                    version,
+                    environment: None,
+                });
+            }
+            let environment = environment(&path)?;
+            Ok(Loaded {
+                version: version(&path),
+                path,
+                environment: Some(environment),
+            })
         });
         loaded
             .as_ref()
@@ -68,9 +83,35 @@ impl OrtEngine {
     }
 
     /// The library's file.
-    pub fn path(&self) -> &std::path::Path {
+    pub fn path(&self) -> &Path {
         &self.loaded.path
     }
+}
+
+/// Loads the library into this process.
+fn environment(path: &Path) -> Result<Environment, EngineError> {
+    let refused = |reason: String| EngineError::Unavailable {
+        engine: ENGINE,
+        reason: format!("{}: {reason}", path.display()),
+    };
+    let environment = quietly(ENGINE, || {
+        let builder = ort::init_from(path).map_err(|e| refused(e.to_string()))?;
+        builder
+            .with_name("secateur")
+            .with_telemetry(false)
+            .build()
+            .map_err(|e| refused(e.to_string()))
+    })?;
+    environment.set_log_level(LogLevel::Fatal);
+    Ok(environment)
+}
+
+fn version(path: &Path) -> String {
+    let minor = quietly(ENGINE, || Ok(ort::util::probe(path))).ok().flatten();
+    minor.map_or_else(
+        || "of an unknown version".to_owned(),
+        |minor| format!("1.{minor}"),
+    )
 }
 
 impl Engine for OrtEngine {
@@ -79,14 +120,8 @@ impl Engine for OrtEngine {
     }
 
     fn describe(&self) -> String {
-        let version = quietly(ENGINE, || Ok(ort::util::probe(&self.loaded.path)))
-            .ok()
-            .flatten();
-        let version = version.map_or_else(
-            || "of an unknown version".to_owned(),
-            |minor| format!("1.{minor}"),
-        );
-        format!("ONNX Runtime {version} ({})", self.loaded.path.display())
+        let Loaded { path, version, .. } = self.loaded;
+        format!("ONNX Runtime {version} ({})", path.display())
     }
 
     fn compile(&self, model: &Model, options: &CompileOptions) -> Result<Box<dyn Session>, EngineError> {
@@ -97,8 +132,7 @@ impl Engine for OrtEngine {
         let model = exposed.as_ref().unwrap_or(model);
         let mut message = lower(model, &ExternalFiles::default()).map_err(|e| failed(e.to_string()))?;
         let crossings = Crossings::apply(&mut message);
-        let extent = Extent::of(model);
-        let pool = Pool::new(self.loaded.environment.clone(), message, extent, options)?;
+        let inside = self.inside(model, message, options)?;
         let declared = model
             .graph
             .outputs()
@@ -106,11 +140,30 @@ impl Engine for OrtEngine {
             .map(|output| (output.name.to_string(), output.ty.clone()))
             .collect();
         Ok(Box::new(OrtSession {
-            pool,
+            inside,
             crossings,
             echoes,
             declared,
         }))
+    }
+}
+
+impl OrtEngine {
+    /// The runtime's own session of a message, in this process or in a worker.
+    fn inside(
+        &self,
+        model: &Model,
+        message: proto::ModelProto,
+        options: &CompileOptions,
+    ) -> Result<Box<dyn Session>, EngineError> {
+        #[cfg(target_os = "linux")]
+        if let Some(host) = super::worker::host() {
+            return remote::open(host, &self.loaded.path, model, message, options);
+        }
+        let environment = self.loaded.environment.clone();
+        let environment = environment.ok_or_else(|| failed("its library is not loaded here"))?;
+        let pool = Pool::new(environment, message, Extent::of(model), options, None)?;
+        Ok(Box::new(pool))
     }
 }
 
@@ -160,20 +213,30 @@ fn expose(model: &Model, names: &[String]) -> Result<(Option<Model>, Vec<(String
 }
 
 struct OrtSession {
-    pool: Pool,
+    /// The runtime's session, of values as the runtime carries them.
+    inside: Box<dyn Session>,
     crossings: Crossings,
     echoes: Vec<(String, Echo)>,
     declared: Vec<(String, ValueType)>,
 }
 
+impl OrtSession {
+    /// Inputs as the runtime carries them.
+    fn inward(&self, inputs: &RunValues) -> Result<RunValues, EngineError> {
+        inputs
+            .iter()
+            .map(|(name, value)| self.crossings.inward(name, value))
+            .collect()
+    }
+}
+
 impl Session for OrtSession {
+    fn time(&self, inputs: &RunValues) -> Result<Duration, EngineError> {
+        self.inside.time(&self.inward(inputs)?)
+    }
+
     fn run(&self, inputs: &RunValues) -> Result<RunValues, EngineError> {
-        let mut fed = Vec::with_capacity(inputs.len());
-        for (name, value) in inputs {
-            let (outside, value) = self.crossings.inward(name, value)?;
-            fed.push((outside, quietly(ENGINE, || value::to_ort(&value, name))?));
-        }
-        let found = self.pool.run(fed, elements(inputs))?;
+        let found = self.inside.run(&self.inward(inputs)?)?;
         let mut results = RunValues::new();
         for (name, value) in found {
             let (inside, value) = self.crossings.outward(&name, value)?;
@@ -195,6 +258,16 @@ impl Session for OrtSession {
             results.insert(name.clone(), value);
         }
         Ok(results)
+    }
+}
+
+impl Session for Pool {
+    fn run(&self, inputs: &RunValues) -> Result<RunValues, EngineError> {
+        let fed = inputs
+            .iter()
+            .map(|(name, value)| Ok((name.clone(), quietly(ENGINE, || value::to_ort(value, name))?)))
+            .collect::<Result<_, EngineError>>()?;
+        Ok(Pool::run(self, fed, elements(inputs))?.into_iter().collect())
     }
 }
 

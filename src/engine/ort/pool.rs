@@ -1,5 +1,6 @@
 //! Copies of a compiled model, one a thread at a time.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use crate::proto;
 /// The largest model in bytes of which there are several copies.
 const COPIED: usize = 64 << 20;
 /// The largest model in bytes that is handed over in memory; above, protobuf's limit of 2 GiB is near.
-const IN_MEMORY: usize = 1 << 30;
+pub(super) const IN_MEMORY: usize = 1 << 30;
 
 /// The copies, shared with calls that may have been given up.
 pub(super) struct Pool {
@@ -42,15 +43,17 @@ struct State {
 }
 
 impl Pool {
+    /// Compiles a model; a large one goes through a temporary folder, in `folder` if there is one.
     pub(super) fn new(
         environment: Environment,
         message: proto::ModelProto,
         extent: Extent,
         options: &CompileOptions,
+        folder: Option<PathBuf>,
     ) -> Result<Self, EngineError> {
         let options = options.clone();
         let copies = bounded(ENGINE, "compiling", extent.compiling(), move || {
-            Copies::new(environment, message, &options)
+            Copies::new(environment, message, &options, folder)
         })?;
         Ok(Self {
             copies: Arc::new(copies),
@@ -76,6 +79,7 @@ impl Copies {
         environment: Environment,
         message: proto::ModelProto,
         options: &CompileOptions,
+        folder: Option<PathBuf>,
     ) -> Result<Self, EngineError> {
         use prost::Message as _;
         let size = message.encoded_len();
@@ -90,7 +94,7 @@ impl Copies {
             let first = quietly(ENGINE, || session(&environment, options, Load::Memory(&bytes)))?;
             (first, (limit > 1).then_some(bytes))
         } else {
-            let folder = tempfile::tempdir().map_err(|e| failed(format!("no temporary folder: {e}")))?;
+            let folder = temporary_folder(folder.as_deref())?;
             let path = folder.path().join("model.onnx");
             let write = WriteOptions {
                 largest_message: IN_MEMORY as u64,
@@ -159,6 +163,13 @@ impl Copies {
             }
         }
     }
+}
+
+/// A folder for a model that is too large to be handed over in memory.
+pub(super) fn temporary_folder(within: Option<&Path>) -> Result<tempfile::TempDir, EngineError> {
+    within
+        .map_or_else(tempfile::tempdir, tempfile::tempdir_in)
+        .map_err(|e| failed(format!("no temporary folder: {e}")))
 }
 
 enum Load<'a> {

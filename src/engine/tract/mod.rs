@@ -12,11 +12,15 @@ mod kernels;
 mod messages;
 mod node;
 mod program;
+#[cfg(target_os = "linux")]
+mod remote;
 mod session;
 mod tensor;
 mod widened;
 
 pub use node::run_node;
+#[cfg(target_os = "linux")]
+pub(super) use remote::{receive, receive_node};
 
 use super::bounded::Extent;
 use super::{CompileOptions, Engine, EngineError, Session, calls};
@@ -42,11 +46,15 @@ impl Engine for TractEngine {
         if let Some(refusal) = calls::refusal(model, ENGINE).or_else(|| deny::refusal(model)) {
             return Err(refusal);
         }
-        let program = program::Program::new(model, options)?;
+        let parts = program::Parts::new(model, options)?;
+        #[cfg(target_os = "linux")]
+        if let Some(host) = super::worker::host() {
+            return remote::open(host, model, &parts, options);
+        }
         Ok(Box::new(session::TractSession::new(
-            program,
+            program::Program::new(parts)?,
             Extent::of(model),
-            options,
+            options.symbols.clone(),
         )))
     }
 }

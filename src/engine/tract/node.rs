@@ -11,6 +11,8 @@ use super::{ENGINE, deny, failed, kernels, messages};
 use crate::engine::EngineError;
 use crate::engine::bounded::{Extent, bounded};
 use crate::engine::guard::quietly;
+#[cfg(target_os = "linux")]
+use crate::engine::worker;
 use crate::ir::{Operator, OpsetImport, Tensor};
 
 /// The outputs of one operator, as in opset `version` of its domain, on constant inputs. `None` is an optional input that
@@ -47,7 +49,7 @@ pub fn run_node(
         graph
             .input
             .push(messages::concrete(&name, tensor.dtype(), tensor.dims()));
-        constants.push((name.clone(), constant(tensor, &name)?));
+        constants.push((name.clone(), tensor.clone()));
         node.input.push(name);
     }
     messages::trim(&mut node.input);
@@ -71,6 +73,25 @@ pub fn run_node(
         });
     }
     let message = messages::model_message(graph, &imports);
+    #[cfg(target_os = "linux")]
+    if let Some(host) = worker::host() {
+        return super::remote::run_node(host, &message, &constants, outputs);
+    }
+    evaluate(message, &constants, outputs)
+}
+
+/// Runs a model without inputs on its constants.
+pub(super) fn evaluate(
+    message: pb::ModelProto,
+    constants: &[(String, Tensor)],
+    outputs: usize,
+) -> Result<Vec<Tensor>, EngineError> {
+    let elements = constants.iter().map(|(_, tensor)| tensor.elements()).sum();
+    let limit = Extent::default().running(elements);
+    let constants = constants
+        .iter()
+        .map(|(name, tensor)| Ok((name.clone(), constant(tensor, name)?)))
+        .collect::<Result<Vec<_>, EngineError>>()?;
     let evaluate = move || {
         let bound: Vec<(&str, Arc<_>)> = constants
             .iter()
@@ -86,8 +107,6 @@ pub fn run_node(
             .map_err(tract_error)?;
         plan.run(Default::default()).map_err(tract_error)
     };
-    let elements = inputs.iter().flatten().map(|tensor| tensor.elements()).sum();
-    let limit = Extent::default().running(elements);
     let values = bounded(ENGINE, "a constant", limit, move || quietly(ENGINE, evaluate))?;
     if values.len() != outputs {
         return Err(failed(format!("{} outputs instead of {outputs}", values.len())));

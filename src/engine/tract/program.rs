@@ -12,7 +12,7 @@ use tract_onnx::tract_hir::ops::konst::Const;
 
 use super::constants::{self, Constants};
 use super::messages::{self, Messages};
-use super::tensor::{datum_type, held, to_tract, unsupported};
+use super::tensor::{datum_type, held, unsupported};
 use super::{ENGINE, failed, kernels, widened};
 use crate::engine::{CompileOptions, EngineError};
 use crate::ir::{DType, Dim, Model, NodeKind, OpsetImport, Tensor, ValueId};
@@ -30,12 +30,12 @@ pub(super) struct ProgramInput {
     /// The input's name in the model.
     pub(super) name: String,
     /// Its name in the messages.
-    message: String,
+    pub(super) message: String,
     pub(super) dtype: DType,
     /// `None` when not even the rank is declared.
     pub(super) dims: Option<Vec<Size>>,
     /// The initializer of the same name, which holds unless the caller overrides it.
-    pub(super) default: Option<Arc<TractTensor>>,
+    pub(super) default: Option<Tensor>,
 }
 
 /// A graph output or an exposed value.
@@ -52,6 +52,16 @@ pub(super) enum Binding {
     Constant(Arc<TractTensor>),
 }
 
+/// What a program is made of, before tract has anything of it.
+pub(super) struct Parts {
+    pub(super) graph: pb::GraphProto,
+    pub(super) imports: Vec<OpsetImport>,
+    pub(super) constants: Vec<(String, Tensor)>,
+    pub(super) inputs: Vec<ProgramInput>,
+    pub(super) outputs: Vec<ProgramOutput>,
+    pub(super) optimise: bool,
+}
+
 /// A model prepared for tract.
 pub(super) struct Program {
     graph: pb::GraphProto,
@@ -62,7 +72,7 @@ pub(super) struct Program {
     optimise: bool,
 }
 
-impl Program {
+impl Parts {
     /// Prepares a model. Values to expose come after the graph outputs.
     pub(super) fn new(model: &Model, options: &CompileOptions) -> Result<Self, EngineError> {
         let graph = &model.graph;
@@ -98,7 +108,7 @@ impl Program {
             });
         }
         let Messages {
-            graph: mut message,
+            graph: message,
             inputs: names,
             constants,
         } = messages::graph_messages(model, &values)?;
@@ -114,11 +124,7 @@ impl Program {
             if datum_type(held(dtype)).is_none() {
                 return Err(unsupported(dtype, &name));
             }
-            let default = input
-                .default
-                .as_ref()
-                .map(|(tensor, _)| to_tract(tensor, &name).map(Arc::new))
-                .transpose()?;
+            let default = input.default.as_ref().map(|(tensor, _)| tensor.clone());
             let dims = graph
                 .ty(value)
                 .shape()
@@ -131,12 +137,6 @@ impl Program {
                 default,
             });
         }
-        let mut copies = constants
-            .iter()
-            .map(|(name, tensor)| Ok((name.clone(), constant(tensor, name)?)))
-            .collect::<Result<_, EngineError>>()?;
-        widened::widen(&mut message, &mut copies);
-        let constants = Constants::new(copies, &constants.into_iter().collect());
         Ok(Self {
             graph: message,
             imports: model.opset_imports.clone(),
@@ -146,12 +146,34 @@ impl Program {
             optimise: options.optimise,
         })
     }
+}
+
+impl Program {
+    /// Copies the constants into tract.
+    pub(super) fn new(parts: Parts) -> Result<Self, EngineError> {
+        let mut graph = parts.graph;
+        let mut copies = parts
+            .constants
+            .iter()
+            .map(|(name, tensor)| Ok((name.clone(), constant(tensor, name)?)))
+            .collect::<Result<_, EngineError>>()?;
+        widened::widen(&mut graph, &mut copies);
+        let constants = Constants::new(copies, &parts.constants.into_iter().collect());
+        Ok(Self {
+            graph,
+            imports: parts.imports,
+            constants,
+            inputs: parts.inputs,
+            outputs: parts.outputs,
+            optimise: parts.optimise,
+        })
+    }
 
     /// The bindings of a model whose input shapes are all known, defaults in place.
     pub(super) fn fixed_bindings(&self) -> Option<Vec<Binding>> {
         let one = |input: &ProgramInput| {
             if let Some(default) = &input.default {
-                return Some(Binding::Constant(default.clone()));
+                return constant(default, &input.name).ok().map(Binding::Constant);
             }
             let fixed = |size: &Size| {
                 if let Size::Fixed(size) = size {

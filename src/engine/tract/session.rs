@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tract_onnx::prelude::{IntoTValue as _, TValue, TVec, Tensor as TractTensor, TypedRunnableModel};
+use tract_onnx::prelude::{
+    IntoTValue as _, TValue, TVec, Tensor as TractTensor, TractResult, TypedRunnableModel,
+};
+use tract_onnx::tract_core::plan::eval;
 
 use super::held::Held;
 use super::program::{Binding, Program, ProgramInput, Size, tract_error};
@@ -12,7 +15,7 @@ use super::tensor::{from_tract_as, to_tract};
 use super::{ENGINE, failed};
 use crate::engine::bounded::{Extent, bounded};
 use crate::engine::guard::quietly;
-use crate::engine::{CompileOptions, EngineError, HeldSession, Look, RunValue, RunValues, Session};
+use crate::engine::{EngineError, HeldSession, Look, RunValue, RunValues, Session, worker};
 use crate::ir::{DType, Tensor};
 
 /// Plans kept by a session: enough for a model whose batch or sequence length takes a few values in turn.
@@ -78,12 +81,12 @@ pub(super) struct TractSession {
 impl TractSession {
     /// A session; the plan of a model with fixed shapes is compiled at once, so that an operator that tract lacks shows
     /// before the first run.
-    pub(super) fn new(program: Program, extent: Extent, options: &CompileOptions) -> Self {
+    pub(super) fn new(program: Program, extent: Extent, symbols: BTreeMap<String, i64>) -> Self {
         let session = Self {
             program: Arc::new(program),
             extent,
             given_up: OnceLock::new(),
-            symbols: options.symbols.clone(),
+            symbols,
             plans: Mutex::new(VecDeque::new()),
             reach: AtomicU8::new(0),
         };
@@ -191,12 +194,12 @@ impl TractSession {
                     KeyPart::Elements(tensor) => {
                         Binding::Constant(super::program::constant(tensor, &input.name)?)
                     }
-                    KeyPart::Default => Binding::Constant(
-                        input
-                            .default
-                            .clone()
-                            .ok_or_else(|| failed(format!("{} has no default", input.name)))?,
-                    ),
+                    KeyPart::Default => {
+                        let default = input.default.as_ref();
+                        let default =
+                            default.ok_or_else(|| failed(format!("{} has no default", input.name)))?;
+                        Binding::Constant(super::program::constant(default, &input.name)?)
+                    }
                 })
             };
             key.iter().zip(&self.program.inputs).map(one).collect()
@@ -228,7 +231,13 @@ impl TractSession {
     ) -> Result<TVec<TValue>, EngineError> {
         bounded(ENGINE, "a run", self.extent.running(elements), move || {
             quietly(ENGINE, || {
-                plan.run(fed.into_iter().collect()).map_err(tract_error)
+                let fed = fed.into_iter().collect();
+                let values = if worker::telling() {
+                    run_telling(&plan, fed)
+                } else {
+                    plan.run(fed)
+                };
+                values.map_err(tract_error)
             })
         })
     }
@@ -248,7 +257,7 @@ impl TractSession {
                     self.reach.fetch_max(index as u8, Ordering::Relaxed);
                     return Ok(values);
                 }
-                Err(error @ EngineError::TimedOut { .. }) => return Err(error),
+                Err(error) if error.ends_the_engine() => return Err(error),
                 Err(error) => {
                     first.get_or_insert(error);
                 }
@@ -273,6 +282,15 @@ impl TractSession {
         }
         Ok(results)
     }
+}
+
+/// Runs a plan and says which node is next, by the name it has in the model.
+fn run_telling(plan: &Plan, fed: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    plan.spawn()?
+        .run_plan_with_eval(fed, |context, state, node, inputs| {
+            worker::say_node(node.name.split_once('~').map_or(&*node.name, |(name, _)| name));
+            eval(context, state, node, inputs)
+        })
 }
 
 /// Whether a tensor has a shape that its input may have, given the symbols' sizes so far.

@@ -67,7 +67,9 @@ pub fn oracle(
         verdict: match error {
             EngineError::Unsupported { .. }
             | EngineError::Unavailable { .. }
-            | EngineError::TimedOut { .. } => OracleVerdict::NotChecked,
+            | EngineError::TimedOut { .. }
+            | EngineError::Ended { .. }
+            | EngineError::Memory { .. } => OracleVerdict::NotChecked,
             EngineError::Failed { .. } | EngineError::Input { .. } | EngineError::Shapes { .. } => {
                 OracleVerdict::Different
             }

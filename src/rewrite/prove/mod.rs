@@ -417,9 +417,11 @@ fn run(
 /// What it says for a rule that its result could not be run where the pattern runs: only what the engine lacks is no failure.
 fn verdict_of(error: EngineError) -> ProofVerdict {
     match error {
-        EngineError::Unsupported { .. } | EngineError::Unavailable { .. } | EngineError::TimedOut { .. } => {
-            ProofVerdict::NotChecked(error.to_string())
-        }
+        EngineError::Unsupported { .. }
+        | EngineError::Unavailable { .. }
+        | EngineError::TimedOut { .. }
+        | EngineError::Ended { .. }
+        | EngineError::Memory { .. } => ProofVerdict::NotChecked(error.to_string()),
         EngineError::Failed { .. } | EngineError::Input { .. } | EngineError::Shapes { .. } => {
             ProofVerdict::Failed(format!("the result does not run where the pattern does: {error}"))
         }

@@ -17,6 +17,7 @@ mod reading;
 mod streams;
 mod unchanged;
 mod verbs;
+mod workers;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

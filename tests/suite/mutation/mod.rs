@@ -1,14 +1,16 @@
 //! Models changed at random, with everything that reads one: no signal, no panic, no hang, no memory without bound.
 //!
 //! `SECATEUR_MUTATIONS` says how many (200 unless told otherwise), `SECATEUR_MUTATION_START` which number is the first,
-//! `SECATEUR_MUTATION_CALLS` how many mutations there are for each call of the program, `SECATEUR_MUTATION_KEEP` a folder for models
-//! that fail, `SECATEUR_MUTATION_PROGRAM` another program than the one just built. The mutations run in a child process, so that a signal or a hang of one of them is a finding like a panic, and the
-//! next one goes on.
+//! `SECATEUR_MUTATION_CALLS` how many mutations there are for each call of the program. `SECATEUR_MUTATION_NODES` takes the ONNX node
+//! tests of the corpus for seeds, too, `SECATEUR_MUTATION_EVERY_STEP` applies every step to each model; `SECATEUR_MUTATION_KEEP` is a
+//! folder for models that fail, `SECATEUR_MUTATION_PROGRAM` another program than the one just built. The mutations run in a child
+//! process, so that a signal or a hang of one of them is a finding like a panic, and the next one goes on.
 
 mod mutate;
 mod seeds;
 mod verbs;
 
+use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -56,7 +58,7 @@ fn mutated_models_are_survived_by_everything_that_reads_a_model() {
         findings.len()
     );
     assert!(findings.is_empty(), "{}", findings.join("\n"));
-    assert!(all * 5 > count && refused > 0, "{refused} refused, {all} whole");
+    assert!(all * 10 > count && refused > 0, "{refused} refused, {all} whole");
 }
 
 /// Runs mutations in a child process. Answers the number that ended or stopped it.
@@ -107,7 +109,7 @@ fn run_child(folder: &Path, first: u64, end: u64, findings: &mut Vec<String>) ->
             .map(|(_, text)| text.to_owned()),
     );
     let ending = ending?;
-    let last = std::fs::read_to_string(&progress).unwrap();
+    let last = std::fs::read_to_string(&progress).unwrap().trim_end().to_owned();
     let number = last.split(' ').next().unwrap().parse().unwrap();
     findings.push(format!("{last}: {ending}"));
     keep(number);
@@ -163,7 +165,12 @@ fn child() {
         let doing = Mutex::new(String::new());
         let say = |what: &str| {
             let text = format!("{number} {what}");
-            std::fs::write(folder.join("progress"), &text).unwrap();
+            // In the place of what stands there, so that the parent never reads half of it.
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .open(folder.join("progress"))
+                .unwrap();
+            file.write_all(format!("{text:<120}").as_bytes()).unwrap();
             *doing.lock().unwrap() = text;
         };
         let started = Instant::now();
@@ -204,7 +211,7 @@ fn child() {
         .append(true)
         .open(folder.join("reached"))
         .unwrap();
-    std::io::Write::write_all(&mut file, line.as_bytes()).unwrap();
+    file.write_all(line.as_bytes()).unwrap();
 }
 
 /// The most memory since the last call, in KiB; 0 where the system does not say.

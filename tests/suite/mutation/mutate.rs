@@ -114,11 +114,12 @@ pub(super) fn mutate(seeds: &[ModelProto], number: u64) -> Mutated {
     } else {
         None
     };
-    for _ in 0..1 + random.below(4) {
+    // What is wrong in one place gets further than what is wrong in many.
+    for _ in 0..random.one(&[1, 1, 1, 2, 4]).copied().unwrap_or(1) {
         random.model(&mut model);
     }
     let mut bytes = model.encode_to_vec();
-    match random.below(12) {
+    match random.below(24) {
         0 => bytes.truncate(random.below(bytes.len() + 1)),
         1 => {
             for _ in 0..1 + random.below(4) {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use prost::Message as _;
 use secateur::format::text::parse_model;
-use secateur::proto::ModelProto;
+use secateur::proto::{ModelProto, TensorProto};
 
 /// Each as ONNX text.
 const TEXTS: &[&str] = &[
@@ -140,5 +140,38 @@ pub(super) fn all() -> Vec<ModelProto> {
         let bytes = std::fs::read(fixtures.join(name)).unwrap();
         ModelProto::decode(bytes::Bytes::from(bytes)).unwrap()
     });
-    texts.chain(files).collect()
+    let mut seeds: Vec<ModelProto> = texts.chain(files).collect();
+    if std::env::var_os("SECATEUR_MUTATION_NODES").is_some() {
+        seeds.extend(node_tests());
+    }
+    seeds
+}
+
+/// The ONNX node tests, one of each operator's forms: every second one with its inputs as initializers, so that it is folded.
+fn node_tests() -> impl Iterator<Item = ModelProto> {
+    let read = |path: &Path| std::fs::read(path).map(bytes::Bytes::from);
+    crate::corpus::node_tests()
+        .into_iter()
+        .enumerate()
+        .filter_map(move |(at, path)| {
+            let bytes = read(&path).ok().filter(|bytes| bytes.len() < 20_000)?;
+            let mut model = ModelProto::decode(bytes).unwrap();
+            let graph = model.graph.as_mut()?;
+            let folder = path.with_file_name("test_data_set_0");
+            let inputs = std::mem::take(&mut graph.input);
+            for (index, info) in inputs.into_iter().enumerate() {
+                let tensor = read(&folder.join(format!("input_{index}.pb")))
+                    .ok()
+                    .filter(|bytes| at % 2 == 0 && bytes.len() < 20_000)
+                    .and_then(|bytes| TensorProto::decode(bytes).ok());
+                match tensor {
+                    Some(tensor) => graph.initializer.push(TensorProto {
+                        name: info.name,
+                        ..tensor
+                    }),
+                    None => graph.input.push(info),
+                }
+            }
+            Some(model)
+        })
 }
