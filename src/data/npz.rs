@@ -226,12 +226,15 @@ impl<W: Write + Seek> Npz<W> {
         }
         header.push('\n');
         let length = u16::try_from(header.len()).map_err(|_| wrong("too many dimensions".to_owned()))?;
-        let zip = self.0.zip_writer();
-        zip.start_file(npyz::npz::file_name_from_array_name(name), Default::default())
+        let writer = self.0.zip_writer();
+        // The time of writing stays out: the same arrays give the same bytes.
+        let options = zip::write::FileOptions::default().last_modified_time(zip::DateTime::default());
+        writer
+            .start_file(npyz::npz::file_name_from_array_name(name), options)
             .map_err(|e| wrong(e.to_string()))?;
-        zip.write_all(b"\x93NUMPY\x01\x00")?;
-        zip.write_all(&length.to_le_bytes())?;
-        zip.write_all(header.as_bytes())
+        writer.write_all(b"\x93NUMPY\x01\x00")?;
+        writer.write_all(&length.to_le_bytes())?;
+        writer.write_all(header.as_bytes())
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -306,6 +309,21 @@ fn numpy_code(dtype: DType) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_of_writing_does_not_change_the_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let x = Tensor::from_slice::<f32>(&[2], &[1., 2.]).unwrap();
+        let written = || {
+            let path = folder.path().join("a.npz");
+            write_npz(&path, [("x", &x)]).unwrap();
+            std::fs::read(path).unwrap()
+        };
+        let first = written();
+        // Bytes 10 to 13 of the first header are the time and the day, in the format of DOS: 1980-01-01, midnight.
+        assert_eq!(first[10..14], [0, 0, 0x21, 0]);
+        assert_eq!(first, written());
+    }
 
     #[test]
     fn what_is_written_is_read_back_by_range() {

@@ -1,4 +1,4 @@
-//! Reductions whose tract kernels start from the largest finite number instead of infinity.
+//! Reductions whose tract kernels start from the largest finite number instead of infinity, and pass over what is no number.
 
 use super::Rule;
 use super::site::{ENGINE_DOMAIN, Site};
@@ -67,7 +67,7 @@ fn minimum(site: &mut Site<'_>) -> Result<bool, EditError> {
     extreme(site, f64::INFINITY)
 }
 
-/// The reduction, and its neutral element where every element is the neutral one.
+/// The reduction; its neutral element where every element is the neutral one, and no number where one element is none.
 fn extreme(site: &mut Site<'_>, neutral: f64) -> Result<bool, EditError> {
     let (Some(x), Some(dtype)) = (site.input(0), site.input_dtype(0)) else {
         return Ok(false);
@@ -81,20 +81,35 @@ fn extreme(site: &mut Site<'_>, neutral: f64) -> Result<bool, EditError> {
         &[],
     );
     let made = site.nodes(of_engine, &slots, 1)?;
-    let neutral = site.number(dtype, neutral)?;
-    let equal = site.op("Equal", &[x, neutral])?;
-    let flags = site.cast(equal, DType::I32)?;
-    let all = site.with_attributes(Operator::new("ReduceMin"), &[]);
-    let mut flag_slots = slots;
-    if let Some(first) = flag_slots.first_mut() {
-        *first = Some(flags);
-    }
-    let all = site.nodes(all, &flag_slots, 1)?;
-    let (Some(y), Some(all)) = (made.first().copied(), all.first().copied()) else {
+    let Some(y) = made.first().copied() else {
         return Ok(false);
     };
-    let every = site.cast(all, DType::Bool)?;
-    let y = site.op("Where", &[every, neutral, y])?;
+    let (neutral, none) = (site.number(dtype, neutral)?, site.number(dtype, f64::NAN)?);
+    let (is_neutral, is_number) = (site.op("Equal", &[x, neutral])?, site.op("Equal", &[x, x])?);
+    let (Some(neutrals), Some(numbers)) = (every(site, &slots, is_neutral)?, every(site, &slots, is_number)?)
+    else {
+        return Ok(false);
+    };
+    let y = site.op("Where", &[neutrals, neutral, y])?;
+    let y = site.op("Where", &[numbers, y, none])?;
     site.replace(0, y)?;
     Ok(true)
+}
+
+/// Whether a flag holds for every element that is reduced; `slots` are the inputs of the reduction.
+fn every(
+    site: &mut Site<'_>,
+    slots: &[Option<ValueId>],
+    flags: ValueId,
+) -> Result<Option<ValueId>, EditError> {
+    let flags = site.cast(flags, DType::I32)?;
+    let all = site.with_attributes(Operator::new("ReduceMin"), &[]);
+    let mut slots = slots.to_vec();
+    if let Some(first) = slots.first_mut() {
+        *first = Some(flags);
+    }
+    match site.nodes(all, &slots, 1)?.first() {
+        Some(all) => site.cast(*all, DType::Bool).map(Some),
+        None => Ok(None),
+    }
 }

@@ -390,7 +390,7 @@ impl Plan {
             // Without a bound the table is taken to have a few rows at least.
             let bound = bound.unwrap_or(2) as u64;
             let turned = |at: usize| {
-                if either_end && at % 2 == 0 {
+                if either_end && at.is_multiple_of(2) {
                     bound as f64
                 } else {
                     0.0

@@ -291,7 +291,7 @@ fn sums_of_large_exponentials_do_not_overflow() {
         ),
         (
             "(float[1,3] x) => (float[1,3] y) { y = LogSoftmax(x) }",
-            vec![-1.313_261_687, -0.313_261_687, -1001.313_261_687],
+            vec![-1.313_261_687, -0.313_261_687, -1_001.313_261_687],
         ),
     ] {
         let found = run(

@@ -172,7 +172,7 @@ fn signals_remove_what_is_half_written() {
     large(&bench);
     for signal in ["-HUP", "-INT", "-TERM"] {
         let mut stopped = false;
-        for _ in 0..20 {
+        for _ in 0..100 {
             let Some(mut child) = saving(&bench, "") else {
                 continue;
             };
@@ -193,7 +193,7 @@ fn signals_remove_what_is_half_written() {
         assert!(stopped, "{signal}: every save was over before the signal");
     }
     // What the program was started to ignore, it ignores.
-    let mut child = (0..20).find_map(|_| saving(&bench, "trap '' HUP;")).unwrap();
+    let mut child = (0..100).find_map(|_| saving(&bench, "trap '' HUP;")).unwrap();
     send(&child, "-HUP");
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(bench.path("out.onnx").exists());
