@@ -76,18 +76,10 @@ fn inputs(
     id: NodeId,
     errors: &mut Vec<CheckError>,
 ) {
-    let (Some(node), Some(operator)) = (graph.get(id), graph.operator(id)) else {
+    let Some(operator) = graph.operator(id) else {
         return;
     };
-    let overload = node
-        .meta
-        .as_ref()
-        .and_then(|meta| meta.overload.as_deref())
-        .unwrap_or("");
-    if functions
-        .get(operator.domain(), &operator.op_type, overload)
-        .is_some()
-    {
+    if functions.called_by(graph, id).is_some() {
         return;
     }
     let version = opset_version(model.opsets(path), operator.domain()).unwrap_or(1);

@@ -260,15 +260,7 @@ fn passes(model: &Model, id: NodeId, operator: &Operator, slot: usize) -> bool {
 
 /// The rule of an operator; none for calls of functions that bear an operator's name.
 fn rule_of(model: &Model, id: NodeId, operator: &Operator) -> Option<&'static Rule> {
-    let overload = model
-        .graph
-        .get(id)
-        .and_then(|node| node.meta.as_ref()?.overload.clone());
-    let domain = operator.written_domain.as_deref().unwrap_or("");
-    if model
-        .function(domain, &operator.op_type, overload.as_deref().unwrap_or(""))
-        .is_some()
-    {
+    if model.calls_function(id) {
         return None;
     }
     vjp::rule(operator.domain(), &operator.op_type)

@@ -171,14 +171,7 @@ fn operator(
         outputs,
         seen: 0,
     };
-    let overload = node
-        .meta
-        .as_ref()
-        .and_then(|meta| meta.overload.as_deref())
-        .unwrap_or("");
-    let called = functions
-        .get(operator.domain(), &operator.op_type, overload)
-        .is_some();
+    let called = functions.called_by(graph, id).is_some();
     let known = match rules::find(operator.domain(), &operator.op_type) {
         Some(apply) if !called && !operator.has_bodies() && !operator.has_references() => {
             apply(&mut rule).is_some()

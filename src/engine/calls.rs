@@ -42,16 +42,13 @@ impl Sizes<'_> {
         }
         let mut total = 0u64;
         for id in graph.node_ids() {
-            let Some(node) = graph.get(id) else { continue };
-            let Some(operator) = node.operator() else { continue };
+            let Some(operator) = graph.operator(id) else {
+                continue;
+            };
             for (_, body) in operator.bodies() {
                 total = total.saturating_add(self.called_by(body, depth + 1));
             }
-            let overload = node.meta.as_ref().and_then(|meta| meta.overload.as_deref());
-            let function = self
-                .functions
-                .get(operator.domain(), &operator.op_type, overload.unwrap_or(""));
-            if let Some(function) = function {
+            if let Some(function) = self.functions.called_by(graph, id) {
                 total = total.saturating_add(self.size(function, depth + 1));
             }
         }

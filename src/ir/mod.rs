@@ -15,6 +15,7 @@ pub mod build;
 mod check;
 mod dtype;
 pub mod edit;
+mod functions;
 mod graph;
 mod minifloat;
 mod model;
@@ -32,10 +33,11 @@ pub use build::{GraphBuilder, tensor_type};
 pub use check::{CheckError, NEWEST_IR_VERSION, Problem, check, check_sorted};
 pub use dtype::DType;
 pub use edit::{EditError, Editor};
+pub use functions::{FunctionIndex, FunctionKey};
 pub use graph::{Graph, GraphMeta, GraphOutput, Inputs, Provenance};
 pub(crate) use minifloat::round as round_minifloat;
 pub use minifloat::{decode as decode_minifloat, encode as encode_minifloat};
-pub use model::{Function, FunctionIndex, GraphPath, Model, OpsetImport, opset_version};
+pub use model::{Function, GraphPath, Model, OpsetImport, opset_version};
 pub use name::Name;
 pub use node::{
     BodyIndex, Capture, Constant, ConstantOrigin, Input, Node, NodeId, NodeKind, NodeMeta, Operator,

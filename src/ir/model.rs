@@ -1,7 +1,6 @@
 //! A whole model: main graph, functions, opset imports and everything around them.
 
-use std::collections::HashMap;
-
+use super::functions::{FunctionIndex, FunctionKey};
 use super::graph::Graph;
 use super::name::Name;
 use super::node::{BodyIndex, NodeId};
@@ -42,32 +41,6 @@ pub struct Function {
     pub opset_imports: Vec<OpsetImport>,
     /// The body; its inputs have no declared types.
     pub graph: Graph,
-}
-
-impl Function {
-    /// Domain as written, name and overload; `None` for one without a name.
-    fn key(&self) -> Option<(&str, &str, &str)> {
-        let header = &self.header;
-        Some((
-            header.domain.as_deref().unwrap_or(""),
-            header.name.as_deref()?,
-            header.overload.as_deref().unwrap_or(""),
-        ))
-    }
-}
-
-/// The model-local functions of a model by domain, name and overload.
-#[derive(Clone, Debug, Default)]
-pub struct FunctionIndex<'m>(HashMap<(&'m str, &'m str, &'m str), &'m Function>);
-
-impl<'m> FunctionIndex<'m> {
-    /// The function that a call names; the first of the file, if there are several.
-    pub fn get(&self, domain: &str, name: &str, overload: &str) -> Option<&'m Function> {
-        if self.0.is_empty() {
-            return None;
-        }
-        self.0.get(&(domain, name, overload)).copied()
-    }
 }
 
 /// Where a graph is in a model.
@@ -181,22 +154,18 @@ impl Model {
         found
     }
 
-    /// The model-local function that an operator calls, if there is one. Linear: [`Model::function_index`] is for many
-    /// look-ups.
-    pub fn function(&self, domain: &str, name: &str, overload: &str) -> Option<&Function> {
-        self.functions
-            .iter()
-            .find(|function| function.key() == Some((domain, name, overload)))
+    /// Whether a node of the main graph calls a model-local function. [`Model::function_index`] is for many look-ups.
+    pub fn calls_function(&self, id: NodeId) -> bool {
+        let named = FunctionKey::named_by(&self.graph, id);
+        named.is_some_and(|named| {
+            self.functions
+                .iter()
+                .any(|function| FunctionKey::of(function) == named)
+        })
     }
 
     /// The model-local functions by what calls them.
     pub fn function_index(&self) -> FunctionIndex<'_> {
-        let mut index = HashMap::with_capacity(self.functions.len());
-        for function in &self.functions {
-            if let Some(key) = function.key() {
-                index.entry(key).or_insert(function);
-            }
-        }
-        FunctionIndex(index)
+        FunctionIndex::of(&self.functions)
     }
 }

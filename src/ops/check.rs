@@ -69,12 +69,7 @@ fn operator(
         return;
     };
     let (domain, op_type) = (operator.domain(), operator.op_type.as_str());
-    let overload = node
-        .meta
-        .as_ref()
-        .and_then(|meta| meta.overload.as_deref())
-        .unwrap_or("");
-    if let Some(function) = functions.get(domain, op_type, overload) {
+    if let Some(function) = functions.called_by(graph, id) {
         call(operator, node, function, problems);
         return;
     }
@@ -118,14 +113,9 @@ pub fn lacking(
     path: &GraphPath,
     id: NodeId,
 ) -> Option<Problem> {
-    let (node, operator) = (graph.get(id)?, graph.operator(id)?);
+    let operator = graph.operator(id)?;
     let (domain, op_type) = (operator.imported_domain(), operator.op_type.as_str());
-    let overload = node
-        .meta
-        .as_ref()
-        .and_then(|meta| meta.overload.as_deref())
-        .unwrap_or("");
-    if newest_version(domain).is_none() || functions.get(domain, op_type, overload).is_some() {
+    if newest_version(domain).is_none() || functions.called_by(graph, id).is_some() {
         return None;
     }
     // A model without any import is of the first version.

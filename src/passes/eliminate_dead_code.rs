@@ -1,6 +1,6 @@
 //! The pass `eliminate-dead-code`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::scope::{self, Scope};
 use super::sweep::is_removable;
 use super::{About, Context, Pass, PassError, PassReport, Safety};
-use crate::ir::{Function, Graph, Model, NodeId, ValueId};
+use crate::ir::{FunctionIndex, Graph, Model, NodeId, Operator, ValueId};
 
 const NAME: &str = "eliminate-dead-code";
 
@@ -151,10 +151,9 @@ impl EliminateDeadCode {
         if model.functions.is_empty() || !model.header.training_info.is_empty() {
             return report;
         }
-        let mut index: HashMap<FunctionKey, Vec<usize>> = HashMap::new();
+        let index = model.function_index();
         let mut used: BTreeSet<usize> = BTreeSet::new();
         for (at, function) in model.functions.iter().enumerate() {
-            index.entry(FunctionKey::of(function)).or_default().push(at);
             if function
                 .header
                 .name
@@ -172,10 +171,10 @@ impl EliminateDeadCode {
         pending.push(&model.graph);
         while let Some(graph) = pending.pop() {
             let mut calls = Vec::new();
-            collect_calls(graph, &mut calls);
-            for at in calls.iter().filter_map(|call| index.get(call)).flatten() {
-                if used.insert(*at) {
-                    pending.extend(model.functions.get(*at).map(|function| &function.graph));
+            collect_calls(graph, &index, &mut calls);
+            for at in calls {
+                if used.insert(at) {
+                    pending.extend(model.functions.get(at).map(|function| &function.graph));
                 }
             }
         }
@@ -189,40 +188,11 @@ impl EliminateDeadCode {
     }
 }
 
-/// What a call names: domain (ONNX's own as the empty text), name and overload.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct FunctionKey(String, String, String);
-
-impl FunctionKey {
-    fn of(function: &Function) -> Self {
-        let header = &function.header;
-        let domain = header
-            .domain
-            .as_deref()
-            .filter(|domain| *domain != "ai.onnx")
-            .unwrap_or("");
-        Self(
-            domain.to_owned(),
-            header.name.clone().unwrap_or_default(),
-            header.overload.clone().unwrap_or_default(),
-        )
-    }
-}
-
-fn collect_calls(graph: &Graph, calls: &mut Vec<FunctionKey>) {
+fn collect_calls(graph: &Graph, index: &FunctionIndex<'_>, found: &mut Vec<usize>) {
     for id in graph.node_ids() {
-        let Some(node) = graph.get(id) else { continue };
-        let Some(operator) = node.operator() else { continue };
-        let overload = node
-            .meta
-            .as_ref()
-            .and_then(|meta| meta.overload.as_deref())
-            .unwrap_or("");
-        calls.push(FunctionKey(
-            operator.domain().to_owned(),
-            operator.op_type.to_string(),
-            overload.to_owned(),
-        ));
-        operator.bodies().for_each(|(_, body)| collect_calls(body, calls));
+        found.extend(index.place_called_by(graph, id));
+        for (_, body) in graph.operator(id).into_iter().flat_map(Operator::bodies) {
+            collect_calls(body, index, found);
+        }
     }
 }

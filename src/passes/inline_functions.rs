@@ -11,8 +11,8 @@ use super::sweep::remove_unused;
 use super::{About, Context, EliminateDeadCode, Pass, PassError, PassReport, Safety};
 use crate::analysis::infer;
 use crate::ir::{
-    AttributeValue, Constant, ConstantOrigin, EditError, Function, Graph, Model, Name, NodeId, Operator,
-    OpsetImport, Tensor, Value, ValueId, opset_version,
+    AttributeValue, Constant, ConstantOrigin, EditError, Function, FunctionIndex, Graph, Model, Name, NodeId,
+    Operator, OpsetImport, Tensor, Value, ValueId, opset_version,
 };
 use crate::ops::schema;
 use crate::proto;
@@ -48,7 +48,8 @@ impl Pass for InlineFunctions {
         if model.functions.is_empty() {
             return Ok(report);
         }
-        let functions = Functions::of(&model.functions);
+        let all = model.functions.clone();
+        let functions = Functions::of(&all);
         functions.check_size(&model.graph)?;
         let mut inliner = Inliner {
             options: self,
@@ -82,58 +83,18 @@ impl Pass for InlineFunctions {
     }
 }
 
-/// What a call names: domain (ONNX's own as the empty text), name and overload.
-type Key = (String, String, String);
-
 /// The functions of a model by what calls name.
-struct Functions {
-    all: Vec<Function>,
-    index: HashMap<Key, usize>,
+struct Functions<'f> {
+    all: &'f [Function],
+    index: FunctionIndex<'f>,
 }
 
-impl Functions {
-    fn of(functions: &[Function]) -> Self {
-        let key = |function: &Function| {
-            let header = &function.header;
-            let domain = header
-                .domain
-                .as_deref()
-                .filter(|domain| *domain != "ai.onnx")
-                .unwrap_or("");
-            (
-                domain.to_owned(),
-                header.name.clone().unwrap_or_default(),
-                header.overload.clone().unwrap_or_default(),
-            )
-        };
-        let index = functions
-            .iter()
-            .enumerate()
-            .rev()
-            .map(|(index, function)| (key(function), index))
-            .collect();
+impl<'f> Functions<'f> {
+    fn of(all: &'f [Function]) -> Self {
         Self {
-            all: functions.to_vec(),
-            index,
+            all,
+            index: FunctionIndex::of(all),
         }
-    }
-
-    /// The function that a node calls.
-    fn called_by(&self, graph: &Graph, id: NodeId) -> Option<usize> {
-        let node = graph.get(id)?;
-        let operator = node.operator()?;
-        let overload = node
-            .meta
-            .as_ref()
-            .and_then(|meta| meta.overload.as_deref())
-            .unwrap_or("");
-        self.index
-            .get(&(
-                operator.domain().to_owned(),
-                operator.op_type.to_string(),
-                overload.to_owned(),
-            ))
-            .copied()
     }
 
     /// Refuses recursion, and calls that multiply beyond [`MAX_OPERATORS`].
@@ -160,7 +121,7 @@ impl Functions {
             for (_, body) in operator.bodies() {
                 total = total.saturating_add(self.size_of(body, sizes)?);
             }
-            let Some(callee) = self.called_by(graph, id) else {
+            let Some(callee) = self.index.place_called_by(graph, id) else {
                 total = total.saturating_add(1);
                 continue;
             };
@@ -208,7 +169,7 @@ enum Size {
 
 struct Inliner<'a> {
     options: &'a InlineFunctions,
-    functions: &'a Functions,
+    functions: &'a Functions<'a>,
     imports: Vec<OpsetImport>,
     names: Names,
     inlined: u64,
@@ -220,7 +181,7 @@ impl Inliner<'_> {
         let mut pending = graph.topological_order();
         pending.reverse();
         while let Some(id) = pending.pop() {
-            if let Some(callee) = self.functions.called_by(graph, id) {
+            if let Some(callee) = self.functions.index.place_called_by(graph, id) {
                 pending.extend(self.call(graph, scope, id, callee)?.into_iter().rev());
                 continue;
             }
@@ -331,7 +292,7 @@ impl Inliner<'_> {
             if inner.is_some() {
                 return inner;
             }
-            if self.functions.called_by(graph, id).is_some() {
+            if self.functions.index.place_called_by(graph, id).is_some() {
                 continue;
             }
             let (domain, op_type) = (operator.domain(), &*operator.op_type);

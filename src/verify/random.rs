@@ -107,13 +107,7 @@ impl Search<'_> {
                 return Some(source);
             }
         }
-        let overload = graph
-            .get(id)
-            .and_then(|node| node.meta.as_ref()?.overload.clone());
-        let overload = overload.unwrap_or_default();
-        let function = self
-            .functions
-            .get(operator.domain(), &operator.op_type, &overload)?;
+        let function = self.functions.called_by(graph, id)?;
         let place = (std::ptr::from_ref(function), depth);
         if let Some(known) = self.known.get(&place) {
             return known.clone();

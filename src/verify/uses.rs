@@ -123,11 +123,7 @@ fn follow<'m>(
                 let outputs = graph.get(at.node).map_or(0, |node| node.outputs().len());
                 next.extend((0..outputs).map(|out| Step::Value(graph, ValueId::new(at.node, out), depth)));
             }
-            let overload = graph
-                .get(at.node)
-                .and_then(|node| node.meta.as_ref()?.overload.clone());
-            let overload = overload.unwrap_or_default();
-            if let Some(function) = functions.get(operator.domain(), &operator.op_type, &overload)
+            if let Some(function) = functions.called_by(graph, at.node)
                 && let Some(input) = function.graph.inputs().get(slot as usize)
             {
                 next.push(Step::Value(&function.graph, ValueId::new(*input, 0), depth + 1));

@@ -49,15 +49,7 @@ fn node(
     id: NodeId,
 ) -> Option<EngineError> {
     let op = graph.operator(id)?;
-    let overload = graph
-        .get(id)
-        .and_then(|n| n.meta.as_ref())
-        .and_then(|meta| meta.overload.clone());
-    let overload = overload.as_deref().unwrap_or("");
-    if functions
-        .get(op.written_domain.as_deref().unwrap_or(""), &op.op_type, overload)
-        .is_some()
-    {
+    if functions.called_by(graph, id).is_some() {
         return None;
     }
     let version = opset_version(model.opsets(path), op.domain()).unwrap_or(0);

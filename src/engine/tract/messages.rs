@@ -167,15 +167,7 @@ impl<'m> Names<'m> {
                 continue;
             };
             let message = self.node(graph, id, operator, &scope)?;
-            let overload = graph
-                .get(id)
-                .and_then(|n| n.meta.as_ref())
-                .and_then(|meta| meta.overload.clone());
-            let domain = operator.written_domain.as_deref().unwrap_or("");
-            match self
-                .functions
-                .get(domain, &operator.op_type, overload.as_deref().unwrap_or(""))
-            {
+            match self.functions.called_by(graph, id) {
                 Some(function) => self.call(function, operator, message, &mut messages)?,
                 None => messages.node.push(message),
             }
