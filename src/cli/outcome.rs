@@ -9,6 +9,7 @@ use super::run::Running;
 use super::{terminal, verify};
 use crate::files::Draft;
 use crate::pipeline::{Pipeline, RunReport};
+use crate::report::comparison;
 use crate::report::table::{self, Style};
 use crate::report::{evaluation, markdown, sanitise, training};
 use crate::verify::Verdict;
@@ -76,7 +77,7 @@ fn tables(global: &Global, report: &RunReport, running: &Running, say: &dyn Fn(&
         .as_ref()
         .filter(|verify| verify.verdict != Verdict::Equal && !verify.outputs.is_empty())
     {
-        draw(table::outputs(Style::Terminal, &verify.outputs));
+        draw(comparison::outputs(Style::Terminal, &verify.outputs));
     }
     if !report.gates.is_empty() {
         draw(table::gates(Style::Terminal, &report.gates));
@@ -86,7 +87,7 @@ fn tables(global: &Global, report: &RunReport, running: &Running, say: &dyn Fn(&
 /// The verdict in words, with how it came about.
 fn verdict(global: &Global, report: &RunReport) -> String {
     let line = match &report.verify {
-        Some(verify) => table::verdict_line(verify),
+        Some(verify) => comparison::verdict_line(verify),
         None if !report.changed => "verdict: equal (nothing to change)".to_owned(),
         None if global.no_verify => "verdict: not-checked (not compared, as --no-verify asks)".to_owned(),
         None => "verdict: not-checked (not compared)".to_owned(),
@@ -125,7 +126,7 @@ fn refusal(report: &RunReport) -> String {
     if report.culprit.is_some()
         && let Some(verify) = &report.verify
     {
-        parts.push(table::verdict_line(verify));
+        parts.push(comparison::verdict_line(verify));
         parts.extend(blame(report));
     }
     let broken = report.gates.iter().filter(|gate| !gate.passed);

@@ -16,8 +16,9 @@ use super::{Answer, engines, model, terminal};
 use crate::data::{Dataset, PreprocessSpec, Spec};
 use crate::engine::{Engine, EngineError, OrtEngine, TractEngine};
 use crate::ir::Model;
+use crate::report::comparison;
 use crate::report::sanitise;
-use crate::report::table::{self, Style};
+use crate::report::table::Style;
 use crate::verify::{
     Divergence, Engines, NodeOptions, NodeReport, Verdict, VerifyOptions, VerifyReport, localize, verify,
     verify_nodes,
@@ -135,11 +136,14 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         });
     } else if global.quiet == 0 {
         if !report.outputs.is_empty() {
-            terminal::answer(&format!("{}\n", table::outputs(Style::Terminal, &report.outputs)));
+            terminal::answer(&format!(
+                "{}\n",
+                comparison::outputs(Style::Terminal, &report.outputs)
+            ));
         }
-        terminal::answer(&table::verdict_line(&report));
+        terminal::answer(&comparison::verdict_line(&report));
         if let Some(nodes) = &per_node {
-            terminal::answer(&table::nodes_report(Style::Terminal, nodes));
+            terminal::answer(&comparison::nodes_report(Style::Terminal, nodes));
         }
         if let Some(divergence) = &divergence {
             terminal::answer(&describe(divergence));

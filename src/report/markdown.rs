@@ -1,5 +1,6 @@
 //! The report of a run as a Markdown document.
 
+use super::comparison;
 use super::table::{self, Style};
 use super::{sanitise, training};
 use crate::pipeline::RunReport;
@@ -22,9 +23,9 @@ pub fn run(title: &str, report: &RunReport) -> String {
     }
     if let Some(verify) = &report.verify {
         text.push_str("\n\n## Outputs\n\n");
-        text.push_str(&table::verdict_line(verify));
+        text.push_str(&comparison::verdict_line(verify));
         text.push_str("\n\n");
-        text.push_str(&table::outputs(Style::Markdown, &verify.outputs));
+        text.push_str(&comparison::outputs(Style::Markdown, &verify.outputs));
     }
     if let Some(culprit) = &report.culprit {
         text.push_str(&format!(

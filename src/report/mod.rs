@@ -1,6 +1,7 @@
 //! Results for people and programs: tables, Markdown, and the figures behind `inspect` and `diff`. JSON comes from the same
 //! types through serde. Prints nothing.
 
+pub mod comparison;
 pub mod difference;
 pub mod evaluation;
 pub mod facts;

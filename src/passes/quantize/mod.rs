@@ -8,18 +8,20 @@ mod plan;
 mod prepare;
 mod products;
 mod profile;
+mod ranges;
 mod scheme;
 mod statistics_run;
 mod types;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::apply::{ApplyError, Found, ProductScheme};
+use self::products::Saturated;
+use self::ranges::Calibrated;
 use self::types::Types;
 use super::distinct::distinct_names;
 use super::gram_statistics::GramSource;
@@ -32,8 +34,8 @@ use super::{
 };
 use crate::analysis;
 use crate::ir::{Graph, Model, NodeId, ValueId};
-use crate::quantize::{Calibrator, Kind, Parameters, Scheme, calibrated_range, extremes, parameters};
-use crate::statistics::{self, Statistics, Wanted};
+use crate::quantize::{Calibrator, Kind};
+use crate::statistics;
 
 pub use apply::Saturation;
 pub use profile::Profile;
@@ -126,9 +128,6 @@ impl Default for Quantize {
 
 const NAME: &str = "quantize";
 
-/// Calibration data with fewer samples is warned about.
-const FEWEST_SAMPLES: u64 = 8;
-
 impl Pass for Quantize {
     fn about(&self) -> About {
         let needs = match self.scheme.other_pass(self) {
@@ -192,70 +191,13 @@ impl Pass for Quantize {
                 ..PassReport::default()
             });
         }
-        let traits = self.profile.traits();
-        let mut schemes: BTreeMap<NodeId, ProductScheme> = BTreeMap::new();
-        for product in &plan.products {
-            let kind = plan.kinds.get(product).copied().unwrap_or(types.activation);
-            let weight = types.of(&model.graph, *product).weight;
-            if let Some(why) = types.refused(kind, weight.kind) {
-                return Err(option(format!("{}: {why}", model.graph.label(*product))));
-            }
-            let multiplies = kind == Kind::Uint8 && weight.kind == Kind::Int8;
-            let saturates = multiplies && traits.saturates && !self.reduce_range;
-            let scheme = ProductScheme {
-                weight,
-                integer_bias: traits.integer_bias && !kind.is_float() && !weight.kind.is_float(),
-                reduced: self.reduce_range,
-                saturation: if saturates {
-                    self.saturation
-                } else {
-                    Saturation::Ignore
-                },
-                correct_bias: self.correct_bias,
-            };
-            schemes.insert(*product, scheme);
-        }
-        let notes = &mut report.notes;
-        let ranges = self.ranges(model, &plan, collected_of.as_deref(), context, notes)?;
-        let calibrate = |((value, kind), sources): (&(ValueId, Kind), &Vec<ValueId>)| {
-            let scheme = Scheme {
-                minimum_range: traits.minimum_range,
-                ..Scheme::new(*kind, traits.symmetric)
-            };
-            if let Some(fixed) = fixed_parameters(self.profile, &model.graph, sources, *kind) {
-                return Ok(((*value, *kind), fixed, Vec::new()));
-            }
-            let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
-            for source in sources {
-                let range = self.range_of(model, *source, &scheme, &ranges)?;
-                (low, high) = (low.min(range.0), high.max(range.1));
-            }
-            let found = parameters(low, high, &scheme)
-                .map_err(|e| resource(format!("{}: {e}", label(model, *value))))?;
-            let cuts = sources
-                .iter()
-                .filter_map(|source| cuts::Cut::of(label(model, *source), &ranges, (low, high)));
-            Ok(((*value, *kind), found, cuts.collect()))
-        };
-        let calibrated: Vec<((ValueId, Kind), Parameters, Vec<cuts::Cut>)> = plan
-            .activations
-            .par_iter()
-            .map(calibrate)
-            .collect::<Result<_, PassError>>()?;
-        let mut cut_off = Vec::new();
-        let mut activations: BTreeMap<(ValueId, Kind), Parameters> = BTreeMap::new();
-        for (key, found, cuts) in calibrated {
-            activations.insert(key, found);
-            cut_off.extend(cuts);
-        }
-        report.notes.extend(cuts::warning(cut_off));
-        report.notes.extend(constant_values(model, &plan, &ranges));
-        report.notes.extend(repeated_samples(&ranges));
-        let means: BTreeMap<ValueId, Vec<f64>> = self
-            .mean_values(model, &plan)
-            .into_iter()
-            .filter_map(|value| Some((value, ranges.get(&label(model, value))?.channel_means()?)))
-            .collect();
+        let schemes = self.product_schemes(&model.graph, &plan, &types)?;
+        let Calibrated {
+            activations,
+            means,
+            warnings,
+        } = self.calibrated(model, &plan, collected_of.as_deref(), context)?;
+        report.notes.extend(warnings);
         let moments = self.moments(&original, model, context)?;
         let nodes = explain::nodes(model, &plan);
         let in_bodies = explain::in_bodies(model);
@@ -270,7 +212,7 @@ impl Pass for Quantize {
             other => resource(other.to_string()),
         })?;
         report.notes.extend(applied.notes);
-        if traits.operator_form {
+        if self.profile.traits().operator_form {
             let operators = form::operator_form(&mut model.graph)
                 .map_err(|source| PassError::Edit { pass: NAME, source })?;
             report.add("operator-on-codes", operators);
@@ -284,18 +226,7 @@ impl Pass for Quantize {
         );
         report.add("useless-pair-left-out", plan.useless);
         report.add("implied-clamp", plan.clamps.len() as u64);
-        let channels: usize = applied.saturated.iter().map(|product| product.channels).sum();
-        match self.saturation {
-            Saturation::Avoid => report.add("saturation-avoided-in-channel", channels as u64),
-            _ => report.notes.extend(applied.saturated.iter().map(|product| {
-                format!(
-                    "{}: {} of {} channels may saturate on x86 without VNNI",
-                    model.graph.label(product.node),
-                    product.channels,
-                    product.of
-                )
-            })),
-        }
+        self.report_saturated(&model.graph, &applied.saturated, &mut report);
         report.merge(DeduplicateInitializers::default().run(model, context)?);
         let float = nodes.iter().filter(|node| node.runs == Runs::Float);
         report.left.extend(stay_float(float));
@@ -337,75 +268,6 @@ fn convert(
         analysis::infer(model);
     }
     Ok(())
-}
-
-/// Parameters that an engine wants for 16-bit results of an operator, whatever the data: QNN's Sigmoid and Tanh.
-fn fixed_parameters(profile: Profile, graph: &Graph, sources: &[ValueId], kind: Kind) -> Option<Parameters> {
-    let [source] = sources else { return None };
-    let operator = graph.operator(source.node)?;
-    if profile != Profile::Qnn {
-        return None;
-    }
-    let (scale, zero_point) = match kind {
-        Kind::Uint16 if operator.is("Sigmoid") => (1.0 / 65536.0, 0),
-        Kind::Uint16 if operator.is("Tanh") => (1.0 / 32768.0, 32768),
-        Kind::Int16 if operator.is("Sigmoid") || operator.is("Tanh") => (1.0 / 32768.0, 0),
-        _ => return None,
-    };
-    Some(Parameters { scale, zero_point })
-}
-
-/// A warning about a set of samples that is too small to say what values others have.
-fn too_few(samples: u64) -> Option<String> {
-    (samples < FEWEST_SAMPLES).then(|| {
-        format!(
-            "ranges come from {samples} {}: take {FEWEST_SAMPLES} or more, better a hundred, that are like what the model will get",
-            if samples == 1 { "sample" } else { "samples" }
-        )
-    })
-}
-
-/// Values that the calibration data never moves and that warnings name.
-const MOST_CONSTANTS: usize = 5;
-
-/// Warnings about values that the calibration data never moves: their range says nothing about other data.
-fn constant_values(
-    model: &Model,
-    plan: &plan::Plan,
-    ranges: &BTreeMap<String, statistics::Summary>,
-) -> Vec<String> {
-    let names: BTreeSet<String> = plan
-        .activations
-        .values()
-        .flatten()
-        .map(|value| label(model, *value))
-        .collect();
-    let mut constant = names.iter().filter_map(|name| {
-        let (low, high) = ranges.get(name)?.histogram.extremes()?;
-        (low == high).then(|| {
-            format!("{name} is {low} everywhere in the calibration data: its range is no guide to other data")
-        })
-    });
-    let mut notes: Vec<String> = constant.by_ref().take(MOST_CONSTANTS).collect();
-    let more = constant.count();
-    notes.extend((more > 0).then(|| format!("and {more} more values never move in the calibration data")));
-    notes
-}
-
-/// A warning about values in whose counts a sample that filled up the last batch stands several times.
-fn repeated_samples(ranges: &BTreeMap<String, statistics::Summary>) -> Option<String> {
-    let names: Vec<&str> = ranges
-        .iter()
-        .filter(|(_, summary)| summary.repeats)
-        .map(|(name, _)| name.as_str())
-        .collect();
-    let first = names.first()?;
-    Some(format!(
-        "the model fixes its batch size, and a last batch that is not full counts its last sample several times in {} {} ({first}), where \
-         no axis is known to be the batch: give a number of samples that fills all batches",
-        names.len(),
-        if names.len() == 1 { "value" } else { "values" },
-    ))
 }
 
 impl Quantize {
@@ -479,6 +341,57 @@ impl Quantize {
         plan::plan(graph, self.profile, opset, &wishes)
     }
 
+    /// How the weight of each product is stored.
+    fn product_schemes(
+        &self,
+        graph: &Graph,
+        plan: &plan::Plan,
+        types: &Types<'_>,
+    ) -> Result<BTreeMap<NodeId, ProductScheme>, PassError> {
+        let traits = self.profile.traits();
+        let one = |product: &NodeId| {
+            let kind = plan.kinds.get(product).copied().unwrap_or(types.activation);
+            let weight = types.of(graph, *product).weight;
+            if let Some(why) = types.refused(kind, weight.kind) {
+                return Err(PassError::Option {
+                    pass: NAME,
+                    message: format!("{}: {why}", graph.label(*product)),
+                });
+            }
+            let multiplies = kind == Kind::Uint8 && weight.kind == Kind::Int8;
+            let saturates = multiplies && traits.saturates && !self.reduce_range;
+            let scheme = ProductScheme {
+                weight,
+                integer_bias: traits.integer_bias && !kind.is_float() && !weight.kind.is_float(),
+                reduced: self.reduce_range,
+                saturation: if saturates {
+                    self.saturation
+                } else {
+                    Saturation::Ignore
+                },
+                correct_bias: self.correct_bias,
+            };
+            Ok((*product, scheme))
+        };
+        plan.products.iter().map(one).collect()
+    }
+
+    /// Says which products had, or may have, sums of codes beyond 16 bits.
+    fn report_saturated(&self, graph: &Graph, saturated: &[Saturated], report: &mut PassReport) {
+        let channels: usize = saturated.iter().map(|product| product.channels).sum();
+        match self.saturation {
+            Saturation::Avoid => report.add("saturation-avoided-in-channel", channels as u64),
+            _ => report.notes.extend(saturated.iter().map(|product| {
+                format!(
+                    "{}: {} of {} channels may saturate on x86 without VNNI",
+                    graph.label(product.node),
+                    product.channels,
+                    product.of
+                )
+            })),
+        }
+    }
+
     /// Second moments of what products read, for the roundings that need them. `given` is the model before it was made ready.
     fn moments(
         &self,
@@ -518,96 +431,5 @@ impl Quantize {
             analysis::infer(model);
         }
         Ok(())
-    }
-
-    /// Inputs of products whose channel means are wanted.
-    fn mean_values(&self, model: &Model, plan: &plan::Plan) -> Vec<ValueId> {
-        let products = plan.products.iter().filter(|_| self.correct_bias);
-        products
-            .filter_map(|product| model.graph.input(*product, 0))
-            .collect()
-    }
-
-    /// The range of one value: fixed by its operator, that of a constant, or from the data.
-    fn range_of(
-        &self,
-        model: &Model,
-        value: ValueId,
-        scheme: &Scheme,
-        ranges: &BTreeMap<String, statistics::Summary>,
-    ) -> Result<(f32, f32), PassError> {
-        let resource = |message: String| PassError::Resource { pass: NAME, message };
-        let name = label(model, value);
-        if let Some(tensor) = model.graph.constant(value) {
-            let values = tensor.to_f32().map_err(|e| resource(format!("{name}: {e}")))?;
-            let (low, high, not_finite) = extremes(&values);
-            if not_finite > 0 {
-                return Err(resource(format!(
-                    "{name} has {not_finite} values that are not finite"
-                )));
-            }
-            return Ok((low.min(0.0), high.max(0.0)));
-        }
-        if model
-            .graph
-            .operator(value.node)
-            .is_some_and(|operator| operator.is("Softmax"))
-        {
-            return Ok((0.0, 1.0));
-        }
-        ranges
-            .get(&name)
-            .and_then(|summary| {
-                let average = summary.mean_extremes();
-                calibrated_range(&summary.histogram, average, self.calibrate, scheme)
-            })
-            .ok_or_else(|| resource(format!("no values of {name} in the calibration data")))
-    }
-
-    fn ranges(
-        &self,
-        model: &Model,
-        plan: &plan::Plan,
-        collected_of: Option<&str>,
-        context: &Context<'_>,
-        notes: &mut Vec<String>,
-    ) -> Result<BTreeMap<String, statistics::Summary>, PassError> {
-        let resource = |message: String| PassError::Resource { pass: NAME, message };
-        let mut values: Vec<String> = plan
-            .activations
-            .values()
-            .flatten()
-            .copied()
-            .chain(self.mean_values(model, plan))
-            .filter(|value| model.graph.constant(*value).is_none())
-            .map(|value| label(model, value))
-            .collect();
-        values.sort();
-        values.dedup();
-        if let Some(path) = &self.stats {
-            let file = context.base.join(path);
-            let found = Statistics::read(&file).map_err(|e| resource(e.to_string()))?;
-            if Some(found.subject.model.as_str()) != collected_of {
-                let message = format!("{}: the statistics are of another model", file.display());
-                return Err(resource(message));
-            }
-            let samples = found.ranges.iter().map(|(start, end)| end - start).sum();
-            notes.extend(too_few(samples));
-            return Ok(found.values);
-        }
-        let resources = context.resources(NAME, "needs calibration data")?;
-        let data = resources.data(&self.data, &model.graph).map_err(resource)?;
-        let engine = resources.engine().map_err(resource)?;
-        let total = data.sample_range().end - data.sample_range().start;
-        notes.extend(too_few(total));
-        let progress = |done: u64| (context.progress)("calibrating", done, Some(total));
-        let wanted = Wanted {
-            histograms: self.calibrate != Calibrator::MinMax,
-            channel_means: self.correct_bias,
-            channel_extremes: false,
-            sample_extremes: self.calibrate == Calibrator::MovingAverage,
-        };
-        statistics::collect(model, &values, wanted, &data, engine, resources.jobs(), &progress)
-            .map_err(|e| resource(e.to_string()))
     }
 }
