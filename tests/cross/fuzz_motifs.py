@@ -486,7 +486,7 @@ def function(g):
         raise Miss
     x = need(g.floating(dtypes=(np.float32,)))
     inner = Graph(g.rng, g.opset, g.eager, prefix=g.prefix)
-    inner.cases, inner.counter = g.cases, g.counter
+    inner.cases, inner.counter, inner.infinite = g.cases, g.counter, g.infinite
     inner.values.append(Value(g.name("p"), x.arrays))
     grow(inner, int(g.rng.integers(2, 6)), depth=1)
     for tensor in inner.initializers:
