@@ -18,6 +18,7 @@ import time
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import helper
 
 import fuzz_graphs
@@ -269,8 +270,9 @@ def explained(case, index, left, right):
 
 
 def scaled(model, rng):
-    """The model with every float value of its main graph times a factor near 1, the same for all elements: ties stay ties. Zeros get
-    a sign. What engines compute to an absolute error, as where a sigmoid is all but 0, moves by that."""
+    """The model with every float value of its main graph, and of the functions it calls, times a factor near 1, the same for all
+    elements: ties stay ties. Zeros get a sign. What engines compute to an absolute error, as where a sigmoid is all but 0, moves by that."""
+    model = onnx.inliner.inline_local_functions(model)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     types = {v.name: v.type.tensor_type.elem_type for v in onnx.shape_inference.infer_shapes(model).graph.value_info}

@@ -260,6 +260,10 @@ class Graph:
         self.nodes.extend(nodes)
         values = [Value(name, [one[name] for one in found]) for name in wanted]
         self.note_infinities(values)
+        for case, feed in enumerate(feeds):
+            # 0 / 0 on the way is the underflow of what is divided: a Softmax has a number there.
+            if not any(is_nan(array) for array in feed.values()) and any(is_nan(value.arrays[case]) for value in values):
+                self.infinite[case] = True
         self.values.extend(values)
         return values
 
@@ -293,6 +297,10 @@ def calls(node, name):
     if node.op_type == name and node.domain == "local":
         return True
     return any(calls(inner, name) for attribute in node.attribute for body in [attribute.g] for inner in body.node)
+
+
+def is_nan(array):
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())
 
 
 def free_names(nodes, made):

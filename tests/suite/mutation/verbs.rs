@@ -47,6 +47,10 @@ pub(super) const CALLS: &[&str] = &[
     "gradients M --loss mean-squared-error -o O --force",
     "run simplify M -o O --in-place",
     "bisect M M --engine-time 5",
+    r#"quantize M --data {"synthetic":{},"samples":2} -o O --force --verify-time 1 --engine-time 5"#,
+    r#"evaluate M --against M --data {"synthetic":{},"samples":2} --latency-runs 1 --engine-time 5"#,
+    r#"stats M --data {"synthetic":{},"samples":2} -o O.npz --force --engine-time 5"#,
+    r#"equalize M --data {"synthetic":{},"samples":2} -o O --force --verify-time 1 --engine-time 5"#,
 ];
 
 /// How far a model came.
