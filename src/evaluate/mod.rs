@@ -20,7 +20,7 @@ pub use latency::{Latency, measure, peak_memory};
 pub use outputs::{Predictions, classes, output, values};
 pub use regression::{Column, Regression};
 pub use report::{Against, Figures};
-pub use run::{Options, Subject, evaluate};
+pub use run::Counter;
 pub use state::{State, Subject as StateSubject};
 pub use statistics::{Interval, Paired, normal_quantile, wilson};
 pub use task::{Checkpoint, Task, names};

@@ -12,86 +12,56 @@ use super::statistics::Paired;
 use super::task::Checkpoint;
 use crate::data::{Batch, DataError, Dataset};
 use crate::engine::RunValues;
-use crate::engine::stream::{Stream, in_order};
-use crate::ir::Tensor;
+use crate::engine::stream::{Places, Stream, in_order};
+use crate::ir::{Model, Tensor};
 
-/// A compiled model and the names of its outputs, in order.
-pub struct Subject<'a> {
-    /// The compiled model.
-    pub stream: &'a Stream<'a>,
-    /// Graph outputs in order.
-    pub outputs: Vec<String>,
-}
-
-impl Subject<'_> {
-    /// What predictions are read from, with the samples that count as the first axis.
-    fn output<'v>(
-        &self,
-        values: &'v RunValues,
-        wanted: Option<&str>,
-        batch: &Batch,
-    ) -> Result<(&'v str, Cow<'v, Tensor>), EvaluateError> {
-        let (name, output) = outputs::output(values, &self.outputs, wanted)?;
-        let rows = self.stream.samples_first(name, output, batch);
-        let rows = rows.ok_or_else(|| EvaluateError::Output {
-            output: name.to_owned(),
-            problem: format!(
-                "has shape {:?} for {} samples: none of its axes is known to be the batch; run one sample at a time (batch: 1)",
-                output.dims(),
-                batch.ran
-            ),
-        })?;
-        Ok((name, rows))
-    }
-}
-
-/// How to evaluate.
-pub struct Options<'a> {
-    /// Output that predictions are read from; the first by default.
-    pub output: Option<String>,
-    /// A single score above this is class 1.
-    pub threshold: f64,
+/// How to run.
+pub(super) struct Options<'a> {
     /// Threads.
-    pub jobs: usize,
+    pub(super) jobs: usize,
     /// Called with the state after some batches, to be written to a file; not more often than every two seconds.
-    pub checkpoint: Option<Checkpoint<'a>>,
+    pub(super) checkpoint: Option<Checkpoint<'a>>,
     /// Called with the samples done.
-    pub progress: &'a dyn Fn(u64),
-    /// Whether labels are needed; without them only agreement with a reference is counted.
-    pub needs_labels: bool,
+    pub(super) progress: &'a dyn Fn(u64),
 }
 
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
 
-/// Runs every batch of the data set's shard that `state` does not cover yet, in order, and adds it to `state`.
-/// The counts do not depend on the number of threads.
-pub fn evaluate(
-    model: &Subject<'_>,
-    reference: Option<&Subject<'_>>,
-    data: &Dataset,
+/// Refuses data without labels where there is nothing else to count.
+pub(super) fn check_labels(data: &Dataset, needed: bool) -> Result<(), EvaluateError> {
+    if !needed || data.has_labels() {
+        return Ok(());
+    }
+    let reason =
+        "no labels; name them with labels: (an array, a file) or give a folder of class folders".to_owned();
+    Err(DataError::Labels {
+        file: data.origin().to_owned(),
+        reason,
+    }
+    .into())
+}
+
+/// The batches of the data set's shard that `state` does not cover.
+pub(super) fn uncovered(data: &Dataset, state: &State) -> Vec<u64> {
+    data.batches()
+        .filter(|index| !state.covers(index * data.batch_size()))
+        .collect()
+}
+
+/// Runs the batches of `todo`, in order, and adds them to `state`. The counts do not depend on the number of threads.
+pub(super) fn evaluate(
+    counter: &Counter<'_>,
+    model: &Stream<'_>,
+    reference: Option<&Stream<'_>>,
+    (data, todo): (&Dataset, Vec<u64>),
     state: &mut State,
     mut options: Options<'_>,
 ) -> Result<(), EvaluateError> {
-    if options.needs_labels && !data.has_labels() {
-        let reason = "no labels; name them with labels: (an array, a file) or give a folder of class folders"
-            .to_owned();
-        return Err(DataError::Labels {
-            file: data.origin().to_owned(),
-            reason,
-        }
-        .into());
-    }
-    let todo: Vec<u64> = data
-        .batches()
-        .filter(|index| !state.covers(index * data.batch_size()))
-        .collect();
     let mut last = Instant::now();
     let work = |index: u64| -> Result<Ran, EvaluateError> {
         let batch = data.batch(index)?;
-        let model = model.stream.run(&batch)?;
-        let reference = reference
-            .map(|reference| reference.stream.run(&batch))
-            .transpose()?;
+        let model = model.run(&batch)?;
+        let reference = reference.map(|reference| reference.run(&batch)).transpose()?;
         Ok(Ran {
             batch,
             model,
@@ -99,9 +69,7 @@ pub fn evaluate(
         })
     };
     in_order(todo.into_iter(), options.jobs, work, |ran| {
-        count(&ran, model, reference, state, &options)?;
-        let end = ran.batch.first + ran.batch.count as u64;
-        state.add_range(ran.batch.first, end)?;
+        counter.count(&ran.batch, &ran.model, ran.reference.as_ref(), state)?;
         (options.progress)(state.samples());
         if last.elapsed() >= CHECKPOINT_EVERY
             && let Some(checkpoint) = options.checkpoint.as_mut()
@@ -123,70 +91,125 @@ struct Ran {
     reference: Option<RunValues>,
 }
 
-fn count(
-    ran: &Ran,
-    model: &Subject<'_>,
-    reference: Option<&Subject<'_>>,
-    state: &mut State,
-    options: &Options<'_>,
-) -> Result<(), EvaluateError> {
-    let wanted = options.output.as_deref();
-    let (name, output) = model.output(&ran.model, wanted, &ran.batch)?;
-    if let Some(targets) = ran
-        .batch
-        .labels
-        .as_ref()
-        .filter(|labels| labels.dtype().is_float())
-    {
-        return count_values(name, &output, targets, state);
-    }
-    let shape: Vec<u64> = match &ran.batch.labels {
-        Some(labels) => labels.dims().to_vec(),
-        None => vec![ran.batch.count as u64],
-    };
-    let truths = ran
-        .batch
-        .labels
-        .as_ref()
-        .map(Tensor::to_i64)
-        .transpose()
-        .map_err(|e| EvaluateError::Output {
-            output: "labels".to_owned(),
-            problem: e.to_string(),
-        })?;
-    let predictions = outputs::classes(name, &output, &shape, options.threshold)?;
-    check_classes(&predictions, truths.as_deref())?;
-    let predicted = match &truths {
-        Some(truths) => {
-            let table = state
-                .classification
-                .get_or_insert_with(|| Classification::new(class_count(&predictions)));
-            tally(table, truths, &predictions)
+/// Counts what a model, and a reference beside it, answer for batches.
+pub struct Counter<'m> {
+    model: Places<'m>,
+    reference: Option<Places<'m>>,
+    /// Output that predictions are read from; the first by default.
+    output: Option<String>,
+    /// A single score above this is class 1.
+    threshold: f64,
+}
+
+impl<'m> Counter<'m> {
+    /// Counts the answers of `model` and `reference`.
+    pub fn new(
+        model: &'m Model,
+        reference: Option<&'m Model>,
+        output: Option<String>,
+        threshold: f64,
+    ) -> Self {
+        Self {
+            model: Places::of(model),
+            reference: reference.map(Places::of),
+            output,
+            threshold,
         }
-        None => best(&predictions),
-    };
-    if let (Some(reference), Some(values)) = (reference, &ran.reference) {
-        let (name, output) = reference.output(values, wanted, &ran.batch)?;
-        let others = outputs::classes(name, &output, &shape, options.threshold)?;
-        let other = match &truths {
-            Some(truths) => {
-                let table = state
-                    .reference
-                    .get_or_insert_with(|| Classification::new(class_count(&others)));
-                tally(table, truths, &others)
-            }
-            None => best(&others),
+    }
+
+    /// What predictions are read from, with the samples that count as the first axis.
+    fn output<'v>(
+        &self,
+        places: &Places<'_>,
+        values: &'v RunValues,
+        batch: &Batch,
+    ) -> Result<(&'v str, Cow<'v, Tensor>), EvaluateError> {
+        let (name, output) = outputs::output(values, &places.outputs(), self.output.as_deref())?;
+        let rows = places.samples_first(name, output, batch);
+        let rows = rows.ok_or_else(|| EvaluateError::Output {
+            output: name.to_owned(),
+            problem: format!(
+                "has shape {:?} for {} samples: none of its axes is known to be the batch; run one sample at a time (batch: 1)",
+                output.dims(),
+                batch.ran
+            ),
+        })?;
+        Ok((name, rows))
+    }
+
+    /// Adds what both answered for a batch to `state`, which must not cover it yet.
+    ///
+    /// # Errors
+    /// When an answer does not fit the labels.
+    pub fn count(
+        &self,
+        batch: &Batch,
+        answers: &RunValues,
+        reference: Option<&RunValues>,
+        state: &mut State,
+    ) -> Result<(), EvaluateError> {
+        self.add(batch, answers, reference, state)?;
+        state.add_range(batch.first, batch.first + batch.count as u64)
+    }
+
+    fn add(
+        &self,
+        batch: &Batch,
+        answers: &RunValues,
+        reference: Option<&RunValues>,
+        state: &mut State,
+    ) -> Result<(), EvaluateError> {
+        let (name, output) = self.output(&self.model, answers, batch)?;
+        if let Some(targets) = batch.labels.as_ref().filter(|labels| labels.dtype().is_float()) {
+            return count_values(name, &output, targets, state);
+        }
+        let shape: Vec<u64> = match &batch.labels {
+            Some(labels) => labels.dims().to_vec(),
+            None => vec![batch.count as u64],
         };
+        let truths = batch
+            .labels
+            .as_ref()
+            .map(Tensor::to_i64)
+            .transpose()
+            .map_err(|e| EvaluateError::Output {
+                output: "labels".to_owned(),
+                problem: e.to_string(),
+            })?;
+        let predictions = outputs::classes(name, &output, &shape, self.threshold)?;
+        check_classes(&predictions, truths.as_deref())?;
+        let others = match (&self.reference, reference) {
+            (Some(places), Some(values)) => {
+                let (name, output) = self.output(places, values, batch)?;
+                Some(outputs::classes(name, &output, &shape, self.threshold)?)
+            }
+            _ => None,
+        };
+        let predicted = tallied(&mut state.classification, truths.as_deref(), &predictions);
+        let Some(others) = others else { return Ok(()) };
+        let other = tallied(&mut state.reference, truths.as_deref(), &others);
         let paired = state.paired.get_or_insert_with(Paired::default);
         for (at, (model, reference)) in predicted.iter().zip(&other).enumerate() {
-            paired.count(
-                truths.as_ref().and_then(|truths| truths.get(at).copied()),
-                *model,
-                *reference,
-            );
+            let truth = truths.as_ref().and_then(|truths| truths.get(at).copied());
+            paired.count(truth, *model, *reference);
         }
+        Ok(())
     }
-    Ok(())
+}
+
+/// The classes that are predicted, added to the table where the true ones are known.
+fn tallied(
+    table: &mut Option<Classification>,
+    truths: Option<&[i64]>,
+    predictions: &Predictions,
+) -> Vec<i64> {
+    match truths {
+        Some(truths) => {
+            let table = table.get_or_insert_with(|| Classification::new(class_count(predictions)));
+            tally(table, truths, predictions)
+        }
+        None => best(predictions),
+    }
 }
 
 fn count_values(

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::EvaluateError;
 use super::latency::{Latency, measure, peak_memory};
 use super::report::Figures;
-use super::run::{Options, Subject, evaluate};
+use super::run::{Counter, Options, check_labels, evaluate, uncovered};
 use super::state::State;
 use crate::data::Dataset;
 use crate::engine::stream::Stream;
@@ -61,7 +61,13 @@ impl Task<'_> {
         Ok(Stream::compile(model, &[], &Lowering(self.engine))?)
     }
 
-    /// Runs the samples that `state` does not hold yet and answers the figures of all it holds.
+    /// Counts what `model` and `reference` answer, where something else runs them.
+    pub fn counter<'m>(&self, model: &'m Model, reference: Option<&'m Model>) -> Counter<'m> {
+        Counter::new(model, reference, self.output.clone(), self.threshold)
+    }
+
+    /// Runs the samples that `state` does not hold yet and answers the figures of all it holds. Nothing is compiled where there is
+    /// nothing to run.
     pub fn figures<'c>(
         &'c self,
         model: &Model,
@@ -69,27 +75,32 @@ impl Task<'_> {
         state: &mut State,
         checkpoint: Option<Checkpoint<'c>>,
     ) -> Result<Figures, EvaluateError> {
+        let needs_labels = reference.is_none();
+        check_labels(self.data, needs_labels)?;
+        let todo = uncovered(self.data, state);
+        if todo.is_empty() && self.latency_runs == 0 {
+            let mut figures = Figures::of(state);
+            figures.peak_memory_bytes = peak_memory();
+            return Ok(figures);
+        }
         let stream = self.compile(model)?;
         let other = reference.map(|reference| self.compile(reference)).transpose()?;
-        let subject = Subject {
-            stream: &stream,
-            outputs: stream.outputs(),
-        };
-        let against = other.as_ref().map(|stream| Subject {
-            stream,
-            outputs: stream.outputs(),
-        });
+        let counter = self.counter(model, reference);
         let before = state.samples();
         let start = Instant::now();
         let options = Options {
-            output: self.output.clone(),
-            threshold: self.threshold,
             jobs: self.jobs,
             checkpoint,
             progress: self.progress,
-            needs_labels: reference.is_none(),
         };
-        evaluate(&subject, against.as_ref(), self.data, state, options)?;
+        evaluate(
+            &counter,
+            &stream,
+            other.as_ref(),
+            (self.data, todo),
+            state,
+            options,
+        )?;
         let seconds = start.elapsed().as_secs_f64();
         let mut figures = Figures::of(state);
         let ran = state.samples() - before;

@@ -182,6 +182,7 @@ impl<'m> Stage<'m> {
         };
         let rows = self
             .stream
+            .places()
             .samples_first(&self.value, &tensor, &batch)
             .ok_or_else(wrong)?;
         let width = rows.dims().iter().skip(1).product::<u64>() as usize;

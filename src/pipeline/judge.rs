@@ -6,13 +6,15 @@ use std::time::Duration;
 use super::definition::Pipeline;
 use super::gates::{Gate, Judged};
 use super::run::{Culprit, RunOptions, RunReport};
-use crate::engine::Engine;
+use crate::data::Dataset;
+use crate::engine::stream::Batch;
+use crate::engine::{Engine, RunValues};
 use crate::evaluate::{Figures, State, StateSubject, Task};
 use crate::ir::Model;
 use crate::passes::{Aim, Safety};
 use crate::verify::{
     Bounds, Names, NotChecked, OutputFigures, Verdict, VerifyOptions, VerifyReport, interface_difference,
-    localize, smallest_breaking, verify, worst_node,
+    localize, smallest_breaking, verify, watched, worst_node,
 };
 
 /// The least time that a comparison may take.
@@ -28,7 +30,10 @@ const POOR: f64 = 10.0;
 const LATENCY_RUNS: usize = 50;
 
 /// Roles of data on which a result is compared, the best one first.
-const COMPARED_ON: [&str; 3] = ["evaluation", "calibration", "training"];
+const COMPARED_ON: [&str; 3] = [EVALUATION, "calibration", "training"];
+
+/// The role of data that gates are judged on.
+const EVALUATION: &str = "evaluation";
 
 /// The comparison with the input and the gates. `work` is how long the steps took.
 pub(super) fn judge(
@@ -40,6 +45,11 @@ pub(super) fn judge(
     options: &RunOptions<'_>,
     report: &mut RunReport,
 ) {
+    let mut evaluation = pipeline
+        .gates
+        .iter()
+        .any(Gate::needs_evaluation)
+        .then(|| Evaluation::open(pipeline, model, options));
     let bounded = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Outputs(_)));
     if let Some(engine) = options.engine.filter(|_| report.changed || bounded) {
         let pair = Pair {
@@ -50,13 +60,11 @@ pub(super) fn judge(
             engine,
             options,
         };
-        pair.compare(work, report);
+        let evaluation = evaluation.as_mut().and_then(|found| found.as_mut().ok());
+        pair.compare(work, evaluation, report);
     }
-    let evaluated = pipeline
-        .gates
-        .iter()
-        .any(Gate::needs_evaluation)
-        .then(|| evaluation(pipeline, input, model, options));
+    let evaluated =
+        evaluation.map(|found| found.and_then(|evaluation| evaluation.figures(input, model, options)));
     let mut judged = Judged {
         before: report.before,
         after: report.after,
@@ -84,7 +92,7 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    fn compare(&self, work: Duration, report: &mut RunReport) {
+    fn compare(&self, work: Duration, evaluation: Option<&mut Evaluation<'_>>, report: &mut RunReport) {
         let safety = self.pipeline.safety();
         let replaces = self
             .pipeline
@@ -97,9 +105,12 @@ impl Pair<'_> {
             ));
             return;
         }
-        let options = self.bounded(work, safety, report);
+        let options = self.bounded(work, safety, evaluation.as_deref(), report);
         (self.options.progress)("verify", 0, None);
-        let mut found = verify(self.input, self.model, self.engine, &options);
+        let mut found = match evaluation.filter(|evaluation| evaluation.is_on(&options)) {
+            Some(evaluation) => evaluation.watch(self, &options),
+            None => verify(self.input, self.model, self.engine, &options),
+        };
         if found.verdict == Verdict::Within && safety == Safety::Exact && options.optimise {
             // The engine may have rounded differently in the changed graph; as they stand, both must give the same bits.
             let plain = VerifyOptions {
@@ -148,7 +159,13 @@ impl Pair<'_> {
 
     /// How to compare: on the data that the pipeline has, if it has any, for about as long as the steps took. A gate on outputs
     /// is judged on all of the evaluation data.
-    fn bounded(&self, work: Duration, safety: Safety, report: &mut RunReport) -> VerifyOptions {
+    fn bounded(
+        &self,
+        work: Duration,
+        safety: Safety,
+        evaluation: Option<&Evaluation<'_>>,
+        report: &mut RunReport,
+    ) -> VerifyOptions {
         let mut options = self.options.verify.clone();
         let judged = self
             .pipeline
@@ -165,12 +182,15 @@ impl Pair<'_> {
         let Some(role) = COMPARED_ON.into_iter().find(|role| resources.describes(role)) else {
             return options;
         };
-        match resources.data(role, &self.model.graph) {
+        let open = evaluation
+            .filter(|_| role == EVALUATION)
+            .map(|open| Arc::clone(&open.data));
+        match open.map_or_else(|| resources.data(role, &self.model.graph).map(Arc::new), Ok) {
             Ok(data) => {
-                if role != "evaluation" && options.bounds.batches.is_none() {
+                if role != EVALUATION && options.bounds.batches.is_none() {
                     options.bounds.batches = Some(BATCHES);
                 }
-                options.data = Some((format!("{role} data"), Arc::new(data)));
+                options.data = Some((format!("{role} data"), data));
             }
             Err(reason) => report.warnings.push(format!(
                 "the result is compared on synthetic inputs, as the {role} data do not fit it: {reason}"
@@ -265,30 +285,76 @@ fn is_poor(output: &OutputFigures, replaces: bool) -> bool {
     output.undefined > 0 || !replaces && output.differing > 0 && output.sqnr_db.is_some_and(|db| db < POOR)
 }
 
-/// Figures of the result on the evaluation data with the input as reference.
-fn evaluation(
-    pipeline: &Pipeline,
-    input: &Model,
-    model: &Model,
-    options: &RunOptions<'_>,
-) -> Result<(Figures, State), String> {
-    let resources = options.resources.ok_or("there is no evaluation data")?;
-    let data = resources.data("evaluation", &model.graph)?;
-    let engine = resources.engine()?;
-    let total = data.sample_range().end - data.sample_range().start;
-    let timed = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Latency(_)));
-    let task = Task {
-        engine,
-        data: &data,
-        output: None,
-        threshold: 0.5,
-        jobs: resources.jobs(),
-        latency_runs: if timed { LATENCY_RUNS } else { 0 },
-        progress: &|done| (options.progress)("evaluate", done, Some(total)),
-    };
-    let mut state = State::new(StateSubject::default());
-    let figures = task
-        .figures(model, Some(input), &mut state, None)
-        .map_err(|error| error.to_string())?;
-    Ok((figures, state))
+/// Figures of the result on the evaluation data with the input as reference. What a comparison runs is not run again.
+struct Evaluation<'a> {
+    data: Arc<Dataset>,
+    engine: &'a dyn Engine,
+    jobs: usize,
+    latency_runs: usize,
+    state: State,
+}
+
+impl<'a> Evaluation<'a> {
+    fn open(pipeline: &Pipeline, model: &Model, options: &RunOptions<'a>) -> Result<Self, String> {
+        let resources = options.resources.ok_or("there is no evaluation data")?;
+        let timed = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Latency(_)));
+        Ok(Self {
+            data: Arc::new(resources.data(EVALUATION, &model.graph)?),
+            engine: resources.engine()?,
+            jobs: resources.jobs(),
+            latency_runs: if timed { LATENCY_RUNS } else { 0 },
+            state: State::new(StateSubject::default()),
+        })
+    }
+
+    /// Whether a comparison runs on the same data.
+    fn is_on(&self, options: &VerifyOptions) -> bool {
+        let compared = options.data.as_ref();
+        compared.is_some_and(|(_, data)| Arc::ptr_eq(data, &self.data))
+    }
+
+    fn task<'t>(&'t self, progress: &'t dyn Fn(u64)) -> Task<'t> {
+        Task {
+            engine: self.engine,
+            data: &self.data,
+            output: None,
+            threshold: 0.5,
+            jobs: self.jobs,
+            latency_runs: self.latency_runs,
+            progress,
+        }
+    }
+
+    /// Compares, and counts what both models answer.
+    fn watch(&mut self, pair: &Pair<'_>, options: &VerifyOptions) -> VerifyReport {
+        let mut state = std::mem::replace(&mut self.state, State::new(StateSubject::default()));
+        let total = self.data.sample_range().end - self.data.sample_range().start;
+        let counter = self.task(&|_| ()).counter(pair.model, Some(pair.input));
+        let mut count = |batch: &Batch, expected: &RunValues, found: &RunValues| {
+            // What cannot be counted stays uncovered, and is an error when it runs again.
+            if counter.count(batch, found, Some(expected), &mut state).is_ok() {
+                (pair.options.progress)("evaluate", state.samples(), Some(total));
+            }
+        };
+        let report = watched(pair.input, pair.model, pair.engine, options, Some(&mut count));
+        self.state = state;
+        report
+    }
+
+    /// The figures, after the samples ran that no comparison saw.
+    fn figures(
+        mut self,
+        input: &Model,
+        model: &Model,
+        options: &RunOptions<'_>,
+    ) -> Result<(Figures, State), String> {
+        let mut state = std::mem::replace(&mut self.state, State::new(StateSubject::default()));
+        let total = self.data.sample_range().end - self.data.sample_range().start;
+        let progress = |done| (options.progress)("evaluate", done, Some(total));
+        let figures = self
+            .task(&progress)
+            .figures(model, Some(input), &mut state, None)
+            .map_err(|error| error.to_string())?;
+        Ok((figures, state))
+    }
 }

@@ -19,6 +19,7 @@ use super::tally::{Tally, Trial};
 use crate::analysis::infer;
 use crate::data::Dataset;
 use crate::engine::compare::{Comparison, OutputFigures, Tolerances, Verdict, sensitive};
+use crate::engine::stream::Batch;
 use crate::engine::{Engine, EngineError, RunValues, Session};
 use crate::ir::Model;
 
@@ -113,12 +114,27 @@ pub struct VerifyReport {
     pub worst: Option<RunValues>,
 }
 
+/// Gets each batch of given data with what the reference and the model answered to it, in the order in which they ran.
+pub type Watch<'w> = dyn FnMut(&Batch, &RunValues, &RunValues) + 'w;
+
 /// Compares `model` with `reference`. Never an error: what could not be run is in the report.
 pub fn verify(
     reference: &Model,
     model: &Model,
     engine: &dyn Engine,
     options: &VerifyOptions,
+) -> VerifyReport {
+    watched(reference, model, engine, options, None)
+}
+
+/// The same, and `watch` sees what both answered to given data. When the time of the comparison is over the rest of the data run for the
+/// watch alone.
+pub fn watched(
+    reference: &Model,
+    model: &Model,
+    engine: &dyn Engine,
+    options: &VerifyOptions,
+    watch: Option<&mut Watch<'_>>,
 ) -> VerifyReport {
     let names = Names::new(reference, model, &options.map);
     let mut pair = Pair {
@@ -154,7 +170,7 @@ pub fn verify(
     // Where every output depends on chance, no run says anything.
     match &options.data {
         _ if !certain => {}
-        Some((_, data)) => pair.given(data),
+        Some((_, data)) => pair.given(data, watch),
         None => pair.synthetic(),
     }
     pair.settle();
@@ -186,6 +202,23 @@ struct Sessions {
     model: Result<Box<dyn Session>, EngineError>,
 }
 
+impl Sessions {
+    /// Runs both models for a watch alone.
+    fn show(&self, samples: &[Trial], watch: &mut Watch<'_>) {
+        let Ok(model) = &self.model else { return };
+        let run = |trial: &Trial| {
+            let expected = self.reference.run(&trial.inputs).ok()?;
+            Some((expected, model.run(&trial.inputs).ok()?))
+        };
+        let answers: Vec<Option<(RunValues, RunValues)>> = samples.par_iter().map(run).collect();
+        for (trial, answers) in samples.iter().zip(&answers) {
+            if let (Some(batch), Some((expected, found))) = (&trial.batch, answers) {
+                watch(batch, expected, found);
+            }
+        }
+    }
+}
+
 pub(super) struct Pair<'a> {
     pub(super) reference: &'a Model,
     model: &'a Model,
@@ -206,30 +239,31 @@ pub(super) struct Pair<'a> {
 
 impl Pair<'_> {
     /// Runs both models on the batches of a data set, a few at a time; one compilation serves all batches of one shape.
-    fn given(&mut self, data: &Dataset) {
-        /// Batches in memory at a time.
+    fn given(&mut self, data: &Dataset, mut watch: Option<&mut Watch<'_>>) {
+        /// Batches in memory at a time; fewer where their outputs are kept for a watch.
         const AT_ONCE: usize = 64;
+        let most = match watch {
+            Some(_) => 2 * rayon::current_num_threads(),
+            None => AT_ONCE,
+        };
         let mut compiled: BTreeMap<Shapes, Sessions> = BTreeMap::new();
         let indices = self.options.bounds.order(data.batches().collect());
         self.planned += indices.len() as u64;
-        for (number, part) in indices.chunks(self.clock.at_once(AT_ONCE)).enumerate() {
-            if number > 0 && self.clock.over() {
-                self.cut_short = true;
+        for (number, part) in indices.chunks(self.clock.at_once(most)).enumerate() {
+            let over = number > 0 && self.clock.over();
+            self.cut_short |= over;
+            if over && watch.is_none() {
                 break;
             }
-            let read = |index: &u64| {
-                data.batch(*index)
-                    .map(|batch| batch.inputs)
-                    .map_err(|error| error.to_string())
-            };
-            let batches = match part.iter().map(read).collect::<Result<Vec<RunValues>, String>>() {
+            let read = |index: &u64| data.batch(*index).map_err(|error| error.to_string());
+            let batches = match part.iter().map(read).collect::<Result<Vec<Batch>, String>>() {
                 Ok(batches) => batches,
                 Err(reason) => return self.block("data", None, reason),
             };
             let mut groups: BTreeMap<Shapes, Vec<Trial>> = BTreeMap::new();
             for batch in batches {
                 groups
-                    .entry(session::shapes_of(&batch))
+                    .entry(session::shapes_of(&batch.inputs))
                     .or_default()
                     .push(Trial::given(batch));
             }
@@ -240,8 +274,14 @@ impl Pair<'_> {
                         Err(_) => continue,
                     };
                 }
-                if let Some(sessions) = compiled.get(&shapes) {
-                    self.run(sessions, &group);
+                let Some(sessions) = compiled.get(&shapes) else {
+                    continue;
+                };
+                match watch.as_deref_mut() {
+                    Some(watch) if over => sessions.show(&group, watch),
+                    watch => {
+                        self.run(sessions, &group, watch);
+                    }
                 }
             }
         }
@@ -395,12 +435,13 @@ impl Pair<'_> {
     /// Runs both models on `samples`, all of the given shapes.
     pub(super) fn attempt(&mut self, shapes: &Shapes, samples: &[Trial]) -> Attempt {
         match self.compile(shapes) {
-            Ok(sessions) => self.run(&sessions, samples),
+            Ok(sessions) => self.run(&sessions, samples, None),
             Err(attempt) => attempt,
         }
     }
 
-    fn run(&mut self, sessions: &Sessions, samples: &[Trial]) -> Attempt {
+    fn run(&mut self, sessions: &Sessions, samples: &[Trial], mut watch: Option<&mut Watch<'_>>) -> Attempt {
+        let watching = watch.is_some();
         let Some((first, rest)) = samples.split_first() else {
             return Attempt::Done;
         };
@@ -414,33 +455,28 @@ impl Pair<'_> {
         };
         let (random, tolerances) = (&self.random, &self.options.tolerances);
         let reference = &*sessions.reference;
-        let judge = |trial: &Trial, expected: &RunValues| match model.run(&trial.inputs) {
+        let judge = |trial: &Trial, expected: RunValues| match model.run(&trial.inputs) {
             Ok(found) => {
                 let sample = &trial.inputs;
-                let compared = random.compared(expected, &found, tolerances);
+                let compared = random.compared(&expected, &found, tolerances);
                 // Runs more or fewer would shift the numbers of a seeded generator.
-                if random.seeded {
-                    Sample::Compared(compared, Vec::new())
+                let (compared, left_out) = if random.seeded {
+                    (compared, Vec::new())
                 } else {
-                    telling(
-                        reference,
-                        sample,
-                        expected,
-                        compared,
-                        trial.may_overflow(),
-                        tolerances,
-                    )
-                }
+                    let may_overflow = trial.may_overflow();
+                    telling(reference, sample, &expected, compared, may_overflow, tolerances)
+                };
+                Sample::Compared(compared, left_out, watching.then_some((expected, found)))
             }
             Err(error) => Sample::Model(error),
         };
         let run = |sample: &Trial| match reference.run(&sample.inputs) {
-            Ok(expected) => judge(sample, &expected),
+            Ok(expected) => judge(sample, expected),
             Err(error) if error.ends_the_engine() => Sample::Ended(error),
             Err(_) => Sample::Reference(model.run(&sample.inputs).is_ok()),
         };
         // The first sample decides whether these sizes work at all, before the others cost time.
-        let opening = judge(first, &expected);
+        let opening = judge(first, expected);
         if let Sample::Model(error) = &opening {
             return self.no_model(&error.clone(), first);
         }
@@ -458,7 +494,14 @@ impl Pair<'_> {
         }
         for (sample, result) in samples.iter().zip(results) {
             match result {
-                Sample::Compared(outputs, left_out) => self.tally.add(sample, outputs, left_out),
+                Sample::Compared(outputs, left_out, answers) => {
+                    self.tally.add(sample, outputs, left_out);
+                    if let (Some(watch), Some((expected, found)), Some(batch)) =
+                        (watch.as_deref_mut(), &answers, &sample.batch)
+                    {
+                        watch(batch, expected, found);
+                    }
+                }
                 // An input that both refuse says nothing about the pair.
                 Sample::Reference(false) => {}
                 Sample::Reference(true) => self.block(
@@ -560,8 +603,12 @@ fn reason_of(error: &EngineError) -> String {
 }
 
 enum Sample {
-    /// Comparisons by output, and outputs that were left out.
-    Compared(Vec<(String, Comparison)>, Vec<String>),
+    /// Comparisons by output, outputs that were left out, and what both answered where somebody watches.
+    Compared(
+        Vec<(String, Comparison)>,
+        Vec<String>,
+        Option<(RunValues, RunValues)>,
+    ),
     /// The reference does not run; whether the model does.
     Reference(bool),
     /// The reference ends the engine: whether the model does says nothing.
@@ -578,12 +625,12 @@ fn telling(
     compared: Vec<(String, Comparison)>,
     may_overflow: bool,
     tolerances: &Tolerances,
-) -> Sample {
+) -> (Vec<(String, Comparison)>, Vec<String>) {
     let (differing, mut kept): (Vec<_>, Vec<_>) = compared
         .into_iter()
         .partition(|(_, comparison)| comparison.whole() == Verdict::Different);
     if differing.is_empty() {
-        return Sample::Compared(kept, Vec::new());
+        return (kept, Vec::new());
     }
     let (overflowing, differing): (Vec<_>, Vec<_>) = differing
         .into_iter()
@@ -595,5 +642,5 @@ fn telling(
             .into_iter()
             .filter(|(name, _)| !sensitive.contains(name)),
     );
-    Sample::Compared(kept, sensitive)
+    (kept, sensitive)
 }

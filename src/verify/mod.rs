@@ -27,7 +27,7 @@ pub use batch::{BatchFailure, BatchTest};
 pub use bisect::smallest_breaking;
 pub use bounds::Bounds;
 pub use interface::{Names, interface_difference};
-pub use judge::{NotChecked, VerifyOptions, VerifyReport, verify};
+pub use judge::{NotChecked, VerifyOptions, VerifyReport, Watch, verify, watched};
 pub use localize::{Divergence, localize};
 pub use nodes::{
     Agreement, Engines, NodeAgreement, NodeError, NodeErrors, NodeOptions, NodeReport, verify_nodes,

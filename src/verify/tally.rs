@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::synthesize::SampleKind;
 use crate::engine::compare::{Comparison, OutputFigures, Verdict};
+use crate::engine::stream::Batch;
 use crate::engine::{RunValue, RunValues};
 
 /// Samples that are kept to find out later what rounding explains.
@@ -23,14 +24,17 @@ pub(super) enum Pool {
 pub(super) struct Trial {
     pub(super) inputs: RunValues,
     pub(super) pool: Pool,
+    /// The batch that the inputs are of, where data are given.
+    pub(super) batch: Option<Batch>,
     /// What a synthetic sample is like.
     kind: Option<SampleKind>,
 }
 
 impl Trial {
-    pub(super) fn given(inputs: RunValues) -> Self {
+    pub(super) fn given(batch: Batch) -> Self {
         Self {
-            inputs,
+            inputs: batch.inputs.clone(),
+            batch: Some(batch),
             pool: Pool::Usual,
             kind: None,
         }
@@ -40,6 +44,7 @@ impl Trial {
         Self {
             inputs,
             pool: if kind.is_wide() { Pool::Wide } else { Pool::Usual },
+            batch: None,
             kind: Some(kind),
         }
     }

@@ -5,17 +5,20 @@
 //! batches through several threads in the order of the samples. Where the placement of the samples is not known, a value belongs to
 //! the run as a whole, and nothing of it is left out.
 
+mod places;
 mod tables;
 mod varying;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
+
+pub use places::{Placements, Places};
 
 use super::{CompileOptions, Engine, EngineError, RunValue, RunValues, Session, run_ordered};
-use crate::analysis::batch::{Placement, placements};
+use crate::analysis::batch::Placement;
 use crate::ir::{Model, Tensor};
 
 /// Some samples, ready to run.
@@ -59,19 +62,15 @@ pub fn in_order<I: Send, R: Send, E: Send>(
     failure.map_or(Ok(()), Err)
 }
 
-type Placements = Arc<HashMap<String, Placement>>;
-
 /// A compiled model and the values of it that are looked at.
 pub struct Stream<'m> {
     session: Box<dyn Session>,
-    model: &'m Model,
+    places: Places<'m>,
     names: Vec<String>,
     /// By place among the names: whether the value is an input of the model.
     fed: Vec<bool>,
     /// Names of the values that the engine computes, and their places among the names.
     computed: (Vec<String>, Vec<usize>),
-    /// By the dimensions of the inputs and the samples that ran.
-    placements: Mutex<BTreeMap<Vec<Vec<u64>>, Placements>>,
     /// Values that repeats of a sample counted in, by place among the names.
     repeated: Mutex<BTreeSet<usize>>,
     lookups: Vec<tables::Lookup>,
@@ -114,11 +113,10 @@ impl<'m> Stream<'m> {
         };
         Ok(Self {
             session: engine.compile(model, &options)?,
-            model,
+            places: Places::of(model),
             names: names.to_vec(),
             fed,
             computed,
-            placements: Mutex::default(),
             repeated: Mutex::default(),
             lookups: tables::lookups(graph),
             inputs: Mutex::default(),
@@ -128,6 +126,11 @@ impl<'m> Stream<'m> {
     /// The compiled model.
     pub fn session(&self) -> &dyn Session {
         &*self.session
+    }
+
+    /// Where samples lie in the model's values.
+    pub fn places(&self) -> &Places<'m> {
+        &self.places
     }
 
     /// Runs a batch and answers the graph outputs and the values that are looked at, inputs among them.
@@ -156,7 +159,7 @@ impl<'m> Stream<'m> {
         look: &mut dyn FnMut(usize, &Sampled<'_>),
     ) -> Result<(), EngineError> {
         self.check(batch)?;
-        let known = self.placements(batch);
+        let known = self.places.of_batch(batch);
         let mut show = |at: usize, dims: &[u64], elements: &[f32]| {
             let Some(name) = self.names.get(at) else { return };
             let sampled = Sampled::new(elements, dims, batch, known.get(name).copied());
@@ -199,29 +202,6 @@ impl<'m> Stream<'m> {
         inputs.constant()
     }
 
-    /// Where the samples of a batch lie in each value, by name. A value that is not there belongs to the run as a whole.
-    pub fn placements(&self, batch: &Batch) -> Placements {
-        if !batch.stacked {
-            return Placements::default();
-        }
-        let dims = |value: &RunValue| match value {
-            RunValue::Tensor(tensor) => tensor.dims().to_vec(),
-            _ => Vec::new(),
-        };
-        let sizes: BTreeMap<String, Vec<u64>> = batch
-            .inputs
-            .iter()
-            .map(|(name, value)| (name.clone(), dims(value)))
-            .filter(|(_, dims)| !dims.is_empty())
-            .collect();
-        let key: Vec<Vec<u64>> = sizes.values().cloned().collect();
-        let mut known = self.placements.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = known
-            .entry(key)
-            .or_insert_with(|| Arc::new(placements(self.model, &sizes, batch.ran as u64)));
-        Arc::clone(found)
-    }
-
     /// Values in which repeats that filled a batch up were counted, because it is not known which elements are theirs.
     pub fn repeated(&self) -> Vec<&str> {
         let repeated = self.repeated.lock().unwrap_or_else(PoisonError::into_inner);
@@ -229,28 +209,6 @@ impl<'m> Stream<'m> {
             .iter()
             .filter_map(|at| self.names.get(*at).map(String::as_str))
             .collect()
-    }
-
-    /// A value of a run with the samples as its first axis: see [`samples_first`]. Where nothing is known of the value, its first axis
-    /// is taken for the batch if it has that many entries.
-    pub fn samples_first<'t>(
-        &self,
-        name: &str,
-        tensor: &'t Tensor,
-        batch: &Batch,
-    ) -> Option<Cow<'t, Tensor>> {
-        let known = match batch.stacked {
-            true => self.placements(batch).get(name).copied(),
-            false => None,
-        };
-        let plain = batch.stacked && tensor.dims().first() == Some(&(batch.ran as u64));
-        samples_first(tensor, batch, known.or(plain.then_some(Placement::FIRST)))
-    }
-
-    /// Names of the graph outputs, in order.
-    pub fn outputs(&self) -> Vec<String> {
-        let outputs = self.model.graph.outputs().iter();
-        outputs.map(|output| output.name.to_string()).collect()
     }
 }
 

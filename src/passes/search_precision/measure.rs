@@ -126,7 +126,7 @@ fn noise(model: &Model, engine: &dyn Engine, reference: &Reference) -> Result<f6
     let mut powers: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
     for (batch, expected) in &reference.batches {
         let found = stream.run(batch)?;
-        let placements = stream.placements(batch);
+        let placements = stream.places().of_batch(batch);
         for (name, value) in expected {
             let (RunValue::Tensor(value), Some(RunValue::Tensor(other))) = (value, found.get(name)) else {
                 continue;

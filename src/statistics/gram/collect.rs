@@ -184,7 +184,7 @@ fn run(
     options: GramOptions,
 ) -> Result<Vec<Array2<f32>>, StatisticsError> {
     let values = stream.run(batch)?;
-    let placements = stream.placements(batch);
+    let placements = stream.places().of_batch(batch);
     layers
         .iter()
         .map(|layer| {
