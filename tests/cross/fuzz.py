@@ -225,6 +225,9 @@ def beyond(a, b, infinite):
 # Functions that engines compute to an absolute error, not to a share of the result.
 ABSOLUTE = ("Div", "Reciprocal", "Log", "Sigmoid", "Tanh", "Erf", "Softmax", "Softplus", "ReduceLogSum", "ReduceLogSumExp")
 
+# What is divided by the root of a variance: where it is none, the rounding of the mean counts by the root of epsilon.
+NORMALIZED = ("InstanceNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization", "SkipLayerNormalization")
+
 ABSOLUTE_ERROR = {onnx.TensorProto.FLOAT: 2.0 ** -24, onnx.TensorProto.DOUBLE: 2.0 ** -53}
 
 
@@ -292,8 +295,10 @@ def scaled(model, rng):
             factor = helper.make_tensor(name + ".factor", kind, [], [1 + eps[kind] * float(rng.integers(-3, 4))])
             copy.graph.initializer.append(factor)
             moved = [helper.make_node("Mul", [name + ".raw", name + ".factor"], [name + ".moved"])]
-            if node.op_type in ABSOLUTE and kind in ABSOLUTE_ERROR:
-                nudge = helper.make_tensor(name + ".nudge", kind, [], [ABSOLUTE_ERROR[kind] * float(rng.integers(-1, 2))])
+            if node.op_type in ABSOLUTE + NORMALIZED and kind in ABSOLUTE_ERROR:
+                epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
+                share = 1 if node.op_type in ABSOLUTE else 1 / np.sqrt(max(epsilon, 1e-12))
+                nudge = helper.make_tensor(name + ".nudge", kind, [], [ABSOLUTE_ERROR[kind] * share * float(rng.integers(-1, 2))])
                 copy.graph.initializer.append(nudge)
                 moved[0].output[0] = name + ".scaled"
                 moved.append(helper.make_node("Add", [name + ".scaled", name + ".nudge"], [name + ".moved"]))
