@@ -255,6 +255,9 @@ def explained(case, index, left, right):
         if any(array.shape != a.shape for array in arrays):
             continue
         if a.dtype.kind != "f":
+            # A float16 that is compared with itself by two ways may differ in ONNX Runtime: only one of them is rounded.
+            if half(case.model):
+                continue
             if not np.isin(b != a, [False]).all() and not all(any((b == array).ravel()[i] for array in arrays) for i in np.flatnonzero((b != a).ravel())):
                 return False
             continue
