@@ -7,6 +7,7 @@
 )]
 
 mod analysis;
+mod architecture;
 mod autodiff;
 mod axes;
 mod check;
