@@ -484,16 +484,19 @@ mod tests {
         let samples = samples();
         let mut lists: Vec<Vec<Option<Tensor>>> = vec![Vec::new()];
         for length in 0..3 {
-            let longer: Vec<Vec<Option<Tensor>>> = lists
+            let shorter: Vec<Vec<Option<Tensor>>> = lists
                 .iter()
                 .filter(|list| list.len() == length)
-                .flat_map(|list| {
-                    samples
-                        .iter()
-                        .map(move |one| [&list[..], &[one.clone()]].concat())
-                })
+                .cloned()
                 .collect();
-            lists.extend(longer);
+            for (list, sample) in shorter
+                .iter()
+                .flat_map(|list| samples.iter().map(move |one| (list, one)))
+            {
+                let mut longer = list.clone();
+                longer.push(sample.clone());
+                lists.push(longer);
+            }
         }
         let computes = |family: &Family, name: &str| {
             forms(name).iter().any(|operator| {
