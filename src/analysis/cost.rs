@@ -18,7 +18,7 @@ pub struct Cost {
     pub parameters: u64,
     /// Bytes of all constants, external data included; shared ones once.
     pub constant_bytes: u64,
-    /// Multiply-accumulates of one run; `None` where some operator's shapes are not known.
+    /// Multiply-accumulates of one run; `None` where some operator's shapes are not known, or how it counts.
     pub macs: Option<u64>,
     /// Every operator that multiplies and accumulates, in graph order.
     pub by_node: Vec<NodeCost>,
