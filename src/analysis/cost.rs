@@ -18,7 +18,7 @@ pub struct Cost {
     pub parameters: u64,
     /// Bytes of all constants, external data included; shared ones once.
     pub constant_bytes: u64,
-    /// Multiply-accumulates of one run; `None` where some operator's shapes are not known.
+    /// Multiply-accumulates of one run; `None` where some operator's shapes are not known, or how it counts.
     pub macs: Option<u64>,
     /// Every operator that multiplies and accumulates, in graph order.
     pub by_node: Vec<NodeCost>,
@@ -124,39 +124,73 @@ fn count_tensor(tensor: &Tensor, is_constant: bool, cost: &mut Cost, seen: &mut 
     }
 }
 
+/// Multiply-accumulates of one run from a call and the shape of its result; `None` if they are not known.
+type Count = fn(&Call<'_>, Option<&Shape>) -> Option<Dim>;
+
+/// Operators that multiply and accumulate: domain, type and how much.
+const COUNTS: &[(&str, &str, Count)] = &[
+    ("", "Conv", |call, result| {
+        per_output(result, kernel(call.shape(1)))
+    }),
+    ("", "ConvInteger", |call, result| {
+        per_output(result, kernel(call.shape(1)))
+    }),
+    ("com.microsoft", "FusedConv", |call, result| {
+        per_output(result, kernel(call.shape(1)))
+    }),
+    ("", "QLinearConv", |call, result| {
+        per_output(result, kernel(call.shape(3)))
+    }),
+    ("", "ConvTranspose", |call, _| {
+        per_output(call.shape(0), kernel(call.shape(1)))
+    }),
+    ("", "MatMul", matrix),
+    ("", "MatMulInteger", matrix),
+    ("", "QLinearMatMul", matrix),
+    ("com.microsoft", "FusedMatMul", matrix),
+    ("", "Gemm", gemm),
+    ("com.microsoft", "FusedGemm", gemm),
+    ("", "Einsum", einsum),
+    ("", "LSTM", recurrent),
+    ("", "GRU", recurrent),
+    ("", "RNN", recurrent),
+    ("", "Attention", attention),
+    ("", "CausalConvWithState", |call, result| {
+        per_output(result, kernel(call.shape(1)))
+    }),
+    ("", "DeformConv", |call, result| {
+        per_output(result, kernel(call.shape(1)))
+    }),
+    ("com.microsoft", "DynamicQuantizeMatMul", matrix),
+    ("com.microsoft", "MatMulInteger16", matrix),
+    ("com.microsoft", "MatMulIntegerToFloat", matrix),
+    ("com.microsoft", "MatMulNBits", matrix),
+    ("com.microsoft", "QGemm", gemm),
+];
+
+/// Operators that multiply and accumulate, nobody says here how much: the number of a model with one is not known.
+const UNCOUNTED: &[(&str, &str)] = &[("", "LinearAttention"), ("ai.onnx.preview", "FlexAttention")];
+
+/// Whether multiply-accumulates of the operator are not known although it has some.
+pub fn is_uncounted(domain: &str, op_type: &str) -> bool {
+    UNCOUNTED.contains(&(domain, op_type))
+}
+
+/// Domain and type of every operator whose multiply-accumulates are counted.
+pub fn counted_operators() -> Vec<(&'static str, &'static str)> {
+    COUNTS.iter().map(|(domain, name, _)| (*domain, *name)).collect()
+}
+
 /// Multiply-accumulates of one operator: `None` for operators that have none, `Some(None)` if they are not known.
 fn macs(graph: &Graph, id: NodeId, version: i64, size: &dyn Fn(&str) -> Option<i64>) -> Option<Option<u64>> {
     let call = Call::of(graph, id, version)?;
-    let result = graph.ty(ValueId::new(id, 0)).shape();
-    let count = match (call.operator.domain(), call.operator.op_type.as_str()) {
-        ("", "Conv" | "ConvInteger") | ("com.microsoft", "FusedConv") => {
-            per_output(result, kernel(call.shape(1)))
-        }
-        ("", "QLinearConv") => per_output(result, kernel(call.shape(3))),
-        ("", "ConvTranspose") => per_output(call.shape(0), kernel(call.shape(1))),
-        ("", "MatMul" | "MatMulInteger") | ("com.microsoft", "FusedMatMul") => {
-            per_output(result, inner(call.shape(0)))
-        }
-        ("", "QLinearMatMul") => per_output(result, inner(call.shape(0))),
-        ("", "Gemm") | ("com.microsoft", "FusedGemm") => per_output(
-            result,
-            call.shape(0)?
-                .get(if call.int_or("transA", 0) != 0 { 0 } else { 1 })
-                .cloned(),
-        ),
-        ("", "Einsum") => matmul::equation(&call).map(|equation| {
-            // Every letter once; an equation of one operand multiplies nothing.
-            if call.inputs.len() < 2 {
-                Dim::Fixed(0)
-            } else {
-                product(equation.sizes.values()).mul(&product(&equation.ellipsis))
-            }
-        }),
-        ("", "LSTM") => recurrent(&call),
-        ("", "GRU") => recurrent(&call),
-        ("", "RNN") => recurrent(&call),
-        _ => return None,
-    };
+    if is_uncounted(call.operator.domain(), &call.operator.op_type) {
+        return Some(None);
+    }
+    let (_, _, count) = COUNTS
+        .iter()
+        .find(|(domain, name, _)| *domain == call.operator.domain() && call.operator.op_type == **name)?;
+    let count = count(&call, graph.ty(ValueId::new(id, 0)).shape());
     let symbol = |name: &str| Some(size(name).unwrap_or(1));
     Some(count.and_then(|count| u64::try_from(count.evaluate(&symbol)?).ok()))
 }
@@ -171,12 +205,42 @@ fn kernel(weights: Option<&Shape>) -> Option<Dim> {
     Some(product(weights?.get(1..)?))
 }
 
-fn inner(left: Option<&Shape>) -> Option<Dim> {
-    left?.last().cloned()
+/// A left operand `[..., K]`.
+fn matrix(call: &Call<'_>, result: Option<&Shape>) -> Option<Dim> {
+    per_output(result, call.shape(0)?.last().cloned())
+}
+
+/// Every query with every key, then every weight with every value: queries and results `[N, heads, L, size]` or `[N, L, heads * size]`,
+/// keys `[..., L, size]`, keys of the past `[N, heads, L, size]`.
+fn attention(call: &Call<'_>, result: Option<&Shape>) -> Option<Dim> {
+    let keys = call.shape(1)?;
+    let own = keys.get(keys.len().checked_sub(2)?)?.clone();
+    let past = if call.has(4) {
+        call.dim(4, 2)
+    } else {
+        Dim::Fixed(0)
+    };
+    let width = product(call.shape(0)?).add(&product(result?));
+    Some(width.mul(&past.add(&own)))
+}
+
+fn gemm(call: &Call<'_>, result: Option<&Shape>) -> Option<Dim> {
+    let sum_axis = if call.int_or("transA", 0) != 0 { 0 } else { 1 };
+    per_output(result, call.shape(0)?.get(sum_axis).cloned())
+}
+
+/// Every letter once; an equation of one operand multiplies nothing.
+fn einsum(call: &Call<'_>, _: Option<&Shape>) -> Option<Dim> {
+    let equation = matmul::equation(call)?;
+    Some(if call.inputs.len() < 2 {
+        Dim::Fixed(0)
+    } else {
+        product(equation.sizes.values()).mul(&product(&equation.ellipsis))
+    })
 }
 
 /// Sequence `[T, N, I]` or `[N, T, I]` with weights `[directions, gates * H, I]` and `[directions, gates * H, H]`.
-fn recurrent(call: &Call<'_>) -> Option<Dim> {
+fn recurrent(call: &Call<'_>, _: Option<&Shape>) -> Option<Dim> {
     let steps = call.dim(0, 0).mul(&call.dim(0, 1));
     Some(steps.mul(&product(call.shape(1)?).add(&product(call.shape(2)?))))
 }

@@ -21,5 +21,6 @@ pub mod rewrite;
 
 pub use elements::Axis;
 pub use pins::Pin;
+pub use rules::operators;
 pub use solve::{Solution, solve};
 pub use units::{Group, Member, Placed, Removal, RemovalError, Unit};

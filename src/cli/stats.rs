@@ -18,6 +18,7 @@ use crate::ir::{Graph, Model};
 use crate::passes::{
     Context, Limits, LossKind, collect_gram_statistics, collect_statistics, gradient_statistics,
 };
+use crate::report::sanitise;
 use crate::statistics::gram::GramOptions;
 use crate::statistics::{GradientStatistics, Statistics, StatisticsError};
 
@@ -160,16 +161,14 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         ));
     }
     let threads = global.threads();
+    let mut left_out = Vec::new();
     let statistics = if arguments.purpose == Purpose::Gram {
         let options = GramOptions {
             rows_per_sample: arguments.rows_per_sample.max(1),
         };
         collect_gram_statistics(&model, &context, options, &open, &*engine, threads).map(
             |(statistics, report)| {
-                report
-                    .notes
-                    .iter()
-                    .for_each(|note| tracing::info!("left out: {note}"));
+                left_out = report.notes;
                 statistics
             },
         )
@@ -178,6 +177,11 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     };
     let statistics = statistics.map_err(|error| Failure::new("statistics", error.to_string()))?;
     drop(progress);
+    if global.quiet == 0 {
+        left_out
+            .iter()
+            .for_each(|note| terminal::note(&format!("left out: {}", sanitise(note))));
+    }
     statistics.write(output).map_err(failed)?;
     Ok(finish(
         global,

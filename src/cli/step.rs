@@ -55,6 +55,9 @@ const COMMON: &[&str] = &[
     "json",
     "jobs",
     "engine",
+    "engine-time",
+    "engine-memory",
+    "engine-inside",
     "seed",
     "force",
     "in-place",
@@ -67,6 +70,9 @@ const COMMON: &[&str] = &[
     "help",
     "version",
 ];
+
+/// The heading of options that one verb alone has.
+const OWN: &str = "Options of the step";
 
 /// Every pass; its schema is made when the first of them is asked for.
 static ENTRIES: LazyLock<Vec<registry::Entry>> = LazyLock::new(registry::entries);
@@ -170,8 +176,7 @@ fn command(entry: &'static registry::Entry, word: &'static str) -> Command {
     }
     for (name, property) in properties(schema) {
         if !COMMON.contains(&name) && positional.is_none_or(|(_, option, ..)| *option != name) {
-            command =
-                command.arg(option(name, resolve(schema, property)).help_heading("Options of the step"));
+            command = command.arg(option(name, resolve(schema, property)).help_heading(OWN));
         }
     }
     command
@@ -438,4 +443,43 @@ pub(super) fn execute(global: &Global, step: &Step) -> Result<Answer, Failure> {
         Unchanged::Refused,
         Outputs::new(global),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Identifiers and long names of arguments, as options of a pass would be spelt.
+    fn names(command: &Command) -> BTreeSet<String> {
+        let arguments = command.get_arguments();
+        arguments
+            .flat_map(|argument| {
+                let id = argument.get_id().as_str().replace('_', "-");
+                [Some(id), argument.get_long().map(str::to_owned)]
+            })
+            .flatten()
+            .collect()
+    }
+
+    #[test]
+    fn the_names_that_passes_may_not_take_are_those_of_the_flags_of_every_verb() {
+        let entry = ENTRIES.iter().find(|entry| entry.name == EXPLAINS).unwrap();
+        let verb = command(entry, entry.name);
+        let own: Vec<&str> = verb
+            .get_arguments()
+            .filter(|argument| argument.get_help_heading() == Some(OWN))
+            .map(|argument| argument.get_id().as_str())
+            .collect();
+        let mut flags = names(&Global::augment_args(Command::new("secateur")));
+        flags.extend(
+            names(&verb)
+                .into_iter()
+                .filter(|name| !own.contains(&name.as_str())),
+        );
+        flags.extend(["help", "version"].map(str::to_owned));
+        let reserved: BTreeSet<String> = COMMON.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(reserved, flags);
+    }
 }

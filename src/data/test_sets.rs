@@ -8,8 +8,8 @@ use prost::Message;
 
 use super::error::DataError;
 use crate::engine::{RunValue, RunValues};
-use crate::format::{ExternalFiles, tensor_from_proto};
-use crate::ir::{DType, Graph, NodeKind, Tensor, ValueType};
+use crate::format::{ExternalFiles, LiftError, tensor_from_proto};
+use crate::ir::{DType, Graph, NodeKind, Tensor, TensorError, ValueType};
 use crate::proto::TensorProto;
 
 /// `onnx.SequenceProto` (field numbers of `onnx-data.proto`).
@@ -135,17 +135,25 @@ fn read_value(file: &Path, ty: &ValueType) -> Result<Option<RunValue>, DataError
         ValueType::Map(..) => map(MapMessage::decode(bytes).map_err(decode)?),
         _ => tensor(TensorProto::decode(bytes).map_err(decode)?),
     };
-    value.map(Some).map_err(wrong)
+    value.map(Some).map_err(|error| wrong(error.to_string()))
 }
 
-fn tensor(message: TensorProto) -> Result<RunValue, String> {
+/// Why a message is no value.
+#[derive(Debug, thiserror::Error)]
+enum ValueError {
+    #[error(transparent)]
+    Tensor(#[from] LiftError),
+    #[error(transparent)]
+    Keys(#[from] TensorError),
+}
+
+fn tensor(message: TensorProto) -> Result<RunValue, ValueError> {
     let name = message.name.clone().unwrap_or_default();
-    tensor_from_proto(message, &ExternalFiles::default(), &|| name.clone())
-        .map(RunValue::Tensor)
-        .map_err(|e| e.to_string())
+    let tensor = tensor_from_proto(message, &ExternalFiles::default(), &|| name.clone())?;
+    Ok(RunValue::Tensor(tensor))
 }
 
-fn sequence(message: SequenceMessage) -> Result<RunValue, String> {
+fn sequence(message: SequenceMessage) -> Result<RunValue, ValueError> {
     let tensors = message.tensor_values.into_iter().map(tensor);
     let sequences = message.sequence_values.into_iter().map(sequence);
     let maps = message.map_values.into_iter().map(map);
@@ -158,7 +166,7 @@ fn sequence(message: SequenceMessage) -> Result<RunValue, String> {
         .map(RunValue::Sequence)
 }
 
-fn optional(message: OptionalMessage) -> Result<RunValue, String> {
+fn optional(message: OptionalMessage) -> Result<RunValue, ValueError> {
     let inner = if let Some(value) = message.tensor_value {
         Some(tensor(*value)?)
     } else if let Some(value) = message.sequence_value {
@@ -173,12 +181,12 @@ fn optional(message: OptionalMessage) -> Result<RunValue, String> {
     Ok(RunValue::Optional(inner.map(Box::new)))
 }
 
-fn map(message: MapMessage) -> Result<RunValue, String> {
+fn map(message: MapMessage) -> Result<RunValue, ValueError> {
     let keys = if message.key_type == Some(DType::String.onnx()) {
         Tensor::from_strings(&[message.string_keys.len() as u64], message.string_keys)
     } else {
         Tensor::from_slice(&[message.keys.len() as u64], &message.keys)
     };
     let values = sequence(message.values.unwrap_or_default())?;
-    Ok(RunValue::Map(keys.map_err(|e| e.to_string())?, Box::new(values)))
+    Ok(RunValue::Map(keys?, Box::new(values)))
 }

@@ -24,7 +24,7 @@ pub use bounded::limit_calls;
 pub use held::{FloatOutputs, HeldSession, hold};
 pub use ort::OrtEngine;
 pub use parallel::{run_many, run_ordered};
-pub use tract::{TractEngine, run_node};
+pub use tract::{TractEngine, run_node, runs as tract_runs};
 pub use worker::{Host, serve, work_in_processes, workers_memory};
 
 use std::collections::BTreeMap;

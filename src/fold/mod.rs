@@ -140,6 +140,201 @@ const MOVES: &[&str] = &[
     "Unsqueeze",
 ];
 
+/// One operator on constants.
+struct Call<'a> {
+    operator: &'a Operator,
+    version: i64,
+    inputs: &'a [Option<Tensor>],
+    outputs: usize,
+}
+
+/// The kernels of a family.
+type Family = fn(&Call<'_>) -> Answer;
+
+/// Families of kernels with the operators of ONNX's own domain that each computes, at some element types: what is not registered here
+/// is left to the engine. Of several families the first that answers counts.
+const KERNELS: &[(Family, &[&str])] = &[
+    (
+        |call| views::evaluate(call.operator, call.version, call.inputs),
+        &[
+            "Flatten",
+            "Identity",
+            "Reshape",
+            "Shape",
+            "Size",
+            "Squeeze",
+            "Unsqueeze",
+        ],
+    ),
+    (
+        |call| moves::evaluate(call.operator, call.version, call.inputs, call.outputs),
+        &[
+            "Concat",
+            "ConstantOfShape",
+            "Expand",
+            "EyeLike",
+            "Gather",
+            "OneHot",
+            "Slice",
+            "Split",
+            "Transpose",
+            "Where",
+        ],
+    ),
+    (
+        |call| picks::evaluate(call.operator, call.inputs),
+        &[
+            "Compress",
+            "GatherElements",
+            "GatherND",
+            "NonZero",
+            "ReverseSequence",
+            "Scatter",
+            "ScatterElements",
+            "ScatterND",
+            "Trilu",
+        ],
+    ),
+    (
+        |call| repeats::evaluate(call.operator, call.version, call.inputs),
+        &["DepthToSpace", "Pad", "SpaceToDepth", "Tile"],
+    ),
+    (
+        |call| integer::evaluate(call.operator, call.version, call.inputs),
+        &[
+            "Abs",
+            "Add",
+            "And",
+            "BitShift",
+            "BitwiseAnd",
+            "BitwiseNot",
+            "BitwiseOr",
+            "BitwiseXor",
+            "Clip",
+            "Div",
+            "Equal",
+            "Greater",
+            "GreaterOrEqual",
+            "Less",
+            "LessOrEqual",
+            "Max",
+            "Min",
+            "Mod",
+            "Mul",
+            "Neg",
+            "Not",
+            "Or",
+            "Pow",
+            "Range",
+            "Relu",
+            "Sign",
+            "Sub",
+            "Sum",
+            "Xor",
+        ],
+    ),
+    (
+        |call| cast::evaluate(call.operator, call.inputs),
+        &["Cast", "CastLike"],
+    ),
+    (
+        |call| float::evaluate(call.operator, call.version, call.inputs),
+        &[
+            "Abs",
+            "Acos",
+            "Acosh",
+            "Add",
+            "Asin",
+            "Asinh",
+            "Atan",
+            "Atanh",
+            "Ceil",
+            "Celu",
+            "Clip",
+            "Cos",
+            "Cosh",
+            "Div",
+            "Elu",
+            "Equal",
+            "Erf",
+            "Exp",
+            "Floor",
+            "Gelu",
+            "Greater",
+            "GreaterOrEqual",
+            "HardSigmoid",
+            "HardSwish",
+            "IsInf",
+            "IsNaN",
+            "LeakyRelu",
+            "Less",
+            "LessOrEqual",
+            "Log",
+            "Max",
+            "Mean",
+            "Min",
+            "Mish",
+            "Mod",
+            "Mul",
+            "Neg",
+            "PRelu",
+            "Pow",
+            "Range",
+            "Reciprocal",
+            "Relu",
+            "Round",
+            "Selu",
+            "Shrink",
+            "Sigmoid",
+            "Sign",
+            "Sin",
+            "Sinh",
+            "Softplus",
+            "Softsign",
+            "Sqrt",
+            "Sub",
+            "Sum",
+            "Swish",
+            "Tan",
+            "Tanh",
+            "ThresholdedRelu",
+        ],
+    ),
+    (
+        |call| reduce::evaluate(call.operator, call.version, call.inputs, call.outputs),
+        &[
+            "ArgMax",
+            "ArgMin",
+            "CumSum",
+            "Hardmax",
+            "LogSoftmax",
+            "ReduceL1",
+            "ReduceL2",
+            "ReduceLogSum",
+            "ReduceLogSumExp",
+            "ReduceMax",
+            "ReduceMean",
+            "ReduceMin",
+            "ReduceProd",
+            "ReduceSum",
+            "ReduceSumSquare",
+            "Softmax",
+            "TopK",
+        ],
+    ),
+];
+
+/// Types of the operators of ONNX's own domain that kernels of this module compute.
+pub fn operators() -> Vec<&'static str> {
+    let names = KERNELS.iter().flat_map(|(_, names)| names.iter().copied());
+    names.collect()
+}
+
+/// Whether the operator is never computed here, not even by the engine.
+pub fn is_refused(op_type: &str) -> bool {
+    NOT_FOLDED.iter().any(|(name, _)| *name == op_type)
+}
+
 fn own(operator: &Operator, version: i64, inputs: &[Option<Tensor>], outputs: usize) -> Answer {
     if !operator.domain().is_empty() {
         return None;
@@ -147,14 +342,16 @@ fn own(operator: &Operator, version: i64, inputs: &[Option<Tensor>], outputs: us
     if outputs != 1 && !matches!(&*operator.op_type, "Split" | "TopK") {
         return None;
     }
-    views::evaluate(operator, version, inputs)
-        .or_else(|| moves::evaluate(operator, version, inputs, outputs))
-        .or_else(|| picks::evaluate(operator, inputs))
-        .or_else(|| repeats::evaluate(operator, version, inputs))
-        .or_else(|| integer::evaluate(operator, version, inputs))
-        .or_else(|| cast::evaluate(operator, inputs))
-        .or_else(|| float::evaluate(operator, version, inputs))
-        .or_else(|| reduce::evaluate(operator, version, inputs, outputs))
+    let call = Call {
+        operator,
+        version,
+        inputs,
+        outputs,
+    };
+    KERNELS
+        .iter()
+        .filter(|(_, names)| names.contains(&&*operator.op_type))
+        .find_map(|(family, _)| family(&call))
 }
 
 fn not_finite(tensor: &Tensor) -> bool {
@@ -244,5 +441,84 @@ fn axis_of(axis: i64, rank: usize) -> Option<usize> {
         usize::try_from(if axis < 0 { axis + rank } else { axis }).ok()
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Inputs among which every registered kernel finds some that it computes.
+    fn samples() -> Vec<Option<Tensor>> {
+        let floats: Vec<f32> = vec![0.25, 0.5, 0.75, 0.125];
+        vec![
+            Tensor::from_slice(&[2, 2], &floats).ok(),
+            Tensor::from_slice(&[2, 2], &[1i64, 0, 1, 0]).ok(),
+            Some(Tensor::vector_i64(&[1, 1])),
+            Some(Tensor::vector_i64(&[0, 0, 0, 0])),
+            Some(Tensor::vector_i64(&[0])),
+            Some(Tensor::scalar(1i64)),
+            Some(Tensor::scalar(1.0f32)),
+            Tensor::from_bools(&[2], &[true, true]).ok(),
+            Tensor::from_slice(&[1, 4, 1, 1], &floats).ok(),
+            Tensor::from_slice(&[1, 1, 2, 2], &floats).ok(),
+        ]
+    }
+
+    /// The operators with the attributes that they cannot do without.
+    fn forms(name: &str) -> Vec<Operator> {
+        let plain = Operator::new(name);
+        match name {
+            "Cast" => vec![plain.with("to", 7)],
+            "BitShift" => vec![plain.with("direction", "LEFT")],
+            "Concat" => vec![plain.with("axis", 0)],
+            "DepthToSpace" | "SpaceToDepth" => vec![plain.with("blocksize", 2)],
+            "Mod" => vec![plain.clone(), plain.with("fmod", 1)],
+            "Split" => vec![plain.with("num_outputs", 1)],
+            _ => vec![plain],
+        }
+    }
+
+    #[test]
+    fn every_registered_kernel_computes_some_form_of_its_operators() {
+        let samples = samples();
+        let mut lists: Vec<Vec<Option<Tensor>>> = vec![Vec::new()];
+        for length in 0..3 {
+            let shorter: Vec<Vec<Option<Tensor>>> = lists
+                .iter()
+                .filter(|list| list.len() == length)
+                .cloned()
+                .collect();
+            for (list, sample) in shorter
+                .iter()
+                .flat_map(|list| samples.iter().map(move |one| (list, one)))
+            {
+                let mut longer = list.clone();
+                longer.push(sample.clone());
+                lists.push(longer);
+            }
+        }
+        let computes = |family: &Family, name: &str| {
+            forms(name).iter().any(|operator| {
+                lists.iter().any(|inputs| {
+                    let call = Call {
+                        operator,
+                        version: 18,
+                        inputs,
+                        outputs: if name == "TopK" { 2 } else { 1 },
+                    };
+                    matches!(family(&call), Some(Ok(_)))
+                })
+            })
+        };
+        let idle: Vec<&str> = KERNELS
+            .iter()
+            .flat_map(|(family, names)| names.iter().filter(|name| !computes(family, name)))
+            .copied()
+            .collect();
+        assert!(
+            idle.is_empty(),
+            "registered with a family that computes no form of them: {idle:?}"
+        );
     }
 }

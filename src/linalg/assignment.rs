@@ -12,7 +12,7 @@ pub fn assign(cost: ArrayView2<'_, f64>) -> Vec<usize> {
     let mut rows = vec![0.0f64; size];
     let mut columns = vec![0.0f64; size + 1];
     let entry = |row: usize, column: usize| {
-        let value = cost.get([row, column]).copied().unwrap_or(0.0);
+        let value = cost[[row, column]];
         if value.is_finite() { value } else { 0.0 }
     };
     for row in 0..size {
@@ -20,23 +20,19 @@ pub fn assign(cost: ArrayView2<'_, f64>) -> Vec<usize> {
         let mut before = vec![size; size];
         let mut done = vec![false; size + 1];
         let mut at = size;
-        set(&mut row_of, size, row);
+        row_of[size] = row;
         loop {
-            set(&mut done, at, true);
-            let here = get(&row_of, at, NONE);
+            done[at] = true;
+            let here = row_of[at];
             let (mut step, mut next) = (f64::INFINITY, NONE);
-            let level = get(&rows, here, 0.0);
-            for column in 0..size {
-                if get(&done, column, true) {
-                    continue;
+            for column in (0..size).filter(|column| !done[*column]) {
+                let reduced = entry(here, column) - rows[here] - columns[column];
+                if reduced < least[column] {
+                    least[column] = reduced;
+                    before[column] = at;
                 }
-                let reduced = entry(here, column) - level - get(&columns, column, 0.0);
-                if reduced < get(&least, column, 0.0) {
-                    set(&mut least, column, reduced);
-                    set(&mut before, column, at);
-                }
-                if get(&least, column, f64::INFINITY) < step {
-                    step = get(&least, column, f64::INFINITY);
+                if least[column] < step {
+                    step = least[column];
                     next = column;
                 }
             }
@@ -44,47 +40,32 @@ pub fn assign(cost: ArrayView2<'_, f64>) -> Vec<usize> {
                 break;
             }
             for column in 0..=size {
-                if get(&done, column, false) {
-                    let owner = get(&row_of, column, NONE);
-                    add(&mut rows, owner, step);
-                    add(&mut columns, column, -step);
+                if done[column] {
+                    rows[row_of[column]] += step;
+                    columns[column] -= step;
                 } else {
-                    add(&mut least, column, -step);
+                    least[column] -= step;
                 }
             }
             at = next;
-            if get(&row_of, at, NONE) == NONE {
+            if row_of[at] == NONE {
                 break;
             }
         }
         while at != size {
-            let previous = get(&before, at, size);
-            let moved = get(&row_of, previous, NONE);
-            set(&mut row_of, at, moved);
+            let previous = before[at];
+            row_of[at] = row_of[previous];
             at = previous;
         }
     }
     let mut assigned = vec![0; size];
     for (column, row) in row_of.iter().take(size).enumerate() {
-        set(&mut assigned, *row, column);
+        // A row stays without a column where costs add up beyond the largest number.
+        if *row != NONE {
+            assigned[*row] = column;
+        }
     }
     assigned
-}
-
-fn get<T: Copy>(list: &[T], at: usize, otherwise: T) -> T {
-    list.get(at).copied().unwrap_or(otherwise)
-}
-
-fn set<T>(list: &mut [T], at: usize, value: T) {
-    if let Some(slot) = list.get_mut(at) {
-        *slot = value;
-    }
-}
-
-fn add(list: &mut [f64], at: usize, value: f64) {
-    if let Some(slot) = list.get_mut(at) {
-        *slot += value;
-    }
 }
 
 #[cfg(test)]

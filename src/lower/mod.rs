@@ -51,6 +51,15 @@ const TRACT: &[&[Rule]] = &[
     sequences::RULES,
 ];
 
+/// Domain and type of every operator that some form of is rewritten. Rules for any operator are not among them.
+pub fn operators() -> Vec<(&'static str, &'static str)> {
+    let rules = TRACT.iter().flat_map(|family| family.iter());
+    rules
+        .map(|(domain, name, _)| (*domain, *name))
+        .filter(|(_, name)| *name != "*")
+        .collect()
+}
+
 /// Rounds of rewriting before the rest is left as it is: a rewritten operator may need rewriting itself, a few levels deep.
 const ROUNDS: usize = 6;
 

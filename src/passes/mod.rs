@@ -75,7 +75,9 @@ pub use pass::{
 };
 pub use prune_channels::PruneChannels;
 pub use prune_weights::{Criterion as WeightCriterion, PruneWeights, Scope as WeightScope, Update};
-pub use quantize::{LayerTypes, Profile, Quantize, Saturation, Target, collect_statistics};
+pub use quantize::{
+    LayerTypes, Profile, Quantize, Saturation, Target, collect_statistics, operators as quantized_operators,
+};
 pub use quantize_dynamic::QuantizeDynamic;
 pub use quantize_weights::{BitsBy, Form, LayerPrecision, Precision, QuantizeWeights, Rounding, Widths};
 pub use search_precision::{SearchPrecision, Sensitivity};

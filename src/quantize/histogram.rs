@@ -70,9 +70,7 @@ impl Histogram {
             for block in values.chunks(BLOCK) {
                 find_bins(block, scale, &mut bins);
                 for bin in bins.iter().take(block.len()) {
-                    if let Some(slot) = self.counts.get_mut(usize::from(*bin)) {
-                        *slot += 1;
-                    }
+                    self.counts[usize::from(*bin)] += 1;
                 }
             }
             return;
@@ -83,12 +81,7 @@ impl Histogram {
             for block in part.chunks(BLOCK) {
                 find_bins(block, scale, &mut bins);
                 for (at, bin) in bins.iter().take(block.len()).enumerate() {
-                    if let Some(slot) = tables
-                        .get_mut(usize::from(*bin))
-                        .and_then(|row| row.get_mut(at % TABLES))
-                    {
-                        *slot += 1;
-                    }
+                    tables[usize::from(*bin)][at % TABLES] += 1;
                 }
             }
             for (slot, row) in self.counts.iter_mut().zip(&mut tables) {
@@ -231,9 +224,7 @@ fn add_doubled(wide: &mut [u64], counts: &[u64], doublings: i32) {
     let shift = doublings.clamp(0, 31);
     for (at, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
         let from_middle = at as i32 - HALF as i32;
-        if let Some(slot) = wide.get_mut(((from_middle >> shift) + HALF as i32) as usize) {
-            *slot += count;
-        }
+        wide[((from_middle >> shift) + HALF as i32) as usize] += count;
     }
 }
 

@@ -114,9 +114,7 @@ fn entropy_bound(histogram: &Histogram, scheme: &Scheme) -> f32 {
     let mut counts = vec![0f64; bins];
     for (edge, count) in histogram.bins() {
         let middle = (edge + 0.5 * histogram.bin_width()).abs();
-        if let Some(slot) = counts.get_mut(((middle / width) as usize).min(bins - 1)) {
-            *slot += count as f64;
-        }
+        counts[((middle / width) as usize).min(bins - 1)] += count as f64;
     }
     if let [zeros, next, ..] = counts.as_mut_slice() {
         *zeros = *next;

@@ -127,11 +127,9 @@ fn settled(weights: &[f64], sensitivity: &[f64], found: Parameters, limits: (i32
         let Some(at) = best.1 else {
             break;
         };
-        if let (Some(code), Some(apart), Some(root)) = (codes.get_mut(at), apart.get_mut(at), roots.get(at)) {
-            *code += step;
-            *apart += size;
-            shared += root * size;
-        }
+        codes[at] += step;
+        apart[at] += size;
+        shared += roots[at] * size;
     }
     let own: f64 = roots
         .iter()
@@ -167,16 +165,14 @@ pub fn allocate(units: &[Unit], least: u32, budget: u64) -> Vec<u32> {
         .filter_map(|(at, unit)| offer(unit, at, 0))
         .collect();
     while let Some(Offer { unit: at, to, .. }) = offers.pop() {
-        let (Some(unit), Some(now)) = (units.get(at), bits.get_mut(at)) else {
-            continue;
-        };
+        let unit = &units[at];
         let wanted = least + to as u32;
-        let cost = unit.elements * u64::from(wanted - *now);
+        let cost = unit.elements * u64::from(wanted - bits[at]);
         if spent + cost > budget {
             continue;
         }
         spent += cost;
-        *now = wanted;
+        bits[at] = wanted;
         offers.extend(offer(unit, at, to));
     }
     bits

@@ -283,7 +283,7 @@ pub fn planned(style: Style, nodes: &[PlannedNode]) -> String {
             node.why.clone(),
         ]
     });
-    table(style, &["node", "operator", "runs", "why"], true, rows)
+    table(style, &["node", "operator", "runs", "why"], false, rows)
 }
 
 /// Each gate.

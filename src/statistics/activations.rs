@@ -158,10 +158,8 @@ pub fn collect(
             .unwrap_or_else(|| vec![Unordered::default(); values.len()]);
         let mut found = vec![Ordered::default(); values.len()];
         stream.observe(&batch, &mut |at, value| {
-            if let (Some(own), Some(found)) = (own.get_mut(at), found.get_mut(at)) {
-                own.add(value, wanted);
-                *found = Ordered::of(value, wanted);
-            }
+            own[at].add(value, wanted);
+            found[at] = Ordered::of(value, wanted);
         })?;
         for (name, found) in values.iter().zip(&found) {
             if !found.seen {
@@ -400,9 +398,7 @@ fn channel_sums(value: &Sampled<'_>) -> Option<(Vec<f64>, u64)> {
     let mut sums = vec![0f64; axis.0];
     let mut count = 0;
     each_channel(value, axis, |channel, elements| {
-        if let Some(sum) = sums.get_mut(channel) {
-            *sum += quantize::sum(elements);
-        }
+        sums[channel] += quantize::sum(elements);
         count += elements.len();
     });
     Some((sums, (count / axis.0) as u64))
@@ -412,10 +408,8 @@ fn channel_extremes(value: &Sampled<'_>) -> Option<Vec<(f32, f32)>> {
     let axis = channel_axis(value)?;
     let mut found = vec![(f32::INFINITY, f32::NEG_INFINITY); axis.0];
     each_channel(value, axis, |channel, elements| {
-        if let Some((low, high)) = found.get_mut(channel) {
-            let own = extremes(elements);
-            (*low, *high) = (low.min(own.0), high.max(own.1));
-        }
+        let (low, high, _) = extremes(elements);
+        found[channel] = (found[channel].0.min(low), found[channel].1.max(high));
     });
     Some(found)
 }

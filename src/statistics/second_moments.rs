@@ -113,10 +113,8 @@ fn squares(value: &Sampled<'_>, axis: i64) -> Option<SecondMoments> {
         while !rest.is_empty() {
             let (chunk, behind) = rest.split_at((inner - at % inner).min(rest.len()));
             let index = at / inner % size.max(1);
-            if let (Some(sum), Some(most)) = (squared.get_mut(index), largest.get_mut(index)) {
-                *sum += chunk.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
-                *most = chunk.iter().fold(*most, |most, x| most.max(x.abs()));
-            }
+            squared[index] += chunk.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
+            largest[index] = chunk.iter().fold(largest[index], |most, x| most.max(x.abs()));
             at += chunk.len();
             rest = behind;
         }

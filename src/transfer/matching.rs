@@ -332,38 +332,28 @@ fn align(source: &Network<'_>, target: &Network<'_>, pairs: &mut [Option<(usize,
     let width = open.len() + 1;
     let mut best = vec![0f64; (left.len() + 1) * width];
     let at = |row: usize, column: usize| row * width + column;
-    let read = |best: &[f64], index: usize| best.get(index).copied().unwrap_or(0.0);
     let mut scores: Vec<Option<f64>> = vec![None; left.len() * open.len()];
     for (row, from) in left.iter().enumerate().rev() {
         for (column, to) in open.iter().enumerate().rev() {
             let found = score(*from, *to);
-            let mut value = read(&best, at(row + 1, column)).max(read(&best, at(row, column + 1)));
+            let mut value = best[at(row + 1, column)].max(best[at(row, column + 1)]);
             if let Some(score) = found {
-                value = value.max(score + read(&best, at(row + 1, column + 1)));
+                value = value.max(score + best[at(row + 1, column + 1)]);
             }
-            if let Some(slot) = best.get_mut(at(row, column)) {
-                *slot = value;
-            }
-            if let Some(slot) = scores.get_mut(row * open.len() + column) {
-                *slot = found;
-            }
+            best[at(row, column)] = value;
+            scores[row * open.len() + column] = found;
         }
     }
     let (mut row, mut column) = (0, 0);
     while row < left.len() && column < open.len() {
-        let here = read(&best, at(row, column));
-        let found = scores.get(row * open.len() + column).copied().flatten();
-        if let Some(score) = found
-            && here == score + read(&best, at(row + 1, column + 1))
+        let here = best[at(row, column)];
+        if let Some(score) = scores[row * open.len() + column]
+            && here == score + best[at(row + 1, column + 1)]
         {
-            if let (Some(from), Some(pair)) =
-                (left.get(row), open.get(column).and_then(|to| pairs.get_mut(*to)))
-            {
-                *pair = Some((*from, How::Order));
-            }
+            pairs[open[column]] = Some((left[row], How::Order));
             row += 1;
             column += 1;
-        } else if here == read(&best, at(row + 1, column)) {
+        } else if here == best[at(row + 1, column)] {
             row += 1;
         } else {
             column += 1;

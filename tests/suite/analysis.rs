@@ -338,6 +338,30 @@ fn cost_counts_shared_weights_once_and_binds_symbols() {
     assert_eq!(labels, [("Conv", Some(16 * 64 * 27)), ("MatMul", Some(160))]);
 }
 
+#[test]
+fn cost_counts_every_query_with_every_key_and_says_where_it_cannot_count() {
+    let macs = |text: &str| {
+        let mut model = secateur::format::lift(
+            secateur::format::text::parse_model(&format!(
+                "<ir_version: 10, opset_import: [\"\" : 27]> {text}"
+            ))
+            .unwrap(),
+            &secateur::format::ExternalFiles::default(),
+        )
+        .unwrap();
+        infer(&mut model);
+        cost(&model, &|_| None).macs
+    };
+    let heads = "g (float[2, 3, 4, 8] q, float[2, 3, 5, 8] k, float[2, 3, 5, 6] v) => (y) { y = Attention (q, k, v) }";
+    assert_eq!(macs(heads), Some(2 * 3 * 4 * 5 * (8 + 6)));
+    let packed = "g (float[2, 4, 24] q, float[2, 5, 24] k, float[2, 5, 18] v) => (y) {
+        y = Attention <q_num_heads = 3, kv_num_heads = 3> (q, k, v) }";
+    assert_eq!(macs(packed), macs(heads));
+    let linear = "g (float[2, 4, 24] q, float[2, 4, 24] k, float[2, 4, 18] v) => (y) {
+        y = LinearAttention <q_num_heads = 3, kv_num_heads = 3> (q, k, v) }";
+    assert_eq!(macs(linear), None);
+}
+
 #[track_caller]
 fn refused(model: &Model, code: &str) {
     let codes: Vec<_> = check(model)

@@ -927,7 +927,8 @@ fn random_choices_over_the_corpus_pass_the_oracle() {
         .and_then(|rounds| rounds.parse().ok())
         .unwrap_or(3);
     let (checked, skipped) = fuzz_files(&corpus::models(), 1 << 20, rounds);
-    println!("{checked} choices checked, {skipped} models too large or unreadable");
+    println!("{skipped} models too large or unreadable");
+    corpus::ran(checked, 20 * rounds as usize);
 }
 
 /// A row of docs/prune-table.md.
@@ -1009,6 +1010,7 @@ fn weights(model: &Model) -> Vec<String> {
 
 #[test]
 fn every_weight_is_in_a_class_or_has_a_reason() {
+    let mut models = 0;
     for path in fixtures().into_iter().chain(corpus::models()) {
         if std::fs::metadata(&path).is_ok_and(|file| file.len() > 2 << 20) {
             continue;
@@ -1051,7 +1053,9 @@ fn every_weight_is_in_a_class_or_has_a_reason() {
             "{}: no reason",
             path.display()
         );
+        models += 1;
     }
+    corpus::ran(models, 50);
 }
 
 #[test]
@@ -1111,8 +1115,7 @@ fn half_of_the_units_leaves_what_the_table_says() {
         .chain(corpus::architectures())
         .collect();
     if std::env::var_os("SECATEUR_PRUNE_TABLE").is_none() || paths.is_empty() {
-        println!("skipped: SECATEUR_PRUNE_TABLE is not set, or there is no corpus");
-        return;
+        return corpus::skip("SECATEUR_PRUNE_TABLE is not set, or there is no corpus");
     }
     let mut text = String::from(
         "# What is left at ratio 0.5\n\nParameters left when `prune-channels` removes half of the units of every layer, whether the result \

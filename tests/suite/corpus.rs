@@ -1,8 +1,36 @@
 //! Models from outside of the repository: `SECATEUR_CORPUS` names the corpus folder, `SECATEUR_NODE_TESTS` a folder with the
 //! ONNX node tests, one folder each, `SECATEUR_ARCHITECTURES` a folder with the corpus' architectures filled with weights. Where
-//! one is not set, tests over it see no models and say so.
+//! one is not set, tests over it see no models and say so; `SECATEUR_SKIPPED` names a file that gets a line for each such test.
 
 use std::path::{Path, PathBuf};
+
+/// Says that the test that runs leaves something out, and why.
+pub(crate) fn skip(reason: &str) {
+    println!("skipped: {reason}");
+    let Some(file) = std::env::var_os("SECATEUR_SKIPPED") else {
+        return;
+    };
+    let thread = std::thread::current();
+    let line = format!("{}: {reason}\n", thread.name().unwrap_or("a test"));
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(file)
+        .unwrap();
+    // One write, so that lines of tests that run at once stay whole.
+    std::io::Write::write_all(&mut file, line.as_bytes()).unwrap();
+}
+
+/// With the corpus there, a test over it has run at least so many cases.
+pub(crate) fn ran(cases: usize, least: usize) {
+    println!("{cases} cases over the corpus");
+    if std::env::var_os("SECATEUR_CORPUS").is_some() {
+        assert!(
+            cases >= least,
+            "only {cases} cases ran, where the corpus has at least {least}"
+        );
+    }
+}
 
 /// The `.onnx` files below the corpus' `models` folder, sorted.
 pub(crate) fn models() -> Vec<PathBuf> {
@@ -29,12 +57,12 @@ pub(crate) fn node_tests() -> Vec<PathBuf> {
 
 fn unpacked_node_tests() -> Option<PathBuf> {
     let Some(corpus) = std::env::var_os("SECATEUR_CORPUS") else {
-        println!("skipped: neither SECATEUR_NODE_TESTS nor SECATEUR_CORPUS is set");
+        skip("neither SECATEUR_NODE_TESTS nor SECATEUR_CORPUS is set");
         return None;
     };
     let archive = PathBuf::from(corpus).join("onnx-node-tests.tgz");
     if !archive.is_file() {
-        println!("skipped: the corpus has no onnx-node-tests.tgz");
+        skip("the corpus has no onnx-node-tests.tgz");
         return None;
     }
     static UNPACKED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
@@ -68,7 +96,7 @@ fn unpacked_node_tests() -> Option<PathBuf> {
 fn below(variable: &str, folder: &str, accept: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
     match std::env::var_os(variable) {
         None => {
-            println!("skipped: {variable} is not set");
+            skip(&format!("{variable} is not set"));
             Vec::new()
         }
         Some(root) => files(PathBuf::from(root).join(folder), accept),

@@ -83,11 +83,11 @@ fn distance(found: &RunValue, expected: &RunValue) -> f64 {
 #[ignore = "minutes: run by name"]
 fn tract_and_the_runtime_agree_on_real_models() {
     let Some(corpus) = std::env::var_os("SECATEUR_CORPUS").map(PathBuf::from) else {
-        return println!("skipped: SECATEUR_CORPUS is not set");
+        return super::corpus::skip("SECATEUR_CORPUS is not set");
     };
     let ort = match OrtEngine::load() {
         Ok(engine) => engine,
-        Err(EngineError::Unavailable { reason, .. }) => return println!("skipped: {reason}"),
+        Err(EngineError::Unavailable { reason, .. }) => return super::corpus::skip(&reason),
         Err(other) => panic!("{other}"),
     };
     let recipes: serde_json::Value =

@@ -224,7 +224,7 @@ fn one_operator_runs_on_constants() {
 fn the_runtime_of_an_installed_package_agrees_with_tract() {
     let ort = match OrtEngine::load() {
         Ok(ort) => ort,
-        Err(EngineError::Unavailable { reason, .. }) => return println!("skipped: {reason}"),
+        Err(EngineError::Unavailable { reason, .. }) => return super::corpus::skip(&reason),
         Err(other) => panic!("{other}"),
     };
     println!("{}", ort.describe());

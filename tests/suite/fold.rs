@@ -250,8 +250,8 @@ fn every_recorded_operator_is_folded_to_its_output_or_refused() {
             right += 1;
         }
     }
-    println!("{right} folded, {refused} refused");
-    assert!(right == 0 && refused == 0 || right > 800, "only {right} folded");
+    println!("{refused} refused");
+    super::corpus::ran(right, 800);
 }
 
 #[test]

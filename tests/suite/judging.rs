@@ -393,9 +393,7 @@ fn no_model_that_runs_has_contradictory_shapes() {
         "{} of {looked_at} models: {alarms:#?}",
         alarms.len()
     );
-    if std::env::var_os("SECATEUR_CORPUS").is_some() {
-        assert!(looked_at > 1000, "{looked_at} models");
-    }
+    corpus::ran(looked_at, 1900);
 }
 
 /// tract, counting what is compiled and run.

@@ -143,6 +143,7 @@ fn compare(title: &str, change: impl Fn(&Case, &mut proto::ModelProto), share: f
     print(title, &coverage);
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     let outputs: usize = coverage.values().map(|c| c.outputs).sum();
+    corpus::ran(outputs, 1800);
     let complete: usize = coverage.values().map(|c| c.complete).sum();
     assert!(
         outputs == 0 || complete as f64 >= share * outputs as f64,

@@ -6,7 +6,7 @@ use crate::ir::{DType, Dim, Graph, NodeKind, Shape, ShapeContent, TensorType, Va
 
 /// Which operator with bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     If,
     Loop,
     /// Scan from opset 9 on.
@@ -16,6 +16,14 @@ enum Kind {
     SequenceMap,
     Unknown,
 }
+
+/// Operators of ONNX's own domain that have bodies.
+pub(super) const WITH_BODIES: [(&str, Kind); 4] = [
+    ("If", Kind::If),
+    ("Loop", Kind::Loop),
+    ("Scan", Kind::Scan),
+    ("SequenceMap", Kind::SequenceMap),
+];
 
 /// What goes into the bodies.
 #[derive(Clone, Debug)]
@@ -48,30 +56,29 @@ impl Plan {
 pub(in super::super) fn plan(call: &Call<'_>) -> Plan {
     let known = |input: usize| call.ty(input).cloned().unwrap_or(ValueType::Unknown);
     let count = call.inputs.len();
-    let name = if call.operator.domain().is_empty() {
-        call.operator.op_type.as_str()
-    } else {
-        ""
-    };
-    match name {
-        "If" => Plan {
-            kind: Kind::If,
+    let kind = WITH_BODIES
+        .iter()
+        .find(|(name, _)| call.operator.is(name))
+        .map_or(Kind::Unknown, |(_, kind)| *kind);
+    match kind {
+        Kind::If => Plan {
+            kind,
             seeds: Vec::new(),
             states: 0,
         },
-        "Loop" => {
+        Kind::Loop => {
             let mut seeds = vec![
                 ValueType::tensor(DType::I64, Some(Shape::new())),
                 ValueType::tensor(DType::Bool, Some(Shape::new())),
             ];
             seeds.extend((2..count).map(known));
             Plan {
-                kind: Kind::Loop,
+                kind,
                 seeds,
                 states: count.saturating_sub(2),
             }
         }
-        "Scan" => {
+        Kind::Scan | Kind::BatchScan => {
             let scans = usize::try_from(call.int_or("num_scan_inputs", 0)).unwrap_or(0);
             let batched = call.version < 9;
             let first = usize::from(batched);
@@ -97,7 +104,7 @@ pub(in super::super) fn plan(call: &Call<'_>) -> Plan {
                 states,
             }
         }
-        "SequenceMap" => {
+        Kind::SequenceMap => {
             let seeds = (0..count)
                 .map(|input| match known(input) {
                     ValueType::Sequence(element) => *element,
@@ -105,13 +112,13 @@ pub(in super::super) fn plan(call: &Call<'_>) -> Plan {
                 })
                 .collect();
             Plan {
-                kind: Kind::SequenceMap,
+                kind,
                 seeds,
                 states: 0,
             }
         }
-        _ => Plan {
-            kind: Kind::Unknown,
+        Kind::Unknown => Plan {
+            kind,
             seeds: Vec::new(),
             states: 0,
         },

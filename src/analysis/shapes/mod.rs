@@ -33,7 +33,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::call::{Call, Facts, Rule};
-use crate::ops::Traits;
+use crate::ops::{Traits, operator_names};
 
 /// The rules of one family.
 type Family = &'static [(&'static str, Rule)];
@@ -96,6 +96,14 @@ static TABLE: LazyLock<HashMap<(&'static str, &'static str), Rule>> = LazyLock::
         .chain(training)
         .collect()
 });
+
+/// Domain and type of every operator whose shapes are inferred.
+pub fn operators() -> Vec<(&'static str, &'static str)> {
+    let bodies = control::WITH_BODIES.iter().map(|(name, _)| ("", *name));
+    let unary = operator_names().filter(|name| Traits::of("", name).elementwise_unary);
+    let unary = unary.map(|name| ("", name));
+    TABLE.keys().copied().chain(bodies).chain(unary).collect()
+}
 
 /// What is known of the outputs of one operator without bodies.
 pub(super) fn infer_operator(call: &Call<'_>) -> Facts {

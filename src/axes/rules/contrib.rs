@@ -2,24 +2,27 @@
 //! stand beside each tensor.
 
 use super::super::elements::Axis;
-use super::super::rule::{Axes, Rule, RuleFn};
-use super::{convolution, elementwise, matmul};
+use super::super::rule::{Axes, Rule};
+use super::{Row, convolution, elementwise, matmul};
 
-/// The rule of an operator of `com.microsoft`.
-pub(super) fn find(op_type: &str) -> Option<RuleFn> {
-    Some(match op_type {
-        "Gelu" | "FastGelu" | "QuickGelu" | "BiasGelu" => elementwise::broadcast,
-        "FusedMatMul" => fused_matmul,
-        "FusedGemm" => matmul::gemm,
-        "FusedConv" => fused_conv,
-        "QLinearAdd" | "QLinearMul" => quantized_binary,
-        "QLinearLeakyRelu" | "QLinearSigmoid" => elementwise::unary,
-        "QLinearGlobalAveragePool" | "QLinearAveragePool" => quantized_pool,
-        "QLinearConcat" => quantized_concat,
-        "QGemm" => quantized_gemm,
-        _ => return None,
-    })
-}
+/// Rules of operators of `com.microsoft`.
+pub(super) const RULES: &[Row] = &[
+    ("Gelu", elementwise::broadcast),
+    ("FastGelu", elementwise::broadcast),
+    ("QuickGelu", elementwise::broadcast),
+    ("BiasGelu", elementwise::broadcast),
+    ("FusedMatMul", fused_matmul),
+    ("FusedGemm", matmul::gemm),
+    ("FusedConv", fused_conv),
+    ("QLinearAdd", quantized_binary),
+    ("QLinearMul", quantized_binary),
+    ("QLinearLeakyRelu", elementwise::unary),
+    ("QLinearSigmoid", elementwise::unary),
+    ("QLinearGlobalAveragePool", quantized_pool),
+    ("QLinearAveragePool", quantized_pool),
+    ("QLinearConcat", quantized_concat),
+    ("QGemm", quantized_gemm),
+];
 
 fn fused_matmul(rule: &mut Rule<'_>) -> Option<()> {
     let plain = ["transA", "transB", "transBatchA", "transBatchB"]

@@ -166,6 +166,13 @@ pub(super) fn operator<'a>(
     }
 }
 
+/// Whether tract runs the operator as it stands: the form without attributes that opset `version` of its domain has, on inputs of which
+/// nothing is known.
+pub fn runs(domain: &str, op_type: &str, version: i64) -> bool {
+    let form = Operator::new(op_type).in_domain(domain);
+    operator(&form, version, &|_| Operand::default()).is_none()
+}
+
 /// Whether a bound that means a place or a step of a slice needs more than 32 bits. As ends, the largest numbers mean the end.
 fn far_slice<'a>(operand: &dyn Fn(usize) -> Operand<'a>) -> bool {
     let far = |slot: usize, ends: &[i64]| {

@@ -172,7 +172,7 @@ impl TractSession {
                     format!("expected {}, got {}", input.dtype, tensor.dtype()),
                 ));
             }
-            fits(input, tensor, &mut sizes).map_err(|reason| wrong(&input.name, reason))?;
+            fits(input, tensor, &mut sizes).map_err(|misfit| wrong(&input.name, misfit.to_string()))?;
             arranged.push(Some(tensor));
         }
         Ok(arranged)
@@ -293,32 +293,57 @@ fn run_telling(plan: &Plan, fed: TVec<TValue>) -> TractResult<TVec<TValue>> {
         })
 }
 
+/// How the shape of a tensor is not one that its input may have.
+#[derive(Debug, thiserror::Error)]
+enum Misfit {
+    #[error("expected rank {expected}, got shape {found:?}")]
+    Rank { expected: usize, found: Vec<u64> },
+    #[error("axis {axis} must be {expected}, got shape {found:?}")]
+    Fixed {
+        axis: usize,
+        expected: u64,
+        found: Vec<u64>,
+    },
+    #[error("axis {axis} is {found}, but {symbol} is {known} elsewhere")]
+    Symbol {
+        axis: usize,
+        found: u64,
+        symbol: String,
+        known: i64,
+    },
+}
+
 /// Whether a tensor has a shape that its input may have, given the symbols' sizes so far.
 fn fits<'p>(
     input: &'p ProgramInput,
     tensor: &Tensor,
     sizes: &mut BTreeMap<&'p str, i64>,
-) -> Result<(), String> {
+) -> Result<(), Misfit> {
     let Some(dims) = &input.dims else { return Ok(()) };
     if dims.len() != tensor.rank() {
-        return Err(format!(
-            "expected rank {}, got shape {:?}",
-            dims.len(),
-            tensor.dims()
-        ));
+        return Err(Misfit::Rank {
+            expected: dims.len(),
+            found: tensor.dims().to_vec(),
+        });
     }
     for (axis, (dim, size)) in dims.iter().zip(tensor.dims()).enumerate() {
         match dim {
             Size::Fixed(expected) if expected != size => {
-                return Err(format!(
-                    "axis {axis} must be {expected}, got shape {:?}",
-                    tensor.dims()
-                ));
+                return Err(Misfit::Fixed {
+                    axis,
+                    expected: *expected,
+                    found: tensor.dims().to_vec(),
+                });
             }
             Size::Symbol(name) => {
                 let known = *sizes.entry(name).or_insert(*size as i64);
                 if known != *size as i64 {
-                    return Err(format!("axis {axis} is {size}, but {name} is {known} elsewhere"));
+                    return Err(Misfit::Symbol {
+                        axis,
+                        found: *size,
+                        symbol: name.clone(),
+                        known,
+                    });
                 }
             }
             Size::Fixed(_) | Size::Any => {}

@@ -5,6 +5,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::axes::{Group, Solution};
 
+/// Why a history does not say which units of a model go.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HistoryError {
+    /// Another form than this program reads.
+    #[error("the history has version {found}, this program reads {VERSION}")]
+    Version {
+        /// The version of the history.
+        found: u32,
+    },
+    /// The model lacks a group.
+    #[error("the model has no group of units like the one of {constant}")]
+    NoGroup {
+        /// The first constant of the group.
+        constant: String,
+    },
+    /// A group of the model lacks a unit.
+    #[error("{constant} has no unit with the indices {indices:?}")]
+    NoUnit {
+        /// The first constant of the group.
+        constant: String,
+        /// Its indices.
+        indices: Vec<u32>,
+    },
+}
+
 /// The removed units of one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -102,13 +127,13 @@ impl History {
         })
     }
 
-    /// The same choice of the first round in another solution; an error names what is not there.
-    pub fn find(&self, solution: &Solution) -> Result<Vec<(usize, usize)>, String> {
+    /// The same choice of the first round in another solution.
+    ///
+    /// # Errors
+    /// When the solution lacks a group or a unit.
+    pub fn find(&self, solution: &Solution) -> Result<Vec<(usize, usize)>, HistoryError> {
         if self.version != VERSION {
-            return Err(format!(
-                "the history has version {}, this program reads {VERSION}",
-                self.version
-            ));
+            return Err(HistoryError::Version { found: self.version });
         }
         let mut chosen = Vec::new();
         for wanted in &self.groups {
@@ -122,7 +147,9 @@ impl History {
                 .filter(|(_, group)| members(group) == wanted.members)
                 .peekable();
             if found.peek().is_none() {
-                return Err(format!("the model has no group of units like the one of {name}"));
+                return Err(HistoryError::NoGroup {
+                    constant: name.to_owned(),
+                });
             }
             let units: Vec<(usize, usize)> = found
                 .flat_map(|(at, group)| (0..group.units.len()).map(move |unit| (at, unit)))
@@ -136,7 +163,12 @@ impl History {
                 });
                 match unit {
                     Some(unit) => chosen.push(*unit),
-                    None => return Err(format!("{name} has no unit with the indices {slices:?}")),
+                    None => {
+                        return Err(HistoryError::NoUnit {
+                            constant: name.to_owned(),
+                            indices: slices.clone(),
+                        });
+                    }
                 }
             }
         }

@@ -18,9 +18,7 @@ fn along(values: &[f64], dims: &[u64], axis: usize) -> Vec<f64> {
     let run = dims.iter().skip(axis + 1).product::<u64>().max(1) as usize;
     let mut sums = vec![0.0; size];
     for (at, chunk) in values.chunks(run).enumerate() {
-        if let Some(sum) = sums.get_mut(at % size) {
-            *sum += chunk.iter().sum::<f64>();
-        }
+        sums[at % size] += chunk.iter().sum::<f64>();
     }
     sums
 }

@@ -20,7 +20,7 @@ mod unreached;
 pub use choose::Start;
 pub use evidence::{Evidence, Measured};
 pub use explain::{Explained, MemberReport, explain};
-pub use history::{History, HistoryGroup, HistoryMember};
+pub use history::{History, HistoryError, HistoryGroup, HistoryMember};
 pub use options::{AttentionUnits, Criterion, Norm, PruneChannels, RefitOrder, Scope};
 pub use oracle::{OracleReport, OracleVerdict, oracle};
 pub(in crate::passes) use run::prepare;

@@ -134,9 +134,8 @@ impl Reader {
         general_mat_mul(-1.0, &part, &solved, 1.0, &mut self.weights);
         general_mat_mul(-1.0, &rows.t(), &solved, 1.0, &mut self.inverse);
         for unit in units {
-            if let Some(range) = self.columns.get_mut(*unit) {
-                *range = range.start..range.start;
-            }
+            let range = &mut self.columns[*unit];
+            *range = range.start..range.start;
         }
         Some(())
     }
@@ -179,9 +178,7 @@ fn eliminate(mut readers: Vec<Reader>, units: usize) -> Option<Vec<f64>> {
         ranked.truncate(round);
         for (cost, unit) in &ranked {
             floor = floor.next_up().max(*cost);
-            if let Some(score) = scores.get_mut(*unit) {
-                *score = floor;
-            }
+            scores[*unit] = floor;
         }
         let mut gone: Vec<usize> = ranked.iter().map(|(_, unit)| *unit).collect();
         gone.sort_unstable();

@@ -231,7 +231,9 @@ pub fn plan(
     let (groups, left) = candidates(&model.graph, &solution, options.attention, &[keep, &own]);
     let scores = score::scores(&model.graph, &solution, options, measured.evidence, seed);
     let chosen = match replay {
-        Some(history) => history.find(&solution).map_err(option)?,
+        Some(history) => history
+            .find(&solution)
+            .map_err(|error| option(error.to_string()))?,
         None => {
             let frees = frees(model, &solution);
             let price = |group: usize| {

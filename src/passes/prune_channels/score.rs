@@ -146,9 +146,7 @@ fn along(values: &[f32], dims: &[usize], axis: usize, norm: Norm) -> Vec<f64> {
             Norm::L1 => chunk.iter().map(|v| f64::from(v.abs())).sum(),
             Norm::L2 => chunk.iter().map(|v| f64::from(*v) * f64::from(*v)).sum(),
         };
-        if let Some(slot) = sums.get_mut(at % size.max(1)) {
-            *slot += sum;
-        }
+        sums[at % size] += sum;
     }
     sums
 }
@@ -168,9 +166,7 @@ fn magnitudes(group: &Group, sums: &Sums, norm: Norm) -> Vec<f64> {
                     .get(&(owner.value, owner.axis))
                     .and_then(|sums| sums.get(*index as usize))
                     .copied();
-                if let Some(slot) = by_member.get_mut(*member as usize) {
-                    *slot += sum.unwrap_or(0.0);
-                }
+                by_member[*member as usize] += sum.unwrap_or(0.0);
             }
             let total: f64 = by_member
                 .iter()
@@ -218,18 +214,16 @@ fn batch_norm(graph: &Graph, group: &Group, sums: &Sums, norm: Norm) -> Option<V
 /// Each squared score over the sum of those that are no smaller.
 fn lamp(magnitudes: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..magnitudes.len()).collect();
-    let square = |at: &usize| magnitudes.get(*at).map_or(0.0, |score| score * score);
+    let square = |at: &usize| magnitudes[*at] * magnitudes[*at];
     order.sort_by(|a, b| square(a).total_cmp(&square(b)).then(a.cmp(b)));
     let mut remaining: f64 = order.iter().map(square).sum();
     let mut scores = vec![0.0; magnitudes.len()];
     for at in &order {
-        if let Some(slot) = scores.get_mut(*at) {
-            *slot = if remaining > 0.0 {
-                square(at) / remaining
-            } else {
-                0.0
-            };
-        }
+        scores[*at] = if remaining > 0.0 {
+            square(at) / remaining
+        } else {
+            0.0
+        };
         remaining -= square(at);
     }
     scores
@@ -286,9 +280,7 @@ fn distances(graph: &Graph, group: &Group) -> Vec<f64> {
         for (j, b) in vectors.iter().enumerate().skip(i + 1) {
             let apart = distance(a, b);
             for at in [i, j] {
-                if let Some(slot) = scores.get_mut(at) {
-                    *slot += apart;
-                }
+                scores[at] += apart;
             }
         }
     }

@@ -83,7 +83,7 @@ impl Pass for PruneWeights {
                     ranks.push(scores);
                     chosen.push(layer);
                 }
-                Err(reason) => report.notes.push(stays(&layer, &reason)),
+                Err(unscored) => report.notes.push(stays(&layer, &unscored.to_string())),
             }
         }
         let gone = select(&chosen, &mut ranks, rule, self.max_sparsity);
@@ -273,7 +273,8 @@ impl PruneWeights {
             return Ok(None);
         }
         if let Some(path) = &self.gram_stats {
-            let found = Moments::read(&context.base.join(path), model, chosen).map_err(resource)?;
+            let found = Moments::read(&context.base.join(path), model, chosen);
+            let found = found.map_err(|error| resource(error.to_string()))?;
             return Ok(Some(found));
         }
         let resources = context.resources(NAME, "needs data and an engine")?;

@@ -18,14 +18,33 @@ pub(super) struct Evidence {
     pub(super) seed: u64,
 }
 
-/// A score for each weight of a layer, in the order of its elements; an error says what is not known of it.
+/// What a criterion does not know of a layer.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(super) enum Unscored {
+    #[error("what it multiplies has no name in the graph")]
+    Unnamed,
+    #[error("nothing is known of {value}")]
+    NoMoments { value: String },
+    #[error("{value} has {channels} channels, the weights sum over {summed}")]
+    Channels {
+        value: String,
+        channels: usize,
+        summed: usize,
+    },
+    #[error("the loss has no gradient with respect to it")]
+    NoGradient,
+    #[error("its gradients have the shape {dims:?}")]
+    GradientShape { dims: Vec<u64> },
+}
+
+/// A score for each weight of a layer, in the order of its elements.
 pub(super) fn scores(
     criterion: Criterion,
     layer: &Layer,
     weights: &[f32],
     evidence: &Evidence,
     at: usize,
-) -> Result<Vec<f32>, String> {
+) -> Result<Vec<f32>, Unscored> {
     Ok(match criterion {
         Criterion::Magnitude => weights.iter().map(|weight| weight.abs()).collect(),
         Criterion::Random => {
@@ -43,24 +62,19 @@ pub(super) fn scores(
             gradient.squared.get(at).map(|sum| 0.5 * sum * weight * weight)
         })?,
         Criterion::Wanda => {
-            let input = layer
-                .input
-                .as_ref()
-                .ok_or("what it multiplies has no name in the graph")?;
-            let moments = evidence
-                .moments
-                .get(input)
-                .ok_or_else(|| format!("nothing is known of {}", input.value))?;
+            let input = layer.input.as_ref().ok_or(Unscored::Unnamed)?;
+            let moments = evidence.moments.get(input).ok_or_else(|| Unscored::NoMoments {
+                value: input.value.to_string(),
+            })?;
             let norms = moments.norms();
             let size = |axis: usize| layer.dims.get(axis).copied().unwrap_or(1).max(1);
             let (outputs, inputs) = (size(layer.output_axis), size(layer.sum_axis));
             if norms.len() != inputs * layer.groups {
-                return Err(format!(
-                    "{} has {} channels, the weights sum over {}",
-                    input.value,
-                    norms.len(),
-                    inputs * layer.groups
-                ));
+                return Err(Unscored::Channels {
+                    value: input.value.to_string(),
+                    channels: norms.len(),
+                    summed: inputs * layer.groups,
+                });
             }
             let (output, sum) = (layer.along(layer.output_axis), layer.along(layer.sum_axis));
             let per_group = (outputs / layer.groups).max(1);
@@ -82,16 +96,18 @@ fn by_gradient(
     evidence: &Evidence,
     weights: &[f32],
     score: impl Fn(&Gradient, usize, f64) -> Option<f64>,
-) -> Result<Vec<f32>, String> {
+) -> Result<Vec<f32>, Unscored> {
     let known = evidence
         .gradients
         .as_ref()
         .filter(|_| layer.path == GraphPath::MAIN);
     let found = known.and_then(|statistics| Some((statistics, statistics.values.get(&layer.name)?)));
-    let (statistics, gradient) = found.ok_or("the loss has no gradient with respect to it")?;
+    let (statistics, gradient) = found.ok_or(Unscored::NoGradient)?;
     let dims: Vec<u64> = layer.dims.iter().map(|dim| *dim as u64).collect();
     if gradient.dims != dims {
-        return Err(format!("its gradients have the shape {:?}", gradient.dims));
+        return Err(Unscored::GradientShape {
+            dims: gradient.dims.clone(),
+        });
     }
     let count = statistics.gradients.max(1) as f64;
     Ok(weights

@@ -6,7 +6,7 @@
 //! turn comes, and pass on what they have become.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, Array3, ArrayView2, Axis, s};
 use rayon::prelude::*;
@@ -19,7 +19,7 @@ use crate::engine::Engine;
 use crate::ir::{DType, GraphPath, Model, Tensor, TensorError, ValueId};
 use crate::linalg::{Cholesky, LinalgError};
 use crate::statistics::gram::{self, GramOptions, Grams};
-use crate::statistics::{Statistics, StatisticsError, model_digest};
+use crate::statistics::{Statistics, StatisticsError, StatisticsFileError, model_digest};
 
 /// Share of the mean second moment that is added to each.
 const DAMPING: f64 = 0.01;
@@ -48,6 +48,15 @@ pub(super) enum UpdateError {
     Tensor(#[from] TensorError),
 }
 
+/// Why a file gives no second moments.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error(transparent)]
+    File(#[from] StatisticsFileError),
+    #[error("the statistics {} are of another model", .path.display())]
+    OtherModel { path: PathBuf },
+}
+
 /// Second moments of what the layers of the main graph read.
 pub(super) struct Moments {
     layers: BTreeMap<ValueId, Vec<gram::Layer>>,
@@ -71,10 +80,12 @@ impl Moments {
     }
 
     /// Takes them from a file that `secateur stats --for gram` wrote of this very model.
-    pub(super) fn read(path: &Path, model: &Model, wanted: &[Layer]) -> Result<Self, String> {
-        let statistics = Statistics::read(path).map_err(|error| error.to_string())?;
+    pub(super) fn read(path: &Path, model: &Model, wanted: &[Layer]) -> Result<Self, ReadError> {
+        let statistics = Statistics::read(path)?;
         if statistics.subject.model != model_digest(model) {
-            return Err(format!("the statistics {} are of another model", path.display()));
+            return Err(ReadError::OtherModel {
+                path: path.to_owned(),
+            });
         }
         Ok(Self {
             layers: readers(model, wanted),

@@ -38,7 +38,7 @@ use crate::quantize::{Calibrator, Kind};
 use crate::statistics;
 
 pub use apply::Saturation;
-pub use profile::Profile;
+pub use profile::{Profile, operators};
 pub use scheme::Target;
 pub use statistics_run::collect_statistics;
 pub use types::LayerTypes;

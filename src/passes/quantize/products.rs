@@ -53,10 +53,7 @@ impl Weights<'_> {
     /// Values of some channels, each in the order of the kernel, and the length of a channel.
     fn gathered(&self, channels: std::ops::Range<usize>) -> (Vec<usize>, Vec<f32>, usize) {
         let order: Vec<usize> = channels.flat_map(|channel| self.kernel_order(channel)).collect();
-        let values = order
-            .iter()
-            .map(|at| self.values.get(*at).copied().unwrap_or(0.0))
-            .collect();
+        let values = order.iter().map(|at| self.values[*at]).collect();
         let row = self.values.len() / self.channels.max(1);
         (order, values, row)
     }
@@ -385,9 +382,7 @@ fn without_saturation(
         return Ok((Coded { parameters, codes }, saturated));
     }
     for (at, code) in changed {
-        if let Some(slot) = whole.get_mut(at) {
-            *slot = code;
-        }
+        whole[at] = code;
     }
     let codes = pack(weights.dims, &whole, scheme.weight.kind).map_err(codes_error)?;
     Ok((Coded { parameters, codes }, saturated))

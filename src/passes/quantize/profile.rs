@@ -289,6 +289,15 @@ const GENERIC: Traits = Traits {
     ..ORT
 };
 
+/// Types of the operators of ONNX's own domain that some profile has on codes: as a product, between products, as a move or a clamp.
+pub fn operators() -> Vec<&'static str> {
+    let entries = Profile::ALL.iter().flat_map(|profile| profile.traits().operators);
+    entries
+        .filter(|(role, _)| *role != Role::Float)
+        .flat_map(|(_, names)| names.iter().copied())
+        .collect()
+}
+
 impl Profile {
     /// Every profile.
     pub const ALL: [Self; 7] = [

@@ -109,9 +109,7 @@ impl QuantizeDynamic {
         if !trimmed.is_empty() {
             let mut whole: Vec<i32> = codes.to_i64()?.into_iter().map(|code| code as i32).collect();
             for (at, code) in trimmed {
-                if let Some(slot) = whole.get_mut(at) {
-                    *slot = code;
-                }
+                whole[at] = code;
             }
             codes = pack(tensor.dims(), &whole, Kind::Int8)?;
         }

@@ -93,9 +93,7 @@ fn transposed(codes: &Tensor) -> Result<Tensor, WeightError> {
         _ => {
             let mut bytes = vec![0u8; (rows * columns * bits).div_ceil(8)];
             for (to, from) in order.enumerate() {
-                if let Some(byte) = bytes.get_mut(to * bits / 8) {
-                    *byte |= (packed_bits(&raw, bits, from) << (to * bits % 8)) as u8;
-                }
+                bytes[to * bits / 8] |= (packed_bits(&raw, bits, from) << (to * bits % 8)) as u8;
             }
             bytes
         }

@@ -40,12 +40,7 @@ pub(super) fn resize(own: &Part, part: &Part) -> Result<(Vec<f64>, u64, u64), Re
     for (y, weights) in taps.iter().enumerate() {
         for (from, weight) in weights {
             for at in 0..old_side * width {
-                if let (Some(to), Some(value)) = (
-                    rows.get_mut(y * old_side * width + at),
-                    grid.get(from * old_side * width + at),
-                ) {
-                    *to += weight * value;
-                }
+                rows[y * old_side * width + at] += weight * grid[from * old_side * width + at];
             }
         }
     }
@@ -54,12 +49,8 @@ pub(super) fn resize(own: &Part, part: &Part) -> Result<(Vec<f64>, u64, u64), Re
         for (x, weights) in taps.iter().enumerate() {
             for (from, weight) in weights {
                 for at in 0..width {
-                    if let (Some(to), Some(value)) = (
-                        resized.get_mut((y * new_side + x) * width + at),
-                        rows.get((y * old_side + from) * width + at),
-                    ) {
-                        *to += weight * value;
-                    }
+                    resized[(y * new_side + x) * width + at] +=
+                        weight * rows[(y * old_side + from) * width + at];
                 }
             }
         }

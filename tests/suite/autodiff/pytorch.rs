@@ -19,7 +19,7 @@ const LOSS: Loss = Loss::CrossEntropy {
 fn corpus() -> Option<PathBuf> {
     let root = std::env::var_os("SECATEUR_CORPUS").map(PathBuf::from);
     if root.is_none() {
-        println!("skipped: SECATEUR_CORPUS is not set");
+        crate::corpus::skip("SECATEUR_CORPUS is not set");
     }
     root
 }
@@ -39,7 +39,7 @@ fn engines() -> Vec<Box<dyn Engine>> {
     let mut engines: Vec<Box<dyn Engine>> = vec![Box::new(TractEngine)];
     match OrtEngine::load() {
         Ok(ort) => engines.push(Box::new(ort)),
-        Err(error) => println!("without ONNX Runtime: {error}"),
+        Err(error) => crate::corpus::skip(&format!("without ONNX Runtime: {error}")),
     }
     engines
 }

@@ -14,6 +14,7 @@ mod judging;
 mod killed;
 mod outputs;
 mod reading;
+mod snapshots;
 mod streams;
 mod unchanged;
 mod verbs;

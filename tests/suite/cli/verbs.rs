@@ -235,3 +235,64 @@ fn no_verb_ends_with_0_having_done_nothing_that_it_was_asked_to() {
     }
     assert!(refused >= REFUSED_AS_UNCHANGED, "{refused} verbs");
 }
+
+/// For every verb that changes no model a call that it answers: its arguments, its status, and a field of its JSON. `clean.yaml` has
+/// nothing to do.
+const ANSWERS: [(&str, &str, i32, &str); 19] = [
+    ("bisect", "relu.onnx --pipeline clean.yaml", 0, "breaking"),
+    ("completions", "bash", 0, "script"),
+    ("diff", "relu.onnx sigmoid.onnx", 1, "same"),
+    (
+        "evaluate",
+        "relu.onnx --data labelled.yaml --state one.json --force",
+        0,
+        "accuracy",
+    ),
+    ("evaluate merge", "one.json", 0, "accuracy"),
+    ("explain", "simplify", 0, "documentation"),
+    (
+        "features",
+        "linear.onnx --data x.npz -o features.npz --force",
+        0,
+        "features",
+    ),
+    (
+        "gradients",
+        "linear.onnx --loss mean-squared-error -o loss.onnx --force",
+        0,
+        "output",
+    ),
+    ("inspect", "relu.onnx", 0, "parameters"),
+    ("man", "", 0, "roff"),
+    ("print", "relu.onnx", 0, "text"),
+    ("rules list", "", 0, "rules"),
+    ("rules test", "--name hard-swish", 0, "rules"),
+    ("run", "clean.yaml relu.onnx -o out.onnx --force", 0, "verdict"),
+    ("schema", "", 0, "properties"),
+    ("stats", "relu.onnx --data x.npz -o part --force", 0, "samples"),
+    ("stats merge", "part -o whole --force", 0, "samples"),
+    ("verify", "relu.onnx sigmoid.onnx", 1, "verdict"),
+    ("verify", "relu.onnx relu.onnx", 0, "verdict"),
+];
+
+#[test]
+fn every_verb_that_changes_no_model_answers_with_its_status_and_one_document() {
+    let bench = bench();
+    for verb in verbs().iter().filter(|verb| !verb.changes) {
+        assert!(
+            ANSWERS.iter().any(|(words, ..)| *words == verb.words),
+            "nothing says what {} answers",
+            verb.words
+        );
+    }
+    for (verb, arguments, status, field) in ANSWERS {
+        let what = format!("{verb} {arguments}");
+        let plain = bench.call(&what);
+        assert_eq!(plain.code, status, "{what}\n{}{}", plain.text(), plain.stderr);
+        assert!(!plain.text().trim().is_empty(), "{what} says nothing");
+        let called = bench.call(&format!("{what} --json"));
+        assert_eq!(called.code, status, "{what} --json\n{}", called.stderr);
+        let document = called.json();
+        assert!(document.get(field).is_some(), "{what}: no {field} in {document}");
+    }
+}

@@ -38,11 +38,7 @@ fn every_model_is_written_back_byte_for_byte() {
             different.push(path.clone());
         }
     }
-    println!(
-        "{} of {} models written back byte for byte",
-        models.len() - different.len(),
-        models.len()
-    );
+    corpus::ran(models.len(), 1900);
     assert!(different.is_empty(), "{different:?}");
 }
 
@@ -57,11 +53,7 @@ fn every_model_survives_the_ir_byte_for_byte() {
             different.push(path.clone());
         }
     }
-    println!(
-        "{} of {} models are the same after decode, lift, lower, encode",
-        models.len() - different.len(),
-        models.len()
-    );
+    corpus::ran(models.len(), 1900);
     assert!(different.is_empty(), "{different:?}");
 }
 
@@ -147,9 +139,5 @@ fn the_second_decoder_agrees_on_every_field() {
             checked += 1;
         }
     }
-    println!(
-        "second decoder: {checked} of {} models checked, {} above 64 MiB skipped",
-        models.len(),
-        models.len() - checked
-    );
+    corpus::ran(checked, 1900);
 }
