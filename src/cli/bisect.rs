@@ -4,12 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::failure::Failure;
 use super::global::Global;
 use super::options::Comparing;
 use super::progress::Progress;
-use super::run::find;
 use super::{Answer, engines, model, terminal, verify};
+use crate::api::{Error, Pipeline};
 use crate::fold::TractEvaluator;
 use crate::passes::Limits;
 use crate::pipeline::{self, RunOptions};
@@ -29,8 +28,8 @@ pub(super) struct Arguments {
     comparing: Comparing,
 }
 
-pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
-    let pipeline = find(&arguments.pipeline)?;
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
+    let pipeline = Pipeline::find(&arguments.pipeline)?.inner;
     let engine = engines::engine(global)?;
     let loaded = model::read(global, &arguments.model)?;
     let progress = Progress::new(global);
@@ -38,7 +37,10 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     let options = RunOptions {
         evaluator: &TractEvaluator,
         engine: None,
-        verify: arguments.comparing.options_for(global, &loaded.model)?,
+        verify: arguments
+            .comparing
+            .apply(global.options())
+            .comparing(&loaded.model)?,
         limits: Limits {
             max_growth: global.max_growth,
             ..Limits::default()
@@ -49,6 +51,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         resources: None,
         progress: &tell,
         unchanged: pipeline::Unchanged::Allowed,
+        cancel: None,
     };
     let found = pipeline::bisect(&pipeline, &loaded.model, &*engine, &options)?;
     drop(progress);

@@ -6,11 +6,11 @@ use regex::RegexSet;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
-use super::failure::Failure;
 use super::global::Global;
 use super::progress::Progress;
-use super::run::{Running, adjust};
+use super::run::Running;
 use super::{Answer, engines, model, terminal};
+use crate::api::{Error, adjust};
 use crate::fold::TractEvaluator;
 use crate::passes::prune_channels::{Plan, PruneChannels};
 use crate::passes::{Context, Limits};
@@ -27,16 +27,16 @@ pub(super) fn execute(
     path: Option<&Path>,
     running: &Running,
     options: Map<String, Value>,
-) -> Result<Answer, Failure> {
+) -> Result<Answer, Error> {
     // The step names the option at fault better than serde does.
     let step = pipeline::Step::new("prune-channels", options.clone())?;
     let mut described = Pipeline::of("prune-channels", vec![step]);
-    adjust(global, &mut described, running)?;
+    adjust(&mut described, &running.options(global)?)?;
     let options = PruneChannels::deserialize(Value::Object(options))
-        .map_err(|error| Failure::new("option-value", error.to_string()))?;
-    let path = path.ok_or_else(|| Failure::usage("a model is needed"))?;
+        .map_err(|error| Error::new("option-value", error.to_string()))?;
+    let path = path.ok_or_else(|| Error::usage("a model is needed"))?;
     let keep = RegexSet::new(&running.keep)
-        .map_err(|error| Failure::new("keep-pattern", format!("--keep: {error}")))?;
+        .map_err(|error| Error::new("keep-pattern", format!("--keep: {error}")))?;
     let mut model = model::read(global, path)?.model;
     let needs_engine = described.steps.iter().any(|step| step.pass.about().needs.runs());
     let engine = needs_engine.then(|| engines::engine(global)).transpose()?;
@@ -62,7 +62,7 @@ pub(super) fn execute(
     let plan = options
         .plan(&mut model, &context)
         .map_err(|source| pipeline::RunError::Pass { step: 1, source })
-        .map_err(|error| Failure::from(error).in_file(path))?;
+        .map_err(|error| Error::from(error).in_file(path))?;
     drop(progress);
     if global.json {
         terminal::json(&plan);

@@ -3,9 +3,9 @@
 use clap::Args;
 use clap_complete::Shell;
 
-use super::failure::Failure;
 use super::global::Global;
 use super::{Answer, command, terminal};
+use crate::api::Error;
 
 /// Print the completion script of a shell
 #[derive(Clone, Debug, Args)]
@@ -14,7 +14,7 @@ pub(super) struct Arguments {
     shell: Shell,
 }
 
-pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command(), "secateur", &mut script);
     let script = String::from_utf8_lossy(&script);

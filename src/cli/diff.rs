@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::failure::Failure;
 use super::global::Global;
-use super::outputs::Outputs;
 use super::{Answer, model, terminal};
+use crate::api::Error;
 use crate::report::difference::difference;
 use crate::report::table;
 
@@ -22,8 +21,8 @@ pub(super) struct Arguments {
     b: PathBuf,
 }
 
-pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
-    let mut files = Outputs::new(global);
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
+    let mut files = global.files();
     files.reads("the first model", &arguments.a);
     files.reads("the second model", &arguments.b);
     files.check()?;

@@ -1,21 +1,13 @@
 //! The engine that `--engine` names.
 
-use super::failure::Failure;
-use super::global::{EngineName, Global};
-use super::terminal;
-use crate::engine::{Engine, OrtEngine, TractEngine};
+use std::sync::Arc;
+
+use super::global::Global;
+use crate::api::Error;
+use crate::engine::Engine;
 
 /// Makes the engine; nothing is loaded before.
-pub(super) fn engine(global: &Global) -> Result<Box<dyn Engine>, Failure> {
+pub(super) fn engine(global: &Global) -> Result<Arc<dyn Engine>, Error> {
     global.limit_threads();
-    match global.engine {
-        EngineName::Tract => Ok(Box::new(TractEngine)),
-        EngineName::Ort => {
-            let engine = OrtEngine::load()?;
-            if global.quiet == 0 {
-                terminal::note(&format!("{}, {}", engine.describe(), engine.path().display()));
-            }
-            Ok(Box::new(engine))
-        }
-    }
+    global.options().make_engine()
 }

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::failure::Failure;
 use super::global::Global;
-use super::outputs::{MODEL, Outputs};
 use super::progress::Progress;
 use super::{Answer, engines, model, options, terminal};
+use crate::api::{Error, MODEL};
 use crate::data::{Dataset, PreprocessSpec, Shard, Spec};
 use crate::features::{Stage, write_features};
 use crate::passes::FeatureCut;
@@ -48,9 +47,9 @@ struct Document {
     output: String,
 }
 
-pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
     let output = &arguments.output;
-    let mut files = Outputs::new(global);
+    let mut files = global.files();
     files.reads(MODEL, &arguments.model);
     files.reads_data(&arguments.data);
     files.writes("-o", output);
@@ -64,7 +63,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     }
     spec.shard = arguments.shard.or(spec.shard);
     let data = Dataset::open(&spec, &base, &cut.model.graph)?;
-    let failed = |error: crate::features::FeatureError| Failure::new("features", error.to_string());
+    let failed = |error: crate::features::FeatureError| Error::new("features", error.to_string());
     let stage = Stage::compile(&cut.model, &cut.name, &*engine).map_err(failed)?;
     let progress = Progress::new(global);
     let range = data.sample_range();

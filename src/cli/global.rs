@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::WORKER;
+use super::{WORKER, terminal};
+use crate::api::{Files, Options, Runtime};
 use crate::engine::{Host, limit_calls, work_in_processes};
 
 /// Options of every verb.
@@ -75,6 +76,32 @@ impl Global {
         self.jobs
             .and_then(|jobs| usize::try_from(jobs).ok())
             .unwrap_or_else(all)
+    }
+
+    /// What these flags say, with a remark on the engine for people.
+    pub(super) fn options(&self) -> Options {
+        let mut options = Options::new()
+            .engine(match self.engine {
+                EngineName::Tract => Runtime::Tract,
+                EngineName::Ort => Runtime::OnnxRuntime,
+            })
+            .seed(self.seed)
+            .force(self.force)
+            .strict(self.strict)
+            .max_growth(self.max_growth)
+            .compare(!self.no_verify);
+        options.in_place = self.in_place;
+        options.jobs = self.jobs.and_then(|jobs| usize::try_from(jobs).ok());
+        options.rules.clone_from(&self.rule_folders);
+        if self.quiet == 0 {
+            options = options.note(terminal::note);
+        }
+        options
+    }
+
+    /// The files that every verb reads.
+    pub(super) fn files(&self) -> Files {
+        Files::new(self.force, &self.rule_folders)
     }
 
     /// Bounds the time of each call of an engine, and lets engines run in processes of their own. Called once, before the first call.

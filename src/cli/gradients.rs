@@ -6,13 +6,12 @@ use clap::{Args, ValueEnum};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::failure::Failure;
 use super::global::Global;
 use super::options::size;
-use super::outputs::{MODEL, Outputs};
 use super::{Answer, model, terminal};
 use crate::analysis;
-use crate::autodiff::{AutodiffError, GradientOptions, InputIs, Loss, Wrt, gradients};
+use crate::api::{Destination, Error, MODEL, write};
+use crate::autodiff::{GradientOptions, InputIs, Loss, Wrt, gradients};
 
 /// Write a model that computes a loss and its gradients, out of plain ONNX operators
 ///
@@ -117,13 +116,13 @@ impl Arguments {
     }
 }
 
-pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
-    let mut files = Outputs::new(global);
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
+    let mut files = global.files();
     files.reads(MODEL, &arguments.model);
-    let Some(output) = model::output(global, &arguments.model, Some(&arguments.output_file), &mut files)?
-    else {
-        return Err(Failure::usage("-o names the gradient model"));
+    let Some(output) = model::output(global, &arguments.model, Some(&arguments.output_file))? else {
+        return Err(Error::usage("-o names the gradient model"));
     };
+    files.output(&output, global.in_place);
     files.check()?;
     let loaded = model::read(global, &arguments.model)?;
     let wrt = match arguments.wrt.as_slice() {
@@ -138,14 +137,19 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         loss_only: false,
     };
     let result = gradients(&loaded.model, &arguments.loss(), &wrt, &options)
-        .map_err(|error| Failure::from(error).in_file(&arguments.model))?;
+        .map_err(|error| Error::from(error).in_file(&arguments.model))?;
     if let Some(error) = analysis::check(&result)
         .err()
         .and_then(|errors| errors.into_iter().next())
     {
         return Err(error.into());
     }
-    let written = model::write(global, &output, &result, &loaded, true)?;
+    let written = write(
+        &loaded.derived(result.clone(), true),
+        &output,
+        global.force,
+        global.in_place,
+    )?;
     if global.quiet == 0 {
         for note in &written.notes {
             terminal::note(&format!("warning: {}", crate::report::sanitise(note)));
@@ -166,7 +170,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     };
     if global.json {
         terminal::json(&document);
-    } else if global.quiet == 0 && output != model::Output::Stdout {
+    } else if global.quiet == 0 && output != Destination::Stdout {
         terminal::answer(&format!(
             "{}: {} nodes, gradients of {} values",
             crate::report::sanitise(&document.files.join(", ")),
@@ -179,17 +183,4 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         ));
     }
     Ok(Answer::Done)
-}
-
-impl From<AutodiffError> for Failure {
-    fn from(error: AutodiffError) -> Self {
-        let failure = Self::new(error.code(), error.to_string()).at_node(error.node().map(str::to_owned));
-        match error {
-            AutodiffError::Operator { .. } => {
-                failure.hint("`docs/autodiff.md` lists the operators that have gradients")
-            }
-            AutodiffError::UnknownType { .. } => failure.hint("`--bind NAME=SIZE` fixes symbolic sizes"),
-            _ => failure,
-        }
-    }
 }

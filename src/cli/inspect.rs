@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::failure::Failure;
 use super::global::Global;
 use super::{Answer, model, options, terminal};
 use crate::analysis;
+use crate::api::Error;
 use crate::report::facts::facts;
 use crate::report::table::{self, Style};
 
@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     sizes: Vec<options::Binding>,
 }
 
-pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
     let loaded = model::read_to_show(global, &arguments.model)?;
     let mut model = loaded.model;
     analysis::infer(&mut model);

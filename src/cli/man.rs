@@ -3,9 +3,9 @@
 use clap::Args;
 use clap_mangen::Man;
 
-use super::failure::Failure;
 use super::global::Global;
 use super::{Answer, command, terminal};
+use crate::api::Error;
 use crate::schema::nearest;
 
 /// Print the manual page of secateur or of one of its verbs, in roff
@@ -15,7 +15,7 @@ pub(super) struct Arguments {
     verb: Option<String>,
 }
 
-pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
     let mut whole = command();
     whole.build();
     let page = match &arguments.verb {
@@ -23,10 +23,10 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         Some(verb) => match whole.find_subcommand(verb) {
             Some(found) => found.clone(),
             None => {
-                let failure = Failure::new("unknown-verb", format!("there is no verb `{verb}`"));
+                let failure = Error::new("unknown-verb", format!("there is no verb `{verb}`"));
                 let names = whole.get_subcommands().map(clap::Command::get_name);
                 return Err(match nearest(verb, names) {
-                    Some(name) => failure.hint(format!("did you mean `{name}`?")),
+                    Some(name) => failure.with_hint(format!("did you mean `{name}`?")),
                     None => failure,
                 });
             }
@@ -35,7 +35,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     let mut roff = Vec::new();
     Man::new(page)
         .render(&mut roff)
-        .map_err(|error| Failure::new("write-failed", error.to_string()))?;
+        .map_err(|error| Error::new("write-failed", error.to_string()))?;
     let roff = String::from_utf8_lossy(&roff);
     if global.json {
         terminal::json(&serde_json::json!({ "roff": roff }));

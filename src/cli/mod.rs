@@ -19,7 +19,6 @@ mod man;
 mod model;
 mod options;
 mod outcome;
-mod outputs;
 mod print;
 mod progress;
 mod reference;
@@ -37,7 +36,7 @@ use std::process::ExitCode;
 
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use failure::Failure;
+use crate::api::Error;
 pub use global::Global;
 pub use reference::reference;
 
@@ -132,9 +131,9 @@ fn answered(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match answer {
         Ok(Answer::Done) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
-        Err((failure, global)) => {
-            failure.show(&global);
-            ExitCode::from(if failure.is_interruption() { 130 } else { 2 })
+        Err((error, global)) => {
+            failure::show(&error, &global);
+            ExitCode::from(if failure::is_interruption(&error) { 130 } else { 2 })
         }
     }
 }
@@ -215,7 +214,7 @@ fn naming_the_output(error: clap::Error, command: &mut Command) -> clap::Error {
     command.error(ErrorKind::UnknownArgument, message)
 }
 
-fn dispatch(cli: &Cli) -> Result<Answer, Failure> {
+fn dispatch(cli: &Cli) -> Result<Answer, Error> {
     let global = &cli.global;
     match &cli.verb {
         Verb::Run(arguments) => run::execute(global, arguments),
@@ -272,7 +271,7 @@ fn usage(error: &clap::Error, json: bool) -> ExitCode {
         text = text.replace(theirs, ours);
     }
     if json {
-        Failure::usage(text.trim()).show_json();
+        failure::show_json(&Error::usage(text.trim()));
     } else {
         terminal::note(&text);
     }

@@ -4,15 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::{Map, Value};
 
-use super::failure::Failure;
-use super::global::Global;
 use crate::analysis::Dimensions;
+use crate::api::{Comparison, Error, Options};
 use crate::data::PreprocessSpec;
 use crate::ir::{DType, Dim, Model};
 use crate::passes::Size;
-use crate::verify::{Bounds, Sizes, Tolerances, VerifyOptions, unknown_size};
 
 /// How outputs are compared.
 #[derive(Clone, Debug, Default, Args)]
@@ -35,39 +32,17 @@ pub(super) struct Comparing {
 }
 
 impl Comparing {
-    /// The options of a comparison on synthetic inputs.
-    fn verify_options(&self, global: &Global) -> VerifyOptions {
-        let mut tolerances = Tolerances::default();
-        for (dtype, share) in &self.tolerance {
-            tolerances.set(*dtype, *share);
-        }
-        VerifyOptions {
-            seed: global.seed,
-            tolerances,
-            sizes: self.sizes(),
-            data: None,
+    /// Adds what these flags say.
+    pub(super) fn apply(&self, mut options: Options) -> Options {
+        options.comparison = Comparison {
+            sizes: self.sizes.clone(),
+            tolerance: self.tolerance.clone(),
             rounds: self.rounds.max(1),
-            optimise: !self.unoptimised,
-            bounds: Bounds {
-                time: self.verify_time,
-                ..Bounds::default()
-            },
-            map: Vec::new(),
-            every_size: false,
-        }
-    }
-
-    /// The same for a model, whose free dimensions the sizes have to name.
-    pub(super) fn options_for(&self, global: &Global, model: &Model) -> Result<VerifyOptions, Failure> {
-        match unknown_size(model, &self.sizes()) {
-            Some(message) => Err(Failure::usage(&format!("--size: {message}"))),
-            None => Ok(self.verify_options(global)),
-        }
-    }
-
-    /// The chosen sizes.
-    pub(super) fn sizes(&self) -> Sizes {
-        self.sizes.iter().cloned().collect::<BTreeMap<_, _>>()
+            unoptimised: self.unoptimised,
+            time: self.verify_time,
+            ..options.comparison
+        };
+        options
     }
 }
 
@@ -75,28 +50,21 @@ impl Comparing {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Binding(Vec<(String, Size)>);
 
-/// The sizes of several arguments, as the step `bind` takes them.
-pub(super) fn sizes_of(bindings: &[Binding]) -> Map<String, Value> {
+/// The dimensions of several arguments and what they become.
+pub(super) fn sizes_of(bindings: &[Binding]) -> Vec<(String, Size)> {
     bindings
         .iter()
         .flat_map(|binding| binding.0.iter().cloned())
-        .map(|(name, size)| {
-            let value = match size {
-                Size::Fixed(size) => size.into(),
-                Size::Symbol(symbol) => symbol.into(),
-            };
-            (name, value)
-        })
         .collect()
 }
 
 /// The sizes that several arguments give to free dimensions of a model: by symbol where the dimension has one. Fixed dimensions may
 /// be given as they are.
-pub(super) fn known_sizes(bindings: &[Binding], model: &Model) -> Result<BTreeMap<String, i64>, Failure> {
+pub(super) fn known_sizes(bindings: &[Binding], model: &Model) -> Result<BTreeMap<String, i64>, Error> {
     let dimensions = Dimensions::of(model);
     let mut sizes = BTreeMap::new();
     for (name, size) in bindings.iter().flat_map(|binding| &binding.0) {
-        let wrong = |message: String| Failure::new("unknown-dimension", format!("--size: {message}"));
+        let wrong = |message: String| Error::new("unknown-dimension", format!("--size: {message}"));
         let Size::Fixed(size) = size else {
             return Err(wrong(format!("{name}: a size is needed")));
         };

@@ -1,22 +1,18 @@
 //! What a run shows and reports: JSON, tables for people, a report file.
 
-use std::path::Path;
-
-use super::failure::Failure;
 use super::global::Global;
-use super::model::Output;
 use super::run::Running;
 use super::{terminal, verify};
-use crate::files::Draft;
-use crate::pipeline::{Pipeline, RunReport};
+use crate::api::Destination;
+use crate::pipeline::RunReport;
 use crate::report::comparison;
 use crate::report::table::{self, Style};
-use crate::report::{evaluation, markdown, sanitise, training};
+use crate::report::{sanitise, training};
 use crate::verify::Verdict;
 
 /// Prints the result: JSON, or tables for people. They go to stderr when the model itself goes to stdout. Under `--quiet` only
 /// why a result is refused is said.
-pub(super) fn show(global: &Global, report: &RunReport, output: Option<&Output>, running: &Running) {
+pub(super) fn show(global: &Global, report: &RunReport, output: Option<&Destination>, running: &Running) {
     if global.json {
         return terminal::json(report);
     }
@@ -30,7 +26,7 @@ pub(super) fn show(global: &Global, report: &RunReport, output: Option<&Output>,
         terminal::note(&format!("warning: {}", lines(warning)));
     }
     let say = |text: &str| {
-        if output == Some(&Output::Stdout) {
+        if output == Some(&Destination::Stdout) {
             terminal::note(text)
         } else {
             terminal::answer(text)
@@ -138,28 +134,4 @@ fn refusal(report: &RunReport) -> String {
 /// Text of several lines, each made harmless.
 fn lines(text: &str) -> String {
     text.lines().map(sanitise).collect::<Vec<_>>().join("\n")
-}
-
-/// Writes a report file in the form that its extension names.
-pub(super) fn write_report(
-    path: &Path,
-    pipeline: &Pipeline,
-    report: &RunReport,
-    force: bool,
-) -> Result<(), Failure> {
-    let text = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("md") => markdown::run(&format!("secateur: {}", pipeline.name), report),
-        Some("xml") => evaluation::junit(&report.gates).map_err(|error| Failure::new("report", error))?,
-        _ => {
-            let failed = |error: serde_json::Error| Failure::new("report", error.to_string());
-            serde_json::to_string_pretty(report).map_err(failed)? + "\n"
-        }
-    };
-    let failed = |source| {
-        Failure::from(crate::format::FormatError::Write {
-            path: path.to_owned(),
-            source,
-        })
-    };
-    Draft::write_file(path, text.as_bytes(), force).map_err(failed)
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::failure::Failure;
 use super::global::Global;
 use super::{Answer, model, terminal};
+use crate::api::Error;
 use crate::format;
 use crate::format::text::{PrintOptions, print_model};
 
@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     all: bool,
 }
 
-pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
     let loaded = model::read_to_show(global, &arguments.model)?;
     let message = format::lower(&loaded.model, &format::ExternalFiles::default())?;
     let options = PrintOptions {

@@ -53,15 +53,30 @@ impl Progress {
 
     /// Says what goes on.
     pub(super) fn tell(&self, what: &str, done: u64, total: Option<u64>) {
-        let Some(shared) = &self.0 else { return };
-        let mut state = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.message = match total {
-            Some(total) => format!("{} ({}/{total})", sanitise(what), (done + 1).min(total)),
-            None => sanitise(what),
-        };
-        if let Some(bar) = &state.bar {
-            bar.set_message(state.message.clone());
+        if let Some(shared) = &self.0 {
+            update(&shared.0, what, done, total);
         }
+    }
+
+    /// The same, for whoever outlives the line.
+    pub(super) fn teller(&self) -> impl Fn(&str, u64, Option<u64>) + Send + Sync + 'static {
+        let shared = self.0.clone();
+        move |what, done, total| {
+            if let Some(shared) = &shared {
+                update(&shared.0, what, done, total);
+            }
+        }
+    }
+}
+
+fn update(state: &Mutex<State>, what: &str, done: u64, total: Option<u64>) {
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    state.message = match total {
+        Some(total) => format!("{} ({}/{total})", sanitise(what), (done + 1).min(total)),
+        None => sanitise(what),
+    };
+    if let Some(bar) = &state.bar {
+        bar.set_message(state.message.clone());
     }
 }
 

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::failure::Failure;
 use super::global::Global;
 use super::progress::Progress;
 use super::{Answer, engines, terminal};
+use crate::api::{self, Error};
 use crate::fold::TractEvaluator;
 use crate::lower::Lowering;
 use crate::report::sanitise;
@@ -37,15 +37,11 @@ enum Action {
 }
 
 /// The rules that come with secateur and those of `--rules`.
-pub(super) fn all(global: &Global) -> Result<RuleSet, Failure> {
-    let mut set = RuleSet::embedded()?.clone();
-    for folder in &global.rule_folders {
-        set = set.with(&RuleSet::load_dir(folder)?)?;
-    }
-    Ok(set)
+pub(super) fn all(global: &Global) -> Result<RuleSet, Error> {
+    api::rules(&global.options())
 }
 
-pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
     match &arguments.action {
         Action::List => list(global),
         Action::Test { folder, name } => {
@@ -63,7 +59,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     }
 }
 
-fn list(global: &Global) -> Result<Answer, Failure> {
+fn list(global: &Global) -> Result<Answer, Error> {
     let set = all(global)?;
     if global.json {
         let rules: Vec<Value> = set
@@ -100,7 +96,7 @@ fn list(global: &Global) -> Result<Answer, Failure> {
 
 /// Exit status 1 when an example speaks against its rule, or a rule has none that says something for it. A rule whose examples the
 /// engine does not run is named, and is no failure: another engine may run them.
-fn test(global: &Global, rules: &[&Rule]) -> Result<Answer, Failure> {
+fn test(global: &Global, rules: &[&Rule]) -> Result<Answer, Error> {
     let engine = engines::engine(global)?;
     let progress = Progress::new(global);
     let mut documents = Vec::new();

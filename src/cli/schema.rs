@@ -4,9 +4,9 @@ use clap::Args;
 use schemars::schema_for;
 use serde_json::Value;
 
-use super::failure::{ErrorDocument, Failure};
 use super::global::Global;
 use super::{Answer, terminal};
+use crate::api::{Error, ErrorDocument, Verification};
 use crate::data::Spec;
 use crate::passes::registry;
 use crate::pipeline::{Bisection, RunReport, pipeline_schema};
@@ -34,16 +34,16 @@ const DOCUMENTS: [&str; 9] = [
     "error",
 ];
 
-pub(super) fn execute(_: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+pub(super) fn execute(_: &Global, arguments: &Arguments) -> Result<Answer, Error> {
     terminal::json(&schema(&arguments.name)?);
     Ok(Answer::Done)
 }
 
-fn schema(name: &str) -> Result<Value, Failure> {
+fn schema(name: &str) -> Result<Value, Error> {
     Ok(match name {
         "pipeline" => pipeline_schema(),
         "run" => schema_for!(RunReport).to_value(),
-        "verify" => schema_for!(super::verify::Document<'static>).to_value(),
+        "verify" => schema_for!(Verification).to_value(),
         "gradients" => schema_for!(super::gradients::Document).to_value(),
         "inspect" => schema_for!(ModelFacts).to_value(),
         "diff" => schema_for!(Difference).to_value(),
@@ -62,7 +62,9 @@ fn schema(name: &str) -> Result<Value, Failure> {
                 Some(name) => format!("did you mean `{name}`?"),
                 None => format!("schemas are {}, and the passes", DOCUMENTS.join(", ")),
             };
-            return Err(Failure::new("unknown-schema", format!("there is no schema `{other}`")).hint(hint));
+            return Err(
+                Error::new("unknown-schema", format!("there is no schema `{other}`")).with_hint(hint),
+            );
         }
     })
 }

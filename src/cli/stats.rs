@@ -3,24 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
-use regex::RegexSet;
 use serde::Serialize;
 
-use super::failure::Failure;
 use super::global::Global;
-use super::outputs::{MODEL, Outputs};
 use super::progress::Progress;
-use super::{Answer, engines, model, options, terminal};
-use crate::data::{Dataset, PreprocessSpec, Shard, Spec};
+use super::{Answer, model, options, terminal};
+use crate::api::{Data, Error, Purpose, check_stats, stats};
+use crate::data::{PreprocessSpec, Shard};
 use crate::files::read_bytes;
-use crate::fold::TractEvaluator;
-use crate::ir::{Graph, Model};
-use crate::passes::{
-    Context, Limits, LossKind, collect_gram_statistics, collect_statistics, gradient_statistics,
-};
+use crate::passes::LossKind;
 use crate::report::sanitise;
 use crate::statistics::gram::GramOptions;
-use crate::statistics::{GradientStatistics, Statistics, StatisticsError};
+use crate::statistics::{GradientStatistics, Statistics};
 
 /// Collect statistics of a model's values over data, for steps that take `stats`
 ///
@@ -34,8 +28,8 @@ pub(super) struct Arguments {
     #[arg(required = true)]
     model: Option<PathBuf>,
     /// What the statistics are for
-    #[arg(long = "for", value_enum, default_value_t = Purpose::Quantize)]
-    purpose: Purpose,
+    #[arg(long = "for", value_enum, default_value_t = PurposeName::Quantize)]
+    purpose: PurposeName,
     /// The loss that gradients are of
     #[arg(long, value_enum, default_value_t = LossName::CrossEntropy)]
     loss: LossName,
@@ -76,7 +70,7 @@ struct Merge {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Purpose {
+enum PurposeName {
     /// Ranges of activations
     Quantize,
     /// Gradients of a loss with respect to every parameter, sample by sample: for `prune-weights` and others that take labels
@@ -103,96 +97,55 @@ struct Document<'a> {
     output: String,
 }
 
-pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
     if let Some(Verb::Merge(merge)) = &arguments.merge {
         return join(global, merge);
     }
     let (Some(path), Some(data), Some(output)) = (&arguments.model, &arguments.data, &arguments.output)
     else {
-        return Err(Failure::usage("a model, --data and -o are needed"));
+        return Err(Error::usage("a model, --data and -o are needed"));
     };
-    let mut files = Outputs::new(global);
-    files.reads(MODEL, path);
-    files.reads_data(data);
-    files.writes("-o", output);
-    files.check()?;
-    let engine = engines::engine(global)?;
-    let mut model = model::read(global, path)?.model;
-    let (mut spec, base) = Spec::from_flag(data)?;
+    let mut data = Data::flag(data)?;
     if let Some(preprocess) = &arguments.preprocess {
-        spec = spec.with_preprocess(preprocess.clone());
+        data = data.preprocessed(preprocess.clone());
     }
-    spec.shard = arguments.shard.or(spec.shard);
+    if let Some(shard) = arguments.shard {
+        data = data.sharded(shard);
+    }
     let progress = Progress::new(global);
-    let tell = |what: &str, done: u64, total: Option<u64>| progress.tell(what, done, total);
-    let context = Context {
-        evaluator: &TractEvaluator,
-        limits: Limits {
-            max_growth: global.max_growth,
-            ..Limits::default()
+    let mut options = global.options().progress(progress.teller());
+    options.data.push((None, data));
+    check_stats(&options, Some(path), output)?;
+    global.limit_threads();
+    let model = model::read(global, path)?;
+    let purpose = match arguments.purpose {
+        PurposeName::Quantize => Purpose::Quantize,
+        PurposeName::Gram => Purpose::Gram {
+            rows_per_sample: arguments.rows_per_sample,
         },
-        keep: RegexSet::empty(),
-        seed: global.seed,
-        base: base.clone(),
-        progress: &tell,
-        resources: None,
-    };
-    let open = |graph: &Graph| Dataset::open(&spec, &base, graph);
-    if arguments.purpose == Purpose::Gradients {
-        let loss = match arguments.loss {
-            LossName::CrossEntropy => LossKind::CrossEntropy,
-            LossName::MeanSquaredError => LossKind::MeanSquaredError,
-            LossName::BinaryCrossEntropy => LossKind::BinaryCrossEntropy,
-        };
-        let objective = loss.objective(arguments.loss_output.as_deref());
-        let open = |model: &Model| open(&model.graph);
-        let statistics = gradient_statistics(&model, &objective, open, &*engine, global.threads(), &tell)
-            .map_err(|error| match error {
-                StatisticsError::Autodiff(error) => Failure::from(error).in_file(path),
-                other => Failure::new("statistics", other.to_string()),
-            })?;
-        drop(progress);
-        statistics.write(output).map_err(failed)?;
-        return Ok(finish(
-            global,
-            &statistics.ranges,
-            statistics.values.len(),
-            output,
-        ));
-    }
-    let threads = global.threads();
-    let mut left_out = Vec::new();
-    let statistics = if arguments.purpose == Purpose::Gram {
-        let options = GramOptions {
-            rows_per_sample: arguments.rows_per_sample.max(1),
-        };
-        collect_gram_statistics(&model, &context, options, &open, &*engine, threads).map(
-            |(statistics, report)| {
-                left_out = report.notes;
-                statistics
+        PurposeName::Gradients => Purpose::Gradients {
+            loss: match arguments.loss {
+                LossName::CrossEntropy => LossKind::CrossEntropy,
+                LossName::MeanSquaredError => LossKind::MeanSquaredError,
+                LossName::BinaryCrossEntropy => LossKind::BinaryCrossEntropy,
             },
-        )
-    } else {
-        collect_statistics(&mut model, &context, &open, &*engine, threads)
+            output: arguments.loss_output.clone(),
+        },
     };
-    let statistics = statistics.map_err(|error| Failure::new("statistics", error.to_string()))?;
+    let found = stats(&model, &purpose, &options)?;
     drop(progress);
     if global.quiet == 0 {
-        left_out
+        found
+            .notes
             .iter()
             .for_each(|note| terminal::note(&format!("left out: {}", sanitise(note))));
     }
-    statistics.write(output).map_err(failed)?;
-    Ok(finish(
-        global,
-        &statistics.ranges,
-        statistics.values.len().max(statistics.grams.by_key.len()),
-        output,
-    ))
+    found.write(output)?;
+    Ok(finish(global, found.ranges(), found.values(), output))
 }
 
-fn join(global: &Global, merge: &Merge) -> Result<Answer, Failure> {
-    let mut files = Outputs::new(global);
+fn join(global: &Global, merge: &Merge) -> Result<Answer, Error> {
+    let mut files = global.files();
     merge.parts.iter().for_each(|part| files.reads("a part", part));
     files.writes("-o", &merge.output);
     files.check()?;
@@ -202,34 +155,34 @@ fn join(global: &Global, merge: &Merge) -> Result<Answer, Failure> {
     }
     let mut whole: Option<Statistics> = None;
     for path in &merge.parts {
-        let part = Statistics::read(path).map_err(failed)?;
+        let part = Statistics::read(path)?;
         match &mut whole {
-            Some(whole) => whole.merge(&part).map_err(|error| failed(error).in_file(path))?,
+            Some(whole) => whole
+                .merge(&part)
+                .map_err(|error| Error::from(error).in_file(path))?,
             None => whole = Some(part),
         }
     }
-    let whole = whole.ok_or_else(|| Failure::usage("there is nothing to merge"))?;
-    whole.write(&merge.output).map_err(failed)?;
+    let whole = whole.ok_or_else(|| Error::usage("there is nothing to merge"))?;
+    whole.write(&merge.output)?;
     let values = whole.values.len().max(whole.grams.by_key.len());
     Ok(finish(global, &whole.ranges, values, &merge.output))
 }
 
-fn join_gradients(global: &Global, merge: &Merge) -> Result<Answer, Failure> {
+fn join_gradients(global: &Global, merge: &Merge) -> Result<Answer, Error> {
     let mut whole: Option<GradientStatistics> = None;
     for path in &merge.parts {
-        let part = GradientStatistics::read(path).map_err(failed)?;
+        let part = GradientStatistics::read(path)?;
         match &mut whole {
-            Some(whole) => whole.merge(&part).map_err(|error| failed(error).in_file(path))?,
+            Some(whole) => whole
+                .merge(&part)
+                .map_err(|error| Error::from(error).in_file(path))?,
             None => whole = Some(part),
         }
     }
-    let whole = whole.ok_or_else(|| Failure::usage("there is nothing to merge"))?;
-    whole.write(&merge.output).map_err(failed)?;
+    let whole = whole.ok_or_else(|| Error::usage("there is nothing to merge"))?;
+    whole.write(&merge.output)?;
     Ok(finish(global, &whole.ranges, whole.values.len(), &merge.output))
-}
-
-fn failed(error: crate::statistics::StatisticsFileError) -> Failure {
-    Failure::new("statistics", error.to_string())
 }
 
 fn finish(global: &Global, ranges: &[(u64, u64)], values: usize, output: &Path) -> Answer {

@@ -6,13 +6,12 @@ use std::sync::LazyLock;
 use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _};
 use serde_json::{Map, Value};
 
-use super::failure::Failure;
 use super::global::Global;
-use super::outputs::Outputs;
 use super::run::{Running, rewrite};
 use super::{Answer, classes};
+use crate::api::{Error, Pipeline, sizes_of};
 use crate::passes::registry;
-use crate::pipeline::{self, Pipeline, Unchanged};
+use crate::pipeline;
 
 /// A step that the command line names.
 pub(super) struct Step {
@@ -419,29 +418,25 @@ fn several(text: &str, items: Option<&Shape<'_>>) -> Vec<Value> {
 }
 
 /// Runs the step and compares the result, as `run` does.
-pub(super) fn execute(global: &Global, step: &Step) -> Result<Answer, Failure> {
+pub(super) fn execute(global: &Global, step: &Step) -> Result<Answer, Error> {
     if step.explain && !step.running.print_pipeline {
         return classes::execute(global, step.model.as_deref(), &step.running, step.options.clone());
     }
     if step.verify && global.no_verify {
-        return Err(Failure::usage("--verify and --no-verify ask for opposite things")
-            .hint("give one of them; the result is compared unless --no-verify is given"));
+        return Err(Error::usage("--verify and --no-verify ask for opposite things")
+            .with_hint("give one of them; the result is compared unless --no-verify is given"));
     }
     let mut running = step.running.clone();
     let mut options = step.options.clone();
     if step.name == "bind" && !running.bind.is_empty() {
         let sizes = super::options::sizes_of(&std::mem::take(&mut running.bind));
-        options = pipeline::bind_options(sizes);
+        options = pipeline::bind_options(sizes_of(&sizes));
     }
-    let pass = pipeline::Step::new(&step.name, options)?;
     rewrite(
         global,
-        Pipeline::of(&step.name, vec![pass]),
+        &Pipeline::step(&step.name, options)?,
         step.model.as_deref(),
         &running,
-        !global.no_verify,
-        Unchanged::Refused,
-        Outputs::new(global),
     )
 }
 

@@ -1,28 +1,19 @@
 //! `verify REFERENCE MODEL`: do both compute the same?
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
-use schemars::JsonSchema;
-use serde::Serialize;
 
-use super::failure::Failure;
 use super::global::Global;
 use super::options::{self, Comparing};
-use super::outputs::{MODEL, Outputs};
 use super::progress::Progress;
-use super::{Answer, engines, model, terminal};
-use crate::data::{Dataset, PreprocessSpec, Spec};
-use crate::engine::{Engine, EngineError, OrtEngine, TractEngine};
-use crate::ir::Model;
+use super::{Answer, model, terminal};
+use crate::api::{self, Data, Error, MODEL, Verification};
+use crate::data::PreprocessSpec;
 use crate::report::comparison;
 use crate::report::sanitise;
 use crate::report::table::Style;
-use crate::verify::{
-    Divergence, Engines, NodeOptions, NodeReport, Verdict, VerifyOptions, VerifyReport, localize, verify,
-    verify_nodes,
-};
+use crate::verify::{Divergence, NodeOptions, Verdict};
 
 /// Compare the outputs of two models on the same inputs
 ///
@@ -68,72 +59,49 @@ pub(super) struct Arguments {
     allow_not_checked: bool,
 }
 
-/// The answer under `--json`: the report of the comparison, with what the options add.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct Document<'a> {
-    #[serde(flatten)]
-    report: &'a VerifyReport,
-    /// What is unusual about the files.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    divergence: Option<&'a Divergence>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    per_node: Option<&'a NodeReport>,
-}
-
-pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Failure> {
-    let mut files = Outputs::new(global);
+pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
+    let mut files = global.files();
     files.reads("the reference", &arguments.reference);
     files.reads(MODEL, &arguments.model);
     files.check()?;
-    let engine = engines::engine(global)?;
+    let progress = Progress::new(global);
+    let mut options = arguments
+        .comparing
+        .apply(global.options())
+        .localize(arguments.localize)
+        .progress(progress.teller());
+    options.comparison.map.clone_from(&arguments.map);
+    options.comparison.per_node = arguments.per_node.then(|| NodeOptions {
+        worst: arguments.worst,
+        least_sqnr: arguments.node_sqnr,
+        ..NodeOptions::default()
+    });
+    options.preprocess.clone_from(&arguments.preprocess);
+    if let Some(text) = &arguments.data {
+        options.data.push((None, Data::flag(text)?));
+    }
+    global.limit_threads();
     let reference = model::read(global, &arguments.reference)?;
     let judged = model::read(global, &arguments.model)?;
-    let warnings = reference.warnings.into_iter().chain(judged.warnings).collect();
-    let (reference, judged) = (reference.model, judged.model);
-    let mut options = arguments.comparing.options_for(global, &reference)?;
-    options.map.clone_from(&arguments.map);
-    options.every_size = true;
-    if let Some(text) = &arguments.data {
-        let (mut spec, base) = Spec::from_flag(text)?;
-        if let Some(preprocess) = &arguments.preprocess {
-            spec = spec.with_preprocess(preprocess.clone());
-        }
-        let data = Dataset::open(&spec, &base, &reference.graph)?;
-        options.data = Some((data.origin().display().to_string(), Arc::new(data)));
-    }
-    let progress = Progress::new(global);
-    progress.tell("verify", 0, None);
-    let report = verify(&reference, &judged, &*engine, &options);
-    let divergence = match &report.worst {
-        Some(sample) if arguments.localize => {
-            progress.tell("localize", 0, None);
-            // A model that does not run has no values to look at; the report says why it does not.
-            match localize(&reference, &judged, &*engine, sample, &options) {
-                Err(_) if report.reason.is_some() => None,
-                found => found?,
-            }
-        }
-        _ => None,
-    };
-    let per_node = arguments.per_node.then(|| {
-        progress.tell("nodes", 0, None);
-        let nodes = NodeOptions {
-            worst: arguments.worst,
-            least_sqnr: arguments.node_sqnr,
-            ..NodeOptions::default()
-        };
-        nodes_of(&reference, &judged, &report, &*engine, &options, &nodes)
-    });
+    let found = api::verify(&reference, &judged, &options)?;
     drop(progress);
+    show(global, arguments, &found);
+    Ok(match found.verdict() {
+        Verdict::Equal | Verdict::Within => Answer::Done,
+        Verdict::NotChecked if arguments.allow_not_checked => Answer::Done,
+        Verdict::NotChecked | Verdict::Different => Answer::No,
+    })
+}
+
+fn show(global: &Global, arguments: &Arguments, found: &Verification) {
+    let Verification {
+        report,
+        divergence,
+        per_node,
+        ..
+    } = found;
     if global.json {
-        terminal::json(&Document {
-            report: &report,
-            warnings,
-            divergence: divergence.as_ref(),
-            per_node: per_node.as_ref(),
-        });
+        terminal::json(found);
     } else if global.quiet == 0 {
         if !report.outputs.is_empty() {
             terminal::answer(&format!(
@@ -141,41 +109,16 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
                 comparison::outputs(Style::Terminal, &report.outputs)
             ));
         }
-        terminal::answer(&comparison::verdict_line(&report));
-        if let Some(nodes) = &per_node {
+        terminal::answer(&comparison::verdict_line(report));
+        if let Some(nodes) = per_node {
             terminal::answer(&comparison::nodes_report(Style::Terminal, nodes));
         }
-        if let Some(divergence) = &divergence {
+        if let Some(divergence) = divergence {
             terminal::answer(&describe(divergence));
         } else if arguments.localize && report.verdict == Verdict::Different && report.reason.is_none() {
             terminal::answer("no value that both models name differs before the outputs");
         }
     }
-    Ok(match per_node.map_or(report.verdict, |nodes| nodes.verdict) {
-        Verdict::Equal | Verdict::Within => Answer::Done,
-        Verdict::NotChecked if arguments.allow_not_checked => Answer::Done,
-        Verdict::NotChecked | Verdict::Different => Answer::No,
-    })
-}
-
-/// Judges node by node, with ONNX Runtime beside tract where there is one.
-fn nodes_of(
-    reference: &Model,
-    judged: &Model,
-    report: &VerifyReport,
-    engine: &dyn Engine,
-    options: &VerifyOptions,
-    nodes: &NodeOptions,
-) -> NodeReport {
-    let runtime: Result<OrtEngine, EngineError> = OrtEngine::load();
-    let engines = Engines {
-        main: engine,
-        pair: match &runtime {
-            Ok(runtime) => Ok((&TractEngine, runtime)),
-            Err(error) => Err(error),
-        },
-    };
-    verify_nodes(reference, judged, report, engines, options, nodes)
 }
 
 /// Reads `OLD=NEW`.

@@ -1,9 +1,11 @@
-//! Arrays of an npz file as the inputs and labels of a model.
+//! Arrays of an npz file or of a program as the inputs and labels of a model.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::array::{Array, convert, converts, not_finite};
 use super::error::DataError;
+use super::memory::Arrays;
 use super::npz::{ArrayFile, array_names};
 use super::preprocess::Preprocess;
 use super::signature::{InputSignature, Signature};
@@ -15,29 +17,61 @@ use crate::ir::{DType, Tensor};
 #[derive(Debug)]
 pub(super) struct Columns {
     columns: Vec<Column>,
-    labels: Option<ArrayFile>,
+    labels: Option<Arc<ArrayFile>>,
     preprocess: Option<Preprocess>,
 }
 
 /// One array and how its entries become one model input.
 #[derive(Debug)]
 struct Column {
-    array: ArrayFile,
+    array: Arc<ArrayFile>,
     /// Each entry is one whole input, batch axis included.
     whole: bool,
     /// Where an axis of size 1 for the channel is put in.
     channel: Option<usize>,
 }
 
+/// Where arrays are looked for.
+#[derive(Clone, Copy)]
+pub(super) enum Archive<'a> {
+    /// A `.npz` or `.npy` file.
+    File(&'a Path),
+    /// What a program hands over.
+    Given(&'a Arrays),
+}
+
+impl Archive<'_> {
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Given(arrays) => arrays.origin(),
+        }
+    }
+
+    fn names(&self) -> Result<Vec<String>, DataError> {
+        match self {
+            Self::File(path) => array_names(path),
+            Self::Given(arrays) => Ok(arrays.names()),
+        }
+    }
+
+    fn array(&self, name: &str) -> Result<Arc<ArrayFile>, DataError> {
+        match self {
+            Self::File(path) => ArrayFile::open(path, name).map(Arc::new),
+            Self::Given(arrays) => arrays.array(name),
+        }
+    }
+}
+
 impl Columns {
-    /// Opens the arrays of the npz file at `path` that fill the inputs of `signature`; answers how many samples they hold.
+    /// Opens the arrays of `archive` that fill the inputs of `signature`; answers how many samples they hold.
     pub(super) fn open(
         spec: &Spec,
-        path: &Path,
+        archive: Archive<'_>,
         signature: &Signature,
         preprocess: Option<Preprocess>,
     ) -> Result<(Self, u64), DataError> {
-        let names = array_names(path)?;
+        let (path, names) = (archive.path(), archive.names()?);
         for input in spec.inputs.keys() {
             if !signature.inputs.iter().any(|known| known.name == *input) {
                 let known: Vec<&str> = signature.inputs.iter().map(|input| input.name.as_str()).collect();
@@ -69,13 +103,9 @@ impl Columns {
                     });
                 }
             };
-            columns.push(Column::open(
-                ArrayFile::open(path, array)?,
-                input,
-                preprocess.as_ref(),
-            )?);
+            columns.push(Column::open(archive.array(array)?, input, preprocess.as_ref())?);
         }
-        let labels = label.map(|name| ArrayFile::open(path, name)).transpose()?;
+        let labels = label.map(|name| archive.array(name)).transpose()?;
         let mut samples: Option<(u64, String)> = None;
         for array in columns.iter().map(|column| &column.array).chain(&labels) {
             let found = array.dims.first().copied().unwrap_or(0);
@@ -112,11 +142,6 @@ impl Columns {
         self.labels.is_some()
     }
 
-    /// The file that the arrays are in; `None` for a model without inputs.
-    pub(super) fn file(&self) -> Option<&Path> {
-        self.columns.first().map(|column| column.array.path.as_path())
-    }
-
     /// The inputs at `rows`, and the labels of the first `real` of them. `first` is what errors call the first sample.
     pub(super) fn read(
         &self,
@@ -141,7 +166,7 @@ impl Columns {
 
 impl Column {
     fn open(
-        array: ArrayFile,
+        array: Arc<ArrayFile>,
         input: &InputSignature,
         preprocess: Option<&Preprocess>,
     ) -> Result<Self, DataError> {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::columns::Columns;
+use super::columns::{Archive, Columns};
 use super::error::DataError;
 use super::images::ImageFolder;
 use super::preprocess::PreprocessSpec;
@@ -65,8 +65,12 @@ impl Dataset {
         let (source, available, origin) = match source {
             SourceSpec::Npz(path) => {
                 let path = base.join(path);
-                let (columns, count) = Columns::open(spec, &path, &signature, preprocess)?;
+                let (columns, count) = Columns::open(spec, Archive::File(&path), &signature, preprocess)?;
                 (Source::Arrays(columns), count, path)
+            }
+            SourceSpec::Arrays(arrays) => {
+                let (columns, count) = Columns::open(spec, Archive::Given(arrays), &signature, preprocess)?;
+                (Source::Arrays(columns), count, arrays.origin().to_owned())
             }
             SourceSpec::Images(images) => {
                 let preprocess = preprocess.ok_or_else(|| DataError::Spec {
@@ -330,11 +334,12 @@ impl Dataset {
             reason: e.to_string(),
         };
         match &self.source {
-            Source::Arrays(columns) => {
-                if let Some(path) = columns.file() {
-                    let file = std::fs::File::open(path).map_err(|e| read(path, e))?;
-                    hasher.update_reader(file).map_err(|e| read(path, e))?;
-                }
+            // What a program hands over has a digest of its own, which is part of the description.
+            Source::Arrays(_) if spec.npz.is_none() || self.signature.inputs.is_empty() => {}
+            Source::Arrays(_) => {
+                let path = self.origin.as_path();
+                let file = std::fs::File::open(path).map_err(|e| read(path, e))?;
+                hasher.update_reader(file).map_err(|e| read(path, e))?;
             }
             Source::Images(folder) => {
                 for (index, file) in folder.files.iter().enumerate() {

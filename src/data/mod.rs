@@ -1,4 +1,5 @@
-//! Labelled and unlabelled samples: npz and npy arrays, image folders, ONNX test sets, seeded synthetic data.
+//! Labelled and unlabelled samples: npz and npy arrays, arrays that a program hands over, image folders, ONNX test sets, seeded
+//! synthetic data.
 //!
 //! A [`Spec`] describes data, in a pipeline or in a file of its own. [`Dataset::open`] fits it to a model's inputs and then
 //! answers batches by index, from any thread: nothing is held but the batches asked for. Batches are formed by global sample
@@ -13,6 +14,7 @@ mod files;
 mod foreign;
 mod images;
 mod jpeg;
+mod memory;
 mod npz;
 mod page;
 mod preprocess;
@@ -27,6 +29,7 @@ pub use crate::engine::stream::Batch;
 pub use dataset::Dataset;
 pub use error::DataError;
 pub use files::SpecFile;
+pub use memory::Arrays;
 pub use npz::{NpzStream, npz_bytes, write_npz};
 pub use page::page;
 pub use preprocess::{Color, Layout, Preprocess, PreprocessSpec, Resize};

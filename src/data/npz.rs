@@ -15,15 +15,23 @@ use super::foreign;
 use crate::files::Draft;
 use crate::ir::{DType, Tensor};
 
-/// One array, open for reading ranges of its first axis.
+/// One array, open for reading ranges of its first axis. What is in memory has no file: its path is what messages call it.
 #[derive(Debug)]
 pub(super) struct ArrayFile {
     pub(super) path: PathBuf,
     pub(super) name: String,
     pub(super) dtype: DType,
     pub(super) dims: Vec<u64>,
-    file: Mutex<File>,
-    start: u64,
+    content: Content,
+}
+
+/// Where the elements are.
+#[derive(Debug)]
+enum Content {
+    /// In a file, from this byte on.
+    File(Mutex<File>, u64),
+    /// In memory.
+    Memory(Bytes),
 }
 
 /// The names of the arrays in a file; a `.npy` file has one, named by its stem.
@@ -91,7 +99,8 @@ impl ArrayFile {
         Self::checked(path, name, dtype, dims, spool, 0)
     }
 
-    fn checked(
+    /// An array whose elements begin at `start` of a file that holds all of them.
+    pub(super) fn checked(
         path: &Path,
         name: &str,
         dtype: DType,
@@ -119,24 +128,50 @@ impl ArrayFile {
             name: name.to_owned(),
             dtype,
             dims,
-            file: Mutex::new(file),
-            start,
+            content: Content::File(Mutex::new(file), start),
         })
+    }
+
+    /// An array of these elements, as many as `dims` says.
+    pub(super) fn in_memory(
+        origin: &Path,
+        name: &str,
+        dtype: DType,
+        dims: Vec<u64>,
+        elements: Bytes,
+    ) -> Self {
+        Self {
+            path: origin.to_owned(),
+            name: name.to_owned(),
+            dtype,
+            dims,
+            content: Content::Memory(elements),
+        }
     }
 
     /// Entries `from .. from + count` of the first axis.
     pub(super) fn read(&self, from: u64, count: u64) -> Result<Array, DataError> {
         let inner: u64 = self.dims.iter().skip(1).product();
         let entry = self.dtype.byte_len(inner).unwrap_or(0);
-        let mut bytes = vec![0u8; (entry * count) as usize];
-        let mut file = self
-            .file
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        file.seek(SeekFrom::Start(self.start + from * entry))
-            .map_err(|e| read_error(&self.path, e))?;
-        file.read_exact(&mut bytes)
-            .map_err(|e| read_error(&self.path, e))?;
+        let bytes = match &self.content {
+            Content::File(file, start) => {
+                let mut bytes = vec![0u8; (entry * count) as usize];
+                let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                file.seek(SeekFrom::Start(start + from * entry))
+                    .map_err(|e| read_error(&self.path, e))?;
+                file.read_exact(&mut bytes)
+                    .map_err(|e| read_error(&self.path, e))?;
+                bytes
+            }
+            Content::Memory(elements) => {
+                let range = (from * entry) as usize..((from + count) * entry) as usize;
+                let part = elements.get(range).ok_or_else(|| DataError::Read {
+                    file: self.path.clone(),
+                    reason: format!("array {:?} has no entries {from} to {}", self.name, from + count),
+                })?;
+                part.to_vec()
+            }
+        };
         let mut dims = self.dims.clone();
         if let Some(first) = dims.first_mut() {
             *first = count;

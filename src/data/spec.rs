@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::error::DataError;
+use super::memory::Arrays;
 use super::preprocess::PreprocessSpec;
 
 /// Describes samples and how they become a model's inputs. Exactly one source is given.
@@ -27,6 +28,10 @@ pub struct Spec {
     /// Random values made from the model's input types; they say nothing about accuracy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synthetic: Option<SyntheticSpec>,
+    /// Arrays that a program hands over; a text cannot hold them.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub arrays: Option<Arrays>,
     /// Model input: array in the file. May be left out when names agree or there is one of each.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub inputs: BTreeMap<String, String>,
@@ -95,6 +100,7 @@ pub struct Shard {
 #[allow(missing_docs)]
 pub enum SourceSpec<'a> {
     Npz(&'a Path),
+    Arrays(&'a Arrays),
     Images(&'a ImageSpec),
     Onnx(&'a Path),
     Synthetic(&'a SyntheticSpec),
@@ -135,6 +141,7 @@ impl Spec {
     pub fn source(&self) -> Result<SourceSpec<'_>, DataError> {
         let sources = [
             self.npz.as_deref().map(SourceSpec::Npz),
+            self.arrays.as_ref().map(SourceSpec::Arrays),
             self.images.as_ref().map(SourceSpec::Images),
             self.onnx.as_deref().map(SourceSpec::Onnx),
             self.synthetic.as_ref().map(SourceSpec::Synthetic),

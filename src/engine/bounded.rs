@@ -32,6 +32,12 @@ const STACK: usize = 64 << 20;
 static CHOSEN: AtomicU64 = AtomicU64::new(0);
 
 /// Bounds each further call of an engine in this process by `limit`, or, with `None`, by what its model leads to expect.
+///
+/// # Examples
+///
+/// ```
+/// secateur::limit_calls(Some(std::time::Duration::from_secs(60)));
+/// ```
 pub fn limit_calls(limit: Option<Duration>) {
     let milliseconds = limit.map_or(0, |limit| {
         u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1)

@@ -6,6 +6,7 @@
 
 mod bounded;
 mod calls;
+mod cancel;
 mod carrier;
 pub mod compare;
 mod guard;
@@ -21,6 +22,7 @@ mod worker;
 mod worker;
 
 pub use bounded::limit_calls;
+pub use cancel::{CancelToken, Cancellable};
 pub use held::{FloatOutputs, HeldSession, hold};
 pub use ort::OrtEngine;
 pub use parallel::{run_many, run_ordered};
@@ -121,6 +123,9 @@ pub enum EngineError {
         /// The bound.
         megabytes: u64,
     },
+    /// The caller asked the work to end before this call; the model is *not checked*.
+    #[error("the work was cancelled")]
+    Cancelled,
     /// The engine itself is not there.
     #[error("{engine} is not available: {reason}")]
     Unavailable {
@@ -137,12 +142,36 @@ fn on(node: &Option<String>) -> String {
 }
 
 impl EngineError {
+    /// A stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unsupported { .. } => "engine-unsupported",
+            Self::Failed { .. } => "engine-failed",
+            Self::Input { .. } => "engine-input",
+            Self::Unavailable { .. } => "engine-unavailable",
+            Self::TimedOut { .. } => "engine-timed-out",
+            Self::Ended { .. } => "engine-ended",
+            Self::Memory { .. } => "engine-memory",
+            Self::Shapes { .. } => "contradictory-shapes",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The node at fault.
+    pub fn node(&self) -> Option<&str> {
+        match self {
+            Self::Unsupported { node, .. } | Self::Ended { node, .. } => node.as_deref(),
+            Self::Shapes { node, .. } => Some(node),
+            _ => None,
+        }
+    }
+
     /// Whether the engine did not survive the call or was given up: it says nothing about the model's numbers, which are *not
     /// checked*.
     pub fn ends_the_engine(&self) -> bool {
         matches!(
             self,
-            Self::TimedOut { .. } | Self::Ended { .. } | Self::Memory { .. }
+            Self::TimedOut { .. } | Self::Ended { .. } | Self::Memory { .. } | Self::Cancelled
         )
     }
 }

@@ -473,6 +473,26 @@ pub enum PassError {
     },
 }
 
+impl PassError {
+    /// A stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Edit { .. } => "pass-defect",
+            Self::Option { .. } => "pass-option",
+            Self::Model { .. } => "pass-model",
+            Self::Resource { .. } => "pass-resource",
+        }
+    }
+
+    /// The node or value at fault.
+    pub fn node(&self) -> Option<&str> {
+        match self {
+            Self::Model { node, .. } => Some(node),
+            _ => None,
+        }
+    }
+}
+
 /// A native pass.
 pub trait Pass: Send + Sync {
     /// Its name, and what it preserves and needs with these options.

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::gate::gate;
 use super::gates::Gate;
 use super::presets;
+use super::resources::Described;
 use crate::data::Spec;
 use crate::passes::{Pass, Safety, registry};
 use crate::schema::{self, Fault, Place, nearest};
@@ -28,8 +30,8 @@ pub struct Pipeline {
     pub base: PathBuf,
     /// Patterns of names that no step may remove or change.
     pub keep: Vec<String>,
-    /// Data by role, as written.
-    pub data: Map<String, Value>,
+    /// Data by role.
+    pub data: IndexMap<String, Described>,
     /// Steps in order; sizes under `bind` are the first one.
     pub steps: Vec<Step>,
     /// Conditions on the result.
@@ -272,7 +274,7 @@ impl Pipeline {
             name: name.to_owned(),
             base: PathBuf::new(),
             keep: Vec::new(),
-            data: Map::new(),
+            data: IndexMap::new(),
             steps,
             gates: Vec::new(),
             source: None,
@@ -355,6 +357,29 @@ impl Pipeline {
         Ok(pipeline)
     }
 
+    /// The same pipeline again.
+    ///
+    /// # Errors
+    ///
+    /// A step of a pass that is not registered.
+    pub fn again(&self) -> Result<Self, StepError> {
+        let again = |step: &Step| {
+            Ok(Step {
+                spot: step.spot,
+                ..Step::new(&step.name, step.options.clone())?
+            })
+        };
+        Ok(Self {
+            name: self.name.clone(),
+            base: self.base.clone(),
+            keep: self.keep.clone(),
+            data: self.data.clone(),
+            steps: self.steps.iter().map(again).collect::<Result<_, _>>()?,
+            gates: self.gates.clone(),
+            source: self.source.clone(),
+        })
+    }
+
     /// What the steps preserve together.
     pub fn safety(&self) -> Safety {
         self.steps
@@ -372,7 +397,7 @@ impl Pipeline {
             document.insert("keep".to_owned(), json!(self.keep));
         }
         if !self.data.is_empty() {
-            document.insert("data".to_owned(), Value::Object(self.data.clone()));
+            document.insert("data".to_owned(), json!(self.data));
         }
         document.insert("steps".to_owned(), self.steps.iter().map(Step::to_json).collect());
         if !self.gates.is_empty() {
@@ -438,7 +463,7 @@ fn texts(document: &Document, value: &Located) -> Result<Vec<String>, ConfigErro
     }
 }
 
-fn data(document: &Document, value: &Located) -> Result<Map<String, Value>, ConfigError> {
+fn data(document: &Document, value: &Located) -> Result<IndexMap<String, Described>, ConfigError> {
     let Some(entries) = value.entries() else {
         return Err(document.error(
             "pipeline-shape",
@@ -447,7 +472,7 @@ fn data(document: &Document, value: &Located) -> Result<Map<String, Value>, Conf
             None,
         ));
     };
-    let mut data = Map::new();
+    let mut data = IndexMap::new();
     for (key, value) in entries {
         if !ROLES.contains(&key.name.as_str()) {
             let hint = did_you_mean(
@@ -471,7 +496,7 @@ fn data(document: &Document, value: &Located) -> Result<Map<String, Value>, Conf
                 return Err(document.error("pipeline-shape", value.spot, message, None));
             }
         }
-        data.insert(key.name.clone(), value.to_json());
+        data.insert(key.name.clone(), Described::Written(value.to_json()));
     }
     Ok(data)
 }

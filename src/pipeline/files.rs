@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::definition::{Pipeline, Step};
-use super::resources::describe_data;
+use super::resources::{Described, describe_data};
 use crate::passes::registry;
 
 /// A file that a pipeline names.
@@ -49,7 +49,7 @@ impl Pipeline {
                 path,
                 usage: Usage::Read(endings),
             };
-            if let Value::String(path) = described {
+            if let Described::Written(Value::String(path)) = described {
                 files.push(read(self.base.join(path), &[]));
             }
             // What is no description is refused where the data are opened, with its place.

@@ -1,5 +1,7 @@
 //! One gate of a pipeline's YAML, with a place for every error.
 
+use std::str::FromStr;
+
 use schemars::schema_for;
 use serde_json::json;
 
@@ -7,6 +9,21 @@ use super::definition::did_you_mean;
 use super::gates::{GATES, Gate};
 use crate::schema::{self, nearest};
 use crate::yaml::{ConfigError, Document, Key, Located, Yaml};
+
+impl FromStr for Gate {
+    type Err = String;
+
+    /// Reads `NAME.KEY=VALUE`, the flag form of a gate with one bound.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("{text:?} is not a gate; write NAME.KEY=VALUE, for example accuracy.drop=0.005");
+        let (path, value) = text.split_once('=').ok_or_else(wrong)?;
+        let (name, key) = path.split_once('.').ok_or_else(wrong)?;
+        let value: f64 = value.trim().parse().map_err(|_| wrong())?;
+        let document = json!({ name: { key: value } });
+        serde_json::from_value(document).map_err(|error| format!("{text:?}: {error}"))
+    }
+}
 
 /// One entry of the list of gates.
 pub(super) fn gate(document: &Document, item: &Located) -> Result<Gate, ConfigError> {

@@ -23,7 +23,7 @@ pub use files::{FILE_KEY, NamedFile, Usage};
 pub use gates::{Gate, GateReport, Judged, OutputsGate, ScoreGate, Share, Weight};
 pub use needs::LackError;
 pub use read::{ReadError, read};
-pub use resources::{StepResources, describe_data, open_data};
+pub use resources::{Described, StepResources, describe_data, open_data};
 pub use run::{Culprit, Outcome, RunError, RunOptions, RunReport, StepReport, Unchanged, digest, run};
 pub use schema::pipeline_schema;
 pub use weigh::{weigh, weigh_input};

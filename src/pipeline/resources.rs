@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use indexmap::IndexMap;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use crate::analysis;
 use crate::data::{DataError, Dataset, Spec, read_weights};
@@ -11,12 +13,41 @@ use crate::format::{self, ReadOptions};
 use crate::ir::{CheckError, Graph, Model, Tensor};
 use crate::passes::Resources;
 
+/// The data of a role.
+#[derive(Clone, Debug)]
+pub enum Described {
+    /// As it is written: a path, or a map as in a description file.
+    Written(Value),
+    /// Handed over by a program, with arrays that no text can hold.
+    Given(Box<Spec>),
+}
+
+impl Described {
+    /// A description, written down where it can be.
+    pub fn of(spec: Spec) -> Self {
+        if spec.arrays.is_some() {
+            Self::Given(Box::new(spec))
+        } else {
+            Self::Written(serde_json::to_value(spec).unwrap_or_default())
+        }
+    }
+}
+
+impl Serialize for Described {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Written(value) => value.serialize(serializer),
+            Self::Given(spec) => spec.serialize(serializer),
+        }
+    }
+}
+
 /// What a pipeline's `data` and the command line say, as passes ask for it.
 pub struct StepResources<'a> {
     /// The engine; `None` if none was asked for.
     pub engine: Option<&'a dyn Engine>,
     /// Descriptions by role.
-    pub data: &'a Map<String, Value>,
+    pub data: &'a IndexMap<String, Described>,
     /// The folder that their relative paths start from.
     pub base: &'a Path,
     /// The model that the steps start with, for those that learn from it.
@@ -88,17 +119,18 @@ impl Resources for StepResources<'_> {
     }
 }
 
-/// Opens the data that a pipeline describes: a path, or a map as in a description file.
-pub fn open_data(described: &Value, base: &Path, graph: &Graph) -> Result<Dataset, DataError> {
+/// Opens the data that a pipeline describes.
+pub fn open_data(described: &Described, base: &Path, graph: &Graph) -> Result<Dataset, DataError> {
     let (spec, base) = describe_data(described, base)?;
     Dataset::open(&spec, &base, graph)
 }
 
 /// The description that a pipeline has or names, and the folder that its relative paths start from.
-pub fn describe_data(described: &Value, base: &Path) -> Result<(Spec, PathBuf), DataError> {
+pub fn describe_data(described: &Described, base: &Path) -> Result<(Spec, PathBuf), DataError> {
     match described {
-        Value::String(path) => Spec::from_path(&base.join(path)),
-        other => {
+        Described::Given(spec) => Ok(((**spec).clone(), base.to_owned())),
+        Described::Written(Value::String(path)) => Spec::from_path(&base.join(path)),
+        Described::Written(other) => {
             let spec = Spec::from_value(other).map_err(|fault| DataError::Spec {
                 file: None,
                 message: fault.to_string(),

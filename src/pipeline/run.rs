@@ -11,7 +11,7 @@ use super::gates::{GateReport, Weight};
 use super::judge::judge;
 use super::weigh::{weigh, weigh_input};
 use crate::analysis::adopt;
-use crate::engine::Engine;
+use crate::engine::{CancelToken, Engine};
 use crate::evaluate::Figures;
 use crate::format::{LowerError, Origin};
 use crate::ir::{self, CheckError, Model};
@@ -48,6 +48,8 @@ pub struct RunOptions<'a> {
     pub progress: &'a (dyn Fn(&str, u64, Option<u64>) + Sync),
     /// What becomes of a result in which steps changed nothing that were asked to.
     pub unchanged: Unchanged,
+    /// Asks the run to end before the next step.
+    pub cancel: Option<&'a CancelToken>,
 }
 
 /// What becomes of a result in which steps changed nothing that were asked to: steps of passes that tidy may always do so.
@@ -182,6 +184,9 @@ pub enum RunError {
         /// What is wrong.
         source: PassError,
     },
+    /// The caller asked the run to end.
+    #[error("the run was cancelled")]
+    Cancelled,
     /// A pass left an invalid model: a defect of secateur.
     #[error(
         "step {step}, {name}, left an invalid model: {source}; this is a defect of secateur, please report it with the model"
@@ -210,22 +215,8 @@ impl RunError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Keep { .. } | Self::Selector { .. } => "keep-pattern",
-            Self::Pass {
-                source: PassError::Edit { .. },
-                ..
-            } => "pass-defect",
-            Self::Pass {
-                source: PassError::Option { .. },
-                ..
-            } => "pass-option",
-            Self::Pass {
-                source: PassError::Model { .. },
-                ..
-            } => "pass-model",
-            Self::Pass {
-                source: PassError::Resource { .. },
-                ..
-            } => "pass-resource",
+            Self::Pass { source, .. } => source.code(),
+            Self::Cancelled => "cancelled",
             Self::Invalid { .. } => "pass-invalid-model",
             Self::Lower { .. } => "result-unwritable",
         }
@@ -388,6 +379,9 @@ impl<'a> Runner<'a> {
         step: &Step,
         model: &mut Model,
     ) -> Result<(f64, PassReport), RunError> {
+        if self.options.cancel.is_some_and(CancelToken::is_cancelled) {
+            return Err(RunError::Cancelled);
+        }
         if self.fuel == Some(0) {
             let mut report = PassReport::default();
             report.leave_curable("", "no rewrites are left", "--fuel N allows more");

@@ -17,6 +17,7 @@ mod engine_corpus;
 mod engine_nodes;
 mod engines;
 mod evaluate;
+mod face;
 mod fold;
 mod format;
 mod judging;

@@ -72,6 +72,7 @@ fn options() -> RunOptions<'static> {
         resources: None,
         progress: &|_, _, _| {},
         unchanged: Unchanged::Allowed,
+        cancel: None,
     }
 }
 

@@ -50,7 +50,19 @@ pub struct Host {
 static HOST: OnceLock<Host> = OnceLock::new();
 
 /// Lets each further session of this process have a worker: `host` says how to start this very program so that it calls [`serve`].
-/// The first call decides.
+/// The first call decides. Elsewhere than on Linux it does nothing.
+///
+/// # Examples
+///
+/// A program whose verb `engine-worker` calls `secateur::cli::main`, as the `secateur` program does:
+///
+/// ```no_run
+/// secateur::work_in_processes(secateur::Host {
+///     program: "/proc/self/exe".into(),
+///     arguments: vec!["engine-worker".into()],
+///     memory: None,
+/// });
+/// ```
 pub fn work_in_processes(host: Host) {
     HOST.get_or_init(|| host);
 }

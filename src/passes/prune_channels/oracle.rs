@@ -69,7 +69,8 @@ pub fn oracle(
             | EngineError::Unavailable { .. }
             | EngineError::TimedOut { .. }
             | EngineError::Ended { .. }
-            | EngineError::Memory { .. } => OracleVerdict::NotChecked,
+            | EngineError::Memory { .. }
+            | EngineError::Cancelled => OracleVerdict::NotChecked,
             EngineError::Failed { .. } | EngineError::Input { .. } | EngineError::Shapes { .. } => {
                 OracleVerdict::Different
             }

@@ -421,7 +421,8 @@ fn verdict_of(error: EngineError) -> ProofVerdict {
         | EngineError::Unavailable { .. }
         | EngineError::TimedOut { .. }
         | EngineError::Ended { .. }
-        | EngineError::Memory { .. } => ProofVerdict::NotChecked(error.to_string()),
+        | EngineError::Memory { .. }
+        | EngineError::Cancelled => ProofVerdict::NotChecked(error.to_string()),
         EngineError::Failed { .. } | EngineError::Input { .. } | EngineError::Shapes { .. } => {
             ProofVerdict::Failed(format!("the result does not run where the pattern does: {error}"))
         }

@@ -1,22 +1,22 @@
-//! What a command reads and writes. Every verb that writes a file names all of both here, and nothing is begun before they are
+//! What a call reads and writes. Everything that writes a file names all of both here, and nothing is begun before they are
 //! checked: no output is an input, data of an input, or another output, whatever --force says; each has a folder that can be written
 //! to; and what exists is replaced only with --force.
 
 use std::path::{Path, PathBuf};
 
-use super::failure::Failure;
-use super::global::Global;
+use super::error::Error;
+use super::save::Destination;
 use crate::data::Spec;
 use crate::files::{Draft, Identity, directory_of};
 use crate::format::{FormatError, recorded_data};
 use crate::pipeline::{Pipeline, Usage};
 
 /// How an argument names standard input or output.
-pub(super) const STDIO: &str = "-";
+pub(crate) const STDIO: &str = "-";
 
-/// The files of a command.
+/// The files of a call.
 #[derive(Debug, Default)]
-pub(super) struct Outputs {
+pub(crate) struct Files {
     force: bool,
     inputs: Vec<Input>,
     outputs: Vec<Output>,
@@ -50,21 +50,21 @@ enum Kind {
     InPlace,
 }
 
-impl Outputs {
-    /// Nothing yet.
-    pub(super) fn new(global: &Global) -> Self {
+impl Files {
+    /// The folders of rules, and nothing else yet.
+    pub(crate) fn new(force: bool, rule_folders: &[PathBuf]) -> Self {
         let mut files = Self {
-            force: global.force,
+            force,
             ..Self::default()
         };
-        for folder in &global.rule_folders {
+        for folder in rule_folders {
             files.read("a folder of --rules", folder, &["yaml", "yml"]);
         }
         files
     }
 
     /// A file that is read: a model with its external data, or anything else. `-` is standard input.
-    pub(super) fn reads(&mut self, name: &str, path: &Path) {
+    pub(crate) fn reads(&mut self, name: &str, path: &Path) {
         if path == Path::new(STDIO) {
             self.stdin.push(name.to_owned());
         } else {
@@ -73,20 +73,33 @@ impl Outputs {
     }
 
     /// Data that are read, as a flag names them.
-    pub(super) fn reads_data(&mut self, text: &str) {
+    pub(crate) fn reads_data(&mut self, text: &str) {
         if !Spec::is_inline(text) {
-            self.read("the data", Path::new(text), &[]);
+            return self.reads_data_at(Path::new(text));
         }
         // What is no description is refused where the data are opened, with its place.
         if let Ok((spec, base)) = Spec::from_flag(text) {
-            for file in spec.files(&base) {
-                self.read("the data", &file.path, file.endings);
-            }
+            self.reads_spec(&spec, &base);
+        }
+    }
+
+    /// Data that are read from what a path stands for.
+    pub(crate) fn reads_data_at(&mut self, path: &Path) {
+        self.read("the data", path, &[]);
+        if let Ok((spec, base)) = Spec::from_path(path) {
+            self.reads_spec(&spec, &base);
+        }
+    }
+
+    /// Data that are read as they are described.
+    pub(crate) fn reads_spec(&mut self, spec: &Spec, base: &Path) {
+        for file in spec.files(base) {
+            self.read("the data", &file.path, file.endings);
         }
     }
 
     /// What a pipeline reads and, if it is to be written, what it writes beside the model.
-    pub(super) fn pipeline(&mut self, pipeline: &Pipeline, written: bool) {
+    pub(crate) fn pipeline(&mut self, pipeline: &Pipeline, written: bool) {
         for file in pipeline.files() {
             match file.usage {
                 Usage::Read(endings) => self.read(&file.name, &file.path, endings),
@@ -97,17 +110,26 @@ impl Outputs {
     }
 
     /// A file that is written.
-    pub(super) fn writes(&mut self, name: &str, path: &Path) {
+    pub(crate) fn writes(&mut self, name: &str, path: &Path) {
         self.write(name, path, Kind::File);
     }
 
+    /// A model that is written, over itself or not.
+    pub(crate) fn output(&mut self, output: &Destination, in_place: bool) {
+        match output {
+            Destination::File(path) if in_place => self.in_place(path),
+            Destination::File(path) => self.writes("-o", path),
+            Destination::Stdout => {}
+        }
+    }
+
     /// A file that is written, and gone on with where it exists.
-    pub(super) fn continues(&mut self, name: &str, path: &Path) {
+    pub(crate) fn continues(&mut self, name: &str, path: &Path) {
         self.write(name, path, Kind::State);
     }
 
     /// The model that is written over itself.
-    pub(super) fn in_place(&mut self, path: &Path) {
+    pub(crate) fn in_place(&mut self, path: &Path) {
         self.write("--in-place", path, Kind::InPlace);
     }
 
@@ -128,25 +150,23 @@ impl Outputs {
     }
 
     /// Refuses what must not be read or written.
-    pub(super) fn check(&self) -> Result<(), Failure> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         if let [first, second, ..] = self.stdin.as_slice() {
             return Err(
-                Failure::usage(&format!("{first} and {second} cannot both come from stdin"))
-                    .hint("give one of them as a file"),
+                Error::usage(&format!("{first} and {second} cannot both come from stdin"))
+                    .with_hint("give one of them as a file"),
             );
         }
         for (at, output) in self.outputs.iter().enumerate() {
             if output.path == Path::new(STDIO) {
-                return Err(
-                    Failure::usage(&format!("{} takes the name of a file", output.name))
-                        .hint("only a model goes to stdout, with -o -"),
-                );
+                return Err(Error::usage(&format!("{} takes the name of a file", output.name))
+                    .with_hint("only a model goes to stdout, with -o -"));
             }
             output.check_kind()?;
             self.check_inputs(output)?;
             let same = |other: &&Output| Identity::of(&other.path) == Identity::of(&output.path);
             if let Some(other) = self.outputs.iter().take(at).find(same) {
-                return Err(Failure::new(
+                return Err(Error::new(
                     "output-is-output",
                     format!(
                         "{}: {} and {} name one file",
@@ -156,7 +176,7 @@ impl Outputs {
                     ),
                 )
                 .in_file(&output.path)
-                .hint("choose another file for one of them"));
+                .with_hint("choose another file for one of them"));
             }
             if output.path.symlink_metadata().is_ok() && output.kind == Kind::File && !self.force {
                 return Err(FormatError::OutputExists {
@@ -169,7 +189,7 @@ impl Outputs {
     }
 
     /// Refuses an output that is read.
-    fn check_inputs(&self, output: &Output) -> Result<(), Failure> {
+    fn check_inputs(&self, output: &Output) -> Result<(), Error> {
         // What does not exist is nothing that is read.
         let Ok(found) = output.path.canonicalize() else {
             return Ok(());
@@ -214,11 +234,11 @@ impl Outputs {
     }
 }
 
-/// What messages call the model that a verb is about.
-pub(super) const MODEL: &str = "the model";
+/// What messages call the model that a call is about.
+pub(crate) const MODEL: &str = "the model";
 
-fn is_input(output: &Output, what: &str, code: &str) -> Failure {
-    Failure::new(
+fn is_input(output: &Output, what: &str, code: &str) -> Error {
+    Error::new(
         code,
         format!(
             "{}: {} names {what}, which is read",
@@ -227,12 +247,12 @@ fn is_input(output: &Output, what: &str, code: &str) -> Failure {
         ),
     )
     .in_file(&output.path)
-    .hint("choose another file; --force does not replace what a command reads")
+    .with_hint("choose another file; --force does not replace what a command reads")
 }
 
 impl Output {
     /// Refuses what is no file and can be none.
-    fn check_kind(&self) -> Result<(), Failure> {
+    fn check_kind(&self) -> Result<(), Error> {
         let is_file = self.path.metadata().map_or(true, |found| found.is_file());
         if !is_file || self.path.file_name().is_none() {
             return Err(FormatError::NotAFile {
@@ -244,15 +264,15 @@ impl Output {
     }
 
     /// Refuses a file that cannot be written where it is to stand.
-    fn check_folder(&self) -> Result<(), Failure> {
+    fn check_folder(&self) -> Result<(), Error> {
         let folder = directory_of(&self.path);
         if !folder.is_dir() {
-            return Err(Failure::new(
+            return Err(Error::new(
                 "write-failed",
                 format!("{}: there is no folder {}", self.path.display(), folder.display()),
             )
             .in_file(&self.path)
-            .hint("make the folder first, or choose another"));
+            .with_hint("make the folder first, or choose another"));
         }
         Draft::create(&self.path).map(drop).map_err(|source| {
             FormatError::Write {

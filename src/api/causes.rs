@@ -1,0 +1,202 @@
+//! What the modules call wrong, as an [`Error`]. Each module has the codes of its own errors; nothing here gives them other ones.
+
+use std::path::Path;
+
+use super::error::{Error, ErrorPlace};
+use crate::autodiff::AutodiffError;
+use crate::data::DataError;
+use crate::engine::EngineError;
+use crate::evaluate::EvaluateError;
+use crate::format::{FormatError, LiftError, LowerError};
+use crate::ir::CheckError;
+use crate::passes::PassError;
+use crate::pipeline::{ConfigError, LackError, ReadError, RunError, StepError};
+use crate::rewrite::RuleError;
+use crate::statistics::{StatisticsError, StatisticsFileError};
+
+/// An error with a hint, where there is one.
+fn hinted(error: Error, hint: Option<impl Into<String>>) -> Error {
+    match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
+impl From<FormatError> for Error {
+    fn from(error: FormatError) -> Self {
+        let made = Self::new(error.code(), error.to_string());
+        let made = match &error {
+            FormatError::Read { path, .. }
+            | FormatError::Write { path, .. }
+            | FormatError::NotAFile { path }
+            | FormatError::OutputExists { path }
+            | FormatError::OutputIsInput { path } => made.in_file(path),
+            FormatError::External { tensor, .. } => made.at_value(Some(tensor.clone())),
+            _ => made,
+        };
+        hinted(made, error.hint())
+    }
+}
+
+impl From<LiftError> for Error {
+    fn from(error: LiftError) -> Self {
+        let made = Self::new(error.code(), error.to_string());
+        match &error {
+            LiftError::Tensor { tensor, .. }
+            | LiftError::ElementType { tensor, .. }
+            | LiftError::Dimension { tensor, .. }
+            | LiftError::Ambiguous { tensor }
+            | LiftError::Segment { tensor }
+            | LiftError::External { tensor, .. } => made.at_value(Some(tensor.clone())),
+            _ => made.at_node(error.subject()).at_value(error.value()),
+        }
+    }
+}
+
+impl From<LowerError> for Error {
+    fn from(error: LowerError) -> Self {
+        RunError::from(error).into()
+    }
+}
+
+impl From<CheckError> for Error {
+    fn from(error: CheckError) -> Self {
+        let made = Self::new(error.code(), error.to_string());
+        made.at_node(error.node).at_value(error.value)
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        let place = ErrorPlace {
+            text: error.text,
+            line: error.spot.line,
+            column: error.spot.column,
+            offset: error.spot.offset,
+            length: error.spot.length,
+        };
+        let made = Self::new(error.code, error.message).pointing(&error.file, place);
+        hinted(made, error.hint)
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Config(error) => error.into(),
+            ReadError::File { ref path, .. } => Self::new("read-failed", error.to_string()).in_file(path),
+        }
+    }
+}
+
+impl From<StepError> for Error {
+    fn from(error: StepError) -> Self {
+        hinted(Self::new(error.code(), error.to_string()), error.hint())
+    }
+}
+
+impl From<RunError> for Error {
+    fn from(error: RunError) -> Self {
+        let made = Self::new(error.code(), error.to_string());
+        match error {
+            RunError::Pass { step, source } => made.at_step(step).at_node(source.node().map(str::to_owned)),
+            RunError::Invalid { step, source, .. } => {
+                made.at_step(step).at_node(source.node).at_value(source.value)
+            }
+            RunError::Cancelled => Self::cancelled(),
+            _ => made,
+        }
+    }
+}
+
+impl From<PassError> for Error {
+    fn from(error: PassError) -> Self {
+        Self::new(error.code(), error.to_string()).at_node(error.node().map(str::to_owned))
+    }
+}
+
+impl From<RuleError> for Error {
+    fn from(error: RuleError) -> Self {
+        let file = error.place().file.to_string();
+        Self::new(error.code(), error.to_string()).in_file(Path::new(&file))
+    }
+}
+
+impl From<LackError> for Error {
+    fn from(error: LackError) -> Self {
+        match error {
+            LackError::At(error) => Self::from(*error),
+            LackError::Data(error) => Self::from(error),
+            LackError::Missing { message, hint } => Self::new("data-missing", message).with_hint(hint),
+        }
+    }
+}
+
+impl From<DataError> for Error {
+    fn from(error: DataError) -> Self {
+        if let DataError::Config { source } = error {
+            return Self::from(*source);
+        }
+        let made = Self::new(error.code(), error.to_string());
+        match error.file() {
+            Some(file) => made.in_file(file),
+            None => made,
+        }
+    }
+}
+
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Self {
+        let made = Self::new(error.code(), error.to_string()).at_node(error.node().map(str::to_owned));
+        match error {
+            EngineError::Memory { .. } => made.with_hint("--engine-memory MB allows more"),
+            EngineError::Cancelled => Self::cancelled(),
+            _ => made,
+        }
+    }
+}
+
+impl From<EvaluateError> for Error {
+    fn from(error: EvaluateError) -> Self {
+        match error {
+            EvaluateError::Data(error) => error.into(),
+            EvaluateError::Engine(error) => error.into(),
+            EvaluateError::State { ref file, .. } => Self::new(error.code(), error.to_string()).in_file(file),
+            EvaluateError::Output { ref output, .. } => {
+                Self::new(error.code(), error.to_string()).at_value(Some(output.clone()))
+            }
+            other => Self::new(other.code(), other.to_string()),
+        }
+    }
+}
+
+impl From<AutodiffError> for Error {
+    fn from(error: AutodiffError) -> Self {
+        let made = Self::new(error.code(), error.to_string()).at_node(error.node().map(str::to_owned));
+        match error {
+            AutodiffError::Operator { .. } => {
+                made.with_hint("`docs/autodiff.md` lists the operators that have gradients")
+            }
+            AutodiffError::UnknownType { .. } => made.with_hint("`--bind NAME=SIZE` fixes symbolic sizes"),
+            _ => made,
+        }
+    }
+}
+
+/// The code of whatever goes wrong with statistics.
+const STATISTICS: &str = "statistics";
+
+impl From<StatisticsError> for Error {
+    fn from(error: StatisticsError) -> Self {
+        match error {
+            StatisticsError::Autodiff(error) => error.into(),
+            other => Self::new(STATISTICS, other.to_string()),
+        }
+    }
+}
+
+impl From<StatisticsFileError> for Error {
+    fn from(error: StatisticsFileError) -> Self {
+        Self::new(STATISTICS, error.to_string())
+    }
+}

@@ -1,0 +1,232 @@
+//! Measuring a model on data.
+
+use std::path::Path;
+
+use serde::{Serialize, Serializer};
+
+use super::data::Data;
+use super::error::Error;
+use super::files::MODEL;
+use super::model::Model;
+use super::options::Options;
+use super::save::write_file;
+use crate::analysis;
+use crate::data::Dataset;
+use crate::engine::Engine;
+use crate::evaluate::{Checkpoint, Figures, State, StateSubject, Task, names};
+use crate::pipeline::{GateReport, Judged, digest, weigh_input};
+use crate::report::evaluation;
+
+/// How well a model does, how fast, and whether that is enough.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Evaluation {
+    /// Accuracy, precision, recall, F1, or errors of float targets; time, size; against a reference, where there is one.
+    pub figures: Figures,
+    /// What ran the model.
+    pub engine: &'static str,
+    /// What became of each [`Options::gate`].
+    pub gates: Vec<GateReport>,
+    /// The counts behind the figures.
+    pub state: State,
+}
+
+/// An evaluation as it is printed and reported.
+#[derive(Serialize)]
+pub(crate) struct EvaluationDocument<'a> {
+    #[serde(flatten)]
+    pub(crate) figures: &'a Figures,
+    pub(crate) engine: &'a str,
+    pub(crate) gates: &'a [GateReport],
+}
+
+impl Evaluation {
+    /// Whether every gate holds.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use secateur::{Data, Model, Options, evaluate};
+    /// let model = Model::open("fixtures/digits_cnn.onnx")?;
+    /// let test = Data::npz("fixtures/data/digits_test.npz")?.samples(100);
+    /// let options = Options::new().data("evaluation", test).gate("accuracy.at-least=0.9")?;
+    /// assert!(evaluate(&model, &options)?.accepted());
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn accepted(&self) -> bool {
+        self.gates.iter().all(|gate| gate.passed)
+    }
+
+    pub(crate) fn document(&self) -> EvaluationDocument<'_> {
+        EvaluationDocument {
+            figures: &self.figures,
+            engine: self.engine,
+            gates: &self.gates,
+        }
+    }
+}
+
+impl Serialize for Evaluation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.document().serialize(serializer)
+    }
+}
+
+/// Refuses files that must not be read or written. A file of counts is there to be gone on with.
+pub(crate) fn check_evaluation(
+    options: &Options,
+    model: Option<&Path>,
+    against: Option<&Path>,
+) -> Result<(), Error> {
+    let mut files = options.files();
+    if let Some(model) = model {
+        files.reads(MODEL, model);
+    }
+    if let Some(reference) = against {
+        files.reads("the model of --against", reference);
+    }
+    for (_, data) in &options.data {
+        data.reads(&mut files);
+    }
+    if let Some(state) = &options.evaluation.state {
+        files.continues("--state", state);
+    }
+    if let Some(report) = &options.report {
+        let extension = report.extension().and_then(|extension| extension.to_str());
+        if !matches!(extension, Some("json" | "md" | "xml")) {
+            return Err(Error::usage("a report ends in .json, .md or .xml"));
+        }
+        files.writes("--report", report);
+    }
+    files.check()
+}
+
+/// Measures a model on the `evaluation` data, with the model of [`Options::against`] on the same samples where there is one. That a
+/// gate is broken is an answer and no error. The array `y` holds the labels where nobody says which one does.
+///
+/// # Errors
+///
+/// `data-missing`, data that do not fit or have no labels, an engine that fails, a state file of another run, a token that was set.
+///
+/// # Examples
+///
+/// ```
+/// use secateur::{Data, Model, Options, evaluate};
+/// let float = Model::open("fixtures/digits_cnn.onnx")?;
+/// let codes = Model::open("fixtures/digits_cnn_qdq_pc_s8s8.onnx")?;
+/// let test = Data::npz("fixtures/data/digits_test.npz")?.samples(100);
+/// let found = evaluate(&codes, &Options::new().data("evaluation", test).against(float))?;
+/// assert!(found.figures.against.unwrap().drop.unwrap() < 0.05);
+/// # Ok::<(), secateur::Error>(())
+/// ```
+pub fn evaluate(model: &Model, options: &Options) -> Result<Evaluation, Error> {
+    let against = options.evaluation.against.as_ref();
+    check_evaluation(
+        options,
+        model.origin.path.as_deref(),
+        against.and_then(|reference| reference.origin.path.as_deref()),
+    )?;
+    let data = options.data_of(&["evaluation"])?.ok_or_else(|| {
+        Error::new("data-missing", "there are no evaluation data")
+            .with_hint("give them as the role `evaluation`: --data DATA")
+    })?;
+    let engine = options.make_engine()?;
+    let found = options.on_threads(|| measure(model, data, &*engine, options))?;
+    options.admit()?;
+    let found = found?;
+    if let Some(path) = &options.report {
+        let text = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("json") => serde_json::to_string_pretty(&found.document())
+                .map_err(|error| Error::new("report", error.to_string()))?,
+            Some("xml") => evaluation::junit(&found.gates).map_err(|error| Error::new("report", error))?,
+            _ => evaluation::markdown(&found.figures, &found.gates),
+        };
+        write_file(path, text.as_bytes(), options.force)?;
+    }
+    Ok(found)
+}
+
+fn measure(model: &Model, data: Data, engine: &dyn Engine, options: &Options) -> Result<Evaluation, Error> {
+    let how = &options.evaluation;
+    let inferred = |model: &Model| {
+        let mut inferred = model.model.clone();
+        analysis::infer(&mut inferred);
+        inferred
+    };
+    let (judged, origin) = (inferred(model), model.settled()?);
+    let reference = match &how.against {
+        Some(reference) => Some((inferred(reference), reference.settled()?)),
+        None => None,
+    };
+    let (spec, base) = data.usually_labelled().spec()?;
+    let dataset = Dataset::open(&spec, &base, &judged.graph)?;
+    let subject = StateSubject {
+        model: digest(&origin),
+        reference: reference.as_ref().map(|(_, origin)| digest(origin)),
+        data: dataset.digest().to_owned(),
+        samples: dataset.samples(),
+        engine: engine.name().to_owned(),
+        output: how
+            .output
+            .clone()
+            .or_else(|| names(&judged).first().cloned())
+            .unwrap_or_default(),
+        batch: dataset.batch_size(),
+    };
+    let mut state = start(how.state.as_deref(), subject)?;
+    let total = dataset.sample_range().end - dataset.sample_range().start;
+    let task = Task {
+        engine,
+        data: &dataset,
+        output: how.output.clone(),
+        threshold: how.threshold,
+        jobs: options.threads(),
+        latency_runs: how.latency_runs,
+        progress: &|done| options.tell("evaluate", done, Some(total)),
+    };
+    let mut write = |state: &State| match &how.state {
+        Some(file) => state.write(file),
+        None => Ok(()),
+    };
+    let checkpoint: Option<Checkpoint<'_>> = how.state.is_some().then_some(&mut write);
+    let other = reference.as_ref().map(|(model, _)| model);
+    let mut figures = task.figures(&judged, other, &mut state, checkpoint)?;
+    let after = weigh_input(&judged, &origin, true);
+    let before = reference
+        .as_ref()
+        .map(|(model, origin)| weigh_input(model, origin, true));
+    figures.bytes = Some(after.bytes);
+    figures.parameters = Some(after.parameters);
+    figures.macs = after.macs;
+    if let (Some(against), Some(before)) = (&mut figures.against, &before) {
+        against.bytes = Some(before.bytes);
+    }
+    let basis = Judged {
+        before: before.unwrap_or(after),
+        after,
+        figures: Some(&figures),
+        state: Some(&state),
+        ..Judged::default()
+    };
+    let gates = how.gates.iter().map(|gate| gate.judge(&basis)).collect();
+    Ok(Evaluation {
+        figures,
+        engine: engine.name(),
+        gates,
+        state,
+    })
+}
+
+/// The state of an interrupted run of the same subject, or a new one.
+fn start(file: Option<&Path>, subject: StateSubject) -> Result<State, Error> {
+    let Some(file) = file.filter(|file| file.exists()) else {
+        return Ok(State::new(subject));
+    };
+    let mut state = State::new(subject);
+    state.merge(&State::read(file)?).map_err(|error| {
+        Error::from(error)
+            .in_file(file)
+            .with_hint("the state file is of another run; choose another file or remove it")
+    })?;
+    Ok(state)
+}

@@ -1,0 +1,323 @@
+//! A model as a program holds it: what was read, or what a pipeline made of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::error::Error;
+use super::save::{Destination, Saved, write};
+use crate::analysis;
+use crate::format::save::{Target, WriteOptions};
+use crate::format::text::{PrintOptions, print_model};
+use crate::format::{self, ExternalFiles, Origin, ReadOptions, Source, Warning};
+use crate::ir::{self, CheckError};
+use crate::report::facts::{ModelFacts, ValueFacts, facts};
+
+/// An ONNX model that was read and checked. Its weights are parts of the mapped file, so clones are cheap.
+///
+/// # Examples
+///
+/// ```
+/// let model = secateur::Model::open("fixtures/digits_cnn_bn.onnx")?;
+/// assert_eq!(model.inputs()[0].dtype.as_deref(), Some("float"));
+/// assert_eq!(model.outputs()[0].name, "logits");
+/// # Ok::<(), secateur::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Model {
+    pub(crate) model: ir::Model,
+    pub(crate) origin: Origin,
+    /// What is unusual about the file.
+    pub(crate) warnings: Vec<String>,
+    /// Whether reading made it another than the file, so that it is not written as it was read.
+    pub(crate) repaired: bool,
+    /// Whether something changed it since.
+    pub(crate) changed: bool,
+}
+
+impl Model {
+    /// Reads a model from a file. External data have to lie in its folder, and nothing else is opened.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read (`read-failed`) or is no valid model: malformed, an operator or attribute that does not exist, a value
+    /// that nothing produces, external data that are missing or elsewhere, shapes that contradict each other
+    /// (`contradictory-shapes`). [`Error::node`] and [`Error::value`] say where.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let model = secateur::Model::open("fixtures/digits_mlp_external.onnx")?;
+    /// assert_eq!(model.facts().external.len(), 1);
+    /// assert!(secateur::Model::open("fixtures/README.md").is_err());
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        Self::read(Source::Path(path.to_owned()), Some(path), false)
+    }
+
+    /// Reads a model from memory. It can have no external data: there is no folder to look for them in.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::open`]; `external-no-directory` where the model has external data.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let bytes = std::fs::read("fixtures/digits_mlp.onnx").unwrap();
+    /// let model = secateur::Model::from_bytes(bytes.clone())?;
+    /// assert_eq!(model.to_bytes()?, bytes);
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self, Error> {
+        Self::read(Source::Bytes(bytes.into()), None, false)
+    }
+
+    /// Reads, and refuses shapes that contradict each other. `name` is what errors call the source.
+    pub(crate) fn read(source: Source, name: Option<&Path>, strict: bool) -> Result<Self, Error> {
+        Self::read_to_show(source, name, strict)?.consistent(name)
+    }
+
+    /// The model, where no shapes contradict each other.
+    pub(crate) fn consistent(self, name: Option<&Path>) -> Result<Self, Error> {
+        match analysis::conflicts(&self.model).into_iter().next() {
+            Some(conflict) => Err(Error::new("contradictory-shapes", conflict.to_string())
+                .at_node(Some(conflict.node))
+                .in_source(name)
+                .with_hint("no engine can run this model; `inspect` lists every such node")),
+            None => Ok(self),
+        }
+    }
+
+    /// Reads and checks a model that is only looked at. Under `strict` the first warning is an error.
+    pub(crate) fn read_to_show(source: Source, name: Option<&Path>, strict: bool) -> Result<Self, Error> {
+        let options = ReadOptions {
+            strict,
+            ..ReadOptions::default()
+        };
+        let decoded =
+            format::read_proto(source, &options).map_err(|error| Error::from(error).in_source(name))?;
+        let mut warnings = decoded.warnings;
+        let mut model = format::lift_noting(decoded.model, &decoded.origin.external, &mut warnings)
+            .map_err(|error| Error::from(error).in_source(name))?;
+        options
+            .admit(&warnings)
+            .map_err(|error| Error::from(error).in_source(name))?;
+        let notices = analysis::adopt(&mut model);
+        if let Some(error) = analysis::check(&model)
+            .err()
+            .and_then(|errors| errors.into_iter().next())
+        {
+            return Err(Error::from(error).in_source(name));
+        }
+        if let Some(notice) = notices.first().filter(|_| strict) {
+            return Err(Error::from(CheckError::from(notice.clone())).in_source(name));
+        }
+        let repaired = warnings.iter().any(Warning::repaired) || notices.iter().any(|notice| notice.repaired);
+        let warnings = warnings
+            .iter()
+            .map(ToString::to_string)
+            .chain(notices.into_iter().map(|notice| notice.message))
+            .collect();
+        Ok(Self {
+            model,
+            origin: decoded.origin,
+            warnings,
+            repaired,
+            changed: false,
+        })
+    }
+
+    /// What something made of this model, which keeps where it came from.
+    pub(crate) fn derived(&self, model: ir::Model, changed: bool) -> Self {
+        Self {
+            model,
+            origin: self.origin.clone(),
+            warnings: Vec::new(),
+            repaired: self.repaired,
+            changed: self.changed || changed,
+        }
+    }
+
+    /// Whether it is another model than the file.
+    pub(crate) fn differs(&self) -> bool {
+        self.changed || self.repaired
+    }
+
+    /// The bytes that digests and sizes are of: those of the file, or those that a changed model would be.
+    pub(crate) fn settled(&self) -> Result<Origin, Error> {
+        if !self.changed {
+            return Ok(self.origin.clone());
+        }
+        let message = format::lower(&self.model, &ExternalFiles::default())?;
+        Ok(Origin {
+            path: self.origin.path.clone(),
+            bytes: format::encode_to_bytes(&message),
+            external: ExternalFiles::default(),
+        })
+    }
+
+    /// Writes the model to a file that does not exist yet, all or nothing. What nothing changed is written byte for byte, with its
+    /// external data; a changed model that had some, or that is too large for one message, gets a new data file beside it.
+    ///
+    /// # Errors
+    ///
+    /// `output-exists`, `output-is-input`, or `write-failed`; then nothing is there that was not before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let path = folder.path().join("copy.onnx");
+    /// let model = secateur::Model::open("fixtures/digits_mlp.onnx")?;
+    /// assert_eq!(model.save(&path)?.files.len(), 1);
+    /// assert_eq!(model.save(&path).unwrap_err().code(), "output-exists");
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<Saved, Error> {
+        write(self, &Destination::File(path.as_ref().to_owned()), false, false)
+    }
+
+    /// The same, in the place of a file that exists: another one, or the one that the model was read from.
+    ///
+    /// # Errors
+    ///
+    /// `write-failed`; then the old file is as it was.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let path = folder.path().join("model.onnx");
+    /// secateur::Model::open("fixtures/digits_mlp.onnx")?.save(&path)?;
+    /// let model = secateur::Model::open(&path)?;
+    /// model.replace(&path)?;
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn replace(&self, path: impl AsRef<Path>) -> Result<Saved, Error> {
+        write(self, &Destination::File(path.as_ref().to_owned()), true, true)
+    }
+
+    /// The model as one message, its external data inside.
+    ///
+    /// # Errors
+    ///
+    /// `model-too-large` above 2 GiB, which one message cannot hold.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let model = secateur::Model::open("fixtures/digits_mlp_external.onnx")?;
+    /// let again = secateur::Model::from_bytes(model.to_bytes()?)?;
+    /// assert_eq!(again.facts().parameters, model.facts().parameters);
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        let target = Target::Stream(&mut bytes);
+        let options = WriteOptions::default();
+        if self.differs() {
+            let message = format::lower(&self.model, &self.origin.external)?;
+            format::write_proto(message, Some(&self.origin), target, &options)?;
+        } else {
+            format::write_unchanged(&self.origin, target, &options)?;
+        }
+        Ok(bytes)
+    }
+
+    /// What is in the model: operators, parameters, bytes, multiply-accumulates with free dimensions of 1, interface.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let facts = secateur::Model::open("fixtures/digits_cnn_bn.onnx")?.facts();
+    /// assert_eq!(facts.ops["BatchNormalization"], 4);
+    /// assert_eq!(facts.macs_sizes["batch"], 1);
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn facts(&self) -> ModelFacts {
+        let mut model = self.model.clone();
+        analysis::infer(&mut model);
+        let settled = self.settled();
+        let origin = settled.as_ref().unwrap_or(&self.origin);
+        let mut facts = facts(&model, origin, &BTreeMap::new(), false);
+        facts.warnings.clone_from(&self.warnings);
+        if let Err(error) = &settled {
+            let warning = format!("bytes are those of the file that the model was read from: {error}");
+            facts.warnings.push(warning);
+        }
+        facts
+    }
+
+    /// The inputs in order: name, element type in ONNX's words, and shape (sizes, names of free dimensions, or `null`). Those with a
+    /// default that a caller may leave out are [`ValueFacts::optional`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let model = secateur::Model::open("fixtures/digits_cnn.onnx")?;
+    /// let shape = model.inputs()[0].shape.clone().unwrap();
+    /// assert_eq!(shape, ["batch".into(), 1.into(), 8.into(), serde_json::Value::from(8)]);
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn inputs(&self) -> Vec<ValueFacts> {
+        self.facts().inputs
+    }
+
+    /// The outputs in order, as [`Model::inputs`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let model = secateur::Model::open("fixtures/digits_cnn.onnx")?;
+    /// assert_eq!(model.outputs().len(), 1);
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn outputs(&self) -> Vec<ValueFacts> {
+        self.facts().outputs
+    }
+
+    /// What is unusual about the file that the model was read from.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(secateur::Model::open("fixtures/digits_cnn.onnx")?.warnings().is_empty());
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The model in ONNX's textual syntax, with every element of every tensor.
+    ///
+    /// # Errors
+    ///
+    /// A model that cannot be written.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let text = secateur::Model::open("fixtures/local_functions.onnx")?.text()?;
+    /// assert!(text.starts_with('<'), "{text}");
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn text(&self) -> Result<String, Error> {
+        let message = format::lower(&self.model, &ExternalFiles::default())?;
+        Ok(print_model(&message, &PrintOptions { max_elements: None }))
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("path", &self.origin.path)
+            .field("operators", &self.model.graph.operator_count())
+            .field("changed", &self.changed)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,105 @@
+//! Writing a model and what belongs to it.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::error::Error;
+use super::model::Model;
+use crate::files::Draft;
+use crate::format::save::{Target, WriteOptions};
+use crate::format::{self, FormatError};
+
+/// Where a result goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// A file.
+    File(PathBuf),
+    /// Standard output.
+    Stdout,
+}
+
+impl Destination {
+    /// How reports call it.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Stdout => "-".to_owned(),
+        }
+    }
+}
+
+/// What a save left on the disk.
+#[derive(Clone, Debug, Default)]
+pub struct Saved {
+    /// Every file that belongs to the result: the model, then its external data.
+    pub files: Vec<String>,
+    /// What became of the data files of a model that was replaced.
+    pub notes: Vec<String>,
+}
+
+impl Saved {
+    fn of(output: &Destination, saved: &format::Saved) -> Self {
+        let name = |path: &PathBuf| path.strip_prefix(".").unwrap_or(path).display().to_string();
+        let removed = saved
+            .removed
+            .iter()
+            .map(|path| format!("{}: removed, as only the replaced model used it", name(path)));
+        let left = saved.left.iter().map(|path| {
+            format!(
+                "{}: the replaced model used it, and no model there is known to use it now; it is left, as secateur did not write it or cannot read every model there",
+                name(path)
+            )
+        });
+        Self {
+            files: std::iter::once(output.name())
+                .chain(saved.data.iter().map(|(path, _)| name(path)))
+                .collect(),
+            notes: removed.chain(left).collect(),
+        }
+    }
+}
+
+/// Writes a model: the bytes that it was read from where nothing changed it.
+pub(crate) fn write(
+    model: &Model,
+    output: &Destination,
+    force: bool,
+    in_place: bool,
+) -> Result<Saved, Error> {
+    let origin = &model.origin;
+    let options = WriteOptions {
+        force,
+        in_place,
+        ..WriteOptions::default()
+    };
+    let mut stdout;
+    let target = match output {
+        Destination::File(path) => Target::File(path),
+        Destination::Stdout => {
+            stdout = io::stdout().lock();
+            Target::Stream(&mut stdout)
+        }
+    };
+    let saved = if model.differs() {
+        let message = format::lower(&model.model, &origin.external)?;
+        format::write_proto(message, Some(origin), target, &options)?
+    } else {
+        format::write_unchanged(origin, target, &options)?
+    };
+    if *output == Destination::Stdout {
+        io::stdout().flush().map_err(|source| FormatError::Write {
+            path: "-".into(),
+            source,
+        })?;
+    }
+    Ok(Saved::of(output, &saved))
+}
+
+/// Writes a file that appears under its name when it is complete.
+pub(crate) fn write_file(path: &Path, content: &[u8], force: bool) -> Result<(), Error> {
+    let failed = |source| FormatError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    Ok(Draft::write_file(path, content, force).map_err(failed)?)
+}

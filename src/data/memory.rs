@@ -1,0 +1,307 @@
+//! Arrays that a program hands over: whole ones in memory, or pieces that follow each other. They are read by sample range as those
+//! of a file are, so everything that takes data takes these as well.
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use super::error::DataError;
+use super::npz::ArrayFile;
+use crate::ir::{DType, Tensor};
+
+/// What messages call arrays that are in no file.
+const MEMORY: &str = "arrays in memory";
+
+/// What messages call arrays that came piece by piece.
+const STREAM: &str = "arrays of an iterator";
+
+/// Named arrays with their samples along axis 0. Clones share the arrays.
+#[derive(Clone, Debug)]
+pub struct Arrays(Arc<Named>);
+
+#[derive(Debug)]
+struct Named {
+    origin: PathBuf,
+    arrays: Vec<Arc<ArrayFile>>,
+    digest: String,
+}
+
+impl Arrays {
+    /// Whole arrays. Their elements are shared, not copied, where they are little-endian bytes already.
+    ///
+    /// # Errors
+    ///
+    /// A name that is there twice, an array without an axis of samples, or one whose elements are no numbers.
+    pub fn whole(arrays: impl IntoIterator<Item = (String, Tensor)>) -> Result<Self, DataError> {
+        let origin = PathBuf::from(MEMORY);
+        let mut found = Vec::new();
+        for (name, tensor) in arrays {
+            let wrong = |reason: String| self::wrong(&origin, &name, reason);
+            check(&tensor).map_err(wrong)?;
+            let bytes = tensor.raw_bytes().map_err(|error| wrong(error.to_string()))?;
+            let digest = blake3::hash(&bytes);
+            let dims = tensor.dims().to_vec();
+            found.push((
+                ArrayFile::in_memory(&origin, &name, tensor.dtype(), dims, bytes),
+                digest,
+            ));
+        }
+        Self::of(origin, found)
+    }
+
+    /// The pieces that `pieces` gives, one behind the other along axis 0. Each is kept in files without a name as it comes, so memory
+    /// does not grow with the number of pieces.
+    ///
+    /// # Errors
+    ///
+    /// The first piece that has other arrays, types or shapes of a sample than the one before it; or what `pieces` says is wrong.
+    pub fn pieces<P>(pieces: P) -> Result<Self, DataError>
+    where
+        P: IntoIterator<Item = Result<Vec<(String, Tensor)>, String>>,
+    {
+        let origin = PathBuf::from(STREAM);
+        let mut spools: Vec<Spool> = Vec::new();
+        let mut count = 0_u64;
+        for piece in pieces {
+            let failed = |reason: String| DataError::Read {
+                file: origin.clone(),
+                reason: format!("piece {count}: {reason}"),
+            };
+            let piece = piece.map_err(failed)?;
+            if count == 0 {
+                for (name, tensor) in &piece {
+                    check(tensor).map_err(|reason| failed(format!("array {name:?}: {reason}")))?;
+                    spools.push(Spool::begin(name, tensor).map_err(|error| failed(error.to_string()))?);
+                }
+            }
+            append(&mut spools, &piece).map_err(failed)?;
+            count += 1;
+        }
+        let mut found = Vec::new();
+        for spool in spools {
+            found.push(spool.finish(&origin)?);
+        }
+        Self::of(origin, found)
+    }
+
+    fn of(origin: PathBuf, mut found: Vec<(ArrayFile, blake3::Hash)>) -> Result<Self, DataError> {
+        found.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        let twice = found
+            .windows(2)
+            .find(|pair| matches!(pair, [(a, _), (b, _)] if a.name == b.name));
+        if let Some([(array, _), ..]) = twice {
+            return Err(wrong(&origin, &array.name, "it is there twice".to_owned()));
+        }
+        if found.is_empty() {
+            return Err(DataError::Empty {
+                file: origin,
+                detail: "; no array is there".to_owned(),
+            });
+        }
+        let mut hasher = blake3::Hasher::new();
+        for (array, digest) in &found {
+            let heading = format!("{:?} {} {:?}\n", array.name, array.dtype, array.dims);
+            hasher.update(heading.as_bytes());
+            hasher.update(digest.as_bytes());
+        }
+        Ok(Self(Arc::new(Named {
+            origin,
+            arrays: found.into_iter().map(|(array, _)| Arc::new(array)).collect(),
+            digest: hasher.finalize().to_hex().to_string(),
+        })))
+    }
+
+    /// What messages call the source.
+    pub(super) fn origin(&self) -> &Path {
+        &self.0.origin
+    }
+
+    /// The names of the arrays, sorted.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.0.arrays.iter().map(|array| array.name.clone()).collect()
+    }
+
+    /// Whether there is an array of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.arrays.iter().any(|array| array.name == name)
+    }
+
+    /// One array.
+    pub(super) fn array(&self, name: &str) -> Result<Arc<ArrayFile>, DataError> {
+        let found = self.0.arrays.iter().find(|array| array.name == name);
+        found.cloned().ok_or_else(|| DataError::NoArray {
+            file: self.0.origin.clone(),
+            array: name.to_owned(),
+            available: self.names(),
+        })
+    }
+
+    /// A BLAKE3 digest of names, types, shapes and elements: the same for whole arrays and for their pieces.
+    pub fn digest(&self) -> &str {
+        &self.0.digest
+    }
+}
+
+impl PartialEq for Arrays {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.digest == other.0.digest
+    }
+}
+
+impl Serialize for Arrays {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("blake3:{}", self.0.digest))
+    }
+}
+
+fn wrong(origin: &Path, name: &str, reason: String) -> DataError {
+    DataError::Read {
+        file: origin.to_owned(),
+        reason: format!("array {name:?}: {reason}"),
+    }
+}
+
+/// What is wrong with an array as samples.
+fn check(tensor: &Tensor) -> Result<(), String> {
+    if tensor.dims().is_empty() {
+        return Err("it has no axis; samples lie along axis 0".to_owned());
+    }
+    match tensor.dtype() {
+        dtype if dtype == DType::String || dtype.is_packed() => {
+            Err(format!("samples cannot be of type {dtype}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Adds a piece, which has to have just the arrays of the first one and as many samples in each.
+fn append(spools: &mut [Spool], piece: &[(String, Tensor)]) -> Result<(), String> {
+    if piece.len() != spools.len() {
+        let names: Vec<&str> = spools.iter().map(|spool| spool.name.as_str()).collect();
+        return Err(format!(
+            "it has {} arrays, the first one has {}: {}",
+            piece.len(),
+            spools.len(),
+            names.join(", ")
+        ));
+    }
+    let samples = |tensor: &Tensor| tensor.dims().first().copied();
+    let expected = piece.first().and_then(|(_, tensor)| samples(tensor));
+    for spool in spools {
+        let Some((name, tensor)) = piece.iter().find(|(name, _)| *name == spool.name) else {
+            return Err(format!("it has no array {:?}, the first one has", spool.name));
+        };
+        if samples(tensor) != expected {
+            return Err(format!("its arrays differ in their number of samples: {name:?}"));
+        }
+        spool
+            .push(tensor)
+            .map_err(|reason| format!("array {name:?}: {reason}"))?;
+    }
+    Ok(())
+}
+
+/// An array on its way into a file without a name.
+struct Spool {
+    name: String,
+    dtype: DType,
+    /// The shape of a sample.
+    entry: Vec<u64>,
+    samples: u64,
+    file: BufWriter<File>,
+    hasher: blake3::Hasher,
+}
+
+impl Spool {
+    fn begin(name: &str, first: &Tensor) -> std::io::Result<Self> {
+        Ok(Self {
+            name: name.to_owned(),
+            dtype: first.dtype(),
+            entry: first.dims().get(1..).unwrap_or_default().to_vec(),
+            samples: 0,
+            file: BufWriter::new(tempfile::tempfile()?),
+            hasher: blake3::Hasher::new(),
+        })
+    }
+
+    fn push(&mut self, tensor: &Tensor) -> Result<(), String> {
+        let (samples, entry) = match tensor.dims() {
+            [samples, entry @ ..] => (*samples, entry),
+            [] => return Err("it has no axis; samples lie along axis 0".to_owned()),
+        };
+        if tensor.dtype() != self.dtype || entry != self.entry.as_slice() {
+            return Err(format!(
+                "samples are {} {entry:?} here and {} {:?} in the first piece",
+                tensor.dtype(),
+                self.dtype,
+                self.entry
+            ));
+        }
+        let bytes = tensor.raw().map_err(|error| error.to_string())?;
+        self.hasher.update(&bytes);
+        self.samples += samples;
+        self.file.write_all(&bytes).map_err(|error| error.to_string())
+    }
+
+    fn finish(self, origin: &Path) -> Result<(ArrayFile, blake3::Hash), DataError> {
+        let file = self
+            .file
+            .into_inner()
+            .map_err(|error| wrong(origin, &self.name, error.to_string()))?;
+        let dims = std::iter::once(self.samples).chain(self.entry).collect();
+        let array = ArrayFile::checked(origin, &self.name, self.dtype, dims, file, 0)?;
+        Ok((array, self.hasher.finalize()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floats(dims: &[u64], first: f32) -> Tensor {
+        let count: u64 = dims.iter().product();
+        let values: Vec<f32> = (0..count).map(|at| first + at as f32).collect();
+        Tensor::from_slice(dims, &values).unwrap()
+    }
+
+    #[test]
+    fn pieces_are_the_whole_arrays() {
+        let whole = Arrays::whole([("x".to_owned(), floats(&[5, 2], 0.0))]).unwrap();
+        let parts = [(&[2, 2][..], 0.0), (&[0, 2], 4.0), (&[3, 2], 4.0)];
+        let pieces = parts.map(|(dims, first)| Ok(vec![("x".to_owned(), floats(dims, first))]));
+        let pieces = Arrays::pieces(pieces).unwrap();
+        assert_eq!(whole, pieces);
+        for arrays in [whole, pieces] {
+            let read = arrays.array("x").unwrap().read(1, 3).unwrap().tensor().unwrap();
+            assert!(read.same_as(&floats(&[3, 2], 2.0)));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_piece() {
+        let x = |dims: &[u64]| ("x".to_owned(), floats(dims, 0.0));
+        let y = |dims: &[u64]| ("y".to_owned(), floats(dims, 0.0));
+        let none: [Result<Vec<_>, String>; 0] = [];
+        assert_eq!(Arrays::pieces(none).unwrap_err().code(), "data-empty");
+        for (pieces, word) in [
+            (vec![Ok(vec![x(&[1, 2])]), Ok(vec![x(&[1, 3])])], "piece 1"),
+            (vec![Ok(vec![x(&[1, 2])]), Ok(vec![y(&[1, 2])])], "no array \"x\""),
+            (vec![Ok(vec![x(&[1, 2])]), Ok(vec![])], "it has 0 arrays"),
+            (vec![Ok(vec![x(&[1, 2]), y(&[2, 2])])], "number of samples"),
+            (vec![Ok(vec![x(&[])])], "no axis"),
+            (
+                vec![Ok(vec![x(&[1, 2])]), Err("lost".to_owned())],
+                "piece 1: lost",
+            ),
+        ] {
+            let error = Arrays::pieces(pieces).unwrap_err();
+            assert_eq!(error.code(), "data-read");
+            assert!(error.to_string().contains(word), "{error}: {word}");
+        }
+        let twice = Arrays::whole([x(&[1]), x(&[1])]).unwrap_err();
+        assert!(twice.to_string().contains("twice"), "{twice}");
+    }
+}
