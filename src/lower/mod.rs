@@ -6,6 +6,7 @@
 
 mod attention;
 mod contributed;
+mod double;
 mod elementwise;
 mod half;
 mod indices;
@@ -45,6 +46,7 @@ const TRACT: &[&[Rule]] = &[
     attention::RULES,
     reduce::RULES,
     half::RULES,
+    double::RULES,
     narrow::RULES,
     slices::RULES,
     indices::RULES,

@@ -148,7 +148,7 @@ pub fn verdict_line(report: &VerifyReport) -> String {
     }
     if report.sensitive > 0 {
         line.push_str(&format!(
-            "\n  {} outputs of samples left out: rounding of the inputs alone moves them further",
+            "\n  {} outputs of samples left out: rounding alone moves the reference further, or it overflows",
             report.sensitive
         ));
     }

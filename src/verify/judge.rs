@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::bounds::{Bounds, Clock};
+use super::explain::{Sample, telling};
 use super::further;
 use super::interface::{self, Names};
 use super::landmarks::Landmarks;
@@ -18,7 +19,7 @@ use super::synthesize::{SampleKind, Synthesizer};
 use super::tally::{Tally, Trial};
 use crate::analysis::infer;
 use crate::data::Dataset;
-use crate::engine::compare::{Comparison, OutputFigures, Tolerances, Verdict, sensitive};
+use crate::engine::compare::{OutputFigures, Tolerances, Verdict};
 use crate::engine::stream::Batch;
 use crate::engine::{Engine, EngineError, RunValues, Session};
 use crate::ir::Model;
@@ -93,8 +94,8 @@ pub struct VerifyReport {
     pub not_checked: Vec<NotChecked>,
     /// Figures of each output of the reference.
     pub outputs: Vec<OutputFigures>,
-    /// Outputs of samples that were left out: there the reference itself differs by more than the tolerance when its inputs are
-    /// moved by one unit in the last place.
+    /// Outputs of samples that were left out: there the reference itself differs by more than the tolerance when its inputs or
+    /// values on the way are moved by one unit in the last place, or it overflows.
     pub sensitive: u64,
     /// The sizes of free dimensions that were tried.
     pub sizes: Vec<Sizes>,
@@ -492,6 +493,9 @@ impl Pair<'_> {
                 results.extend(part.par_iter().map(run).collect::<Vec<_>>());
             }
         }
+        if !self.random.seeded {
+            self.explain(reference, samples, &mut results);
+        }
         for (sample, result) in samples.iter().zip(results) {
             match result {
                 Sample::Compared(outputs, left_out, answers) => {
@@ -600,47 +604,4 @@ fn reason_of(error: &EngineError) -> String {
         EngineError::Unsupported { reason, .. } => reason.clone(),
         other => other.to_string(),
     }
-}
-
-enum Sample {
-    /// Comparisons by output, outputs that were left out, and what both answered where somebody watches.
-    Compared(
-        Vec<(String, Comparison)>,
-        Vec<String>,
-        Option<(RunValues, RunValues)>,
-    ),
-    /// The reference does not run; whether the model does.
-    Reference(bool),
-    /// The reference ends the engine: whether the model does says nothing.
-    Ended(EngineError),
-    Model(EngineError),
-}
-
-/// Leaves out the differences that rounding of the inputs alone explains and, among large numbers, those where the reference alone is
-/// infinite or undefined: it overflows on the way, and what the function is there it does not say.
-fn telling(
-    reference: &dyn Session,
-    sample: &RunValues,
-    expected: &RunValues,
-    compared: Vec<(String, Comparison)>,
-    may_overflow: bool,
-    tolerances: &Tolerances,
-) -> (Vec<(String, Comparison)>, Vec<String>) {
-    let (differing, mut kept): (Vec<_>, Vec<_>) = compared
-        .into_iter()
-        .partition(|(_, comparison)| comparison.whole() == Verdict::Different);
-    if differing.is_empty() {
-        return (kept, Vec::new());
-    }
-    let (overflowing, differing): (Vec<_>, Vec<_>) = differing
-        .into_iter()
-        .partition(|(_, comparison)| may_overflow && comparison.overflows_in_reference());
-    let mut sensitive = sensitive(reference, sample, expected, &differing, tolerances);
-    sensitive.extend(overflowing.into_iter().map(|(name, _)| name));
-    kept.extend(
-        differing
-            .into_iter()
-            .filter(|(name, _)| !sensitive.contains(name)),
-    );
-    (kept, sensitive)
 }

@@ -8,6 +8,7 @@ mod bisect;
 mod bounds;
 mod draw;
 mod encode;
+mod explain;
 mod further;
 mod interface;
 mod judge;

@@ -4,36 +4,62 @@ use std::collections::BTreeMap;
 
 use super::judge::Pair;
 use super::session::{self, Shapes};
-use crate::engine::Session;
-use crate::engine::compare::{excuse, moved, moved_weights, nudged_weights};
+use super::tally::Trial;
+use crate::analysis::infer;
+use crate::engine::compare::{Moved, excuse, moved, moved_weights, nudged_weights};
+use crate::engine::{EngineError, RunValues, Session};
 use crate::ir::Model;
 
+/// Samples on which the way is looked at: each takes some compilations.
+const WAYS: usize = 4;
+
 impl Pair<'_> {
-    /// Finds out what rounding of the inputs explains where the scale of a slice alone makes an output different.
+    /// Finds out what rounding explains where the scale of a slice alone makes an output different: first of the inputs, then on the
+    /// way.
     pub(super) fn settle(&mut self) {
-        let open = self.tally.in_question();
         // Runs more or fewer would shift the numbers of a seeded generator.
-        if open.is_empty() || self.random.seeded {
+        if self.random.seeded {
             return;
         }
-        let (engine, optimise) = (self.engine, self.options.optimise);
-        let compile = |model: &Model, shapes: &Shapes| {
-            session::prepare(model, engine, shapes)?.compile(engine, Vec::new(), optimise)
-        };
+        if !self.tally.in_question().is_empty() {
+            self.settle_by_inputs();
+        }
+        if !self.tally.in_question().is_empty() {
+            self.settle_on_the_way();
+        }
+    }
+
+    fn compile_at(&self, model: &Model, shapes: &Shapes) -> Result<Box<dyn Session>, EngineError> {
+        session::prepare(model, self.engine, shapes)?.compile(self.engine, Vec::new(), self.options.optimise)
+    }
+
+    fn excuse(&mut self, trial: &Trial, expected: &RunValues, runs: &[Moved]) {
+        for (name, pool) in self.tally.in_question() {
+            if pool == trial.pool
+                && let Some(comparison) = self.tally.comparison_mut(&name, pool)
+            {
+                excuse(&name, expected, runs, comparison, &self.options.tolerances);
+            }
+        }
+    }
+
+    fn concerns(&self, trial: &Trial) -> bool {
+        self.tally
+            .in_question()
+            .iter()
+            .any(|(_, pool)| *pool == trial.pool)
+    }
+
+    fn settle_by_inputs(&mut self) {
         let mut compiled: BTreeMap<Shapes, Box<dyn Session>> = BTreeMap::new();
         let mut nudged: Option<Vec<Model>> = None;
         for trial in self.tally.kept() {
-            let concerned: Vec<&String> = open
-                .iter()
-                .filter(|(_, pool)| *pool == trial.pool)
-                .map(|(name, _)| name)
-                .collect();
-            let shapes = session::shapes_of(&trial.inputs);
-            if concerned.is_empty() {
+            if !self.concerns(&trial) {
                 continue;
             }
+            let shapes = session::shapes_of(&trial.inputs);
             if !compiled.contains_key(&shapes)
-                && let Ok(session) = compile(self.reference, &shapes)
+                && let Ok(session) = self.compile_at(self.reference, &shapes)
             {
                 compiled.insert(shapes.clone(), session);
             }
@@ -49,15 +75,33 @@ impl Pair<'_> {
                 let models = nudged.get_or_insert_with(|| nudged_weights(self.reference));
                 let sessions: Vec<_> = models
                     .iter()
-                    .filter_map(|model| compile(model, &shapes).ok())
+                    .filter_map(|model| self.compile_at(model, &shapes).ok())
                     .collect();
                 runs = moved_weights(&sessions, &trial.inputs);
             }
-            for name in concerned {
-                if let Some(comparison) = self.tally.comparison_mut(name, trial.pool) {
-                    excuse(name, &expected, &runs, comparison, &self.options.tolerances);
-                }
+            self.excuse(&trial, &expected, &runs);
+        }
+    }
+
+    fn settle_on_the_way(&mut self) {
+        let mut model = self.reference.clone();
+        infer(&mut model);
+        for trial in self.tally.kept().into_iter().take(WAYS) {
+            if !self.concerns(&trial) || self.clock.over() {
+                continue;
             }
+            let shapes = session::shapes_of(&trial.inputs);
+            let expected = self
+                .compile_at(self.reference, &shapes)
+                .and_then(|session| session.run(&trial.inputs));
+            let (Ok(expected), Ok(seen)) = (expected, self.survey(&model, &trial.inputs)) else {
+                continue;
+            };
+            let runs: Vec<Moved> = self
+                .rounded_elsewhere(&model, &seen, &trial.inputs)
+                .map(Moved::by_a_unit)
+                .collect();
+            self.excuse(&trial, &expected, &runs);
         }
     }
 }

@@ -163,9 +163,11 @@ impl Tally {
         named.collect()
     }
 
-    /// The kept samples.
+    /// The kept samples, those with the largest errors first.
     pub(super) fn kept(&self) -> Vec<Trial> {
-        self.kept.iter().map(|kept| kept.trial.clone()).collect()
+        let mut kept: Vec<&Kept> = self.kept.iter().collect();
+        kept.sort_by(|a, b| b.strain.total_cmp(&a.strain));
+        kept.into_iter().map(|kept| kept.trial.clone()).collect()
     }
 
     /// The comparison of an output over one pool.
@@ -216,8 +218,7 @@ impl Tally {
         let all = output.left_out + output.compared;
         if output.telling == 0 || output.left_out > output.telling {
             return Some(format!(
-                "rounding of the inputs alone moves it by more than the tolerance, or the reference overflows, in {} of {all} \
-                 samples{}",
+                "rounding alone moves it by more than the tolerance, or the reference overflows, in {} of {all} samples{}",
                 output.left_out,
                 if output.telling == 0 && output.compared > 0 {
                     ", and the others are zeros"
@@ -230,8 +231,8 @@ impl Tally {
         let kinds: Vec<&str> = output.kinds.iter().filter_map(unseen).collect();
         (!kinds.is_empty()).then(|| {
             format!(
-                "it differs on samples of {} where rounding of the inputs alone moves it by more than the tolerance, or the \
-                 reference overflows: there it is not compared",
+                "it differs on samples of {} where rounding alone moves it by more than the tolerance, or the reference overflows: \
+                 there it is not compared",
                 kinds.join(" and ")
             )
         })

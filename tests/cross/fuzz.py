@@ -322,7 +322,7 @@ def scaled(model, rng):
 
 def batch(job):
     """Seeds in one process: (seed, verdict, details, fired, operators) each. The stage is left in a file for the case that it dies."""
-    binary, seeds, keep, marker, size = job
+    binary, keep, size, seeds, marker = job
     eager = fuzz_graphs.Eager()
     secateur = tool.Secateur(binary, timeout=120)
     found = []
@@ -379,13 +379,13 @@ def keep_case(case, folder, target):
 GOOD = ("equal", "rounding", "skipped")
 
 
-def campaign(binary, seeds, keep=None, minutes=None, size=1):
-    """Runs seeds in child processes, so that an engine that dies ends one batch; yields results."""
+def isolated(work, arguments, seeds, size, minutes=None):
+    """Calls `work((*arguments, seeds, marker))` for so many seeds at a time in child processes, so that an engine that dies ends one
+    of them; yields its results and None, or a seed that ends the process and the stage it had reached."""
     start = time.monotonic()
     context = multiprocessing.get_context("spawn")
     seeds = list(seeds)
-    many = BATCH if size == 1 else 8 * BATCH
-    groups = [seeds[at:at + many] for at in range(0, len(seeds), many)]
+    groups = [seeds[at:at + size] for at in range(0, len(seeds), size)]
     marker = os.path.join(tempfile.gettempdir(), f"secateur-fuzz-{os.getpid()}.stage")
     while groups:
         group = groups.pop(0)
@@ -393,18 +393,26 @@ def campaign(binary, seeds, keep=None, minutes=None, size=1):
             return
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
             try:
-                results = pool.submit(batch, (binary, group, keep, marker, size)).result(timeout=60 + 10 * len(group))
+                results = pool.submit(work, (*arguments, group, marker)).result(timeout=60 + 30 * len(group))
             except concurrent.futures.process.BrokenProcessPool:
                 results = None
         if results is not None:
-            yield from results
+            yield results, None
         elif len(group) > 1:
             groups[:0] = [group[:len(group) // 2], group[len(group) // 2:]]
         else:
             with open(marker) as file:
-                # What ends the process on the original is ONNX Runtime's own fault.
-                verdict = "the engine died" if file.read() == "judging" else "skipped"
-            yield group[0], verdict, "ONNX Runtime ended the process", [], []
+                yield group[0], file.read()
+
+
+def campaign(binary, seeds, keep=None, minutes=None, size=1):
+    """Runs seeds in child processes; yields results."""
+    for results, reached in isolated(batch, (binary, keep, size), seeds, BATCH if size == 1 else 8 * BATCH, minutes):
+        if reached is None:
+            yield from results
+        else:
+            # What ends the process on the original is ONNX Runtime's own fault.
+            yield results, "the engine died" if reached == "judging" else "skipped", "ONNX Runtime ended the process", [], []
 
 
 def check(report, secateur, seeds=range(IN_CI), keep=None, minutes=None, size=1):

@@ -149,7 +149,7 @@ fn models_that_differ_in_one_thing_are_told_apart() {
     ];
     for (name, reference, model) in pairs {
         let found = judged(reference, model);
-        // Where rounding of the inputs alone decides, the verdict is that this part is not checked.
+        // Where rounding alone decides, the verdict is that this part is not checked.
         if name == "uint8_wrap" {
             // An engine built with checks of overflow does not run the reference on large numbers.
             let found = judged(reference, model).verdict;
@@ -170,6 +170,82 @@ fn models_that_differ_in_one_thing_are_told_apart() {
         }
         assert_eq!(judged(reference, reference).verdict, Verdict::Equal, "{name}");
     }
+}
+
+fn verdict(reference: &str, model: &str) -> Verdict {
+    judged(reference, model).verdict
+}
+
+/// Whole numbers, divided by 41 and multiplied by it: some are off by a rounding, which no rounding of the inputs shows.
+#[test]
+fn truth_that_hangs_on_rounding_on_the_way_is_no_difference() {
+    let head = "(int32[N,16] x) => (bool[N,16] y) <float k = {41}";
+    let reference = format!("{head}> {{ f = Cast<to = 1>(x) d = Div(f, k) m = Mul(d, k) y = Less(m, f) }}");
+    let same = format!("{head}> {{ f = Cast<to = 1>(x) y = Less(f, f) }}");
+    assert!(matches!(
+        verdict(&reference, &same),
+        Verdict::Within | Verdict::NotChecked
+    ));
+    // 4 / 41 and 5 / 41 are far from both thresholds.
+    let below = |threshold: &str| {
+        format!("{head}, float c = {{{threshold}}}> {{ f = Cast<to = 1>(x) d = Div(f, k) y = Less(d, c) }}")
+    };
+    assert_eq!(verdict(&below("0.11"), &below("0.13")), Verdict::Different);
+    // Whole numbers that are added are not rounded, so that a tie of theirs is none by chance.
+    let counted = |operator: &str| {
+        format!(
+            "{head}> {{ f = Cast<to = 1>(x) d = Add(f, f) g = Add(d, d) m = Sub(g, k) y = {operator}(m, f) }}"
+        )
+    };
+    assert_eq!(
+        verdict(&counted("Equal"), &counted("Greater")),
+        Verdict::Different
+    );
+}
+
+#[test]
+fn what_hangs_on_an_overflow_of_the_reference_is_not_checked() {
+    let parts = |threshold: &str| {
+        format!(
+            "(float[N,8] x) => (bool[N,8] y) <float c = {{{threshold}}}, int64[1] a = {{1}}> \
+             {{ e = Exp(x) s = ReduceSum(e, a) p = Div(e, s) y = LessOrEqual(p, c) }}"
+        )
+    };
+    let whole = |threshold: &str| {
+        format!(
+            "(float[N,8] x) => (bool[N,8] y) <float c = {{{threshold}}}> {{ p = Softmax(x) y = LessOrEqual(p, c) }}"
+        )
+    };
+    assert_eq!(verdict(&parts("3"), &whole("3")), Verdict::NotChecked);
+    assert_eq!(verdict(&parts("0.2"), &whole("0.1")), Verdict::Different);
+    // float16: squares of large numbers are infinite, and the quotient by their root is 0.
+    let half = |body: &str| {
+        format!(
+            "(float16[N,8] x) => (float16[N,8] y) <float e = {{0.001}}, float t = {{1.5}}, int64[1] a = {{1}}> {{ {body} }}"
+        )
+    };
+    let reference = half(
+        "h = Cast<to = 10>(e) k = Cast<to = 10>(t) q = Mul(x, x) m = ReduceMean(q, a) v = Add(m, h) r = Sqrt(v) \
+         n = Div(x, r) y = Mul(n, k)",
+    );
+    let wide = |end: &str| {
+        half(&format!(
+            "f = Cast<to = 1>(x) q = Mul(f, f) m = ReduceMean(q, a) v = Add(m, e) r = Sqrt(v) n = Div(f, r) z = Mul(n, t) \
+             {end}"
+        ))
+    };
+    assert_eq!(
+        verdict(&reference, &wide("y = Cast<to = 10>(z)")),
+        Verdict::NotChecked
+    );
+    assert_eq!(
+        verdict(&reference, &wide("b = Abs(z) y = Cast<to = 10>(b)")),
+        Verdict::Different
+    );
+    // A pole is no overflow.
+    let guarded = "(float[N,8] x) => (float[N,8] y) <float z = {0}> { p = Equal(x, z) r = Reciprocal(x) y = Where(p, z, r) }";
+    let bare = "(float[N,8] x) => (float[N,8] y) { y = Reciprocal(x) }";
+    assert_eq!(verdict(guarded, bare), Verdict::Different);
 }
 
 #[test]
@@ -464,6 +540,7 @@ fn comparison_and_gates_share_one_run_over_the_evaluation_data() {
         provenance: true,
         resources: Some(&resources),
         progress: &|_, _, _| {},
+        cancel: None,
         unchanged: Unchanged::Refused,
     };
     let outcome = pipeline::run(&pipeline, &loaded.model, &loaded.origin, &options).unwrap();

@@ -160,6 +160,88 @@ fn integers_of_64_bits_pass_a_cast_and_quotients_are_whole() {
 }
 
 #[test]
+fn doubles_are_computed_in_double() {
+    const X: [f64; 8] = [0.1, -0.7, 1.3, 2.9, -3.1, 0.4, 0.05, 1.7];
+    #[rustfmt::skip]
+    let cases: &[(i64, &str, &[f64])] = &[
+        (20, "a = Mul(x, x) y = ReduceMean(a, last)", &[2.65, 3.165_625]),
+        (20, "a = Mul(x, x) m = ReduceMean(a, last) e = Add(m, k) r = Sqrt(e) i = Reciprocal(r) y = Mul(x, i)",
+         &[0.057_543_533_764_843_6, -0.402_804_736_353_905_2, 0.748_065_938_942_966_8, 1.668_762_479_180_464_3,
+           -1.648_650_489_208_235_6, 0.212_729_095_381_707_8, 0.026_591_136_922_713_476, 0.904_098_655_372_258_2]),
+        (20, "y = LayerNormalization(x, s, b)",
+         &[-0.398_742_844_195_823_6, -0.811_579_199_593_165_8, 0.633_348_044_297_532_1, 1.282_090_888_493_355_5,
+           -1.535_713_751_590_089_2, 0.575_384_125_438_607, 0.461_960_465_154_996_8, 1.019_154_196_298_232]),
+        (21, "z = Reshape(x, channels) y = GroupNormalization<num_groups = 2>(z, s, b)",
+         &[-0.398_742_844_195_823_6, -1.047_485_688_391_647_2, 0.515_394_799_898_291_5, 1.576_973_999_491_457_3,
+           -1.860_388_979_151_923_5, 0.719_999_292_300_210_1, 0.364_132_558_160_382_87, 1.019_154_196_298_232]),
+        (20, "z = Reshape(x, channels) y = GroupNormalization<num_groups = 2>(z, t, u)",
+         &[-0.398_742_844_195_823_6, -1.047_485_688_391_647_2, 0.574_371_422_097_911_8, 1.871_857_110_489_559,
+           -1.211_038_524_028_254_6, 0.575_384_125_438_607, 0.396_741_860_491_920_84, 1.238_912_538_097_726_8]),
+        (20, "y = Gelu(x)",
+         &[0.053_982_783_727_702_904, -0.169_374_556_556_151_1, 1.174_159_370_038_706_7, 2.894_589_141_428_886_2,
+           -0.002_999_569_960_976_95, 0.262_168_696_644_129_7, 0.025_996_940_291_918_624, 1.624_238_713_310_476_8]),
+        (20, "y = LeakyRelu<alpha = 0.3>(x)",
+         &[0.1, -0.210_000_008_344_650_27, 1.3, 2.9, -0.930_000_036_954_879_8, 0.4, 0.05, 1.7]),
+        (20, "y = Gemm<alpha = 0.3, beta = 0.7, transB = 1>(x, x, c)",
+         &[3.250_000_125_169_754, 1.951_500_041_782_856, 1.391_500_051_319_599_2, 4.428_750_140_219_927]),
+    ];
+    let constants = "<int64[1] last = {1}, double k = {0.37}, double[4] s = {1.1, 0.9, 1.3, 0.7}, double[2] t = {1.1, 0.9}, \
+         double[4] b = {0.25, 0.25, 0.25, 0.25}, double[2] u = {0.25, 0.25}, double[2] c = {0.1, 0.9}, int64[3] channels = {1, 4, 2}>";
+    for (opset, body, wanted) in cases {
+        let model = model_at(
+            *opset,
+            &format!("(double[2,4] x) => (double y) {constants} {{ {body} }}"),
+        );
+        let found = run(&model, &Tensor::from_f64(DType::F64, &[2, 4], &X).unwrap())
+            .to_f64()
+            .unwrap();
+        assert_eq!(found.len(), wanted.len(), "{body}");
+        for (found, wanted) in found.iter().zip(*wanted) {
+            assert!(close(*found, *wanted, 4e-14), "{body}: {found}, not {wanted}");
+        }
+    }
+}
+
+#[test]
+fn denormal_numbers_divide() {
+    let x = floats(&[-1e-40, 3e-40, -0.5, 6.0]);
+    for body in [
+        "a = Abs(x) y = Div(x, a)",
+        "y = LpNormalization<axis = 0, p = 1>(x)",
+    ] {
+        let rows = body.contains("Lp");
+        let (text, given) = match rows {
+            true => (
+                format!("(float[1,4] x) => (float[1,4] y) {{ {body} }}"),
+                x.reshaped(&[1, 4]).unwrap(),
+            ),
+            false => (format!("(float[4] x) => (float[4] y) {{ {body} }}"), x.clone()),
+        };
+        let found = run(&model(&text), &given).to_f64().unwrap();
+        assert_eq!(found, [-1.0, 1.0, -1.0, 1.0], "{body}");
+    }
+}
+
+#[test]
+fn products_of_integers_have_factors() {
+    let model = model(
+        "(int32[2,4] x) => (int32[2,2] y) <int32[2] c = {1, -1}> { y = Gemm<alpha = 2.0, beta = 3.0, transB = 1>(x, x, c) }",
+    );
+    let x = Tensor::from_slice(&[2, 4], &[1i32, 2, 3, 4, 5, 6, 7, 8]).unwrap();
+    assert_eq!(run(&model, &x).to_i64().unwrap(), [63, 137, 143, 345]);
+}
+
+#[test]
+fn the_hyperbolic_tangent_reaches_one() {
+    let model = model("(float[6] x) => (float[6] y) { y = Tanh(x) }");
+    let found = run(&model, &floats(&[7.6, -8.0, 8.5, -9.5, 1e6, -1e38]));
+    assert_eq!(
+        *found.to_f32().unwrap(),
+        [0.999_999_5, -0.999_999_76, 0.999_999_94, -1.0, 1.0, -1.0]
+    );
+}
+
+#[test]
 fn slices_at_the_ends_of_int64_take_what_the_specification_says() {
     let (low, high) = (i64::MIN, i64::MAX);
     for (start, end, step, wanted) in [

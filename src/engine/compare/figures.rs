@@ -93,6 +93,11 @@ impl Comparison {
         self.elements > 0 && self.reason.is_some() && self.undefined == 0
     }
 
+    /// Whether no element may differ at all.
+    pub fn is_exact(&self) -> bool {
+        self.tolerance == 0.0
+    }
+
     /// Why the output is different beside its numbers.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()

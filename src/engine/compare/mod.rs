@@ -10,7 +10,10 @@ mod tensors;
 mod verdict;
 
 pub use figures::{Comparison, OutputFigures};
-pub use noise::{Moved, compare_runs, excuse, moved, moved_weights, nudged_weights, sensitive};
+pub use noise::{
+    Moved, compare_runs, excuse, explained, moved, moved_weights, nudged_weights, rounded_elsewhere,
+    sensitive,
+};
 pub use slices::Part;
 pub use tensors::compare;
 pub use verdict::{Tolerances, Verdict};

@@ -5,7 +5,7 @@ use super::figures::Comparison;
 use super::tensors::compare;
 use super::verdict::{Tolerances, Verdict};
 use crate::engine::{RunValue, RunValues, Session};
-use crate::ir::{DType, Model, NodeId, NodeKind, Tensor};
+use crate::ir::{DType, Model, NodeId, NodeKind, Operator, Tensor, Use, Value, ValueId};
 
 /// Errors up to this many times what rounding of the inputs does are put down to rounding: a network rounds in every layer.
 const MARGIN: f64 = 16.0;
@@ -19,6 +19,16 @@ const SHOVES: u64 = 2;
 pub struct Moved {
     factor: f64,
     outputs: RunValues,
+}
+
+impl Moved {
+    /// A run of the reference in which something was moved by one unit in the last place.
+    pub fn by_a_unit(outputs: RunValues) -> Self {
+        Self {
+            factor: MARGIN,
+            outputs,
+        }
+    }
 }
 
 /// Runs the reference on inputs moved by rounding; nothing where no input is a float.
@@ -39,10 +49,7 @@ pub fn moved_weights(sessions: &[Box<dyn Session>], sample: &RunValues) -> Vec<M
     sessions
         .iter()
         .filter_map(|session| session.run(sample).ok())
-        .map(|outputs| Moved {
-            factor: MARGIN,
-            outputs,
-        })
+        .map(Moved::by_a_unit)
         .collect()
 }
 
@@ -101,25 +108,81 @@ pub fn sensitive(
         let Some(inputs) = nudged(sample, nudge, 1.0) else {
             break;
         };
-        let Ok(moved) = reference.run(&inputs) else {
-            continue;
-        };
-        for (name, comparison) in differing {
-            let (Some(a), Some(b)) = (expected.get(name), moved.get(name)) else {
-                continue;
-            };
-            let noise = compare(a, b, tolerances);
-            let explained = if comparison.reason().is_some() {
-                noise.reason().is_some()
-            } else {
-                noise.reason().is_some() || comparison.max_abs() <= MARGIN * noise.max_abs()
-            };
-            if noise.whole() == Verdict::Different && explained && !found.contains(name) {
-                found.push(name.clone());
-            }
+        if let Ok(moved) = reference.run(&inputs) {
+            found.extend(explained(expected, &moved, differing, tolerances));
         }
     }
+    found.sort();
+    found.dedup();
     found
+}
+
+/// Which of the `differing` outputs move further than the tolerance, and about as far as they differ, between a run of the reference
+/// and one that rounded in another way.
+pub fn explained(
+    expected: &RunValues,
+    moved: &RunValues,
+    differing: &[(String, Comparison)],
+    tolerances: &Tolerances,
+) -> Vec<String> {
+    let explains = |(name, comparison): &&(String, Comparison)| {
+        let (Some(a), Some(b)) = (expected.get(name), moved.get(name)) else {
+            return false;
+        };
+        let noise = compare(a, b, tolerances);
+        // One element on an edge says nothing of others that no tolerance lets move.
+        let few = !comparison.is_exact() || comparison.differing as f64 <= MARGIN * noise.differing as f64;
+        let near = comparison.reason().is_none() && few && comparison.max_abs() <= MARGIN * noise.max_abs();
+        noise.whole() == Verdict::Different && (noise.reason().is_some() || near)
+    };
+    let names = differing.iter().filter(explains).map(|(name, _)| name.clone());
+    names.collect()
+}
+
+/// Where values on the way are moved: steps of one direction add up, those of two do not.
+#[derive(Clone, Copy)]
+enum Way {
+    Up,
+    Down,
+    Mixed,
+    Opposite,
+}
+
+/// Copies of a model in which each of these values is scaled by one unit in the last place, up or down: as they would be if what
+/// computes them rounded in other ways. Equal elements stay equal.
+pub fn rounded_elsewhere(model: &Model, values: &[ValueId]) -> Vec<Model> {
+    let copies = [Way::Up, Way::Down, Way::Mixed, Way::Opposite]
+        .into_iter()
+        .filter_map(|way| {
+            let mut copy = model.clone();
+            let mut state = 0;
+            let mut changed = false;
+            for value in values {
+                let ty = copy.graph.ty(*value).clone();
+                let Some((dtype, unit)) = ty.dtype().and_then(|dtype| Some((dtype, unit(dtype)?))) else {
+                    continue;
+                };
+                let drawn = if next(&mut state) >> 63 == 0 { 1.0 } else { -1.0 };
+                let sign = match way {
+                    Way::Up => 1.0,
+                    Way::Down => -1.0,
+                    Way::Mixed => drawn,
+                    Way::Opposite => -drawn,
+                };
+                let factor = Tensor::from_f64(dtype, &[], &[1.0 + sign * unit]).ok()?;
+                let mut editor = copy.graph.edit("rounding");
+                let factor = editor.add_constant("", factor);
+                let operands = [Some(*value), Some(factor)];
+                let scaled = vec![Value::typed("", ty)];
+                let id = editor
+                    .add_operator(value.node, Operator::new("Mul"), &operands, scaled)
+                    .ok()?;
+                let others = |reader: Use| reader.node != id;
+                changed |= editor.replace_where(*value, ValueId::new(id, 0), others).is_ok();
+            }
+            changed.then_some(copy)
+        });
+    copies.collect()
 }
 
 /// Copies of a model whose float weights are moved by one unit in the last place each.
@@ -165,14 +228,7 @@ fn nudged(sample: &RunValues, nudge: u64, units: f64) -> Option<RunValues> {
 
 /// Moves each element by `units` in the last place: of the element itself where `relative`, else of the largest one.
 fn nudge_tensor(tensor: &Tensor, seed: u64, units: f64, relative: bool) -> Option<Tensor> {
-    let unit = units
-        * match tensor.dtype() {
-            DType::F64 => f64::EPSILON,
-            DType::F32 => f64::from(f32::EPSILON),
-            DType::F16 => 2f64.powi(-10),
-            DType::BF16 => 2f64.powi(-7),
-            _ => return None,
-        };
+    let unit = units * unit(tensor.dtype())?;
     let values = tensor.to_f64().ok()?;
     // Whole numbers are indices, lengths or flags in float clothes.
     if values.iter().any(|v| *v != 0.0) && values.iter().all(|v| v.fract() == 0.0) {
@@ -194,6 +250,17 @@ fn nudge_tensor(tensor: &Tensor, seed: u64, units: f64, relative: bool) -> Optio
         })
         .collect();
     Tensor::from_f64(tensor.dtype(), tensor.dims(), &moved).ok()
+}
+
+/// One unit in the last place of 1.
+fn unit(dtype: DType) -> Option<f64> {
+    Some(match dtype {
+        DType::F64 => f64::EPSILON,
+        DType::F32 => f64::from(f32::EPSILON),
+        DType::F16 => 2f64.powi(-10),
+        DType::BF16 => 2f64.powi(-7),
+        _ => return None,
+    })
 }
 
 /// The next number of the generator SplitMix64 (Steele, Lea and Flood 2014).
@@ -260,5 +327,26 @@ mod tests {
         assert_eq!(judge(1.0, &edge, 1.0), ["y"]);
         assert!(judge(1.0, &edge, 100.0).is_empty());
         assert!(judge(1.0, &[0.1, 0.2, 1.3], 1.0).is_empty());
+    }
+
+    #[test]
+    fn an_element_on_an_edge_explains_only_about_as_many() {
+        let flags = |flipped: usize| {
+            let values: Vec<i64> = (0..64).map(|at| i64::from(at < flipped)).collect();
+            RunValues::from([("y".to_owned(), RunValue::Tensor(Tensor::vector_i64(&values)))])
+        };
+        let tolerances = Tolerances::default();
+        let found = |differing: usize, on_edge: usize| {
+            let comparison = compare(&flags(0)["y"], &flags(differing)["y"], &tolerances);
+            explained(
+                &flags(0),
+                &flags(on_edge),
+                &[("y".to_owned(), comparison)],
+                &tolerances,
+            )
+        };
+        assert_eq!(found(10, 1), ["y"]);
+        assert!(found(40, 1).is_empty());
+        assert!(found(1, 0).is_empty());
     }
 }

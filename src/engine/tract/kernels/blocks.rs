@@ -13,6 +13,8 @@ const BLOCK: usize = 2048;
 const SIGMOID_FROM: f32 = -4.5;
 /// The same of its approximation of GELU.
 const GELU_FROM: f32 = -2.4;
+/// The magnitude beyond which its hyperbolic tangent stays below 1 for ever.
+const TANH_TO: f32 = 7.5;
 
 type Kernel = Box<dyn ElementWise<f32>>;
 
@@ -102,7 +104,7 @@ impl Step {
             Function::Silu if all(block, |x| x >= SIGMOID_FROM) => self.own(block),
             Function::GeluTanh if all(block, |x| x >= GELU_FROM) => self.own(block),
             Function::HardSwish if all(block, |x| x.abs() < 1e30) => self.own(block),
-            Function::Tanh if all(block, |x| !x.is_nan()) => self.own(block),
+            Function::Tanh if all(block, |x| x.abs() <= TANH_TO) => self.own(block),
             Function::Sigmoid => {
                 old.copy_from_slice(block);
                 self.logistic(block, old)
@@ -131,7 +133,11 @@ impl Step {
             Function::Tanh => {
                 old.copy_from_slice(block);
                 self.own(block)?;
-                both(block, old, |y, x| if x.is_nan() { x } else { y });
+                both(block, old, |y, x| match x.abs() {
+                    size if size <= TANH_TO => y,
+                    size if size.is_nan() => x,
+                    size => (1.0 - 2.0 * (-2.0 * size).exp()).copysign(x),
+                });
                 Ok(())
             }
             Function::Erf => {

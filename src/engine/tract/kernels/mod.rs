@@ -6,6 +6,7 @@ mod blocks;
 mod cast;
 mod flip;
 mod log_softmax;
+mod mean_of_squares;
 mod native;
 mod places;
 mod pointwise;

@@ -9,11 +9,13 @@ use tract_onnx::tract_core::ops::cnn::Conv;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::logic::IfThenElse;
-use tract_onnx::tract_core::ops::math::{self, Ceil, Div, Floor, RoundHalfToEven};
+use tract_onnx::tract_core::ops::math::{self, Ceil, Div, Floor, Mul, Recip, RoundHalfToEven};
+use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
 use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_hir::internal::*;
 
 use super::binary::{Quotient, extreme, larger, smaller};
+use super::mean_of_squares::MeanOfSquares;
 use super::pointwise::{Function, Pointwise};
 
 /// Compiles a model as tract would.
@@ -64,6 +66,11 @@ fn is_float(dtype: DatumType) -> bool {
 /// Puts our own operators into a model and its bodies.
 fn settle(model: &mut TypedModel) -> TractResult<()> {
     for id in model.eval_order()? {
+        if let Some(operands) = divided(model, id) {
+            let op = TypedBinOp(Box::new(Quotient), None);
+            TypedModelPatch::replace_single_op(model, model.node(id), &operands, op)?.apply(model)?;
+            continue;
+        }
         let node = model.node_mut(id);
         if let Some(scan) = node.op_as_mut::<Scan>() {
             settle(&mut scan.body)?;
@@ -89,11 +96,30 @@ fn settle(model: &mut TypedModel) -> TractResult<()> {
                 Function::Clamp { low, high } if after_product(model, id, 0) => fused(model, id, low, high)?,
                 _ => model.node_mut(id).op = Box::new(Pointwise::operator(function, true)),
             }
+        } else if let Some(reduce) = node.op_as::<Reduce>() {
+            if reduce.reducer == Reducer::MeanOfSquares && dtype == Some(f64::datum_type()) {
+                node.op = Box::new(MeanOfSquares(reduce.axes.clone()));
+            }
         } else if let Some(larger_one) = node.op_as::<TypedBinOp>().and_then(extreme) {
             bounded(model, id, larger_one)?;
         }
     }
     model.compact()
+}
+
+/// The operands of a division that tract made a product with a reciprocal, which is infinite for divisors below the smallest normal
+/// number. The reciprocal of a constant is a constant by now, and stays.
+fn divided(model: &TypedModel, id: usize) -> Option<[OutletId; 2]> {
+    let node = model.node(id);
+    if !node.op_as::<TypedBinOp>()?.0.is::<Mul>() {
+        return None;
+    }
+    let [dividend, factor] = <[OutletId; 2]>::try_from(node.inputs.as_slice()).ok()?;
+    let reciprocal = model.node(factor.node);
+    let made_for = reciprocal.name.strip_suffix("-recip")?;
+    let divisor = *reciprocal.inputs.first()?;
+    let inverts = reciprocal.op_as::<ElementWiseOp>()?.0.is::<Recip>();
+    (inverts && made_for == node.name).then_some([dividend, divisor])
 }
 
 /// Whether code generation fuses the operator into the matrix product or the convolution before it, with all that stands between.
