@@ -158,7 +158,7 @@ impl Pipeline {
         }
     }
 
-    /// One step: a pass with its options, as its verb on the command line.
+    /// One step: a pass with its options, as its verb on the command line. `bind` takes sizes by name, as in YAML.
     ///
     /// Unlike in other pipelines a step that was asked for and changes nothing makes its result refused; see
     /// [`Options::allow_unchanged`](crate::Options::allow_unchanged).
@@ -173,16 +173,20 @@ impl Pipeline {
     /// use secateur::Pipeline;
     /// use serde_json::json;
     /// Pipeline::step("quantize", json!({ "calibrate": "entropy" }))?;
+    /// Pipeline::step("bind", json!({ "batch": 1 }))?;
     /// assert_eq!(Pipeline::step("quantise", ()).unwrap_err().code(), "unknown-pass");
     /// assert_eq!(Pipeline::step("quantize", json!({ "calibarte": 1 })).unwrap_err().code(), "unknown-option");
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn step(pass: &str, options: impl StepOptions) -> Result<Self, Error> {
-        let step = Step::new(pass, options.into_options()?)?;
-        Ok(Self::of(
-            inner::Pipeline::of(pass, vec![step]),
-            Unchanged::Refused,
-        ))
+        Self::single(pass, named(pass, options.into_options()?))
+    }
+
+    /// The same with options that are just those of the pass.
+    pub(crate) fn single(pass: &str, options: Map<String, Value>) -> Result<Self, Error> {
+        let step = Step::new(pass, options)?;
+        let inner = inner::Pipeline::of(pass, vec![step]);
+        Ok(Self::of(inner, Unchanged::Refused))
     }
 
     /// Adds a step.
@@ -198,7 +202,7 @@ impl Pipeline {
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn then(mut self, pass: &str, options: impl StepOptions) -> Result<Self, Error> {
-        let step = Step::new(pass, options.into_options()?)?;
+        let step = Step::new(pass, named(pass, options.into_options()?))?;
         self.inner.steps.push(step);
         self.unchanged = Unchanged::RefusedAltogether;
         Ok(self)
@@ -311,6 +315,15 @@ impl Pipeline {
     /// ```
     pub fn to_yaml(&self) -> String {
         self.inner.to_yaml()
+    }
+}
+
+/// The options of a step as pipelines in YAML have them.
+fn named(pass: &str, options: Map<String, Value>) -> Map<String, Value> {
+    if pass == "bind" {
+        inner::bind_options(options)
+    } else {
+        options
     }
 }
 

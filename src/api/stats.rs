@@ -115,10 +115,11 @@ impl Stats {
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        Ok(match &self.kind {
+        match &self.kind {
             Kind::Values(statistics) => statistics.write(path.as_ref())?,
             Kind::Gradients(statistics) => statistics.write(path.as_ref())?,
-        })
+        }
+        Ok(())
     }
 }
 

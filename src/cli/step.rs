@@ -434,7 +434,7 @@ pub(super) fn execute(global: &Global, step: &Step) -> Result<Answer, Error> {
     }
     rewrite(
         global,
-        &Pipeline::step(&step.name, options)?,
+        &Pipeline::single(&step.name, options)?,
         step.model.as_deref(),
         &running,
     )

@@ -64,8 +64,7 @@ impl Arrays {
     {
         let origin = PathBuf::from(STREAM);
         let mut spools: Vec<Spool> = Vec::new();
-        let mut count = 0_u64;
-        for piece in pieces {
+        for (count, piece) in pieces.into_iter().enumerate() {
             let failed = |reason: String| DataError::Read {
                 file: origin.clone(),
                 reason: format!("piece {count}: {reason}"),
@@ -78,7 +77,6 @@ impl Arrays {
                 }
             }
             append(&mut spools, &piece).map_err(failed)?;
-            count += 1;
         }
         let mut found = Vec::new();
         for spool in spools {

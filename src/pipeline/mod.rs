@@ -2,6 +2,7 @@
 //!
 //! May use passes, verification, formats and everything below; prints nothing and writes no model.
 
+mod again;
 mod bisect;
 mod definition;
 mod files;
