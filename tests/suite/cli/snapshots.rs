@@ -8,7 +8,7 @@ use regex::Regex;
 use super::Bench;
 
 /// A name, and the calls whose answers make the snapshot.
-const CASES: [(&str, &[&str]); 13] = [
+const CASES: [(&str, &[&str]); 14] = [
     ("inspect", &["inspect digits_cnn_bn.onnx"]),
     ("inspect_values", &["inspect digits_mlp.onnx --values"]),
     (
@@ -31,6 +31,10 @@ const CASES: [(&str, &[&str]); 13] = [
     (
         "quantize",
         &["quantize digits_mlp.onnx --data digits_calib.npz -o codes.onnx -v"],
+    ),
+    (
+        "stats_left_out",
+        &["stats digits_gru.onnx --for gram --data digits_calib.npz -o gram"],
     ),
     ("prune_explain", &["prune channels digits_cnn_bn.onnx --explain"]),
     (
@@ -60,6 +64,7 @@ fn bench() -> Bench {
     for name in [
         "digits_mlp.onnx",
         "digits_cnn_bn.onnx",
+        "digits_gru.onnx",
         "data/digits_test.yaml",
         "data/digits_test.npz",
         "data/digits_calib.npz",
