@@ -17,6 +17,7 @@ use super::session::{self, Shapes};
 use super::sizes::{self, Sizes};
 use super::synthesize::{SampleKind, Synthesizer};
 use super::tally::{Tally, Trial};
+use super::watch::{Sessions, Watch};
 use crate::analysis::infer;
 use crate::data::Dataset;
 use crate::engine::compare::{OutputFigures, Tolerances, Verdict};
@@ -115,9 +116,6 @@ pub struct VerifyReport {
     pub worst: Option<RunValues>,
 }
 
-/// Gets each batch of given data with what the reference and the model answered to it, in the order in which they ran.
-pub type Watch<'w> = dyn FnMut(&Batch, &RunValues, &RunValues) + 'w;
-
 /// Compares `model` with `reference`. Never an error: what could not be run is in the report.
 pub fn verify(
     reference: &Model,
@@ -194,30 +192,6 @@ pub(super) enum Attempt {
     Retry,
     /// No size will work.
     Stop,
-}
-
-/// Both models, compiled for one set of shapes.
-struct Sessions {
-    reference: Box<dyn Session>,
-    /// Why there is none is worth saying only where the reference runs.
-    model: Result<Box<dyn Session>, EngineError>,
-}
-
-impl Sessions {
-    /// Runs both models for a watch alone.
-    fn show(&self, samples: &[Trial], watch: &mut Watch<'_>) {
-        let Ok(model) = &self.model else { return };
-        let run = |trial: &Trial| {
-            let expected = self.reference.run(&trial.inputs).ok()?;
-            Some((expected, model.run(&trial.inputs).ok()?))
-        };
-        let answers: Vec<Option<(RunValues, RunValues)>> = samples.par_iter().map(run).collect();
-        for (trial, answers) in samples.iter().zip(&answers) {
-            if let (Some(batch), Some((expected, found))) = (&trial.batch, answers) {
-                watch(batch, expected, found);
-            }
-        }
-    }
 }
 
 pub(super) struct Pair<'a> {
@@ -493,7 +467,8 @@ impl Pair<'_> {
                 results.extend(part.par_iter().map(run).collect::<Vec<_>>());
             }
         }
-        if !self.random.seeded {
+        // An approximation differs on every sample, and why is known.
+        if !self.random.seeded && !self.options.bounds.usual {
             self.explain(reference, samples, &mut results);
         }
         for (sample, result) in samples.iter().zip(results) {

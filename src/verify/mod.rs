@@ -22,13 +22,14 @@ mod sizes;
 mod synthesize;
 mod tally;
 mod uses;
+mod watch;
 
 pub use crate::engine::compare::{Comparison, OutputFigures, Part, Tolerances, Verdict, compare};
 pub use batch::{BatchFailure, BatchTest};
 pub use bisect::smallest_breaking;
 pub use bounds::Bounds;
 pub use interface::{Names, interface_difference};
-pub use judge::{NotChecked, VerifyOptions, VerifyReport, Watch, verify, watched};
+pub use judge::{NotChecked, VerifyOptions, VerifyReport, verify, watched};
 pub use localize::{Divergence, localize};
 pub use nodes::{
     Agreement, Engines, NodeAgreement, NodeError, NodeErrors, NodeOptions, NodeReport, verify_nodes,
@@ -36,3 +37,4 @@ pub use nodes::{
 };
 pub use sizes::{Sizes, unknown_size};
 pub use synthesize::{SampleKind, SynthesisError};
+pub use watch::Watch;
