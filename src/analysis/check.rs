@@ -17,7 +17,7 @@ pub fn check(model: &Model) -> Result<(), Vec<CheckError>> {
 }
 
 /// Checks a model as read from a file: [`check`], and its nodes must stand in topological order. Stricter than what is read,
-/// see [`super::adopt`].
+/// see [`super::adopt()`].
 pub fn check_as_read(model: &Model) -> Result<(), Vec<CheckError>> {
     ir::check(model)?;
     ir::check_sorted(model)?;

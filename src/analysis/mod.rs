@@ -1,7 +1,7 @@
 //! What is known of a model without running it: types, symbolic shapes, the elements of shape-valued tensors, which
 //! nodes are needed, and what the model costs.
 //!
-//! [`infer`] goes over a whole model, [`infer_node`] over one new node. Knowledge per operator lives in `shapes`, one file an
+//! [`infer()`] goes over a whole model, [`infer_node`] over one new node. Knowledge per operator lives in `shapes`, one file an
 //! operator family. An operator that is not known gives unknown types downstream, never an error. Nothing else in this
 //! crate guesses a shape. Depends on [`crate::ops`] and [`crate::ir`].
 

@@ -2,7 +2,7 @@
 
 use crate::ir::{DType, EditError};
 
-/// Why [`super::gradients`] refuses a model. The model is never changed.
+/// Why [`super::gradients()`] refuses a model. The model is never changed.
 #[derive(Debug, thiserror::Error, Clone)]
 pub enum AutodiffError {
     /// An operator without a rule lies between a wanted value and the loss.

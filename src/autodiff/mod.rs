@@ -1,6 +1,6 @@
 //! Gradients as a graph rewrite: the backward pass is an ONNX model of plain operators.
 //!
-//! [`gradients`] copies what the loss needs of a model ([`forward`]), puts a loss on it ([`loss`]) and goes backward over the
+//! [`gradients()`] copies what the loss needs of a model ([`forward`]), puts a loss on it ([`loss`]) and goes backward over the
 //! copied operators ([`backward`]), asking the table in [`vjp`] for the vector-Jacobian product of each. Operators that are
 //! small programs themselves (recurrent layers, attention) are first written out as such programs ([`steps`]).
 //!

@@ -13,7 +13,7 @@ use super::node::{
 use super::tensor::Tensor;
 use super::wires::Wires;
 
-/// Builds one graph. Nodes may be added in any order and connected afterwards; [`crate::ir::check`] judges the result.
+/// Builds one graph. Nodes may be added in any order and connected afterwards; [`crate::ir::check()`] judges the result.
 #[derive(Debug)]
 pub struct GraphBuilder {
     graph: Graph,

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - A value is one output slot of one node; every use of it is an edge, graph outputs and captures by bodies included.
 //! - An edge says which output goes into which slot; it is added, taken away and counted in the same time at any number of edges.
-//! - Only [`edit`] changes a graph and only [`build`] makes one; [`check`] judges one.
+//! - Only [`edit`] changes a graph and only [`build`] makes one; [`check()`] judges one.
 //! - Cloning shares tensor data.
 //!
 //! Depends on [`crate::proto`] for the parts of a file that no rewrite looks into, and on nothing else.

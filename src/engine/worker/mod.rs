@@ -41,7 +41,7 @@ use crate::ir::Tensor;
 pub struct Host {
     /// The program's file.
     pub program: PathBuf,
-    /// What it is called with, before what [`serve`] gets.
+    /// What it is called with, before what [`serve()`] gets.
     pub arguments: Vec<OsString>,
     /// Bytes of memory that a model may take in a worker; `None`: by its size.
     pub memory: Option<u64>,
@@ -49,7 +49,7 @@ pub struct Host {
 
 static HOST: OnceLock<Host> = OnceLock::new();
 
-/// Lets each further session of this process have a worker: `host` says how to start this very program so that it calls [`serve`].
+/// Lets each further session of this process have a worker: `host` says how to start this very program so that it calls [`serve()`].
 /// The first call decides. Elsewhere than on Linux it does nothing.
 ///
 /// # Examples

@@ -8,7 +8,7 @@
 //! - sparse tensors, and element types without a name (`undefined`, `undefined99`).
 //!
 //! Stricter than onnx: values that do not fit their type, a number of values that does not fit the shape, an empty
-//! operator name and text after the end are errors. [`omitted`] lists what has no place in the syntax at all.
+//! operator name and text after the end are errors. [`omitted()`] lists what has no place in the syntax at all.
 //!
 //! The lexer and the cursor's constructs (types, attributes, operator names) are also the base of the rule language.
 
@@ -79,7 +79,7 @@ pub fn parse_nodes(text: &str) -> Result<Vec<NodeProto>, TextError> {
     Ok(nodes)
 }
 
-/// Writes a model. Reading the text gives an equal model, but for what [`omitted`] lists, which comments at its head name.
+/// Writes a model. Reading the text gives an equal model, but for what [`omitted()`] lists, which comments at its head name.
 #[must_use]
 pub fn print_model(model: &ModelProto, options: &PrintOptions) -> String {
     printed(options, |printer| printer.model(model))

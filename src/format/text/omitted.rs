@@ -24,7 +24,7 @@ impl fmt::Display for Omission {
     }
 }
 
-/// What [`print_model`](super::print_model) leaves out of `model`, sorted by name. Empty: the text says it all.
+/// What [`print_model`](super::print_model()) leaves out of `model`, sorted by name. Empty: the text says it all.
 #[must_use]
 pub fn omitted(model: &ModelProto) -> Vec<Omission> {
     let mut count = Count::default();

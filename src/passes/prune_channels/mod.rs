@@ -1,5 +1,5 @@
 //! The pass `prune-channels`: [`score`] ranks the units that [`crate::axes`] found, [`choose`] says how many go where, the rewrite of
-//! [`crate::axes`] removes them, [`oracle`] compares the result with the masked original, and [`explain`] and [`history`] say
+//! [`crate::axes`] removes them, [`oracle()`] compares the result with the masked original, and [`explain()`] and [`history`] say
 //! what was done and why the rest stayed.
 
 mod choose;

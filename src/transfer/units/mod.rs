@@ -2,7 +2,7 @@
 //!
 //! A unit is one operator with the nodes that belong to it: a convolution with the Add of its bias and the BatchNormalization
 //! behind it, a MatMul with its Add, a layer normalisation written out as Mul and Add. Its parts are the weights, each with the
-//! slot that reads it and the layout in which it is stored. [`find`] looks for them.
+//! slot that reads it and the layout in which it is stored. [`find()`] looks for them.
 
 mod find;
 
