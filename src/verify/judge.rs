@@ -22,7 +22,7 @@ use crate::analysis::infer;
 use crate::data::Dataset;
 use crate::engine::compare::{OutputFigures, Tolerances, Verdict};
 use crate::engine::stream::Batch;
-use crate::engine::{Engine, EngineError, RunValues, Session};
+use crate::engine::{Engine, EngineError, RunValues};
 use crate::ir::Model;
 
 /// How to verify.
