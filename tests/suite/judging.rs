@@ -553,7 +553,7 @@ fn comparison_and_gates_share_one_run_over_the_evaluation_data() {
     let verified = report.verify.unwrap();
     assert_eq!(verified.samples, batches as u64);
     // A short batch at the end has a shape of its own, for which the models are compiled once more.
-    let shapes = 1 + usize::from(data.samples() % 50 != 0);
+    let shapes = 1 + usize::from(!data.samples().is_multiple_of(50));
     assert_eq!(engine.compiled.load(Ordering::SeqCst), 2 * shapes);
     // What rounding explains is found by running the reference again, where outputs differ by more than the tolerance.
     let explaining = engine.runs.load(Ordering::SeqCst) - 2 * batches;
