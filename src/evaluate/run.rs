@@ -148,21 +148,21 @@ impl<'m> Counter<'m> {
         reference: Option<&RunValues>,
         state: &mut State,
     ) -> Result<(), EvaluateError> {
-        self.add(batch, answers, reference, state)?;
+        let (name, output) = self.output(&self.model, answers, batch)?;
+        match batch.labels.as_ref().filter(|labels| labels.dtype().is_float()) {
+            Some(targets) => count_values(name, &output, targets, state)?,
+            None => self.count_classes((name, &output), batch, reference, state)?,
+        }
         state.add_range(batch.first, batch.first + batch.count as u64)
     }
 
-    fn add(
+    fn count_classes(
         &self,
+        (name, output): (&str, &Tensor),
         batch: &Batch,
-        answers: &RunValues,
         reference: Option<&RunValues>,
         state: &mut State,
     ) -> Result<(), EvaluateError> {
-        let (name, output) = self.output(&self.model, answers, batch)?;
-        if let Some(targets) = batch.labels.as_ref().filter(|labels| labels.dtype().is_float()) {
-            return count_values(name, &output, targets, state);
-        }
         let shape: Vec<u64> = match &batch.labels {
             Some(labels) => labels.dims().to_vec(),
             None => vec![batch.count as u64],
@@ -176,7 +176,7 @@ impl<'m> Counter<'m> {
                 output: "labels".to_owned(),
                 problem: e.to_string(),
             })?;
-        let predictions = outputs::classes(name, &output, &shape, self.threshold)?;
+        let predictions = outputs::classes(name, output, &shape, self.threshold)?;
         check_classes(&predictions, truths.as_deref())?;
         let others = match (&self.reference, reference) {
             (Some(places), Some(values)) => {
