@@ -8,6 +8,9 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use npyz::{Endianness, NpyFile, Order, TypeChar};
+use zip::result::ZipError;
+use zip::write::SimpleFileOptions;
+use zip::{ZipArchive, ZipWriter};
 
 use super::array::Array;
 use super::error::DataError;
@@ -44,8 +47,12 @@ pub(super) fn array_names(path: &Path) -> Result<Vec<String>, DataError> {
                 .to_owned(),
         ]);
     }
-    let archive = npyz::npz::NpzArchive::open(path).map_err(|e| read_error(path, e))?;
-    let mut names: Vec<String> = archive.array_names().map(str::to_owned).collect();
+    let archive = open_archive(path)?;
+    let mut names: Vec<String> = archive
+        .file_names()
+        .filter_map(|entry| entry.strip_suffix(ENTRY_SUFFIX))
+        .map(str::to_owned)
+        .collect();
     names.sort();
     if names.is_empty() {
         return Err(DataError::Empty {
@@ -54,6 +61,14 @@ pub(super) fn array_names(path: &Path) -> Result<Vec<String>, DataError> {
         });
     }
     Ok(names)
+}
+
+/// What the names of an archive's arrays end with inside it.
+const ENTRY_SUFFIX: &str = ".npy";
+
+fn open_archive(path: &Path) -> Result<ZipArchive<io::BufReader<File>>, DataError> {
+    let file = File::open(path).map_err(|e| read_error(path, e))?;
+    ZipArchive::new(io::BufReader::new(file)).map_err(|e| read_error(path, e.into()))
 }
 
 fn is_npy(path: &Path) -> bool {
@@ -82,15 +97,20 @@ impl ArrayFile {
             let start = file.stream_position().map_err(|e| read_error(path, e))?;
             return Self::checked(path, name, dtype, dims, file, start);
         }
-        let mut archive = npyz::npz::NpzArchive::open(path).map_err(|e| read_error(path, e))?;
-        let Some(npy) = archive.by_name(name).map_err(|e| read_error(path, e))? else {
-            let available = array_names(path)?;
-            return Err(DataError::NoArray {
-                file: path.to_owned(),
-                array: name.to_owned(),
-                available,
-            });
+        let mut archive = open_archive(path)?;
+        let entry = match archive.by_name(&format!("{name}{ENTRY_SUFFIX}")) {
+            Ok(entry) => entry,
+            Err(ZipError::FileNotFound) => {
+                let available = array_names(path)?;
+                return Err(DataError::NoArray {
+                    file: path.to_owned(),
+                    array: name.to_owned(),
+                    available,
+                });
+            }
+            Err(other) => return Err(read_error(path, other.into())),
         };
+        let npy = NpyFile::new(entry).map_err(|e| read_error(path, e))?;
         let (dtype, dims) = describe(&npy).map_err(wrong)?;
         let mut entry = npy.into_inner();
         let mut spool = tempfile::tempfile().map_err(|e| read_error(path, e))?;
@@ -244,11 +264,14 @@ impl NpzStream {
 }
 
 /// The arrays of an `.npz`, on their way to anything that can be written.
-struct Npz<W: Write + Seek>(npyz::npz::NpzWriter<io::BufWriter<W>>);
+struct Npz<W: Write + Seek>(ZipWriter<io::BufWriter<W>>);
+
+/// From this many bytes on an entry's sizes take 64 bits. Below the 4 GiB of the format, as the header counts too.
+const LARGE_ENTRY: u64 = 0xf000_0000;
 
 impl<W: Write + Seek> Npz<W> {
     fn new(target: W) -> Self {
-        Self(npyz::npz::NpzWriter::new(io::BufWriter::new(target)))
+        Self(ZipWriter::new(io::BufWriter::new(target)))
     }
 
     fn start(&mut self, name: &str, dtype: DType, dims: &[u64]) -> io::Result<()> {
@@ -261,11 +284,17 @@ impl<W: Write + Seek> Npz<W> {
         }
         header.push('\n');
         let length = u16::try_from(header.len()).map_err(|_| wrong("too many dimensions".to_owned()))?;
-        let writer = self.0.zip_writer();
+        let elements = dims.iter().try_fold(1u64, |p, d| p.checked_mul(*d));
+        let bytes = elements
+            .and_then(|n| dtype.byte_len(n))
+            .ok_or_else(|| wrong("its size overflows".to_owned()))?;
+        let writer = &mut self.0;
         // The time of writing stays out: the same arrays give the same bytes.
-        let options = zip::write::FileOptions::default().last_modified_time(zip::DateTime::default());
+        let options = SimpleFileOptions::default()
+            .last_modified_time(zip::DateTime::default())
+            .large_file(bytes >= LARGE_ENTRY);
         writer
-            .start_file(npyz::npz::file_name_from_array_name(name), options)
+            .start_file(format!("{name}{ENTRY_SUFFIX}"), options)
             .map_err(|e| wrong(e.to_string()))?;
         writer.write_all(b"\x93NUMPY\x01\x00")?;
         writer.write_all(&length.to_le_bytes())?;
@@ -273,7 +302,7 @@ impl<W: Write + Seek> Npz<W> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.zip_writer().write_all(bytes)
+        self.0.write_all(bytes)
     }
 
     fn tensor(&mut self, name: &str, tensor: &Tensor) -> io::Result<()> {
@@ -284,8 +313,8 @@ impl<W: Write + Seek> Npz<W> {
         self.write(&raw)
     }
 
-    fn finish(mut self) -> io::Result<W> {
-        let buffered = self.0.zip_writer().finish().map_err(io::Error::other)?;
+    fn finish(self) -> io::Result<W> {
+        let buffered = self.0.finish().map_err(io::Error::other)?;
         buffered.into_inner().map_err(io::IntoInnerError::into_error)
     }
 }
