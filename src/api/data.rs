@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::array::IntoSamples;
 use super::error::Error;
 use super::files::Files;
-use crate::data::{Arrays, ImageSpec, PreprocessSpec, Shard, Spec};
+use crate::data::{Arrays, Boxes, BoxesSpec, ImageSpec, PreprocessSpec, REFERENCE, Shard, Spec, TaskKind};
 
 /// Samples, and how they become the inputs of a model.
 ///
@@ -40,6 +40,8 @@ enum Source {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Edits {
     labels: Option<String>,
+    task: Option<TaskKind>,
+    boxes: Option<BoxesSpec>,
     inputs: Vec<(String, String)>,
     preprocess: Option<PreprocessSpec>,
     samples: Option<u64>,
@@ -258,6 +260,45 @@ impl Data {
         Ok(self)
     }
 
+    /// What the model is judged by: `detection`, `keypoints`, ... `secateur explain data` lists them.
+    ///
+    /// # Errors
+    ///
+    /// `data-spec` for a word that names no task.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let data = secateur::Data::open("{npz: images.npz, labels: boxes.json}")?.task("detection")?.boxes("yolo-v8")?;
+    /// assert!(secateur::Data::open("{npz: images.npz}")?.task("telepathy").is_err());
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn task(mut self, task: impl AsRef<str>) -> Result<Self, Error> {
+        let named = serde_json::from_value(serde_json::Value::from(task.as_ref()));
+        let kind = named.map_err(|error| Error::new("data-spec", format!("task: {error}")))?;
+        self.edits.task = Some(kind);
+        Ok(self)
+    }
+
+    /// How boxes are read from the outputs: the name of a layout, or fields in YAML as a description has them.
+    ///
+    /// # Errors
+    ///
+    /// `data-spec` for what is neither.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let data = secateur::Data::open("{npz: images.npz}")?.boxes("{layout: yolo-v8, nms: 0.6}")?;
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn boxes(mut self, boxes: impl AsRef<str>) -> Result<Self, Error> {
+        let found = BoxesSpec::parse(boxes.as_ref())
+            .map_err(|reason| Error::new("data-spec", format!("boxes: {reason}")))?;
+        self.edits.boxes = Some(found);
+        Ok(self)
+    }
+
     /// The same with preprocessing that was read already.
     pub(crate) fn preprocessed(mut self, preprocess: PreprocessSpec) -> Self {
         self.edits.preprocess = Some(preprocess);
@@ -336,7 +377,7 @@ impl Data {
             Source::Path(path) => files.reads_data_at(path),
             Source::Described(spec, base) => files.reads_spec(spec, base),
         }
-        if let Some(labels) = &self.edits.labels {
+        if let Some(labels) = self.edits.labels.as_ref().filter(|labels| *labels != REFERENCE) {
             files.reads("the labels", Path::new(labels));
         }
     }
@@ -367,6 +408,11 @@ impl Data {
                 }
                 None => spec.labels = Some(labels),
             }
+        }
+        spec.task = edits.task.or(spec.task);
+        if let Some(boxes) = edits.boxes {
+            let described = spec.boxes.take().map(BoxesSpec::from).unwrap_or_default();
+            spec.boxes = Some(Boxes::Fields(Box::new(boxes.over(described))));
         }
         spec.inputs.extend(edits.inputs);
         if let Some(preprocess) = edits.preprocess {

@@ -13,9 +13,9 @@ use super::save::write_file;
 use crate::analysis;
 use crate::data::Dataset;
 use crate::engine::Engine;
-use crate::evaluate::{Checkpoint, Figures, State, StateSubject, Task, names};
+use crate::evaluate::{Checkpoint, Figures, State, StateSubject, Task, TaskState, names};
 use crate::pipeline::{GateReport, Judged, digest, weigh_input};
-use crate::report::evaluation;
+use crate::report::{evaluation, pictures};
 
 /// How well a model does, how fast, and whether that is enough.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct Evaluation {
     pub gates: Vec<GateReport>,
     /// The counts behind the figures.
     pub state: State,
+    /// Pictures of the worst images, the worst first, where they were asked for.
+    pub pictures: Vec<String>,
 }
 
 /// An evaluation as it is printed and reported.
@@ -38,6 +40,8 @@ pub(crate) struct EvaluationDocument<'a> {
     pub(crate) figures: &'a Figures,
     pub(crate) engine: &'a str,
     pub(crate) gates: &'a [GateReport],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub(crate) pictures: &'a [String],
 }
 
 impl Evaluation {
@@ -62,6 +66,7 @@ impl Evaluation {
             figures: &self.figures,
             engine: self.engine,
             gates: &self.gates,
+            pictures: &self.pictures,
         }
     }
 }
@@ -209,12 +214,54 @@ fn measure(model: &Model, data: Data, engine: &dyn Engine, options: &Options) ->
         ..Judged::default()
     };
     let gates = how.gates.iter().map(|gate| gate.judge(&basis)).collect();
+    let pictures = match &how.show {
+        Some((count, folder)) => show(&state, &dataset, *count, folder, options.force)?,
+        None => Vec::new(),
+    };
     Ok(Evaluation {
         figures,
         engine: engine.name(),
         gates,
         state,
+        pictures,
     })
+}
+
+/// Draws the images on which the model is furthest from the reference, or from the truth.
+fn show(
+    state: &State,
+    data: &Dataset,
+    count: usize,
+    folder: &Path,
+    force: bool,
+) -> Result<Vec<String>, Error> {
+    let Some(TaskState::Detection(found)) = &state.task else {
+        return Err(Error::usage("--show draws boxes, and the data describe no detection"));
+    };
+    let failed = |path: &Path, reason: String| {
+        Error::new("write", format!("{}: {reason}", path.display())).in_file(path)
+    };
+    std::fs::create_dir_all(folder).map_err(|error| failed(folder, error.to_string()))?;
+    let mut written = Vec::new();
+    for (rank, fates) in found.worst(count).into_iter().enumerate() {
+        let Some(source) = data.image_path(fates.sample).filter(|path| path.is_file()) else {
+            return Err(Error::usage("--show draws on image files, and the samples are arrays"));
+        };
+        let bytes = crate::files::read_bytes(source).map_err(|error| failed(source, error.to_string()))?;
+        let mut picture = image::load_from_memory(&bytes)
+            .map_err(|error| failed(source, error.to_string()))?
+            .to_rgb8();
+        pictures::draw(&mut picture, &fates);
+        let stem = source.file_stem().and_then(|stem| stem.to_str()).unwrap_or("image");
+        let path = folder.join(format!("{:03}-{stem}.png", rank + 1));
+        let mut png = std::io::Cursor::new(Vec::new());
+        picture
+            .write_to(&mut png, image::ImageFormat::Png)
+            .map_err(|error| failed(&path, error.to_string()))?;
+        write_file(&path, png.get_ref(), force)?;
+        written.push(path.display().to_string());
+    }
+    Ok(written)
 }
 
 /// The state of an interrupted run of the same subject, or a new one.

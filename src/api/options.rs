@@ -102,6 +102,8 @@ pub(crate) struct Measuring {
     pub(crate) latency_runs: usize,
     pub(crate) gates: Vec<Gate>,
     pub(crate) state: Option<PathBuf>,
+    /// How many of the worst images are drawn, and the folder that they are written to.
+    pub(crate) show: Option<(usize, PathBuf)>,
 }
 
 impl Default for Options {
@@ -142,6 +144,7 @@ impl Default for Options {
                 latency_runs: 20,
                 gates: Vec::new(),
                 state: None,
+                show: None,
             },
         }
     }

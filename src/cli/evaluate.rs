@@ -11,7 +11,7 @@ use crate::api::{self, Data, Error, EvaluationDocument, Measuring, check_evaluat
 use crate::data::{PreprocessSpec, Shard};
 use crate::evaluate::{Figures, State};
 use crate::pipeline::Gate;
-use crate::report::evaluation;
+use crate::report::{evaluation, pictures, sanitise};
 use crate::report::table::{self, Style};
 
 /// Measure a model on labelled data: accuracy, precision, recall, F1, latency, size
@@ -31,13 +31,19 @@ pub(super) struct Arguments {
     /// Compare with this model on the same samples
     #[arg(long, value_name = "MODEL")]
     against: Option<PathBuf>,
-    /// The array (or file, for images) that holds the labels
+    /// The array (or file, for images and boxes) that holds the labels; `reference`: what the model of --against answers is true
     #[arg(long, value_name = "ARRAY")]
     labels: Option<String>,
+    /// What the model is judged by: classification, regression, detection, keypoints [default: classes or values, boxes for a COCO file]
+    #[arg(long, value_name = "TASK")]
+    task: Option<String>,
+    /// How boxes are read from the outputs: a layout (`secateur explain data` lists them), or fields in YAML [default: by the outputs' shapes]
+    #[arg(long, value_name = "LAYOUT")]
+    boxes: Option<String>,
     /// Which array fills a model input
     #[arg(long = "input", value_name = "INPUT=ARRAY", value_parser = pair)]
     inputs: Vec<(String, String)>,
-    /// How pixels become values: torchvision, efficientnet-lite, mnist, or fields in YAML
+    /// How pixels become values: a preset such as torchvision or yolo, or fields in YAML
     #[arg(long, value_name = "PREPROCESS", value_parser = options::preprocess)]
     preprocess: Option<PreprocessSpec>,
     /// Use this many samples
@@ -61,9 +67,15 @@ pub(super) struct Arguments {
     /// Timed runs; 0 leaves latency out
     #[arg(long, value_name = "N", default_value_t = 20)]
     latency_runs: usize,
-    /// What must hold: accuracy.at-least=0.9, accuracy.drop=0.01, f1.drop=0.01, latency.at-most=0.6, size.at-most=0.3
+    /// What must hold: accuracy.at-least=0.9, accuracy.drop=0.01, f1.drop=0.01, map.drop=0.005, found.at-least=0.97, latency.at-most=0.6, size.at-most=0.3
     #[arg(long = "gate", value_name = "GATE", value_parser = gate)]
     gates: Vec<Gate>,
+    /// Draw the N images on which the model is furthest from the reference, or from the truth, with both models' boxes
+    #[arg(long, value_name = "N")]
+    show: Option<usize>,
+    /// The folder that the pictures of --show go to
+    #[arg(long, value_name = "FOLDER", default_value = "worst", requires = "show")]
+    show_folder: PathBuf,
     /// Write a report, as JSON, Markdown or JUnit XML by its extension
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -111,6 +123,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         latency_runs: arguments.latency_runs,
         gates: arguments.gates.clone(),
         state: arguments.state.clone(),
+        show: arguments.show.map(|count| (count, arguments.show_folder.clone())),
     };
     check_evaluation(&options, Some(path), arguments.against.as_deref())?;
     global.limit_threads();
@@ -133,6 +146,12 @@ fn described(arguments: &Arguments, data: &str) -> Result<Data, Error> {
     let mut data = Data::flag(data)?;
     if let Some(labels) = &arguments.labels {
         data = data.labels(labels);
+    }
+    if let Some(task) = &arguments.task {
+        data = data.task(task)?;
+    }
+    if let Some(boxes) = &arguments.boxes {
+        data = data.boxes(boxes)?;
     }
     for (input, array) in &arguments.inputs {
         data = data.input(input, array);
@@ -182,6 +201,7 @@ fn merge(global: &Global, parts: &[PathBuf], target: Option<&Path>) -> Result<An
             figures: &figures,
             engine: &state.subject.engine,
             gates: &[],
+            pictures: &[],
         },
     );
     if !global.json && state.samples() < state.subject.samples {
@@ -201,6 +221,10 @@ fn show(global: &Global, document: &EvaluationDocument<'_>) {
     terminal::answer(&evaluation::table(Style::Terminal, document.figures));
     if !document.gates.is_empty() {
         terminal::answer(&table::gates(Style::Terminal, document.gates));
+    }
+    if !document.pictures.is_empty() {
+        let files: Vec<String> = document.pictures.iter().map(|path| sanitise(path)).collect();
+        terminal::answer(&format!("drawn ({}): {}", pictures::LEGEND, files.join(", ")));
     }
 }
 

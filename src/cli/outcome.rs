@@ -4,8 +4,9 @@ use super::global::Global;
 use super::run::Running;
 use super::{terminal, verify};
 use crate::api::Destination;
-use crate::pipeline::RunReport;
+use crate::pipeline::{Decision, RunReport};
 use crate::report::comparison;
+use crate::report::evaluation;
 use crate::report::table::{self, Style};
 use crate::report::{sanitise, training};
 use crate::verify::Verdict;
@@ -75,6 +76,9 @@ fn tables(global: &Global, report: &RunReport, running: &Running, say: &dyn Fn(&
     {
         draw(comparison::outputs(Style::Terminal, &verify.outputs));
     }
+    if let Some(task) = report.evaluation.as_ref().and_then(|figures| figures.task.as_ref()) {
+        draw(evaluation::task(Style::Terminal, task));
+    }
     if !report.gates.is_empty() {
         draw(table::gates(Style::Terminal, &report.gates));
     }
@@ -126,7 +130,10 @@ fn refusal(report: &RunReport) -> String {
         parts.extend(blame(report));
     }
     let broken = report.gates.iter().filter(|gate| !gate.passed);
-    parts.extend(broken.map(|gate| format!("gate {} is broken: {}", gate.name, sanitise(&gate.message))));
+    parts.extend(broken.map(|gate| match gate.decision {
+        Decision::Undecided => format!("gate {} is undecided: {}", gate.name, sanitise(&gate.message)),
+        _ => format!("gate {} is broken: {}", gate.name, sanitise(&gate.message)),
+    }));
     parts.push(refused(report).to_owned());
     parts.join("\n")
 }

@@ -39,7 +39,7 @@ pub(super) struct Arguments {
     /// The data: .npz, a folder of images or ONNX test sets, a description in YAML, as a file or in place
     #[arg(long, value_name = "DATA", required = true)]
     data: Option<String>,
-    /// How pixels become values: torchvision, efficientnet-lite, mnist, or fields in YAML
+    /// How pixels become values: a preset such as torchvision or yolo, or fields in YAML
     #[arg(long, value_name = "PREPROCESS", value_parser = options::preprocess)]
     preprocess: Option<PreprocessSpec>,
     /// Use part I of N of the data, I counted from 0

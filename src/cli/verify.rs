@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     /// Compare on this data (.npz, a folder of ONNX test sets or images, a description in YAML) instead of synthetic inputs
     #[arg(long, value_name = "DATA")]
     data: Option<String>,
-    /// How pixels of the data become values: torchvision, efficientnet-lite, mnist, or fields in YAML
+    /// How pixels of the data become values: a preset such as torchvision or yolo, or fields in YAML
     #[arg(long, value_name = "PREPROCESS", value_parser = options::preprocess, requires = "data")]
     preprocess: Option<PreprocessSpec>,
     /// An input or output of the reference and what stands for it in the model, by name or position; what has the same name, and

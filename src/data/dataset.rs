@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use super::columns::{Archive, Columns};
 use super::error::DataError;
 use super::images::ImageFolder;
-use super::preprocess::PreprocessSpec;
+use super::annotations::{Annotations, ImageFile};
+use super::preprocess::{Layout, Preprocess, PreprocessSpec, Preset};
 use super::signature::Signature;
 use super::spec::{SourceSpec, Spec, SyntheticSpec};
-use super::{synthetic, test_sets};
+use super::task::{Known, Labels, REFERENCE, TaskSetting};
+use super::truth::{Frame, Truth};
+use super::{images, synthetic, task, test_sets};
 use crate::engine::stream::Batch;
 use crate::ir::Graph;
 
@@ -28,6 +31,8 @@ pub struct Dataset {
     batches: Range<u64>,
     seed: u64,
     digest: String,
+    task: Option<TaskSetting>,
+    known: Known,
 }
 
 #[derive(Debug)]
@@ -56,6 +61,14 @@ impl Dataset {
                 file: None,
                 message: format!("preprocess: {message}"),
             })?;
+        let preprocess = preprocess.map(|plain| settled(plain, &signature)).transpose()?;
+        let (mut task, labels) = TaskSetting::of(spec, base)?;
+        let mut known = Known::default();
+        let mut arrays_spec = spec.clone();
+        if task.is_some() && (labels.is_some() || spec.labels.as_deref() == Some(REFERENCE)) {
+            arrays_spec.labels = None;
+        }
+        let arrays_spec = &arrays_spec;
         let source = spec.source()?;
         if let (false, Some(input)) = (matches!(source, SourceSpec::Onnx(_)), other.first()) {
             let message =
@@ -65,23 +78,35 @@ impl Dataset {
         let (source, available, origin) = match source {
             SourceSpec::Npz(path) => {
                 let path = base.join(path);
-                let (columns, count) = Columns::open(spec, Archive::File(&path), &signature, preprocess)?;
+                let (columns, count) = Columns::open(arrays_spec, Archive::File(&path), &signature, preprocess)?;
                 (Source::Arrays(columns), count, path)
             }
             SourceSpec::Arrays(arrays) => {
-                let (columns, count) = Columns::open(spec, Archive::Given(arrays), &signature, preprocess)?;
+                let (columns, count) = Columns::open(arrays_spec, Archive::Given(arrays), &signature, preprocess)?;
                 (Source::Arrays(columns), count, arrays.origin().to_owned())
             }
             SourceSpec::Images(images) => {
                 let preprocess = preprocess.ok_or_else(|| DataError::Spec {
                     file: None,
-                    message: "images need `preprocess`: torchvision, efficientnet-lite, mnist or fields of their own, \
-                              in the description or as --preprocess"
-                        .to_owned(),
+                    message: format!(
+                        "images need `preprocess`: {} or fields of their own, in the description or as --preprocess",
+                        Preset::names()
+                    ),
                 })?;
-                let mut images = images.clone();
-                images.labels = images.labels.or_else(|| spec.labels.as_ref().map(PathBuf::from));
-                let folder = ImageFolder::open(&images, base, preprocess)?;
+                let folder = match &task {
+                    Some(_) => {
+                        let folder = base.join(&images.folder);
+                        known = annotated(&folder, labels.as_ref())?;
+                        let files = known.files.iter().map(|file| file.path.clone()).collect();
+                        ImageFolder::of(folder, files, preprocess)
+                    }
+                    None => {
+                        let mut images = images.clone();
+                        let table = spec.labels.as_ref().filter(|labels| *labels != REFERENCE);
+                        images.labels = images.labels.or_else(|| table.map(PathBuf::from));
+                        ImageFolder::open(&images, base, preprocess)?
+                    }
+                };
                 if signature.inputs.len() != 1 {
                     let message = format!(
                         "an image folder fills one input, the model has {}",
@@ -125,6 +150,12 @@ impl Dataset {
                 )
             }
         };
+        if let (Some(labels), None) = (labels.as_ref().filter(|_| task.is_some()), &known.annotations) {
+            known = rows_annotated(labels, available)?;
+        }
+        if let (Some(task), Some(annotations)) = (&mut task, &known.annotations) {
+            task.categories.clone_from(&annotations.categories);
+        }
         let samples = spec.samples.map_or(available, |wanted| wanted.min(available));
         if samples == 0 {
             return Err(DataError::Empty {
@@ -169,8 +200,10 @@ impl Dataset {
             batches,
             seed,
             digest: String::new(),
+            task,
+            known,
         };
-        dataset.digest = dataset.compute_digest(spec)?;
+        dataset.digest = dataset.compute_digest(spec, labels.as_ref())?;
         Ok(dataset)
     }
 
@@ -199,8 +232,40 @@ impl Dataset {
         &self.origin
     }
 
+    /// The task, where it is more than classes or values.
+    pub fn task(&self) -> Option<&TaskSetting> {
+        self.task.as_ref()
+    }
+
+    /// What is true of a sample, by global index, where annotations say it.
+    pub fn truth(&self, sample: u64) -> Option<&Truth> {
+        let truths = &self.known.annotations.as_ref()?.truths;
+        truths.get(usize::try_from(self.row(sample)).ok()?)
+    }
+
+    /// How the image of a sample became the input.
+    pub fn frame(&self, sample: u64) -> Option<Frame> {
+        let file = self.image(sample)?;
+        Some(match &self.source {
+            Source::Images(folder) => folder.preprocess.frame(file.width, file.height),
+            _ => Frame::identity(file.width, file.height),
+        })
+    }
+
+    /// The file of a sample's image.
+    pub fn image_path(&self, sample: u64) -> Option<&Path> {
+        Some(&self.image(sample)?.path)
+    }
+
+    fn image(&self, sample: u64) -> Option<&ImageFile> {
+        self.known.files.get(usize::try_from(self.row(sample)).ok()?)
+    }
+
     /// Whether samples have labels.
     pub fn has_labels(&self) -> bool {
+        if self.task.is_some() && self.known.annotations.is_some() {
+            return true;
+        }
         match &self.source {
             Source::Arrays(columns) => columns.has_labels(),
             Source::Images(folder) => folder.labels.is_some(),
@@ -321,7 +386,7 @@ impl Dataset {
             .unwrap_or(sample)
     }
 
-    fn compute_digest(&self, spec: &Spec) -> Result<String, DataError> {
+    fn compute_digest(&self, spec: &Spec, labels: Option<&Labels>) -> Result<String, DataError> {
         let mut hasher = blake3::Hasher::new();
         let mut described = spec.clone();
         (described.shard, described.npz, described.onnx) = (None, None, None);
@@ -333,6 +398,10 @@ impl Dataset {
             file: file.to_owned(),
             reason: e.to_string(),
         };
+        if let Some(labels) = labels {
+            let file = std::fs::File::open(&labels.path).map_err(|e| read(&labels.path, e))?;
+            hasher.update_reader(file).map_err(|e| read(&labels.path, e))?;
+        }
         match &self.source {
             // What a program hands over has a digest of its own, which is part of the description.
             Source::Arrays(_) if spec.npz.is_none() || self.signature.inputs.is_empty() => {}
@@ -374,6 +443,76 @@ impl Dataset {
         }
         Ok(hasher.finalize().to_hex().to_string())
     }
+}
+
+/// Preprocessing with the sizes that the model's first input says.
+fn settled(preprocess: Preprocess, signature: &Signature) -> Result<Preprocess, DataError> {
+    let shape = signature.inputs.first().and_then(|input| input.shape.as_ref());
+    let side = |axis: usize| shape?.get(axis)?.fixed().and_then(|size| u32::try_from(size).ok());
+    let first = match preprocess.layout {
+        Layout::Nchw => 2,
+        Layout::Nhwc => 1,
+    };
+    let size = side(first).zip(side(first + 1)).map(|(height, width)| [height, width]);
+    preprocess.fitted(size).map_err(|message| DataError::Spec {
+        file: None,
+        message: format!("preprocess: {message}"),
+    })
+}
+
+/// The images of a folder with their sizes, and what is true of each: those that the annotations list, else all.
+fn annotated(folder: &Path, labels: Option<&Labels>) -> Result<Known, DataError> {
+    let Some(labels) = labels else {
+        let files = task::sizes(&images::all(folder)?)?;
+        return Ok(Known {
+            annotations: None,
+            files,
+        });
+    };
+    let coco = labels.read()?;
+    let paths: Vec<PathBuf> = coco.images.iter().map(|image| folder.join(&image.name)).collect();
+    if let Some(missing) = paths.iter().find(|path| !path.is_file()) {
+        return Err(DataError::Read {
+            file: missing.clone(),
+            reason: format!("no such image, and {} lists it", labels.path.display()),
+        });
+    }
+    let files = task::sizes(&paths)?;
+    let annotations = coco.of_images(&labels.path, &files)?;
+    Ok(Known {
+        annotations: Some(annotations),
+        files,
+    })
+}
+
+/// What is true of the rows of arrays: entry after entry of the annotations.
+fn rows_annotated(labels: &Labels, rows: u64) -> Result<Known, DataError> {
+    let coco = labels.read()?;
+    if coco.images.len() as u64 != rows {
+        return Err(DataError::Labels {
+            file: labels.path.clone(),
+            reason: format!("it has {} images, the arrays have {rows} samples", coco.images.len()),
+        });
+    }
+    let files = coco
+        .images
+        .iter()
+        .map_while(|image| {
+            let [width, height] = image.size?;
+            Some(ImageFile {
+                path: image.name.clone().into(),
+                width,
+                height,
+            })
+        })
+        .collect();
+    Ok(Known {
+        annotations: Some(Annotations {
+            truths: coco.truths,
+            categories: coco.categories,
+        }),
+        files,
+    })
 }
 
 /// `count` of `available` rows, chosen at random, in ascending order (Floyd's algorithm).

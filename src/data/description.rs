@@ -9,6 +9,7 @@ use super::error::DataError;
 use super::foreign;
 use super::preprocess::PreprocessSpec;
 use super::spec::{ImageSpec, Spec};
+use super::task::REFERENCE;
 use crate::schema::{self, Fault};
 use crate::yaml::{ConfigError, Document, Located};
 
@@ -170,14 +171,25 @@ impl Spec {
         for path in [&mut self.npz, &mut self.onnx].into_iter().flatten() {
             *path = base.join(&*path);
         }
+        let in_file = self.images.is_some() || self.names_task();
         if let Some(images) = &mut self.images {
             images.folder = base.join(&images.folder);
             // A table of labels is looked for in the folder first.
             if let Some(labels) = &mut images.labels
+                && labels.as_os_str() != REFERENCE
                 && !images.folder.join(&*labels).exists()
             {
                 *labels = base.join(&*labels);
             }
+        }
+        let folder = self.images.as_ref().map(|images| images.folder.clone());
+        if let Some(labels) = &mut self.labels
+            && in_file
+            && labels != REFERENCE
+            && !folder.is_some_and(|folder| folder.join(&*labels).exists())
+            && let Some(rooted) = base.join(&*labels).to_str()
+        {
+            *labels = rooted.to_owned();
         }
         self
     }
@@ -212,7 +224,7 @@ impl Spec {
                 "onnx",
                 vec![
                     ("inputs", !self.inputs.is_empty()),
-                    ("labels", self.labels.is_some()),
+                    ("labels", self.labels.as_ref().is_some_and(|labels| labels != REFERENCE)),
                     ("preprocess", self.preprocess.is_some()),
                     ("batch", self.batch.is_some()),
                 ],
@@ -222,7 +234,7 @@ impl Spec {
                 "synthetic",
                 vec![
                     ("inputs", !self.inputs.is_empty()),
-                    ("labels", self.labels.is_some()),
+                    ("labels", self.labels.as_ref().is_some_and(|labels| labels != REFERENCE)),
                     ("preprocess", self.preprocess.is_some()),
                 ],
             )

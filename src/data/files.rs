@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Spec;
+use super::{REFERENCE, Spec};
 
 /// A file or folder that is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,10 +30,17 @@ impl Spec {
                 endings: &["jpg", "jpeg", "png", "webp", "tsv", "csv"],
                 ..file(&images.folder)
             });
-            if let Some(labels) = &images.labels {
+            if let Some(labels) = images.labels.as_ref().filter(|labels| labels.as_os_str() != REFERENCE) {
                 files.push(file(&images.folder.join(labels)));
                 files.push(file(labels));
             }
+        }
+        if let Some(labels) = self.labels.as_ref().filter(|labels| *labels != REFERENCE)
+            && self.names_task()
+        {
+            let labels = Path::new(labels);
+            files.extend(self.images.iter().map(|images| file(&images.folder.join(labels))));
+            files.push(file(labels));
         }
         files
     }

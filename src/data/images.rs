@@ -58,6 +58,17 @@ impl ImageFolder {
         })
     }
 
+    /// These images of a folder, without classes.
+    pub(super) fn of(folder: PathBuf, files: Vec<PathBuf>, preprocess: Preprocess) -> Self {
+        Self {
+            folder,
+            files,
+            labels: None,
+            classes: None,
+            preprocess,
+        }
+    }
+
     /// One image as values, with its dimensions without the batch axis.
     pub(super) fn read(&self, index: usize) -> Result<(Vec<u64>, Vec<f64>), DataError> {
         let Some(file) = self.files.get(index) else {
@@ -162,6 +173,19 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     }
     paths.sort();
     Ok(paths)
+}
+
+/// The images of a folder, in the order of their names.
+pub(super) fn all(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let files: Vec<PathBuf> = entries(folder)?.into_iter().filter(|path| is_image(path)).collect();
+    if files.is_empty() {
+        let detail = "; JPEG, PNG and WebP files are read".to_owned();
+        return Err(DataError::Empty {
+            file: folder.to_owned(),
+            detail,
+        });
+    }
+    Ok(files)
 }
 
 type Listing = (Vec<PathBuf>, Option<Vec<i64>>);

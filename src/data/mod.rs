@@ -5,7 +5,9 @@
 //! answers batches by index, from any thread: nothing is held but the batches asked for. Batches are formed by global sample
 //! index, and a shard is a contiguous range of whole batches, so shards of one data set never split or repeat one.
 
+mod annotations;
 mod array;
+mod boxes;
 mod columns;
 mod dataset;
 mod description;
@@ -22,19 +24,28 @@ mod signature;
 mod spec;
 mod synthetic;
 mod targets;
+mod task;
 mod test_sets;
+mod truth;
 mod weights;
 
 pub use crate::engine::stream::Batch;
+pub use boxes::{
+    Activation, Background, BoxCode, Boxes, BoxesSpec, ClassesOf, Combine, Outputs, Part, Units,
+};
 pub use dataset::Dataset;
 pub use error::DataError;
 pub use files::SpecFile;
 pub use memory::Arrays;
 pub use npz::{NpzStream, npz_bytes, write_npz};
 pub use page::page;
-pub use preprocess::{Color, Layout, Preprocess, PreprocessSpec, Resize};
+pub use preprocess::{
+    Color, Extent, InputSize, Interpolation, Layout, Letterbox, Place, Preprocess, PreprocessSpec, Preset, Resize,
+};
 pub use signature::{InputSignature, Signature};
 pub use spec::{ImageSpec, Shard, SourceSpec, Spec, SyntheticSpec};
 pub use targets::targets;
+pub use task::{REFERENCE, TaskSetting};
 pub use test_sets::{TestSet, folders as test_set_folders, read as read_test_set};
+pub use truth::{Categories, Frame, Mask, TaskKind, TrueBox, Truth};
 pub use weights::read_weights;

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::boxes::BoxesSpec;
 use super::spec::Spec;
 use crate::schema::{allowed, fields};
 
@@ -9,6 +10,10 @@ use crate::schema::{allowed, fields};
 pub fn page() -> String {
     let schema = Spec::schema();
     let mut text = String::from(include_str!("page.md"));
+    text.push_str("\n## Layouts of boxes\n\n| layout | |\n|---|---|\n");
+    for (name, layout) in BoxesSpec::layouts().unwrap_or_default() {
+        text.push_str(&format!("| `{name}` | {} |\n", layout.about.unwrap_or_default()));
+    }
     text.push_str("\n## Fields\n\n| field | value | |\n|---|---|---|\n");
     for field in fields(&schema, &schema) {
         let about = field

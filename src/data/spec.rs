@@ -7,9 +7,11 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::boxes::Boxes;
 use super::error::DataError;
 use super::memory::Arrays;
 use super::preprocess::PreprocessSpec;
+use super::truth::TaskKind;
 
 /// Describes samples and how they become a model's inputs. Exactly one source is given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,9 +37,16 @@ pub struct Spec {
     /// Model input: array in the file. May be left out when names agree or there is one of each.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub inputs: BTreeMap<String, String>,
-    /// The array that holds the labels: integers are classes, floats are targets. For images, the table of labels.
+    /// What the model is judged by; classes or values by default, boxes where `boxes` or a COCO file says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskKind>,
+    /// The array that holds the labels: integers are classes, floats are targets. For images, the table of labels. For other tasks the
+    /// annotations: a COCO file. `reference`: what the reference model answers is true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<String>,
+    /// How boxes are read from the outputs, for detection and keypoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boxes: Option<Boxes>,
     /// How pixels become input values, for image folders and for arrays of pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<PreprocessSpec>,

@@ -12,6 +12,7 @@ mod run;
 mod state;
 mod statistics;
 mod task;
+mod tasks;
 
 use std::path::PathBuf;
 
@@ -24,6 +25,7 @@ pub use run::Counter;
 pub use state::{State, Subject as StateSubject};
 pub use statistics::{Interval, Paired, normal_quantile, wilson};
 pub use task::{Checkpoint, Task, names};
+pub use tasks::{ClassFigures, Detection, Fate, Fates, Found, Image, Named, TaskFigures, TaskState};
 
 /// Why an evaluation stopped.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,12 @@ pub enum EvaluateError {
         /// The output.
         output: String,
         /// What is wrong.
+        problem: String,
+    },
+    /// Outputs that the task cannot be read from, or a task without what it needs.
+    #[error("{problem}")]
+    Task {
+        /// What is wrong, and the cure.
         problem: String,
     },
     /// A label that is no class of the model.
@@ -70,6 +78,7 @@ impl EvaluateError {
             Self::Data(error) => error.code(),
             Self::Engine(_) => "engine",
             Self::Output { .. } => "output",
+            Self::Task { .. } => "task",
             Self::Label { .. } => "label",
             Self::State { .. } => "state",
             Self::Merge(_) => "merge",

@@ -7,9 +7,13 @@ use super::classification::{ClassScores, Classification, Scores};
 use super::latency::Latency;
 use super::state::State;
 use super::statistics::{Interval, wilson};
+use super::tasks::TaskFigures;
 
 /// Classes up to which the confusion table is written out.
 const WHOLE_TABLE: usize = 256;
+
+/// Confidence of the intervals that are shown.
+const CONFIDENCE: f64 = 0.95;
 
 /// Figures of one model on one data set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
@@ -51,6 +55,12 @@ pub struct Figures {
     /// Coefficient of determination.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub r2: Option<f64>,
+    /// Figures of another task: boxes, masks, vectors, texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskFigures>,
+    /// What the task's answers were taken for, where nobody says it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Comparison with the reference on the same samples.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub against: Option<Against>,
@@ -115,6 +125,7 @@ impl Figures {
             figures.mean_absolute_error = Some(sums.mean_absolute_error());
             figures.r2 = Some(sums.r2());
         }
+        figures.task = state.task.as_ref().map(|task| task.figures(CONFIDENCE));
         if let Some(paired) = &state.paired {
             let labelled = state.reference.as_ref().filter(|_| paired.labelled() > 0);
             let counted = labelled.map_or(state.samples(), Classification::samples).max(1);

@@ -1,6 +1,7 @@
 //! Running a model over a data set and counting.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::EvaluateError;
@@ -10,8 +11,9 @@ use super::regression::Regression;
 use super::state::State;
 use super::statistics::Paired;
 use super::task::Checkpoint;
-use crate::data::{Batch, DataError, Dataset};
-use crate::engine::RunValues;
+use super::tasks::{Answer, Output, Reader, Sample, TaskState};
+use crate::data::{Batch, DataError, Dataset, TaskSetting};
+use crate::engine::{RunValue, RunValues};
 use crate::engine::stream::{Places, Stream, in_order};
 use crate::ir::{Model, Tensor};
 
@@ -29,8 +31,14 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
 
 /// Refuses data without labels where there is nothing else to count.
 pub(super) fn check_labels(data: &Dataset, needed: bool) -> Result<(), EvaluateError> {
-    if !needed || data.has_labels() {
+    let from_reference = data.task().is_some_and(|task| task.from_reference);
+    if !needed || data.has_labels() && !from_reference {
         return Ok(());
+    }
+    if from_reference {
+        return Err(EvaluateError::Task {
+            problem: "`labels: reference` takes what another model answers as true: name it with --against".to_owned(),
+        });
     }
     let reason =
         "no labels; name them with labels: (an array, a file) or give a folder of class folders".to_owned();
@@ -99,17 +107,23 @@ pub struct Counter<'m> {
     output: Option<String>,
     /// A single score above this is class 1.
     threshold: f64,
+    data: &'m Dataset,
+    /// How the answers of the model and of the reference are read, found out at the first ones.
+    readers: [OnceLock<Reader>; 2],
 }
 
 impl<'m> Counter<'m> {
-    /// Counts the answers of `model` and `reference`.
+    /// Counts the answers of `model` and `reference` to samples of `data`.
     pub fn new(
         model: &'m Model,
         reference: Option<&'m Model>,
+        data: &'m Dataset,
         output: Option<String>,
         threshold: f64,
     ) -> Self {
         Self {
+            data,
+            readers: [OnceLock::new(), OnceLock::new()],
             model: Places::of(model),
             reference: reference.map(Places::of),
             output,
@@ -148,12 +162,61 @@ impl<'m> Counter<'m> {
         reference: Option<&RunValues>,
         state: &mut State,
     ) -> Result<(), EvaluateError> {
+        if let Some(setting) = self.data.task() {
+            self.count_task(setting, batch, answers, reference, state)?;
+            return state.add_range(batch.first, batch.first + batch.count as u64);
+        }
         let (name, output) = self.output(&self.model, answers, batch)?;
         match batch.labels.as_ref().filter(|labels| labels.dtype().is_float()) {
             Some(targets) => count_values(name, &output, targets, state)?,
             None => self.count_classes((name, &output), batch, reference, state)?,
         }
         state.add_range(batch.first, batch.first + batch.count as u64)
+    }
+
+    /// What was found out about how answers are read.
+    pub fn notes(&self) -> Vec<String> {
+        let said = self.readers.iter().filter_map(|reader| reader.get()?.said());
+        let mut notes: Vec<String> = said.collect();
+        notes.dedup();
+        notes
+    }
+
+    fn count_task(
+        &self,
+        setting: &TaskSetting,
+        batch: &Batch,
+        answers: &RunValues,
+        reference: Option<&RunValues>,
+        state: &mut State,
+    ) -> Result<(), EvaluateError> {
+        let model = by_sample(&self.model, answers, batch)?;
+        let others = match (&self.reference, reference) {
+            (Some(places), Some(values)) => Some(by_sample(places, values, batch)?),
+            _ => None,
+        };
+        let from_reference = setting.from_reference || !self.data.has_labels();
+        let labels = batch.labels.as_ref().map(rows_of_labels).transpose()?;
+        for (at, answer) in model.iter().enumerate() {
+            let index = batch.first + at as u64;
+            let truth = self.data.truth(index).filter(|_| !from_reference);
+            let sample = Sample {
+                index,
+                truth,
+                frame: self.data.frame(index),
+                labels: labels.as_ref().and_then(|rows| rows.get(at).cloned()),
+            };
+            let own = reader(&self.readers[0], setting, answer, &sample)?;
+            let other = match others.as_ref().and_then(|others| others.get(at)) {
+                Some(answer) => Some((reader(&self.readers[1], setting, answer, &sample)?, answer)),
+                None => None,
+            };
+            state
+                .task
+                .get_or_insert_with(|| TaskState::new(setting, own, from_reference))
+                .count(&sample, (own, answer), other)?;
+        }
+        Ok(())
     }
 
     fn count_classes(
@@ -195,6 +258,68 @@ impl<'m> Counter<'m> {
         }
         Ok(())
     }
+}
+
+/// How a model's answers are read, found out at the first one.
+fn reader<'r>(
+    known: &'r OnceLock<Reader>,
+    setting: &TaskSetting,
+    answer: &Answer,
+    sample: &Sample<'_>,
+) -> Result<&'r Reader, EvaluateError> {
+    if let Some(reader) = known.get() {
+        return Ok(reader);
+    }
+    let found = Reader::of(setting, answer, sample)?;
+    Ok(known.get_or_init(|| found))
+}
+
+/// All outputs, sample by sample.
+fn by_sample(places: &Places<'_>, values: &RunValues, batch: &Batch) -> Result<Vec<Answer>, EvaluateError> {
+    let mut answers: Vec<Answer> = (0..batch.count).map(|_| Answer { outputs: Vec::new() }).collect();
+    for name in places.outputs() {
+        let Some(RunValue::Tensor(tensor)) = values.get(&name) else {
+            continue;
+        };
+        let wrong = |problem: String| EvaluateError::Output {
+            output: name.clone(),
+            problem,
+        };
+        let rows = places.samples_first(&name, tensor, batch);
+        if rows.is_none() && batch.ran > 1 {
+            return Err(wrong(format!(
+                "has shape {:?} for {} samples: none of its axes is known to be the batch; run one sample at a time (batch: 1)",
+                tensor.dims(),
+                batch.ran
+            )));
+        }
+        let skipped = usize::from(rows.is_some());
+        let tensor = rows.unwrap_or(Cow::Borrowed(tensor));
+        let dims: Vec<usize> = tensor.dims().iter().skip(skipped).map(|size| *size as usize).collect();
+        let all = tensor.to_f64().map_err(|e| wrong(e.to_string()))?;
+        let size: usize = dims.iter().product();
+        for (at, answer) in answers.iter_mut().enumerate() {
+            let values = all.get(at * size..(at + 1) * size).unwrap_or_default().to_vec();
+            answer.outputs.push(Output {
+                name: name.clone(),
+                dims: dims.clone(),
+                values,
+                integer: !tensor.dtype().is_float(),
+            });
+        }
+    }
+    Ok(answers)
+}
+
+/// Integer labels of each sample, with their dimensions.
+fn rows_of_labels(labels: &Tensor) -> Result<Vec<(Vec<usize>, Vec<i64>)>, EvaluateError> {
+    let dims: Vec<usize> = labels.dims().iter().skip(1).map(|size| *size as usize).collect();
+    let all = labels.to_i64().map_err(|e| EvaluateError::Output {
+        output: "labels".to_owned(),
+        problem: e.to_string(),
+    })?;
+    let size = dims.iter().product::<usize>().max(1);
+    Ok(all.chunks(size).map(|row| (dims.clone(), row.to_vec())).collect())
 }
 
 /// The classes that are predicted, added to the table where the true ones are known.

@@ -8,6 +8,7 @@ use super::EvaluateError;
 use super::classification::Classification;
 use super::regression::Regression;
 use super::statistics::Paired;
+use super::tasks::TaskState;
 use crate::files::{Draft, read_text};
 
 /// Version of the file format.
@@ -31,6 +32,9 @@ pub struct State {
     pub paired: Option<Paired>,
     /// Figures of the reference on the same samples.
     pub reference: Option<Classification>,
+    /// What the samples of another task contributed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskState>,
 }
 
 /// What was evaluated on what.
@@ -64,6 +68,7 @@ impl State {
             regression: None,
             paired: None,
             reference: None,
+            task: None,
         }
     }
 
@@ -130,6 +135,7 @@ impl State {
         merge_part(&mut self.regression, &other.regression, Regression::merge);
         merge_part(&mut self.paired, &other.paired, Paired::merge);
         merge_part(&mut self.reference, &other.reference, Classification::merge);
+        merge_part(&mut self.task, &other.task, TaskState::merge);
         Ok(())
     }
 

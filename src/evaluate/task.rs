@@ -62,8 +62,8 @@ impl Task<'_> {
     }
 
     /// Counts what `model` and `reference` answer, where something else runs them.
-    pub fn counter<'m>(&self, model: &'m Model, reference: Option<&'m Model>) -> Counter<'m> {
-        Counter::new(model, reference, self.output.clone(), self.threshold)
+    pub fn counter<'m>(&'m self, model: &'m Model, reference: Option<&'m Model>) -> Counter<'m> {
+        Counter::new(model, reference, self.data, self.output.clone(), self.threshold)
     }
 
     /// Runs the samples that `state` does not hold yet and answers the figures of all it holds. Nothing is compiled where there is
@@ -103,6 +103,7 @@ impl Task<'_> {
         )?;
         let seconds = start.elapsed().as_secs_f64();
         let mut figures = Figures::of(state);
+        figures.notes = counter.notes();
         let ran = state.samples() - before;
         figures.samples_per_second = (ran > 0 && seconds > 0.0).then(|| ran as f64 / seconds);
         if self.latency_runs > 0 {

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::figure_gate::{FigureGate, decide};
 use crate::evaluate::{Figures, Interval, State, wilson};
 use crate::verify::{Verdict, VerifyReport};
 
@@ -23,6 +24,47 @@ pub enum Gate {
     Accuracy(ScoreGate),
     /// The macro F1 on the evaluation data.
     F1(ScoreGate),
+    /// Mean average precision over IoU 0.50 to 0.95 on the evaluation data.
+    Map(FigureGate),
+    /// Average precision at IoU 0.50.
+    Map50(FigureGate),
+    /// Average precision at IoU 0.75.
+    Map75(FigureGate),
+    /// Average recall with 100 boxes an image.
+    Ar100(FigureGate),
+    /// Share of the boxes that the input finds which the result finds, too.
+    Found(FigureGate),
+    /// Share of the result's boxes that the input does not find.
+    New(FigureGate),
+    /// Average precision of keypoints by their similarity.
+    OksMap(FigureGate),
+    /// Mean intersection over union of the classes of pixels.
+    Miou(FigureGate),
+    /// Share of the pixels whose class is right.
+    PixelAccuracy(FigureGate),
+    /// Mean Dice coefficient of the classes of pixels.
+    Dice(FigureGate),
+    /// Mean cosine of the vectors to those of the input.
+    Cosine(FigureGate),
+    /// Smallest cosine of the vectors to those of the input.
+    CosineMin(FigureGate),
+    /// Rank correlation of the similarities of pairs with those of the input.
+    Spearman(FigureGate),
+    /// Share of the true pairs that are accepted at the false acceptance rate of the data.
+    Tar(FigureGate),
+    /// Errors a character.
+    Cer(FigureGate),
+    /// Errors a word.
+    Wer(FigureGate),
+    /// Share of the texts that are right as a whole.
+    Exact(FigureGate),
+    /// Perplexity of the next token.
+    Perplexity(FigureGate),
+    /// Divergence of the predictions of the next token from the input's, in nats.
+    Kl(FigureGate),
+    /// Share of the positions at which both predict the same token.
+    #[serde(rename = "top1-agreement")]
+    Top1Agreement(FigureGate),
     /// The median time of a run, as a share of the input's, both measured in turn in the same process.
     Latency(Share),
 }
@@ -113,6 +155,11 @@ pub struct GateReport {
     pub name: String,
     /// Whether the result satisfies it.
     pub passed: bool,
+    /// The same, with what the samples do not decide.
+    pub decision: Decision,
+    /// About how many more samples would decide, where these do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub more_samples: Option<u64>,
     /// The figure that decided; `null` if there is none.
     pub value: Option<f64>,
     /// The bound.
@@ -121,8 +168,40 @@ pub struct GateReport {
     pub message: String,
 }
 
+/// What a gate says of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    /// It holds.
+    Passed,
+    /// There are too few samples to tell, at the confidence that is asked for. Not accepted.
+    Undecided,
+    /// It does not hold.
+    Broken,
+}
+
+impl GateReport {
+    /// One that does not hold, without a figure.
+    fn broken(name: &str, message: String) -> Self {
+        Self::plain(name, false, None, None, message)
+    }
+
+    /// One that is decided by a figure itself.
+    pub(super) fn plain(name: &str, passed: bool, value: Option<f64>, bound: Option<f64>, message: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            passed,
+            decision: if passed { Decision::Passed } else { Decision::Broken },
+            more_samples: None,
+            value,
+            bound,
+            message,
+        }
+    }
+}
+
 /// Names of all gates, for hints.
-pub(super) const GATES: [&str; 7] = ["outputs", "size", "nodes", "macs", "accuracy", "f1", "latency"];
+pub(super) const GATES: [&str; 27] = ["outputs", "size", "nodes", "macs", "accuracy", "f1", "map", "map50", "map75", "ar100", "found", "new", "oks-map", "miou", "pixel-accuracy", "dice", "cosine", "cosine-min", "spearman", "tar", "cer", "wer", "exact", "perplexity", "kl", "top1-agreement", "latency"];
 
 impl Gate {
     /// The name in pipelines.
@@ -135,12 +214,59 @@ impl Gate {
             Self::Accuracy(_) => "accuracy",
             Self::F1(_) => "f1",
             Self::Latency(_) => "latency",
+            Self::Map(_) => "map",
+            Self::Map50(_) => "map50",
+            Self::Map75(_) => "map75",
+            Self::Ar100(_) => "ar100",
+            Self::Found(_) => "found",
+            Self::New(_) => "new",
+            Self::OksMap(_) => "oks-map",
+            Self::Miou(_) => "miou",
+            Self::PixelAccuracy(_) => "pixel-accuracy",
+            Self::Dice(_) => "dice",
+            Self::Cosine(_) => "cosine",
+            Self::CosineMin(_) => "cosine-min",
+            Self::Spearman(_) => "spearman",
+            Self::Tar(_) => "tar",
+            Self::Cer(_) => "cer",
+            Self::Wer(_) => "wer",
+            Self::Exact(_) => "exact",
+            Self::Perplexity(_) => "perplexity",
+            Self::Kl(_) => "kl",
+            Self::Top1Agreement(_) => "top1-agreement",
+        }
+    }
+
+    /// The bounds, where it is on a figure of a task.
+    fn figure(&self) -> Option<&FigureGate> {
+        match self {
+            Self::Map(gate)
+            | Self::Map50(gate)
+            | Self::Map75(gate)
+            | Self::Ar100(gate)
+            | Self::Found(gate)
+            | Self::New(gate)
+            | Self::OksMap(gate)
+            | Self::Miou(gate)
+            | Self::PixelAccuracy(gate)
+            | Self::Dice(gate)
+            | Self::Cosine(gate)
+            | Self::CosineMin(gate)
+            | Self::Spearman(gate)
+            | Self::Tar(gate)
+            | Self::Cer(gate)
+            | Self::Wer(gate)
+            | Self::Exact(gate)
+            | Self::Perplexity(gate)
+            | Self::Kl(gate)
+            | Self::Top1Agreement(gate) => Some(gate),
+            _ => None,
         }
     }
 
     /// Whether the gate needs the result and the input to run on the evaluation data.
     pub fn needs_evaluation(&self) -> bool {
-        matches!(self, Self::Accuracy(_) | Self::F1(_) | Self::Latency(_))
+        matches!(self, Self::Accuracy(_) | Self::F1(_) | Self::Latency(_)) || self.figure().is_some()
     }
 
     /// Whether that data must have labels.
@@ -151,6 +277,9 @@ impl Gate {
     /// Judges a result.
     pub fn judge(&self, judged: &Judged<'_>) -> GateReport {
         let (before, after) = (&judged.before, &judged.after);
+        if let Some(gate) = self.figure() {
+            return gate.judge(self.name(), judged);
+        }
         match self {
             Self::Outputs(gate) => gate.judge(judged.verify),
             Self::Size(share) => share.judge("size", Some(before.bytes), Some(after.bytes)),
@@ -159,20 +288,25 @@ impl Gate {
             Self::Accuracy(gate) => gate.judge_accuracy(judged),
             Self::F1(gate) => gate.judge_f1(judged),
             Self::Latency(share) => share.judge_latency(judged),
+            _ => GateReport::broken(self.name(), "there is no such figure".to_owned()),
         }
     }
+}
+
+/// A score as it is judged: with its loss, and the intervals of both where they are known.
+struct Scored {
+    name: &'static str,
+    score: f64,
+    drop: Option<f64>,
+    interval: Option<Interval>,
+    drop_interval: Option<Interval>,
+    samples: u64,
 }
 
 impl ScoreGate {
     fn missing(name: &str, judged: &Judged<'_>) -> GateReport {
         let why = judged.reason.unwrap_or("the evaluation data has no class labels");
-        GateReport {
-            name: name.to_owned(),
-            passed: false,
-            value: None,
-            bound: None,
-            message: format!("{name} is not known: {why}"),
-        }
+        GateReport::broken(name, format!("{name} is not known: {why}"))
     }
 
     fn judge_accuracy(&self, judged: &Judged<'_>) -> GateReport {
@@ -184,17 +318,15 @@ impl ScoreGate {
         };
         let confidence = self.confidence.unwrap_or(0.95);
         let table = judged.state.and_then(|state| state.classification.as_ref());
-        let interval = table.map(|table| wilson(table.correct(), table.samples(), confidence));
         let paired = judged.state.and_then(|state| state.paired.as_ref());
-        let drop = figures.against.as_ref().and_then(|against| against.drop);
-        let drop_interval = paired.map(|paired| paired.drop_interval(confidence));
-        let lower = interval
-            .filter(|_| self.confidence.is_some())
-            .map(|interval| interval.low);
-        let upper = drop_interval
-            .filter(|_| self.confidence.is_some())
-            .map(|interval| interval.high);
-        self.judge("accuracy", accuracy, drop, lower, upper, interval, drop_interval)
+        self.judge(&Scored {
+            name: "accuracy",
+            score: accuracy,
+            drop: figures.against.as_ref().and_then(|against| against.drop),
+            interval: table.map(|table| wilson(table.correct(), table.samples(), confidence)),
+            drop_interval: paired.map(|paired| paired.drop_interval(confidence)),
+            samples: figures.samples,
+        })
     }
 
     fn judge_f1(&self, judged: &Judged<'_>) -> GateReport {
@@ -206,76 +338,64 @@ impl ScoreGate {
             .as_ref()
             .and_then(|against| against.f1)
             .map(|reference| reference - f1);
-        self.judge("f1", f1, drop, None, None, None, None)
+        self.judge(&Scored {
+            name: "f1",
+            score: f1,
+            drop,
+            interval: None,
+            drop_interval: None,
+            samples: figures.samples,
+        })
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn judge(
-        &self,
-        name: &str,
-        score: f64,
-        drop: Option<f64>,
-        lower: Option<f64>,
-        upper: Option<f64>,
-        interval: Option<Interval>,
-        drop_interval: Option<Interval>,
-    ) -> GateReport {
+    fn judge(&self, on: &Scored) -> GateReport {
+        let (name, score) = (on.name, on.score);
         let shown = |interval: Option<Interval>| {
             interval.map_or(String::new(), |interval| {
                 format!(" (interval {:.4} to {:.4})", interval.low, interval.high)
             })
         };
-        let report = |passed, value: f64, bound, message| GateReport {
-            name: name.to_owned(),
-            passed,
-            value: Some(value),
-            bound,
-            message,
-        };
-        // Scores are quotients of counts; half a unit in the last place must not decide.
-        const SLACK: f64 = 1e-12;
-        let mut messages = Vec::new();
-        if let Some(bound) = self.at_least {
-            let deciding = lower.unwrap_or(score);
-            let message = format!(
-                "{name} is {score:.4}{}, at least {bound} is accepted",
-                shown(interval)
-            );
-            if deciding < bound - SLACK {
-                return report(false, score, Some(bound), message);
+        let confidence = self.confidence.unwrap_or(0.95);
+        let judged = |value: f64, interval: Option<Interval>, bound: f64, at_least: bool, message: String| {
+            let interval = interval.filter(|_| self.confidence.is_some());
+            let outcome = decide(value, interval, bound, at_least, on.samples);
+            GateReport {
+                name: name.to_owned(),
+                passed: outcome.decision == Decision::Passed,
+                decision: outcome.decision,
+                more_samples: outcome.more_samples,
+                value: Some(value),
+                bound: Some(bound),
+                message: format!("{message}{}", outcome.words(confidence, on.samples)),
             }
-            messages.push(message);
+        };
+        let mut reports = Vec::new();
+        if let Some(bound) = self.at_least {
+            let message = format!("{name} is {score:.4}{}, at least {bound} is accepted", shown(on.interval));
+            reports.push(judged(score, on.interval, bound, true, message));
         }
         if let Some(bound) = self.drop {
-            let Some(drop) = drop else {
-                return report(
-                    false,
-                    score,
-                    Some(bound),
-                    format!("the loss of {name} is not known: the input was not evaluated"),
-                );
+            let Some(drop) = on.drop else {
+                let message = format!("the loss of {name} is not known: the input was not evaluated");
+                return GateReport::plain(name, false, Some(score), Some(bound), message);
             };
-            let deciding = upper.unwrap_or(drop);
             let message = format!(
                 "{name} is {score:.4}, a loss of {drop:.4}{}, at most {bound} is accepted",
-                shown(drop_interval)
+                shown(on.drop_interval)
             );
-            if deciding > bound + SLACK {
-                return report(false, drop, Some(bound), message);
+            reports.push(judged(drop, on.drop_interval, bound, false, message));
+        }
+        if let Some(failed) = reports.iter().position(|report| !report.passed) {
+            return reports.swap_remove(failed);
+        }
+        let message = reports.iter().map(|report| report.message.clone()).collect::<Vec<_>>().join("; ");
+        match reports.pop() {
+            Some(last) => GateReport { message, ..last },
+            None => {
+                let message = format!("{name} is {score:.4}{}; the gate has no bound", shown(on.interval));
+                GateReport::plain(name, true, Some(score), None, message)
             }
-            messages.push(message);
         }
-        if messages.is_empty() {
-            messages.push(format!(
-                "{name} is {score:.4}{}; the gate has no bound",
-                shown(interval)
-            ));
-        }
-        let (value, bound) = match (self.drop, drop) {
-            (Some(bound), Some(drop)) => (drop, Some(bound)),
-            _ => (score, self.at_least),
-        };
-        report(true, value, bound, messages.join("; "))
     }
 }
 
@@ -292,29 +412,18 @@ impl Share {
         let relation = if passed { "at most" } else { "above" };
         let note = judged.figures.and_then(|figures| figures.latency_note.as_ref());
         let note = note.map_or(String::new(), |note| format!("; {note}"));
-        GateReport {
-            name: "latency".to_owned(),
-            passed,
-            value: Some(share),
-            bound: Some(self.at_most),
-            message: format!(
+        let message = format!(
                 "latency is {share:.3} of the input's ({after:.3} ms of {before:.3} ms, medians), {relation} {}{note}",
                 self.at_most
-            ),
-        }
+        );
+        GateReport::plain("latency", passed, Some(share), Some(self.at_most), message)
     }
 
     fn judge(&self, name: &str, before: Option<u64>, after: Option<u64>) -> GateReport {
         let bound = Some(self.at_most);
         let (Some(before), Some(after)) = (before, after) else {
             let message = format!("{name} is not known: sizes are symbolic; bind them");
-            return GateReport {
-                name: name.to_owned(),
-                passed: false,
-                value: None,
-                bound,
-                message,
-            };
+            return GateReport::plain(name, false, None, bound, message);
         };
         // Nothing is no share of anything, and nothing is at most nothing.
         let share = if before == 0 {
@@ -328,25 +437,14 @@ impl Share {
             "{name} is {share:.4} of the input's ({after} of {before}), {relation} {}",
             self.at_most
         );
-        GateReport {
-            name: name.to_owned(),
-            passed,
-            value: Some(share).filter(|v| v.is_finite()),
-            bound,
-            message,
-        }
+        GateReport::plain(name, passed, Some(share).filter(|v| v.is_finite()), bound, message)
     }
 }
 
 impl OutputsGate {
     fn judge(&self, verify: Option<&VerifyReport>) -> GateReport {
-        let report = |passed, value, bound, message: String| GateReport {
-            name: "outputs".to_owned(),
-            passed,
-            value,
-            bound,
-            message,
-        };
+        let report =
+            |passed, value, bound, message: String| GateReport::plain("outputs", passed, value, bound, message);
         let Some(verify) = verify else {
             return report(
                 false,

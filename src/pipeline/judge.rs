@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::definition::Pipeline;
 use super::gates::{Gate, Judged};
+use super::resources::describe_data;
 use super::run::{Culprit, RunOptions, RunReport};
 use crate::data::Dataset;
 use crate::engine::stream::Batch;
@@ -45,11 +46,14 @@ pub(super) fn judge(
     options: &RunOptions<'_>,
     report: &mut RunReport,
 ) {
-    let mut evaluation = pipeline
-        .gates
-        .iter()
-        .any(Gate::needs_evaluation)
-        .then(|| Evaluation::open(pipeline, model, options));
+    let gated = pipeline.gates.iter().any(Gate::needs_evaluation);
+    let mut evaluation = match (gated, options.engine) {
+        (true, _) => Some(Evaluation::open(pipeline, model, options, EVALUATION)),
+        (false, Some(_)) if report.changed && pipeline.safety() == Safety::Approximate => {
+            Evaluation::of_task(pipeline, model, options)
+        }
+        _ => None,
+    };
     let bounded = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Outputs(_)));
     if let Some(engine) = options.engine.filter(|_| report.changed || bounded) {
         let pair = Pair {
@@ -77,6 +81,9 @@ pub(super) fn judge(
         None => {}
     }
     report.gates = pipeline.gates.iter().map(|gate| gate.judge(&judged)).collect();
+    if let (Some(Err(reason)), false) = (&evaluated, gated) {
+        report.warnings.push(format!("what was lost in the figures of the task is not known: {reason}"));
+    }
     report.evaluation = evaluated.and_then(|found| found.ok()).map(|(figures, _)| figures);
     report.accepted &= report.gates.iter().all(|gate| gate.passed);
 }
@@ -183,7 +190,7 @@ impl Pair<'_> {
             return options;
         };
         let open = evaluation
-            .filter(|_| role == EVALUATION)
+            .filter(|open| open.role == role)
             .map(|open| Arc::clone(&open.data));
         match open.map_or_else(|| resources.data(role, &self.model.graph).map(Arc::new), Ok) {
             Ok(data) => {
@@ -285,8 +292,9 @@ fn is_poor(output: &OutputFigures, replaces: bool) -> bool {
     output.undefined > 0 || !replaces && output.differing > 0 && output.sqnr_db.is_some_and(|db| db < POOR)
 }
 
-/// Figures of the result on the evaluation data with the input as reference. What a comparison runs is not run again.
+/// Figures of the result on data with the input as reference. What a comparison runs is not run again.
 struct Evaluation<'a> {
+    role: &'static str,
     data: Arc<Dataset>,
     engine: &'a dyn Engine,
     jobs: usize,
@@ -295,11 +303,33 @@ struct Evaluation<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    fn open(pipeline: &Pipeline, model: &Model, options: &RunOptions<'a>) -> Result<Self, String> {
+    /// On the first data there are that describe a task: what a lossy step lost is said in its words.
+    fn of_task(
+        pipeline: &Pipeline,
+        model: &Model,
+        options: &RunOptions<'a>,
+    ) -> Option<Result<Self, String>> {
+        let names_task = |role: &&str| {
+            let described = pipeline.data.get(*role);
+            described.is_some_and(|described| {
+                describe_data(described, &pipeline.base).is_ok_and(|(spec, _)| spec.names_task())
+            })
+        };
+        let role = COMPARED_ON.into_iter().find(names_task)?;
+        Some(Self::open(pipeline, model, options, role))
+    }
+
+    fn open(
+        pipeline: &Pipeline,
+        model: &Model,
+        options: &RunOptions<'a>,
+        role: &'static str,
+    ) -> Result<Self, String> {
         let resources = options.resources.ok_or("there is no evaluation data")?;
         let timed = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Latency(_)));
         Ok(Self {
-            data: Arc::new(resources.data(EVALUATION, &model.graph)?),
+            role,
+            data: Arc::new(resources.data(role, &model.graph)?),
             engine: resources.engine()?,
             jobs: resources.jobs(),
             latency_runs: if timed { LATENCY_RUNS } else { 0 },
@@ -329,7 +359,8 @@ impl<'a> Evaluation<'a> {
     fn watch(&mut self, pair: &Pair<'_>, options: &VerifyOptions) -> VerifyReport {
         let mut state = std::mem::replace(&mut self.state, State::new(StateSubject::default()));
         let total = self.data.sample_range().end - self.data.sample_range().start;
-        let counter = self.task(&|_| ()).counter(pair.model, Some(pair.input));
+        let task = self.task(&|_| ());
+        let counter = task.counter(pair.model, Some(pair.input));
         let mut count = |batch: &Batch, expected: &RunValues, found: &RunValues| {
             // What cannot be counted stays uncovered, and is an error when it runs again.
             if counter.count(batch, found, Some(expected), &mut state).is_ok() {

@@ -5,6 +5,7 @@
 mod again;
 mod bisect;
 mod definition;
+mod figure_gate;
 mod files;
 mod gate;
 mod gates;
@@ -20,8 +21,9 @@ mod weigh;
 pub use crate::yaml::{ConfigError, Spot};
 pub use bisect::{Bisection, bisect};
 pub use definition::{Pipeline, ROLES, Step, StepError, VERSION, bind_options, option_names, parse_value};
+pub use figure_gate::FigureGate;
 pub use files::{FILE_KEY, NamedFile, Usage};
-pub use gates::{Gate, GateReport, Judged, OutputsGate, ScoreGate, Share, Weight};
+pub use gates::{Decision, Gate, GateReport, Judged, OutputsGate, ScoreGate, Share, Weight};
 pub use needs::LackError;
 pub use read::{ReadError, read};
 pub use resources::{Described, StepResources, describe_data, open_data};

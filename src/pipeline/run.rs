@@ -338,12 +338,9 @@ pub fn run(
     report.accepted &= requirements.iter().all(|requirement| requirement.passed);
     report
         .gates
-        .extend(requirements.into_iter().map(|requirement| GateReport {
-            name: requirement.name,
-            passed: requirement.passed,
-            value: Some(requirement.value),
-            bound: Some(requirement.bound),
-            message: requirement.message,
+        .extend(requirements.into_iter().map(|requirement| {
+            let (value, bound) = (Some(requirement.value), Some(requirement.bound));
+            GateReport::plain(&requirement.name, requirement.passed, value, bound, requirement.message)
         }));
     if changed && options.provenance {
         record(&mut model, pipeline, origin);

@@ -2,8 +2,9 @@
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
+use super::sanitise;
 use super::table::{self, Style};
-use crate::evaluate::Figures;
+use crate::evaluate::{Figures, Interval, TaskFigures};
 use crate::pipeline::GateReport;
 
 fn percent(share: f64) -> String {
@@ -87,8 +88,79 @@ pub fn table(style: Style, figures: &Figures) -> String {
         &["figure", "model"]
     };
     let mut text = table::plain(style, heading, rows);
+    if let Some(found) = &figures.task {
+        text = format!("{}\n\n{text}", task(style, found));
+    }
+    for note in &figures.notes {
+        text.push_str(&format!("\n\nnote: {}", sanitise(note)));
+    }
     if let Some(note) = &figures.latency_note {
         text.push_str(&format!("\n\nnote: {note}"));
+    }
+    text
+}
+
+/// Classes of a task that are shown: those that lost most, or that are most frequent.
+const CLASSES: usize = 10;
+
+/// A figure of a task: shares, averages and cosines with four places, whatever is above 10 with two.
+fn figure(value: Option<f64>) -> String {
+    match value {
+        Some(value) if value.abs() >= 10.0 => format!("{value:.2}"),
+        Some(value) => format!("{value:.4}"),
+        None => "-".to_owned(),
+    }
+}
+
+/// The figures of a task, with the reference and what was lost beside them, and what the task's own words say.
+pub fn task(style: Style, found: &TaskFigures) -> String {
+    let between = |of: &indexmap::IndexMap<String, Interval>, name: &str| {
+        of.get(name)
+            .map_or(String::new(), |i| format!(" ({} to {})", figure(Some(i.low)), figure(Some(i.high))))
+    };
+    let rows = found.figures.iter().map(|(name, value)| {
+        let mut cells = vec![name.clone(), format!("{}{}", figure(*value), between(&found.intervals, name))];
+        if let Some(reference) = &found.reference {
+            cells.push(figure(reference.get(name).copied().flatten()));
+            let lost = found.drops.get(name).copied().flatten();
+            cells.push(format!("{}{}", figure(lost), between(&found.drop_intervals, name)));
+        }
+        cells
+    });
+    let truth = if found.labels_from_reference { " (what the reference answers is true)" } else { "" };
+    let kind = serde_json::to_value(found.task).ok();
+    let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or_default();
+    let heading = format!("{kind}{truth}");
+    let heading: &[&str] = match found.reference {
+        Some(_) => &[&heading, "model", "reference", "lost"],
+        None => &[&heading, "model"],
+    };
+    let mut text = table::plain(style, heading, rows);
+    if !found.by_class.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&classes(style, found));
+    }
+    for words in &found.words {
+        text.push_str(&format!("\n\n{}", sanitise(words)));
+    }
+    text
+}
+
+fn classes(style: Style, found: &TaskFigures) -> String {
+    let mut classes: Vec<_> = found.by_class.iter().filter(|class| class.support > 0).collect();
+    classes.sort_by_key(|class| (std::cmp::Reverse(class.support), class.class));
+    let names: Vec<&String> = classes.first().map(|class| class.figures.keys().collect()).unwrap_or_default();
+    let mut heading = vec!["class", "support"];
+    heading.extend(names.iter().map(|name| name.as_str()));
+    let rows = classes.iter().take(CLASSES).map(|class| {
+        let name = class.name.clone().filter(|name| !name.is_empty());
+        let mut cells = vec![name.unwrap_or_else(|| class.class.to_string()), class.support.to_string()];
+        cells.extend(names.iter().map(|name| figure(class.figures.get(*name).copied().flatten())));
+        cells
+    });
+    let mut text = table::plain(style, &heading, rows);
+    if classes.len() > CLASSES {
+        text.push_str(&format!("\n({} more classes are in --json)", classes.len() - CLASSES));
     }
     text
 }

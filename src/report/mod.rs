@@ -6,6 +6,7 @@ pub mod difference;
 pub mod evaluation;
 pub mod facts;
 pub mod markdown;
+pub mod pictures;
 pub mod table;
 pub mod training;
 

@@ -6,7 +6,7 @@ use super::difference::Difference;
 use super::facts::{ModelFacts, ValueFacts};
 use super::sanitise;
 use crate::passes::{PlannedNode, Runs};
-use crate::pipeline::{GateReport, RunReport};
+use crate::pipeline::{Decision, GateReport, RunReport};
 use crate::transfer::parameters::{Account, Fate};
 
 /// How tables are drawn.
@@ -291,7 +291,12 @@ pub fn gates(style: Style, gates: &[GateReport]) -> String {
     let rows = gates.iter().map(|gate| {
         vec![
             gate.name.clone(),
-            if gate.passed { "passed" } else { "broken" }.to_owned(),
+            match gate.decision {
+                Decision::Passed => "passed",
+                Decision::Undecided => "undecided",
+                Decision::Broken => "broken",
+            }
+            .to_owned(),
             gate.message.clone(),
         ]
     });

@@ -7,13 +7,22 @@
 //! - [`Measured`]: the figures of one model over those samples, each counted any number of times;
 //! - `figures`: both models' figures and what the task's own words say of the difference, as [`TaskFigures`].
 
+mod coco;
+mod detection;
+mod guess;
+mod layout;
 mod resample;
+mod state;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+pub use coco::Found;
+pub use detection::{Detection, Fate, Fates, Image};
 pub(super) use resample::{Measured, compared};
+pub(super) use state::Reader;
+pub use state::TaskState;
 
 use super::EvaluateError;
 use super::statistics::Interval;

@@ -29,7 +29,7 @@ use super::layer_patterns::layer_names;
 use super::left::{Left, LeftAlone};
 use super::quantize_weights::{Moments, collect};
 use super::{
-    About, Context, ConvertOpset, DeduplicateInitializers, Needs, Pass, PassError, PassReport, PlannedNode,
+    About, Context, ConvertOpset, DeduplicateInitializers, Equalize, Needs, Pass, PassError, PassReport, PlannedNode,
     Rounding, Runs, Safety, Selector, Simplify,
 };
 use crate::analysis;
@@ -89,6 +89,9 @@ pub struct Quantize {
     /// Move each bias by the mean error that the rounded weights cause, found from the mean of each input channel (Nagel et
     /// al. 2019, section 4.2).
     pub correct_bias: bool,
+    /// Even out the channels of values that additions tie together first, as `equalize` does with `pairs: false`. Only where activations
+    /// are codes of 8 bits or fewer and ranges come from data.
+    pub equalize: bool,
     /// Nodes that stay float: regular expressions on node names and output names.
     pub exclude: Vec<String>,
     /// The role of the data that ranges come from.
@@ -118,6 +121,7 @@ impl Default for Quantize {
             saturation: Saturation::default(),
             prepare: true,
             correct_bias: true,
+            equalize: true,
             exclude: Vec::new(),
             data: "calibration".to_owned(),
             stats: None,
@@ -169,6 +173,9 @@ impl Pass for Quantize {
         let mut report = PassReport::default();
         let original = model.clone();
         self.make_ready(model, context, &mut report)?;
+        if self.equalize && self.stats.is_none() && !types.activation.is_float() && types.activation.bits() <= 8 {
+            self.even_out(model, context, &mut report)?;
+        }
         // Statistics are of the model as it is before types of few engines raise the opset.
         let collected_of = self.stats.as_ref().map(|_| statistics::model_digest(model));
         convert(model, types.opset(), context, &mut report)?;
@@ -409,6 +416,28 @@ impl Quantize {
         };
         let operators = ["Conv", "Gemm", "MatMul"].map(str::to_owned);
         collect(source, given, model, &operators, context).map(Some)
+    }
+
+    /// Evens out the channels of what additions tie together.
+    fn even_out(
+        &self,
+        model: &mut Model,
+        context: &Context<'_>,
+        report: &mut PassReport,
+    ) -> Result<(), PassError> {
+        let pass = Equalize {
+            pairs: false,
+            prepare: false,
+            data: self.data.clone(),
+            ..Equalize::default()
+        };
+        let evened = pass.run(model, context)?;
+        // Where there is nothing to even out, nothing is to be said.
+        for change in evened.changes.iter().filter(|change| change.rule == "channel") {
+            report.add("channel-evened-out", change.count);
+        }
+        model.name_values();
+        Ok(())
     }
 
     /// Simplifies, converts to an opset that has pairs for channels, and names and types every value.

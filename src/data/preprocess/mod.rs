@@ -1,9 +1,11 @@
 //! From pixels to input values, declared: `value = (pixel * scale - mean[c]) / std[c]`, computed in `f64` and rounded once to
 //! the input's element type.
 
+mod fit;
+mod presets;
+
 use std::fmt;
 
-use image::imageops::FilterType;
 use image::{DynamicImage, GenericImageView};
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
@@ -29,6 +31,20 @@ pub enum Preset {
     EfficientnetLite,
     /// Grey, `(p/255 - 0.1307) / 0.3081`, `[N, C, H, W]`.
     Mnist,
+    /// YOLOv5, v8 and their kin: RGB, `p/255`, letterboxed in the middle with 114 to the model's input, else to 640.
+    Yolo,
+    /// YOLOX: BGR, pixels as they are, letterboxed to the top left with 114 to the model's input, else to 640.
+    Yolox,
+    /// NanoDet: BGR, `(p - mean) / std` with ImageNet's statistics, letterboxed in the middle with 0 to the model's input, else to 416.
+    Nanodet,
+    /// SSD of torchvision and kin: RGB, `(p/255 - mean) / std`, stretched to the model's input, else to 300.
+    Ssd,
+    /// UltraFace: RGB, `(p - 127) / 128`, stretched to the model's input, else to 240x320.
+    Ultraface,
+    /// YuNet: BGR, pixels as they are, letterboxed to the top left with 0 to the model's input, else to 640.
+    Yunet,
+    /// PP-OCR's text detector: BGR, `(p/255 - mean) / std`, stretched to the model's input, else to 640.
+    PpOcr,
 }
 
 /// The fields of preprocessing.
@@ -38,13 +54,29 @@ pub struct PreprocessFields {
     /// Where fields that are left out come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
-    /// `256`: the shortest side becomes 256 pixels; `[224, 256]`: height and width. Bilinear with antialiasing. An image that
-    /// already has the size of the crop is left as it is.
+    /// `256`: the shortest side becomes 256 pixels; `[224, 256]`: height and width; `input`: the size that the model takes. An
+    /// image that already has the size of the crop is left as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resize: Option<Resize>,
     /// Height and width of the centre to keep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crop: Option<[u32; 2]>,
+    /// The whole image at its aspect on a canvas of this size, in place of `resize` and `crop`: one side, `[height, width]`, or
+    /// `input` for the size that the model takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub letterbox: Option<Extent>,
+    /// Value of the canvas around a letterboxed image, 0 to 255; 114 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pad: Option<u8>,
+    /// Where a letterboxed image stands on its canvas; `center` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// Whether a letterboxed image that is smaller than its canvas grows; it does by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upscale: Option<bool>,
+    /// How pixels are resized; `antialias` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interpolation: Option<Interpolation>,
     /// Channels and their order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub color: Option<Color>,
@@ -70,6 +102,52 @@ pub enum Resize {
     Shortest(u32),
     /// Height and width, in pixels.
     Exact([u32; 2]),
+    /// Height and width of the model's input.
+    Input(InputSize),
+}
+
+/// The size of a canvas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Extent {
+    /// Height and width are the same.
+    Square(u32),
+    /// Height and width, in pixels.
+    Exact([u32; 2]),
+    /// Height and width of the model's input.
+    Input(InputSize),
+}
+
+/// A size that the model says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InputSize {
+    /// Height and width of the model's input.
+    Input,
+}
+
+/// Where on a canvas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// In the middle; of an odd rest the larger half is right and below.
+    #[default]
+    Center,
+    /// At the left and the top.
+    TopLeft,
+}
+
+/// How an image is resized.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Interpolation {
+    /// Bilinear over all pixels that a new one covers, as Pillow does.
+    #[default]
+    Antialias,
+    /// Bilinear between the four nearest pixels, as OpenCV does.
+    Bilinear,
+    /// The nearest pixel.
+    Nearest,
 }
 
 /// Channels of the input.
@@ -103,6 +181,10 @@ pub struct Preprocess {
     pub resize: Option<Resize>,
     /// Height and width of the centre to keep.
     pub crop: Option<[u32; 2]>,
+    /// The canvas that the whole image stands on, in place of both.
+    pub letterbox: Option<Letterbox>,
+    /// How pixels are resized.
+    pub interpolation: Interpolation,
     /// Channels and their order.
     pub color: Color,
     /// Factor on each pixel.
@@ -113,6 +195,32 @@ pub struct Preprocess {
     pub std: Vec<f64>,
     /// Order of the axes.
     pub layout: Layout,
+    /// Height and width of a preset where the model leaves them open.
+    pub otherwise: Option<[u32; 2]>,
+}
+
+/// A canvas with a whole image on it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Letterbox {
+    /// Its size; [`Preprocess::fitted`] settles one that the model says.
+    pub extent: Extent,
+    /// Its value around the image.
+    pub pad: u8,
+    /// Where the image stands.
+    pub place: Place,
+    /// Whether a smaller image grows.
+    pub upscale: bool,
+}
+
+impl Letterbox {
+    /// Height and width; nothing where only the model says them.
+    fn size(&self) -> [u32; 2] {
+        match self.extent {
+            Extent::Square(side) => [side, side],
+            Extent::Exact(size) => size,
+            Extent::Input(InputSize::Input) => [0, 0],
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for PreprocessSpec {
@@ -122,7 +230,7 @@ impl<'de> Deserialize<'de> for PreprocessSpec {
             type Value = PreprocessSpec;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(
-                    "a preset (torchvision, efficientnet-lite, mnist) or a map of preprocessing fields",
+                    &format!("a preset ({}) or a map of preprocessing fields", Preset::names()),
                 )
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PreprocessSpec, E> {
@@ -136,33 +244,6 @@ impl<'de> Deserialize<'de> for PreprocessSpec {
     }
 }
 
-impl Preset {
-    fn fields(self) -> Preprocess {
-        let imagenet = |scale: f64, mean: &[f64], std: &[f64]| Preprocess {
-            resize: Some(Resize::Shortest(256)),
-            crop: Some([224, 224]),
-            color: Color::Rgb,
-            scale,
-            mean: mean.to_vec(),
-            std: std.to_vec(),
-            layout: Layout::Nchw,
-        };
-        match self {
-            Self::Torchvision => imagenet(1.0 / 255.0, &[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225]),
-            Self::EfficientnetLite => imagenet(1.0, &[127.0], &[128.0]),
-            Self::Mnist => Preprocess {
-                resize: None,
-                crop: None,
-                color: Color::Gray,
-                scale: 1.0 / 255.0,
-                mean: vec![0.1307],
-                std: vec![0.3081],
-                layout: Layout::Nchw,
-            },
-        }
-    }
-}
-
 impl PreprocessSpec {
     /// The preset with this name.
     pub fn preset(name: &str) -> Result<Self, String> {
@@ -170,9 +251,7 @@ impl PreprocessSpec {
             name,
         ))
         .map(Self::Preset)
-        .map_err(|_| {
-            format!("unknown preprocessing {name:?}; there are torchvision, efficientnet-lite, mnist")
-        })
+        .map_err(|_| format!("unknown preprocessing {name:?}; there are {}", Preset::names()))
     }
 
     /// Every field settled; an error says which are not possible together.
@@ -181,26 +260,47 @@ impl PreprocessSpec {
             Self::Preset(preset) => return Ok(preset.fields()),
             Self::Fields(fields) => fields,
         };
-        let start = fields.preset.map_or(
-            Preprocess {
-                resize: None,
-                crop: None,
-                color: Color::Rgb,
-                scale: 1.0,
-                mean: vec![0.0],
-                std: vec![1.0],
-                layout: Layout::Nchw,
-            },
-            Preset::fields,
-        );
+        let start = fields.preset.map_or_else(Preprocess::plain, Preset::fields);
+        let boxed = fields.letterbox.or(start.letterbox.as_ref().map(|boxed| boxed.extent));
+        // Another way to a size takes the place of the preset's.
+        let boxed = boxed.filter(|_| fields.letterbox.is_some() || fields.resize.is_none() && fields.crop.is_none());
+        let usual = start.letterbox.as_ref();
+        let letterbox = boxed.map(|extent| Letterbox {
+            extent,
+            pad: fields.pad.or(usual.map(|usual| usual.pad)).unwrap_or(114),
+            place: fields.place.or(usual.map(|usual| usual.place)).unwrap_or_default(),
+            upscale: fields.upscale.or(usual.map(|usual| usual.upscale)).unwrap_or(true),
+        });
+        if letterbox.is_some() && (fields.resize.is_some() || fields.crop.is_some()) {
+            return Err("letterbox takes the place of resize and crop: only one of them is possible".to_owned());
+        }
+        if letterbox.is_none() && (fields.pad.is_some() || fields.place.is_some() || fields.upscale.is_some()) {
+            return Err("pad, place and upscale are of a letterbox, and there is none".to_owned());
+        }
+        let (resize, crop) = match &letterbox {
+            Some(_) => (None, None),
+            None => (fields.resize.or(start.resize), fields.crop.or(start.crop)),
+        };
+        let sizes = match (resize, &letterbox) {
+            (Some(Resize::Shortest(side)), _) => vec![side],
+            (Some(Resize::Exact(size)), _) => size.to_vec(),
+            (_, Some(boxed)) if !matches!(boxed.extent, Extent::Input(_)) => boxed.size().to_vec(),
+            _ => Vec::new(),
+        };
+        if sizes.iter().chain(crop.iter().flatten()).any(|side| !(1..=LARGEST).contains(side)) {
+            return Err(format!("sides of images are 1 to {LARGEST} pixels"));
+        }
         let settled = Preprocess {
-            resize: fields.resize.or(start.resize),
-            crop: fields.crop.or(start.crop),
+            resize,
+            crop,
+            letterbox,
+            interpolation: fields.interpolation.unwrap_or(start.interpolation),
             color: fields.color.unwrap_or(start.color),
             scale: fields.scale.unwrap_or(start.scale),
             mean: fields.mean.clone().unwrap_or(start.mean),
             std: fields.std.clone().unwrap_or(start.std),
             layout: fields.layout.unwrap_or(start.layout),
+            otherwise: start.otherwise,
         };
         let channels = settled.channels();
         for (name, list) in [("mean", &settled.mean), ("std", &settled.std)] {
@@ -218,7 +318,29 @@ impl PreprocessSpec {
     }
 }
 
+/// Pixels of the longest side that is possible.
+const LARGEST: u32 = 16_384;
+
 impl Preprocess {
+    /// With the sizes that the model says: `height` and `width` of its input, where it fixes them.
+    ///
+    /// # Errors
+    /// When a size is the model's and it leaves it open.
+    pub fn fitted(mut self, input: Option<[u32; 2]>) -> Result<Self, String> {
+        let open = "the model leaves the height and width of its input open; give them as [height, width]";
+        let usual = self.otherwise;
+        let size = || input.or(usual).ok_or_else(|| open.to_owned());
+        if let Some(letterbox) = &mut self.letterbox
+            && matches!(letterbox.extent, Extent::Input(_))
+        {
+            letterbox.extent = Extent::Exact(size()?);
+        }
+        if matches!(self.resize, Some(Resize::Input(_))) {
+            self.resize = Some(Resize::Exact(size()?));
+        }
+        Ok(self)
+    }
+
     /// Channels of the result.
     pub fn channels(&self) -> usize {
         if self.color == Color::Gray { 1 } else { 3 }
@@ -279,30 +401,6 @@ impl Preprocess {
                 .collect(),
         };
         (self.dims(height, width), values)
-    }
-
-    fn fit(&self, image: &DynamicImage) -> DynamicImage {
-        let (width, height) = image.dimensions();
-        if self.crop.is_some_and(|[h, w]| (h, w) == (height, width)) {
-            return image.clone();
-        }
-        let resized = match self.resize {
-            None => image.clone(),
-            Some(Resize::Exact([h, w])) => image.resize_exact(w, h, FilterType::Triangle),
-            Some(Resize::Shortest(side)) => {
-                let shortest = width.min(height).max(1);
-                let scaled =
-                    |length: u32| ((u64::from(length) * u64::from(side)) / u64::from(shortest)).max(1) as u32;
-                image.resize_exact(scaled(width), scaled(height), FilterType::Triangle)
-            }
-        };
-        let Some([crop_height, crop_width]) = self.crop else {
-            return resized;
-        };
-        let (width, height) = resized.dimensions();
-        let x = width.saturating_sub(crop_width) / 2;
-        let y = height.saturating_sub(crop_height) / 2;
-        resized.crop_imm(x, y, crop_width.min(width), crop_height.min(height))
     }
 
     /// Which axis of one sample holds the channels, for arrays of pixels: the first for NCHW, the last for NHWC.

@@ -1,0 +1,393 @@
+//! How boxes are read from a model's outputs, as data: a layout of `layouts/`, or one that a description spells out.
+
+use std::collections::BTreeMap;
+
+use include_dir::{Dir, include_dir};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+static LAYOUTS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/layouts");
+
+/// How boxes are read. What is left out comes from `layout`; without that, from the layout that the outputs fit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct BoxesSpec {
+    /// The layout to start from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
+    /// Which output holds which part, by name or by place from 0; several names are the scales of `strides`, in order.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<Part, Outputs>,
+    /// Where parts stand in a row of an output that holds several: `[first, end]`, or `[first]` up to the last; negative from the end.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<Part, Vec<i64>>,
+    /// Whether a prediction is a column of the outputs and not a row: `[4 + classes, predictions]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transposed: Option<bool>,
+    /// What the numbers of a box mean.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<BoxCode>,
+    /// What the numbers of a box count; codes that hold for a grid are in its cells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub units: Option<Units>,
+    /// Pixels of the input from one cell of a grid to the next, one a scale. Predictions stand scale after scale, each row by row.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub strides: Vec<u32>,
+    /// Where in its cell a prediction's point stands: 0 the corner, 0.5 the centre.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub point: Option<f64>,
+    /// Centre x, centre y, width and height of the anchor of each prediction, in the units of the boxes, for `offsets`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub anchors: Vec<[f64; 4]>,
+    /// Factors on the offsets from an anchor: of the centre, and of the size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variances: Option<[f64; 2]>,
+    /// What makes scores (and objectness) of the outputs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
+    /// How a score and an objectness become one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub combine: Option<Combine>,
+    /// Which of the scores stands for nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub background: Option<Background>,
+    /// Whether a prediction counts for its best class alone, or for every class above `score`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classes: Option<ClassesOf>,
+    /// Numbers a keypoint: 2 for x and y, 3 with a visibility.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keypoint_values: Option<usize>,
+    /// Whether keypoints are in cells of the grid from the prediction's corner, and not in the units of the boxes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keypoint_cells: Option<bool>,
+    /// Predictions below this score are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    /// Intersection over union above which the lower of two boxes is suppressed; 1 suppresses nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nms: Option<f64>,
+    /// Whether boxes of different classes suppress each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub across_classes: Option<bool>,
+    /// The most boxes of an image, the best ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most: Option<usize>,
+    /// The category of each class of the model; by default the categories of the labels in ascending order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<i64>,
+    /// With `labels: reference`: what the reference finds at this score or above is true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sure: Option<f64>,
+    /// With `labels: reference`: intersection over union from which on a box is found again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found: Option<f64>,
+    /// Where the squared distances of keypoints are forgiven: one number a keypoint; those of COCO's 17 by default.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sigmas: Vec<f64>,
+    /// Shapes of the outputs that the layout is known by, without the batch: numbers; `A` predictions of the grids of `strides`, `3A` three
+    /// a cell, `N` any number of predictions, `C` classes and sums of these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shapes: Vec<Vec<String>>,
+    /// What exports the layout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
+}
+
+/// How a description says how boxes are read: a layout's name, or fields.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Boxes {
+    /// A layout as it is.
+    Layout(String),
+    /// Fields; those left out come from the layout, if one is named.
+    Fields(Box<BoxesSpec>),
+}
+
+impl From<Boxes> for BoxesSpec {
+    fn from(boxes: Boxes) -> Self {
+        match boxes {
+            Boxes::Fields(fields) => *fields,
+            Boxes::Layout(name) => Self {
+                layout: Some(name),
+                ..Self::default()
+            },
+        }
+    }
+}
+
+/// A part of a prediction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// Four numbers, or four distributions.
+    Box,
+    /// One score a class, or one beside `class`.
+    Scores,
+    /// How likely there is anything.
+    Objectness,
+    /// The number of the class.
+    Class,
+    /// Two or three numbers a keypoint.
+    Keypoints,
+}
+
+/// Outputs of the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Outputs {
+    /// By place, from 0.
+    Place(usize),
+    /// By name.
+    Name(String),
+    /// By place, one a scale.
+    Places(Vec<usize>),
+    /// By name, one a scale.
+    Names(Vec<String>),
+}
+
+/// What the four numbers of a box are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BoxCode {
+    /// Left, top, right, bottom.
+    Corners,
+    /// Top, left, bottom, right.
+    CornersYx,
+    /// Centre x, centre y, width, height.
+    Centre,
+    /// Left, top, width, height.
+    CornerSize,
+    /// Centre from the corner of the cell, in cells, and logarithms of width and height in cells.
+    CellExp,
+    /// Distances of the left, top, right and bottom edge from the prediction's point, in cells.
+    Distances,
+    /// The same, each as logits over the distances 0, 1, 2, ...
+    Distribution,
+    /// Offsets of the centre by the anchor's size and logarithms of the size by the anchor's (SSD).
+    Offsets,
+}
+
+/// What coordinates count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Units {
+    /// Pixels of the input.
+    Pixels,
+    /// Widths and heights of the input.
+    Normalized,
+    /// Pixels of the image file.
+    Image,
+}
+
+/// From outputs to scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// They are scores.
+    None,
+    /// The logistic function of each.
+    Sigmoid,
+    /// A softmax over the classes.
+    Softmax,
+}
+
+/// A score from a class's score and an objectness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Combine {
+    /// Their product.
+    Product,
+    /// The root of their product.
+    GeometricMean,
+}
+
+/// A class that stands for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Background {
+    /// There is none.
+    None,
+    /// The first one.
+    First,
+    /// The last one.
+    Last,
+}
+
+/// Classes that a prediction counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClassesOf {
+    /// Every class above the score.
+    All,
+    /// The best one.
+    Best,
+}
+
+impl BoxesSpec {
+    /// A layout's name, or fields in YAML.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let spec = match text.trim_start().starts_with('{') {
+            true => serde_yaml::from_str(text).map_err(|error| error.to_string())?,
+            false => Self {
+                layout: Some(text.trim().to_owned()),
+                ..Self::default()
+            },
+        };
+        spec.resolved().map(|_| spec)
+    }
+
+    /// The layouts there are, by name.
+    ///
+    /// # Errors
+    /// A layout that is not one, which is a fault of the program.
+    pub fn layouts() -> Result<BTreeMap<String, Self>, String> {
+        let mut found = BTreeMap::new();
+        for file in LAYOUTS.files() {
+            let name = file.path().file_stem().and_then(|stem| stem.to_str());
+            let (Some(name), Some(text)) = (name, file.contents_utf8()) else {
+                continue;
+            };
+            let layout: Self = serde_yaml::from_str(text).map_err(|e| format!("layout {name}: {e}"))?;
+            found.insert(name.to_owned(), layout);
+        }
+        Ok(found)
+    }
+
+    /// With what its layout adds, where it names one.
+    ///
+    /// # Errors
+    /// A layout that does not exist, or fields that do not fit each other.
+    pub fn resolved(&self) -> Result<Self, String> {
+        let resolved = match &self.layout {
+            None => self.clone(),
+            Some(name) => {
+                let mut layouts = Self::layouts()?;
+                let names: Vec<String> = layouts.keys().cloned().collect();
+                let layout = layouts.remove(name).ok_or_else(|| {
+                    format!("there is no layout `{name}`; there are {}", names.join(", "))
+                })?;
+                self.over(layout)
+            }
+        };
+        resolved.check()?;
+        Ok(resolved)
+    }
+
+    /// These fields, and those of `layout` where they are left out.
+    pub fn over(&self, layout: Self) -> Self {
+        let own = self.clone();
+        fn first<T>(own: Vec<T>, other: Vec<T>) -> Vec<T> {
+            if own.is_empty() { other } else { own }
+        }
+        let mut outputs = layout.outputs;
+        outputs.extend(own.outputs);
+        let mut columns = layout.columns;
+        columns.extend(own.columns);
+        Self {
+            layout: own.layout.or(layout.layout),
+            outputs,
+            columns,
+            transposed: own.transposed.or(layout.transposed),
+            code: own.code.or(layout.code),
+            units: own.units.or(layout.units),
+            strides: first(own.strides, layout.strides),
+            point: own.point.or(layout.point),
+            anchors: first(own.anchors, layout.anchors),
+            variances: own.variances.or(layout.variances),
+            activation: own.activation.or(layout.activation),
+            combine: own.combine.or(layout.combine),
+            background: own.background.or(layout.background),
+            classes: own.classes.or(layout.classes),
+            keypoint_values: own.keypoint_values.or(layout.keypoint_values),
+            keypoint_cells: own.keypoint_cells.or(layout.keypoint_cells),
+            score: own.score.or(layout.score),
+            nms: own.nms.or(layout.nms),
+            across_classes: own.across_classes.or(layout.across_classes),
+            most: own.most.or(layout.most),
+            categories: first(own.categories, layout.categories),
+            sure: own.sure.or(layout.sure),
+            found: own.found.or(layout.found),
+            sigmas: first(own.sigmas, layout.sigmas),
+            shapes: first(own.shapes, layout.shapes),
+            about: own.about.or(layout.about),
+        }
+    }
+
+    /// Whether predictions have this part.
+    pub fn has(&self, part: Part) -> bool {
+        self.outputs.contains_key(&part) || self.columns.contains_key(&part)
+    }
+
+    /// Whether predictions stand on a grid.
+    pub fn is_grid(&self) -> bool {
+        matches!(
+            self.code,
+            Some(BoxCode::CellExp | BoxCode::Distances | BoxCode::Distribution)
+        )
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let share = |name: &str, value: Option<f64>| match value {
+            Some(value) if !(0.0..=1.0).contains(&value) => Err(format!("{name} is {value}; 0 to 1 is possible")),
+            _ => Ok(()),
+        };
+        share("score", self.score)?;
+        share("nms", self.nms)?;
+        share("sure", self.sure)?;
+        share("found", self.found)?;
+        share("point", self.point)?;
+        if self.is_grid() && self.strides.is_empty() {
+            return Err("boxes on a grid need `strides`".to_owned());
+        }
+        if self.code == Some(BoxCode::Offsets) && self.anchors.is_empty() {
+            return Err("boxes as offsets need `anchors`".to_owned());
+        }
+        if self.strides.contains(&0) {
+            return Err("a stride is at least 1".to_owned());
+        }
+        for (part, columns) in &self.columns {
+            let (first, end) = (columns.first(), columns.get(1));
+            if columns.is_empty() || columns.len() > 2 || first.zip(end).is_some_and(|(a, b)| *a >= 0 && *b > 0 && a >= b)
+            {
+                let part = serde_json::to_string(part).unwrap_or_default();
+                return Err(format!("columns of {part} are [first] or [first, end]"));
+            }
+        }
+        if !matches!(self.keypoint_values, None | Some(2 | 3)) {
+            return Err("a keypoint has 2 or 3 values".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_layout_is_whole() {
+        let layouts = BoxesSpec::layouts().unwrap();
+        assert!(layouts.len() >= 10, "{:?}", layouts.keys());
+        for (name, layout) in &layouts {
+            layout.check().unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert!(layout.about.is_some() && layout.code.is_some(), "{name}");
+            assert!(layout.layout.is_none(), "{name}");
+            let parts: Vec<&Part> = layout.outputs.keys().chain(layout.columns.keys()).collect();
+            assert!(parts.contains(&&Part::Box) && parts.contains(&&Part::Scores), "{name}");
+        }
+    }
+
+    #[test]
+    fn own_fields_win_over_the_layout() {
+        let spec: BoxesSpec = serde_yaml::from_str("{ layout: nanodet, nms: 0.5 }").unwrap();
+        let resolved = spec.resolved().unwrap();
+        assert_eq!((resolved.nms, resolved.code), (Some(0.5), Some(BoxCode::Distribution)));
+        let wrong: BoxesSpec = serde_yaml::from_str("{ layout: nanodett }").unwrap();
+        assert!(wrong.resolved().unwrap_err().contains("nanodet-plus"));
+        let wrong: BoxesSpec = serde_yaml::from_str("{ nms: 2 }").unwrap();
+        assert!(wrong.resolved().is_err());
+    }
+}
