@@ -235,7 +235,7 @@ fn show(
     folder: &Path,
     force: bool,
 ) -> Result<Vec<String>, Error> {
-    let Some(TaskState::Detection(found)) = &state.task else {
+    let Some(found) = state.task.as_ref().and_then(TaskState::boxes) else {
         return Err(Error::usage("--show draws boxes, and the data describe no detection"));
     };
     let failed = |path: &Path, reason: String| {

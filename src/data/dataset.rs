@@ -1,18 +1,19 @@
 //! A data set fitted to a model's inputs: batches by index, from any thread.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::columns::{Archive, Columns};
 use super::error::DataError;
 use super::images::ImageFolder;
-use super::annotations::{Annotations, ImageFile};
+use super::annotations::ImageFile;
 use super::preprocess::{Layout, Preprocess, PreprocessSpec, Preset};
 use super::signature::Signature;
 use super::spec::{SourceSpec, Spec, SyntheticSpec};
-use super::task::{Known, Labels, REFERENCE, TaskSetting};
+use super::task::{Known, Labels, REFERENCE, Reading, TaskSetting};
 use super::truth::{Frame, Truth};
-use super::{images, synthetic, task, test_sets};
+use super::{synthetic, test_sets};
 use crate::engine::stream::Batch;
 use crate::ir::Graph;
 
@@ -65,7 +66,7 @@ impl Dataset {
         let (mut task, labels) = TaskSetting::of(spec, base)?;
         let mut known = Known::default();
         let mut arrays_spec = spec.clone();
-        if task.is_some() && (labels.is_some() || spec.labels.as_deref() == Some(REFERENCE)) {
+        if !TaskSetting::labels_of_arrays(spec) {
             arrays_spec.labels = None;
         }
         let arrays_spec = &arrays_spec;
@@ -94,9 +95,9 @@ impl Dataset {
                     ),
                 })?;
                 let folder = match &task {
-                    Some(_) => {
+                    Some(task) => {
                         let folder = base.join(&images.folder);
-                        known = annotated(&folder, labels.as_ref())?;
+                        known = Labels::annotated(labels.as_ref(), task, &folder)?;
                         let files = known.files.iter().map(|file| file.path.clone()).collect();
                         ImageFolder::of(folder, files, preprocess)
                     }
@@ -150,11 +151,14 @@ impl Dataset {
                 )
             }
         };
-        if let (Some(labels), None) = (labels.as_ref().filter(|_| task.is_some()), &known.annotations) {
-            known = rows_annotated(labels, available)?;
-        }
-        if let (Some(task), Some(annotations)) = (&mut task, &known.annotations) {
-            task.categories.clone_from(&annotations.categories);
+        if let Some(task) = &mut task {
+            if let Some(labels) = labels.as_ref().filter(|_| !known.has_truths()) {
+                known = labels.of_rows(available)?;
+            }
+            if let Some(annotations) = &known.annotations {
+                task.categories.clone_from(&annotations.categories);
+            }
+            task.read_pairs(spec, base, &known.files, available)?;
         }
         let samples = spec.samples.map_or(available, |wanted| wanted.min(available));
         if samples == 0 {
@@ -238,9 +242,14 @@ impl Dataset {
     }
 
     /// What is true of a sample, by global index, where annotations say it.
-    pub fn truth(&self, sample: u64) -> Option<&Truth> {
-        let truths = &self.known.annotations.as_ref()?.truths;
-        truths.get(usize::try_from(self.row(sample)).ok()?)
+    ///
+    /// # Errors
+    /// When its file cannot be read or does not fit the image.
+    pub fn truth(&self, sample: u64) -> Result<Option<Cow<'_, Truth>>, DataError> {
+        match usize::try_from(self.row(sample)) {
+            Ok(row) => self.known.truth(row),
+            Err(_) => Ok(None),
+        }
     }
 
     /// How the image of a sample became the input.
@@ -263,8 +272,11 @@ impl Dataset {
 
     /// Whether samples have labels.
     pub fn has_labels(&self) -> bool {
-        if self.task.is_some() && self.known.annotations.is_some() {
+        if self.known.has_truths() {
             return true;
+        }
+        if let Some(Reading::Vectors(_, pairs)) = self.task.as_ref().map(|task| &task.reading) {
+            return !pairs.is_empty();
         }
         match &self.source {
             Source::Arrays(columns) => columns.has_labels(),
@@ -398,9 +410,9 @@ impl Dataset {
             file: file.to_owned(),
             reason: e.to_string(),
         };
-        if let Some(labels) = labels {
-            let file = std::fs::File::open(&labels.path).map_err(|e| read(&labels.path, e))?;
-            hasher.update_reader(file).map_err(|e| read(&labels.path, e))?;
+        for path in labels.map(Labels::files).transpose()?.unwrap_or_default() {
+            let file = std::fs::File::open(&path).map_err(|e| read(&path, e))?;
+            hasher.update_reader(file).map_err(|e| read(&path, e))?;
         }
         match &self.source {
             // What a program hands over has a digest of its own, which is part of the description.
@@ -457,61 +469,6 @@ fn settled(preprocess: Preprocess, signature: &Signature) -> Result<Preprocess, 
     preprocess.fitted(size).map_err(|message| DataError::Spec {
         file: None,
         message: format!("preprocess: {message}"),
-    })
-}
-
-/// The images of a folder with their sizes, and what is true of each: those that the annotations list, else all.
-fn annotated(folder: &Path, labels: Option<&Labels>) -> Result<Known, DataError> {
-    let Some(labels) = labels else {
-        let files = task::sizes(&images::all(folder)?)?;
-        return Ok(Known {
-            annotations: None,
-            files,
-        });
-    };
-    let coco = labels.read()?;
-    let paths: Vec<PathBuf> = coco.images.iter().map(|image| folder.join(&image.name)).collect();
-    if let Some(missing) = paths.iter().find(|path| !path.is_file()) {
-        return Err(DataError::Read {
-            file: missing.clone(),
-            reason: format!("no such image, and {} lists it", labels.path.display()),
-        });
-    }
-    let files = task::sizes(&paths)?;
-    let annotations = coco.of_images(&labels.path, &files)?;
-    Ok(Known {
-        annotations: Some(annotations),
-        files,
-    })
-}
-
-/// What is true of the rows of arrays: entry after entry of the annotations.
-fn rows_annotated(labels: &Labels, rows: u64) -> Result<Known, DataError> {
-    let coco = labels.read()?;
-    if coco.images.len() as u64 != rows {
-        return Err(DataError::Labels {
-            file: labels.path.clone(),
-            reason: format!("it has {} images, the arrays have {rows} samples", coco.images.len()),
-        });
-    }
-    let files = coco
-        .images
-        .iter()
-        .map_while(|image| {
-            let [width, height] = image.size?;
-            Some(ImageFile {
-                path: image.name.clone().into(),
-                width,
-                height,
-            })
-        })
-        .collect();
-    Ok(Known {
-        annotations: Some(Annotations {
-            truths: coco.truths,
-            categories: coco.categories,
-        }),
-        files,
     })
 }
 

@@ -171,7 +171,15 @@ impl Spec {
         for path in [&mut self.npz, &mut self.onnx].into_iter().flatten() {
             *path = base.join(&*path);
         }
-        let in_file = self.images.is_some() || self.names_task();
+        let in_file = self.images.is_some() || self.labels.as_deref().is_some_and(|labels| labels.ends_with(".json"));
+        let charset = self.text.as_mut().and_then(|options| options.charset.as_mut());
+        let pairs = self.embedding.as_mut().and_then(|options| options.pairs.as_mut());
+        let images = self.images.as_ref().map(|images| base.join(&images.folder));
+        for path in [charset, pairs, self.names.as_mut()].into_iter().flatten() {
+            if !images.as_ref().is_some_and(|folder| folder.join(&*path).exists()) {
+                *path = base.join(&*path);
+            }
+        }
         if let Some(images) = &mut self.images {
             images.folder = base.join(&images.folder);
             // A table of labels is looked for in the folder first.
@@ -205,6 +213,7 @@ impl Spec {
 
     /// Refuses fields that the source has no use for, and brings those to their place that may stand in two.
     fn check(&self) -> Result<(), String> {
+        self.check_task()?;
         self.source().map_err(|error| match error {
             DataError::Spec { message, .. } => message,
             other => other.to_string(),

@@ -35,12 +35,19 @@ impl Spec {
                 files.push(file(labels));
             }
         }
-        if let Some(labels) = self.labels.as_ref().filter(|labels| *labels != REFERENCE)
-            && self.names_task()
-        {
-            let labels = Path::new(labels);
-            files.extend(self.images.iter().map(|images| file(&images.folder.join(labels))));
-            files.push(file(labels));
+        let in_file = self.names_task() && (self.images.is_some() || self.labels.as_deref().is_some_and(|l| l.ends_with(".json")));
+        let labels = self.labels.as_ref().filter(|labels| *labels != REFERENCE && in_file).map(Path::new);
+        let beside = [
+            labels,
+            self.names.as_deref(),
+            self.embedding.as_ref().and_then(|options| options.pairs.as_deref()),
+            self.text.as_ref().and_then(|options| options.charset.as_deref()),
+        ];
+        for path in beside.into_iter().flatten() {
+            let endings: &[&str] = &["txt", "xml", "png", "json", "tsv", "csv", "yaml"];
+            let read = |path: &Path| SpecFile { endings, ..file(path) };
+            files.extend(self.images.iter().map(|images| read(&images.folder.join(path))));
+            files.push(read(path));
         }
         files
     }

@@ -25,6 +25,7 @@ mod spec;
 mod synthetic;
 mod targets;
 mod task;
+mod tasks;
 mod test_sets;
 mod truth;
 mod weights;
@@ -45,7 +46,8 @@ pub use preprocess::{
 pub use signature::{InputSignature, Signature};
 pub use spec::{ImageSpec, Shard, SourceSpec, Spec, SyntheticSpec};
 pub use targets::targets;
-pub use task::{REFERENCE, TaskSetting};
+pub use task::{REFERENCE, Reading, TaskSetting};
+pub use tasks::{EmbeddingOptions, Pair, Pool, SegmentationOptions, TextOptions, TokensOptions};
 pub use test_sets::{TestSet, folders as test_set_folders, read as read_test_set};
 pub use truth::{Categories, Frame, Mask, TaskKind, TrueBox, Truth};
 pub use weights::read_weights;

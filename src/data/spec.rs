@@ -11,6 +11,7 @@ use super::boxes::Boxes;
 use super::error::DataError;
 use super::memory::Arrays;
 use super::preprocess::PreprocessSpec;
+use super::tasks::{EmbeddingOptions, SegmentationOptions, TextOptions, TokensOptions};
 use super::truth::TaskKind;
 
 /// Describes samples and how they become a model's inputs. Exactly one source is given.
@@ -37,16 +38,32 @@ pub struct Spec {
     /// Model input: array in the file. May be left out when names agree or there is one of each.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub inputs: BTreeMap<String, String>,
-    /// What the model is judged by; classes or values by default, boxes where `boxes` or a COCO file says so.
+    /// What the model is judged by; classes or values by default, else what the labels and the fields of a task say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskKind>,
     /// The array that holds the labels: integers are classes, floats are targets. For images, the table of labels. For other tasks the
-    /// annotations: a COCO file. `reference`: what the reference model answers is true.
+    /// annotations: a COCO file, a folder of YOLO or Pascal VOC files or of masks, a table of texts. `reference`: what the reference model
+    /// answers is true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<String>,
     /// How boxes are read from the outputs, for detection and keypoints.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boxes: Option<Boxes>,
+    /// A file with the names of the categories of YOLO or Pascal VOC labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub names: Option<PathBuf>,
+    /// How classes of pixels are read, for segmentation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segmentation: Option<SegmentationOptions>,
+    /// How vectors are read and compared, for embedding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<EmbeddingOptions>,
+    /// How texts are read, for text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextOptions>,
+    /// How next tokens are read, for tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokensOptions>,
     /// How pixels become input values, for image folders and for arrays of pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<PreprocessSpec>,

@@ -25,6 +25,8 @@ pub enum TaskKind {
     Text,
     /// The next token at each position: perplexity.
     Tokens,
+    /// A signal a sample, with float targets: signal to noise ratios.
+    Signals,
 }
 
 /// One true object of an image, in pixels of the image file.

@@ -12,7 +12,7 @@ use super::state::State;
 use super::statistics::Paired;
 use super::task::Checkpoint;
 use super::tasks::{Answer, Output, Reader, Sample, TaskState};
-use crate::data::{Batch, DataError, Dataset, TaskSetting};
+use crate::data::{Batch, DataError, Dataset, Mask, Reading, SegmentationOptions, TaskSetting, Truth};
 use crate::engine::{RunValue, RunValues};
 use crate::engine::stream::{Places, Stream, in_order};
 use crate::ir::{Model, Tensor};
@@ -197,24 +197,32 @@ impl<'m> Counter<'m> {
         };
         let from_reference = setting.from_reference || !self.data.has_labels();
         let labels = batch.labels.as_ref().map(rows_of_labels).transpose()?;
+        let targets = batch.labels.as_ref().map(rows_of_targets).transpose()?.flatten();
         for (at, answer) in model.iter().enumerate() {
             let index = batch.first + at as u64;
-            let truth = self.data.truth(index).filter(|_| !from_reference);
+            let known = if from_reference { None } else { self.data.truth(index)? };
+            let labels = labels.as_ref().and_then(|rows| rows.as_ref()?.get(at).cloned());
+            let mask = match &setting.reading {
+                Reading::Masks(options) => labels.as_ref().and_then(|labels| mask(labels, options)),
+                _ => None,
+            };
             let sample = Sample {
                 index,
-                truth,
+                truth: known.as_deref().or(mask.as_ref()),
                 frame: self.data.frame(index),
-                labels: labels.as_ref().and_then(|rows| rows.get(at).cloned()),
+                labels,
+                targets: targets.as_ref().and_then(|rows| rows.get(at).cloned()),
             };
             let own = reader(&self.readers[0], setting, answer, &sample)?;
             let other = match others.as_ref().and_then(|others| others.get(at)) {
                 Some(answer) => Some((reader(&self.readers[1], setting, answer, &sample)?, answer)),
                 None => None,
             };
-            state
-                .task
-                .get_or_insert_with(|| TaskState::new(setting, own, from_reference))
-                .count(&sample, (own, answer), other)?;
+            let counted = match &mut state.task {
+                Some(counted) => counted,
+                empty @ None => empty.insert(TaskState::new(setting, own, from_reference)?),
+            };
+            counted.count(setting, &sample, (own, answer), other, self.output.as_deref())?;
         }
         Ok(())
     }
@@ -311,15 +319,47 @@ fn by_sample(places: &Places<'_>, values: &RunValues, batch: &Batch) -> Result<V
     Ok(answers)
 }
 
+/// Float labels of each sample.
+fn rows_of_targets(labels: &Tensor) -> Result<Option<Vec<Vec<f64>>>, EvaluateError> {
+    if !labels.dtype().is_float() {
+        return Ok(None);
+    }
+    let all = labels.to_f64().map_err(|e| EvaluateError::Output {
+        output: "labels".to_owned(),
+        problem: e.to_string(),
+    })?;
+    let size = labels.dims().iter().skip(1).product::<u64>().max(1) as usize;
+    Ok(Some(all.chunks(size).map(<[f64]>::to_vec).collect()))
+}
+
+/// A mask from an array of class numbers; negative ones and the value to ignore do not count.
+fn mask((dims, classes): &(Vec<usize>, Vec<i64>), options: &SegmentationOptions) -> Option<Truth> {
+    let [.., height, width] = dims.as_slice() else { return None };
+    let class = |class: &i64| match u16::try_from(*class) {
+        Ok(class) if class != options.ignore => class,
+        _ => Mask::IGNORED,
+    };
+    Some(Truth::Mask(Mask {
+        width: u32::try_from(*width).ok()?,
+        height: u32::try_from(*height).ok()?,
+        classes: classes.iter().map(class).collect(),
+    }))
+}
+
 /// Integer labels of each sample, with their dimensions.
-fn rows_of_labels(labels: &Tensor) -> Result<Vec<(Vec<usize>, Vec<i64>)>, EvaluateError> {
+type Labelled = Option<Vec<(Vec<usize>, Vec<i64>)>>;
+
+fn rows_of_labels(labels: &Tensor) -> Result<Labelled, EvaluateError> {
+    if labels.dtype().is_float() {
+        return Ok(None);
+    }
     let dims: Vec<usize> = labels.dims().iter().skip(1).map(|size| *size as usize).collect();
     let all = labels.to_i64().map_err(|e| EvaluateError::Output {
         output: "labels".to_owned(),
         problem: e.to_string(),
     })?;
     let size = dims.iter().product::<usize>().max(1);
-    Ok(all.chunks(size).map(|row| (dims.clone(), row.to_vec())).collect())
+    Ok(Some(all.chunks(size).map(|row| (dims.clone(), row.to_vec())).collect()))
 }
 
 /// The classes that are predicted, added to the table where the true ones are known.

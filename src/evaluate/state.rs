@@ -135,7 +135,11 @@ impl State {
         merge_part(&mut self.regression, &other.regression, Regression::merge);
         merge_part(&mut self.paired, &other.paired, Paired::merge);
         merge_part(&mut self.reference, &other.reference, Classification::merge);
-        merge_part(&mut self.task, &other.task, TaskState::merge);
+        match (&mut self.task, &other.task) {
+            (Some(mine), Some(other)) => mine.merge(other)?,
+            (mine @ None, Some(other)) => *mine = Some(other.clone()),
+            _ => {}
+        }
         Ok(())
     }
 

@@ -40,7 +40,7 @@ def written(folder, truth, detections):
     ids = sorted(image["id"] for image in truth["images"])
     by_image = {image: [] for image in ids}
     for found in detections:
-        left, top, width, height = found["bbox"]
+        left, top, width, height = found.get("bbox", (0.0, 0.0, 0.0, 0.0))
         row = [left, top, left + width, top + height, found["score"], found["category_id"], *found.get("keypoints", [])]
         by_image[found["image_id"]].append(row)
     most = max(1, max(len(rows) for rows in by_image.values()))
@@ -66,7 +66,10 @@ def described(labels, data, kind):
 def corners_round_trip(detections):
     """Widths as they come back from corners, so that both sides see the same numbers."""
     for found in detections:
-        left, top, width, height = found.setdefault("bbox", [0.0, 0.0, 0.0, 0.0])
+        # Objects that are keypoints have no box, and their size is what the keypoints reach.
+        if "bbox" not in found:
+            continue
+        left, top, width, height = found["bbox"]
         right, bottom = left + width, top + height
         found["bbox"] = [left, top, right - left, bottom - top]
         if "area" in found:

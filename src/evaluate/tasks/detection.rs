@@ -16,8 +16,6 @@ use crate::evaluate::EvaluateError;
 pub struct Detection {
     /// Whether keypoints are judged and not boxes.
     pub keypoints: bool,
-    /// Whether what the reference finds is true.
-    pub from_reference: bool,
     /// From this score on a box of the reference counts as found.
     pub sure: f64,
     /// Overlap from which on a box is found again.
@@ -50,18 +48,11 @@ const SURE: f64 = 0.3;
 /// The overlap from which on a box is found again, unless a description says another.
 const FOUND: f64 = 0.75;
 
-/// Standard deviations of the places of COCO's 17 keypoints, relative to the object's size.
-const COCO_SIGMAS: [f64; 17] = [
-    0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089,
-    0.089,
-];
-
 impl Detection {
     /// Nothing yet, for what a description says.
-    pub(super) fn new(kind: TaskKind, layout: &BoxesSpec, categories: &Categories, from_reference: bool) -> Self {
+    pub(super) fn new(kind: TaskKind, layout: &BoxesSpec, categories: &Categories) -> Self {
         Self {
             keypoints: kind == TaskKind::Keypoints,
-            from_reference,
             sure: layout.sure.unwrap_or(SURE),
             found: layout.found.unwrap_or(FOUND),
             sigmas: layout.sigmas.clone(),
@@ -168,7 +159,7 @@ impl Detection {
         let similarity = match self.keypoints {
             true => Similarity::Keypoints {
                 sigmas: match self.sigmas.is_empty() {
-                    true => COCO_SIGMAS.to_vec(),
+                    true => Similarity::PERSON.to_vec(),
                     false => self.sigmas.clone(),
                 },
             },
@@ -178,7 +169,7 @@ impl Detection {
     }
 
     /// Figures of the model, and of the reference beside it.
-    pub(super) fn figures(&self, confidence: f64) -> TaskFigures {
+    pub(super) fn figures(&self, from_reference: bool, confidence: f64) -> TaskFigures {
         let has_reference = !self.images.is_empty() && self.images.values().all(|image| image.reference.is_some());
         let truths: Vec<Vec<TrueBox>> = self
             .images
@@ -206,7 +197,7 @@ impl Detection {
         };
         let other = reference.as_ref().map(|side| side as &dyn Measured);
         let mut figures = compared(task, &model, other, self.images.len(), confidence);
-        figures.labels_from_reference = self.from_reference;
+        figures.labels_from_reference = from_reference;
         figures.by_class = model.precision.by_class(&self.categories);
         figures.words = kept.map(|kept| kept.words(self)).unwrap_or_default();
         figures

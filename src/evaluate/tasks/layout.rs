@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::guess::guessed;
 use super::{Answer, Output};
 use crate::data::{
-    Activation, Background, BoxCode, BoxesSpec, ClassesOf, Combine, Frame, Outputs, Part, TaskKind, TaskSetting, Units,
+    Activation, Background, BoxCode, BoxesSpec, ClassesOf, Combine, Frame, Outputs, Part, Units,
 };
 use crate::evaluate::EvaluateError;
 
@@ -207,7 +207,7 @@ fn expected(logits: &[f64]) -> f64 {
 }
 
 /// A layout ready for the images of one model.
-pub(super) struct BoxReader {
+pub(in crate::evaluate) struct BoxReader {
     pub(super) layout: BoxesSpec,
     /// What is worth saying of a layout that nobody named.
     pub(super) guessed: Option<String>,
@@ -217,18 +217,17 @@ impl BoxReader {
     /// For a model that answered this to a first image: with the layout that the description names or spells out, else with the one
     /// that the outputs fit.
     pub(super) fn of(
-        setting: &TaskSetting,
+        spec: &BoxesSpec,
+        keypoints: bool,
         answer: &Answer,
         frame: Option<&Frame>,
     ) -> Result<Self, EvaluateError> {
-        let spec = &setting.boxes;
         if spec.layout.is_some() || spec.code.is_some() {
             return Ok(Self {
                 layout: spec.clone(),
                 guessed: None,
             });
         }
-        let keypoints = setting.kind == TaskKind::Keypoints;
         let (name, layout) =
             guessed(answer, frame, keypoints).map_err(|problem| EvaluateError::Task { problem })?;
         let about = layout.about.clone().unwrap_or_default();

@@ -9,10 +9,15 @@
 
 mod coco;
 mod detection;
+mod embedding;
 mod guess;
 mod layout;
 mod resample;
+mod segmentation;
+mod signals;
 mod state;
+mod text;
+mod tokens;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -22,7 +27,7 @@ pub use coco::Found;
 pub use detection::{Detection, Fate, Fates, Image};
 pub(super) use resample::{Measured, compared};
 pub(super) use state::Reader;
-pub use state::TaskState;
+pub use state::{Counts, TaskState};
 
 use super::EvaluateError;
 use super::statistics::Interval;
@@ -38,6 +43,8 @@ pub(super) struct Sample<'a> {
     pub(super) frame: Option<Frame>,
     /// Integer labels of this sample with their dimensions, where the labels are an array.
     pub(super) labels: Option<(Vec<usize>, Vec<i64>)>,
+    /// Float labels of this sample, where the labels are an array.
+    pub(super) targets: Option<Vec<f64>>,
 }
 
 /// What a model answered for one sample: its outputs in order, without the batch axis.

@@ -1,105 +1,125 @@
-//! Precision over recall, of samples that count any number of times.
+//! Precision over recall, of images that count any number of times.
 
 use super::matching::{THRESHOLDS, Verdict};
 
 /// Recalls at which precision is read: 0, 0.01, ..., 1.
-const RECALLS: u32 = 101;
+const RECALLS: usize = 101;
 
-/// One found object in the order of scores.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ranked {
+/// One found object that is right or left out.
+struct Event {
     /// Place of its image.
-    pub(super) image: u32,
-    pub(super) verdict: Verdict,
+    image: u32,
+    /// Place among all that is found, best first.
+    place: u32,
+    right: bool,
 }
 
-/// Where a curve rises: found objects that are right up to here, and their share of all that count.
-#[derive(Clone, Copy)]
-struct Rise {
-    right: u64,
-    precision: f64,
-}
-
-/// The rises of the curves of each threshold; kept from one category to the next.
+/// What was found, best first.
 #[derive(Default)]
-pub(super) struct Curves {
-    rises: [Vec<Rise>; THRESHOLDS.len()],
-    left_out: [u64; THRESHOLDS.len()],
+pub(super) struct Curve {
+    /// Place of the image of each found object.
+    images: Vec<u32>,
+    /// For each threshold; everything else is wrong.
+    events: [Vec<Event>; THRESHOLDS.len()],
 }
 
-impl Curves {
-    /// The average precision of each threshold, where the image at place `i` counts `weights[i]` times and has `positives` true
-    /// objects with it; `None` where there are none.
+impl Curve {
+    /// Of found objects with the places of their images, best first.
+    pub(super) fn new(found: impl Iterator<Item = (u32, Verdict)>) -> Self {
+        let mut curve = Self::default();
+        for (place, (image, verdict)) in (0..).zip(found) {
+            curve.images.push(image);
+            for (threshold, events) in curve.events.iter_mut().enumerate() {
+                let right = verdict.right >> threshold & 1 == 1;
+                if right || verdict.left_out >> threshold & 1 == 1 {
+                    events.push(Event { image, place, right });
+                }
+            }
+        }
+        curve
+    }
+
+    /// The average precision of each threshold, where the image at place `i` counts `weights[i]` times and there are `positives`
+    /// true objects to be found with that; `None` where there are none.
     ///
-    /// Only objects that are right raise recall, and copies of one rise together, hence a copy need not be looked at by itself.
-    pub(super) fn average(
-        &mut self,
-        ranked: impl Iterator<Item = Ranked>,
-        weights: &[u32],
-        positives: u64,
-    ) -> Option<[f64; THRESHOLDS.len()]> {
+    /// As of images that are there so many times, but that equal scores of one image stay apart: all copies of the first come before
+    /// those of the second.
+    pub(super) fn average(&self, weights: &[u32], positives: u64) -> Option<[f64; THRESHOLDS.len()]> {
         if positives == 0 {
             return None;
         }
-        self.rises.iter_mut().for_each(Vec::clear);
-        self.left_out = Default::default();
-        let mut seen = 0u64;
-        for Ranked { image, verdict } in ranked {
-            let weight = u64::from(weights.get(image as usize).copied().unwrap_or(0));
-            seen += weight;
-            if verdict == Verdict::default() || weight == 0 {
-                continue;
-            }
-            self.count(verdict, weight, seen);
-        }
+        let mut total = 0;
+        let seen: Vec<u64> = self
+            .images
+            .iter()
+            .map(|image| {
+                total += weight(weights, *image);
+                total
+            })
+            .collect();
+        let needed = needed(positives);
         let mut averages = [0.0; THRESHOLDS.len()];
-        for (average, rises) in averages.iter_mut().zip(&self.rises) {
-            *average = average_precision(rises, positives);
+        for (average, events) in averages.iter_mut().zip(&self.events) {
+            *average = average_precision(events, &seen, weights, &needed);
         }
         Some(averages)
     }
+}
 
-    /// Counts an object that is right or left out somewhere, after `seen` including itself.
-    fn count(&mut self, verdict: Verdict, weight: u64, seen: u64) {
-        let places = self.rises.iter_mut().zip(&mut self.left_out);
-        for (place, (rises, left_out)) in places.enumerate() {
-            let bit = 1 << place;
-            if verdict.left_out & bit != 0 {
-                *left_out += weight;
-            }
-            if verdict.right & bit != 0 {
-                let right = rises.last().map_or(0, |rise| rise.right) + weight;
-                let counted = (seen - *left_out) as f64;
-                rises.push(Rise {
-                    right,
-                    precision: right as f64 / (counted + f64::EPSILON),
-                });
-            }
+fn weight(weights: &[u32], image: u32) -> u64 {
+    weights.get(image as usize).map_or(0, |weight| u64::from(*weight))
+}
+
+/// The least numbers of right objects that make up each of [`RECALLS`], as rounded quotients have it.
+fn needed(positives: u64) -> [u64; RECALLS] {
+    let mut recalls = [0; RECALLS];
+    for (place, needed) in recalls.iter_mut().enumerate() {
+        let recall = place as f64 * 0.01;
+        let reaches = |right: u64| right as f64 / positives as f64 >= recall;
+        let mut least = (recall * positives as f64).floor() as u64;
+        while least > 0 && reaches(least - 1) {
+            least -= 1;
         }
+        while !reaches(least) {
+            least += 1;
+        }
+        *needed = least;
     }
+    recalls
 }
 
 /// Mean over [`RECALLS`] of the best precision at that recall or a higher one.
-fn average_precision(rises: &[Rise], positives: u64) -> f64 {
-    let positives = positives as f64;
-    let recall = |place: u32| f64::from(place) * 0.01;
-    let mut places = RECALLS;
-    let (mut sum, mut best) = (0.0, 0.0f64);
-    let mut rises = rises.iter().rev().peekable();
+///
+/// From the last object to the first. Only a right one raises recall, and precision is highest where the copies of a right one
+/// end, hence copies need not be looked at one by one. One that counts zero times repeats a point that is there anyway.
+fn average_precision(events: &[Event], seen: &[u64], weights: &[u32], needed: &[u64]) -> f64 {
+    let (mut right, mut left_out) = (0, 0);
+    for event in events {
+        let weight = weight(weights, event.image);
+        if event.right {
+            right += weight;
+        } else {
+            left_out += weight;
+        }
+    }
     // Recalls that are never reached have no precision.
-    if let Some(last) = rises.peek() {
-        let reached = last.right as f64 / positives;
-        while places > 0 && recall(places - 1) > reached {
-            places -= 1;
+    let reached = needed.partition_point(|needed| *needed <= right);
+    let mut recalls = needed.iter().take(reached).rev().peekable();
+    let (mut sum, mut best) = (0.0, 0.0f64);
+    for event in events.iter().rev() {
+        let weight = weight(weights, event.image);
+        if !event.right {
+            left_out -= weight;
+            continue;
         }
-    }
-    while let Some(rise) = rises.next() {
-        best = best.max(rise.precision);
-        let before = rises.peek().map(|rise| rise.right as f64 / positives);
-        while places > 0 && before.is_none_or(|before| recall(places - 1) > before) {
+        let seen = seen.get(event.place as usize).copied().unwrap_or(0);
+        // The addend is `COCOeval`'s: nothing divided by nothing is 0.
+        best = best.max(right as f64 / ((seen - left_out) as f64 + f64::EPSILON));
+        right -= weight;
+        while recalls.next_if(|needed| **needed > right).is_some() {
             sum += best;
-            places -= 1;
         }
     }
-    sum / f64::from(RECALLS)
+    // Recall 0 is reached before anything is found.
+    (sum + best * recalls.count() as f64) / needed.len() as f64
 }

@@ -36,10 +36,7 @@ impl Sizes {
 
 /// All, small, medium, large.
 pub(super) const SIZES: [Sizes; 4] = [
-    Sizes {
-        low: 0.0,
-        high: 1e10,
-    },
+    Sizes { low: 0.0, high: 1e10 },
     Sizes {
         low: 0.0,
         high: 1024.0,
@@ -97,8 +94,7 @@ struct Open {
 
 /// Best score first, scores that are not numbers last.
 pub(super) fn best_first(a: f64, b: f64) -> Ordering {
-    b.partial_cmp(&a)
-        .unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+    b.partial_cmp(&a).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
 }
 
 /// Matches the best found objects, and says how many true ones of each size there are to be found.

@@ -116,7 +116,13 @@ fn likeness(found: &Found, truth: &TrueBox, sigmas: &[f64]) -> f64 {
         .keypoints
         .iter()
         .zip(sigmas)
-        .map(|(point, sigma)| term(outside(point[0], left, width), outside(point[1], top, height), *sigma))
+        .map(|(point, sigma)| {
+            term(
+                outside(point[0], left, width),
+                outside(point[1], top, height),
+                *sigma,
+            )
+        })
         .sum();
     sum / sigmas.len() as f64
 }
