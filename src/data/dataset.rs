@@ -153,7 +153,7 @@ impl Dataset {
         };
         if let Some(task) = &mut task {
             if let Some(labels) = labels.as_ref().filter(|_| !known.has_truths()) {
-                known = labels.of_rows(available)?;
+                known = labels.of_rows(task, available)?;
             }
             if let Some(annotations) = &known.annotations {
                 task.categories.clone_from(&annotations.categories);

@@ -275,11 +275,24 @@ impl Labels {
     }
 
     /// What is true of the rows of arrays: entry after entry of the annotations.
-    pub(super) fn of_rows(&self, rows: u64) -> Result<Known, DataError> {
+    pub(super) fn of_rows(&self, setting: &TaskSetting, rows: u64) -> Result<Known, DataError> {
         let wrong = |reason: String| DataError::Labels {
             file: self.path.clone(),
             reason,
         };
+        if matches!(setting.reading, Reading::Text(..)) {
+            // A table of texts names rows by their numbers.
+            let numbered = |row: u64| ImageFile {
+                path: row.to_string().into(),
+                width: 0,
+                height: 0,
+            };
+            let files: Vec<ImageFile> = (0..rows).map(numbered).collect();
+            return Ok(Known {
+                annotations: Some(annotations::read_strings(&self.path, &files)?),
+                ..Known::default()
+            });
+        }
         if !self.is_coco() {
             return Err(wrong("labels of arrays are a COCO file, or an array beside them".to_owned()));
         }

@@ -1,4 +1,5 @@
-"""The figures of tasks against those who own them: pycocotools for boxes and keypoints, on random sets and on a real detector.
+"""The figures of tasks against those who own them: pycocotools for boxes and keypoints, on random sets and on a real detector; numpy,
+scipy, scikit-learn and jiwer for masks, vectors, texts and tokens.
 
 A random set is a COCO file and an npz of detections; the model under test hands its input on, so that `layout: rows` reads exactly
 those detections and only matching, precision and recall are judged.
@@ -13,6 +14,7 @@ import onnx
 from onnx import TensorProto, helper
 
 import figures_sets as sets
+import figures_tasks as tasks
 
 SEEDS = int(os.environ.get("SECATEUR_CROSS_SETS", "3"))
 # Corners, score and class, and behind them three numbers a keypoint.
@@ -231,7 +233,45 @@ def check_detector(report, secateur):
     (report.failed if far else report.passed)(name, note)
 
 
+def check_task(report, secateur, task, seed):
+    name = f"{task} {seed}"
+    if not report.wants(name):
+        return
+    try:
+        arrays, files, description, expected = tasks.TASKS[task](np.random.default_rng(seed))
+    except ImportError as error:
+        report.skipped(name, f"{error.name} is not installed")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        model = os.path.join(folder, "echo.onnx")
+        echo_model(model, arrays["x"])
+        np.savez(os.path.join(folder, "data.npz"), **arrays)
+        for file, content in files.items():
+            with open(os.path.join(folder, file), "w") as target:
+                target.write(content)
+        data = os.path.join(folder, "data.yaml")
+        with open(data, "w") as file:
+            json.dump({"npz": "data.npz", "inputs": {"x": "x"}, **description}, file)
+        found = run_json(secateur, ["evaluate", model, "--data", data, "--latency-runs", "0", "--batch", "2"])
+        compare(report, name, expected, found["task"]["figures"])
+
+
+def echo_model(path, answers):
+    """A model that hands its input on, batch by batch."""
+    shape = ["samples", *answers.shape[1:]]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "echo",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
 def check(report, secateur):
+    for task in tasks.TASKS:
+        for seed in range(SEEDS * 2):
+            check_task(report, secateur, task, seed)
     try:
         import pycocotools  # noqa: F401
     except ImportError:

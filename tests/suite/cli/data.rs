@@ -36,6 +36,12 @@ fn files(folder: &Path) {
         &[("ids", &integers(&[4, 5], 9)), ("mask", &integers(&[4, 5], 2))],
     );
     write("pixels.npz", &[("x", &pixels)]);
+    write(
+        "masks.npz",
+        &[("pixels", &floats(&[2, 3, 28, 28])), ("classes", &integers(&[2, 28, 28], 3))],
+    );
+    std::fs::write(folder.join("pairs.tsv"), "0\t1\t1\n2\t3\t0\n1\t4\t0\n").unwrap();
+    std::fs::write(folder.join("texts.tsv"), "0\tab\n1\tc\n2\ta\n3\tb\n4\tcab\n").unwrap();
     std::fs::write(folder.join("rows.npy"), npy(&[5, 4])).unwrap();
     for (place, names) in [
         ("photos", ["a.png", "b.png"]),
@@ -127,7 +133,7 @@ fn every_example_of_the_page_opens_and_gives_a_batch() {
         let labelled = text.contains("labels") && !text.contains("shard") && !text.contains("labels: reference");
         assert_eq!(
             data.has_labels(),
-            labelled || text.contains("folder: classes"),
+            labelled || text.contains("folder: classes") || text.contains("pairs:"),
             "{text}"
         );
     }

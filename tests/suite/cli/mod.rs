@@ -7,6 +7,7 @@ mod data;
 mod documents;
 mod exit;
 mod external;
+mod figures;
 mod files;
 mod flags;
 mod generated;
