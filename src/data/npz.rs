@@ -50,8 +50,7 @@ pub(super) fn array_names(path: &Path) -> Result<Vec<String>, DataError> {
     let archive = open_archive(path)?;
     let mut names: Vec<String> = archive
         .file_names()
-        .filter_map(|entry| entry.strip_suffix(ENTRY_SUFFIX))
-        .map(str::to_owned)
+        .filter_map(|entry| Some(entry.ok()?.strip_suffix(ENTRY_SUFFIX)?.to_owned()))
         .collect();
     names.sort();
     if names.is_empty() {
