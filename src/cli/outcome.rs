@@ -3,12 +3,10 @@
 use super::global::Global;
 use super::run::Running;
 use super::{terminal, verify};
-use crate::api::Destination;
-use crate::pipeline::RunReport;
+use crate::api::{Destination, RunReport, Verdict};
 use crate::report::comparison;
 use crate::report::table::{self, Style};
 use crate::report::{sanitise, training};
-use crate::verify::Verdict;
 
 /// Prints the result: JSON, or tables for people. They go to stderr when the model itself goes to stdout. Under `--quiet` only
 /// why a result is refused is said.

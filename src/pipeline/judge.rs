@@ -299,8 +299,12 @@ impl<'a> Evaluation<'a> {
         let resources = options.resources.ok_or("there is no evaluation data")?;
         let timed = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Latency(_)));
         Ok(Self {
-            data: Arc::new(resources.data(EVALUATION, &model.graph)?),
-            engine: resources.engine()?,
+            data: Arc::new(
+                resources
+                    .data(EVALUATION, &model.graph)
+                    .map_err(|error| error.to_string())?,
+            ),
+            engine: resources.engine().map_err(|error| error.to_string())?,
             jobs: resources.jobs(),
             latency_runs: if timed { LATENCY_RUNS } else { 0 },
             state: State::new(StateSubject::default()),

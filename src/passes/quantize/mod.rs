@@ -30,7 +30,7 @@ use super::left::{Left, LeftAlone};
 use super::quantize_weights::{Moments, collect};
 use super::{
     About, Context, ConvertOpset, DeduplicateInitializers, Needs, Pass, PassError, PassReport, PlannedNode,
-    Rounding, Runs, Safety, Selector, Simplify,
+    ResourceError, Rounding, Runs, Safety, Selector, Simplify,
 };
 use crate::analysis;
 use crate::ir::{Graph, Model, NodeId, ValueId};
@@ -158,7 +158,6 @@ impl Pass for Quantize {
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let option = |message: String| PassError::Option { pass: NAME, message };
-        let resource = |message: String| PassError::Resource { pass: NAME, message };
         if let Some(other) = self.scheme.other_pass(self) {
             self.check_static_only()?;
             return other.run(model, context);
@@ -432,4 +431,8 @@ impl Quantize {
         }
         Ok(())
     }
+}
+
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }
