@@ -44,7 +44,13 @@ fn codes(source: &str) -> BTreeSet<String> {
         .collect();
     let code = code.join("\n");
     let mut found = BTreeSet::new();
-    for (at, _) in code.match_indices("fn code(&self)") {
+    let answers = |at: &usize| {
+        code[*at..]
+            .lines()
+            .next()
+            .is_some_and(|line| line.contains("self) -> &"))
+    };
+    for at in code.match_indices("fn code(").map(|(at, _)| at).filter(answers) {
         found.extend(
             block(&code[at..])
                 .split('"')
@@ -63,7 +69,7 @@ fn codes(source: &str) -> BTreeSet<String> {
             .1
             .split_once(": &str = ")
             .unwrap();
-        let used = code.matches("fn code(&self)").count() > 0 && code.matches(name).count() > 1;
+        let used = code.contains("fn code(&self)") && code.matches(name).count() > 1;
         if used && (name == "RESOURCE" || name == "STATISTICS") {
             found.extend(literal(value).map(str::to_owned));
         }

@@ -77,8 +77,10 @@ impl Pass for QuantizeDynamic {
             message: format!("exclude: {error}"),
         })?;
         let original = model.clone();
-        let mut report = PassReport::default();
-        report.changes = prepare::simplify(model, self.prepare, context)?.changes;
+        let mut report = PassReport {
+            changes: prepare::simplify(model, self.prepare, context)?.changes,
+            ..PassReport::default()
+        };
         if model.opset().is_some_and(|version| version < OPSET) {
             report.merge(ConvertOpset::at_least(OPSET).run(model, context)?);
         }

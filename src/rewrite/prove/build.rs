@@ -256,7 +256,7 @@ impl Described<'_> {
         (produced, splats): (&[&str], &[String]),
     ) -> Result<Option<Val>, FieldError> {
         let parameter =
-            |name: String, json: &Json| parameter_value(json).ok_or_else(|| FieldError::Parameter { name });
+            |name: String, json: &Json| parameter_value(json).ok_or(FieldError::Parameter { name });
         if name.starts_with('@') {
             return Ok(Some(match field {
                 Some(json) => parameter(name.to_owned(), json)?,
