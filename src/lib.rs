@@ -77,6 +77,8 @@
 //! | steps and gates: presets, YAML, one step at a time | [`Pipeline`]; [`explain()`] says what steps there are and what they take |
 //! | engine, data, threads, seed, progress, cancelling, files that are written | [`Options`] |
 //! | comparing two models, measuring one, statistics for later steps | [`verify()`], [`evaluate()`], [`stats()`] |
+//! | what differs by names; the rewrite that breaks a model | [`difference()`], [`bisect()`] |
+//! | what a model computes at a value; a model of a loss and its gradients | [`features()`], [`gradients()`] |
 //! | what went wrong: a stable code, file, node, value, step, hint | [`Error`] |
 //!
 //! # What a caller can rely on
@@ -167,13 +169,15 @@ pub mod verify;
 pub mod yaml;
 
 pub use api::{
-    Array, Data, Element, Error, ErrorPlace, Evaluation, Explanation, IntoArray, IntoSamples, Model, Options,
-    Outcome, Pipeline, Purpose, Runtime, Saved, Stats, StepOptions, Verification, evaluate, explain,
-    explain_why_not, stats, verify,
+    Array, Data, Element, Error, ErrorPlace, Evaluation, Explanation, Features, IntoArray, IntoSamples,
+    Model, Options, Outcome, Pipeline, Purpose, Runtime, Saved, Stats, StepOptions, Verification, bisect,
+    difference, evaluate, explain, explain_why_not, features, gradients, schema_of, stats, verify,
 };
+pub use autodiff::{GradientOptions, InputIs, Loss, Wrt};
 pub use engine::{CancelToken, Host, limit_calls, work_in_processes};
 pub use evaluate::Figures;
 pub use passes::{LossKind, ReportFile};
-pub use pipeline::{GateReport, RunReport, StepReport, Weight};
+pub use pipeline::{Bisection, GateReport, RunReport, StepReport, Weight};
+pub use report::difference::Difference;
 pub use report::facts::{ModelFacts, ValueFacts};
 pub use verify::{Divergence, NodeOptions, NodeReport, OutputFigures, Verdict, VerifyReport};

@@ -7,9 +7,11 @@ use crate::autodiff::AutodiffError;
 use crate::data::DataError;
 use crate::engine::EngineError;
 use crate::evaluate::EvaluateError;
+use crate::features::FeatureError;
+use crate::finetune::FinetuneError;
 use crate::format::{FormatError, LiftError, LowerError};
 use crate::ir::CheckError;
-use crate::passes::PassError;
+use crate::passes::{PassError, ResourceError};
 use crate::pipeline::{ConfigError, LackError, ReadError, RunError, StepError};
 use crate::rewrite::RuleError;
 use crate::statistics::{StatisticsError, StatisticsFileError};
@@ -19,6 +21,14 @@ fn hinted(error: Error, hint: Option<impl Into<String>>) -> Error {
     match hint {
         Some(hint) => error.with_hint(hint),
         None => error,
+    }
+}
+
+/// An error in the words of who was at work; what was cancelled stays just that.
+fn said(error: Error, message: String) -> Error {
+    match error.code() == Error::cancelled().code() {
+        true => error,
+        false => error.saying(message),
     }
 }
 
@@ -99,7 +109,10 @@ impl From<RunError> for Error {
     fn from(error: RunError) -> Self {
         let made = Self::new(error.code(), error.to_string());
         match error {
-            RunError::Pass { step, source } => made.at_step(step).at_node(source.node().map(str::to_owned)),
+            RunError::Pass { step, source } => {
+                let message = made.message().to_owned();
+                said(source.into(), message).at_step(step)
+            }
             RunError::Invalid { step, source, .. } => {
                 made.at_step(step).at_node(source.node).at_value(source.value)
             }
@@ -111,7 +124,37 @@ impl From<RunError> for Error {
 
 impl From<PassError> for Error {
     fn from(error: PassError) -> Self {
-        Self::new(error.code(), error.to_string()).at_node(error.node().map(str::to_owned))
+        let message = error.to_string();
+        match error {
+            PassError::Resource { source, .. } => said((*source).into(), message),
+            other => Self::new(other.code(), message).at_node(other.node().map(str::to_owned)),
+        }
+    }
+}
+
+impl From<ResourceError> for Error {
+    fn from(error: ResourceError) -> Self {
+        let message = error.to_string();
+        match error {
+            ResourceError::Data(error) => error.into(),
+            ResourceError::Engine(error) => error.into(),
+            ResourceError::Statistics(error) => error.into(),
+            ResourceError::StatisticsFile(error) => error.into(),
+            ResourceError::Evaluate(error) => error.into(),
+            ResourceError::Rule(error) => error.into(),
+            ResourceError::Features(FeatureError::Data(error))
+            | ResourceError::Training(FinetuneError::Data(error)) => error.into(),
+            ResourceError::Features(FeatureError::Engine(error))
+            | ResourceError::Training(FinetuneError::Engine(error)) => error.into(),
+            ResourceError::Training(FinetuneError::Autodiff(error)) => error.into(),
+            ResourceError::Model { path, source } => said(source.into(), message).in_file(&path),
+            ResourceError::Invalid { path, source } => said((*source).into(), message).in_file(&path),
+            ResourceError::Of { source, .. } => said((*source).into(), message),
+            ResourceError::Unreachable { ref path, .. } | ResourceError::Text { ref path, .. } => {
+                Self::new(error.code(), message).in_file(path)
+            }
+            other => Self::new(other.code(), message),
+        }
     }
 }
 
@@ -170,6 +213,16 @@ impl From<EvaluateError> for Error {
     }
 }
 
+impl From<FeatureError> for Error {
+    fn from(error: FeatureError) -> Self {
+        match error {
+            FeatureError::Data(error) => error.into(),
+            FeatureError::Engine(error) => error.into(),
+            other => Self::new("features", other.to_string()),
+        }
+    }
+}
+
 impl From<AutodiffError> for Error {
     fn from(error: AutodiffError) -> Self {
         let made = Self::new(error.code(), error.to_string()).at_node(error.node().map(str::to_owned));
@@ -183,20 +236,19 @@ impl From<AutodiffError> for Error {
     }
 }
 
-/// The code of whatever goes wrong with statistics.
-const STATISTICS: &str = "statistics";
-
 impl From<StatisticsError> for Error {
     fn from(error: StatisticsError) -> Self {
         match error {
             StatisticsError::Autodiff(error) => error.into(),
-            other => Self::new(STATISTICS, other.to_string()),
+            StatisticsError::Data(error) => error.into(),
+            StatisticsError::Engine(error) => error.into(),
+            other => Self::new(other.code(), other.to_string()),
         }
     }
 }
 
 impl From<StatisticsFileError> for Error {
     fn from(error: StatisticsFileError) -> Self {
-        Self::new(STATISTICS, error.to_string())
+        Self::new(error.code(), error.to_string())
     }
 }

@@ -56,6 +56,10 @@ pub struct ErrorPlace {
 impl Error {
     /// An error with a code in lower case and hyphens, as every code is.
     pub(crate) fn new(code: &str, message: impl Into<String>) -> Self {
+        debug_assert!(
+            Self::codes().any(|(_, known)| known == code),
+            "{code} is not in the table of codes"
+        );
         Self(Box::new(Details {
             code: code.to_owned(),
             message: message.into(),
@@ -76,6 +80,12 @@ impl Error {
     /// Work that its caller ended.
     pub(crate) fn cancelled() -> Self {
         Self::new("cancelled", "the work was cancelled; nothing was written")
+    }
+
+    /// The same in other words, such as those of a step around it.
+    pub(crate) fn saying(mut self, message: impl Into<String>) -> Self {
+        self.0.message = message.into();
+        self
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {

@@ -239,7 +239,7 @@ fn show(
         return Err(Error::usage("--show draws boxes, and the data describe no detection"));
     };
     let failed = |path: &Path, reason: String| {
-        Error::new("write", format!("{}: {reason}", path.display())).in_file(path)
+        Error::new("write-failed", format!("{}: {reason}", path.display())).in_file(path)
     };
     std::fs::create_dir_all(folder).map_err(|error| failed(folder, error.to_string()))?;
     let mut written = Vec::new();

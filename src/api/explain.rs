@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::error::Error;
 use super::model::Model;
 use super::options::Options;
+use super::rules::rules;
 use crate::analysis;
 use crate::data;
 use crate::fold::TractEvaluator;
@@ -14,7 +15,7 @@ use crate::ir::NodeId;
 use crate::passes::{Safety, registry};
 use crate::pipeline::presets;
 use crate::report::sanitise;
-use crate::rewrite::{self, Example, Rule, RuleSet, WhyNot};
+use crate::rewrite::{self, Example, Rule, WhyNot};
 use crate::schema::nearest;
 
 /// What something is: its `Display` is for people, [`Explanation::document`] for programs.
@@ -35,13 +36,65 @@ impl fmt::Display for Explanation {
 /// The name of the page on descriptions of data.
 const DATA: &str = "data";
 
-/// The rules that come with secateur and those of [`Options::rules`].
-pub(crate) fn rules(options: &Options) -> Result<RuleSet, Error> {
-    let mut set = RuleSet::embedded()?.clone();
-    for folder in &options.rules {
-        set = set.with(&RuleSet::load_dir(folder)?)?;
+/// The options of a step.
+pub(crate) struct StepSchema {
+    pub(crate) name: &'static str,
+    pub(crate) schema: Value,
+    pub(crate) documentation: String,
+    pub(crate) summary: String,
+}
+
+/// Every step there is, by name.
+pub(crate) fn step_schemas() -> Vec<StepSchema> {
+    let entries = registry::entries();
+    entries
+        .iter()
+        .map(|entry| StepSchema {
+            name: entry.name,
+            schema: entry.schema.as_value().clone(),
+            documentation: entry.documentation().to_owned(),
+            summary: entry.summary().to_owned(),
+        })
+        .collect()
+}
+
+/// Everything that can be explained: passes, presets, rules.
+pub(crate) fn catalogue(options: &Options) -> Result<Explanation, Error> {
+    let rules = rules(options)?;
+    let entries = registry::entries();
+    let passes: Vec<Value> = entries
+        .iter()
+        .map(|entry| json!({ "name": entry.name, "safety": entry.safety, "summary": entry.summary() }))
+        .collect();
+    let named: Vec<Value> = presets::names()
+        .into_iter()
+        .map(|name| json!({ "name": name, "summary": presets::summary(name) }))
+        .collect();
+    let listed: Vec<Value> = rules
+        .rules()
+        .iter()
+        .map(|rule| json!({ "name": rule.name, "safety": rule.safety, "summary": rule.summary }))
+        .collect();
+    let width = entries.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
+    let mut text = String::from("passes:\n");
+    for entry in &entries {
+        text.push_str(&format!("  {:width$}  {}\n", entry.name, entry.summary()));
     }
-    Ok(set)
+    text.push_str("presets:\n");
+    for name in presets::names() {
+        text.push_str(&format!(
+            "  {name:width$}  {}\n",
+            presets::summary(name).unwrap_or_default()
+        ));
+    }
+    text.push_str(&format!(
+        "rules: {}, see `secateur rules list`\ndata: how samples are described, see `secateur explain data`\n",
+        rules.rules().len()
+    ));
+    Ok(Explanation {
+        document: json!({ "passes": passes, "presets": named, "rules": listed }),
+        text,
+    })
 }
 
 /// Explains a pass with its options, a rewrite rule, a preset, or with `data` how data are described.

@@ -72,17 +72,6 @@ impl Files {
         }
     }
 
-    /// Data that are read, as a flag names them.
-    pub(crate) fn reads_data(&mut self, text: &str) {
-        if !Spec::is_inline(text) {
-            return self.reads_data_at(Path::new(text));
-        }
-        // What is no description is refused where the data are opened, with its place.
-        if let Ok((spec, base)) = Spec::from_flag(text) {
-            self.reads_spec(&spec, &base);
-        }
-    }
-
     /// Data that are read from what a path stands for.
     pub(crate) fn reads_data_at(&mut self, path: &Path) {
         self.read("the data", path, &[]);

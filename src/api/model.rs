@@ -8,11 +8,13 @@ use bytes::Bytes;
 
 use super::error::Error;
 use super::save::{Destination, Saved, write};
-use crate::analysis;
+use crate::analysis::{self, Dimensions};
 use crate::format::save::{Target, WriteOptions};
 use crate::format::text::{PrintOptions, print_model};
 use crate::format::{self, ExternalFiles, Origin, ReadOptions, Source, Warning};
-use crate::ir::{self, CheckError};
+use crate::ir::{self, CheckError, Dim};
+use crate::passes::Size;
+use crate::report::difference::{Difference, difference as compare};
 use crate::report::facts::{ModelFacts, ValueFacts, facts};
 
 /// An ONNX model that was read and checked. Its weights are parts of the mapped file, so clones are cheap.
@@ -293,6 +295,22 @@ impl Model {
         &self.warnings
     }
 
+    /// The facts with these sizes of free dimensions, and with every value of the main graph if `values` says so.
+    pub(crate) fn facts_at(&self, sizes: &[(String, Size)], values: bool) -> Result<ModelFacts, Error> {
+        let mut model = self.model.clone();
+        analysis::infer(&mut model);
+        let sizes = known_sizes(sizes, &model)?;
+        let mut facts = facts(&model, &self.origin, &sizes, values);
+        facts.warnings.clone_from(&self.warnings);
+        Ok(facts)
+    }
+
+    /// The model in ONNX's textual syntax, with at most so many elements of each tensor.
+    pub(crate) fn print(&self, max_elements: Option<usize>) -> Result<String, Error> {
+        let message = format::lower(&self.model, &ExternalFiles::default())?;
+        Ok(print_model(&message, &PrintOptions { max_elements }))
+    }
+
     /// The model in ONNX's textual syntax, with every element of every tensor.
     ///
     /// # Errors
@@ -307,9 +325,53 @@ impl Model {
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn text(&self) -> Result<String, Error> {
-        let message = format::lower(&self.model, &ExternalFiles::default())?;
-        Ok(print_model(&message, &PrintOptions { max_elements: None }))
+        self.print(None)
     }
+}
+
+/// The sizes that a call gives to free dimensions of a model: by symbol where the dimension has one. Fixed dimensions may be given as
+/// they are.
+fn known_sizes(bindings: &[(String, Size)], model: &ir::Model) -> Result<BTreeMap<String, i64>, Error> {
+    let dimensions = Dimensions::of(model);
+    let mut sizes = BTreeMap::new();
+    for (name, size) in bindings {
+        let wrong = |message: String| Error::new("unknown-dimension", format!("--size: {message}"));
+        let Size::Fixed(size) = size else {
+            return Err(wrong(format!("{name}: a size is needed")));
+        };
+        let size = i64::try_from(*size).map_err(|_| wrong(format!("{name}: {size} is not a size")))?;
+        let key = match dimensions.place(name) {
+            _ if dimensions.symbol(name).is_some() => name.clone(),
+            Some(place) => match &place.dim {
+                Dim::Fixed(fixed) if *fixed == size => continue,
+                Dim::Fixed(fixed) => return Err(wrong(format!("{name} is {fixed} in the model"))),
+                dim => dim
+                    .as_symbol()
+                    .map_or_else(|| name.clone(), |symbol| symbol.to_string()),
+            },
+            None => return Err(wrong(dimensions.unknown(name))),
+        };
+        sizes.insert(key, size);
+    }
+    Ok(sizes)
+}
+
+/// What differs between two models by names, without running them: interface, operators, nodes, constants.
+///
+/// # Examples
+///
+/// ```
+/// use secateur::{Model, difference};
+/// let float = Model::open("fixtures/digits_cnn.onnx")?;
+/// let codes = Model::open("fixtures/digits_cnn_qdq_pc_s8s8.onnx")?;
+/// assert!(difference(&float, &float).same);
+/// assert!(difference(&float, &codes).ops.contains_key("QuantizeLinear"));
+/// # Ok::<(), secateur::Error>(())
+/// ```
+pub fn difference(a: &Model, b: &Model) -> Difference {
+    let mut found = compare(&a.model, &b.model);
+    found.warnings = [a, b].map(|model| model.warnings.clone()).concat();
+    found
 }
 
 impl fmt::Debug for Model {

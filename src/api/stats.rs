@@ -6,10 +6,12 @@ use regex::RegexSet;
 
 use super::error::Error;
 use super::files::MODEL;
+use super::merge::join;
 use super::model::Model;
 use super::options::Options;
 use crate::data::Dataset;
 use crate::engine::Engine;
+use crate::files::read_bytes;
 use crate::fold::TractEvaluator;
 use crate::ir::{self, Graph};
 use crate::passes::{
@@ -59,6 +61,78 @@ enum Kind {
 }
 
 impl Stats {
+    /// Reads a file that [`Stats::write`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// `statistics` for what is no such file.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use secateur::{Data, Model, Options, Purpose, Stats, stats};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let path = folder.path().join("ranges.safetensors");
+    /// let model = Model::open("fixtures/digits_mlp.onnx")?;
+    /// let data = Data::npz("fixtures/data/digits_calib.npz")?.samples(4);
+    /// stats(&model, &Purpose::Quantize, &Options::new().data("calibration", data))?.write(&path)?;
+    /// assert_eq!(Stats::open(&path)?.ranges(), [(0, 4)]);
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let gradients = read_bytes(path).is_ok_and(|bytes| GradientStatistics::recognises(&bytes));
+        let kind = match gradients {
+            true => Kind::Gradients(GradientStatistics::read(path)?),
+            false => Kind::Values(Statistics::read(path)?),
+        };
+        Ok(Self {
+            kind,
+            notes: Vec::new(),
+        })
+    }
+
+    /// Statistics of the same model and data over other samples, as one: minima, maxima and histograms are those of one run.
+    ///
+    /// # Errors
+    ///
+    /// `statistics` where a part is of another model, of other data, of another kind, or of samples that are counted already.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use secateur::{Data, Model, Options, Purpose, Stats, stats};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let model = Model::open("fixtures/digits_mlp.onnx")?;
+    /// for part in 0..2 {
+    ///     let data = Data::npz("fixtures/data/digits_calib.npz")?.samples(8).shard(part, 2)?;
+    ///     let found = stats(&model, &Purpose::Quantize, &Options::new().data("calibration", data))?;
+    ///     found.write(folder.path().join(format!("{part}.safetensors")))?;
+    /// }
+    /// let parts = ["0", "1"].map(|part| folder.path().join(format!("{part}.safetensors")));
+    /// assert_eq!(Stats::merge(&parts)?.ranges(), [(0, 8)]);
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn merge(parts: &[impl AsRef<Path>]) -> Result<Self, Error> {
+        let first = parts.first().and_then(|path| read_bytes(path.as_ref()).ok());
+        let kind = match first.is_some_and(|bytes| GradientStatistics::recognises(&bytes)) {
+            true => Kind::Gradients(join(
+                parts,
+                |path| Ok(GradientStatistics::read(path)?),
+                |whole, part| Ok(whole.merge(part)?),
+            )?),
+            false => Kind::Values(join(
+                parts,
+                |path| Ok(Statistics::read(path)?),
+                |whole, part| Ok(whole.merge(part)?),
+            )?),
+        };
+        Ok(Self {
+            kind,
+            notes: Vec::new(),
+        })
+    }
+
     /// The samples that they are of, as ranges `[start, end)` of the data set.
     ///
     /// # Examples
@@ -184,7 +258,6 @@ fn collect(model: &Model, purpose: &Purpose, engine: &dyn Engine, options: &Opti
         progress: &tell,
         resources: None,
     };
-    let failed = |error: crate::passes::PassError| Error::new("statistics", error.to_string());
     let mut notes = Vec::new();
     let kind = match purpose {
         Purpose::Gradients { loss, output } => {
@@ -201,14 +274,14 @@ fn collect(model: &Model, purpose: &Purpose, engine: &dyn Engine, options: &Opti
                 rows_per_sample: (*rows_per_sample).max(1),
             };
             let found = collect_gram_statistics(&model.model, &context, how, &open, engine, threads);
-            let (statistics, report) = found.map_err(failed)?;
+            let (statistics, report) = found?;
             notes = report.notes;
             Kind::Values(statistics)
         }
         Purpose::Quantize => {
             let mut prepared = model.model.clone();
             let found = collect_statistics(&mut prepared, &context, &open, engine, threads);
-            Kind::Values(found.map_err(failed)?)
+            Kind::Values(found?)
         }
     };
     Ok(Stats { kind, notes })

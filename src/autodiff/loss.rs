@@ -52,59 +52,11 @@ pub(super) fn emit<'e>(
                 gradient: targets,
             }
         }
-        Loss::BinaryCrossEntropy { input } => {
-            let count = emitter.count(output.dtype, &output.shape);
-            let before = ending(emitter, output, &["Sigmoid"])
-                .filter(|_| input != InputIs::Logits)
-                .map(|end| end.0);
-            if input == InputIs::Probabilities && before.is_none() {
-                let (p, t) = (output, targets(&output.shape));
-                let each = -(&t * p.ln() + (1.0 - &t) * (1.0 - p).ln());
-                let gradient = (p - &t) / (p * &(1.0 - p)) / &count;
-                Seeded {
-                    loss: everything(&each, &count),
-                    at: p.id,
-                    gradient,
-                }
-            } else {
-                let z = before.unwrap_or_else(|| output.clone());
-                let t = targets(&output.shape);
-                let each = z.max(&z.number(0.0)) - &z * &t + ((-z.abs()).exp() + 1.0).ln();
-                Seeded {
-                    loss: everything(&each, &count),
-                    at: z.id,
-                    gradient: (z.sigmoid() - t) / count,
-                }
-            }
-        }
+        Loss::BinaryCrossEntropy { input } => binary(emitter, output, input, || targets(&output.shape)),
         Loss::CrossEntropy { input, axis } => {
             let classes = Classes::of(emitter, output, input, axis, 1.0).map_err(refused)?;
-            let axis = classes.axis;
-            let label_shape = output
-                .shape
-                .iter()
-                .enumerate()
-                .filter(|(at, _)| *at != axis)
-                .map(|(_, dim)| dim.clone());
-            let labels = emitter.input(loss.input_name(), DType::I64, label_shape.collect());
-            let size = output
-                .dim(axis)
-                .fixed()
+            let one_hot = one_hot(emitter, loss, output, classes.axis)
                 .ok_or_else(|| refused("the number of classes must be a number"))?;
-            let mut range_shape = vec![1i64; output.rank()];
-            if let Some(dim) = range_shape.get_mut(axis) {
-                *dim = size;
-            }
-            let range = emitter
-                .ints(&(0..size).collect::<Vec<_>>())
-                .reshape(&super::emit::dims(&range_shape));
-            let hit = labels
-                .unsqueeze(&[axis])
-                .equal(&range)
-                .cast(output.dtype)
-                .shaped_like(output);
-            // A label that names no class divides by 0 here, on purpose.
-            let one_hot = &hit / hit.total(&[axis]);
             classes.against(emitter, &one_hot)
         }
         Loss::Distillation {
@@ -138,6 +90,63 @@ pub(super) fn emit<'e>(
         None => Ok(seeded),
         Some(fault) => Err(refused(&fault.reason())),
     }
+}
+
+/// Cross-entropy of independent probabilities.
+fn binary<'e>(
+    emitter: &'e Emitter,
+    output: &Var<'e>,
+    input: InputIs,
+    targets: impl Fn() -> Var<'e>,
+) -> Seeded<'e> {
+    let count = emitter.count(output.dtype, &output.shape);
+    let before = ending(emitter, output, &["Sigmoid"])
+        .filter(|_| input != InputIs::Logits)
+        .map(|end| end.0);
+    if input == InputIs::Probabilities && before.is_none() {
+        let (p, t) = (output, targets());
+        let each = -(&t * p.ln() + (1.0 - &t) * (1.0 - p).ln());
+        let gradient = (p - &t) / (p * &(1.0 - p)) / &count;
+        return Seeded {
+            loss: everything(&each, &count),
+            at: p.id,
+            gradient,
+        };
+    }
+    let z = before.unwrap_or_else(|| output.clone());
+    let t = targets();
+    let each = z.max(&z.number(0.0)) - &z * &t + ((-z.abs()).exp() + 1.0).ln();
+    Seeded {
+        loss: everything(&each, &count),
+        at: z.id,
+        gradient: (z.sigmoid() - t) / count,
+    }
+}
+
+/// The labels as one number a class; `None` where the number of classes is not fixed.
+fn one_hot<'e>(emitter: &'e Emitter, loss: &Loss, output: &Var<'e>, axis: usize) -> Option<Var<'e>> {
+    let label_shape = output
+        .shape
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| *at != axis)
+        .map(|(_, dim)| dim.clone());
+    let labels = emitter.input(loss.input_name(), DType::I64, label_shape.collect());
+    let size = output.dim(axis).fixed()?;
+    let mut range_shape = vec![1i64; output.rank()];
+    if let Some(dim) = range_shape.get_mut(axis) {
+        *dim = size;
+    }
+    let range = emitter
+        .ints(&(0..size).collect::<Vec<_>>())
+        .reshape(&super::emit::dims(&range_shape));
+    let hit = labels
+        .unsqueeze(&[axis])
+        .equal(&range)
+        .cast(output.dtype)
+        .shaped_like(output);
+    // A label that names no class divides by 0 here, on purpose.
+    Some(&hit / hit.total(&[axis]))
 }
 
 /// The sum of all elements over a count, as a scalar.

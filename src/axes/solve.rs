@@ -1,10 +1,13 @@
 //! The driver: goes over the main graph in topological order and applies the rules.
 
+use std::sync::OnceLock;
+
 use super::elements::Axis;
 use super::pins::Pin;
 use super::rule::{Axes, Gathered, Rule, Sum};
 use super::rules;
 use super::units::{self, Group};
+use crate::analysis::{Contradiction, infer};
 use crate::ir::{DType, FunctionIndex, Graph, Model, NodeId, NodeKind, ValueId, opset_version};
 
 /// What can be removed from a model, and why the rest cannot.
@@ -16,9 +19,18 @@ pub struct Solution {
     /// Version of ONNX's own operators.
     pub(super) opset: i64,
     groups: Vec<Group>,
+    /// See [`Self::contradictions`].
+    contradictions: OnceLock<Vec<Contradiction>>,
 }
 
 impl Solution {
+    /// What inference finds wrong in the model itself, which is the one that was solved: a search removes from it many times, and
+    /// infers it once.
+    pub(super) fn contradictions(&self, model: &Model) -> &[Contradiction] {
+        self.contradictions
+            .get_or_init(|| infer(&mut model.clone()).contradictions)
+    }
+
     /// Removal units that play the same part (the channels of one layer), in graph order; pinned ones included.
     pub fn groups(&self) -> &[Group] {
         &self.groups
@@ -79,6 +91,7 @@ pub fn solve(model: &Model) -> Solution {
         roots,
         opset: model.opset().unwrap_or(0),
         groups,
+        contradictions: OnceLock::new(),
     }
 }
 

@@ -356,23 +356,10 @@ pub(super) fn groups(graph: &Graph, gathered: &Gathered, roots: &[u32]) -> Vec<G
             }
         }
     }
-    let mut places: HashMap<u32, Vec<Place>> = HashMap::new();
-    for (index, product) in gathered.elements.products.iter().enumerate() {
-        let index = index as u32;
-        let mut add = |element: u32, place: Place| {
-            if let Some(root) = roots.get(element as usize) {
-                places.entry(*root).or_default().push(place);
-            }
-        };
-        (0..product.outer.1).for_each(|j| add(product.outer.0 + j, Place::Outer(index, j)));
-        (0..product.inner.1).for_each(|l| add(product.inner.0 + l, Place::Inner(index, l)));
-        (0..product.outer.1 * product.inner.1)
-            .for_each(|at| add(product.whole + at, Place::Whole(index, at)));
-    }
     let closer = Closer {
         gathered,
         roots,
-        places,
+        places: places(gathered, roots),
     };
     let mut seen = vec![false; roots.len()];
     let mut known: BTreeSet<Vec<u32>> = BTreeSet::new();
@@ -409,44 +396,71 @@ pub(super) fn groups(graph: &Graph, gathered: &Gathered, roots: &[u32]) -> Vec<G
     }
     found
         .into_iter()
-        .map(|((signature, pin), mut units)| {
-            units.sort_by(|a, b| a.slices.cmp(&b.slices));
-            let position = |member: u32| {
-                signature
-                    .iter()
-                    .position(|(known, _)| *known == member)
-                    .unwrap_or(0) as u32
-            };
-            for unit in &mut units {
-                unit.slices
-                    .iter_mut()
-                    .for_each(|(member, _)| *member = position(*member));
-            }
-            let members: Vec<Member> = signature
-                .iter()
-                .filter_map(|(member, per_unit)| {
-                    let (value, at, axis) = *constants.get(*member as usize)?;
-                    let name = graph
-                        .value(value)
-                        .map(|value| value.name.to_string())
-                        .unwrap_or_default();
-                    let size = axis.count().unwrap_or(0) as u32;
-                    Some(Member {
-                        value,
-                        name,
-                        axis: at,
-                        size,
-                        per_unit: *per_unit,
-                    })
-                })
-                .collect();
-            let pin = pin
-                .and_then(|pin| gathered.pins.get(pin as usize))
-                .cloned()
-                .or_else(|| emptied(&members));
-            Group { members, units, pin }
+        .map(|((signature, pin), units)| {
+            let pin = pin.and_then(|pin| gathered.pins.get(pin as usize)).cloned();
+            group(graph, &constants, &signature, units, pin)
         })
         .collect()
+}
+
+/// Where the elements of each class stand in products of two factors.
+fn places(gathered: &Gathered, roots: &[u32]) -> HashMap<u32, Vec<Place>> {
+    let mut places: HashMap<u32, Vec<Place>> = HashMap::new();
+    for (index, product) in gathered.elements.products.iter().enumerate() {
+        let index = index as u32;
+        let mut add = |element: u32, place: Place| {
+            if let Some(root) = roots.get(element as usize) {
+                places.entry(*root).or_default().push(place);
+            }
+        };
+        (0..product.outer.1).for_each(|j| add(product.outer.0 + j, Place::Outer(index, j)));
+        (0..product.inner.1).for_each(|l| add(product.inner.0 + l, Place::Inner(index, l)));
+        (0..product.outer.1 * product.inner.1)
+            .for_each(|at| add(product.whole + at, Place::Whole(index, at)));
+    }
+    places
+}
+
+/// Units that cut the same axes by the same amounts.
+fn group(
+    graph: &Graph,
+    constants: &[(ValueId, usize, Axis)],
+    signature: &[(u32, u32)],
+    mut units: Vec<Unit>,
+    pin: Option<Pin>,
+) -> Group {
+    units.sort_by(|a, b| a.slices.cmp(&b.slices));
+    let position = |member: u32| {
+        signature
+            .iter()
+            .position(|(known, _)| *known == member)
+            .unwrap_or(0) as u32
+    };
+    for unit in &mut units {
+        unit.slices
+            .iter_mut()
+            .for_each(|(member, _)| *member = position(*member));
+    }
+    let members: Vec<Member> = signature
+        .iter()
+        .filter_map(|(member, per_unit)| {
+            let (value, at, axis) = *constants.get(*member as usize)?;
+            let name = graph
+                .value(value)
+                .map(|value| value.name.to_string())
+                .unwrap_or_default();
+            let size = axis.count().unwrap_or(0) as u32;
+            Some(Member {
+                value,
+                name,
+                axis: at,
+                size,
+                per_unit: *per_unit,
+            })
+        })
+        .collect();
+    let pin = pin.or_else(|| emptied(&members));
+    Group { members, units, pin }
 }
 
 /// A unit that takes a whole axis of a constant cannot go.

@@ -7,11 +7,8 @@ use clap::Args;
 use super::global::Global;
 use super::options::Comparing;
 use super::progress::Progress;
-use super::{Answer, engines, model, terminal, verify};
-use crate::api::{Error, Pipeline};
-use crate::fold::TractEvaluator;
-use crate::passes::Limits;
-use crate::pipeline::{self, RunOptions};
+use super::{Answer, model, terminal, verify};
+use crate::api::{self, Error, Pipeline};
 use crate::report::sanitise;
 
 /// Find the first rewrite of a pipeline after which the outputs differ
@@ -29,31 +26,15 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
-    let pipeline = Pipeline::find(&arguments.pipeline)?.inner;
-    let engine = engines::engine(global)?;
+    let pipeline = Pipeline::find(&arguments.pipeline)?;
+    global.limit_threads();
     let loaded = model::read(global, &arguments.model)?;
     let progress = Progress::new(global);
-    let tell = |what: &str, done: u64, total: Option<u64>| progress.tell(what, done, total);
-    let options = RunOptions {
-        evaluator: &TractEvaluator,
-        engine: None,
-        verify: arguments
-            .comparing
-            .apply(global.options())
-            .comparing(&loaded.model)?,
-        limits: Limits {
-            max_growth: global.max_growth,
-            ..Limits::default()
-        },
-        keep: Vec::new(),
-        seed: global.seed,
-        provenance: false,
-        resources: None,
-        progress: &tell,
-        unchanged: pipeline::Unchanged::Allowed,
-        cancel: None,
-    };
-    let found = pipeline::bisect(&pipeline, &loaded.model, &*engine, &options)?;
+    let options = arguments
+        .comparing
+        .apply(global.options())
+        .progress(progress.teller());
+    let found = api::bisect(&pipeline, &loaded, &options)?;
     drop(progress);
     if global.json {
         terminal::json(&found);

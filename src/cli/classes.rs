@@ -2,19 +2,13 @@
 
 use std::path::Path;
 
-use regex::RegexSet;
-use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use super::global::Global;
 use super::progress::Progress;
 use super::run::Running;
-use super::{Answer, engines, model, terminal};
-use crate::api::{Error, adjust};
-use crate::fold::TractEvaluator;
-use crate::passes::prune_channels::{Plan, PruneChannels};
-use crate::passes::{Context, Limits};
-use crate::pipeline::{self, Pipeline, StepResources};
+use super::{Answer, model, terminal};
+use crate::api::{Error, MemberReport, Plan, Pruning};
 use crate::report::sanitise;
 use crate::report::table::{self, Style};
 
@@ -28,41 +22,16 @@ pub(super) fn execute(
     running: &Running,
     options: Map<String, Value>,
 ) -> Result<Answer, Error> {
-    // The step names the option at fault better than serde does.
-    let step = pipeline::Step::new("prune-channels", options.clone())?;
-    let mut described = Pipeline::of("prune-channels", vec![step]);
-    adjust(&mut described, &running.options(global)?)?;
-    let options = PruneChannels::deserialize(Value::Object(options))
-        .map_err(|error| Error::new("option-value", error.to_string()))?;
+    let mut asked = running.options(global)?;
+    let pruning = Pruning::new(options, &asked)?;
     let path = path.ok_or_else(|| Error::usage("a model is needed"))?;
-    let keep = RegexSet::new(&running.keep)
-        .map_err(|error| Error::new("keep-pattern", format!("--keep: {error}")))?;
-    let mut model = model::read(global, path)?.model;
-    let needs_engine = described.steps.iter().any(|step| step.pass.about().needs.runs());
-    let engine = needs_engine.then(|| engines::engine(global)).transpose()?;
+    let model = model::read(global, path)?;
     global.limit_threads();
-    let resources = StepResources {
-        engine: engine.as_deref(),
-        data: &described.data,
-        base: &described.base,
-        original: None,
-        jobs: global.threads(),
-        strict: global.strict,
-    };
     let progress = Progress::new(global);
-    let context = Context {
-        evaluator: &TractEvaluator,
-        limits: Limits::default(),
-        keep,
-        seed: global.seed,
-        base: described.base.clone(),
-        progress: &|what, done, total| progress.tell(what, done, total),
-        resources: Some(&resources),
-    };
-    let plan = options
-        .plan(&mut model, &context)
-        .map_err(|source| pipeline::RunError::Pass { step: 1, source })
-        .map_err(|error| Error::from(error).in_file(path))?;
+    asked = asked.progress(progress.teller());
+    let plan = pruning
+        .plan(&model, &asked)
+        .map_err(|error| error.in_file(path))?;
     drop(progress);
     if global.json {
         terminal::json(&plan);
@@ -119,7 +88,7 @@ fn describe(plan: &Plan) -> String {
     text
 }
 
-fn members(members: &[crate::passes::prune_channels::MemberReport]) -> String {
+fn members(members: &[MemberReport]) -> String {
     let mut names: Vec<String> = members
         .iter()
         .take(NAMED)

@@ -6,8 +6,7 @@ use clap::Args;
 
 use super::global::Global;
 use super::{Answer, model, terminal};
-use crate::api::Error;
-use crate::report::difference::difference;
+use crate::api::{Error, difference};
 use crate::report::table;
 
 /// Show what differs between two models: interface, operators, nodes, constants
@@ -28,8 +27,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     files.check()?;
     let a = model::read_to_show(global, &arguments.a)?;
     let b = model::read_to_show(global, &arguments.b)?;
-    let mut found = difference(&a.model, &b.model);
-    found.warnings = a.warnings.into_iter().chain(b.warnings).collect();
+    let found = difference(&a, &b);
     if global.json {
         terminal::json(&found);
     } else {

@@ -7,10 +7,10 @@ use clap::{Args, Subcommand};
 use super::global::Global;
 use super::progress::Progress;
 use super::{Answer, model, options, terminal};
-use crate::api::{self, Data, Error, EvaluationDocument, Measuring, check_evaluation};
-use crate::data::{PreprocessSpec, Shard};
-use crate::evaluate::{Figures, State};
-use crate::pipeline::Gate;
+use crate::api::{
+    self, Data, Error, EvaluationDocument, Figures, Gate, Measuring, PreprocessSpec, Shard, check_evaluation,
+    check_parts, merged_states,
+};
 use crate::report::{evaluation, pictures, sanitise};
 use crate::report::table::{self, Style};
 
@@ -172,25 +172,8 @@ fn described(arguments: &Arguments, data: &str) -> Result<Data, Error> {
 }
 
 fn merge(global: &Global, parts: &[PathBuf], target: Option<&Path>) -> Result<Answer, Error> {
-    let mut files = global.files();
-    parts.iter().for_each(|part| files.reads("a part", part));
-    if let Some(target) = target {
-        files.writes("--state", target);
-    }
-    files.check()?;
-    let mut merged: Option<State> = None;
-    for part in parts {
-        let state = State::read(part)?;
-        match &mut merged {
-            Some(merged) => merged
-                .merge(&state)
-                .map_err(|error| Error::from(error).in_file(part))?,
-            None => merged = Some(state),
-        }
-    }
-    let Some(state) = merged else {
-        return Err(Error::usage("there is nothing to merge"));
-    };
+    check_parts(global.files(), parts, target.map(|target| ("--state", target)))?;
+    let state = merged_states(parts)?;
     if let Some(target) = target {
         state.write(target)?;
     }

@@ -7,11 +7,8 @@ use serde::Serialize;
 
 use super::global::Global;
 use super::progress::Progress;
-use super::{Answer, engines, model, options, terminal};
-use crate::api::{Error, MODEL};
-use crate::data::{Dataset, PreprocessSpec, Shard, Spec};
-use crate::features::{Stage, write_features};
-use crate::passes::FeatureCut;
+use super::{Answer, model, options, terminal};
+use crate::api::{Data, Error, PreprocessSpec, Shard, check_stats, features};
 
 /// Compute features of samples: what a model has at one value
 ///
@@ -49,32 +46,24 @@ struct Document {
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
     let output = &arguments.output;
-    let mut files = global.files();
-    files.reads(MODEL, &arguments.model);
-    files.reads_data(&arguments.data);
-    files.writes("-o", output);
-    files.check()?;
-    let engine = engines::engine(global)?;
-    let loaded = model::read(global, &arguments.model)?;
-    let cut = FeatureCut::new(&loaded.model, &arguments.at)?;
-    let (mut spec, base) = Spec::from_flag(&arguments.data)?;
+    let mut data = Data::flag(&arguments.data)?;
     if let Some(preprocess) = &arguments.preprocess {
-        spec = spec.with_preprocess(preprocess.clone());
+        data = data.preprocessed(preprocess.clone());
     }
-    spec.shard = arguments.shard.or(spec.shard);
-    let data = Dataset::open(&spec, &base, &cut.model.graph)?;
-    let failed = |error: crate::features::FeatureError| Error::new("features", error.to_string());
-    let stage = Stage::compile(&cut.model, &cut.name, &*engine).map_err(failed)?;
+    if let Some(shard) = arguments.shard {
+        data = data.sharded(shard);
+    }
     let progress = Progress::new(global);
-    let range = data.sample_range();
-    let total = range.end - range.start;
-    let tell = |done: u64| progress.tell("computing features", done, Some(total));
+    let mut options = global.options().progress(progress.teller());
+    options.data.push((None, data));
+    check_stats(&options, Some(&arguments.model), output)?;
     global.limit_threads();
-    let written = write_features(&stage, &data, global.threads(), output, &tell).map_err(failed)?;
+    let loaded = model::read(global, &arguments.model)?;
+    let written = features(&loaded, &arguments.at, output, &options)?;
     drop(progress);
     if global.json {
         terminal::json(&Document {
-            value: cut.name,
+            value: written.value,
             samples: written.samples,
             features: written.width,
             labels: written.labelled,
@@ -84,7 +73,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         terminal::answer(&format!(
             "{} features at {} of {} samples{}: {}",
             written.width,
-            cut.name,
+            written.value,
             written.samples,
             if written.labelled { ", with labels" } else { "" },
             output.display()

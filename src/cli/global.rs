@@ -6,8 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::{WORKER, terminal};
-use crate::api::{Files, Options, Runtime};
-use crate::engine::{Host, limit_calls, work_in_processes};
+use crate::api::{Files, Host, Options, Runtime, limit_calls, work_in_processes};
 
 /// Options of every verb.
 #[derive(Clone, Debug, Args)]
@@ -70,14 +69,6 @@ pub(super) enum EngineName {
 }
 
 impl Global {
-    /// Threads to use.
-    pub(super) fn threads(&self) -> usize {
-        let all = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        self.jobs
-            .and_then(|jobs| usize::try_from(jobs).ok())
-            .unwrap_or_else(all)
-    }
-
     /// What these flags say, with a remark on the engine for people.
     pub(super) fn options(&self) -> Options {
         let mut options = Options::new()

@@ -3,15 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use schemars::JsonSchema;
-use serde::Serialize;
 
 use super::global::Global;
 use super::options::size;
 use super::{Answer, model, terminal};
-use crate::analysis;
-use crate::api::{Destination, Error, MODEL, write};
-use crate::autodiff::{GradientOptions, InputIs, Loss, Wrt, gradients};
+use crate::api::{
+    Destination, Error, GradientDocument, GradientOptions, InputIs, Loss, MODEL, Wrt, gradients, write,
+};
+use crate::report::sanitise;
 
 /// Write a model that computes a loss and its gradients, out of plain ONNX operators
 ///
@@ -77,21 +76,6 @@ enum Holds {
     Probabilities,
 }
 
-/// What `gradients` wrote.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct Document {
-    /// The file written.
-    output: String,
-    /// Every file written: the model and its external data.
-    files: Vec<String>,
-    /// Inputs of the gradient model.
-    inputs: Vec<String>,
-    /// Outputs of the gradient model.
-    outputs: Vec<String>,
-    /// Its operators.
-    nodes: usize,
-}
-
 impl Arguments {
     fn loss(&self) -> Loss {
         let input = match self.input_is {
@@ -136,44 +120,21 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         keep_output: arguments.keep_output,
         loss_only: false,
     };
-    let result = gradients(&loaded.model, &arguments.loss(), &wrt, &options)
-        .map_err(|error| Error::from(error).in_file(&arguments.model))?;
-    if let Some(error) = analysis::check(&result)
-        .err()
-        .and_then(|errors| errors.into_iter().next())
-    {
-        return Err(error.into());
-    }
-    let written = write(
-        &loaded.derived(result.clone(), true),
-        &output,
-        global.force,
-        global.in_place,
-    )?;
+    let made = gradients(&loaded, &arguments.loss(), &wrt, &options)
+        .map_err(|error| error.in_file(&arguments.model))?;
+    let written = write(&made, &output, global.force, global.in_place)?;
     if global.quiet == 0 {
         for note in &written.notes {
-            terminal::note(&format!("warning: {}", crate::report::sanitise(note)));
+            terminal::note(&format!("warning: {}", sanitise(note)));
         }
     }
-    let graph = &result.graph;
-    let input = |id: &crate::ir::NodeId| graph.label(*id);
-    let document = Document {
-        output: output.name(),
-        files: written.files,
-        inputs: graph.inputs().iter().map(input).collect(),
-        outputs: graph
-            .outputs()
-            .iter()
-            .map(|output| output.name.to_string())
-            .collect(),
-        nodes: graph.operator_count(),
-    };
+    let document = GradientDocument::of(&made, &output, written);
     if global.json {
         terminal::json(&document);
     } else if global.quiet == 0 && output != Destination::Stdout {
         terminal::answer(&format!(
             "{}: {} nodes, gradients of {} values",
-            crate::report::sanitise(&document.files.join(", ")),
+            sanitise(&document.files.join(", ")),
             document.nodes,
             document
                 .outputs

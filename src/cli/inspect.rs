@@ -6,9 +6,7 @@ use clap::Args;
 
 use super::global::Global;
 use super::{Answer, model, options, terminal};
-use crate::analysis;
 use crate::api::Error;
-use crate::report::facts::facts;
 use crate::report::table::{self, Style};
 
 /// Show what is in a model: nodes, parameters, size, operations, interface, operators
@@ -25,12 +23,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
-    let loaded = model::read_to_show(global, &arguments.model)?;
-    let mut model = loaded.model;
-    analysis::infer(&mut model);
-    let sizes = options::known_sizes(&arguments.sizes, &model)?;
-    let mut facts = facts(&model, &loaded.origin, &sizes, arguments.values);
-    facts.warnings = loaded.warnings;
+    let model = model::read_to_show(global, &arguments.model)?;
+    let facts = model.facts_at(&options::sizes_of(&arguments.sizes), arguments.values)?;
     if global.json {
         terminal::json(&facts);
     } else {

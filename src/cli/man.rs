@@ -5,8 +5,7 @@ use clap_mangen::Man;
 
 use super::global::Global;
 use super::{Answer, command, terminal};
-use crate::api::Error;
-use crate::schema::nearest;
+use crate::api::{Error, nearest};
 
 /// Print the manual page of secateur or of one of its verbs, in roff
 #[derive(Clone, Debug, Args)]

@@ -7,7 +7,6 @@ mod bisect;
 mod classes;
 mod completions;
 mod diff;
-mod engines;
 mod evaluate;
 mod explain;
 mod failure;
@@ -36,7 +35,7 @@ use std::process::ExitCode;
 
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::api::Error;
+use crate::api::{Error, serve};
 pub use global::Global;
 pub use reference::reference;
 
@@ -110,7 +109,7 @@ fn answered(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some((verb, own)) = arguments.get(1..).and_then(<[OsString]>::split_first)
         && *verb == WORKER
     {
-        return crate::engine::serve(own);
+        return serve(own);
     }
     signals::install();
     let json = arguments

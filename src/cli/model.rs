@@ -4,9 +4,7 @@ use std::path::Path;
 
 use super::global::Global;
 use super::terminal;
-use crate::api::{Destination, Error, Model, STDIO};
-use crate::files::same_file;
-use crate::format::Source;
+use crate::api::{Destination, Error, Model, STDIO, Source, same_file};
 use crate::report::sanitise;
 
 /// Reads and checks a model that will be run or changed; `-` is stdin. Shapes that contradict each other are an error.

@@ -1,15 +1,10 @@
 //! Options that several verbs share, and the values in them.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
 
-use crate::analysis::Dimensions;
-use crate::api::{Comparison, Error, Options};
-use crate::data::PreprocessSpec;
-use crate::ir::{DType, Dim, Model};
-use crate::passes::Size;
+use crate::api::{Comparison, DType, Options, PreprocessSpec, Size};
 
 /// How outputs are compared.
 #[derive(Clone, Debug, Default, Args)]
@@ -56,33 +51,6 @@ pub(super) fn sizes_of(bindings: &[Binding]) -> Vec<(String, Size)> {
         .iter()
         .flat_map(|binding| binding.0.iter().cloned())
         .collect()
-}
-
-/// The sizes that several arguments give to free dimensions of a model: by symbol where the dimension has one. Fixed dimensions may
-/// be given as they are.
-pub(super) fn known_sizes(bindings: &[Binding], model: &Model) -> Result<BTreeMap<String, i64>, Error> {
-    let dimensions = Dimensions::of(model);
-    let mut sizes = BTreeMap::new();
-    for (name, size) in bindings.iter().flat_map(|binding| &binding.0) {
-        let wrong = |message: String| Error::new("unknown-dimension", format!("--size: {message}"));
-        let Size::Fixed(size) = size else {
-            return Err(wrong(format!("{name}: a size is needed")));
-        };
-        let size = i64::try_from(*size).map_err(|_| wrong(format!("{name}: {size} is not a size")))?;
-        let key = match dimensions.place(name) {
-            _ if dimensions.symbol(name).is_some() => name.clone(),
-            Some(place) => match &place.dim {
-                Dim::Fixed(fixed) if *fixed == size => continue,
-                Dim::Fixed(fixed) => return Err(wrong(format!("{name} is {fixed} in the model"))),
-                dim => dim
-                    .as_symbol()
-                    .map_or_else(|| name.clone(), |symbol| symbol.to_string()),
-            },
-            None => return Err(wrong(dimensions.unknown(name))),
-        };
-        sizes.insert(key, size);
-    }
-    Ok(sizes)
 }
 
 const EXAMPLES: &str =

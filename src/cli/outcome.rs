@@ -3,13 +3,11 @@
 use super::global::Global;
 use super::run::Running;
 use super::{terminal, verify};
-use crate::api::Destination;
-use crate::pipeline::{Decision, RunReport};
+use crate::api::{Decision, Destination, RunReport, Verdict};
 use crate::report::comparison;
 use crate::report::evaluation;
 use crate::report::table::{self, Style};
 use crate::report::{sanitise, training};
-use crate::verify::Verdict;
 
 /// Prints the result: JSON, or tables for people. They go to stderr when the model itself goes to stdout. Under `--quiet` only
 /// why a result is refused is said.

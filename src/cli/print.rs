@@ -8,8 +8,7 @@ use serde_json::json;
 use super::global::Global;
 use super::{Answer, model, terminal};
 use crate::api::Error;
-use crate::format;
-use crate::format::text::{PrintOptions, print_model};
+use crate::report::sanitise;
 
 /// Print a model in ONNX's textual syntax
 #[derive(Clone, Debug, Args)]
@@ -26,16 +25,12 @@ pub(super) struct Arguments {
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
     let loaded = model::read_to_show(global, &arguments.model)?;
-    let message = format::lower(&loaded.model, &format::ExternalFiles::default())?;
-    let options = PrintOptions {
-        max_elements: (!arguments.all).then_some(arguments.max_elements),
-    };
-    let text = print_model(&message, &options);
+    let text = loaded.print((!arguments.all).then_some(arguments.max_elements))?;
     if global.json {
         terminal::json(&json!({ "text": text }));
     } else {
         // The syntax has escapes of its own for what stands in quotes; what is left is made harmless line by line.
-        let lines: Vec<String> = text.lines().map(crate::report::sanitise).collect();
+        let lines: Vec<String> = text.lines().map(sanitise).collect();
         terminal::answer(&lines.join("\n"));
     }
     Ok(Answer::Done)

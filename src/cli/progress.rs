@@ -51,14 +51,7 @@ impl Progress {
         Self(Some(shared))
     }
 
-    /// Says what goes on.
-    pub(super) fn tell(&self, what: &str, done: u64, total: Option<u64>) {
-        if let Some(shared) = &self.0 {
-            update(&shared.0, what, done, total);
-        }
-    }
-
-    /// The same, for whoever outlives the line.
+    /// What says what goes on, for whoever outlives the line.
     pub(super) fn teller(&self) -> impl Fn(&str, u64, Option<u64>) + Send + Sync + 'static {
         let shared = self.0.clone();
         move |what, done, total| {

@@ -7,13 +7,9 @@ use serde_json::{Value, json};
 
 use super::global::Global;
 use super::progress::Progress;
-use super::{Answer, engines, terminal};
-use crate::api::{self, Error};
-use crate::fold::TractEvaluator;
-use crate::lower::Lowering;
+use super::{Answer, terminal};
+use crate::api::{Error, Proof, ProofVerdict, RuleSet, prove_rules, rules, rules_in};
 use crate::report::sanitise;
-use crate::rewrite::prove::{Proof, ProofVerdict, prove};
-use crate::rewrite::{Rule, RuleSet};
 
 /// List rewrite rules, or prove them with their examples
 #[derive(Clone, Debug, Args)]
@@ -36,31 +32,21 @@ enum Action {
     },
 }
 
-/// The rules that come with secateur and those of `--rules`.
-pub(super) fn all(global: &Global) -> Result<RuleSet, Error> {
-    api::rules(&global.options())
-}
-
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
     match &arguments.action {
         Action::List => list(global),
         Action::Test { folder, name } => {
             let set = match folder {
-                Some(folder) => RuleSet::load_dir(folder)?,
-                None => all(global)?,
+                Some(folder) => rules_in(folder)?,
+                None => rules(&global.options())?,
             };
-            let chosen: Vec<&Rule> = set
-                .rules()
-                .iter()
-                .filter(|rule| name.as_ref().is_none_or(|text| rule.name.contains(text)))
-                .collect();
-            test(global, &chosen)
+            test(global, &set, name.as_deref().unwrap_or_default())
         }
     }
 }
 
 fn list(global: &Global) -> Result<Answer, Error> {
-    let set = all(global)?;
+    let set = rules(&global.options())?;
     if global.json {
         let rules: Vec<Value> = set
             .rules()
@@ -96,15 +82,14 @@ fn list(global: &Global) -> Result<Answer, Error> {
 
 /// Exit status 1 when an example speaks against its rule, or a rule has none that says something for it. A rule whose examples the
 /// engine does not run is named, and is no failure: another engine may run them.
-fn test(global: &Global, rules: &[&Rule]) -> Result<Answer, Error> {
-    let engine = engines::engine(global)?;
+fn test(global: &Global, set: &RuleSet, text: &str) -> Result<Answer, Error> {
+    global.limit_threads();
     let progress = Progress::new(global);
+    let options = global.options().progress(progress.teller());
     let mut documents = Vec::new();
     let (mut proven, mut failed) = (0usize, 0usize);
     let (mut unproven, mut not_run) = (Vec::new(), Vec::new());
-    for (index, rule) in rules.iter().enumerate() {
-        progress.tell(&rule.name, index as u64, Some(rules.len() as u64));
-        let proofs = prove(rule, &Lowering(&*engine), &TractEvaluator);
+    let tried = |rule: &str, proofs: Vec<Proof>| {
         proven += proofs.iter().filter(|proof| proof.verdict.is_proven()).count();
         failed += proofs.iter().filter(|proof| proof.verdict.is_failed()).count();
         if !proofs.iter().any(|proof| proof.verdict.is_proven()) {
@@ -113,13 +98,13 @@ fn test(global: &Global, rules: &[&Rule]) -> Result<Answer, Error> {
                 _ => None,
             });
             match reason {
-                Some(reason) => not_run.push((rule.name.clone(), reason)),
-                None => unproven.push(rule.name.clone()),
+                Some(reason) => not_run.push((rule.to_owned(), reason)),
+                None => unproven.push(rule.to_owned()),
             }
         }
         if global.json {
             documents.extend(proofs.iter().map(document));
-            continue;
+            return;
         }
         for proof in proofs
             .iter()
@@ -127,12 +112,13 @@ fn test(global: &Global, rules: &[&Rule]) -> Result<Answer, Error> {
         {
             terminal::answer(&sanitise(&proof.to_string()));
         }
-    }
+    };
+    let count = prove_rules(set, |name| name.contains(text), &options, tried)?;
     drop(progress);
     let passed = failed == 0 && unproven.is_empty();
     if global.json {
         terminal::json(
-            &json!({ "passed": passed, "rules": rules.len(), "proven": proven, "failed": failed, "unproven": unproven,
+            &json!({ "passed": passed, "rules": count, "proven": proven, "failed": failed, "unproven": unproven,
                 "not-run": not_run.iter().map(|(name, reason)| json!({ "rule": name, "reason": reason })).collect::<Vec<_>>(),
                 "cases": documents }),
         );
@@ -147,10 +133,7 @@ fn test(global: &Global, rules: &[&Rule]) -> Result<Answer, Error> {
         for name in &unproven {
             terminal::answer(&format!("{}: no example proves it", sanitise(name)));
         }
-        terminal::answer(&format!(
-            "{} rules, {proven} cases proven, {failed} failed",
-            rules.len()
-        ));
+        terminal::answer(&format!("{count} rules, {proven} cases proven, {failed} failed"));
     }
     Ok(if passed { Answer::Done } else { Answer::No })
 }

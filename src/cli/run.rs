@@ -8,9 +8,7 @@ use super::global::Global;
 use super::options::{self, Comparing};
 use super::progress::Progress;
 use super::{Answer, model, outcome, terminal};
-use crate::api::{Data, Error, Options, Pipeline};
-use crate::data::PreprocessSpec;
-use crate::pipeline::ROLES;
+use crate::api::{Data, Error, Options, Pipeline, PreprocessSpec, ROLES};
 
 /// Run a pipeline on a model and write the result, if it is as good as the pipeline asks
 ///

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use crate::files::cleanup_temporaries;
+use crate::api::cleanup_temporaries;
 
 /// Starts the thread that waits for signals. Where signals cannot be waited for, they keep their usual effect; what the program was
 /// started to ignore, as `nohup` does with SIGHUP, it goes on ignoring.

@@ -8,13 +8,11 @@ use serde::Serialize;
 use super::global::Global;
 use super::progress::Progress;
 use super::{Answer, model, options, terminal};
-use crate::api::{Data, Error, Purpose, check_stats, stats};
-use crate::data::{PreprocessSpec, Shard};
-use crate::files::read_bytes;
-use crate::passes::LossKind;
+use crate::api::{
+    Data, Error, GramOptions, LossKind, PreprocessSpec, Purpose, Shard, Stats, check_parts, check_stats,
+    stats,
+};
 use crate::report::sanitise;
-use crate::statistics::gram::GramOptions;
-use crate::statistics::{GradientStatistics, Statistics};
 
 /// Collect statistics of a model's values over data, for steps that take `stats`
 ///
@@ -141,51 +139,18 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
             .for_each(|note| terminal::note(&format!("left out: {}", sanitise(note))));
     }
     found.write(output)?;
-    Ok(finish(global, found.ranges(), found.values(), output))
+    Ok(finish(global, &found, output))
 }
 
 fn join(global: &Global, merge: &Merge) -> Result<Answer, Error> {
-    let mut files = global.files();
-    merge.parts.iter().for_each(|part| files.reads("a part", part));
-    files.writes("-o", &merge.output);
-    files.check()?;
-    let first = merge.parts.first().and_then(|path| read_bytes(path).ok());
-    if first.is_some_and(|bytes| GradientStatistics::recognises(&bytes)) {
-        return join_gradients(global, merge);
-    }
-    let mut whole: Option<Statistics> = None;
-    for path in &merge.parts {
-        let part = Statistics::read(path)?;
-        match &mut whole {
-            Some(whole) => whole
-                .merge(&part)
-                .map_err(|error| Error::from(error).in_file(path))?,
-            None => whole = Some(part),
-        }
-    }
-    let whole = whole.ok_or_else(|| Error::usage("there is nothing to merge"))?;
+    check_parts(global.files(), &merge.parts, Some(("-o", &merge.output)))?;
+    let whole = Stats::merge(&merge.parts)?;
     whole.write(&merge.output)?;
-    let values = whole.values.len().max(whole.grams.by_key.len());
-    Ok(finish(global, &whole.ranges, values, &merge.output))
+    Ok(finish(global, &whole, &merge.output))
 }
 
-fn join_gradients(global: &Global, merge: &Merge) -> Result<Answer, Error> {
-    let mut whole: Option<GradientStatistics> = None;
-    for path in &merge.parts {
-        let part = GradientStatistics::read(path)?;
-        match &mut whole {
-            Some(whole) => whole
-                .merge(&part)
-                .map_err(|error| Error::from(error).in_file(path))?,
-            None => whole = Some(part),
-        }
-    }
-    let whole = whole.ok_or_else(|| Error::usage("there is nothing to merge"))?;
-    whole.write(&merge.output)?;
-    Ok(finish(global, &whole.ranges, whole.values.len(), &merge.output))
-}
-
-fn finish(global: &Global, ranges: &[(u64, u64)], values: usize, output: &Path) -> Answer {
+fn finish(global: &Global, found: &Stats, output: &Path) -> Answer {
+    let (ranges, values) = (found.ranges(), found.values());
     let samples = ranges.iter().map(|(start, end)| end - start).sum();
     if global.json {
         terminal::json(&Document {

@@ -9,9 +9,7 @@ use serde_json::{Map, Value};
 use super::global::Global;
 use super::run::{Running, rewrite};
 use super::{Answer, classes};
-use crate::api::{Error, Pipeline, sizes_of};
-use crate::passes::registry;
-use crate::pipeline;
+use crate::api::{Error, Pipeline, StepSchema, bind_options, parse_value, sizes_of, step_schemas};
 
 /// A step that the command line names.
 pub(super) struct Step {
@@ -74,7 +72,7 @@ const COMMON: &[&str] = &[
 const OWN: &str = "Options of the step";
 
 /// Every pass; its schema is made when the first of them is asked for.
-static ENTRIES: LazyLock<Vec<registry::Entry>> = LazyLock::new(registry::entries);
+static ENTRIES: LazyLock<Vec<StepSchema>> = LazyLock::new(step_schemas);
 
 /// Verbs whose second word says what: passes named `<verb>-<word>` are their subcommands.
 const GROUPS: [(&str, &str); 2] = [
@@ -118,8 +116,8 @@ pub(super) fn commands() -> Vec<Command> {
         .collect()
 }
 
-fn command(entry: &'static registry::Entry, word: &'static str) -> Command {
-    let schema = entry.schema.as_value();
+fn command(entry: &'static StepSchema, word: &'static str) -> Command {
+    let schema = &entry.schema;
     let positional = POSITIONAL.iter().find(|(pass, ..)| *pass == entry.name);
     let mut command = Running::augment_args(Command::new(word));
     if let Some((_, name, shown, true)) = positional {
@@ -131,8 +129,8 @@ fn command(entry: &'static registry::Entry, word: &'static str) -> Command {
         );
     }
     command = command
-        .about(entry.summary().trim_end_matches('.').to_owned())
-        .long_about(plain(entry.documentation()))
+        .about(entry.summary.trim_end_matches('.').to_owned())
+        .long_about(plain(&entry.documentation))
         .arg(
             Arg::new("model")
                 .value_name("MODEL")
@@ -316,7 +314,7 @@ fn option(name: &'static str, shape: Shape<'static>) -> Arg {
 
 /// The value of a flag as YAML would have it.
 fn yaml(text: &str) -> Value {
-    pipeline::parse_value(text).unwrap_or_else(|| Value::String(text.to_owned()))
+    parse_value(text).unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
 impl Step {
@@ -335,7 +333,7 @@ impl Step {
         let Some(entry) = ENTRIES.iter().find(|entry| entry.name == name) else {
             return Ok(None);
         };
-        let schema = entry.schema.as_value();
+        let schema = &entry.schema;
         let mut options = Map::new();
         for (option, property) in properties(schema).filter(|(option, _)| !COMMON.contains(option)) {
             let Some(values) = matches.get_many::<String>(option) else {
@@ -399,7 +397,7 @@ fn several(text: &str, items: Option<&Shape<'_>>) -> Vec<Value> {
     };
     let trimmed = text.trim();
     let is_list = trimmed.starts_with('[') && trimmed.ends_with(']') && trimmed.contains([',', '"', '\'']);
-    if let (true, Some(Value::Array(list))) = (is_list, pipeline::parse_value(trimmed)) {
+    if let (true, Some(Value::Array(list))) = (is_list, parse_value(trimmed)) {
         // One item that is a list itself, such as a pattern and what it becomes.
         if items.is_some_and(|items| items.kind() == "array") && !list.iter().all(Value::is_array) {
             return vec![Value::Array(list)];
@@ -430,7 +428,7 @@ pub(super) fn execute(global: &Global, step: &Step) -> Result<Answer, Error> {
     let mut options = step.options.clone();
     if step.name == "bind" && !running.bind.is_empty() {
         let sizes = super::options::sizes_of(&std::mem::take(&mut running.bind));
-        options = pipeline::bind_options(sizes_of(&sizes));
+        options = bind_options(sizes_of(&sizes));
     }
     rewrite(
         global,

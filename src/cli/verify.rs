@@ -8,12 +8,10 @@ use super::global::Global;
 use super::options::{self, Comparing};
 use super::progress::Progress;
 use super::{Answer, model, terminal};
-use crate::api::{self, Data, Error, MODEL, Verification};
-use crate::data::PreprocessSpec;
+use crate::api::{self, Data, Divergence, Error, MODEL, NodeOptions, PreprocessSpec, Verdict, Verification};
 use crate::report::comparison;
 use crate::report::sanitise;
 use crate::report::table::Style;
-use crate::verify::{Divergence, NodeOptions, Verdict};
 
 /// Compare the outputs of two models on the same inputs
 ///

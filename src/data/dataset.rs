@@ -52,6 +52,10 @@ enum Source {
 
 impl Dataset {
     /// Opens the data that `spec` describes, relative to `base`, for the model with the main graph `graph`.
+    #[allow(
+        clippy::too_many_lines,
+        reason = "a description is checked field by field, each with its own message"
+    )]
     pub fn open(spec: &Spec, base: &Path, graph: &Graph) -> Result<Self, DataError> {
         let (signature, other) = Signature::of(graph);
         let preprocess = spec

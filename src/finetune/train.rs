@@ -121,44 +121,18 @@ pub fn finetune(
     progress: &dyn Fn(u64, u64),
 ) -> Result<Outcome, FinetuneError> {
     let names = trainable(model, training)?;
-    let options = |loss_only: bool| GradientOptions {
-        output: training.objective.output.clone(),
-        weights_as_inputs: true,
-        loss_only,
-        ..GradientOptions::default()
-    };
     let loss = &training.objective.loss;
-    let wrt = Wrt::Named(names.clone());
-    let mut step_model = gradients(model, loss, &wrt, &options(false))?;
-    let loss_model = gradients(model, loss, &wrt, &options(true))?;
+    let (mut step_model, loss_model) = gradient_models(model, training, &names)?;
     let (dtype, shape) = target_type(&step_model, loss.input_name());
     let compile = CompileOptions::side_by_side();
     let compiled = |model: &Model| engine.compile(&lower::for_engine(model, engine)?, &compile);
     let (step_session, loss_session) = (compiled(&step_model)?, compiled(&loss_model)?);
-    let mut held: Vec<(String, Tensor)> = Vec::with_capacity(names.len());
-    for name in &names {
-        let value = model
-            .graph
-            .find_value(name)
-            .and_then(|value| model.graph.constant(value));
-        let value = value.cloned().ok_or(FinetuneError::NoParameters)?;
-        let value = match training.masks.get(name) {
-            Some(mask) => masked(name, &value, mask)?,
-            None => value,
-        };
-        held.push((name.clone(), value));
-    }
-    if let Some(name) = training.masks.keys().find(|name| !names.contains(name)) {
-        return Err(FinetuneError::Mask {
-            name: name.clone(),
-            reason: "no parameter of this name is trained".to_owned(),
-        });
-    }
+    let held = starting_values(model, &names, training.masks)?;
     let teaching = match &training.teacher {
         Some(teacher) => Some(Teaching::new(teacher, &model.graph, dtype, engine)?),
         None => None,
     };
-    let mut step = hold(&*step_session, &held)?;
+    let step = hold(&*step_session, &held)?;
     let mut order = samples(data, training);
     let split = (order.len() as f64 * training.validation.clamp(0.0, 0.9)) as usize;
     let validation: Vec<u64> = order.drain(..split).collect();
@@ -182,62 +156,183 @@ pub fn finetune(
         teaching,
         jobs: training.jobs,
     };
-    let kept: Vec<Option<Vec<f32>>> = held
-        .iter()
-        .map(|(name, tensor)| {
-            let mask = training.masks.get(name);
-            let holds = training.hold_zeros && tensor.rank() >= 2;
-            if let Some(mask) = mask.filter(|_| !holds) {
-                return Some(mask.iter().map(|kept| f32::from(u8::from(*kept))).collect());
-            }
-            let values = tensor
-                .view::<f32>()
-                .ok()
-                .filter(|values| holds && values.contains(&0.0))?;
-            Some(
-                values
-                    .iter()
-                    .map(|value| f32::from(u8::from(*value != 0.0)))
-                    .collect(),
-            )
-        })
-        .collect();
-    let outputs: Vec<String> = names.iter().map(|name| format!("grad/{name}")).collect();
-    let sizes: Vec<usize> = held
-        .iter()
-        .map(|(_, tensor)| tensor.elements() as usize)
-        .collect();
-    let mut states: Vec<State> = sizes
-        .iter()
-        .map(|size| State::new(training.optimizer, *size))
-        .collect();
-    let mut sums: Vec<Vec<f32>> = sizes.iter().map(|size| vec![0.0; *size]).collect();
-    let mut rng = ChaCha8Rng::seed_from_u64(training.seed ^ 0x5eed);
     let steps = order.len().div_ceil(batch as usize);
-    let total = steps as u64 * u64::from(training.epochs);
+    let mut course = Course {
+        training,
+        feed,
+        outputs: names.iter().map(|name| format!("grad/{name}")).collect(),
+        states: held
+            .iter()
+            .map(|(_, tensor)| State::new(training.optimizer, tensor.elements() as usize))
+            .collect(),
+        sums: held
+            .iter()
+            .map(|(_, tensor)| vec![0.0; tensor.elements() as usize])
+            .collect(),
+        kept: held
+            .iter()
+            .map(|(name, tensor)| kept_elements(name, tensor, training))
+            .collect(),
+        step,
+        fixed,
+        halves,
+        batch,
+        done: 0,
+        total: steps as u64 * u64::from(training.epochs),
+    };
+    let mut rng = ChaCha8Rng::seed_from_u64(training.seed ^ 0x5eed);
     let mut outcome = Outcome {
         parameters: names,
         ..Outcome::default()
     };
-    let mut best: Option<(f64, Vec<Vec<f32>>)> = None;
-    if !validation.is_empty() {
-        best = Some((
-            feed.loss(&*loss_session, &held, &*step, &validation, batch)?,
-            snapshot(&*step, sizes.len())?,
-        ));
-    }
-    let mut done = 0u64;
+    let held_out = |course: &Course<'_, '_>| match validation.is_empty() {
+        true => Ok(None),
+        false => course
+            .feed
+            .loss(&*loss_session, &held, &*course.step, &validation, batch)
+            .map(Some),
+    };
+    let mut best: Option<(f64, Vec<Vec<f32>>)> = match held_out(&course)? {
+        Some(loss) => Some((loss, course.snapshot()?)),
+        None => None,
+    };
     for epoch in 1..=training.epochs as usize {
         shuffle(&mut order, &mut rng);
+        let loss = course.epoch(&order, epoch, progress)?;
+        let validation = held_out(&course)?;
+        outcome.epochs.push(Epoch { loss, validation });
+        match (validation, &best) {
+            (Some(loss), Some((lowest, _))) if loss < *lowest => {
+                best = Some((loss, course.snapshot()?));
+                outcome.best = epoch;
+            }
+            (Some(_), _) if epoch - outcome.best >= training.patience.max(1) as usize => break,
+            (Some(_), _) => {}
+            (None, _) => outcome.best = epoch,
+        }
+    }
+    let values = match best {
+        Some((_, values)) => values,
+        None => course.snapshot()?,
+    };
+    store(model, &held, values)?;
+    Ok(outcome)
+}
+
+/// The model of a step, with the gradients of these parameters, and that of the loss alone; both take the parameters as inputs.
+fn gradient_models(
+    model: &Model,
+    training: &Training<'_>,
+    names: &[String],
+) -> Result<(Model, Model), FinetuneError> {
+    let options = |loss_only: bool| GradientOptions {
+        output: training.objective.output.clone(),
+        weights_as_inputs: true,
+        loss_only,
+        ..GradientOptions::default()
+    };
+    let (loss, wrt) = (&training.objective.loss, Wrt::Named(names.to_vec()));
+    let step = gradients(model, loss, &wrt, &options(false))?;
+    Ok((step, gradients(model, loss, &wrt, &options(true))?))
+}
+
+/// What the parameters are before the first step: the model's own values, zero where a mask says so.
+fn starting_values(
+    model: &Model,
+    names: &[String],
+    masks: &Masks,
+) -> Result<Vec<(String, Tensor)>, FinetuneError> {
+    let mut held: Vec<(String, Tensor)> = Vec::with_capacity(names.len());
+    for name in names {
+        let value = model
+            .graph
+            .find_value(name)
+            .and_then(|value| model.graph.constant(value));
+        let value = value.cloned().ok_or(FinetuneError::NoParameters)?;
+        let value = match masks.get(name) {
+            Some(mask) => masked(name, &value, mask)?,
+            None => value,
+        };
+        held.push((name.clone(), value));
+    }
+    match masks.keys().find(|name| !names.contains(name)) {
+        None => Ok(held),
+        Some(name) => Err(FinetuneError::Mask {
+            name: name.clone(),
+            reason: "no parameter of this name is trained".to_owned(),
+        }),
+    }
+}
+
+/// One where an element of a parameter may move and zero where it stays zero; nothing where all may move.
+fn kept_elements(name: &str, tensor: &Tensor, training: &Training<'_>) -> Option<Vec<f32>> {
+    let holds = training.hold_zeros && tensor.rank() >= 2;
+    if let Some(mask) = training.masks.get(name).filter(|_| !holds) {
+        return Some(mask.iter().map(|kept| f32::from(u8::from(*kept))).collect());
+    }
+    let values = tensor
+        .view::<f32>()
+        .ok()
+        .filter(|values| holds && values.contains(&0.0))?;
+    Some(
+        values
+            .iter()
+            .map(|value| f32::from(u8::from(*value != 0.0)))
+            .collect(),
+    )
+}
+
+/// Puts trained values into the model.
+fn store(model: &mut Model, held: &[(String, Tensor)], values: Vec<Vec<f32>>) -> Result<(), FinetuneError> {
+    for ((name, before), values) in held.iter().zip(values) {
+        let Some(value) = model.graph.find_value(name) else {
+            continue;
+        };
+        let mut tensor = Tensor::from_slice(before.dims(), &values)?;
+        if let Some(meta) = before.meta() {
+            tensor = tensor.with_meta(meta.clone());
+        }
+        model.graph.edit("finetune").set_constant(value.node, tensor)?;
+    }
+    Ok(())
+}
+
+/// Training on its way: the parameters as the engine holds them, and what the optimizer knows of each.
+struct Course<'a, 's> {
+    training: &'a Training<'a>,
+    feed: Feed<'a>,
+    step: Box<dyn HeldSession + 's>,
+    /// Names of the gradients.
+    outputs: Vec<String>,
+    states: Vec<State>,
+    /// Room for gradients that several runs add up to.
+    sums: Vec<Vec<f32>>,
+    kept: Vec<Option<Vec<f32>>>,
+    /// The batch size that the model fixes.
+    fixed: Option<u64>,
+    halves: bool,
+    batch: u64,
+    done: u64,
+    total: u64,
+}
+
+impl Course<'_, '_> {
+    /// A step for each batch of samples, in this order. Answers the mean loss.
+    fn epoch(
+        &mut self,
+        order: &[u64],
+        epoch: usize,
+        progress: &dyn Fn(u64, u64),
+    ) -> Result<f64, FinetuneError> {
         let (mut loss_sum, mut seen) = (0.0, 0usize);
-        for (index, rows) in order.chunks(batch as usize).enumerate() {
-            done += 1;
-            let parts = parts(rows, fixed, halves);
+        for (index, rows) in order.chunks(self.batch as usize).enumerate() {
+            self.done += 1;
+            let parts = parts(rows, self.fixed, self.halves);
             let count: usize = parts.iter().map(|part| part.len()).sum();
             if count == 0 {
                 continue;
             }
-            let results = feed.run(&*step, &parts)?;
+            let results = self.feed.run(&*self.step, &parts)?;
             let mut loss = 0.0;
             for (part, result) in parts.iter().zip(&results) {
                 let value = result.get("loss")?.first().copied().unwrap_or(f32::NAN);
@@ -250,67 +345,54 @@ pub fn finetune(
                 });
             }
             (loss_sum, seen) = (loss_sum + loss, seen + count);
-            let way = (done - 1) as f64 / total.max(1) as f64;
-            let rates = Rates {
-                learning_rate: (training.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * way).cos()))
-                    as f32,
-                momentum: training.momentum as f32,
-                weight_decay: training.weight_decay as f32,
-                step: i32::try_from(done).unwrap_or(i32::MAX),
-            };
-            for (at, (output, state)) in outputs.iter().zip(&mut states).enumerate() {
-                let gradient: &[f32] = match (results.as_slice(), sums.get_mut(at)) {
-                    ([one], _) => one.get(output)?,
-                    (_, Some(sum)) => {
-                        sum.fill(0.0);
-                        for (part, result) in parts.iter().zip(&results) {
-                            let share = part.len() as f32 / count as f32;
-                            sum.iter_mut()
-                                .zip(result.get(output)?)
-                                .for_each(|(sum, g)| *sum += share * g);
-                        }
-                        sum
+            self.advance(&parts, &results, count)?;
+            progress(self.done, self.total);
+        }
+        Ok(loss_sum / seen.max(1) as f64)
+    }
+
+    /// Moves every parameter along the mean gradient of the runs of a step.
+    fn advance(
+        &mut self,
+        parts: &[&[u64]],
+        results: &[Box<dyn FloatOutputs>],
+        count: usize,
+    ) -> Result<(), FinetuneError> {
+        let training = self.training;
+        let way = (self.done - 1) as f64 / self.total.max(1) as f64;
+        let rates = Rates {
+            learning_rate: (training.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * way).cos())) as f32,
+            momentum: training.momentum as f32,
+            weight_decay: training.weight_decay as f32,
+            step: i32::try_from(self.done).unwrap_or(i32::MAX),
+        };
+        for (at, (output, state)) in self.outputs.iter().zip(&mut self.states).enumerate() {
+            let gradient: &[f32] = match (results, self.sums.get_mut(at)) {
+                ([one], _) => one.get(output)?,
+                (_, Some(sum)) => {
+                    sum.fill(0.0);
+                    for (part, result) in parts.iter().zip(results) {
+                        let share = part.len() as f32 / count as f32;
+                        sum.iter_mut()
+                            .zip(result.get(output)?)
+                            .for_each(|(sum, g)| *sum += share * g);
                     }
-                    _ => continue,
-                };
-                let kept = kept.get(at).and_then(Option::as_deref);
-                state.step(training.optimizer, rates, step.held_mut(at)?, gradient, kept);
-            }
-            progress(done, total);
+                    sum
+                }
+                _ => continue,
+            };
+            let kept = self.kept.get(at).and_then(Option::as_deref);
+            state.step(training.optimizer, rates, self.step.held_mut(at)?, gradient, kept);
         }
-        let held_out = match validation.is_empty() {
-            true => None,
-            false => Some(feed.loss(&*loss_session, &held, &*step, &validation, batch)?),
-        };
-        outcome.epochs.push(Epoch {
-            loss: loss_sum / seen.max(1) as f64,
-            validation: held_out,
-        });
-        match (held_out, &best) {
-            (Some(loss), Some((lowest, _))) if loss < *lowest => {
-                best = Some((loss, snapshot(&*step, sizes.len())?));
-                outcome.best = epoch;
-            }
-            (Some(_), _) if epoch - outcome.best >= training.patience.max(1) as usize => break,
-            (Some(_), _) => {}
-            (None, _) => outcome.best = epoch,
-        }
+        Ok(())
     }
-    let values = match best {
-        Some((_, values)) => values,
-        None => snapshot(&*step, sizes.len())?,
-    };
-    for ((name, before), values) in held.iter().zip(values) {
-        let Some(value) = model.graph.find_value(name) else {
-            continue;
-        };
-        let mut tensor = Tensor::from_slice(before.dims(), &values)?;
-        if let Some(meta) = before.meta() {
-            tensor = tensor.with_meta(meta.clone());
-        }
-        model.graph.edit("finetune").set_constant(value.node, tensor)?;
+
+    /// The parameters as they are now.
+    fn snapshot(&self) -> Result<Vec<Vec<f32>>, FinetuneError> {
+        (0..self.outputs.len())
+            .map(|at| Ok(self.step.held(at)?.to_vec()))
+            .collect()
     }
-    Ok(outcome)
 }
 
 /// The tensor with zeros where it does not stay.
@@ -384,10 +466,6 @@ fn parts(rows: &[u64], fixed: Option<u64>, halves: bool) -> Vec<&[u64]> {
         None if halves && rows.len() >= 2 => rows.chunks(rows.len().div_ceil(2)).collect(),
         None => vec![rows],
     }
-}
-
-fn snapshot(session: &dyn HeldSession, count: usize) -> Result<Vec<Vec<f32>>, FinetuneError> {
-    (0..count).map(|at| Ok(session.held(at)?.to_vec())).collect()
 }
 
 /// Samples as the gradient model takes them.

@@ -7,8 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::align::align;
-use super::{About, Bind, Change, Context, Needs, Pass, PassError, PassReport, Safety};
-use crate::analysis;
+use super::{
+    About, Bind, Change, Context, Needs, Pass, PassError, PassReport, ResourceError, Safety, prepare,
+};
 use crate::ir::{Graph, Model, ValueId};
 use crate::transfer::chain::{ChainError, Chained, chain, links, sizes};
 use crate::transfer::splice::SpliceError;
@@ -116,12 +117,8 @@ fn join(
     report: &mut PassReport,
 ) -> Result<(), PassError> {
     align(NAME, result, next, context, report)?;
-    let infer = |model: &mut Model| {
-        model.name_values();
-        analysis::infer(model);
-    };
-    infer(result);
-    infer(next);
+    prepare::name(result);
+    prepare::name(next);
     let inputs: BTreeSet<String> = input_names(&next.graph);
     let own = pairs.iter().filter(|(_, input)| inputs.contains(input));
     let given: Vec<(String, String)> = own.cloned().collect();
@@ -203,8 +200,8 @@ fn option(message: String) -> PassError {
     PassError::Option { pass: NAME, message }
 }
 
-fn resource(message: String) -> PassError {
-    PassError::Resource { pass: NAME, message }
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }
 
 fn refused(error: ChainError) -> PassError {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{About, Context, Needs, Pass, PassError, PassReport, Resources, Safety, Simplify};
+use super::{About, Context, Needs, Pass, PassError, PassReport, ResourceError, Resources, Safety, prepare};
 use crate::analysis;
 use crate::data::Dataset;
 use crate::ir::{DType, EditError, Graph, Model, NodeId, NodeKind, Tensor, TensorError, ValueId};
@@ -88,7 +88,6 @@ impl Pass for CorrectBias {
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
-        let resource = |message: String| PassError::Resource { pass: NAME, message };
         if self.reference.as_os_str().is_empty() {
             return Err(PassError::Option {
                 pass: NAME,
@@ -98,12 +97,9 @@ impl Pass for CorrectBias {
         let resources = context.resources(NAME, "needs calibration data and the float model")?;
         let mut reference = resources.model(&self.reference).map_err(resource)?;
         let mut report = PassReport::default();
-        if self.prepare {
-            Simplify::default().run(&mut reference, context)?;
-        }
+        prepare::simplify(&mut reference, self.prepare, context)?;
         for model in [&mut reference, &mut *model] {
-            model.name_values();
-            analysis::infer(model);
+            prepare::name(model);
         }
         let sites = sites(&model.graph, &reference.graph, &mut report.notes);
         if sites.is_empty() {
@@ -146,7 +142,7 @@ impl Pass for CorrectBias {
             }
             write(&mut model.graph, site, &moved).map_err(|error| match error {
                 MoveError::Edit(source) => PassError::Edit { pass: NAME, source },
-                MoveError::Tensor(error) => resource(format!("{}: {error}", site.output)),
+                MoveError::Tensor(error) => resource(ResourceError::of(&*site.output, error)),
             })?;
             corrected += 1;
         }
@@ -163,14 +159,13 @@ fn means(
     data: &Dataset,
     resources: &dyn Resources,
 ) -> Result<HashMap<String, Vec<f64>>, PassError> {
-    let resource = |message: String| PassError::Resource { pass: NAME, message };
     let wanted = Wanted {
         channel_means: true,
         ..Wanted::default()
     };
     let engine = resources.engine().map_err(resource)?;
     let found = statistics::collect(model, names, wanted, data, engine, resources.jobs(), &|_| {})
-        .map_err(|error| resource(error.to_string()))?;
+        .map_err(resource)?;
     Ok(found
         .into_iter()
         .filter_map(|(name, summary)| Some((name, summary.channel_means()?)))
@@ -298,4 +293,8 @@ fn write(graph: &mut Graph, site: &Site, values: &[f64]) -> Result<(), MoveError
         }
     }
     Ok(())
+}
+
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::growth::{option, patterns, same};
-use super::prune_channels::prepare;
+use super::prepare;
 use super::{About, Change, Context, Pass, PassError, PassReport, Safety, Selector};
 use crate::analysis;
 use crate::ir::{
@@ -82,7 +82,7 @@ impl Pass for Deepen {
             return Err(option(NAME, format!("count: {} is not in 1 to 16", self.count)));
         }
         let layers = patterns(NAME, "layers", &self.layers)?;
-        let mut report = prepare(model, context)?;
+        let mut report = prepare::fold(model, context)?;
         model.name_values();
         let before = model.clone();
         let mut details = Vec::new();

@@ -1,7 +1,15 @@
-//! How many bytes nodes and constants take in a file, estimated so that what a pass adds is never counted too low and what
-//! it saves never too high.
+//! How many bytes a model takes in a file, and how many of them are nodes and constants: the latter estimated so that what a pass adds
+//! is never counted too low and what it saves never too high.
 
+use prost::Message as _;
+
+use crate::format::{ExternalFiles, LowerError, lower};
 use crate::ir::{AttributeValue, Graph, Model, Node, NodeId, NodeKind, Tensor};
+
+/// The bytes that a model takes as a file, with its constants inside.
+pub fn file_bytes(model: &Model) -> Result<u64, LowerError> {
+    Ok(lower(model, &ExternalFiles::default())?.encoded_len() as u64)
+}
 
 /// Bytes of a tag and a length below 128.
 const FIELD: u64 = 2;

@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::objective::LossKind;
-use super::{About, Change, Context, Needs, Pass, PassError, PassReport, Resources, Safety, Selector};
+use super::{
+    About, Change, Context, Needs, Pass, PassError, PassReport, ResourceError, Resources, Safety, Selector,
+};
 use crate::autodiff::{InputIs, Loss};
 use crate::finetune::{self, FinetuneError, Optimizer, Teacher, Training, finetune};
 use crate::ir::{DType, Model};
@@ -131,30 +133,7 @@ impl Pass for Finetune {
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let option = |message: String| PassError::Option { pass: NAME, message };
-        let resource = |message: String| PassError::Resource { pass: NAME, message };
-        if self.batch == 0 {
-            return Err(option("batch: there is no step without a sample".to_owned()));
-        }
-        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
-            return Err(option(format!(
-                "learning-rate: {} is not above 0",
-                self.learning_rate
-            )));
-        }
-        for (name, value) in [("momentum", self.momentum), ("validation", self.validation)] {
-            if !(0.0..1.0).contains(&value) {
-                return Err(option(format!("{name}: {value} is not in 0 to below 1")));
-            }
-        }
-        if self.loss != TrainingLoss::Distillation && self.teacher.is_some() {
-            return Err(option("teacher: only the loss distillation has one".to_owned()));
-        }
-        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
-            return Err(option(format!(
-                "temperature: {} is not above 0",
-                self.temperature
-            )));
-        }
+        self.check()?;
         let frozen = RegexSet::new(&self.freeze).map_err(|error| option(format!("freeze: {error}")))?;
         let frozen = |name: &str| frozen.is_match(name) || context.keeps(name);
         let resources = context.resources(NAME, "needs data and an engine")?;
@@ -169,7 +148,7 @@ impl Pass for Finetune {
                 model: loaded
                     .as_ref()
                     .or_else(|| resources.original())
-                    .ok_or_else(|| resource("teacher: there is no model to learn from".to_owned()))?,
+                    .ok_or_else(|| resource("teacher: there is no model to learn from"))?,
                 output: self.loss_output.as_deref(),
             }),
             _ => None,
@@ -197,20 +176,9 @@ impl Pass for Finetune {
         };
         let progress = |done: u64, total: u64| (context.progress)("training", done, Some(total));
         let engine = resources.engine().map_err(resource)?;
-        let outcome = finetune(model, &data, engine, &training, &progress).map_err(|error| match &error {
-            FinetuneError::Edit(source) => PassError::Edit {
-                pass: NAME,
-                source: source.clone(),
-            },
-            FinetuneError::Autodiff(source) => match source.node() {
-                Some(node) => PassError::Model {
-                    pass: NAME,
-                    node: node.to_owned(),
-                    message: source.to_string(),
-                },
-                None => resource(source.to_string()),
-            },
-            _ => resource(error.to_string()),
+        let outcome = finetune(model, &data, engine, &training, &progress).map_err(|error| match error {
+            FinetuneError::Edit(source) => PassError::Edit { pass: NAME, source },
+            other => resource(other),
         })?;
         let mut report = PassReport {
             changed: outcome.best > 0 || !masks.is_empty(),
@@ -247,6 +215,35 @@ impl Pass for Finetune {
 }
 
 impl Finetune {
+    /// Refuses options that make no sense.
+    fn check(&self) -> Result<(), PassError> {
+        let option = |message: String| PassError::Option { pass: NAME, message };
+        if self.batch == 0 {
+            return Err(option("batch: there is no step without a sample".to_owned()));
+        }
+        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
+            return Err(option(format!(
+                "learning-rate: {} is not above 0",
+                self.learning_rate
+            )));
+        }
+        for (name, value) in [("momentum", self.momentum), ("validation", self.validation)] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(option(format!("{name}: {value} is not in 0 to below 1")));
+            }
+        }
+        if self.loss != TrainingLoss::Distillation && self.teacher.is_some() {
+            return Err(option("teacher: only the loss distillation has one".to_owned()));
+        }
+        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
+            return Err(option(format!(
+                "temperature: {} is not above 0",
+                self.temperature
+            )));
+        }
+        Ok(())
+    }
+
     fn objective(&self) -> Objective {
         let kind = match self.loss {
             TrainingLoss::CrossEntropy => LossKind::CrossEntropy,
@@ -268,18 +265,21 @@ impl Finetune {
 }
 
 /// The boolean arrays of a file.
-fn read_masks(resources: &dyn Resources, path: &Path) -> Result<finetune::Masks, String> {
+fn read_masks(resources: &dyn Resources, path: &Path) -> Result<finetune::Masks, ResourceError> {
     let mut masks = finetune::Masks::new();
     for (name, tensor) in resources.tensors(path)? {
-        let wrong = |reason: String| format!("{}: {name}: {reason}", path.display());
+        let wrong = |error: ResourceError| ResourceError::of(format!("{}: {name}", path.display()), error);
         if tensor.dtype() != DType::Bool {
-            return Err(wrong(format!(
-                "a mask is boolean, this array holds {}",
-                tensor.dtype()
-            )));
+            return Err(wrong(
+                format!("a mask is boolean, this array holds {}", tensor.dtype()).into(),
+            ));
         }
-        let values = tensor.to_i64().map_err(|error| wrong(error.to_string()))?;
+        let values = tensor.to_i64().map_err(|error| wrong(error.into()))?;
         masks.insert(name, values.into_iter().map(|value| value != 0).collect());
     }
     Ok(masks)
+}
+
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }

@@ -5,13 +5,13 @@
 
 use std::path::Path;
 
-use super::{Context, Pass as _, PassError, PassReport, Simplify};
+use super::{Context, Pass as _, PassError, PassReport, Simplify, prepare};
 use crate::analysis;
 use crate::data::{DataError, Dataset};
 use crate::engine::Engine;
 use crate::ir::{Graph, Model};
 use crate::statistics::gram::{self, GramOptions, Grams, Layer};
-use crate::statistics::{self, Statistics, StatisticsFileError, Subject};
+use crate::statistics::{self, FileFault, Statistics, StatisticsFileError, Subject};
 
 /// Where Gram matrices come from.
 #[derive(Clone, Copy, Debug)]
@@ -39,31 +39,29 @@ pub(super) fn grams(
     layers: &[Layer],
     context: &Context<'_>,
 ) -> Result<Grams, PassError> {
-    let resource = |message: String| PassError::Resource {
-        pass: source.pass,
-        message,
-    };
+    let pass = source.pass;
     if let Some(path) = source.stats {
         let file = context.base.join(path);
-        let found = Statistics::read(&file).map_err(|error| resource(error.to_string()))?;
+        let found = Statistics::read(&file).map_err(|error| PassError::resource(pass, error))?;
         if found.subject.model != digest(given) {
-            let message = "the statistics are of another model than this step gets".to_owned();
-            let error = StatisticsFileError::File {
-                file,
-                reason: message,
-            };
-            return Err(resource(error.to_string()));
+            let reason = FileFault::OtherModel;
+            let error = StatisticsFileError::File { file, reason };
+            return Err(PassError::resource(pass, error));
         }
         if found.grams.by_key.is_empty() {
-            let reason = "no Gram matrices in it; `secateur stats --for gram` collects them".to_owned();
+            let reason = FileFault::NoGrams;
             let error = StatisticsFileError::File { file, reason };
-            return Err(resource(error.to_string()));
+            return Err(PassError::resource(pass, error));
         }
         return Ok(found.grams);
     }
     let resources = context.resources(source.pass, "needs calibration data or stats")?;
-    let data = resources.data(source.data, &prepared.graph).map_err(resource)?;
-    let engine = resources.engine().map_err(resource)?;
+    let data = resources
+        .data(source.data, &prepared.graph)
+        .map_err(|error| PassError::resource(pass, error))?;
+    let engine = resources
+        .engine()
+        .map_err(|error| PassError::resource(pass, error))?;
     let samples = data.sample_range();
     let total = samples.end - samples.start;
     let progress =
@@ -78,7 +76,7 @@ pub(super) fn grams(
         resources.jobs(),
         &progress,
     )
-    .map_err(|error| resource(error.to_string()))
+    .map_err(|error| PassError::resource(pass, error))
 }
 
 /// Statistics for `secateur stats --for gram`: simplifies a copy of `model`, so that layers are what passes make of them, and sums
@@ -91,28 +89,24 @@ pub fn collect_gram_statistics(
     engine: &dyn Engine,
     jobs: usize,
 ) -> Result<(Statistics, PassReport), PassError> {
-    let resource = |message: String| PassError::Resource {
-        pass: "stats",
-        message,
-    };
+    let pass = "stats";
     let mut prepared = model.clone();
     analysis::infer(&mut prepared);
     prepared.name_values();
     let mut report = Simplify::default().run(&mut prepared, context)?;
-    prepared.name_values();
-    analysis::infer(&mut prepared);
+    prepare::name(&mut prepared);
     let (layers, skipped) = gram::layers(&prepared.graph);
     report.notes = skipped
         .iter()
         .map(|one| format!("{}: {}", one.node, one.reason))
         .collect();
-    let data = open(&prepared.graph).map_err(|error| resource(error.to_string()))?;
+    let data = open(&prepared.graph).map_err(|error| PassError::resource(pass, error))?;
     let samples = data.sample_range();
     let total = samples.end - samples.start;
     let progress =
         |done: u64| (context.progress)("collecting", done.saturating_sub(samples.start), Some(total));
     let grams = gram::collect(&prepared, &layers, options, &data, engine, jobs, &progress)
-        .map_err(|error| resource(error.to_string()))?;
+        .map_err(|error| PassError::resource(pass, error))?;
     let statistics = Statistics {
         subject: Subject {
             model: digest(model),

@@ -3,7 +3,6 @@
 use regex::RegexSet;
 
 use super::{Context, PassError, PassReport};
-use crate::engine::TractEngine;
 use crate::ir::Model;
 use crate::verify::{Verdict, VerifyOptions, verify};
 
@@ -27,7 +26,7 @@ pub(super) fn same(
         seed: context.seed,
         ..VerifyOptions::default()
     };
-    let found = verify(before, after, &TractEngine, &options);
+    let found = verify(before, after, context.engine(), &options);
     match found.verdict {
         Verdict::Equal | Verdict::Within => Ok(()),
         Verdict::Different => {

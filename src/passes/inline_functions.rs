@@ -223,7 +223,7 @@ impl Inliner<'_> {
             None => self.join_imports(&function.graph, &function.opset_imports),
         };
         let prepared = match refused {
-            Some(reason) => Err(reason),
+            Some(reason) => Err(CallError::Imports(reason)),
             None => attribute_values(function, operator).and_then(|values| {
                 let mut body = function.graph.clone();
                 substitute(&mut body, &values)?;
@@ -321,11 +321,29 @@ impl Inliner<'_> {
     }
 }
 
+/// Why a call stays a call.
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    #[error("the default of its attribute {name} is of an unusual kind")]
+    Default { name: String },
+    #[error("{node} refers to an attribute {attribute} that it does not have")]
+    Unknown { node: String, attribute: Name },
+    #[error("{node} is a constant of the unusual attribute {attribute}")]
+    Constant { node: String, attribute: Name },
+    #[error("{node} is a constant of attribute {attribute}, which has no value")]
+    Valueless { node: String, attribute: Name },
+    /// Operators of the body mean something else where the call stands.
+    #[error("{0}")]
+    Imports(String),
+}
+
 /// The function's attributes as this call sets them; `None` for one that is neither given nor has a default.
 fn attribute_values(
     function: &Function,
     call: &Operator,
-) -> Result<HashMap<Name, Option<AttributeValue>>, String> {
+) -> Result<HashMap<Name, Option<AttributeValue>>, CallError> {
     let mut values = HashMap::new();
     for name in &function.header.attribute {
         values.insert(Name::from(name.as_str()), call.attribute(name).cloned());
@@ -334,8 +352,7 @@ fn attribute_values(
         let name = default.name.clone().unwrap_or_default();
         let value = match call.attribute(&name) {
             Some(value) => value.clone(),
-            None => default_value(default)
-                .ok_or_else(|| format!("the default of its attribute {name} is of an unusual kind"))?,
+            None => default_value(default).ok_or_else(|| CallError::Default { name: name.clone() })?,
         };
         values.insert(Name::from(name), Some(value));
     }
@@ -355,8 +372,7 @@ fn default_value(default: &proto::AttributeProto) -> Option<AttributeValue> {
 }
 
 /// Puts values in the place of references to the function's attributes, in bodies too.
-fn substitute(graph: &mut Graph, values: &HashMap<Name, Option<AttributeValue>>) -> Result<(), String> {
-    let broken = |error: EditError| error.to_string();
+fn substitute(graph: &mut Graph, values: &HashMap<Name, Option<AttributeValue>>) -> Result<(), CallError> {
     for id in graph.node_ids().collect::<Vec<_>>() {
         let Some(operator) = graph.operator(id) else {
             continue;
@@ -374,32 +390,34 @@ fn substitute(graph: &mut Graph, values: &HashMap<Name, Option<AttributeValue>>)
         let bodies: Vec<_> = operator.bodies().map(|(at, _)| at).collect();
         let mut editor = graph.edit(NAME);
         for (attribute, to) in references {
-            let value = values
-                .get(&to)
-                .ok_or_else(|| format!("{label} refers to an attribute {to} that it does not have"))?;
+            let value = values.get(&to).ok_or_else(|| CallError::Unknown {
+                node: label.clone(),
+                attribute: to.clone(),
+            })?;
             match value {
                 Some(value) if is_constant => {
                     let tensor = constant_tensor(value.clone());
-                    let tensor = tensor
-                        .ok_or_else(|| format!("{label} is a constant of the unusual attribute {to}"))?;
+                    let tensor = tensor.ok_or_else(|| CallError::Constant {
+                        node: label.clone(),
+                        attribute: to.clone(),
+                    })?;
                     let constant = Constant {
                         tensor: Some(tensor),
                         origin: ConstantOrigin::Initializer(0),
                         listed_input: None,
                     };
                     let copy = editor.copy_constant(id, Value::default(), constant);
-                    editor.replace(ValueId::new(id, 0), copy).map_err(broken)?;
-                    editor.remove(id).map_err(broken)?;
+                    editor.replace(ValueId::new(id, 0), copy)?;
+                    editor.remove(id)?;
                 }
                 None if is_constant => {
-                    return Err(format!(
-                        "{label} is a constant of attribute {to}, which has no value"
-                    ));
+                    return Err(CallError::Valueless {
+                        node: label,
+                        attribute: to,
+                    });
                 }
-                Some(value) => editor
-                    .set_attribute(id, attribute, value.clone())
-                    .map_err(broken)?,
-                None => editor.remove_attribute(id, &attribute).map_err(broken)?,
+                Some(value) => editor.set_attribute(id, attribute, value.clone())?,
+                None => editor.remove_attribute(id, &attribute)?,
             }
         }
         drop(editor);

@@ -30,12 +30,14 @@ mod migrate;
 mod objective;
 mod pass;
 mod plain_gemm;
+mod prepare;
 pub mod prune_channels;
 mod prune_weights;
 mod quantize;
 mod quantize_dynamic;
 mod quantize_weights;
 pub mod registry;
+mod resources;
 mod scope;
 mod search_precision;
 mod select;
@@ -59,6 +61,7 @@ pub use deduplicate_initializers::DeduplicateInitializers;
 pub use deepen::Deepen;
 pub use eliminate_common_subexpressions::EliminateCommonSubexpressions;
 pub use eliminate_dead_code::EliminateDeadCode;
+pub use encoded_size::file_bytes;
 pub use equalize::Equalize;
 pub use extract::Extract;
 pub use finetune::{Finetune, Masks, TrainingLoss};
@@ -71,7 +74,7 @@ pub use migrate::{Awq, SmoothQuant};
 pub use objective::{LossKind, gradient_statistics};
 pub use pass::{
     About, Aim, Change, Context, HeadTraining, Limits, Needs, Pass, PassError, PassReport, PlannedNode,
-    ReportFile, Requirement, Resources, Runs, Safety, Times, TrainedClass,
+    ReportFile, Requirement, Runs, Safety, Times, TrainedClass,
 };
 pub use prune_channels::PruneChannels;
 pub use prune_weights::{Criterion as WeightCriterion, PruneWeights, Scope as WeightScope, Update};
@@ -80,6 +83,7 @@ pub use quantize::{
 };
 pub use quantize_dynamic::QuantizeDynamic;
 pub use quantize_weights::{BitsBy, Form, LayerPrecision, Precision, QuantizeWeights, Rounding, Widths};
+pub use resources::{ResourceError, Resources};
 pub use search_precision::{SearchPrecision, Sensitivity};
 pub use select::{Selector, unmatched};
 pub use simplify::Simplify;

@@ -1,7 +1,7 @@
 //! What a pass is, what it gets and what it answers.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use regex::RegexSet;
@@ -9,10 +9,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::left::{Left, Reason, reasons};
+use super::resources::{ResourceError, Resources};
 use super::select::Selector;
-use crate::data::Dataset;
-use crate::engine::Engine;
-use crate::ir::{EditError, Graph, Model, Tensor};
+use crate::engine::{Engine, TractEngine};
+use crate::ir::{EditError, Model};
 use crate::rewrite::Evaluator;
 pub use crate::rewrite::Safety;
 use crate::transfer::parameters::Account;
@@ -155,50 +155,6 @@ pub struct Context<'a> {
     pub resources: Option<&'a dyn Resources>,
 }
 
-/// What passes that run the model get: an engine and data by role.
-pub trait Resources: Sync {
-    /// The engine that runs the model.
-    fn engine(&self) -> Result<&dyn Engine, String>;
-
-    /// The data of a role (`calibration`, `evaluation`, `training`), fitted to the inputs of `graph`.
-    fn data(&self, role: &str, graph: &Graph) -> Result<Dataset, String>;
-
-    /// Whether there are data of a role.
-    fn describes(&self, _role: &str) -> bool {
-        false
-    }
-
-    /// A second model, from a file; relative to the pipeline's folder.
-    fn model(&self, path: &Path) -> Result<Model, String> {
-        Err(format!(
-            "{}: there is nothing to read a second model with",
-            path.display()
-        ))
-    }
-
-    /// The named tensors of a safetensors or npz file, by name in ascending order; relative to the pipeline's folder.
-    fn tensors(&self, path: &Path) -> Result<Vec<(String, Tensor)>, String> {
-        Err(format!(
-            "{}: there is nothing to read weights with",
-            path.display()
-        ))
-    }
-
-    /// The text of a file that may be there or not; relative to the pipeline's folder.
-    fn text(&self, path: &Path) -> Result<Option<String>, String> {
-        let _ = path;
-        Ok(None)
-    }
-
-    /// The model that the pipeline started with, before any step.
-    fn original(&self) -> Option<&Model> {
-        None
-    }
-
-    /// Threads to use.
-    fn jobs(&self) -> usize;
-}
-
 impl<'a> Context<'a> {
     /// What runs models and reads data, for the pass of this name.
     ///
@@ -206,10 +162,13 @@ impl<'a> Context<'a> {
     ///
     /// `what`, which says what the pass lacks, if there is none.
     pub fn resources(&self, pass: &'static str, what: &str) -> Result<&'a dyn Resources, PassError> {
-        self.resources.ok_or_else(|| PassError::Resource {
-            pass,
-            message: what.to_owned(),
-        })
+        self.resources.ok_or_else(|| PassError::resource(pass, what))
+    }
+
+    /// What runs models: the engine that the user chose, or the one that is built in where nobody was asked.
+    pub fn engine(&self) -> &'a dyn Engine {
+        let chosen = self.resources.and_then(|resources| resources.engine().ok());
+        chosen.unwrap_or(&TractEngine)
     }
 
     /// Whether `name` is protected by a `keep` pattern.
@@ -464,23 +423,31 @@ pub enum PassError {
         message: String,
     },
     /// An engine, a data set or another file failed.
-    #[error("{pass}: {message}")]
+    #[error("{pass}: {source}")]
     Resource {
         /// Pass name.
         pass: &'static str,
         /// What failed.
-        message: String,
+        source: Box<ResourceError>,
     },
 }
 
 impl PassError {
-    /// A stable code.
+    /// What the pass of this name asked for failed.
+    pub fn resource(pass: &'static str, error: impl Into<ResourceError>) -> Self {
+        Self::Resource {
+            pass,
+            source: Box::new(error.into()),
+        }
+    }
+
+    /// A stable code: that of what failed, where it has one.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Edit { .. } => "pass-defect",
             Self::Option { .. } => "pass-option",
             Self::Model { .. } => "pass-model",
-            Self::Resource { .. } => "pass-resource",
+            Self::Resource { source, .. } => source.code(),
         }
     }
 
@@ -488,6 +455,7 @@ impl PassError {
     pub fn node(&self) -> Option<&str> {
         match self {
             Self::Model { node, .. } => Some(node),
+            Self::Resource { source, .. } => source.node(),
             _ => None,
         }
     }

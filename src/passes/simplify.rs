@@ -106,10 +106,7 @@ impl Pass for Simplify {
 impl Simplify {
     /// The embedded rules and those of the folders.
     fn rule_set(&self, context: &Context<'_>) -> Result<RuleSet, PassError> {
-        let failed = |error: crate::rewrite::RuleError| PassError::Resource {
-            pass: NAME,
-            message: error.to_string(),
-        };
+        let failed = |error: crate::rewrite::RuleError| PassError::resource(NAME, error);
         let mut rules = RuleSet::embedded().map_err(failed)?.clone();
         for folder in &self.rules {
             let more = RuleSet::load_dir(&context.base.join(folder)).map_err(failed)?;

@@ -7,8 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::growth::{option, same};
-use super::prune_channels::prepare;
-use super::{About, Change, Context, InlineFunctions, Needs, Pass, PassError, PassReport, Resources, Safety};
+use super::prepare;
+use super::{
+    About, Change, Context, InlineFunctions, Needs, Pass, PassError, PassReport, ResourceError, Resources,
+    Safety,
+};
 use crate::analysis;
 use crate::axes::solve;
 use crate::ir::{EditError, Graph, Model, NodeId, Tensor, TensorError, ValueId};
@@ -158,7 +161,7 @@ impl TransferMerge {
             report.merge(InlineFunctions::default().run(model, context)?);
         }
         if self.align {
-            report.merge(prepare(model, context)?);
+            report.merge(prepare::fold(model, context)?);
         }
         analysis::infer(model);
         Ok(report)
@@ -171,7 +174,6 @@ impl TransferMerge {
         resources: &dyn Resources,
         context: &Context<'_>,
     ) -> Result<Weights, PassError> {
-        let resource = |message: String| PassError::Resource { pass: NAME, message };
         let mut other = resources.model(path).map_err(resource)?;
         self.prepared(&mut other, context)?;
         if model.opset() != other.opset() {
@@ -221,10 +223,8 @@ impl TransferMerge {
     ) -> Result<(), PassError> {
         let solution = solve(model);
         for (weights, path) in others.iter_mut().zip(&self.with) {
-            let aligned = align(model, &solution, weights).map_err(|source| PassError::Resource {
-                pass: NAME,
-                message: format!("{}: {source}", path.display()),
-            })?;
+            let aligned = align(model, &solution, weights)
+                .map_err(|source| resource(format!("{}: {source}", path.display())))?;
             let details: Vec<String> = aligned
                 .moved
                 .iter()
@@ -379,4 +379,8 @@ fn with_weights(model: &Model, weights: &Weights) -> Result<Model, PassError> {
     drop(editor);
     analysis::infer(&mut other);
     Ok(other)
+}
+
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }

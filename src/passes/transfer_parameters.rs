@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    About, Change, Context, FoldConstants, Needs, Pass, PassError, PassReport, PruneChannels, Requirement,
-    Resources, Safety,
+    About, Change, Context, Needs, Pass, PassError, PassReport, PruneChannels, Requirement, ResourceError,
+    Resources, Safety, prepare,
 };
 use crate::analysis;
 use crate::ir::Model;
@@ -109,7 +109,7 @@ impl Pass for TransferParameters {
         let resources = context.resources(NAME, "there is nothing to read the source with")?;
         let mut report = PassReport::default();
         let mut target = model.clone();
-        prepare(&mut target, context, &mut report)?;
+        make_ready(&mut target, context, &mut report)?;
         let account = match self.is_file_of_tensors() {
             true => self.load(&mut target, resources, &options)?,
             false => {
@@ -120,7 +120,7 @@ impl Pass for TransferParameters {
                         cut(&mut source, history, context)?,
                     );
                 }
-                prepare(&mut source, context, &mut PassReport::default())?;
+                make_ready(&mut source, context, &mut PassReport::default())?;
                 let names = units::find(&source.graph).into_iter().flat_map(|unit| unit.parts);
                 check_rename(&options.rename, names.map(|part| part.name))
                     .map_err(|error| self.failed(error))?;
@@ -252,22 +252,15 @@ impl TransferParameters {
 }
 
 /// Types, and constants in the place of what is computed from weights.
-fn prepare(model: &mut Model, context: &Context<'_>, report: &mut PassReport) -> Result<(), PassError> {
-    model.name_values();
-    analysis::infer(model);
+fn make_ready(model: &mut Model, context: &Context<'_>, report: &mut PassReport) -> Result<(), PassError> {
+    prepare::name(model);
     if units::hides_weights(&model.graph) {
-        let fold = FoldConstants {
-            keep_control_flow: true,
-            ..FoldConstants::default()
-        };
-        let folded = fold.run(model, context)?;
+        let folded = prepare::fold_weights(model, context)?;
         report.add(
             "constants folded",
             folded.changes.iter().map(|change| change.count).sum(),
         );
         report.notes.extend(folded.notes);
-        model.name_values();
-        analysis::infer(model);
     }
     Ok(())
 }
@@ -385,6 +378,6 @@ fn option(message: String) -> PassError {
     PassError::Option { pass: NAME, message }
 }
 
-fn resource(message: String) -> PassError {
-    PassError::Resource { pass: NAME, message }
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }

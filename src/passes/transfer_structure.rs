@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::align::align;
 use super::extract::names;
-use super::{About, Change, Context, Needs, Pass, PassError, PassReport, Safety};
+use super::{About, Change, Context, Needs, Pass, PassError, PassReport, ResourceError, Safety, prepare};
 use crate::analysis;
 use crate::ir::{Model, NodeKind, ValueId};
 use crate::transfer::initialise::{Init, InitialiseError, initialise};
@@ -105,8 +105,7 @@ impl Pass for TransferStructure {
             false => self.into_outputs.clone(),
         };
         let before = target.graph.operator_count();
-        target.name_values();
-        analysis::infer(&mut target);
+        prepare::name(&mut target);
         let inputs: Vec<Option<String>> = match self.into_inputs.is_empty() {
             true => self.places(&target, &part, &outputs),
             false => self.into_inputs.iter().cloned().map(Some).collect(),
@@ -201,8 +200,8 @@ fn option(message: String) -> PassError {
     PassError::Option { pass: NAME, message }
 }
 
-fn resource(message: String) -> PassError {
-    PassError::Resource { pass: NAME, message }
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }
 
 fn region(error: RegionError) -> PassError {

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::growth::{option, patterns, same};
-use super::prune_channels::prepare;
+use super::prepare;
 use super::{About, Change, Context, Pass, PassError, PassReport, Safety, Selector};
 use crate::axes::rewrite::{RewriteError, repeat, repeatable};
 use crate::axes::{Group, Member, Solution, solve};
@@ -78,7 +78,7 @@ impl Pass for Widen {
             return Err(option(NAME, "round-to: nothing is a multiple of 0".to_owned()));
         }
         let layers = patterns(NAME, "layers", &self.layers)?;
-        let mut report = prepare(model, context)?;
+        let mut report = prepare::fold(model, context)?;
         let solution = solve(model);
         let mut rng = ChaCha8Rng::seed_from_u64(context.seed);
         let mut details = Vec::new();

@@ -329,8 +329,12 @@ impl<'a> Evaluation<'a> {
         let timed = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Latency(_)));
         Ok(Self {
             role,
-            data: Arc::new(resources.data(role, &model.graph)?),
-            engine: resources.engine()?,
+            data: Arc::new(
+                resources
+                    .data(role, &model.graph)
+                    .map_err(|error| error.to_string())?,
+            ),
+            engine: resources.engine().map_err(|error| error.to_string())?,
             jobs: resources.jobs(),
             latency_runs: if timed { LATENCY_RUNS } else { 0 },
             state: State::new(StateSubject::default()),

@@ -11,7 +11,7 @@ use crate::data::{DataError, Dataset, Spec, read_weights};
 use crate::engine::Engine;
 use crate::format::{self, ReadOptions};
 use crate::ir::{CheckError, Graph, Model, Tensor};
-use crate::passes::Resources;
+use crate::passes::{ResourceError, Resources};
 
 /// The data of a role.
 #[derive(Clone, Debug)]
@@ -59,54 +59,57 @@ pub struct StepResources<'a> {
 }
 
 impl Resources for StepResources<'_> {
-    fn engine(&self) -> Result<&dyn Engine, String> {
-        self.engine
-            .ok_or_else(|| "there is no engine to run the model".to_owned())
+    fn engine(&self) -> Result<&dyn Engine, ResourceError> {
+        self.engine.ok_or(ResourceError::NoEngine)
     }
 
-    fn data(&self, role: &str, graph: &Graph) -> Result<Dataset, String> {
-        let described = self.data.get(role).ok_or_else(|| {
-            format!(
-                "there is no {role} data: describe it under `data` in the pipeline or with --data {role}=PATH"
-            )
+    fn data(&self, role: &str, graph: &Graph) -> Result<Dataset, ResourceError> {
+        let described = self.data.get(role).ok_or_else(|| ResourceError::NoData {
+            role: role.to_owned(),
         })?;
-        open_data(described, self.base, graph).map_err(|error| error.to_string())
+        Ok(open_data(described, self.base, graph)?)
     }
 
     fn describes(&self, role: &str) -> bool {
         self.data.contains_key(role)
     }
 
-    fn model(&self, path: &Path) -> Result<Model, String> {
+    fn model(&self, path: &Path) -> Result<Model, ResourceError> {
         let path = self.base.join(path);
-        let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let invalid = |source: CheckError| ResourceError::Invalid {
+            path: path.clone(),
+            source: Box::new(source),
+        };
         let options = ReadOptions {
             strict: self.strict,
             ..ReadOptions::default()
         };
-        let mut loaded = format::read(&path, &options).map_err(|error| wrong(&error))?;
+        let mut loaded = format::read(&path, &options).map_err(|source| ResourceError::Model {
+            path: path.clone(),
+            source,
+        })?;
         let notices = analysis::adopt(&mut loaded.model);
         if let Err(errors) = analysis::check(&loaded.model)
-            && let Some(error) = errors.first()
+            && let Some(error) = errors.into_iter().next()
         {
-            return Err(wrong(error));
+            return Err(invalid(error));
         }
         if let Some(notice) = notices.into_iter().next().filter(|_| self.strict) {
-            return Err(wrong(&CheckError::from(notice)));
+            return Err(invalid(CheckError::from(notice)));
         }
         Ok(loaded.model)
     }
 
-    fn tensors(&self, path: &Path) -> Result<Vec<(String, Tensor)>, String> {
-        read_weights(&self.base.join(path)).map_err(|error| error.to_string())
+    fn tensors(&self, path: &Path) -> Result<Vec<(String, Tensor)>, ResourceError> {
+        Ok(read_weights(&self.base.join(path))?)
     }
 
-    fn text(&self, path: &Path) -> Result<Option<String>, String> {
+    fn text(&self, path: &Path) -> Result<Option<String>, ResourceError> {
         let path = self.base.join(path);
         match crate::files::read_text(&path) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(format!("{}: {error}", path.display())),
+            Err(source) => Err(ResourceError::Text { path, source }),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::ir::{self, CheckError, Model};
 use crate::ops;
 use crate::passes::{
     Aim, Change, Context, HeadTraining, Limits, Pass, PassError, PassReport, PlannedNode, Reason, ReportFile,
-    Resources, Safety, Selector, Simplify, Times, overridable, unchanged, unmatched,
+    Requirement, Resources, Safety, Selector, Simplify, Times, overridable, unchanged, unmatched,
 };
 use crate::proto::StringStringEntryProto;
 use crate::rewrite::Evaluator;
@@ -238,59 +238,24 @@ pub fn run(
     }
     let mut model = input.clone();
     adopt(&mut model);
-    let mut steps = Vec::new();
-    let mut files = Vec::new();
-    let mut requirements = Vec::new();
-    let mut snapshots: Vec<(usize, Model)> = Vec::new();
-    let mut idle = Vec::new();
-    let mut reference: Option<Model> = None;
-    let mut last = before;
-    let mut changed = false;
+    let mut done = Done {
+        last: before,
+        ..Done::default()
+    };
     for (index, step) in pipeline.steps.iter().enumerate() {
-        let (seconds, mut report) = runner.step(index, step, &mut model)?;
-        files.append(&mut report.files);
-        if report.rebased {
-            reference = Some(model.clone());
-            snapshots.clear();
-        }
-        let after = if report.changed {
-            weigh(&model, false)?
-        } else {
-            last
-        };
-        changed |= report.changed;
-        if report.changed && options.engine.is_some() {
-            snapshots.push((index, model.clone()));
-        }
-        let reasons = report.reasons();
-        if !report.changed && step.pass.about().aim != Aim::Tidy {
-            let place = if pipeline.steps.len() > 1 {
-                format!("step {}: ", index + 1)
-            } else {
-                String::new()
-            };
-            idle.push(format!("{place}{}", unchanged(&step.name, &reasons)));
-        }
-        report.notes.extend(report.left.iter().map(ToString::to_string));
-        steps.push(StepReport {
-            name: step.name.clone(),
-            seconds,
-            changed: report.changed,
-            nodes_before: last.nodes,
-            nodes_after: after.nodes,
-            bytes_before: last.bytes,
-            bytes_after: after.bytes,
-            changes: report.changes,
-            notes: report.notes,
-            reasons,
-            nodes: report.nodes,
-            times: report.times,
-            transfer: report.transfer,
-            training: report.training,
-        });
-        requirements.append(&mut report.requirements);
-        last = after;
+        let (seconds, report) = runner.step(index, step, &mut model)?;
+        done.add((index, step), seconds, report, &model, (pipeline, options))?;
     }
+    let Done {
+        steps,
+        files,
+        requirements,
+        snapshots,
+        idle,
+        reference,
+        changed,
+        ..
+    } = done;
     let after = if changed { weigh(&model, true)? } else { before };
     let fixes = |step: &StepReport| step.name == "bind-defaults";
     let mut warnings = idle.clone();
@@ -346,6 +311,79 @@ pub fn run(
         record(&mut model, pipeline, origin);
     }
     Ok(Outcome { model, report, files })
+}
+
+/// What the steps left so far.
+#[derive(Default)]
+struct Done {
+    steps: Vec<StepReport>,
+    files: Vec<ReportFile>,
+    requirements: Vec<Requirement>,
+    /// The model after each step that changed it, for the search for the one to blame.
+    snapshots: Vec<(usize, Model)>,
+    /// Of steps that changed nothing and were asked to.
+    idle: Vec<String>,
+    /// What comes after a step that makes another model on purpose is compared with its result.
+    reference: Option<Model>,
+    /// What the model weighs.
+    last: Weight,
+    changed: bool,
+}
+
+impl Done {
+    fn add(
+        &mut self,
+        (index, step): (usize, &Step),
+        seconds: f64,
+        mut report: PassReport,
+        model: &Model,
+        (pipeline, options): (&Pipeline, &RunOptions<'_>),
+    ) -> Result<(), RunError> {
+        self.files.append(&mut report.files);
+        if report.rebased {
+            self.reference = Some(model.clone());
+            self.snapshots.clear();
+        }
+        let after = if report.changed {
+            weigh(model, false)?
+        } else {
+            self.last
+        };
+        self.changed |= report.changed;
+        if report.changed && options.engine.is_some() {
+            self.snapshots.push((index, model.clone()));
+        }
+        let reasons = report.reasons();
+        if !report.changed && step.pass.about().aim != Aim::Tidy {
+            let place = if pipeline.steps.len() > 1 {
+                format!("step {}: ", index + 1)
+            } else {
+                String::new()
+            };
+            self.idle
+                .push(format!("{place}{}", unchanged(&step.name, &reasons)));
+        }
+        report.notes.extend(report.left.iter().map(ToString::to_string));
+        self.steps.push(StepReport {
+            name: step.name.clone(),
+            seconds,
+            changed: report.changed,
+            nodes_before: self.last.nodes,
+            nodes_after: after.nodes,
+            bytes_before: self.last.bytes,
+            bytes_after: after.bytes,
+            changes: report.changes,
+            notes: report.notes,
+            reasons,
+            nodes: report.nodes,
+            times: report.times,
+            transfer: report.transfer,
+            training: report.training,
+        });
+        self.requirements.append(&mut report.requirements);
+        self.last = after;
+        Ok(())
+    }
 }
 
 /// The steps of one pipeline with what they share.

@@ -1,16 +1,14 @@
 //! What a model amounts to: nodes, bytes, parameters, multiply-accumulates.
 
-use prost::Message as _;
-
 use super::gates::Weight;
 use crate::analysis;
-use crate::format::{self, ExternalFiles, LowerError, Origin};
+use crate::format::{LowerError, Origin};
 use crate::ir::Model;
+use crate::passes::file_bytes;
 
 /// Weighs a model as it would be written. With `macs` also counts operations, which needs inferred shapes.
 pub fn weigh(model: &Model, macs: bool) -> Result<Weight, LowerError> {
-    let bytes = format::lower(model, &ExternalFiles::default())?.encoded_len() as u64;
-    Ok(weight(model, bytes, macs))
+    Ok(weight(model, file_bytes(model)?, macs))
 }
 
 /// Weighs a model that is just as it was read.

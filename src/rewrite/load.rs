@@ -96,53 +96,82 @@ impl Source<'_> {
     }
 }
 
+/// A rule file: its name and its lines.
+struct File<'a> {
+    name: Arc<str>,
+    lines: Vec<&'a str>,
+}
+
+impl File<'_> {
+    fn place(&self, located: serde_yaml::Location) -> Place {
+        Place {
+            file: self.name.clone(),
+            line: located.line() as usize,
+            column: located.column() as usize,
+        }
+    }
+
+    fn source<'s>(&'s self, located: serde_yaml::Location, text: &'s str) -> Source<'s> {
+        locate(&self.name, &self.lines, located, text)
+    }
+
+    fn misuse(&self, located: serde_yaml::Location, reason: impl Into<String>) -> RuleError {
+        RuleError::Misuse {
+            place: self.place(located),
+            reason: reason.into(),
+        }
+    }
+
+    /// The statements of a text.
+    fn statements(&self, text: &str, located: serde_yaml::Location) -> Result<Vec<Statement>, RuleError> {
+        syntax::statements(text).map_err(|error| RuleError::Syntax {
+            place: self.source(located, text).place(error.span),
+            reason: error.message,
+        })
+    }
+
+    /// What can be refused before any text of the rule is read. Answers the range of opsets.
+    fn checked(&self, raw: &Raw) -> Result<(i64, Option<i64>), RuleError> {
+        let opset = opset_range(&raw.opset.value).ok_or_else(|| RuleError::Opset {
+            place: self.place(raw.opset.referenced),
+            reason: format!(
+                "`{}` is no range of opsets; write `9..` or `9..17`",
+                raw.opset.value
+            ),
+        })?;
+        let name = &raw.rule.value;
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if name.is_empty() || !name.chars().all(fits) {
+            let reason = "a rule's name has small letters, digits and hyphens";
+            return Err(self.misuse(raw.rule.referenced, reason));
+        }
+        if raw.examples.is_empty() {
+            return Err(self.misuse(raw.rule.referenced, "a rule without examples proves nothing"));
+        }
+        Ok(opset)
+    }
+}
+
 /// Reads one rule file.
 pub(crate) fn rule(file: &str, family: &str, content: &str) -> Result<Rule, RuleError> {
-    let file: Arc<str> = Arc::from(file);
+    let file = File {
+        name: Arc::from(file),
+        lines: content.lines().collect(),
+    };
     let raw: Raw = serde_yaml::from_str(content).map_err(|error| {
         let place = error
             .location()
             .map_or((0, 0), |at| (at.line() as usize, at.column() as usize));
         RuleError::Yaml {
             place: Place {
-                file: file.clone(),
+                file: file.name.clone(),
                 line: place.0,
                 column: place.1,
             },
             reason: error.without_snippet().to_string(),
         }
     })?;
-    let lines: Vec<&str> = content.lines().collect();
-    let at = |located: serde_yaml::Location| Place {
-        file: file.clone(),
-        line: located.line() as usize,
-        column: located.column() as usize,
-    };
-    let opset = opset_range(&raw.opset.value).ok_or_else(|| RuleError::Opset {
-        place: at(raw.opset.referenced),
-        reason: format!(
-            "`{}` is no range of opsets; write `9..` or `9..17`",
-            raw.opset.value
-        ),
-    })?;
-    if raw.rule.value.is_empty()
-        || !raw
-            .rule
-            .value
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-    {
-        return Err(RuleError::Misuse {
-            place: at(raw.rule.referenced),
-            reason: "a rule's name has small letters, digits and hyphens".to_owned(),
-        });
-    }
-    if raw.examples.is_empty() {
-        return Err(RuleError::Misuse {
-            place: at(raw.rule.referenced),
-            reason: "a rule without examples proves nothing".to_owned(),
-        });
-    }
+    let opset = file.checked(&raw)?;
     let inner: Vec<(String, serde_yaml::Location)> = match raw.matches.value {
         Texts::One(text) => vec![(text, raw.matches.referenced)],
         Texts::Many(texts) => texts
@@ -153,7 +182,7 @@ pub(crate) fn rule(file: &str, family: &str, content: &str) -> Result<Rule, Rule
     let mut rule = Rule {
         name: raw.rule.value,
         family: family.to_owned(),
-        file: file.clone(),
+        file: file.name.clone(),
         summary: raw.summary,
         safety: raw.safety,
         opset,
@@ -171,7 +200,7 @@ pub(crate) fn rule(file: &str, family: &str, content: &str) -> Result<Rule, Rule
             .into_iter()
             .map(|example| Example {
                 fields: example.value,
-                place: at(example.referenced),
+                place: file.place(example.referenced),
             })
             .collect(),
         instances: Vec::new(),
@@ -179,19 +208,12 @@ pub(crate) fn rule(file: &str, family: &str, content: &str) -> Result<Rule, Rule
     let place_operators: Vec<Place> = raw
         .operators
         .values()
-        .flat_map(|list| list.iter().map(|operator| at(operator.referenced)))
+        .flat_map(|list| list.iter().map(|operator| file.place(operator.referenced)))
         .collect();
-    let parse = |text: &str, location: serde_yaml::Location| -> Result<Vec<Statement>, RuleError> {
-        let source = locate(&file, &lines, location, text);
-        syntax::statements(text).map_err(|error| RuleError::Syntax {
-            place: source.place(error.span),
-            reason: error.message,
-        })
-    };
-    let replace = parse(&rule.replace, raw.replace.referenced)?;
+    let replace = file.statements(&rule.replace, raw.replace.referenced)?;
     let mut clauses = Vec::new();
     for clause in &raw.clauses {
-        let source = locate(&file, &lines, clause.referenced, &clause.value);
+        let source = file.source(clause.referenced, &clause.value);
         let parsed = syntax::expression(&clause.value).map_err(|error| RuleError::Syntax {
             place: source.place(error.span),
             reason: error.message,
@@ -201,25 +223,23 @@ pub(crate) fn rule(file: &str, family: &str, content: &str) -> Result<Rule, Rule
     let clause_sources: Vec<Source<'_>> = raw
         .clauses
         .iter()
-        .map(|clause| locate(&file, &lines, clause.referenced, &clause.value))
+        .map(|clause| file.source(clause.referenced, &clause.value))
         .collect();
     let choices = combinations(&rule.operators);
     if choices.len() * inner.len() > MOST_INSTANCES {
-        return Err(RuleError::Misuse {
-            place: at(raw.rule.referenced),
-            reason: format!("more than {MOST_INSTANCES} combinations of operators and alternatives"),
-        });
+        let reason = format!("more than {MOST_INSTANCES} combinations of operators and alternatives");
+        return Err(file.misuse(raw.rule.referenced, reason));
     }
     for (alternative, (text, location)) in inner.iter().enumerate() {
-        let pattern = parse(text, *location)?;
+        let pattern = file.statements(text, *location)?;
         for operators in &choices {
             let unit = compile::Unit {
                 rule: &rule,
                 alternative,
                 operators: operators.clone(),
                 operator_places: &place_operators,
-                match_source: locate(&file, &lines, *location, text),
-                replace_source: locate(&file, &lines, raw.replace.referenced, &raw.replace.value),
+                match_source: file.source(*location, text),
+                replace_source: file.source(raw.replace.referenced, &raw.replace.value),
                 clause_sources: &clause_sources,
             };
             let instance = unit.compile(&pattern, &clauses, &replace)?;

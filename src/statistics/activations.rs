@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use super::file::STATISTICS;
 use crate::autodiff::AutodiffError;
 use crate::data::{Batch, DataError, Dataset};
 use crate::engine::stream::{Sampled, Stream, in_order};
@@ -108,6 +109,18 @@ pub enum StatisticsError {
     /// A value that the engine did not return.
     #[error("the engine did not return {0:?}")]
     Missing(String),
+}
+
+impl StatisticsError {
+    /// A stable code: that of what failed, where it has one.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Data(error) => error.code(),
+            Self::Engine(error) => error.code(),
+            Self::Autodiff(error) => error.code(),
+            _ => STATISTICS,
+        }
+    }
 }
 
 /// Refuses data that is zero in every input.

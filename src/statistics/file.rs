@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -72,11 +73,59 @@ pub enum StatisticsFileError {
         /// The file.
         file: PathBuf,
         /// What is wrong.
-        reason: String,
+        reason: FileFault,
     },
     /// Parts that do not belong together.
     #[error("statistics do not merge: {0}")]
     Merge(String),
+}
+
+/// What is wrong with a file of statistics.
+#[derive(Debug, thiserror::Error)]
+pub enum FileFault {
+    /// The operating system refused.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// It is no safetensors file.
+    #[error(transparent)]
+    Container(#[from] SafeTensorError),
+    /// Its header is not of the form.
+    #[error(transparent)]
+    Header(#[from] serde_json::Error),
+    /// Some other program made it.
+    #[error("it was not written by secateur stats")]
+    Foreign,
+    /// Another version of the format.
+    #[error("format {0} is not {FORMAT}")]
+    Format(u32),
+    /// Tensors of one name that contradict each other.
+    #[error("the fields of {0} do not fit together")]
+    Fields(String),
+    /// A field of another element type.
+    #[error("{0} is not f64")]
+    NotF64(String),
+    /// Statistics without gradients.
+    #[error("it holds no gradient statistics; collect them with `secateur stats --for gradients`")]
+    NoGradients,
+    /// Statistics of another kind.
+    #[error("it holds {0} statistics, not gradients")]
+    Kind(String),
+    /// Statistics without Gram matrices.
+    #[error("no Gram matrices in it; `secateur stats --for gram` collects them")]
+    NoGrams,
+    /// Statistics of another model than they are used for.
+    #[error("the statistics are of another model than this step gets")]
+    OtherModel,
+}
+
+/// The code of whatever goes wrong with statistics.
+pub(super) const STATISTICS: &str = "statistics";
+
+impl StatisticsFileError {
+    /// A stable code.
+    pub fn code(&self) -> &'static str {
+        STATISTICS
+    }
 }
 
 impl Statistics {
@@ -111,7 +160,7 @@ impl Statistics {
     }
 
     /// The file's bytes.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
+    pub fn to_bytes(&self) -> Result<Vec<u8>, FileFault> {
         let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
         for (value, summary) in &self.values {
             let mut add = |field: &str, dtype: Dtype, shape: &[usize], data: Vec<u8>| {
@@ -163,23 +212,22 @@ impl Statistics {
             .map(|(name, dtype, shape, data)| {
                 TensorView::new(*dtype, shape.clone(), data).map(|view| (name.as_str(), view))
             })
-            .collect::<Result<_, _>>()
-            .map_err(|error| error.to_string())?;
+            .collect::<Result<_, _>>()?;
         let header = Header {
             format: FORMAT,
             subject: self.subject.clone(),
             ranges: self.ranges.clone(),
         };
-        let header = serde_json::to_string(&header).map_err(|error| error.to_string())?;
+        let header = serde_json::to_string(&header)?;
         let metadata = HashMap::from([(ENTRY.to_owned(), header)]);
-        safetensors::serialize(views, Some(metadata)).map_err(|error| error.to_string())
+        Ok(safetensors::serialize(views, Some(metadata))?)
     }
 
     /// Reads what [`Statistics::to_bytes`] wrote.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        let header: Header = serde_json::from_str(&header(bytes)?).map_err(|error| error.to_string())?;
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FileFault> {
+        let header: Header = serde_json::from_str(&header(bytes)?)?;
         check_format(header.format)?;
-        let tensors = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+        let tensors = SafeTensors::deserialize(bytes)?;
         let mut fields: BTreeMap<String, BTreeMap<String, Vec<u8>>> = BTreeMap::new();
         for (name, view) in tensors.iter() {
             let Some((value, field)) = value_and_field(name, KIND) else {
@@ -192,16 +240,14 @@ impl Statistics {
         }
         let mut values = BTreeMap::new();
         for (value, fields) in fields {
-            let summary =
-                summary(&fields).ok_or_else(|| format!("the fields of {value} do not fit together"))?;
+            let summary = summary(&fields).ok_or_else(|| FileFault::Fields(value.clone()))?;
             values.insert(value, summary);
         }
         Ok(Self {
             subject: header.subject,
             ranges: header.ranges,
             values,
-            grams: fields::read(&tensors)
-                .map_err(|key| format!("the fields of {key} do not fit together"))?,
+            grams: fields::read(&tensors)?,
         })
     }
 
@@ -221,18 +267,18 @@ impl Statistics {
 }
 
 /// The header of a statistics file, as JSON.
-pub(super) fn header(bytes: &[u8]) -> Result<String, String> {
-    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+pub(super) fn header(bytes: &[u8]) -> Result<String, FileFault> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes)?;
     let entries = metadata.metadata().as_ref();
     let header = entries.and_then(|entries| entries.get(ENTRY));
-    Ok(header.ok_or("it was not written by secateur stats")?.clone())
+    Ok(header.ok_or(FileFault::Foreign)?.clone())
 }
 
 /// Refuses a file of another version.
-pub(super) fn check_format(format: u32) -> Result<(), String> {
+pub(super) fn check_format(format: u32) -> Result<(), FileFault> {
     match format {
         FORMAT => Ok(()),
-        other => Err(format!("format {other} is not {FORMAT}")),
+        other => Err(FileFault::Format(other)),
     }
 }
 
@@ -250,13 +296,13 @@ pub(super) fn words(bytes: &[u8]) -> Vec<u64> {
 /// Reads a file and makes of its bytes what `parse` does.
 pub(super) fn read_with<T>(
     path: &Path,
-    parse: impl Fn(&[u8]) -> Result<T, String>,
+    parse: impl Fn(&[u8]) -> Result<T, FileFault>,
 ) -> Result<T, StatisticsFileError> {
-    let wrong = |reason: String| StatisticsFileError::File {
+    let wrong = |reason: FileFault| StatisticsFileError::File {
         file: path.to_owned(),
         reason,
     };
-    let bytes = read_bytes(path).map_err(|error| wrong(error.to_string()))?;
+    let bytes = read_bytes(path).map_err(|error| wrong(error.into()))?;
     parse(&bytes).map_err(wrong)
 }
 
@@ -309,11 +355,11 @@ pub(super) fn join_ranges(
 
 /// Writes a file, all or nothing.
 pub(super) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), StatisticsFileError> {
-    let wrong = |reason: String| StatisticsFileError::File {
+    let wrong = |reason: FileFault| StatisticsFileError::File {
         file: path.to_owned(),
         reason,
     };
-    Draft::write_file(path, bytes, true).map_err(|error| wrong(error.to_string()))
+    Draft::write_file(path, bytes, true).map_err(|error| wrong(error.into()))
 }
 
 fn floats(values: &[f32]) -> Vec<u8> {

@@ -91,15 +91,7 @@ pub fn collect_gradients(
     let lowered = lower::for_engine(&differentiated, engine).map_err(EngineError::from)?;
     let compile = CompileOptions::side_by_side();
     let session = engine.compile(&lowered, &compile)?;
-    let outputs: Vec<(String, Shape)> = differentiated
-        .graph
-        .outputs()
-        .iter()
-        .filter_map(|output| {
-            let name = output.name.strip_prefix("grad/")?;
-            Some((name.to_owned(), output.ty.shape().cloned().unwrap_or_default()))
-        })
-        .collect();
+    let outputs = wanted(&differentiated);
     let (dtype, shape) = target_type(&differentiated, objective.loss.input_name());
     let per_run = data.largest_selection().unwrap_or(1);
     let range = data.sample_range();
@@ -158,20 +150,8 @@ pub fn collect_gradients(
         return Err(error);
     }
     let whole = whole.unwrap_or_else(|| Sums::new(&outputs));
-    let values: BTreeMap<String, Gradient> = outputs
-        .iter()
-        .map(|(name, _)| name.clone())
-        .zip(whole.values)
-        .collect();
-    if let Some((name, _)) = values
-        .iter()
-        .find(|(_, gradient)| !gradient.squared.iter().all(|sum| sum.is_finite()))
-    {
-        return Err(StatisticsError::NotFinite {
-            value: format!("grad/{name}"),
-            sample: range.start,
-        });
-    }
+    let loss_sum = whole.loss;
+    let values = finite(&outputs, whole, range.start)?;
     Ok(GradientStatistics {
         subject: Subject {
             model: model_digest(model),
@@ -183,10 +163,46 @@ pub fn collect_gradients(
         },
         loss: objective.describe(),
         gradients: last - first,
-        loss_sum: whole.loss,
+        loss_sum,
         ranges: vec![(first * per_run, last * per_run)],
         values,
     })
+}
+
+/// The parameters whose gradients a model answers, with their shapes.
+fn wanted(differentiated: &Model) -> Vec<(String, Shape)> {
+    differentiated
+        .graph
+        .outputs()
+        .iter()
+        .filter_map(|output| {
+            let name = output.name.strip_prefix("grad/")?;
+            Some((name.to_owned(), output.ty.shape().cloned().unwrap_or_default()))
+        })
+        .collect()
+}
+
+/// The sums by parameter, all of them finite.
+fn finite(
+    outputs: &[(String, Shape)],
+    whole: Sums,
+    first: u64,
+) -> Result<BTreeMap<String, Gradient>, StatisticsError> {
+    let values: BTreeMap<String, Gradient> = outputs
+        .iter()
+        .map(|(name, _)| name.clone())
+        .zip(whole.values)
+        .collect();
+    match values
+        .iter()
+        .find(|(_, gradient)| !gradient.squared.iter().all(|sum| sum.is_finite()))
+    {
+        None => Ok(values),
+        Some((name, _)) => Err(StatisticsError::NotFinite {
+            value: format!("grad/{name}"),
+            sample: first,
+        }),
+    }
 }
 
 fn elements(shape: &Shape) -> u64 {

@@ -8,8 +8,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::file::{
-    self, ENTRY, FORMAT, StatisticsFileError, Subject, check_format, join_ranges, read_with, same_subject,
-    value_and_field, words, write_bytes,
+    self, ENTRY, FORMAT, FileFault, StatisticsFileError, Subject, check_format, join_ranges, read_with,
+    same_subject, value_and_field, words, write_bytes,
 };
 use super::gradients::{Gradient, GradientStatistics};
 
@@ -54,7 +54,7 @@ impl GradientStatistics {
     }
 
     /// The file's bytes.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
+    pub fn to_bytes(&self) -> Result<Vec<u8>, FileFault> {
         let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
         for (name, gradient) in &self.values {
             let shape: Vec<usize> = gradient.dims.iter().map(|dim| *dim as usize).collect();
@@ -72,8 +72,7 @@ impl GradientStatistics {
             .map(|(name, shape, bytes)| {
                 TensorView::new(Dtype::F64, shape.clone(), bytes).map(|view| (name.as_str(), view))
             })
-            .collect::<Result<_, _>>()
-            .map_err(|error| error.to_string())?;
+            .collect::<Result<_, _>>()?;
         let header = Header {
             format: FORMAT,
             kind: KIND.to_owned(),
@@ -83,9 +82,9 @@ impl GradientStatistics {
             loss_sum: self.loss_sum,
             ranges: self.ranges.clone(),
         };
-        let header = serde_json::to_string(&header).map_err(|error| error.to_string())?;
+        let header = serde_json::to_string(&header)?;
         let metadata = HashMap::from([(ENTRY.to_owned(), header)]);
-        safetensors::serialize(views, Some(metadata)).map_err(|error| error.to_string())
+        Ok(safetensors::serialize(views, Some(metadata))?)
     }
 
     /// Whether these bytes are gradient statistics, and not statistics of another kind.
@@ -94,17 +93,17 @@ impl GradientStatistics {
     }
 
     /// Reads what [`GradientStatistics::to_bytes`] wrote.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FileFault> {
         let header = header(bytes)?;
         check_format(header.format)?;
-        let tensors = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+        let tensors = SafeTensors::deserialize(bytes)?;
         let mut values: BTreeMap<String, Gradient> = BTreeMap::new();
         for (name, view) in tensors.iter() {
             let Some((parameter, field)) = value_and_field(name, KIND) else {
                 continue;
             };
             if view.dtype() != Dtype::F64 {
-                return Err(format!("{name} is not f64"));
+                return Err(FileFault::NotF64(name.to_owned()));
             }
             let gradient = values.entry(parameter.to_owned()).or_default();
             gradient.dims = view.shape().iter().map(|dim| *dim as u64).collect();
@@ -124,7 +123,7 @@ impl GradientStatistics {
                 gradient.squared.len(),
             ];
             if sizes != [count; 3] {
-                return Err(format!("the fields of {name} do not fit together"));
+                return Err(FileFault::Fields(name.clone()));
             }
         }
         Ok(Self {
@@ -152,11 +151,10 @@ impl GradientStatistics {
     }
 }
 
-fn header(bytes: &[u8]) -> Result<Header, String> {
-    let header: Header = serde_json::from_str(&file::header(bytes)?)
-        .map_err(|_| "it holds no gradient statistics; collect them with `secateur stats --for gradients`")?;
+fn header(bytes: &[u8]) -> Result<Header, FileFault> {
+    let header: Header = serde_json::from_str(&file::header(bytes)?).map_err(|_| FileFault::NoGradients)?;
     if header.kind != KIND {
-        return Err(format!("it holds {} statistics, not gradients", header.kind));
+        return Err(FileFault::Kind(header.kind));
     }
     Ok(header)
 }

@@ -12,6 +12,6 @@ mod second_moments;
 
 pub use activations::{StatisticsError, Summary, Wanted, collect};
 pub use digest::model_digest;
-pub use file::{Statistics, StatisticsFileError, Subject};
+pub use file::{FileFault, Statistics, StatisticsFileError, Subject};
 pub use gradients::{Gradient, GradientStatistics, Objective, collect_gradients, target_type};
 pub use second_moments::{Along, SecondMoments, second_moments};

@@ -65,7 +65,16 @@ pub enum PairError {
         /// The node of the second.
         other: String,
         /// How.
-        reason: String,
+        reason: Box<PairError>,
+    },
+    /// Bodies read other values of the graph around them.
+    #[error("they capture other values")]
+    Captures,
+    /// A constant of a body has other elements.
+    #[error("constant {constant} has other elements")]
+    Elements {
+        /// The constant of the first model.
+        constant: String,
     },
     /// One constant stands for several of the other model.
     #[error("{constant} is shared by nodes whose weights the other model has apart, as {first} and {second}")]
@@ -270,7 +279,7 @@ impl Pairing<'_> {
             self.value(pick(&captured), pick(&others_captured), || PairError::Body {
                 node: node.clone(),
                 other: counterpart.clone(),
-                reason: "they capture other values".to_owned(),
+                reason: Box::new(PairError::Captures),
             })?;
         }
         for output in 0..outputs(self.left, id) {
@@ -314,7 +323,7 @@ impl Pairing<'_> {
                 same_body(body, counterpart).map_err(|reason| PairError::Body {
                     node: node.to_owned(),
                     other: other.to_owned(),
-                    reason,
+                    reason: Box::new(reason),
                 })?;
             }
         }
@@ -380,8 +389,8 @@ fn same_constant(graph: &Graph, a: NodeId, b: NodeId) -> bool {
 }
 
 /// Bodies have to be equal, constants included.
-fn same_body(left: &Graph, right: &Graph) -> Result<(), String> {
-    let pairs = pair(left, right).map_err(|error| error.to_string())?;
+fn same_body(left: &Graph, right: &Graph) -> Result<(), PairError> {
+    let pairs = pair(left, right)?;
     for (a, b) in pairs {
         match (
             left.constant(ValueId::new(a, 0)),
@@ -389,7 +398,11 @@ fn same_body(left: &Graph, right: &Graph) -> Result<(), String> {
         ) {
             (Some(x), Some(y)) if x.same_as(y) => {}
             (None, None) => {}
-            _ => return Err(format!("constant {} has other elements", name(left, a))),
+            _ => {
+                return Err(PairError::Elements {
+                    constant: name(left, a),
+                });
+            }
         }
     }
     Ok(())

@@ -56,101 +56,16 @@ pub fn align(
     solution: &Solution,
     tensors: &BTreeMap<NodeId, Tensor>,
 ) -> Result<Aligned, TensorError> {
-    let verdicts = permutable(model, solution);
-    let mut groups = Vec::new();
-    let mut left = Vec::new();
-    for (group, verdict) in solution.groups().iter().zip(verdicts) {
-        match verdict {
-            Ok(())
-                if group
-                    .members
-                    .iter()
-                    .all(|member| tensors.contains_key(&member.value.node)) =>
-            {
-                groups.push(group)
-            }
-            Err(obstacle) if group.pin.is_none() => {
-                let first = group
-                    .members
-                    .first()
-                    .map(|member| member.name.clone())
-                    .unwrap_or_default();
-                left.push((first, obstacle.to_string()));
-            }
-            _ => {}
-        }
-    }
-    let mut own: BTreeMap<NodeId, Values> = BTreeMap::new();
-    let mut others: BTreeMap<NodeId, Values> = BTreeMap::new();
-    let mut orders: BTreeMap<Place, Vec<u32>> = BTreeMap::new();
-    let mut covering: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
-    for (index, group) in groups.iter().enumerate() {
-        for member in &group.members {
-            let id = member.value.node;
-            let (Some(mine), Some(other)) = (model.graph.constant(ValueId::new(id, 0)), tensors.get(&id))
-            else {
-                continue;
-            };
-            own.insert(id, Values::of(mine)?);
-            others.insert(id, Values::of(other)?);
-            orders
-                .entry((id, member.axis))
-                .or_insert_with(|| (0..member.size).collect());
-            covering.entry((id, member.axis)).or_default().push(index);
-        }
-    }
-    let mut current: Vec<Vec<usize>> = groups
-        .iter()
-        .map(|group| (0..group.units.len()).collect())
-        .collect();
-    let mut visited = BTreeSet::new();
+    let (groups, left) = movable(model, solution, tensors);
+    let mut matching = Matching::new(model, &groups, tensors)?;
     let mut sweeps = 0;
     while sweeps < SWEEPS {
         sweeps += 1;
-        let mut changed = false;
-        for (index, group) in groups.iter().enumerate() {
-            // At first only what is in order on all other axes says something.
-            let anchored: Vec<usize> = (0..group.members.len())
-                .filter(|at| {
-                    group.members.get(*at).is_some_and(|member| {
-                        covering
-                            .range((member.value.node, 0)..=(member.value.node, usize::MAX))
-                            .filter(|((_, axis), _)| *axis != member.axis)
-                            .all(|(_, by)| by.iter().all(|by| visited.contains(by)))
-                    })
-                })
-                .collect();
-            let everything = (0..group.members.len()).collect();
-            let members = if sweeps > 1 || anchored.is_empty() {
-                everything
-            } else {
-                anchored
-            };
-            let likeness = likeness(group, &members, &own, &others, &orders);
-            let wanted = assign((-&likeness).view());
-            let sum = |order: &[usize]| -> f64 {
-                order
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(row, column)| likeness.get([row, *column]))
-                    .sum()
-            };
-            visited.insert(index);
-            let Some(order) = current.get_mut(index) else {
-                continue;
-            };
-            let (now, then) = (sum(order), sum(&wanted));
-            // Rounding must not move units to and fro.
-            if wanted != *order && then > now + 1e-12 * now.abs() {
-                *order = wanted;
-                changed = true;
-                reorder(group, order, &mut orders);
-            }
-        }
-        if !changed {
+        if !matching.sweep(&groups, sweeps == 1) {
             break;
         }
     }
+    let Matching { orders, current, .. } = matching;
     let mut aligned = tensors.clone();
     for (id, tensor) in &mut aligned {
         let axes: Vec<Option<&[u32]>> = (0..tensor.rank())
@@ -176,6 +91,134 @@ pub fn align(
         sweeps,
         left,
     })
+}
+
+/// The groups whose units may be reordered, and for those that may not the first constant and why; pinned ones are not named.
+fn movable<'s>(
+    model: &Model,
+    solution: &'s Solution,
+    tensors: &BTreeMap<NodeId, Tensor>,
+) -> (Vec<&'s Group>, Vec<(String, String)>) {
+    let verdicts = permutable(model, solution);
+    let mut groups = Vec::new();
+    let mut left = Vec::new();
+    for (group, verdict) in solution.groups().iter().zip(verdicts) {
+        match verdict {
+            Ok(())
+                if group
+                    .members
+                    .iter()
+                    .all(|member| tensors.contains_key(&member.value.node)) =>
+            {
+                groups.push(group)
+            }
+            Err(obstacle) if group.pin.is_none() => {
+                let first = group
+                    .members
+                    .first()
+                    .map(|member| member.name.clone())
+                    .unwrap_or_default();
+                left.push((first, obstacle.to_string()));
+            }
+            _ => {}
+        }
+    }
+    (groups, left)
+}
+
+/// The search for the orders.
+struct Matching {
+    own: BTreeMap<NodeId, Values>,
+    others: BTreeMap<NodeId, Values>,
+    /// The order of each axis of a constant.
+    orders: BTreeMap<Place, Vec<u32>>,
+    /// The groups that each axis of a constant has units of.
+    covering: BTreeMap<Place, Vec<usize>>,
+    /// The order of the units of each group.
+    current: Vec<Vec<usize>>,
+    visited: BTreeSet<usize>,
+}
+
+impl Matching {
+    fn new(
+        model: &Model,
+        groups: &[&Group],
+        tensors: &BTreeMap<NodeId, Tensor>,
+    ) -> Result<Self, TensorError> {
+        let mut matching = Self {
+            own: BTreeMap::new(),
+            others: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            covering: BTreeMap::new(),
+            current: groups
+                .iter()
+                .map(|group| (0..group.units.len()).collect())
+                .collect(),
+            visited: BTreeSet::new(),
+        };
+        for (index, group) in groups.iter().enumerate() {
+            for member in &group.members {
+                let id = member.value.node;
+                let (Some(mine), Some(other)) = (model.graph.constant(ValueId::new(id, 0)), tensors.get(&id))
+                else {
+                    continue;
+                };
+                matching.own.insert(id, Values::of(mine)?);
+                matching.others.insert(id, Values::of(other)?);
+                let place = (id, member.axis);
+                matching
+                    .orders
+                    .entry(place)
+                    .or_insert_with(|| (0..member.size).collect());
+                matching.covering.entry(place).or_default().push(index);
+            }
+        }
+        Ok(matching)
+    }
+
+    /// Gives each group the best order for the orders of the others. Answers whether one changed.
+    fn sweep(&mut self, groups: &[&Group], first: bool) -> bool {
+        let mut changed = false;
+        for (index, group) in groups.iter().enumerate() {
+            // At first only what is in order on all other axes says something.
+            let anchored: Vec<usize> = (0..group.members.len())
+                .filter(|at| {
+                    group.members.get(*at).is_some_and(|member| {
+                        self.covering
+                            .range((member.value.node, 0)..=(member.value.node, usize::MAX))
+                            .filter(|((_, axis), _)| *axis != member.axis)
+                            .all(|(_, by)| by.iter().all(|by| self.visited.contains(by)))
+                    })
+                })
+                .collect();
+            let members = if !first || anchored.is_empty() {
+                (0..group.members.len()).collect()
+            } else {
+                anchored
+            };
+            let likeness = likeness(group, &members, &self.own, &self.others, &self.orders);
+            let wanted = assign((-&likeness).view());
+            let sum = |order: &[usize]| -> f64 {
+                order
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(row, column)| likeness.get([row, *column]))
+                    .sum()
+            };
+            self.visited.insert(index);
+            let Some(order) = self.current.get_mut(index) else {
+                continue;
+            };
+            let (now, then) = (sum(order), sum(&wanted));
+            // Rounding must not move units to and fro.
+            if wanted != *order && then > now + 1e-12 * now.abs() {
+                *order = wanted;
+                changed = true;
+                reorder(group, order, &mut self.orders);
+            }
+        }
+        changed
+    }
 }
 
 /// The elements of each unit in a member.

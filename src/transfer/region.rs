@@ -204,131 +204,176 @@ fn reach(
 }
 
 fn copy(graph: &Graph, cuts: &[ValueId], ends: &[ValueId], nodes: &BTreeSet<NodeId>) -> Graph {
-    let mut builder = GraphBuilder::new();
-    let mut copies: BTreeMap<ValueId, ValueId> = BTreeMap::new();
-    let kept_inputs = graph
-        .inputs()
-        .iter()
-        .filter(|id| nodes.contains(id) && !cuts.iter().any(|cut| cut.node == **id));
-    let starts = cuts
-        .iter()
-        .copied()
-        .chain(kept_inputs.map(|id| ValueId::new(*id, 0)));
-    for (index, start) in starts.enumerate() {
-        let Some(value) = graph.value(start) else { continue };
-        let mut input = match graph.get(start.node).map(|node| &node.kind) {
-            Some(NodeKind::Input(input)) => (**input).clone(),
-            _ => Input::default(),
-        };
-        input.index = index as u32;
-        let value = Value {
-            declared: None,
-            ..value.clone()
-        };
-        copies.insert(start, builder.input(value, input));
-    }
-    let order = graph.topological_order();
-    // Every node of the part first, so that the order of the file decides about positions; then what they read.
-    let mut made: Vec<(NodeId, NodeId)> = Vec::new();
-    for id in order.iter().filter(|id| nodes.contains(id)) {
-        let Some(node) = graph.get(*id) else { continue };
-        let meta = node.meta.as_deref().cloned();
-        let outputs: Vec<Value> = node
-            .outputs()
+    let mut part = Part {
+        graph,
+        builder: GraphBuilder::new(),
+        copies: BTreeMap::new(),
+    };
+    part.inputs(cuts, nodes);
+    let made = part.nodes(cuts, nodes);
+    part.connect(made);
+    part.outputs(ends);
+    part.keep_notes();
+    part.builder.finish()
+}
+
+/// A part of a graph as it is copied.
+struct Part<'g> {
+    graph: &'g Graph,
+    builder: GraphBuilder,
+    copies: BTreeMap<ValueId, ValueId>,
+}
+
+impl Part<'_> {
+    /// Inputs for the cut values, then those of the graph that the part keeps.
+    fn inputs(&mut self, cuts: &[ValueId], nodes: &BTreeSet<NodeId>) {
+        let graph = self.graph;
+        let kept_inputs = graph
+            .inputs()
             .iter()
-            .enumerate()
-            .map(|(output, value)| {
-                // The cut value of a node that the part needs for another output has its name at the input.
-                if cuts.contains(&ValueId::new(*id, output)) {
-                    Value::default()
-                } else {
-                    value.clone()
+            .filter(|id| nodes.contains(id) && !cuts.iter().any(|cut| cut.node == **id));
+        let starts = cuts
+            .iter()
+            .copied()
+            .chain(kept_inputs.map(|id| ValueId::new(*id, 0)));
+        for (index, start) in starts.enumerate() {
+            let Some(value) = graph.value(start) else { continue };
+            let mut input = match graph.get(start.node).map(|node| &node.kind) {
+                Some(NodeKind::Input(input)) => (**input).clone(),
+                _ => Input::default(),
+            };
+            input.index = index as u32;
+            let value = Value {
+                declared: None,
+                ..value.clone()
+            };
+            self.copies.insert(start, self.builder.input(value, input));
+        }
+    }
+
+    /// Every node of the part, so that the order of the file decides about positions. Answers operators and their copies, which read
+    /// nothing yet.
+    fn nodes(&mut self, cuts: &[ValueId], nodes: &BTreeSet<NodeId>) -> Vec<(NodeId, NodeId)> {
+        let mut made = Vec::new();
+        let order = self.graph.topological_order();
+        for id in order.iter().filter(|id| nodes.contains(id)) {
+            let Some(node) = self.graph.get(*id) else { continue };
+            let meta = node.meta.as_deref().cloned();
+            let outputs: Vec<Value> = node
+                .outputs()
+                .iter()
+                .enumerate()
+                .map(|(output, value)| {
+                    // The cut value of a node that the part needs for another output has its name at the input.
+                    if cuts.contains(&ValueId::new(*id, output)) {
+                        Value::default()
+                    } else {
+                        value.clone()
+                    }
+                })
+                .collect();
+            let count = outputs.len();
+            let copy = match &node.kind {
+                NodeKind::Constant(constant) => {
+                    let constant = Constant {
+                        listed_input: None,
+                        ..(**constant).clone()
+                    };
+                    let value = outputs.into_iter().next().unwrap_or_default();
+                    self.builder
+                        .constant(value, constant, node.name.clone(), meta)
+                        .node
                 }
-            })
+                NodeKind::Operator(operator) => {
+                    let copy = self.builder.operator(
+                        operator.clone(),
+                        operator.input_count(),
+                        operator.capture_count(),
+                        outputs,
+                        node.name.clone(),
+                        meta,
+                    );
+                    made.push((*id, copy));
+                    copy
+                }
+                _ => continue,
+            };
+            for output in 0..count {
+                self.copies
+                    .entry(ValueId::new(*id, output))
+                    .or_insert(ValueId::new(copy, output));
+            }
+        }
+        made
+    }
+
+    /// Lets copies read what the operators read.
+    fn connect(&mut self, made: Vec<(NodeId, NodeId)>) {
+        for (id, copy) in made {
+            let inputs = self
+                .graph
+                .inputs_of(id)
+                .into_iter()
+                .enumerate()
+                .map(|(at, value)| (Slot::Input(at as u32), value));
+            let captures = self
+                .graph
+                .captures_of(id)
+                .into_iter()
+                .enumerate()
+                .map(|(at, value)| (Slot::Capture(at as u32), value));
+            for (slot, value) in inputs.chain(captures) {
+                if let Some(value) = value.and_then(|value| self.copies.get(&value)) {
+                    self.builder.connect(*value, copy, slot);
+                }
+            }
+        }
+    }
+
+    /// Outputs for the ends.
+    fn outputs(&mut self, ends: &[ValueId]) {
+        let graph = self.graph;
+        let declared: Vec<(ValueId, &GraphOutput)> = graph
+            .output_values()
+            .into_iter()
+            .zip(graph.outputs())
+            .filter_map(|(value, output)| Some((value?, output)))
             .collect();
-        let count = outputs.len();
-        let copy = match &node.kind {
-            NodeKind::Constant(constant) => {
-                let constant = Constant {
-                    listed_input: None,
-                    ..(**constant).clone()
-                };
-                let value = outputs.into_iter().next().unwrap_or_default();
-                builder.constant(value, constant, node.name.clone(), meta).node
-            }
-            NodeKind::Operator(operator) => {
-                let copy = builder.operator(
-                    operator.clone(),
-                    operator.input_count(),
-                    operator.capture_count(),
-                    outputs,
-                    node.name.clone(),
-                    meta,
-                );
-                made.push((*id, copy));
-                copy
-            }
-            _ => continue,
-        };
-        for output in 0..count {
-            copies
-                .entry(ValueId::new(*id, output))
-                .or_insert(ValueId::new(copy, output));
+        for end in ends {
+            let Some(value) = graph.value(*end) else { continue };
+            // What the file says about a graph output fills what inference leaves open.
+            let ty = match declared.iter().find(|(of, _)| of == end) {
+                Some((_, output)) if !value.ty.contradicts(&output.ty) => value.ty.refined_by(&output.ty),
+                _ => value.ty.clone(),
+            };
+            let output = GraphOutput {
+                name: value.name.clone(),
+                declared: None,
+                ty,
+            };
+            self.builder.output(output, self.copies.get(end).copied());
         }
     }
-    for (id, copy) in made {
-        let inputs = graph
-            .inputs_of(id)
+
+    /// What the file notes about values that the part has.
+    fn keep_notes(&mut self) {
+        let builder = &mut self.builder;
+        let initializers: BTreeSet<String> = builder
+            .graph()
+            .initializers()
             .into_iter()
-            .enumerate()
-            .map(|(at, value)| (Slot::Input(at as u32), value));
-        let captures = graph
-            .captures_of(id)
-            .into_iter()
-            .enumerate()
-            .map(|(at, value)| (Slot::Capture(at as u32), value));
-        for (slot, value) in inputs.chain(captures) {
-            if let Some(value) = value.and_then(|value| copies.get(&value)) {
-                builder.connect(*value, copy, slot);
-            }
-        }
+            .map(|(id, _)| name(builder.graph(), ValueId::new(id, 0)))
+            .collect();
+        let names = named(builder.graph());
+        let meta = builder.meta();
+        *meta = self.graph.meta.clone();
+        meta.other_value_info
+            .retain(|(_, info)| info.name.as_ref().is_some_and(|name| initializers.contains(name)));
+        meta.quantization.retain(|entry| {
+            entry
+                .tensor_name
+                .as_ref()
+                .is_some_and(|name| names.contains_key(name))
+        });
     }
-    let declared: Vec<(ValueId, &GraphOutput)> = graph
-        .output_values()
-        .into_iter()
-        .zip(graph.outputs())
-        .filter_map(|(value, output)| Some((value?, output)))
-        .collect();
-    for end in ends {
-        let Some(value) = graph.value(*end) else { continue };
-        // What the file says about a graph output fills what inference leaves open.
-        let ty = match declared.iter().find(|(of, _)| of == end) {
-            Some((_, output)) if !value.ty.contradicts(&output.ty) => value.ty.refined_by(&output.ty),
-            _ => value.ty.clone(),
-        };
-        let output = GraphOutput {
-            name: value.name.clone(),
-            declared: None,
-            ty,
-        };
-        builder.output(output, copies.get(end).copied());
-    }
-    let initializers: BTreeSet<String> = builder
-        .graph()
-        .initializers()
-        .into_iter()
-        .map(|(id, _)| name(builder.graph(), ValueId::new(id, 0)))
-        .collect();
-    let names = named(builder.graph());
-    let meta = builder.meta();
-    *meta = graph.meta.clone();
-    meta.other_value_info
-        .retain(|(_, info)| info.name.as_ref().is_some_and(|name| initializers.contains(name)));
-    meta.quantization.retain(|entry| {
-        entry
-            .tensor_name
-            .as_ref()
-            .is_some_and(|name| names.contains_key(name))
-    });
-    builder.finish()
 }

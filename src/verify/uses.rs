@@ -153,6 +153,7 @@ fn captured(body: &Graph, slot: u32) -> Option<ValueId> {
 }
 
 /// What the use in input slot `slot` asks for.
+#[allow(clippy::too_many_lines, reason = "a table: an arm an operator")]
 fn demand(graph: &Graph, node: NodeId, operator: &Operator, slot: u32) -> Option<Demand> {
     let ty = |index: usize| {
         graph

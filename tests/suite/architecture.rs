@@ -285,3 +285,14 @@ fn every_folder_uses_what_the_map_lets_it_use() {
         refused.join("\n")
     );
 }
+
+/// The command line is a program like any other: what it does, the library does for whoever asks.
+#[test]
+fn the_command_line_uses_the_face_and_tables_and_nothing_else() {
+    let rows = map(&std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap());
+    let row = rows.iter().find(|row| row.folders == ["cli"]).unwrap();
+    assert_eq!(
+        row.uses,
+        Uses::Named(["api", "report"].map(str::to_owned).to_vec())
+    );
+}

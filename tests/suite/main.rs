@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
+    clippy::too_many_lines,
     unreachable_pub
 )]
 
@@ -12,6 +13,7 @@ mod autodiff;
 mod axes;
 mod check;
 mod cli;
+mod codes;
 mod corpus;
 mod engine_corpus;
 mod engine_nodes;

@@ -11,7 +11,7 @@ use secateur::format::text::parse_model;
 use secateur::format::{ExternalFiles, lift};
 use secateur::ir::{Graph, Model, Tensor};
 use secateur::lower::Lowering;
-use secateur::passes::{Pass, Quantize, Resources};
+use secateur::passes::{Pass, Quantize, ResourceError, Resources};
 use secateur::quantize::Calibrator;
 use secateur::statistics::gram::{GramOptions, collect as collect_grams, layers};
 use secateur::statistics::{Along, StatisticsError, Summary, Wanted, collect, second_moments};
@@ -223,11 +223,11 @@ impl Samples {
 }
 
 impl Resources for Samples {
-    fn engine(&self) -> Result<&dyn Engine, String> {
+    fn engine(&self) -> Result<&dyn Engine, ResourceError> {
         Ok(&TractEngine)
     }
 
-    fn data(&self, _: &str, graph: &Graph) -> Result<Dataset, String> {
+    fn data(&self, _: &str, graph: &Graph) -> Result<Dataset, ResourceError> {
         Ok(self.open(graph))
     }
 

@@ -66,40 +66,7 @@ pub(in crate::autodiff) fn attention<'e>(c: &Call<'e>) -> Grads<'e> {
     } else {
         raw.clone()
     };
-    let (mut biased, mut allowed) = (capped.clone(), structure(c, &q, &present_key));
-    let and = |a: Option<Var<'e>>, b: Var<'e>| {
-        Some(match a {
-            Some(a) => a.and(&b),
-            None => b,
-        })
-    };
-    if let Some(mask) = c.optional(3) {
-        let mut mask = mask.clone();
-        let last = mask.rank().saturating_sub(1);
-        if mask.dtype == DType::Bool {
-            if !mask.dim(last).same(&key.dim(2)) {
-                let missing = key.fixed(2) - mask.fixed(last);
-                mask = mask
-                    .cast(DType::F32)
-                    .pad_axis(last, 0, missing)
-                    .above(0.5)
-                    .cast(DType::Bool);
-            }
-            allowed = and(allowed, mask);
-        } else {
-            if !mask.dim(last).same(&key.dim(2)) {
-                let missing = key.fixed(2) - mask.fixed(last);
-                let mut after = vec![0; mask.rank()];
-                if let Some(pad) = after.last_mut() {
-                    *pad = missing;
-                }
-                mask = mask.pad(&vec![0; mask.rank()], &after, f64::NEG_INFINITY);
-            }
-            let open = mask.greater(&mask.number(f64::from(f32::MIN)));
-            biased = biased + mask.cast(q.dtype);
-            allowed = and(allowed, open);
-        }
-    }
+    let (biased, allowed) = masked(c, &capped, &key, structure(c, &q, &present_key));
     let precision = match c
         .operator
         .int("softmax_precision")
@@ -108,33 +75,7 @@ pub(in crate::autodiff) fn attention<'e>(c: &Call<'e>) -> Grads<'e> {
         Some(dtype) if dtype.is_float() => dtype,
         _ => q.dtype,
     };
-    // Masked scores become a low number and their weights 0, so that a row without any key is 0 and not NaN.
-    let softmax = |scores: &Var<'e>| {
-        let shape = scores.shape.clone();
-        let axis = if c.e.opset >= 13 {
-            -1i64
-        } else {
-            scores.rank() as i64 - 1
-        };
-        c.e.one(
-            Operator::new("Softmax").with("axis", axis),
-            &[scores],
-            scores.dtype,
-            shape,
-        )
-    };
-    let scores = biased.cast(precision);
-    let weights = match &allowed {
-        None => softmax(&scores),
-        Some(allowed) => {
-            let low = scores.number(if precision == DType::F16 { -6e4 } else { -1e30 });
-            let weights = softmax(&allowed.choose(&scores, &low).shaped_like(&scores));
-            allowed
-                .choose(&weights, &weights.number(0.0))
-                .shaped_like(&scores)
-        }
-    }
-    .cast(q.dtype);
+    let weights = shares(c, &biased.cast(precision), allowed.as_ref()).cast(q.dtype);
     let mut y = weights.matmul(&value);
     if three {
         let merged = [y.dim(0), y.dim(2), Dim::Fixed(y.fixed(1) * y.fixed(3))];
@@ -153,6 +94,71 @@ pub(in crate::autodiff) fn attention<'e>(c: &Call<'e>) -> Grads<'e> {
         }),
     };
     vec![Some(y), Some(present_key), Some(present_value), shown]
+}
+
+/// The scores with the mask added, where it is one of numbers, and which of them count.
+fn masked<'e>(
+    c: &Call<'e>,
+    scores: &Var<'e>,
+    key: &Var<'e>,
+    structure: Option<Var<'e>>,
+) -> (Var<'e>, Option<Var<'e>>) {
+    let Some(mask) = c.optional(3) else {
+        return (scores.clone(), structure);
+    };
+    let mut mask = mask.clone();
+    let and = |open: Var<'e>| match &structure {
+        Some(structure) => structure.and(&open),
+        None => open,
+    };
+    let last = mask.rank().saturating_sub(1);
+    let missing = (!mask.dim(last).same(&key.dim(2))).then(|| key.fixed(2) - mask.fixed(last));
+    if mask.dtype == DType::Bool {
+        if let Some(missing) = missing {
+            mask = mask
+                .cast(DType::F32)
+                .pad_axis(last, 0, missing)
+                .above(0.5)
+                .cast(DType::Bool);
+        }
+        return (scores.clone(), Some(and(mask)));
+    }
+    if let Some(missing) = missing {
+        let mut after = vec![0; mask.rank()];
+        if let Some(pad) = after.last_mut() {
+            *pad = missing;
+        }
+        mask = mask.pad(&vec![0; mask.rank()], &after, f64::NEG_INFINITY);
+    }
+    let open = mask.greater(&mask.number(f64::from(f32::MIN)));
+    let biased = scores.clone() + mask.cast(scores.dtype);
+    (biased, Some(and(open)))
+}
+
+/// The weight of each key. Masked scores become a low number and their weights 0, so that a row without any key is 0 and not NaN.
+fn shares<'e>(c: &Call<'e>, scores: &Var<'e>, allowed: Option<&Var<'e>>) -> Var<'e> {
+    let softmax = |scores: &Var<'e>| {
+        let shape = scores.shape.clone();
+        let axis = if c.e.opset >= 13 {
+            -1i64
+        } else {
+            scores.rank() as i64 - 1
+        };
+        c.e.one(
+            Operator::new("Softmax").with("axis", axis),
+            &[scores],
+            scores.dtype,
+            shape,
+        )
+    };
+    match allowed {
+        None => softmax(scores),
+        Some(allowed) => {
+            let low = scores.number(if scores.dtype == DType::F16 { -6e4 } else { -1e30 });
+            let weights = softmax(&allowed.choose(scores, &low).shaped_like(scores));
+            allowed.choose(&weights, &weights.number(0.0)).shaped_like(scores)
+        }
+    }
 }
 
 /// Which keys each query may attend to by causal order, windows and sequence lengths.

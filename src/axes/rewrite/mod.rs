@@ -75,7 +75,7 @@ fn apply(
     adjust: &dyn Fn(ValueId, Tensor) -> Result<Tensor, TensorError>,
 ) -> Result<Model, RewriteError> {
     solution.check_not_empty(&model.graph, removal)?;
-    let before = infer(&mut model.clone()).contradictions;
+    let before = solution.contradictions(model);
     let mut cut = model.clone();
     nodes::follow(&mut cut.graph, &model.graph, solution, removal, origin)?;
     let mut changes = Vec::new();

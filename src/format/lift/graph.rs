@@ -191,6 +191,10 @@ impl Lifter<'_, '_> {
         Ok(())
     }
 
+    #[allow(
+        clippy::too_many_lines,
+        reason = "inputs and initializers are one list in old versions of the format"
+    )]
     fn inputs_and_initializers(
         &mut self,
         inputs: Vec<(String, Option<proto::ValueInfoProto>)>,

@@ -16,7 +16,7 @@ use crate::ir::{
     Dim, EditError, Graph, Model, Name, NodeId, NodeKind, Operator, OpsetImport, Shape, Tensor, TensorType,
     Value, ValueId, ValueType, opset_version,
 };
-use crate::passes::{Context, PassError, PassReport};
+use crate::passes::{Context, PassError, PassReport, ResourceError};
 use crate::verify::{BatchTest, Sizes};
 
 /// What the batch becomes.
@@ -85,10 +85,13 @@ pub(super) fn free(
     };
     for id in model.graph.topological_order() {
         walk.node(&mut model.graph, id)
-            .map_err(|message| PassError::Model {
-                pass: NAME,
-                node: single.graph.label(id),
-                message,
+            .map_err(|obstacle| match obstacle {
+                Obstacle::Edit(source) => PassError::Edit { pass: NAME, source },
+                other => PassError::Model {
+                    pass: NAME,
+                    node: single.graph.label(id),
+                    message: other.to_string(),
+                },
             })?;
     }
     let rewritten = walk.rewritten;
@@ -184,12 +187,11 @@ fn prove(
     outputs: BTreeMap<String, Option<usize>>,
     context: &Context<'_>,
 ) -> Result<(), PassError> {
-    let wrong = |message: String| PassError::Resource { pass: NAME, message };
     let resources = context.resources(
         NAME,
         "a free batch is proved by running the model, and there is no engine",
     )?;
-    let engine: &dyn Engine = resources.engine().map_err(wrong)?;
+    let engine: &dyn Engine = resources.engine().map_err(resource)?;
     let inputs = places
         .iter()
         .map(|(input, axis)| (single.graph.label(*input), *axis))
@@ -228,6 +230,31 @@ fn has(dim: &Dim, symbol: &Name) -> bool {
     found
 }
 
+/// Why an operator does not follow a free batch.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    /// An edit broke a law of the IR: a defect of the pass.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// A result has the batch nowhere, or not along one axis.
+    #[error("{op_type} does not carry the batch on: its result {value} is {ty} for a batch of {batch}")]
+    Lost {
+        op_type: String,
+        value: String,
+        ty: Box<ValueType>,
+        batch: Name,
+    },
+    /// What has to be repeated along the batch has no dimension of 1 there.
+    #[error("input {slot} does not carry the batch")]
+    NotCarried { slot: usize },
+    /// The opset has no Expand.
+    #[error("input {slot} does not carry the batch, and opset 8 repeats it first")]
+    NotRepeated { slot: usize },
+    /// The operator has the batch of 1 written into it in a way that cannot be made free.
+    #[error("{0}")]
+    Form(&'static str),
+}
+
 /// The state of the way through the graph.
 struct Walk<'m> {
     symbol: Name,
@@ -243,7 +270,7 @@ struct Walk<'m> {
 }
 
 impl Walk<'_> {
-    fn node(&mut self, graph: &mut Graph, id: NodeId) -> Result<(), String> {
+    fn node(&mut self, graph: &mut Graph, id: NodeId) -> Result<(), Obstacle> {
         infer_node(graph, id, &self.imports);
         let Some(operator) = graph.operator(id) else {
             return Ok(());
@@ -270,7 +297,7 @@ impl Walk<'_> {
     }
 
     /// Every result carries the batch along one axis, or holds sizes.
-    fn judge(&self, graph: &Graph, id: NodeId, op_type: &str) -> Result<(), String> {
+    fn judge(&self, graph: &Graph, id: NodeId, op_type: &str) -> Result<(), Obstacle> {
         let outputs = graph.get(id).map_or(0, |node| node.outputs().len());
         for output in 0..outputs {
             let id = ValueId::new(id, output);
@@ -283,10 +310,12 @@ impl Walk<'_> {
                 .shape()
                 .is_some_and(|shape| batch_axis(shape, &self.symbol).is_some());
             if !sizes && !carries && graph.use_count(id) > 0 {
-                return Err(format!(
-                    "{op_type} does not carry the batch on: its result {} is {} for a batch of {}",
-                    value.name, value.ty, self.symbol
-                ));
+                return Err(Obstacle::Lost {
+                    op_type: op_type.to_owned(),
+                    value: value.name.to_string(),
+                    ty: Box::new(value.ty.clone()),
+                    batch: self.symbol.clone(),
+                });
             }
         }
         Ok(())
@@ -297,12 +326,12 @@ impl Walk<'_> {
     }
 
     /// A shape with the batch of 1 in it gets the batch where the 1 was, seen from the front of the memory.
-    fn reshape(&mut self, graph: &mut Graph, id: NodeId) -> Result<(), String> {
+    fn reshape(&mut self, graph: &mut Graph, id: NodeId) -> Result<(), Obstacle> {
         let output = ValueId::new(id, 0);
         let Some(input) = graph.input(id, 0) else {
             return Ok(());
         };
-        let unknown = || "the shapes of its input and its result are not known".to_owned();
+        let unknown = || Obstacle::Form("the shapes of its input and its result are not known");
         let dims = graph.ty(input).shape().cloned().ok_or_else(unknown)?;
         let Some(axis) = batch_axis(&dims, &self.symbol) else {
             return Ok(());
@@ -317,8 +346,9 @@ impl Walk<'_> {
             .iter()
             .cloned()
             .collect();
-        let place =
-            place_of(&before, axis, &after).ok_or("the batch lies across the dimensions of its result")?;
+        let place = place_of(&before, axis, &after).ok_or(Obstacle::Form(
+            "the batch lies across the dimensions of its result",
+        ))?;
         let mut wanted = after.clone();
         if let Some(dim) = wanted.get_mut(place) {
             *dim = dim.mul(&Dim::symbol(self.symbol.clone()));
@@ -343,11 +373,11 @@ impl Walk<'_> {
             Some(value) => graph
                 .constant(value)
                 .and_then(|tensor| tensor.to_i64().ok())
-                .ok_or(computed)?,
+                .ok_or(Obstacle::Form(computed))?,
             None => graph
                 .operator(id)
                 .and_then(|operator| operator.ints("shape"))
-                .ok_or(computed)?
+                .ok_or(Obstacle::Form(computed))?
                 .to_vec(),
         };
         let zeros_copy = graph
@@ -363,7 +393,7 @@ impl Walk<'_> {
                 (false, 0) if copies(at) => 0,
                 (false, -1) if free == 0 => -1,
                 (false, 1..) => *size,
-                _ => exact.ok_or("two dimensions of its result are free")?,
+                _ => exact.ok_or(Obstacle::Form("two dimensions of its result are free"))?,
             });
         }
         let tensor = Tensor::vector_i64(&sizes);
@@ -375,7 +405,7 @@ impl Walk<'_> {
             }
             _ => editor.set_attribute(id, "shape", sizes),
         };
-        edited.map_err(|error| error.to_string())?;
+        edited?;
         drop(editor);
         self.rewritten += 1;
         infer_node(graph, id, &self.imports);
@@ -383,7 +413,7 @@ impl Walk<'_> {
     }
 
     /// Operands without the batch are repeated along it.
-    fn concat(&mut self, graph: &mut Graph, id: NodeId, carried: &[Option<usize>]) -> Result<(), String> {
+    fn concat(&mut self, graph: &mut Graph, id: NodeId, carried: &[Option<usize>]) -> Result<(), Obstacle> {
         let Some(batch) = carried.iter().copied().flatten().next() else {
             return Ok(());
         };
@@ -402,7 +432,7 @@ impl Walk<'_> {
             axis
         };
         if usize::try_from(axis).ok() == Some(batch) {
-            return Err("Concat joins along the batch".to_owned());
+            return Err(Obstacle::Form("Concat joins along the batch"));
         }
         for slot in 0..carried.len() {
             if carried.get(slot).copied().flatten().is_none() {
@@ -413,7 +443,7 @@ impl Walk<'_> {
     }
 
     /// Initial states and lengths have one entry for each sample.
-    fn states(&mut self, graph: &mut Graph, id: NodeId) -> Result<(), String> {
+    fn states(&mut self, graph: &mut Graph, id: NodeId) -> Result<(), Obstacle> {
         let layout = graph.operator(id).and_then(|operator| operator.int("layout"));
         let state_axis = if layout == Some(1) { 0 } else { 1 };
         for (slot, axis) in [(4, 0), (5, state_axis), (6, state_axis)] {
@@ -429,7 +459,7 @@ impl Walk<'_> {
     }
 
     /// Sizes with the batch of 1 in them.
-    fn resize(&mut self, graph: &mut Graph, id: NodeId) -> Result<(), String> {
+    fn resize(&mut self, graph: &mut Graph, id: NodeId) -> Result<(), Obstacle> {
         let sizes = graph.input(id, 3).and_then(|value| graph.constant(value));
         let axis = graph
             .input(id, 0)
@@ -442,7 +472,7 @@ impl Walk<'_> {
             return Ok(());
         };
         if sizes.get(axis) != Some(&1) {
-            return Err("Resize resizes along the batch".to_owned());
+            return Err(Obstacle::Form("Resize resizes along the batch"));
         }
         let batch = self.batch_size(graph)?;
         let mut editor = graph.edit(NAME);
@@ -471,8 +501,7 @@ impl Walk<'_> {
             .and_then(|joined| {
                 editor.set_input(id, 3, Some(ValueId::new(joined, 0)))?;
                 Ok(joined)
-            })
-            .map_err(|error| error.to_string())?;
+            })?;
         drop(editor);
         infer_node(graph, joined, &self.imports);
         self.rewritten += 1;
@@ -481,11 +510,11 @@ impl Walk<'_> {
     }
 
     /// The batch's size, as a tensor of one element.
-    fn batch_size(&mut self, graph: &mut Graph) -> Result<ValueId, String> {
+    fn batch_size(&mut self, graph: &mut Graph) -> Result<ValueId, Obstacle> {
         if let Some(batch) = self.batch {
             return Ok(batch);
         }
-        let (input, axis) = self.source.ok_or("the model has no batch")?;
+        let (input, axis) = self.source.ok_or(Obstacle::Form("the model has no batch"))?;
         let first = graph
             .topological_order()
             .into_iter()
@@ -493,23 +522,19 @@ impl Walk<'_> {
         let near = first.unwrap_or(input);
         let mut editor = graph.edit(NAME);
         let at = editor.add_constant("", Tensor::vector_i64(&[axis as i64]));
-        let shape = editor
-            .add_operator(
-                near,
-                Operator::new("Shape"),
-                &[Some(ValueId::new(input, 0))],
-                vec![Value::default()],
-            )
-            .map_err(|error| error.to_string())?;
+        let shape = editor.add_operator(
+            near,
+            Operator::new("Shape"),
+            &[Some(ValueId::new(input, 0))],
+            vec![Value::default()],
+        )?;
         let inputs = [Some(ValueId::new(shape, 0)), Some(at)];
-        let size = editor
-            .add_operator(
-                near,
-                Operator::new("Gather").with("axis", 0),
-                &inputs,
-                vec![Value::default()],
-            )
-            .map_err(|error| error.to_string())?;
+        let size = editor.add_operator(
+            near,
+            Operator::new("Gather").with("axis", 0),
+            &inputs,
+            vec![Value::default()],
+        )?;
         drop(editor);
         for id in [at.node, shape, size] {
             infer_node(graph, id, &self.imports);
@@ -519,7 +544,7 @@ impl Walk<'_> {
     }
 
     /// Repeats what an input slot reads along the batch.
-    fn repeat(&mut self, graph: &mut Graph, id: NodeId, slot: usize, axis: usize) -> Result<(), String> {
+    fn repeat(&mut self, graph: &mut Graph, id: NodeId, slot: usize, axis: usize) -> Result<(), Obstacle> {
         let Some(value) = graph.input(id, slot) else {
             return Ok(());
         };
@@ -529,12 +554,10 @@ impl Walk<'_> {
             .filter(|shape| shape.get(axis).and_then(Dim::fixed) == Some(1))
             .map(|shape| shape.len())
         else {
-            return Err(format!("input {slot} does not carry the batch"));
+            return Err(Obstacle::NotCarried { slot });
         };
         if self.version() < 8 {
-            return Err(format!(
-                "input {slot} does not carry the batch, and opset 8 repeats it first"
-            ));
+            return Err(Obstacle::NotRepeated { slot });
         }
         let repeated = match self.expanded.get(&(value, axis)) {
             Some(known) => *known,
@@ -552,13 +575,10 @@ impl Walk<'_> {
                     }
                 }
                 let concat = Operator::new("Concat").with("axis", 0);
-                let shape = editor
-                    .add_operator(id, concat, &inputs, vec![Value::default()])
-                    .map_err(|error| error.to_string())?;
+                let shape = editor.add_operator(id, concat, &inputs, vec![Value::default()])?;
                 let reads = [Some(value), Some(ValueId::new(shape, 0))];
-                let expand = editor
-                    .add_operator(id, Operator::new("Expand"), &reads, vec![Value::default()])
-                    .map_err(|error| error.to_string())?;
+                let expand =
+                    editor.add_operator(id, Operator::new("Expand"), &reads, vec![Value::default()])?;
                 drop(editor);
                 for new in inputs
                     .iter()
@@ -572,10 +592,7 @@ impl Walk<'_> {
                 ValueId::new(expand, 0)
             }
         };
-        graph
-            .edit(NAME)
-            .set_input(id, slot, Some(repeated))
-            .map_err(|error| error.to_string())?;
+        graph.edit(NAME).set_input(id, slot, Some(repeated))?;
         self.rewritten += 1;
         infer_node(graph, id, &self.imports);
         Ok(())
@@ -596,4 +613,8 @@ fn place_of(before: &[Dim], axis: usize, after: &[Dim]) -> Option<usize> {
     } else {
         first
     })
+}
+
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }

@@ -171,6 +171,15 @@ impl From<EditError> for Failure {
     }
 }
 
+/// Two sizes for one dimension.
+#[derive(Debug, thiserror::Error)]
+enum Conflict {
+    #[error("{name} cannot be {} and {}", sizes.0, sizes.1)]
+    Symbol { name: Name, sizes: (i64, i64) },
+    #[error("the batch cannot be {0} and {1}")]
+    Batch(batch::Target, batch::Target),
+}
+
 /// What to bind.
 #[derive(Default)]
 struct Plan {
@@ -215,18 +224,21 @@ impl Plan {
     }
 
     /// Binds a symbol; twice to different sizes is a contradiction.
-    fn symbol(&mut self, name: &Name, size: i64) -> Result<(), String> {
+    fn symbol(&mut self, name: &Name, size: i64) -> Result<(), Conflict> {
         match self.symbols.insert(name.clone(), size) {
-            Some(other) if other != size => Err(format!("{name} cannot be {other} and {size}")),
+            Some(other) if other != size => Err(Conflict::Symbol {
+                name: name.clone(),
+                sizes: (other, size),
+            }),
             _ => Ok(()),
         }
     }
 
     /// Makes a dimension of 1 the batch, or a part of it.
-    fn batch(&mut self, input: NodeId, axis: usize, target: batch::Target) -> Result<(), String> {
+    fn batch(&mut self, input: NodeId, axis: usize, target: batch::Target) -> Result<(), Conflict> {
         match &self.batch {
             Some(other) if *other != target => {
-                return Err(format!("the batch cannot be {other} and {target}"));
+                return Err(Conflict::Batch(other.clone(), target));
             }
             _ => self.batch = Some(target),
         }
@@ -238,6 +250,7 @@ impl Plan {
 impl Bind {
     fn plan(&self, model: &Model) -> Result<Plan, PassError> {
         let option = |message: String| PassError::Option { pass: NAME, message };
+        let conflict = |conflict: Conflict| option(conflict.to_string());
         let declared = Dimensions::of(model);
         let mut plan = Plan::default();
         for (key, size) in &self.sizes {
@@ -249,7 +262,7 @@ impl Bind {
             };
             if let Some(symbol) = declared.symbol(key) {
                 match size {
-                    Ok(size) => plan.symbol(symbol, size).map_err(option)?,
+                    Ok(size) => plan.symbol(symbol, size).map_err(conflict)?,
                     Err(name) if *name == symbol.as_str() => {}
                     Err(name) => return Err(option(format!("{key}: {name:?} is not a size"))),
                 }
@@ -265,7 +278,7 @@ impl Bind {
                         Err(name) => batch::Target::free(name, &declared)
                             .ok_or_else(|| option(format!("{key}: {name:?} is no name for a dimension")))?,
                     };
-                    plan.batch(place.input, place.axis, target).map_err(option)?;
+                    plan.batch(place.input, place.axis, target).map_err(conflict)?;
                 }
                 (Dim::Fixed(fixed), size) => {
                     let size = size.map_or_else(|name| format!("{name:?}"), |size| size.to_string());
@@ -281,7 +294,7 @@ impl Bind {
                     plan.axes.insert((place.input, place.axis), dim);
                 }
                 (Dim::Expr(_), size) => match (place.dim.as_symbol(), size) {
-                    (Some(symbol), Ok(size)) => plan.symbol(symbol, size).map_err(option)?,
+                    (Some(symbol), Ok(size)) => plan.symbol(symbol, size).map_err(conflict)?,
                     (Some(symbol), Err(name)) if symbol.as_str() == name => {}
                     (_, Err(name)) => {
                         return Err(option(format!(

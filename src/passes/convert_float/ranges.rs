@@ -6,7 +6,7 @@ use super::constants::LARGEST_HALF;
 use super::{ConvertFloat, NAME};
 use crate::data::{Dataset, Spec, SyntheticSpec};
 use crate::ir::{DType, Model, NodeKind, ValueId};
-use crate::passes::{Context, PassError, Resources};
+use crate::passes::{Context, PassError, ResourceError, Resources};
 use crate::statistics::{self, Wanted};
 
 /// Random inputs that ranges are checked on.
@@ -20,8 +20,7 @@ pub(super) fn values_beyond(
     model: &Model,
     options: &ConvertFloat,
     context: &Context<'_>,
-) -> Result<Result<BTreeSet<String>, String>, PassError> {
-    let resource = |message: String| PassError::Resource { pass: NAME, message };
+) -> Result<Result<BTreeSet<String>, ResourceError>, PassError> {
     if options.to.dtype() != DType::F16 {
         return Ok(Ok(BTreeSet::new()));
     }
@@ -41,7 +40,7 @@ pub(super) fn values_beyond(
         ..Spec::default()
     };
     Ok(Dataset::open(&random, &context.base, &model.graph)
-        .map_err(|error| error.to_string())
+        .map_err(ResourceError::from)
         .and_then(|data| above(model, LARGEST_HALF / RANDOM_MARGIN, &data, resources, context)))
 }
 
@@ -52,7 +51,7 @@ fn above(
     data: &Dataset,
     resources: &dyn Resources,
     context: &Context<'_>,
-) -> Result<BTreeSet<String>, String> {
+) -> Result<BTreeSet<String>, ResourceError> {
     let engine = resources.engine()?;
     let graph = &model.graph;
     let mut names: Vec<String> = graph
@@ -88,8 +87,7 @@ fn above(
         engine,
         resources.jobs(),
         &progress,
-    )
-    .map_err(|error| error.to_string())?;
+    )?;
     Ok(found
         .into_iter()
         .filter(|(_, summary)| {
@@ -100,4 +98,8 @@ fn above(
         })
         .map(|(name, _)| name)
         .collect())
+}
+
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }

@@ -1,5 +1,6 @@
 //! Adapters for attributes that went away, changed their kind, or became inputs.
 
+use super::obstacle::Obstacle;
 use super::site::{Outcome, Site};
 use crate::ir::{AttributeValue, DType, Operator, Tensor};
 
@@ -63,7 +64,7 @@ pub(super) fn gemm_7(site: &mut Site<'_>) -> Outcome {
 /// The target type was written by name.
 pub(super) fn cast_6(site: &mut Site<'_>) -> Outcome {
     let Some(name) = site.text("to")? else {
-        return Err("it has no target type".to_owned());
+        return Err("it has no target type".into());
     };
     let dtype = DType::from_name(&name.to_lowercase()).ok_or_else(|| format!("{name} is no element type"))?;
     site.set("to", i64::from(dtype.onnx()))
@@ -81,7 +82,7 @@ pub(super) fn concat_4(site: &mut Site<'_>) -> Outcome {
 pub(super) fn lp_pool_2(site: &mut Site<'_>) -> Outcome {
     let Some(p) = site.float("p")? else { return Ok(()) };
     if p.fract() != 0.0 || !(1.0..=1024.0).contains(&p) {
-        return Err(format!("its p, {p}, is no integer"));
+        return Err(format!("its p, {p}, is no integer").into());
     }
     site.set("p", p as i64)
 }
@@ -109,7 +110,7 @@ pub(super) fn clip_11(site: &mut Site<'_>) -> Outcome {
     let dtype = site.dtype(0)?;
     for (slot, name, default) in [(1, "min", f32::MIN), (2, "max", f32::MAX)] {
         let bound = site.float(name)?.unwrap_or(default);
-        let tensor = Tensor::from_f64(dtype, &[], &[f64::from(bound)]).map_err(|error| error.to_string())?;
+        let tensor = Tensor::from_f64(dtype, &[], &[f64::from(bound)])?;
         // Half precision has no such number: there the default bound is infinite, hence none.
         if tensor.single_f64().is_some_and(f64::is_finite) {
             site.set_input(slot, tensor)?;
@@ -129,7 +130,9 @@ pub(super) fn dropout_12(site: &mut Site<'_>) -> Outcome {
 
 /// `shape` became an input.
 pub(super) fn reshape_5(site: &mut Site<'_>) -> Outcome {
-    let shape = site.ints("shape")?.ok_or("it has no shape")?;
+    let shape = site.ints("shape")?.ok_or_else(|| Obstacle::Absent {
+        name: "shape".to_owned(),
+    })?;
     site.set_input(1, Tensor::vector_i64(&shape))?;
     site.strip("shape")?;
     strip_consumed_inputs(site)
@@ -141,7 +144,11 @@ pub(super) fn slice_10(site: &mut Site<'_>) -> Outcome {
         match site.ints(name)? {
             Some(values) => site.set_input(slot, Tensor::vector_i64(&values))?,
             None if slot == 3 => {}
-            None => return Err(format!("it has no {name}")),
+            None => {
+                return Err(Obstacle::Absent {
+                    name: name.to_owned(),
+                });
+            }
         }
         site.strip(name)?;
     }
@@ -150,19 +157,23 @@ pub(super) fn slice_10(site: &mut Site<'_>) -> Outcome {
 
 /// `paddings` became `pads`.
 pub(super) fn pad_2(site: &mut Site<'_>) -> Outcome {
-    let pads = site.ints("paddings")?.ok_or("it has no paddings")?;
+    let pads = site.ints("paddings")?.ok_or_else(|| Obstacle::Absent {
+        name: "paddings".to_owned(),
+    })?;
     site.strip("paddings")?;
     site.set("pads", pads)
 }
 
 /// `pads` and `value` became inputs.
 pub(super) fn pad_11(site: &mut Site<'_>) -> Outcome {
-    let pads = site.ints("pads")?.ok_or("it has no pads")?;
+    let pads = site.ints("pads")?.ok_or_else(|| Obstacle::Absent {
+        name: "pads".to_owned(),
+    })?;
     site.set_input(1, Tensor::vector_i64(&pads))?;
     site.strip("pads")?;
     if let Some(value) = site.float("value")?.filter(|value| value.to_bits() != 0) {
         let dtype = site.dtype(0)?;
-        let tensor = Tensor::from_f64(dtype, &[], &[f64::from(value)]).map_err(|error| error.to_string())?;
+        let tensor = Tensor::from_f64(dtype, &[], &[f64::from(value)])?;
         site.set_input(2, tensor)?;
     }
     site.strip("value")
@@ -172,7 +183,7 @@ pub(super) fn pad_11(site: &mut Site<'_>) -> Outcome {
 pub(super) fn split_2(site: &mut Site<'_>) -> Outcome {
     if site.has_input(1) {
         let sizes = site.constant(1).ok_or("its sizes are no constant")?;
-        site.set("split", sizes.to_i64().map_err(|error| error.to_string())?)?;
+        site.set("split", sizes.to_i64()?)?;
         site.truncate_inputs(1)?;
     }
     if site.attribute("axis")?.is_none() {
@@ -212,7 +223,9 @@ pub(super) fn tile_6(site: &mut Site<'_>) -> Outcome {
 
 /// `k` became an input.
 pub(super) fn top_k_10(site: &mut Site<'_>) -> Outcome {
-    let k = site.int("k")?.ok_or("it has no k")?;
+    let k = site
+        .int("k")?
+        .ok_or_else(|| Obstacle::Absent { name: "k".to_owned() })?;
     site.set_input(1, Tensor::vector_i64(&[k]))?;
     site.strip("k")
 }

@@ -5,6 +5,7 @@
 //! such as axes that may be negative or operands that are broadcast, all have an adapter.
 
 use super::back;
+use super::obstacle::Obstacle;
 use super::site::{Outcome, Site};
 use crate::ir::{AttributeValue, ValueType};
 use crate::ops::{AttributeDefault, Parameter, Schema};
@@ -23,7 +24,7 @@ pub(super) fn lower(site: &mut Site<'_>, new: &Schema, old: &Schema) -> Outcome 
 /// Leaves out what means the same when it is left out, and refuses what the older form cannot say.
 fn fit(site: &mut Site<'_>, new: &Schema, old: &Schema) -> Outcome {
     if old.deprecated {
-        return Err(format!("opset {} does not have it", new.since - 1));
+        return Err(Obstacle::Withdrawn { opset: new.since - 1 });
     }
     for name in site.attribute_names() {
         let Some(value) = site.attribute(&name)? else {
@@ -38,7 +39,8 @@ fn fit(site: &mut Site<'_>, new: &Schema, old: &Schema) -> Outcome {
                     "its attribute {name} is {}, which opset {} cannot say",
                     text(&value),
                     new.since - 1
-                ));
+                )
+                .into());
             }
             Some(known)
                 if new
@@ -46,7 +48,7 @@ fn fit(site: &mut Site<'_>, new: &Schema, old: &Schema) -> Outcome {
                     .is_some_and(|formal| formal.kind != known.kind) =>
             {
                 if known.kind != kind(&value) {
-                    return Err(format!("its attribute {name} is of another kind before"));
+                    return Err(format!("its attribute {name} is of another kind before").into());
                 }
             }
             Some(_) => {}
@@ -63,7 +65,11 @@ fn fit(site: &mut Site<'_>, new: &Schema, old: &Schema) -> Outcome {
             Some(default) if formal.required || formal.default.as_ref() != Some(default) => {
                 site.set(formal.name, value_of(default))?;
             }
-            None if formal.required => return Err(format!("it has no {}", formal.name)),
+            None if formal.required => {
+                return Err(Obstacle::Absent {
+                    name: formal.name.to_owned(),
+                });
+            }
             _ => {}
         }
     }
@@ -76,17 +82,17 @@ fn slots(site: &mut Site<'_>, new: &Schema, old: &Schema) -> Outcome {
     let most = old.inputs_range.1;
     if let Some(slot) = (most..site.inputs()).find(|slot| site.has_input(*slot)) {
         let name = new.input(slot).map_or("", |formal| formal.name);
-        return Err(format!("its input {name} is new in opset {}", new.since));
+        return Err(format!("its input {name} is new in opset {}", new.since).into());
     }
     site.trim_inputs()?;
     for (slot, formal) in old.inputs.iter().enumerate() {
         let needed = !formal.optional && !formal.variadic || slot < old.inputs_range.0;
         if needed && !site.has_input(slot) {
-            return Err(format!("its input {} is left out", formal.name));
+            return Err(format!("its input {} is left out", formal.name).into());
         }
     }
     if site.has_output_from(old.outputs_range.1) {
-        return Err(format!("it has an output that is new in opset {}", new.since));
+        return Err(format!("it has an output that is new in opset {}", new.since).into());
     }
     Ok(())
 }
@@ -101,16 +107,16 @@ fn types(site: &Site<'_>, old: &Schema) -> Outcome {
                 formal.name,
                 ty.dtype()
                     .map_or_else(|| ty.to_string(), |dtype| dtype.name().to_owned())
-            ));
+            )
+            .into());
         }
         if !formal.homogeneous || formal.ty.ends_with(')') || ty.dtype().is_none() {
             return Ok(());
         }
         match bound.iter().find(|(variable, _)| *variable == formal.ty) {
-            Some((_, known)) if known.dtype() != ty.dtype() => Err(format!(
-                "its {what} {} is of another type than its others",
-                formal.name
-            )),
+            Some((_, known)) if known.dtype() != ty.dtype() => {
+                Err(format!("its {what} {} is of another type than its others", formal.name).into())
+            }
             Some(_) => Ok(()),
             None => {
                 bound.push((formal.ty, ty));

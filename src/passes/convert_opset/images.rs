@@ -1,13 +1,18 @@
 //! Adapters for operators on images.
 
 use super::arguments::floats;
+use super::obstacle::Obstacle;
 use super::site::{Outcome, Site};
 use crate::ir::Tensor;
 
 /// Height and width factors became one factor for each axis.
 pub(super) fn upsample_7(site: &mut Site<'_>) -> Outcome {
-    let height = site.float("height_scale")?.ok_or("it has no height_scale")?;
-    let width = site.float("width_scale")?.ok_or("it has no width_scale")?;
+    let height = site.float("height_scale")?.ok_or_else(|| Obstacle::Absent {
+        name: "height_scale".to_owned(),
+    })?;
+    let width = site.float("width_scale")?.ok_or_else(|| Obstacle::Absent {
+        name: "width_scale".to_owned(),
+    })?;
     site.strip("height_scale")?;
     site.strip("width_scale")?;
     site.set("scales", floats(vec![1.0, 1.0, height, width]))
@@ -15,8 +20,10 @@ pub(super) fn upsample_7(site: &mut Site<'_>) -> Outcome {
 
 /// `scales` became an input.
 pub(super) fn upsample_9(site: &mut Site<'_>) -> Outcome {
-    let scales = site.floats("scales")?.ok_or("it has no scales")?;
-    let tensor = Tensor::from_slice(&[scales.len() as u64], &scales).map_err(|error| error.to_string())?;
+    let scales = site.floats("scales")?.ok_or_else(|| Obstacle::Absent {
+        name: "scales".to_owned(),
+    })?;
+    let tensor = Tensor::from_slice(&[scales.len() as u64], &scales)?;
     site.set_input(1, tensor)?;
     site.strip("scales")
 }
@@ -37,15 +44,13 @@ pub(super) fn resize_11(site: &mut Site<'_>) -> Outcome {
         let scales = site
             .constant(1)
             .ok_or("its scales are no constant, so which pixel is the nearest is not known")?;
-        let scales = scales.to_f64().map_err(|error| error.to_string())?;
+        let scales = scales.to_f64()?;
         let rounding = if scales.iter().all(|scale| *scale >= 1.0) {
             "floor"
         } else if scales.iter().all(|scale| *scale <= 1.0) {
             "ceil"
         } else {
-            return Err(
-                "it enlarges one axis and shrinks another, which takes two ways of rounding".to_owned(),
-            );
+            return Err("it enlarges one axis and shrinks another, which takes two ways of rounding".into());
         };
         site.set("nearest_mode", rounding)?;
     }
@@ -60,7 +65,7 @@ pub(super) fn resize_11(site: &mut Site<'_>) -> Outcome {
         Vec::new(),
     );
     site.move_input(1, 2)?;
-    site.set_input(1, roi.map_err(|error| error.to_string())?)
+    site.set_input(1, roi?)
 }
 
 /// One coordinate transformation went away, and scales beside sizes: they were there, if only empty.
@@ -69,13 +74,13 @@ pub(super) fn resize_13(site: &mut Site<'_>) -> Outcome {
         match site.input_type(2).fixed_shape().as_deref() {
             Some([0]) => site.clear_input(2)?,
             _ => {
-                return Err("it has sizes, and scales that may have elements too".to_owned());
+                return Err("it has sizes, and scales that may have elements too".into());
             }
         }
     }
     match site.text("coordinate_transformation_mode")?.as_deref() {
         Some("tf_half_pixel_for_nn") => {
-            Err("its coordinate transformation tf_half_pixel_for_nn is gone".to_owned())
+            Err("its coordinate transformation tf_half_pixel_for_nn is gone".into())
         }
         _ => Ok(()),
     }

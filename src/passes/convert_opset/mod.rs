@@ -8,6 +8,7 @@ mod arguments;
 mod back;
 mod down;
 mod images;
+mod obstacle;
 mod semantics;
 mod site;
 mod steps;
@@ -21,6 +22,7 @@ use super::{About, Context, Pass, PassError, PassReport, Safety};
 use crate::analysis::{check, infer};
 use crate::ir::{ConstantOrigin, Graph, Model, NodeId, NodeKind, Operator, ValueId, opset_version};
 use crate::ops::{schema, schemas};
+use obstacle::Obstacle;
 use site::Site;
 use steps::{Step, step};
 
@@ -226,7 +228,7 @@ fn constant(graph: &mut Graph, id: NodeId, version: i64) -> Result<(), PassError
 }
 
 /// The message of an operator that stands in the way.
-fn blocked(graph: &Graph, id: NodeId, op_type: &str, version: i64, way: Way, reason: &str) -> PassError {
+fn blocked(graph: &Graph, id: NodeId, op_type: &str, version: i64, way: Way, reason: &Obstacle) -> PassError {
     let (from, to) = match way {
         Way::Up => (version - 1, version),
         Way::Down => (version, version - 1),
@@ -257,7 +259,8 @@ fn opaque(graph: &mut Graph, id: NodeId, version: i64, way: Way) -> Result<(), P
         graph.set_opaque(id, false);
         return Ok(());
     }
-    let reason = format!("opset {to} has an operator of this name, and what this one means is not known");
+    let reason =
+        format!("opset {to} has an operator of this name, and what this one means is not known").into();
     Err(blocked(graph, id, &op_type, version, way, &reason))
 }
 
@@ -278,12 +281,12 @@ fn convert_operator(
     let adapted = match (way, old) {
         (Way::Up, None) => match schemas("", &op_type).first() {
             // An operator that the file's opset does not have: what it means is not known.
-            Some(first) if first.since == version => Err(format!("opset {version} introduces it")),
+            Some(first) if first.since == version => Err(Obstacle::Introduced { opset: version }),
             _ => Ok(false),
         },
         (Way::Down, None) => match back::before(&op_type, version) {
             Some(adapter) => adapter(&mut Site::new(graph, id)).map(|()| true),
-            None => Err(format!("opset {version} introduces it")),
+            None => Err(Obstacle::Introduced { opset: version }),
         },
         (_, Some(old)) if old.since == new.since => Ok(false),
         (Way::Down, Some(old)) => {
@@ -294,7 +297,7 @@ fn convert_operator(
         (Way::Up, Some(old)) => match step(old, new) {
             Step::Same => Ok(false),
             Step::Adapt(adapter) => adapter(&mut Site::new(graph, id)).map(|()| true),
-            Step::Unknown => Err("its form changed, and there is no adapter".to_owned()),
+            Step::Unknown => Err(Obstacle::NoAdapter),
         },
     };
     match adapted {
@@ -307,6 +310,7 @@ fn convert_operator(
             Ok(())
         }
         Ok(false) => Ok(()),
+        Err(Obstacle::Edit(source)) => Err(PassError::Edit { pass: NAME, source }),
         Err(reason) => Err(blocked(graph, id, &op_type, version, way, &reason)),
     }
 }

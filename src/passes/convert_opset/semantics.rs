@@ -20,7 +20,7 @@ pub(super) fn softmax_13(site: &mut Site<'_>) -> Outcome {
 /// Without `is_test` it was in training mode.
 pub(super) fn batch_normalization_7(site: &mut Site<'_>) -> Outcome {
     if site.int("is_test")?.unwrap_or(0) == 0 {
-        return Err("it is in training mode (is_test is 0)".to_owned());
+        return Err("it is in training mode (is_test is 0)".into());
     }
     site.strip("is_test")
 }
@@ -28,7 +28,7 @@ pub(super) fn batch_normalization_7(site: &mut Site<'_>) -> Outcome {
 /// Statistics for each activation went away.
 pub(super) fn batch_normalization_9(site: &mut Site<'_>) -> Outcome {
     if site.int("spatial")?.unwrap_or(1) == 0 {
-        return Err("it normalises each activation by itself (spatial is 0)".to_owned());
+        return Err("it normalises each activation by itself (spatial is 0)".into());
     }
     site.strip("spatial")
 }
@@ -36,7 +36,7 @@ pub(super) fn batch_normalization_9(site: &mut Site<'_>) -> Outcome {
 /// More than one output meant training mode, with other outputs than now.
 pub(super) fn batch_normalization_14(site: &mut Site<'_>) -> Outcome {
     if site.has_output_from(1) {
-        return Err("it is in training mode (it has more than one output)".to_owned());
+        return Err("it is in training mode (it has more than one output)".into());
     }
     Ok(())
 }
@@ -44,7 +44,7 @@ pub(super) fn batch_normalization_14(site: &mut Site<'_>) -> Outcome {
 /// Without `is_test` it was in training mode.
 pub(super) fn dropout_7(site: &mut Site<'_>) -> Outcome {
     if site.int("is_test")?.unwrap_or(0) == 0 {
-        return Err("it is in training mode (is_test is 0)".to_owned());
+        return Err("it is in training mode (is_test is 0)".into());
     }
     site.strip("is_test")
 }
@@ -52,7 +52,7 @@ pub(super) fn dropout_7(site: &mut Site<'_>) -> Outcome {
 /// The mask became boolean.
 pub(super) fn dropout_10(site: &mut Site<'_>) -> Outcome {
     if site.reads_output(1) {
-        return Err("its mask is read, and has another type since".to_owned());
+        return Err("its mask is read, and has another type since".into());
     }
     Ok(())
 }
@@ -72,7 +72,7 @@ pub(super) fn conv_transpose_11(site: &mut Site<'_>) -> Outcome {
         .is_some_and(|mode| mode.starts_with("SAME"));
     if automatic || site.attribute("output_shape")?.is_some() {
         return Err(
-            "its padding follows from auto_pad or output_shape, and is split in another way since".to_owned(),
+            "its padding follows from auto_pad or output_shape, and is split in another way since".into(),
         );
     }
     Ok(())
@@ -85,17 +85,17 @@ pub(super) fn one_hot_11(site: &mut Site<'_>) -> Outcome {
     if unsigned || indices.is_some_and(|indices| indices.iter().all(|index| *index >= 0.0)) {
         return Ok(());
     }
-    Err("its indices may be negative, which means something else since".to_owned())
+    Err("its indices may be negative, which means something else since".into())
 }
 
 /// Scale and bias were for each group; now for each channel.
 pub(super) fn group_normalization_21(_site: &mut Site<'_>) -> Outcome {
-    Err("its scale and bias are for each group, and for each channel since".to_owned())
+    Err("its scale and bias are for each group, and for each channel since".into())
 }
 
 /// The batch axis and the sequence lengths went away.
 pub(super) fn scan_9(_site: &mut Site<'_>) -> Outcome {
-    Err("it scans a batch with its own lengths, which is gone since".to_owned())
+    Err("it scans a batch with its own lengths, which is gone since".into())
 }
 
 /// Got another name.
@@ -106,7 +106,7 @@ pub(super) fn scatter_11(site: &mut Site<'_>) -> Outcome {
 /// Where queries and keys differ in number, versions of the specification do not agree on the causal mask.
 pub(super) fn attention_24(site: &mut Site<'_>) -> Outcome {
     if site.int("is_causal")?.unwrap_or(0) != 0 && (site.has_input(4) || site.has_output_from(1)) {
-        return Err("its causal mask depends on past keys".to_owned());
+        return Err("its causal mask depends on past keys".into());
     }
     Ok(())
 }

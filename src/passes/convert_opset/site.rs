@@ -1,10 +1,9 @@
 //! One operator under conversion.
 
-use crate::ir::{
-    AttributeValue, DType, EditError, Graph, NodeId, Operator, Tensor, Value, ValueId, ValueType,
-};
+use crate::ir::{AttributeValue, DType, Graph, NodeId, Operator, Tensor, Value, ValueId, ValueType};
 
 use super::NAME;
+use super::obstacle::Obstacle;
 
 /// An operator and the graph around it. Adapters answer why the operator cannot be converted, if so.
 pub(super) struct Site<'g> {
@@ -13,21 +12,22 @@ pub(super) struct Site<'g> {
 }
 
 /// What an adapter answers: the reason, if the operator cannot be converted.
-pub(super) type Outcome = Result<(), String>;
+pub(super) type Outcome = Result<(), Obstacle>;
+
+fn of_kind(name: &str, kind: &'static str) -> Obstacle {
+    Obstacle::Kind {
+        name: name.to_owned(),
+        kind,
+    }
+}
 
 impl<'g> Site<'g> {
     pub(super) fn new(graph: &'g mut Graph, id: NodeId) -> Self {
         Self { graph, id }
     }
 
-    fn broken(error: EditError) -> String {
-        error.to_string()
-    }
-
-    fn operator(&self) -> Result<&Operator, String> {
-        self.graph
-            .operator(self.id)
-            .ok_or_else(|| "the node is gone".to_owned())
+    fn operator(&self) -> Result<&Operator, Obstacle> {
+        self.graph.operator(self.id).ok_or(Obstacle::Gone)
     }
 
     /// The type of an input.
@@ -38,17 +38,18 @@ impl<'g> Site<'g> {
     }
 
     /// The rank of an input, which the conversion depends on.
-    pub(super) fn rank(&self, slot: usize) -> Result<usize, String> {
+    pub(super) fn rank(&self, slot: usize) -> Result<usize, Obstacle> {
         self.input_type(slot)
             .rank()
-            .ok_or_else(|| format!("the rank of input {slot} is not known"))
+            .ok_or(Obstacle::Unknown { what: "rank", slot })
     }
 
     /// The element type of an input, which the conversion depends on.
-    pub(super) fn dtype(&self, slot: usize) -> Result<DType, String> {
-        self.input_type(slot)
-            .dtype()
-            .ok_or_else(|| format!("the element type of input {slot} is not known"))
+    pub(super) fn dtype(&self, slot: usize) -> Result<DType, Obstacle> {
+        self.input_type(slot).dtype().ok_or(Obstacle::Unknown {
+            what: "element type",
+            slot,
+        })
     }
 
     /// Whether there is a value in an input slot.
@@ -79,59 +80,60 @@ impl<'g> Site<'g> {
     }
 
     /// An attribute's value; an error if it refers to one of the enclosing function.
-    pub(super) fn attribute(&self, name: &str) -> Result<Option<AttributeValue>, String> {
+    pub(super) fn attribute(&self, name: &str) -> Result<Option<AttributeValue>, Obstacle> {
         match self.operator()?.attribute(name) {
-            Some(AttributeValue::Reference(to, _)) => Err(format!(
-                "its attribute {name} is the attribute {to} of a function; inline the function first"
-            )),
+            Some(AttributeValue::Reference(to, _)) => Err(Obstacle::Reference {
+                name: name.to_owned(),
+                to: to.to_string(),
+            }),
             value => Ok(value.cloned()),
         }
     }
 
     /// An integer attribute.
-    pub(super) fn int(&self, name: &str) -> Result<Option<i64>, String> {
+    pub(super) fn int(&self, name: &str) -> Result<Option<i64>, Obstacle> {
         match self.attribute(name)? {
             None => Ok(None),
             Some(AttributeValue::Int(value)) => Ok(Some(value)),
-            Some(_) => Err(format!("its attribute {name} is not an integer")),
+            Some(_) => Err(of_kind(name, "an integer")),
         }
     }
 
     /// A float attribute.
-    pub(super) fn float(&self, name: &str) -> Result<Option<f32>, String> {
+    pub(super) fn float(&self, name: &str) -> Result<Option<f32>, Obstacle> {
         match self.attribute(name)? {
             None => Ok(None),
             Some(AttributeValue::Float(value)) => Ok(Some(value)),
-            Some(_) => Err(format!("its attribute {name} is not a float")),
+            Some(_) => Err(of_kind(name, "a float")),
         }
     }
 
     /// A list of integers.
-    pub(super) fn ints(&self, name: &str) -> Result<Option<Vec<i64>>, String> {
+    pub(super) fn ints(&self, name: &str) -> Result<Option<Vec<i64>>, Obstacle> {
         match self.attribute(name)? {
             None => Ok(None),
             Some(AttributeValue::Ints(values)) => Ok(Some(values)),
-            Some(_) => Err(format!("its attribute {name} is not a list of integers")),
+            Some(_) => Err(of_kind(name, "a list of integers")),
         }
     }
 
     /// A list of floats.
-    pub(super) fn floats(&self, name: &str) -> Result<Option<Vec<f32>>, String> {
+    pub(super) fn floats(&self, name: &str) -> Result<Option<Vec<f32>>, Obstacle> {
         match self.attribute(name)? {
             None => Ok(None),
             Some(AttributeValue::Floats(values)) => Ok(Some(values)),
-            Some(_) => Err(format!("its attribute {name} is not a list of floats")),
+            Some(_) => Err(of_kind(name, "a list of floats")),
         }
     }
 
     /// A text attribute.
-    pub(super) fn text(&self, name: &str) -> Result<Option<String>, String> {
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>, Obstacle> {
         match self.attribute(name)? {
             None => Ok(None),
             Some(AttributeValue::String(value)) => String::from_utf8(value.to_vec())
                 .map(Some)
-                .map_err(|_| format!("its attribute {name} is not UTF-8")),
-            Some(_) => Err(format!("its attribute {name} is not text")),
+                .map_err(|_| of_kind(name, "UTF-8")),
+            Some(_) => Err(of_kind(name, "text")),
         }
     }
 
@@ -168,7 +170,7 @@ impl<'g> Site<'g> {
     }
 
     /// The integers of an input, which the conversion depends on; `name` is what messages call it.
-    pub(super) fn numbers(&self, slot: usize, name: &str) -> Result<Vec<i64>, String> {
+    pub(super) fn numbers(&self, slot: usize, name: &str) -> Result<Vec<i64>, Obstacle> {
         let input = self.graph.input(self.id, slot);
         let known = input.and_then(|value| {
             let constant = self.graph.constant(value).cloned();
@@ -176,14 +178,16 @@ impl<'g> Site<'g> {
         });
         known
             .and_then(|tensor| tensor.to_i64().ok())
-            .ok_or_else(|| format!("its {name} is computed, and has to be written as an attribute"))
+            .ok_or_else(|| Obstacle::Computed {
+                name: name.to_owned(),
+            })
     }
 
     /// Leaves an input out, and drops empty slots from the last one on.
     pub(super) fn clear_input(&mut self, slot: usize) -> Outcome {
         if slot < self.inputs() {
             let mut editor = self.graph.edit(NAME);
-            editor.set_input(self.id, slot, None).map_err(Self::broken)?;
+            editor.set_input(self.id, slot, None)?;
         }
         self.trim_inputs()
     }
@@ -205,7 +209,7 @@ impl<'g> Site<'g> {
         self.graph
             .edit(NAME)
             .set_attribute(self.id, name, value)
-            .map_err(Self::broken)
+            .map_err(Obstacle::from)
     }
 
     /// Removes an attribute.
@@ -213,7 +217,7 @@ impl<'g> Site<'g> {
         self.graph
             .edit(NAME)
             .remove_attribute(self.id, name)
-            .map_err(Self::broken)
+            .map_err(Obstacle::from)
     }
 
     /// Makes a constant the value of an input slot.
@@ -222,15 +226,15 @@ impl<'g> Site<'g> {
         let constant = editor.add_constant("", tensor);
         editor
             .set_input(self.id, slot, Some(constant))
-            .map_err(Self::broken)
+            .map_err(Obstacle::from)
     }
 
     /// Moves the value of one input slot to a later one and leaves the first empty.
     pub(super) fn move_input(&mut self, from: usize, to: usize) -> Outcome {
         let value = self.graph.input(self.id, from);
         let mut editor = self.graph.edit(NAME);
-        editor.set_input(self.id, to, value).map_err(Self::broken)?;
-        editor.set_input(self.id, from, None).map_err(Self::broken)
+        editor.set_input(self.id, to, value)?;
+        editor.set_input(self.id, from, None).map_err(Obstacle::from)
     }
 
     /// Drops input slots from this one on.
@@ -238,7 +242,7 @@ impl<'g> Site<'g> {
         self.graph
             .edit(NAME)
             .truncate_inputs(self.id, count)
-            .map_err(Self::broken)
+            .map_err(Obstacle::from)
     }
 
     /// Turns the operator into another one.
@@ -247,7 +251,7 @@ impl<'g> Site<'g> {
         self.graph
             .edit(NAME)
             .set_operator_type(self.id, domain, op_type)
-            .map_err(Self::broken)
+            .map_err(Obstacle::from)
     }
 
     /// A new operator that reads an input of this one and constants.
@@ -256,11 +260,11 @@ impl<'g> Site<'g> {
         operator: Operator,
         slot: usize,
         constants: Vec<Tensor>,
-    ) -> Result<ValueId, String> {
+    ) -> Result<ValueId, Obstacle> {
         let value = self
             .graph
             .input(self.id, slot)
-            .ok_or_else(|| format!("input {slot} is left out"))?;
+            .ok_or(Obstacle::LeftOut { slot })?;
         let mut editor = self.graph.edit(NAME);
         let mut inputs = vec![Some(value)];
         inputs.extend(
@@ -268,19 +272,15 @@ impl<'g> Site<'g> {
                 .into_iter()
                 .map(|tensor| Some(editor.add_constant("", tensor))),
         );
-        let id = editor
-            .add_operator(self.id, operator, &inputs, vec![Value::default()])
-            .map_err(Self::broken)?;
+        let id = editor.add_operator(self.id, operator, &inputs, vec![Value::default()])?;
         Ok(ValueId::new(id, 0))
     }
 
     /// A new operator that reads the first two inputs of this one.
-    pub(super) fn derive_pair(&mut self, operator: Operator) -> Result<ValueId, String> {
+    pub(super) fn derive_pair(&mut self, operator: Operator) -> Result<ValueId, Obstacle> {
         let inputs = [self.graph.input(self.id, 0), self.graph.input(self.id, 1)];
         let mut editor = self.graph.edit(NAME);
-        let id = editor
-            .add_operator(self.id, operator, &inputs, vec![Value::default()])
-            .map_err(Self::broken)?;
+        let id = editor.add_operator(self.id, operator, &inputs, vec![Value::default()])?;
         Ok(ValueId::new(id, 0))
     }
 
@@ -300,7 +300,7 @@ impl<'g> Site<'g> {
         self.graph
             .edit(NAME)
             .set_input(self.id, slot, Some(value))
-            .map_err(Self::broken)
+            .map_err(Obstacle::from)
     }
 
     /// Puts an operator that also reads `second` behind the first output: every reader of that one reads the new one.
@@ -316,15 +316,13 @@ impl<'g> Site<'g> {
         let inputs: Vec<Option<ValueId>> = std::iter::once(None)
             .chain(further.iter().copied().map(Some))
             .collect();
-        let id = editor
-            .add_operator(self.id, operator, &inputs, vec![Value::default()])
-            .map_err(Self::broken)?;
+        let id = editor.add_operator(self.id, operator, &inputs, vec![Value::default()])?;
         let new = ValueId::new(id, 0);
-        editor.replace(old, new).map_err(Self::broken)?;
-        editor.set_input(id, 0, Some(old)).map_err(Self::broken)?;
-        editor.set_facts(new, ty, None).map_err(Self::broken)?;
+        editor.replace(old, new)?;
+        editor.set_input(id, 0, Some(old))?;
+        editor.set_facts(new, ty, None)?;
         editor
             .set_facts(old, ValueType::Unknown, None)
-            .map_err(Self::broken)
+            .map_err(Obstacle::from)
     }
 }

@@ -17,7 +17,7 @@ use convolution::{Convolution, WriteError, write};
 use pairs::{Pair, equalize, find};
 use residual::Group;
 
-use super::{About, Context, Needs, Pass, PassError, PassReport, Safety, Simplify};
+use super::{About, Context, Needs, Pass, PassError, PassReport, ResourceError, Safety, prepare};
 use crate::analysis;
 use crate::ir::{Model, NodeId};
 use crate::statistics::{self, Wanted};
@@ -73,11 +73,8 @@ impl Pass for Equalize {
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let mut report = PassReport::default();
         let original = model.clone();
-        if self.prepare {
-            report.changes = Simplify::default().run(model, context)?.changes;
-        }
-        model.name_values();
-        analysis::infer(model);
+        report.changes = prepare::simplify(model, self.prepare, context)?.changes;
+        prepare::name(model);
         let mut convolutions: BTreeMap<NodeId, Convolution> = BTreeMap::new();
         let mut pairs = match self.pairs {
             true => find(&model.graph, context, &mut convolutions),
@@ -137,10 +134,7 @@ impl Pass for Equalize {
         }
         write(&mut model.graph, &convolutions).map_err(|error| match error {
             WriteError::Edit(source) => PassError::Edit { pass: NAME, source },
-            WriteError::Tensor(error) => PassError::Resource {
-                pass: NAME,
-                message: error.to_string(),
-            },
+            WriteError::Tensor(error) => PassError::resource(NAME, error),
         })?;
         analysis::infer(model);
         report.notes = notes;
@@ -160,7 +154,6 @@ impl Equalize {
         groups: &[Group],
         context: &Context<'_>,
     ) -> Result<Extremes, PassError> {
-        let resource = |message: String| PassError::Resource { pass: NAME, message };
         let bounded = pairs
             .iter()
             .filter_map(|pair| Some(pair.bound.as_ref()?.0.clone()));
@@ -181,7 +174,7 @@ impl Equalize {
         let total = data.sample_range().end - data.sample_range().start;
         let progress = |done: u64| (context.progress)("calibrating", done, Some(total));
         let found = statistics::collect(model, &names, wanted, &data, engine, resources.jobs(), &progress)
-            .map_err(|error| resource(error.to_string()))?;
+            .map_err(resource)?;
         Ok(found
             .into_iter()
             .filter_map(|(name, summary)| Some((name, summary.channel_extremes?)))
@@ -191,8 +184,9 @@ impl Equalize {
 
 fn of<'e>(extremes: &'e Extremes, name: &str) -> Result<&'e [(f32, f32)], PassError> {
     let found = extremes.get(name).map(Vec::as_slice);
-    found.ok_or_else(|| PassError::Resource {
-        pass: NAME,
-        message: format!("no channels in the values of {name}"),
-    })
+    found.ok_or_else(|| resource(format!("no channels in the values of {name}")))
+}
+
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }

@@ -109,11 +109,26 @@ pub(super) fn groups(
                 }
                 found.push(group);
             }
-            Err(reason) if has_addition => notes.push(reason),
+            Err(reason) if has_addition => notes.push(reason.to_string()),
             Err(_) => {}
         }
     }
     (found, notes)
+}
+
+/// Why values that are added are not evened out.
+#[derive(Debug, thiserror::Error)]
+enum Uneven {
+    #[error("{value} is not evened out: {node} {why}")]
+    Node {
+        value: String,
+        node: String,
+        why: &'static str,
+    },
+    #[error("{value} is not evened out: it is an output of the model")]
+    Output { value: String },
+    #[error("{value} is not evened out: no convolution on one side has its channels")]
+    OneSided { value: String },
 }
 
 /// The group of `values`, or who else gives or reads one of them.
@@ -122,7 +137,7 @@ fn group(
     values: &[ValueId],
     context: &Context<'_>,
     convolutions: &mut BTreeMap<NodeId, Convolution>,
-) -> Result<Group, String> {
+) -> Result<Group, Uneven> {
     let mut found = Group {
         channels: 0,
         values: Vec::new(),
@@ -135,10 +150,15 @@ fn group(
             .value(*value)
             .map(|value| value.name.to_string())
             .unwrap_or_default();
-        let refused =
-            |id: NodeId, why: &str| Err(format!("{name} is not evened out: {} {why}", graph.label(id)));
+        let refused = |id: NodeId, why: &'static str| {
+            Err(Uneven::Node {
+                value: name.clone(),
+                node: graph.label(id),
+                why,
+            })
+        };
         if graph.is_graph_output(*value) {
-            return Err(format!("{name} is not evened out: it is an output of the model"));
+            return Err(Uneven::Output { value: name });
         }
         found.values.push(name.clone());
         if !passes_factors(graph, value.node) {
@@ -179,9 +199,7 @@ fn group(
             .is_some_and(|read| read.inputs() == found.channels)
     };
     if found.producers.is_empty() || found.readers.is_empty() || !found.readers.iter().all(fits) {
-        return Err(format!(
-            "{name} is not evened out: no convolution on one side has its channels"
-        ));
+        return Err(Uneven::OneSided { value: name });
     }
     Ok(found)
 }

@@ -92,19 +92,30 @@ pub(super) fn resolve(
         Decision::Once(_, at) => once(fold, graph, scope, id, at)?,
     };
     match outcome {
-        Ok(rule) => {
+        Outcome::Replaced(rule) => {
             fold.report.add(rule, 1);
             Ok(true)
         }
-        Err(reason) => {
+        Outcome::Stays(reason) => {
             fold.refuse(graph.label(id), reason);
             Ok(false)
         }
     }
 }
 
-/// What was done, or why nothing was.
-type Outcome = Result<&'static str, String>;
+/// What became of an operator.
+enum Outcome {
+    /// The rule that replaced it.
+    Replaced(&'static str),
+    /// Why it stays.
+    Stays(String),
+}
+
+impl Outcome {
+    fn stays(why: &str) -> Self {
+        Self::Stays(why.to_owned())
+    }
+}
 
 fn branch(
     fold: &mut Fold<'_>,
@@ -114,7 +125,7 @@ fn branch(
     at: BodyIndex,
 ) -> Result<Outcome, PassError> {
     let Some(body) = graph.body(id, at).cloned() else {
-        return Ok(Err("it has no such branch".to_owned()));
+        return Ok(Outcome::stays("it has no such branch"));
     };
     let captures: Vec<Option<ValueId>> = graph.captures_of(id).into_iter().collect();
     let bindings = Bindings {
@@ -123,7 +134,7 @@ fn branch(
     };
     let outputs = graph.get(id).map_or(0, |node| node.outputs().len());
     if let Some(reason) = obstacle(&body, &[]).or_else(|| misfit(graph, id, &body, &bindings, 0, outputs)) {
-        return Ok(Err(reason));
+        return Ok(Outcome::Stays(reason));
     }
     let prefix = graph.label(id);
     let mut editor = graph.edit(NAME);
@@ -138,7 +149,7 @@ fn branch(
     )
     .map_err(|error| scope.defect(error))?;
     replace_outputs(&mut editor, scope, id, &spliced.outputs)?;
-    Ok(Ok("If with known condition"))
+    Ok(Outcome::Replaced("If with known condition"))
 }
 
 fn never(graph: &mut Graph, scope: &Scope<'_>, id: NodeId) -> Result<Outcome, PassError> {
@@ -146,25 +157,25 @@ fn never(graph: &mut Graph, scope: &Scope<'_>, id: NodeId) -> Result<Outcome, Pa
     let outputs = graph.get(id).map_or(0, |node| node.outputs().len());
     let unknown_scan = (initial.len()..outputs).any(|output| graph.use_count(ValueId::new(id, output)) > 0);
     if unknown_scan {
-        return Ok(Err(
-            "its scan outputs are empty tensors of unknown shape".to_owned()
+        return Ok(Outcome::stays(
+            "its scan outputs are empty tensors of unknown shape",
         ));
     }
     let Some(values) = initial.into_iter().take(outputs).collect::<Option<Vec<_>>>() else {
-        return Ok(Err("an initial value is left out".to_owned()));
+        return Ok(Outcome::stays("an initial value is left out"));
     };
     if values
         .iter()
         .enumerate()
         .any(|(output, value)| graph.ty(ValueId::new(id, output)).contradicts(graph.ty(*value)))
     {
-        return Ok(Err(
-            "its outputs are declared with other types than its initial values".to_owned(),
+        return Ok(Outcome::stays(
+            "its outputs are declared with other types than its initial values",
         ));
     }
     let mut editor = graph.edit(NAME);
     replace_outputs(&mut editor, scope, id, &values)?;
-    Ok(Ok("Loop that never runs"))
+    Ok(Outcome::Replaced("Loop that never runs"))
 }
 
 fn once(
@@ -175,12 +186,12 @@ fn once(
     at: BodyIndex,
 ) -> Result<Outcome, PassError> {
     let Some(body) = graph.body(id, at).cloned() else {
-        return Ok(Err("it has no body".to_owned()));
+        return Ok(Outcome::stays("it has no body"));
     };
     let initial: Vec<Option<ValueId>> = graph.inputs_of(id).into_iter().skip(2).collect();
     let (iteration, condition) = (Tensor::scalar(0i64), Tensor::from_bools(&[], &[true]));
     let Ok(condition) = condition else {
-        return Ok(Err("no boolean constant".to_owned()));
+        return Ok(Outcome::stays("no boolean constant"));
     };
     let fits = |slot: usize, tensor: &Tensor| {
         body.inputs().get(slot).is_some_and(|input| {
@@ -190,13 +201,13 @@ fn once(
         })
     };
     if !fits(0, &iteration) || !fits(1, &condition) || body.inputs().len() != initial.len() + 2 {
-        return Ok(Err(
-            "its body takes other inputs than a counter, a condition and the initial values".to_owned(),
+        return Ok(Outcome::stays(
+            "its body takes other inputs than a counter, a condition and the initial values",
         ));
     }
     let carried = initial.len();
     if body.outputs().len() < carried + 1 {
-        return Ok(Err("its body has too few outputs".to_owned()));
+        return Ok(Outcome::stays("its body has too few outputs"));
     }
     // The counter and the condition are there in any case; only what the caller leaves out is an obstacle.
     let placeholder = Some(ValueId::new(id, 0));
@@ -216,10 +227,10 @@ fn once(
     if let Some(reason) =
         obstacle(&body, &supplied).or_else(|| misfit(graph, id, &body, &bindings, 1, carried))
     {
-        return Ok(Err(reason));
+        return Ok(Outcome::Stays(reason));
     }
     let Some(version) = scope.version("") else {
-        return Ok(Err("ONNX's own opset is not imported".to_owned()));
+        return Ok(Outcome::stays("ONNX's own opset is not imported"));
     };
     let prefix = graph.label(id);
     let mut editor = graph.edit(NAME);
@@ -253,7 +264,7 @@ fn once(
     replace_outputs(&mut editor, scope, id, &values)?;
     unused.extend(inputs.iter().flatten().map(|value| value.node));
     remove_unused(&mut editor, scope, unused).map_err(|error| scope.defect(error))?;
-    Ok(Ok("Loop that runs once"))
+    Ok(Outcome::Replaced("Loop that runs once"))
 }
 
 /// A scan output of one iteration: the value with a new first axis.

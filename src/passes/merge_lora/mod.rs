@@ -11,11 +11,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::growth::option;
-use super::{About, Change, Context, Needs, Pass, PassError, PassReport, Safety};
+use super::{About, Change, Context, Needs, Pass, PassError, PassReport, ResourceError, Safety, prepare};
 use crate::analysis;
 use crate::ir::{Graph, Model, Tensor};
 use crate::transfer::adapt::Rules;
-use crate::transfer::lora::{Adapter, AdapterFile, adapters, twins};
+use crate::transfer::lora::{Adapter, AdapterFile, LoraError, adapters, twins};
 use crate::transfer::parameters::{Matching, Options, TransferError, Writes, check_rename, from_tensors};
 use peft::Config;
 use weights::{Form, Weight, Weights};
@@ -200,14 +200,13 @@ impl MergeLora {
             let Some(weight) = weights.all.get(at) else {
                 continue;
             };
-            let failed = |error: crate::ir::TensorError| resource(error.to_string());
-            let mut values = weight.tensor.to_f64().map_err(failed)?;
+            let mut values = weight.tensor.to_f64().map_err(resource)?;
             values
                 .iter_mut()
                 .zip(sum)
                 .for_each(|(value, delta)| *value += delta);
             let merged =
-                Tensor::from_f64(weight.tensor.dtype(), weight.tensor.dims(), &values).map_err(failed)?;
+                Tensor::from_f64(weight.tensor.dtype(), weight.tensor.dims(), &values).map_err(resource)?;
             writes.slot(weight.constant, weight.node, weight.slot, merged);
             report.changed = true;
         }
@@ -268,8 +267,7 @@ impl MergeLora {
             norms: BTreeMap::new(),
             epsilon: crate::transfer::parameters::EPSILON,
         };
-        model.name_values();
-        analysis::infer(model);
+        prepare::name(model);
         let account = from_tensors(model, whole, &options).map_err(|error| match error {
             TransferError::Edit(source) => PassError::Edit { pass: NAME, source },
             other => self.in_file(&other),
@@ -312,14 +310,30 @@ impl MergeLora {
     }
 }
 
-fn resource(message: String) -> PassError {
-    PassError::Resource { pass: NAME, message }
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }
 
 fn renamed(rules: &[(Regex, String)], module: &str) -> String {
     rules.iter().fold(module.to_owned(), |name, (pattern, text)| {
         pattern.replace_all(&name, text.as_str()).into_owned()
     })
+}
+
+/// Why an adapter does not fit a weight.
+#[derive(Debug, thiserror::Error)]
+enum DeltaError {
+    #[error("{module}: {weight} is multiplied by zero")]
+    Zero { module: String, weight: String },
+    #[error(transparent)]
+    Adapter(#[from] LoraError),
+    #[error("{module}: the adapter is for {expected:?}, and {weight} is {dims:?}")]
+    Shape {
+        module: String,
+        expected: Vec<u64>,
+        weight: String,
+        dims: Vec<u64>,
+    },
 }
 
 /// What is added to a weight, in its own order.
@@ -329,11 +343,14 @@ fn delta(
     adapter: &Adapter,
     weight: &Weight,
     factor: f64,
-) -> Result<Vec<f64>, String> {
+) -> Result<Vec<f64>, DeltaError> {
     if weight.factor == 0.0 {
-        return Err(format!("{module}: {} is multiplied by zero", weight.name(graph)));
+        return Err(DeltaError::Zero {
+            module: module.to_owned(),
+            weight: weight.name(graph),
+        });
     }
-    let product = adapter.product(module).map_err(|error| error.to_string())? * (factor / weight.factor);
+    let product = adapter.product(module)? * (factor / weight.factor);
     let dims = weight.tensor.dims();
     let mut natural = adapter.dims();
     // A linear adapter of a convolution with a kernel of ones, and one with such a kernel of a matrix.
@@ -349,10 +366,12 @@ fn delta(
         false => natural.clone(),
     };
     if dims != expected || turned && natural.len() != 2 {
-        return Err(format!(
-            "{module}: the adapter is for {expected:?}, and {} is {dims:?}",
-            weight.name(graph)
-        ));
+        return Err(DeltaError::Shape {
+            module: module.to_owned(),
+            expected,
+            weight: weight.name(graph),
+            dims: dims.to_vec(),
+        });
     }
     Ok(match turned {
         true => product.t().iter().copied().collect(),

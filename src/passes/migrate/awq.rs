@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::sites::{Site, move_factors, prepared};
 use crate::analysis;
 use crate::ir::{Graph, Model, TensorError};
-use crate::passes::{About, Context, Needs, Pass, PassError, PassReport, Safety};
+use crate::passes::{About, Context, Needs, Pass, PassError, PassReport, ResourceError, Safety};
 use crate::quantize::{Grid, Kind, Parameters, QuantizeError, Scheme, nearest, output_error, parameters};
 use crate::statistics::gram::{self, Gram, GramOptions, Layer};
 
@@ -75,7 +75,6 @@ impl Pass for Awq {
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
-        let resource = |message: String| PassError::Resource { pass: NAME, message };
         let original = model.clone();
         let (found, mut report) = prepared(model, self.prepare, context)?;
         let read: Vec<Layer> = gram::layers(&model.graph)
@@ -95,7 +94,7 @@ impl Pass for Awq {
             resources.jobs(),
             &|done| (context.progress)("second moments", done, Some(total)),
         )
-        .map_err(|error| resource(error.to_string()))?;
+        .map_err(resource)?;
         let mut moved = 0;
         for site in &found {
             let layers: Vec<&Layer> = read.iter().filter(|layer| layer.input == site.value).collect();
@@ -226,4 +225,8 @@ impl Awq {
             limits: Vec::new(),
         })
     }
+}
+
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::analysis;
 use crate::ir::{DType, EditError, Editor, Graph, Model, NodeId, NodeKind, Tensor, TensorError, ValueId};
-use crate::passes::{Context, Pass, PassError, PassReport, Simplify};
+use crate::passes::{Context, PassError, PassReport, ResourceError, prepare};
 
 /// A value `[..., D]` that only matrix products read, with the constants of shape `[D]` that its channels can be scaled by.
 #[derive(Clone, Debug)]
@@ -55,10 +54,7 @@ impl MigrateError {
     fn of(self, pass: &'static str, site: &str) -> PassError {
         match self {
             Self::Edit(source) => PassError::Edit { pass, source },
-            Self::Tensor(error) => PassError::Resource {
-                pass,
-                message: format!("{site}: {error}"),
-            },
+            Self::Tensor(error) => PassError::resource(pass, ResourceError::of(site, error)),
         }
     }
 }
@@ -70,12 +66,11 @@ pub(super) fn prepared(
     simplify: bool,
     context: &Context<'_>,
 ) -> Result<(Vec<Site>, PassReport), PassError> {
-    let mut report = PassReport::default();
-    if simplify {
-        report.changes = Simplify::default().run(model, context)?.changes;
-    }
-    model.name_values();
-    analysis::infer(model);
+    let mut report = PassReport {
+        changes: prepare::simplify(model, simplify, context)?.changes,
+        ..PassReport::default()
+    };
+    prepare::name(model);
     let (found, skipped) = sites(&model.graph, context);
     report.notes = skipped
         .iter()

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::sites::{move_factors, prepared, weight_extremes};
 use crate::analysis;
 use crate::ir::Model;
-use crate::passes::{About, Context, Needs, Pass, PassError, PassReport, Safety};
+use crate::passes::{About, Context, Needs, Pass, PassError, PassReport, ResourceError, Safety};
 use crate::statistics::{Along, second_moments};
 
 const NAME: &str = "smooth-quant";
@@ -46,7 +46,6 @@ impl Pass for SmoothQuant {
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
-        let resource = |message: String| PassError::Resource { pass: NAME, message };
         if !(0.0..=1.0).contains(&self.alpha) {
             return Err(PassError::Option {
                 pass: NAME,
@@ -78,7 +77,7 @@ impl Pass for SmoothQuant {
             resources.jobs(),
             &|done| (context.progress)("calibrating", done, Some(total)),
         )
-        .map_err(|error| resource(error.to_string()))?;
+        .map_err(resource)?;
         let mut channels = 0;
         for (site, along) in found.iter().zip(&wanted) {
             let Some(largest) = moments
@@ -88,7 +87,7 @@ impl Pass for SmoothQuant {
             else {
                 continue;
             };
-            let weights = weight_extremes(&model.graph, site).map_err(|error| resource(error.to_string()))?;
+            let weights = weight_extremes(&model.graph, site).map_err(resource)?;
             let factors: Vec<f64> = largest
                 .iter()
                 .zip(&weights)
@@ -112,6 +111,10 @@ fn factor(activation: f64, weight: f64, alpha: f64) -> f64 {
     } else {
         1.0
     }
+}
+
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }
 
 #[cfg(test)]

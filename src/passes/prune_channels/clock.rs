@@ -6,7 +6,7 @@ use crate::engine::{CompileOptions, Engine, EngineError, RunValues, Session};
 use crate::evaluate::measure;
 use crate::ir::Model;
 use crate::lower;
-use crate::passes::{PassError, Times};
+use crate::passes::{PassError, ResourceError, Times};
 
 const NAME: &str = "prune-channels";
 
@@ -31,10 +31,9 @@ impl<'a> Clock<'a> {
         if options.target_latency.is_none() {
             return Ok(None);
         }
-        let engine =
-            engine.ok_or_else(|| failed("target-latency: there is no engine to run the model".to_owned()))?;
+        let engine = engine.ok_or_else(|| failed("target-latency: there is no engine to run the model"))?;
         let inputs = sample(&model.graph, seed)
-            .ok_or_else(|| failed("target-latency: the types of the inputs are not known".to_owned()))?;
+            .ok_or_else(|| failed("target-latency: the types of the inputs are not known"))?;
         Ok(Some(Self {
             engine,
             original: compile(model, engine)?,
@@ -56,7 +55,7 @@ impl<'a> Clock<'a> {
     pub(super) fn times(&self, cut: &Model) -> Result<Times, PassError> {
         let other = compile(cut, self.engine)?;
         let times = measure(&[&*self.original, &*other], &self.inputs, RUNS)
-            .map_err(|error| failed(format!("target-latency: {error}")))?;
+            .map_err(|error| failed(ResourceError::of("target-latency", error)))?;
         let least = |at: usize| times.get(at).map_or(0.0, |times| times.min);
         Ok(Times {
             before_ms: least(0),
@@ -70,9 +69,9 @@ fn compile(model: &Model, engine: &dyn Engine) -> Result<Box<dyn Session>, PassE
     let compiled = lower::for_engine(model, engine)
         .map_err(EngineError::from)
         .and_then(|lowered| engine.compile(&lowered, &options));
-    compiled.map_err(|error| failed(format!("target-latency: {error}")))
+    compiled.map_err(|error| failed(ResourceError::of("target-latency", error)))
 }
 
-fn failed(message: String) -> PassError {
-    PassError::Resource { pass: NAME, message }
+fn failed(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }

@@ -8,7 +8,7 @@ use super::options::{Criterion, PruneChannels};
 use crate::engine::Engine;
 use crate::ir::{Model, ValueId};
 use crate::passes::objective::gradient_statistics;
-use crate::passes::{Context, PassError, Resources};
+use crate::passes::{Context, PassError, ResourceError, Resources};
 use crate::statistics::gram::{self, Gram, GramOptions, Grams, Layer};
 use crate::statistics::{GradientStatistics, StatisticsError};
 
@@ -74,19 +74,12 @@ impl Evidence {
             let open = |model: &Model| {
                 resources
                     .data(&options.training, &model.graph)
-                    .map_err(StatisticsError::Opening)
+                    .map_err(StatisticsError::from)
             };
             let engine = resources.engine().map_err(resource)?;
             let jobs = resources.jobs();
             let found = gradient_statistics(model, &objective, open, engine, jobs, context.progress);
-            evidence.gradients = Some(found.map_err(|error| match &error {
-                StatisticsError::Autodiff(source) if source.node().is_some() => PassError::Model {
-                    pass: NAME,
-                    node: source.node().unwrap_or_default().to_owned(),
-                    message: source.to_string(),
-                },
-                _ => resource(error.to_string()),
-            })?);
+            evidence.gradients = Some(found.map_err(resource)?);
         }
         Ok(Some(evidence))
     }
@@ -116,7 +109,7 @@ impl Evidence {
             jobs,
             &progress,
         )
-        .map_err(|error| resource(error.to_string()))?;
+        .map_err(resource)?;
         self.layers = layers;
         self.samples = total;
         Ok(())
@@ -190,6 +183,6 @@ pub(super) fn damp(covariance: &mut Array2<f64>, shrinkage: f64) -> f64 {
     ridge
 }
 
-fn resource(message: String) -> PassError {
-    PassError::Resource { pass: NAME, message }
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }

@@ -23,6 +23,5 @@ pub use explain::{Explained, MemberReport, explain};
 pub use history::{History, HistoryError, HistoryGroup, HistoryMember};
 pub use options::{AttentionUnits, Criterion, Norm, PruneChannels, RefitOrder, Scope};
 pub use oracle::{OracleReport, OracleVerdict, oracle};
-pub(in crate::passes) use run::prepare;
 pub use run::{Plan, Pruned, plan, prune};
 pub use unreached::Unreached;

@@ -19,7 +19,7 @@ use super::options::RefitOrder as Order;
 use crate::axes::{Removal, Solution};
 use crate::ir::{DType, EditError, Editor, Graph, Model, NodeId, Tensor, TensorError, ValueId};
 use crate::linalg::{Cholesky, LinalgError};
-use crate::passes::{Context, PassError, PassReport};
+use crate::passes::{Context, PassError, PassReport, ResourceError};
 use crate::statistics::gram::{self, GramOptions, Layer};
 use crate::transfer::region::extract;
 
@@ -139,7 +139,6 @@ fn one_by_one(
     context: &Context<'_>,
     report: &mut PassReport,
 ) -> Result<u64, PassError> {
-    let resource = |message: String| PassError::Resource { pass: NAME, message };
     let resources = context.resources(NAME, "refit needs data and an engine")?;
     let data = resources.data(role, &model.graph).map_err(resource)?;
     let engine = resources.engine().map_err(resource)?;
@@ -200,7 +199,7 @@ fn one_by_one(
             jobs,
             &progress,
         )
-        .map_err(|error| resource(error.to_string()))?;
+        .map_err(resource)?;
         let mut editor = cut.graph.edit(NAME);
         for ((one, _), moments) in chunk.iter().zip(&moments) {
             let place = bias(editor.graph(), &one.layer, one.outputs.len());
@@ -389,4 +388,8 @@ fn adjust(
     }
     editor.set_constant(layer.weight.node, fresh)?;
     Ok(())
+}
+
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }

@@ -17,19 +17,16 @@ use super::oracle::{OracleReport, OracleVerdict, oracle};
 use super::refit::refit;
 use super::score;
 use super::unreached::{Unreached, unreached};
-use crate::analysis::{cost, infer};
+use crate::analysis::cost;
 use crate::axes::rewrite::remove;
 use crate::axes::{Removal, Solution, solve};
-use crate::engine::{Engine, TractEngine};
+use crate::engine::Engine;
 use crate::ir::Model;
 use crate::passes::{
-    About, Context, FoldConstants, Needs, Pass, PassError, PassReport, ReportFile, Safety, Selector,
+    About, Context, Needs, Pass, PassError, PassReport, ReportFile, ResourceError, Safety, Selector, prepare,
 };
 
 const NAME: &str = "prune-channels";
-
-/// Rounds of folding before the solver gets the model.
-const FOLD_ROUNDS: usize = 8;
 
 /// Steps of the search for a target's ratio.
 const SEARCH_STEPS: usize = 10;
@@ -84,7 +81,7 @@ impl Pass for PruneChannels {
         let mut last = None;
         let mut start = None;
         for (round, replay) in replays.iter().enumerate() {
-            let mut found = prepare(model, context)?;
+            let mut found = prepare::fold(model, context)?;
             let start = start.get_or_insert_with(|| Start::of(&model.graph));
             let pruned = each.round(model, replay.as_ref(), (round, start), context, &mut found)?;
             match &mut history {
@@ -151,7 +148,15 @@ impl PruneChannels {
             clock: context.resources.and_then(|resources| resources.engine().ok()),
             start: Some(start),
         };
-        let mut pruned = prune(model, self, &context.keep, replay, measured, &TractEngine, seed)?;
+        let mut pruned = prune(
+            model,
+            self,
+            &context.keep,
+            replay,
+            measured,
+            context.engine(),
+            seed,
+        )?;
         if let (true, Some(evidence)) = (self.refit, &evidence) {
             let (solution, removal) = &pruned.cut;
             refit(
@@ -175,7 +180,7 @@ impl PruneChannels {
 
     /// What the first round would do to a model, and why it would leave the rest alone; the model only gets its shape arithmetic folded.
     pub fn plan(&self, model: &mut Model, context: &Context<'_>) -> Result<Plan, PassError> {
-        prepare(model, context)?;
+        prepare::fold(model, context)?;
         let replay = self.replayed(context)?;
         let seed = self.seed.unwrap_or(context.seed);
         let evidence = Evidence::collect(model, self, context)?;
@@ -186,22 +191,6 @@ impl PruneChannels {
         };
         Ok(plan(model, self, &context.keep, replay.as_ref(), measured, seed)?.0)
     }
-}
-
-/// Folds the shape arithmetic of a model: folding shows more shapes to inference, which shows more constants.
-pub(in crate::passes) fn prepare(model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
-    let mut report = PassReport::default();
-    infer(model);
-    for _ in 0..FOLD_ROUNDS {
-        let folded = FoldConstants::default().run(model, context)?;
-        let changed = folded.changed;
-        report.merge(folded);
-        if !changed {
-            break;
-        }
-        infer(model);
-    }
-    Ok(report)
 }
 
 /// Every class of units and what is planned for it.
@@ -475,20 +464,18 @@ fn defect(model: &Model, message: String) -> PassError {
 }
 
 fn read(path: &Path) -> Result<History, PassError> {
-    let failed = |error: &dyn std::fmt::Display| PassError::Resource {
-        pass: NAME,
-        message: format!("{}: {error}", path.display()),
-    };
-    let text = crate::files::read_text(path).map_err(|error| failed(&error))?;
-    serde_json::from_str(&text).map_err(|error| failed(&error))
+    let text = crate::files::read_text(path).map_err(|source| {
+        let path = path.to_owned();
+        PassError::resource(NAME, ResourceError::Text { path, source })
+    })?;
+    serde_json::from_str(&text)
+        .map_err(|error| PassError::resource(NAME, format!("{}: {error}", path.display())))
 }
 
 /// The file that keeps a history.
 fn record(path: &Path, history: &History) -> Result<ReportFile, PassError> {
-    let mut text = serde_json::to_string_pretty(history).map_err(|error| PassError::Resource {
-        pass: NAME,
-        message: format!("{}: {error}", path.display()),
-    })?;
+    let mut text = serde_json::to_string_pretty(history)
+        .map_err(|error| PassError::resource(NAME, format!("{}: {error}", path.display())))?;
     text.push('\n');
     Ok(ReportFile {
         path: path.to_owned(),

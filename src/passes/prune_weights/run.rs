@@ -9,15 +9,15 @@ use super::layers::{Layer, layers};
 use super::options::{Criterion, OPERATORS, Pattern, PruneWeights, Scope};
 use super::score::{Evidence, scores};
 use super::select::{Rule, select};
-use super::update::{Moments, Update, UpdateError};
-use crate::analysis;
+use super::update::{Moments, ReadError, Update, UpdateError};
 use crate::data::npz_bytes;
 use crate::ir::{GraphPath, Model, Tensor};
 use crate::passes::objective::gradient_statistics;
 use crate::passes::{
-    About, Change, Context, Needs, Pass, PassError, PassReport, ReportFile, Safety, Selector,
+    About, Change, Context, Needs, Pass, PassError, PassReport, ReportFile, ResourceError, Safety, Selector,
+    prepare,
 };
-use crate::statistics::{Along, GradientStatistics, StatisticsError, model_digest, second_moments};
+use crate::statistics::{Along, GradientStatistics, model_digest, second_moments};
 
 impl Pass for PruneWeights {
     fn about(&self) -> About {
@@ -53,8 +53,7 @@ impl Pass for PruneWeights {
         let own = RegexSet::new(&self.keep).map_err(|error| option(format!("keep: {error}")))?;
         let mut report = PassReport::default();
         let mut named = model.clone();
-        named.name_values();
-        analysis::infer(&mut named);
+        prepare::name(&mut named);
         let mut found = layers(&named, self, &own, context, &mut report.notes);
         if let Rule::Pattern(pattern) = rule {
             found.retain(|layer| {
@@ -68,24 +67,7 @@ impl Pass for PruneWeights {
             });
         }
         let evidence = self.evidence(&named, &found, context)?;
-        let mut chosen: Vec<Layer> = Vec::new();
-        let mut ranks: Vec<Vec<f32>> = Vec::new();
-        for (at, layer) in found.into_iter().enumerate() {
-            let weights = weights(&named, &layer)?;
-            match scores(self.criterion, &layer, &weights, &evidence, at) {
-                Ok(mut scores) => {
-                    // A zero goes first, whatever the criterion says: it is pruned already.
-                    for (score, weight) in scores.iter_mut().zip(&weights) {
-                        if *weight == 0.0 {
-                            *score = f32::NEG_INFINITY;
-                        }
-                    }
-                    ranks.push(scores);
-                    chosen.push(layer);
-                }
-                Err(unscored) => report.notes.push(stays(&layer, &unscored.to_string())),
-            }
-        }
+        let (chosen, mut ranks) = self.ranked(&named, found, &evidence, &mut report)?;
         let gone = select(&chosen, &mut ranks, rule, self.max_sparsity);
         drop(ranks);
         let moments = self.moments(&named, &chosen, context)?;
@@ -127,7 +109,7 @@ impl Pass for PruneWeights {
             if self.masks.is_some() {
                 let dims: Vec<u64> = layer.dims.iter().map(|dim| *dim as u64).collect();
                 let kept: Vec<bool> = gone.iter().map(|gone| !gone).collect();
-                let mask = Tensor::from_bools(&dims, &kept).map_err(|error| resource(error.to_string()))?;
+                let mask = Tensor::from_bools(&dims, &kept).map_err(resource)?;
                 masks.insert(layer.name.clone(), mask);
             }
         }
@@ -258,9 +240,38 @@ impl PruneWeights {
             };
             let engine = resources.engine().map_err(resource)?;
             evidence.moments = second_moments(model, &wanted, &data, engine, resources.jobs(), &progress)
-                .map_err(|error| resource(error.to_string()))?;
+                .map_err(resource)?;
         }
         Ok(evidence)
+    }
+
+    /// The layers that the criterion can score, and the score of each of their weights.
+    fn ranked(
+        &self,
+        named: &Model,
+        found: Vec<Layer>,
+        evidence: &Evidence,
+        report: &mut PassReport,
+    ) -> Result<(Vec<Layer>, Vec<Vec<f32>>), PassError> {
+        let mut chosen: Vec<Layer> = Vec::new();
+        let mut ranks: Vec<Vec<f32>> = Vec::new();
+        for (at, layer) in found.into_iter().enumerate() {
+            let weights = weights(named, &layer)?;
+            match scores(self.criterion, &layer, &weights, evidence, at) {
+                Ok(mut scores) => {
+                    // A zero goes first, whatever the criterion says: it is pruned already.
+                    for (score, weight) in scores.iter_mut().zip(&weights) {
+                        if *weight == 0.0 {
+                            *score = f32::NEG_INFINITY;
+                        }
+                    }
+                    ranks.push(scores);
+                    chosen.push(layer);
+                }
+                Err(unscored) => report.notes.push(stays(&layer, &unscored.to_string())),
+            }
+        }
+        Ok((chosen, ranks))
     }
 
     fn moments(
@@ -274,7 +285,10 @@ impl PruneWeights {
         }
         if let Some(path) = &self.gram_stats {
             let found = Moments::read(&context.base.join(path), model, chosen);
-            let found = found.map_err(|error| resource(error.to_string()))?;
+            let found = found.map_err(|error| match error {
+                ReadError::File(error) => resource(error),
+                other => resource(other.to_string()),
+            })?;
             return Ok(Some(found));
         }
         let resources = context.resources(NAME, "needs data and an engine")?;
@@ -287,13 +301,13 @@ impl PruneWeights {
         let engine = resources.engine().map_err(resource)?;
         Moments::collect(model, chosen, &data, engine, resources.jobs(), &progress)
             .map(Some)
-            .map_err(|error| resource(error.to_string()))
+            .map_err(resource)
     }
 
     fn gradients(&self, model: &Model, context: &Context<'_>) -> Result<GradientStatistics, PassError> {
         if let Some(path) = &self.stats {
             let path = context.base.join(path);
-            let statistics = GradientStatistics::read(&path).map_err(|error| resource(error.to_string()))?;
+            let statistics = GradientStatistics::read(&path).map_err(resource)?;
             if statistics.subject.model != model_digest(model) {
                 let message = format!("the statistics {} are of another model", path.display());
                 return Err(resource(message));
@@ -304,7 +318,7 @@ impl PruneWeights {
         let role = self.data.as_deref().unwrap_or("training");
         let objective = self.loss.objective(self.loss_output.as_deref());
         let engine = resources.engine().map_err(resource)?;
-        let open = |model: &Model| resources.data(role, &model.graph).map_err(Opening);
+        let open = |model: &Model| resources.data(role, &model.graph);
         gradient_statistics(
             model,
             &objective,
@@ -313,30 +327,7 @@ impl PruneWeights {
             resources.jobs(),
             context.progress,
         )
-        .map_err(failed)
-    }
-}
-
-/// Data that could not be opened, in the words of who opens it.
-struct Opening(String);
-
-impl From<Opening> for StatisticsError {
-    fn from(opening: Opening) -> Self {
-        Self::Opening(opening.0)
-    }
-}
-
-fn failed(error: StatisticsError) -> PassError {
-    match &error {
-        StatisticsError::Autodiff(source) => match source.node() {
-            Some(node) => PassError::Model {
-                pass: NAME,
-                node: node.to_owned(),
-                message: source.to_string(),
-            },
-            None => resource(source.to_string()),
-        },
-        _ => resource(error.to_string()),
+        .map_err(resource)
     }
 }
 
@@ -344,8 +335,8 @@ fn option(message: String) -> PassError {
     PassError::Option { pass: NAME, message }
 }
 
-fn resource(message: String) -> PassError {
-    PassError::Resource { pass: NAME, message }
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }
 
 fn stays(layer: &Layer, reason: &str) -> String {

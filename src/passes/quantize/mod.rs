@@ -29,8 +29,8 @@ use super::layer_patterns::layer_names;
 use super::left::{Left, LeftAlone};
 use super::quantize_weights::{Moments, collect};
 use super::{
-    About, Context, ConvertOpset, DeduplicateInitializers, Equalize, Needs, Pass, PassError, PassReport, PlannedNode,
-    Rounding, Runs, Safety, Selector, Simplify,
+    About, Context, ConvertOpset, DeduplicateInitializers, Equalize, Needs, Pass, PassError, PassReport,
+    PlannedNode, ResourceError, Rounding, Runs, Safety, Selector, Simplify,
 };
 use crate::analysis;
 use crate::ir::{Graph, Model, NodeId, ValueId};
@@ -162,7 +162,6 @@ impl Pass for Quantize {
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let option = |message: String| PassError::Option { pass: NAME, message };
-        let resource = |message: String| PassError::Resource { pass: NAME, message };
         if let Some(other) = self.scheme.other_pass(self) {
             self.check_static_only()?;
             return other.run(model, context);
@@ -461,4 +460,8 @@ impl Quantize {
         }
         Ok(())
     }
+}
+
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }

@@ -219,6 +219,10 @@ fn reads_codes(graph: &Graph, id: NodeId) -> bool {
 }
 
 /// Plans `graph`.
+#[allow(
+    clippy::too_many_lines,
+    reason = "one walk, in which a node's plan depends on those before"
+)]
 pub(super) fn plan(graph: &Graph, profile: Profile, opset: i64, wishes: &Wishes<'_>) -> Plan {
     let traits = profile.traits();
     let order: Vec<NodeId> = graph

@@ -11,10 +11,7 @@ use crate::passes::{Context, PassError};
 pub(super) fn products(model: &mut Model, context: &Context<'_>) -> Result<bool, PassError> {
     let failed = |error: GemmError| match error {
         GemmError::Edit(source) => PassError::Edit { pass: NAME, source },
-        GemmError::Tensor(source) => PassError::Resource {
-            pass: NAME,
-            message: source.to_string(),
-        },
+        GemmError::Tensor(source) => PassError::resource(NAME, source),
     };
     let widened = widen(model, context).map_err(failed)?;
     let keeps = |graph: &crate::ir::Graph, node: NodeId| {

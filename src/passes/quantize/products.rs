@@ -103,6 +103,10 @@ fn multiplies_pairs(operator: &Operator, dims: &[u64]) -> bool {
 }
 
 /// Weight and bias of a product, which reads codes of type `kind`, as codes.
+#[allow(
+    clippy::too_many_lines,
+    reason = "weight and bias are coded together: the scale of one follows from that of the other"
+)]
 pub(super) fn product_codes(
     editor: &mut Editor<'_>,
     node: NodeId,

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::cuts::{self, Cut};
 use super::{NAME, Profile, Quantize, label, plan};
 use crate::ir::{Graph, Model, ValueId};
-use crate::passes::{Context, PassError};
+use crate::passes::{Context, PassError, ResourceError};
 use crate::quantize::{Calibrator, Kind, Parameters, Scheme, calibrated_range, extremes, parameters};
 use crate::statistics::{self, Statistics, Wanted};
 
@@ -118,10 +118,8 @@ impl Quantize {
                 let range = self.range_of(model, *source, &scheme, &ranges)?;
                 (low, high) = (low.min(range.0), high.max(range.1));
             }
-            let found = parameters(low, high, &scheme).map_err(|error| PassError::Resource {
-                pass: NAME,
-                message: format!("{}: {error}", label(model, *value)),
-            })?;
+            let found = parameters(low, high, &scheme)
+                .map_err(|error| resource(format!("{}: {error}", label(model, *value))))?;
             let cuts = sources
                 .iter()
                 .filter_map(|source| Cut::of(label(model, *source), &ranges, (low, high)));
@@ -169,7 +167,6 @@ impl Quantize {
         scheme: &Scheme,
         ranges: &BTreeMap<String, statistics::Summary>,
     ) -> Result<(f32, f32), PassError> {
-        let resource = |message: String| PassError::Resource { pass: NAME, message };
         let name = label(model, value);
         if let Some(tensor) = model.graph.constant(value) {
             let values = tensor.to_f32().map_err(|e| resource(format!("{name}: {e}")))?;
@@ -206,7 +203,6 @@ impl Quantize {
         context: &Context<'_>,
         notes: &mut Vec<String>,
     ) -> Result<BTreeMap<String, statistics::Summary>, PassError> {
-        let resource = |message: String| PassError::Resource { pass: NAME, message };
         let mut values: Vec<String> = plan
             .activations
             .values()
@@ -220,7 +216,7 @@ impl Quantize {
         values.dedup();
         if let Some(path) = &self.stats {
             let file = context.base.join(path);
-            let found = Statistics::read(&file).map_err(|e| resource(e.to_string()))?;
+            let found = Statistics::read(&file).map_err(resource)?;
             if Some(found.subject.model.as_str()) != collected_of {
                 let message = format!("{}: the statistics are of another model", file.display());
                 return Err(resource(message));
@@ -242,6 +238,10 @@ impl Quantize {
             sample_extremes: self.calibrate == Calibrator::MovingAverage,
         };
         statistics::collect(model, &values, wanted, &data, engine, resources.jobs(), &progress)
-            .map_err(|e| resource(e.to_string()))
+            .map_err(resource)
     }
+}
+
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }

@@ -6,7 +6,7 @@ use super::{NAME, Profile, Quantize, label, plan};
 use crate::data::{DataError, Dataset};
 use crate::engine::Engine;
 use crate::ir::{Graph, Model};
-use crate::passes::{Context, PassError, PassReport};
+use crate::passes::{Context, PassError, PassReport, ResourceError};
 use crate::statistics::{self, Statistics, Subject, Wanted};
 
 /// Makes `model` ready as `quantize` does, runs it on the data that `open` answers for its inputs, and summarises every value
@@ -18,7 +18,6 @@ pub fn collect_statistics(
     engine: &dyn Engine,
     jobs: usize,
 ) -> Result<Statistics, PassError> {
-    let resource = |message: String| PassError::Resource { pass: NAME, message };
     Quantize::default().make_ready(model, context, &mut PassReport::default())?;
     let opset = model.opset().unwrap_or(13);
     let mut names: BTreeSet<String> = BTreeSet::new();
@@ -46,7 +45,7 @@ pub fn collect_statistics(
         );
     }
     let names: Vec<String> = names.into_iter().collect();
-    let data = open(&model.graph).map_err(|error| resource(error.to_string()))?;
+    let data = open(&model.graph).map_err(resource)?;
     let samples = data.sample_range();
     let total = samples.end - samples.start;
     let wanted = Wanted {
@@ -57,8 +56,8 @@ pub fn collect_statistics(
     };
     let progress =
         |done: u64| (context.progress)("collecting", done.saturating_sub(samples.start), Some(total));
-    let values = statistics::collect(model, &names, wanted, &data, engine, jobs, &progress)
-        .map_err(|error| resource(error.to_string()))?;
+    let values =
+        statistics::collect(model, &names, wanted, &data, engine, jobs, &progress).map_err(resource)?;
     Ok(Statistics {
         subject: Subject {
             model: statistics::model_digest(model),
@@ -72,4 +71,8 @@ pub fn collect_statistics(
         values,
         ..Statistics::default()
     })
+}
+
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }

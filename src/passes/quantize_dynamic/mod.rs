@@ -14,7 +14,7 @@ use super::left::LeftAlone;
 use super::quantize::Saturation;
 use super::{
     About, Context, ConvertOpset, DeduplicateInitializers, EliminateDeadCode, Pass, PassError, PassReport,
-    QuantizeWeights, Safety, Selector, Simplify,
+    QuantizeWeights, Safety, Selector, prepare,
 };
 use crate::analysis;
 use crate::ir::{Model, opset_version};
@@ -77,15 +77,14 @@ impl Pass for QuantizeDynamic {
             message: format!("exclude: {error}"),
         })?;
         let original = model.clone();
-        let mut report = PassReport::default();
-        if self.prepare {
-            report.changes = Simplify::default().run(model, context)?.changes;
-        }
+        let mut report = PassReport {
+            changes: prepare::simplify(model, self.prepare, context)?.changes,
+            ..PassReport::default()
+        };
         if model.opset().is_some_and(|version| version < OPSET) {
             report.merge(ConvertOpset::at_least(OPSET).run(model, context)?);
         }
-        model.name_values();
-        analysis::infer(model);
+        prepare::name(model);
         let mut left = LeftAlone::default();
         let mut replacer = Replacer::new(self);
         let search = Search {

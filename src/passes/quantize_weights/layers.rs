@@ -87,10 +87,8 @@ impl<'a> Layers<'a> {
         };
         let kind = if target.is_table() { row_kind(kind) } else { kind };
         target.coding.kind = kind;
-        let wrong = |error: WeightError| PassError::Resource {
-            pass: NAME,
-            message: format!("{}: {error}", self.name(model, layer)),
-        };
+        let wrong =
+            |error: WeightError| PassError::resource(NAME, format!("{}: {error}", self.name(model, layer)));
         let dims = model
             .graph
             .constant(target.weight)

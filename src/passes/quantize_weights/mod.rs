@@ -28,7 +28,7 @@ use super::gram_statistics::GramSource;
 use super::left::LeftAlone;
 use super::{
     About, Context, ConvertOpset, EliminateDeadCode, Needs, Pass, PassError, PassReport, Safety, Selector,
-    Simplify,
+    prepare,
 };
 use crate::analysis;
 use crate::format::spill;
@@ -194,18 +194,13 @@ impl QuantizeWeights {
         context: &Context<'_>,
         report: &mut PassReport,
     ) -> Result<(), PassError> {
-        if self.prepare {
-            let prepared = Simplify::default().run(model, context)?;
-            report.changes = prepared.changes;
-        }
-        model.name_values();
-        analysis::infer(model);
+        report.changes = prepare::simplify(model, self.prepare, context)?.changes;
+        prepare::name(model);
         let needed = self.opset().max(self.needed_by_weights(model, context)?);
         if model.opset().is_some_and(|version| version < needed) {
             let converted = ConvertOpset::at_least(needed).run(model, context)?;
             report.merge(converted);
-            model.name_values();
-            analysis::infer(model);
+            prepare::name(model);
         }
         Ok(())
     }
@@ -325,10 +320,7 @@ impl QuantizeWeights {
                 .rows(&mut graph.edit(NAME), codes, reader.node, reader.dtype)
                 .map_err(|error| match error {
                     WeightError::Edit(source) => edit(source),
-                    other => PassError::Resource {
-                        pass: NAME,
-                        message: other.to_string(),
-                    },
+                    other => PassError::resource(NAME, other.to_string()),
                 })?;
         }
         Ok(done)

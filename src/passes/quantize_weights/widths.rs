@@ -15,7 +15,7 @@ use super::{NAME, QuantizeWeights, WeightError};
 use crate::ir::{Graph, Model, Tensor, TensorError, ValueId};
 use crate::passes::left::LeftAlone;
 use crate::passes::objective::gradient_statistics;
-use crate::passes::{Change, Context, PassError, PassReport};
+use crate::passes::{Change, Context, PassError, PassReport, ResourceError};
 use crate::quantize::{Kind, QuantizeError, Unit, allocate, code_row, normalised, pack};
 use crate::statistics::{GradientStatistics, StatisticsError, model_digest};
 
@@ -285,13 +285,13 @@ impl Planned {
     }
 }
 
-fn resource(message: String) -> PassError {
-    PassError::Resource { pass: NAME, message }
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }
 
 /// Statistics from a file, and whether they hold only for weights that are still as they were.
 fn read(path: &Path, model: &Model, original: &Model) -> Result<(GradientStatistics, bool), PassError> {
-    let statistics = GradientStatistics::read(path).map_err(|error| resource(error.to_string()))?;
+    let statistics = GradientStatistics::read(path).map_err(resource)?;
     if statistics.subject.model == model_digest(model) {
         return Ok((statistics, false));
     }
@@ -331,21 +331,10 @@ fn collect(
     let open = |model: &Model| {
         resources
             .data(&options.labelled, &model.graph)
-            .map_err(StatisticsError::Opening)
+            .map_err(StatisticsError::from)
     };
     let jobs = resources.jobs();
-    gradient_statistics(model, &objective, open, engine, jobs, context.progress).map_err(|error| match &error
-    {
-        StatisticsError::Autodiff(source) => match source.node() {
-            Some(node) => PassError::Model {
-                pass: NAME,
-                node: node.to_owned(),
-                message: source.to_string(),
-            },
-            None => resource(source.to_string()),
-        },
-        _ => resource(error.to_string()),
-    })
+    gradient_statistics(model, &objective, open, engine, jobs, context.progress).map_err(resource)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::engine::{Engine, EngineError, RunValue, RunValues};
 use crate::ir::Model;
 use crate::lower::Lowering;
 use crate::passes::quantize_weights::{Layers, QuantizedLayer};
-use crate::passes::{Context, PassError, PassReport, Precision};
+use crate::passes::{Context, PassError, PassReport, Precision, ResourceError};
 
 /// A layer with what each precision costs.
 pub(super) struct Measured {
@@ -33,7 +33,6 @@ pub(super) fn measure(
     precisions: &[Precision],
     context: &Context<'_>,
 ) -> Result<Vec<Measured>, PassError> {
-    let resource = |message: String| PassError::Resource { pass: NAME, message };
     let resources = context.resources(NAME, "needs calibration data")?;
     let engine = resources.engine().map_err(resource)?;
     let reference = match options.sensitivity {
@@ -63,9 +62,7 @@ pub(super) fn measure(
                     layers.name(model, layer)
                 ))
             })?,
-            Some(reference) => {
-                noise(&quantized, engine, reference).map_err(|error| resource(error.to_string()))?
-            }
+            Some(reference) => noise(&quantized, engine, reference).map_err(resource)?,
         };
         Ok(Choice {
             bits: u64::from(kind.bits()) * elements,
@@ -102,15 +99,14 @@ fn reference(
     engine: &dyn Engine,
     context: &Context<'_>,
 ) -> Result<Reference, PassError> {
-    let resource = |message: String| PassError::Resource { pass: NAME, message };
     let resources = context.resources(NAME, "needs calibration data")?;
     let data = resources.data(&options.data, &model.graph).map_err(resource)?;
-    let stream = compile(model, engine).map_err(|error| resource(error.to_string()))?;
+    let stream = compile(model, engine).map_err(resource)?;
     let count = options.samples.div_ceil(data.batch_size()).max(1);
     let mut batches = Vec::new();
     for index in data.batches().take(count as usize) {
-        let batch = data.batch(index).map_err(|error| resource(error.to_string()))?;
-        let outputs = stream.run(&batch).map_err(|error| resource(error.to_string()))?;
+        let batch = data.batch(index).map_err(resource)?;
+        let outputs = stream.run(&batch).map_err(resource)?;
         batches.push((batch, outputs));
     }
     Ok(Reference { batches })
@@ -155,4 +151,8 @@ fn noise(model: &Model, engine: &dyn Engine, reference: &Reference) -> Result<f6
         .values()
         .map(|(signal, noise)| noise / signal.max(f64::MIN_POSITIVE))
         .sum())
+}
+
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }

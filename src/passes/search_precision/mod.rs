@@ -7,7 +7,6 @@ mod choose;
 mod measure;
 mod options;
 
-use prost::Message as _;
 use serde_json::{Map, Value, json};
 
 use self::choose::{Configuration, ladder};
@@ -16,10 +15,9 @@ pub use self::options::{SearchPrecision, Sensitivity};
 use super::quantize_weights::Layers;
 use super::{
     About, Change, Context, LayerPrecision, Needs, Pass, PassError, PassReport, Precision, ReportFile,
-    Safety, Selector,
+    ResourceError, Safety, Selector,
 };
 use crate::evaluate::{State, StateSubject, Task};
-use crate::format::{ExternalFiles, lower};
 use crate::ir::{GraphPath, Model};
 
 const NAME: &str = "search-precision";
@@ -84,10 +82,9 @@ impl Pass for SearchPrecision {
         if let Some(share) = self.max_size {
             let (size, most) = (file_bytes(model)?, share * file_bytes(&original)? as f64);
             if size as f64 > most {
-                return Err(PassError::Resource {
-                    pass: NAME,
-                    message: format!("the result has {size} bytes, and max-size allows {most:.0}"),
-                });
+                return Err(resource(format!(
+                    "the result has {size} bytes, and max-size allows {most:.0}"
+                )));
             }
         }
         if let Some(path) = &self.pipeline {
@@ -123,13 +120,9 @@ impl SearchPrecision {
     }
 }
 
-/// The bytes that a model takes as a file, with its constants inside.
+/// The bytes that a model takes as a file.
 fn file_bytes(model: &Model) -> Result<u64, PassError> {
-    let message = lower(model, &ExternalFiles::default()).map_err(|error| PassError::Resource {
-        pass: NAME,
-        message: error.to_string(),
-    })?;
-    Ok(message.encoded_len() as u64)
+    super::file_bytes(model).map_err(|error| resource(error.to_string()))
 }
 
 /// The configuration that was chosen, and what is known of it.
@@ -193,13 +186,10 @@ impl Search<'_> {
         let (mut low, mut high) = (0, rungs.len().saturating_sub(1));
         let mut drop = drop_at(high)?;
         if drop > most + 1e-12 {
-            return Err(PassError::Resource {
-                pass: NAME,
-                message: format!(
-                    "no choice of the types keeps the loss of accuracy: {drop:.4} with the most bits that the budget allows, at \
-                     most {most} is accepted"
-                ),
-            });
+            return Err(resource(format!(
+                "no choice of the types keeps the loss of accuracy: {drop:.4} with the most bits that the budget allows, at \
+                 most {most} is accepted"
+            )));
         }
         while low < high {
             let middle = usize::midpoint(low, high);
@@ -226,7 +216,6 @@ impl Search<'_> {
 
     /// The loss of accuracy against the input model.
     fn drop(&self, candidate: &Model, context: &Context<'_>) -> Result<f64, PassError> {
-        let resource = |message: String| PassError::Resource { pass: NAME, message };
         let resources = context.resources(NAME, "max-drop needs evaluation data")?;
         let data = resources.data("evaluation", &candidate.graph).map_err(resource)?;
         let total = data.sample_range().end - data.sample_range().start;
@@ -242,7 +231,7 @@ impl Search<'_> {
         let mut state = State::new(StateSubject::default());
         let figures = task
             .figures(candidate, Some(self.original), &mut state, None)
-            .map_err(|error| resource(error.to_string()))?;
+            .map_err(resource)?;
         figures
             .against
             .and_then(|against| against.drop)
@@ -324,10 +313,7 @@ fn word(precision: Precision) -> String {
 
 /// A pipeline of this one step, without the options that have their default.
 fn pipeline(step: &super::QuantizeWeights) -> Result<String, PassError> {
-    let wrong = |error: &dyn std::fmt::Display| PassError::Resource {
-        pass: NAME,
-        message: error.to_string(),
-    };
+    let wrong = |error: &dyn std::fmt::Display| resource(error.to_string());
     let options = serde_json::to_value(step).map_err(|error| wrong(&error))?;
     let defaults = serde_json::to_value(super::QuantizeWeights::default()).map_err(|error| wrong(&error))?;
     let own: Map<String, Value> = options
@@ -342,4 +328,8 @@ fn pipeline(step: &super::QuantizeWeights) -> Result<String, PassError> {
     Ok(format!(
         "# yaml-language-server: $schema=pipeline.schema.json\n{body}"
     ))
+}
+
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }

@@ -6,7 +6,9 @@ use super::{Cut, NAME, TransferFeatures, resource};
 use crate::analysis;
 use crate::ir::{Graph, Model, NodeKind, Operator, Value, ValueId};
 use crate::passes::align::align;
-use crate::passes::{Change, Context, DeduplicateInitializers, Pass, PassError, PassReport, Resources};
+use crate::passes::{
+    Change, Context, DeduplicateInitializers, Pass, PassError, PassReport, ResourceError, Resources,
+};
 use crate::transfer::region::extract;
 use crate::transfer::splice::{expose, splice};
 
@@ -24,7 +26,7 @@ impl TransferFeatures {
         let mut model = cut.model;
         let mut outputs: Vec<String> = Vec::new();
         for path in &self.head {
-            let place = |message: String| resource(format!("{}: {message}", path.display()));
+            let place = |error: ResourceError| resource(ResourceError::of(path.display().to_string(), error));
             let mut head = resources.model(path).map_err(resource)?;
             analysis::infer(&mut head);
             align(NAME, &mut model, &mut head, context, report)?;
@@ -33,7 +35,7 @@ impl TransferFeatures {
             let features = model
                 .graph
                 .find_value(&name)
-                .ok_or_else(|| place(format!("the value {name:?} is gone")))?;
+                .ok_or_else(|| place(format!("the value {name:?} is gone").into()))?;
             let input = sole_input(&head.graph).map_err(&place)?;
             let mut details = Vec::new();
             let rank = |graph: &Graph, value| graph.ty(value).rank();
@@ -61,8 +63,8 @@ impl TransferFeatures {
                 .file_stem()
                 .map(|stem| stem.to_string_lossy().into_owned())
                 .unwrap_or_default();
-            let spliced =
-                splice(&mut model, &head, &inputs, &prefix).map_err(|error| place(error.to_string()))?;
+            let spliced = splice(&mut model, &head, &inputs, &prefix)
+                .map_err(|error| place(error.to_string().into()))?;
             for (output, value) in head.graph.outputs().iter().zip(spliced.outputs) {
                 let exposed = expose(&mut model, value, &output.name, &prefix).map_err(edit)?;
                 details.push(format!(
@@ -93,7 +95,7 @@ fn shown(path: &Path) -> String {
 }
 
 /// The one input of a head that has no default.
-fn sole_input(graph: &Graph) -> Result<ValueId, String> {
+fn sole_input(graph: &Graph) -> Result<ValueId, ResourceError> {
     let open: Vec<ValueId> = graph
         .inputs()
         .iter()
@@ -104,9 +106,9 @@ fn sole_input(graph: &Graph) -> Result<ValueId, String> {
         .collect();
     match open.as_slice() {
         [one] => Ok(*one),
-        others => Err(format!(
+        others => Err(ResourceError::Unfit(format!(
             "a head reads the features and nothing else, and this one has {} inputs",
             others.len()
-        )),
+        ))),
     }
 }

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{About, Change, Context, HeadTraining, Needs, Pass, PassError, PassReport, Safety};
+use super::{
+    About, Change, Context, HeadTraining, Needs, Pass, PassError, PassReport, ResourceError, Safety,
+};
 use crate::analysis;
 use crate::features::last_product;
 use crate::ir::{DType, Model, ValueId};
@@ -154,8 +156,8 @@ fn option(message: String) -> PassError {
     PassError::Option { pass: NAME, message }
 }
 
-fn resource(message: String) -> PassError {
-    PassError::Resource { pass: NAME, message }
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
 }
 
 /// A model cut at a value.

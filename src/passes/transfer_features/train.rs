@@ -15,10 +15,6 @@ use crate::transfer::splice::free;
 /// First opset in which Gemm broadcasts its third input by itself.
 const GEMM_BROADCASTS: i64 = 7;
 
-fn failed(error: FeatureError) -> PassError {
-    resource(error.to_string())
-}
-
 impl TransferFeatures {
     pub(super) fn fit(
         &self,
@@ -33,9 +29,10 @@ impl TransferFeatures {
         let total = data.sample_range();
         let total = total.end - total.start;
         let progress = |done: u64| (context.progress)("computing features", done, Some(total));
-        let (mut spool, labels) = collect(cut, &data, engine, resources.jobs(), &progress).map_err(failed)?;
+        let (mut spool, labels) =
+            collect(cut, &data, engine, resources.jobs(), &progress).map_err(resource)?;
         let scale = match self.standardize {
-            true => Scale::of(&mut spool).map_err(failed)?,
+            true => Scale::of(&mut spool).map_err(resource)?,
             false => Scale::none(spool.width()),
         };
         let mut details = vec![format!("{} features of {} samples", spool.width(), spool.rows())];
@@ -60,7 +57,7 @@ impl TransferFeatures {
                     c: self.c,
                     ..Logistic::default()
                 };
-                let outcome = logistic(&mut spool, labels, classes, options, &scale).map_err(failed)?;
+                let outcome = logistic(&mut spool, labels, classes, options, &scale).map_err(resource)?;
                 details.push(format!(
                     "mean cross-entropy {:.5} after {} steps",
                     outcome.loss, outcome.steps
@@ -80,16 +77,16 @@ impl TransferFeatures {
                     labels,
                     count: self.class_count(labels)?,
                 };
-                ridge(&mut spool, &target, self.alpha, &scale).map_err(failed)?
+                ridge(&mut spool, &target, self.alpha, &scale).map_err(resource)?
             }
             (Method::Ridge, Labels::Values { width, values }) => {
                 let values = ndarray::Array2::from_shape_vec((spool.rows(), *width), values.clone())
                     .map_err(|error| resource(format!("the targets: {error}")))?;
-                ridge(&mut spool, &Target::Values(&values), self.alpha, &scale).map_err(failed)?
+                ridge(&mut spool, &Target::Values(&values), self.alpha, &scale).map_err(resource)?
             }
         };
         if let Labels::Classes(labels) = &labels {
-            let right = correct(&mut spool, &linear, labels).map_err(failed)?;
+            let right = correct(&mut spool, &linear, labels).map_err(resource)?;
             let share = right as f64 / spool.rows().max(1) as f64;
             details.push(format!("accuracy {share:.4} on the training data"));
             training.accuracy = Some(share);

@@ -1,6 +1,6 @@
 //! Builds the model of an example: the pattern itself, over inputs and constants as the example describes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value as Json;
@@ -9,7 +9,8 @@ use crate::engine::{RunValue, RunValues};
 use crate::format::text::parse_model;
 use crate::format::{ExternalFiles, lift};
 use crate::ir::{
-    DType, GraphBuilder, Input, Model, NodeId, NodeKind, Operator, OpsetImport, Value, ValueId, ValueType,
+    DType, EditError, GraphBuilder, Input, Model, NodeId, NodeKind, Operator, OpsetImport, Value, ValueId,
+    ValueType,
 };
 use crate::proto;
 
@@ -19,7 +20,7 @@ use super::super::rule::{Example, Instance, Rule};
 use super::super::syntax::Expr;
 use super::super::value::{Reason, RestItem, Val};
 use super::ProofVerdict;
-use super::spec::{Kind, Range, Spec};
+use super::spec::{Kind, Range, Spec, SpecError};
 
 /// Fields of an example that describe no value.
 const RESERVED: [&str; 7] = [
@@ -51,7 +52,9 @@ impl Built {
     ) -> Result<RunValues, ProofVerdict> {
         let mut values = RunValues::new();
         for (name, spec) in &self.inputs {
-            let tensor = spec.tensor(random, sizes, kind).map_err(ProofVerdict::Failed)?;
+            let tensor = spec
+                .tensor(random, sizes, kind)
+                .map_err(|error| ProofVerdict::Failed(error.to_string()))?;
             values.insert(name.clone(), RunValue::Tensor(tensor));
         }
         Ok(values)
@@ -127,104 +130,37 @@ pub(super) fn build(
     random: &mut ChaCha8Rng,
 ) -> Result<Built, ProofVerdict> {
     let failed = |reason: String| ProofVerdict::Failed(format!("{}: {reason}", example.place));
-    for field in example.fields.keys() {
-        let known = RESERVED.contains(&field.as_str())
-            || ["", "@", "*"]
-                .iter()
-                .any(|mark| instance.names.contains(&format!("{mark}{field}")))
-            || rule.instances.iter().any(|other| {
-                other
-                    .names
-                    .iter()
-                    .any(|name| name.trim_start_matches(['@', '*']) == field)
-            });
-        if !known {
-            return Err(failed(format!("the pattern has no {field}")));
-        }
+    if let Some(field) = example.fields.keys().find(|field| !knows(rule, instance, field)) {
+        return Err(failed(format!("the pattern has no {field}")));
     }
-    let constants = constants_of(&instance.clauses);
-    let mut builder = GraphBuilder::new();
-    let mut sizes: BTreeMap<String, i64> = BTreeMap::new();
-    let mut inputs: Vec<(String, Spec)> = Vec::new();
+    let mut described = Described {
+        constants: constants_of(&instance.clauses).into_iter().collect(),
+        freed,
+        random,
+        builder: GraphBuilder::new(),
+        sizes: BTreeMap::new(),
+        inputs: Vec::new(),
+        literal: None,
+    };
     let mut bindings: Vec<Option<Val>> = Vec::with_capacity(instance.names.len());
-    let mut literal: Option<DType> = None;
     let produced: Vec<&str> = instance
         .source
         .iter()
         .flat_map(|s| s.outputs.iter().map(|(name, _)| name.as_str()))
         .collect();
     let splats = splats_of(instance);
-    let mut add = |name: &str,
-                   text: &Json,
-                   builder: &mut GraphBuilder,
-                   random: &mut ChaCha8Rng|
-     -> Result<ValueId, String> {
-        let text = text
-            .as_str()
-            .ok_or_else(|| format!("{name} is described by a text such as `float[2,3]`"))?;
-        let mut spec = Spec::parse(text)?;
-        if literal.is_none_or(|known| !known.is_float()) && (literal.is_none() || spec.dtype.is_float()) {
-            literal = Some(spec.dtype);
-        }
-        let base = name.split('#').next().unwrap_or(name).to_owned();
-        let constant = spec
-            .constant
-            .unwrap_or(constants.contains(&base) || spec.is_given());
-        if freed && !constant && !spec.is_given() {
-            spec = spec.freed();
-        }
-        spec.name_sizes(&mut sizes);
-        if constant {
-            let tensor = spec.tensor(random, &sizes, Kind::Moderate)?;
-            return Ok(builder.initializer(name, tensor));
-        }
-        let id = builder.input(Value::typed(name, spec.ty()), Input::default());
-        inputs.push((name.to_owned(), spec));
-        Ok(id)
-    };
     for name in &instance.names {
-        let plain = name.trim_start_matches(['@', '*']);
-        let field = example.fields.get(plain);
-        let value = if let Some(parameter) = name.strip_prefix('@') {
-            match field {
-                Some(json) => {
-                    parameter_value(json).ok_or_else(|| failed(format!("@{parameter} is no parameter")))?
-                }
-                None => Val::Absent,
-            }
-        } else if name.starts_with('*') && splats.iter().any(|splat| splat == plain) {
-            let Some(Json::Array(items)) = field else {
-                return Err(failed(format!("{plain} is described by a list of texts")));
-            };
-            let mut values = Vec::new();
-            for (index, item) in items.iter().enumerate() {
-                values.push(Some(
-                    add(&format!("{plain}#{index}"), item, &mut builder, random).map_err(&failed)?,
-                ));
-            }
-            Val::Values(values)
-        } else if name.starts_with('*') {
-            let mut items = Vec::new();
-            if let Some(Json::Object(map)) = field {
-                for (key, json) in map {
-                    let value =
-                        parameter_value(json).ok_or_else(|| failed(format!("{key} is no parameter")))?;
-                    items.push(RestItem::Parameter(key.as_str().into(), value));
-                }
-            }
-            Val::Rest(items)
-        } else if produced.contains(&name.as_str()) {
-            bindings.push(None);
-            continue;
-        } else if let Some(json) = field {
-            Val::Value(add(name, json, &mut builder, random).map_err(&failed)?)
-        } else if optional(instance, name) {
-            Val::Absent
-        } else {
-            return Err(failed(format!("the example does not describe {name}")));
-        };
-        bindings.push(Some(value));
+        let field = example.fields.get(name.trim_start_matches(['@', '*']));
+        let value = described.bind(instance, name, field, (&produced, &splats));
+        bindings.push(value.map_err(|error| failed(error.to_string()))?);
     }
+    let Described {
+        builder,
+        sizes,
+        inputs,
+        literal,
+        ..
+    } = described;
     let imports = vec![OpsetImport {
         domain: Some("".into()),
         version: Some(opset),
@@ -265,7 +201,8 @@ pub(super) fn build(
         graph,
         functions: Vec::new(),
     };
-    let added = add_nodes(&mut model, &nodes, &locals, instance, &outputs).map_err(failed)?;
+    let added = add_nodes(&mut model, &nodes, &locals, instance, &outputs)
+        .map_err(|error| failed(error.to_string()))?;
     Ok(Built {
         model,
         sizes,
@@ -274,13 +211,128 @@ pub(super) fn build(
     })
 }
 
+/// Whether a field of an example is about the rule.
+fn knows(rule: &Rule, instance: &Instance, field: &str) -> bool {
+    let plain = |name: &String| name.trim_start_matches(['@', '*']) == field;
+    RESERVED.contains(&field)
+        || ["", "@", "*"]
+            .iter()
+            .any(|mark| instance.names.contains(&format!("{mark}{field}")))
+        || rule.instances.iter().any(|other| other.names.iter().any(plain))
+}
+
+/// Why an example gives a name of the pattern nothing.
+#[derive(Debug, thiserror::Error)]
+enum FieldError {
+    #[error("{name} is no parameter")]
+    Parameter { name: String },
+    #[error("{name} is described by a list of texts")]
+    NoList { name: String },
+    #[error("the example does not describe {name}")]
+    Missing { name: String },
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+}
+
+/// The values that an example describes, as they come up.
+struct Described<'r> {
+    constants: BTreeSet<String>,
+    freed: bool,
+    random: &'r mut ChaCha8Rng,
+    builder: GraphBuilder,
+    sizes: BTreeMap<String, i64>,
+    inputs: Vec<(String, Spec)>,
+    /// The element type of numbers in the pattern: the first one described, of floats if there are any.
+    literal: Option<DType>,
+}
+
+impl Described<'_> {
+    /// What the example gives a name of the pattern; nothing for what the pattern itself produces.
+    fn bind(
+        &mut self,
+        instance: &Instance,
+        name: &str,
+        field: Option<&Json>,
+        (produced, splats): (&[&str], &[String]),
+    ) -> Result<Option<Val>, FieldError> {
+        let parameter =
+            |name: String, json: &Json| parameter_value(json).ok_or(FieldError::Parameter { name });
+        if name.starts_with('@') {
+            return Ok(Some(match field {
+                Some(json) => parameter(name.to_owned(), json)?,
+                None => Val::Absent,
+            }));
+        }
+        if let Some(plain) = name.strip_prefix('*') {
+            if !splats.iter().any(|splat| splat == plain) {
+                let rest = field.and_then(Json::as_object).into_iter().flatten();
+                let items = rest.map(|(key, json)| {
+                    Ok(RestItem::Parameter(
+                        key.as_str().into(),
+                        parameter(key.clone(), json)?,
+                    ))
+                });
+                return Ok(Some(Val::Rest(items.collect::<Result<_, FieldError>>()?)));
+            }
+            let Some(Json::Array(items)) = field else {
+                return Err(FieldError::NoList {
+                    name: plain.to_owned(),
+                });
+            };
+            let mut values = Vec::new();
+            for (index, item) in items.iter().enumerate() {
+                values.push(Some(self.add(&format!("{plain}#{index}"), item)?));
+            }
+            return Ok(Some(Val::Values(values)));
+        }
+        match field {
+            _ if produced.contains(&name) => Ok(None),
+            Some(json) => Ok(Some(Val::Value(self.add(name, json)?))),
+            None if optional(instance, name) => Ok(Some(Val::Absent)),
+            None => Err(FieldError::Missing {
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    /// An input or a constant of this name.
+    fn add(&mut self, name: &str, text: &Json) -> Result<ValueId, SpecError> {
+        let text = text.as_str().ok_or_else(|| SpecError::NoText {
+            name: name.to_owned(),
+        })?;
+        let mut spec = Spec::parse(text)?;
+        if self.literal.is_none_or(|known| !known.is_float())
+            && (self.literal.is_none() || spec.dtype.is_float())
+        {
+            self.literal = Some(spec.dtype);
+        }
+        let base = name.split('#').next().unwrap_or(name);
+        let constant = spec
+            .constant
+            .unwrap_or(self.constants.contains(base) || spec.is_given());
+        if self.freed && !constant && !spec.is_given() {
+            spec = spec.freed();
+        }
+        spec.name_sizes(&mut self.sizes);
+        if constant {
+            let tensor = spec.tensor(self.random, &self.sizes, Kind::Moderate)?;
+            return Ok(self.builder.initializer(name, tensor));
+        }
+        let id = self
+            .builder
+            .input(Value::typed(name, spec.ty()), Input::default());
+        self.inputs.push((name.to_owned(), spec));
+        Ok(id)
+    }
+}
+
 fn add_nodes(
     model: &mut Model,
     nodes: &[super::super::plan::PlannedNode],
     locals: &[(String, Val)],
     instance: &Instance,
     outputs: &[String],
-) -> Result<Vec<NodeId>, String> {
+) -> Result<Vec<NodeId>, EditError> {
     let mut read: Vec<&str> = Vec::new();
     for statement in &instance.source {
         statement.value.walk(&mut |part| {
@@ -303,34 +355,28 @@ fn add_nodes(
             });
         }
         let values = (0..planned.outputs).map(|_| Value::default()).collect();
-        added.push(
-            edit.add_operator(sink, planned.operator.clone(), &inputs, values)
-                .map_err(|e| e.to_string())?,
-        );
+        added.push(edit.add_operator(sink, planned.operator.clone(), &inputs, values)?);
     }
     for (name, value) in locals {
         let Val::New(node, output) = value else { continue };
         let Some(id) = added.get(*node).map(|id| ValueId::new(*id, *output)) else {
             continue;
         };
-        edit.rename(id, name.as_str()).map_err(|e| e.to_string())?;
+        edit.rename(id, name.as_str())?;
         let leaf = !read.contains(&name.as_str());
         if leaf || outputs.contains(name) {
             // Read through an Identity, so that the value itself is no graph output and may be replaced by an input.
-            let exposed = edit
-                .add_operator(
-                    sink,
-                    Operator::new("Identity"),
-                    &[Some(id)],
-                    vec![Value::named(format!("{name}.out"))],
-                )
-                .map_err(|e| e.to_string())?;
+            let exposed = edit.add_operator(
+                sink,
+                Operator::new("Identity"),
+                &[Some(id)],
+                vec![Value::named(format!("{name}.out"))],
+            )?;
             edit.add_graph_output(
                 ValueId::new(exposed, 0),
                 format!("{name}.out"),
                 ValueType::Unknown,
-            )
-            .map_err(|e| e.to_string())?;
+            )?;
         }
     }
     debug_assert!(added.iter().all(|id| matches!(

@@ -15,6 +15,36 @@ pub(super) enum Demand {
     Finite,
 }
 
+/// In what two sides differ more than they may.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unequal {
+    #[error("outputs {found} instead of {expected}")]
+    Outputs { found: String, expected: String },
+    #[error("{name} is {} {:?} instead of {} {:?}", found.0, found.1, expected.0, expected.1)]
+    Type {
+        name: String,
+        found: (DType, Vec<u64>),
+        expected: (DType, Vec<u64>),
+    },
+    #[error("{name}: element {index} is {found:e} instead of {expected:e}")]
+    Element {
+        name: String,
+        index: usize,
+        found: f64,
+        expected: f64,
+    },
+    #[error("{name}: the elements differ")]
+    Elements { name: String },
+    #[error("{name}: {reason}")]
+    Compared { name: String, reason: String },
+    #[error("{name} differs by {share:.3e} of its largest value{}", part.as_ref().map_or_else(String::new, |part| format!(", at {part}")))]
+    Far {
+        name: String,
+        share: f64,
+        part: Option<String>,
+    },
+}
+
 /// The largest difference over the largest magnitude of any output; `None` when all bits are the same. An error says what differs
 /// more than the class of the rule allows. `room` widens the tolerance of `float`, where large elements make rounding large.
 pub(super) fn compare(
@@ -22,15 +52,14 @@ pub(super) fn compare(
     result: &RunValues,
     demand: Demand,
     room: f64,
-) -> Result<Option<f64>, String> {
+) -> Result<Option<f64>, Unequal> {
     let exact = demand == Demand::Bits;
     if reference.is_empty() || !reference.keys().eq(result.keys()) {
         let names = |values: &RunValues| values.keys().cloned().collect::<Vec<_>>().join(", ");
-        return Err(format!(
-            "outputs {} instead of {}",
-            names(result),
-            names(reference)
-        ));
+        return Err(Unequal::Outputs {
+            found: names(result),
+            expected: names(reference),
+        });
     }
     let mut worst = None;
     for ((name, value), (_, other)) in reference.iter().zip(result) {
@@ -38,13 +67,11 @@ pub(super) fn compare(
             continue;
         };
         if a.dtype() != b.dtype() || a.dims() != b.dims() {
-            return Err(format!(
-                "{name} is {} {:?} instead of {} {:?}",
-                b.dtype(),
-                b.dims(),
-                a.dtype(),
-                a.dims()
-            ));
+            return Err(Unequal::Type {
+                name: name.clone(),
+                found: (b.dtype(), b.dims().to_vec()),
+                expected: (a.dtype(), a.dims().to_vec()),
+            });
         }
         if a.same_as(b) {
             continue;
@@ -54,12 +81,21 @@ pub(super) fn compare(
             continue;
         }
         if exact && let Some((index, p, q)) = first_difference(a, b) {
-            return Err(format!("{name}: element {index} is {q:e} instead of {p:e}"));
+            return Err(Unequal::Element {
+                name: name.clone(),
+                index,
+                found: q,
+                expected: p,
+            });
         }
         if demand == Demand::Finite {
-            let difference = between_finite(a, b).ok_or_else(|| format!("{name}: the elements differ"))?;
+            let difference = between_finite(a, b).ok_or_else(|| Unequal::Elements { name: name.clone() })?;
             if difference > FINITE * room {
-                return Err(format!("{name} differs by {difference:.3e} of its largest value"));
+                return Err(Unequal::Far {
+                    name: name.clone(),
+                    share: difference,
+                    part: None,
+                });
             }
             worst = Some(f64::max(worst.unwrap_or(0.0), difference));
             continue;
@@ -67,16 +103,15 @@ pub(super) fn compare(
         let comparison = compare_values(value, other, &tolerances(room));
         if exact || comparison.verdict() == Verdict::Different {
             return Err(match comparison.reason() {
-                Some(reason) => format!("{name}: {reason}"),
-                None => format!(
-                    "{name} differs by {:.3e} of its largest value{}",
-                    comparison.share(),
-                    comparison
-                        .figures(name)
-                        .parts
-                        .first()
-                        .map_or_else(String::new, |part| format!(", at {part}"))
-                ),
+                Some(reason) => Unequal::Compared {
+                    name: name.clone(),
+                    reason: reason.to_string(),
+                },
+                None => Unequal::Far {
+                    name: name.clone(),
+                    share: comparison.share(),
+                    part: comparison.figures(name).parts.first().map(ToString::to_string),
+                },
             });
         }
         worst = Some(f64::max(worst.unwrap_or(0.0), comparison.share()));

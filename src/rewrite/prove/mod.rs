@@ -290,7 +290,8 @@ impl Pair<'_> {
             _ => Demand::Rounding,
         };
         let room = if kind == Kind::Moderate { 1.0 } else { 20.0 };
-        compare::compare(&reference, &result, demand, room).map_err(ProofVerdict::Failed)
+        compare::compare(&reference, &result, demand, room)
+            .map_err(|unequal| ProofVerdict::Failed(unequal.to_string()))
     }
 
     /// Each symbol at 0 and at 1. Where the engine does not run the pattern, nothing is asked of the replacement.

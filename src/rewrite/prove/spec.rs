@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
-use crate::ir::{DType, Dim, Shape, Tensor, ValueType};
+use crate::ir::{DType, Dim, Shape, Tensor, TensorError, ValueType};
 
 /// What the symbol of a freed dimension begins with.
 const FREED: &str = "size";
@@ -59,11 +59,29 @@ pub(super) enum Range {
     Exactly(Vec<f64>),
 }
 
+/// Why an example gives no value.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SpecError {
+    /// The description cannot be read.
+    #[error("`{text}`: {what}; write `float[2,3]`, `float[N] > 0`, `int64[2] = {{1, -1}}`")]
+    Syntax { text: String, what: &'static str },
+    /// The value is described by something else than a text.
+    #[error("{name} is described by a text such as `float[2,3]`")]
+    NoText { name: String },
+    /// A symbol without a size.
+    #[error("a dimension has no size")]
+    NoSize,
+    /// The elements do not fit the type or the dimensions.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+}
+
 impl Spec {
     /// Reads a description.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let wrong = |what: &str| {
-            format!("`{text}`: {what}; write `float[2,3]`, `float[N] > 0`, `int64[2] = {{1, -1}}`")
+    pub(super) fn parse(text: &str) -> Result<Self, SpecError> {
+        let wrong = |what: &'static str| SpecError::Syntax {
+            text: text.to_owned(),
+            what,
         };
         let mut rest = text.trim();
         let mut constant = None;
@@ -159,7 +177,7 @@ impl Spec {
         random: &mut ChaCha8Rng,
         sizes: &BTreeMap<String, i64>,
         kind: Kind,
-    ) -> Result<Tensor, String> {
+    ) -> Result<Tensor, SpecError> {
         let dims: Option<Vec<u64>> = self
             .dims
             .iter()
@@ -168,7 +186,7 @@ impl Spec {
                     .and_then(|d| u64::try_from(d).ok())
             })
             .collect();
-        let dims = dims.ok_or("a dimension has no size")?;
+        let dims = dims.ok_or(SpecError::NoSize)?;
         let count = dims.iter().product::<u64>() as usize;
         let values: Vec<f64> = match &self.range {
             Range::Exactly(list) if list.len() == 1 => vec![list.first().copied().unwrap_or(0.0); count],
@@ -177,7 +195,7 @@ impl Spec {
                 .map(|index| element(range, self.dtype, index, kind, random))
                 .collect(),
         };
-        tensor_of(self.dtype, &dims, &values)
+        Ok(tensor_of(self.dtype, &dims, &values)?)
     }
 }
 
@@ -216,8 +234,8 @@ fn element(range: &Range, dtype: DType, index: usize, kind: Kind, random: &mut C
 }
 
 /// Numbers as a tensor of any type that holds them.
-pub(super) fn tensor_of(dtype: DType, dims: &[u64], values: &[f64]) -> Result<Tensor, String> {
-    let made = match dtype {
+pub(super) fn tensor_of(dtype: DType, dims: &[u64], values: &[f64]) -> Result<Tensor, TensorError> {
+    match dtype {
         DType::Bool => Tensor::from_bools(dims, &values.iter().map(|v| *v != 0.0).collect::<Vec<_>>()),
         DType::I64 => Tensor::from_slice(dims, &values.iter().map(|v| *v as i64).collect::<Vec<_>>()),
         DType::I32 => Tensor::from_slice(dims, &values.iter().map(|v| *v as i32).collect::<Vec<_>>()),
@@ -228,6 +246,5 @@ pub(super) fn tensor_of(dtype: DType, dims: &[u64], values: &[f64]) -> Result<Te
         DType::U32 => Tensor::from_slice(dims, &values.iter().map(|v| *v as u32).collect::<Vec<_>>()),
         DType::U64 => Tensor::from_slice(dims, &values.iter().map(|v| *v as u64).collect::<Vec<_>>()),
         float => Tensor::from_f64(float, dims, values),
-    };
-    made.map_err(|error| error.to_string())
+    }
 }

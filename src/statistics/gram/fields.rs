@@ -6,7 +6,7 @@ use ndarray::{Array1, Array2};
 use safetensors::tensor::{Dtype, SafeTensors};
 
 use super::{Gram, Grams};
-use crate::statistics::file::{value_and_field, words};
+use crate::statistics::file::{FileFault, value_and_field, words};
 
 const KIND: &str = "gram";
 
@@ -41,8 +41,8 @@ pub(in crate::statistics) fn write(grams: &Grams) -> Vec<Field> {
     fields
 }
 
-/// Reads what [`write`] wrote; the error is the key whose fields do not fit together.
-pub(in crate::statistics) fn read(tensors: &SafeTensors<'_>) -> Result<Grams, String> {
+/// Reads what [`write`] wrote.
+pub(in crate::statistics) fn read(tensors: &SafeTensors<'_>) -> Result<Grams, FileFault> {
     let mut keys: BTreeMap<String, [Option<Vec<u64>>; 3]> = BTreeMap::new();
     let mut shapes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (name, view) in tensors.iter() {
@@ -57,7 +57,7 @@ pub(in crate::statistics) fn read(tensors: &SafeTensors<'_>) -> Result<Grams, St
             _ => continue,
         };
         if view.dtype() != dtype {
-            return Err(key.to_owned());
+            return Err(FileFault::Fields(key.to_owned()));
         }
         if slot == 1 {
             shapes.insert(key.to_owned(), view.shape().to_vec());
@@ -69,7 +69,7 @@ pub(in crate::statistics) fn read(tensors: &SafeTensors<'_>) -> Result<Grams, St
     let mut by_key = BTreeMap::new();
     for (key, fields) in keys {
         let groups = shapes.get(&key).and_then(|shape| group_list(shape, &fields));
-        by_key.insert(key.clone(), groups.ok_or(key)?);
+        by_key.insert(key.clone(), groups.ok_or(FileFault::Fields(key))?);
     }
     Ok(Grams { by_key })
 }

@@ -65,6 +65,10 @@ impl Cut {
 
 /// Cuts `model` as `plan` says; `values` are what the teacher computes on one sample: their types and shapes are those of the
 /// new inputs. Given values that `values` lacks are an error of the caller: their readers get nothing.
+#[allow(
+    clippy::too_many_lines,
+    reason = "one walk, whose parts share what was cut before"
+)]
 pub(super) fn cut(model: &Model, plan: &Plan, values: &RunValues) -> Cut {
     let graph = &model.graph;
     let needed = needed(graph, plan);

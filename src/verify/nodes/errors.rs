@@ -340,6 +340,10 @@ impl Known<'_> {
     }
 }
 
+#[allow(
+    clippy::too_many_lines,
+    reason = "one walk, whose parts share what was matched before"
+)]
 fn matching(reference: &Model, model: &Model, there: &HashSet<String>) -> Matching {
     let graph = &model.graph;
     let known = known(&reference.graph, there, values(graph));

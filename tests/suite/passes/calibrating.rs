@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use secateur::data::{Dataset, Spec, write_npz};
 use secateur::engine::{Engine, TractEngine};
 use secateur::ir::{Graph, Model, Tensor};
-use secateur::passes::{CorrectBias, Form, Pass, PassReport, Quantize, QuantizeWeights, Resources, Rounding};
+use secateur::passes::{
+    CorrectBias, Form, Pass, PassReport, Quantize, QuantizeWeights, ResourceError, Resources, Rounding,
+};
 use secateur::quantize::{Calibrator, Kind};
 
 use super::rounding::{Digits, error, fixture, outputs, read};
@@ -15,15 +17,15 @@ use super::{Setting, lines, model, run_with};
 struct WithReference(PathBuf);
 
 impl Resources for WithReference {
-    fn engine(&self) -> Result<&dyn Engine, String> {
+    fn engine(&self) -> Result<&dyn Engine, ResourceError> {
         Digits.engine()
     }
 
-    fn data(&self, role: &str, graph: &Graph) -> Result<Dataset, String> {
+    fn data(&self, role: &str, graph: &Graph) -> Result<Dataset, ResourceError> {
         Digits.data(role, graph)
     }
 
-    fn model(&self, path: &Path) -> Result<Model, String> {
+    fn model(&self, path: &Path) -> Result<Model, ResourceError> {
         assert_eq!(path, self.0);
         Ok(read(path))
     }
@@ -131,16 +133,16 @@ impl Samples {
 }
 
 impl Resources for Samples {
-    fn engine(&self) -> Result<&dyn Engine, String> {
+    fn engine(&self) -> Result<&dyn Engine, ResourceError> {
         Ok(&TractEngine)
     }
 
-    fn data(&self, _: &str, graph: &Graph) -> Result<Dataset, String> {
+    fn data(&self, _: &str, graph: &Graph) -> Result<Dataset, ResourceError> {
         let spec = Spec {
             npz: Some("x.npz".into()),
             ..Spec::default()
         };
-        Dataset::open(&spec, self.folder.path(), graph).map_err(|error| error.to_string())
+        Dataset::open(&spec, self.folder.path(), graph).map_err(ResourceError::from)
     }
 
     fn jobs(&self) -> usize {

@@ -6,7 +6,7 @@ use std::path::Path;
 use secateur::data::Dataset;
 use secateur::format::{ReadOptions, read};
 use secateur::ir::{Graph, Model, Tensor};
-use secateur::passes::{Chain, TransferStructure};
+use secateur::passes::{Chain, ResourceError, TransferStructure};
 
 use super::transferring::{bits, values};
 use super::*;
@@ -15,16 +15,16 @@ use super::*;
 struct Others(BTreeMap<PathBuf, Model>);
 
 impl Resources for Others {
-    fn engine(&self) -> Result<&dyn Engine, String> {
+    fn engine(&self) -> Result<&dyn Engine, ResourceError> {
         Ok(&TractEngine)
     }
 
-    fn data(&self, _: &str, _: &Graph) -> Result<Dataset, String> {
-        Err("no data".to_owned())
+    fn data(&self, _: &str, _: &Graph) -> Result<Dataset, ResourceError> {
+        Err("no data".into())
     }
 
-    fn model(&self, path: &Path) -> Result<Model, String> {
-        self.0.get(path).cloned().ok_or_else(|| "no model".to_owned())
+    fn model(&self, path: &Path) -> Result<Model, ResourceError> {
+        self.0.get(path).cloned().ok_or_else(|| "no model".into())
     }
 
     fn jobs(&self) -> usize {

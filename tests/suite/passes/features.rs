@@ -5,7 +5,7 @@ use std::path::Path;
 use secateur::data::{Dataset, Spec, write_npz};
 use secateur::format::{ReadOptions, Source, read};
 use secateur::ir::{Graph, Model};
-use secateur::passes::{HeadMethod, PassError, TransferFeatures};
+use secateur::passes::{HeadMethod, PassError, ResourceError, TransferFeatures};
 
 use super::*;
 
@@ -18,12 +18,12 @@ struct Given<'a> {
 }
 
 impl Resources for Given<'_> {
-    fn engine(&self) -> Result<&dyn Engine, String> {
+    fn engine(&self) -> Result<&dyn Engine, ResourceError> {
         Ok(&TractEngine)
     }
 
-    fn data(&self, _: &str, graph: &Graph) -> Result<Dataset, String> {
-        Dataset::open(&self.spec, self.base, graph).map_err(|error| error.to_string())
+    fn data(&self, _: &str, graph: &Graph) -> Result<Dataset, ResourceError> {
+        Dataset::open(&self.spec, self.base, graph).map_err(ResourceError::from)
     }
 
     fn jobs(&self) -> usize {
@@ -101,10 +101,10 @@ fn a_head_is_the_same_for_any_number_of_threads_and_the_cut_alone_needs_no_data(
     let pass = TransferFeatures::default();
     struct Single(Given<'static>);
     impl Resources for Single {
-        fn engine(&self) -> Result<&dyn Engine, String> {
+        fn engine(&self) -> Result<&dyn Engine, ResourceError> {
             self.0.engine()
         }
-        fn data(&self, role: &str, graph: &Graph) -> Result<Dataset, String> {
+        fn data(&self, role: &str, graph: &Graph) -> Result<Dataset, ResourceError> {
             self.0.data(role, graph)
         }
         fn jobs(&self) -> usize {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use secateur::data::Dataset;
 use secateur::format::{ReadOptions, read};
 use secateur::ir::{Graph, Model};
-use secateur::passes::{MergeLora, TransferFeatures, TransferMerge};
+use secateur::passes::{MergeLora, ResourceError, TransferFeatures, TransferMerge};
 use secateur::transfer::merge::MergeMethod;
 
 use super::*;
@@ -31,26 +31,26 @@ impl Files {
 }
 
 impl Resources for Files {
-    fn engine(&self) -> Result<&dyn Engine, String> {
+    fn engine(&self) -> Result<&dyn Engine, ResourceError> {
         Ok(&TractEngine)
     }
 
-    fn data(&self, role: &str, _: &Graph) -> Result<Dataset, String> {
-        Err(format!("no {role} data"))
+    fn data(&self, role: &str, _: &Graph) -> Result<Dataset, ResourceError> {
+        Err(format!("no {role} data").into())
     }
 
-    fn model(&self, path: &Path) -> Result<Model, String> {
+    fn model(&self, path: &Path) -> Result<Model, ResourceError> {
         self.models
             .get(path)
             .cloned()
-            .ok_or_else(|| format!("{}: not there", path.display()))
+            .ok_or_else(|| format!("{}: not there", path.display()).into())
     }
 
-    fn tensors(&self, path: &Path) -> Result<Vec<(String, Tensor)>, String> {
+    fn tensors(&self, path: &Path) -> Result<Vec<(String, Tensor)>, ResourceError> {
         self.tensors
             .get(path)
             .cloned()
-            .ok_or_else(|| format!("{}: not there", path.display()))
+            .ok_or_else(|| format!("{}: not there", path.display()).into())
     }
 
     fn jobs(&self) -> usize {

@@ -5,7 +5,9 @@ use std::path::Path;
 use secateur::data::Dataset;
 use secateur::engine::{RunValue, RunValues};
 use secateur::ir::{Graph, Model, Tensor};
-use secateur::passes::{MatchBy, PassError, PassReport, TransferParameters, TransferStructure};
+use secateur::passes::{
+    MatchBy, PassError, PassReport, ResourceError, TransferParameters, TransferStructure,
+};
 use secateur::transfer::adapt::{Adapter, Head};
 use secateur::transfer::initialise::Init;
 use secateur::transfer::parameters::{Account, Fate};
@@ -21,19 +23,19 @@ pub(super) struct Second {
 }
 
 impl Resources for Second {
-    fn engine(&self) -> Result<&dyn Engine, String> {
+    fn engine(&self) -> Result<&dyn Engine, ResourceError> {
         Ok(&TractEngine)
     }
 
-    fn data(&self, _: &str, _: &Graph) -> Result<Dataset, String> {
-        Err("no data".to_owned())
+    fn data(&self, _: &str, _: &Graph) -> Result<Dataset, ResourceError> {
+        Err("no data".into())
     }
 
-    fn model(&self, _: &Path) -> Result<Model, String> {
-        self.model.clone().ok_or_else(|| "no model".to_owned())
+    fn model(&self, _: &Path) -> Result<Model, ResourceError> {
+        self.model.clone().ok_or_else(|| "no model".into())
     }
 
-    fn tensors(&self, _: &Path) -> Result<Vec<(String, Tensor)>, String> {
+    fn tensors(&self, _: &Path) -> Result<Vec<(String, Tensor)>, ResourceError> {
         Ok(self.tensors.clone())
     }
 

@@ -3,8 +3,8 @@
 use secateur::data::{Dataset, Spec, SyntheticSpec};
 use secateur::ir::Graph;
 use secateur::passes::{
-    ConvertFloat, Form, Profile, Quantize, QuantizeDynamic, QuantizeWeights, Resources, Runs, Saturation,
-    collect_statistics,
+    ConvertFloat, Form, Profile, Quantize, QuantizeDynamic, QuantizeWeights, ResourceError, Resources, Runs,
+    Saturation, collect_statistics,
 };
 use secateur::quantize::Kind;
 
@@ -31,12 +31,12 @@ impl Synthetic {
 }
 
 impl Resources for Synthetic {
-    fn engine(&self) -> Result<&dyn Engine, String> {
+    fn engine(&self) -> Result<&dyn Engine, ResourceError> {
         Ok(&TractEngine)
     }
 
-    fn data(&self, _role: &str, graph: &Graph) -> Result<Dataset, String> {
-        Dataset::open(&self.spec(), std::path::Path::new(""), graph).map_err(|error| error.to_string())
+    fn data(&self, _role: &str, graph: &Graph) -> Result<Dataset, ResourceError> {
+        Dataset::open(&self.spec(), std::path::Path::new(""), graph).map_err(ResourceError::from)
     }
 
     fn jobs(&self) -> usize {

@@ -4,7 +4,7 @@ use secateur::data::{Dataset, Spec, SyntheticSpec};
 use secateur::engine::Engine;
 use secateur::ir::Graph;
 use secateur::passes::prune_channels::{Criterion, RefitOrder, Scope};
-use secateur::passes::{PruneChannels, Resources};
+use secateur::passes::{PruneChannels, ResourceError, Resources};
 
 use super::rounding::{Digits, error, fixture, outputs, read};
 use super::*;
@@ -25,11 +25,11 @@ impl Noise {
 }
 
 impl Resources for Noise {
-    fn engine(&self) -> Result<&dyn Engine, String> {
+    fn engine(&self) -> Result<&dyn Engine, ResourceError> {
         Ok(&TractEngine)
     }
 
-    fn data(&self, _: &str, graph: &Graph) -> Result<Dataset, String> {
+    fn data(&self, _: &str, graph: &Graph) -> Result<Dataset, ResourceError> {
         Ok(Self::open(graph, 1))
     }
 
@@ -42,11 +42,11 @@ impl Resources for Noise {
 struct Labelled;
 
 impl Resources for Labelled {
-    fn engine(&self) -> Result<&dyn Engine, String> {
+    fn engine(&self) -> Result<&dyn Engine, ResourceError> {
         Ok(&TractEngine)
     }
 
-    fn data(&self, _: &str, graph: &Graph) -> Result<Dataset, String> {
+    fn data(&self, _: &str, graph: &Graph) -> Result<Dataset, ResourceError> {
         let (spec, base) = Spec::from_path(&fixture("data/digits_test.yaml")).unwrap();
         let spec = Spec {
             samples: Some(150),

@@ -6,7 +6,9 @@ use secateur::data::{Dataset, Spec};
 use secateur::engine::{CompileOptions, Engine, RunValue, TractEngine};
 use secateur::format::ReadOptions;
 use secateur::ir::{DType, Graph, ValueId};
-use secateur::passes::{LayerPrecision, Precision, QuantizeWeights, Rounding, SearchPrecision, Sensitivity};
+use secateur::passes::{
+    LayerPrecision, Precision, QuantizeWeights, ResourceError, Rounding, SearchPrecision, Sensitivity,
+};
 use secateur::quantize::Kind;
 
 use super::*;
@@ -36,11 +38,11 @@ fn digits(file: &str, graph: &Graph) -> Dataset {
 pub(super) struct Digits;
 
 impl Resources for Digits {
-    fn engine(&self) -> Result<&dyn Engine, String> {
+    fn engine(&self) -> Result<&dyn Engine, ResourceError> {
         Ok(&TractEngine)
     }
 
-    fn data(&self, role: &str, graph: &Graph) -> Result<Dataset, String> {
+    fn data(&self, role: &str, graph: &Graph) -> Result<Dataset, ResourceError> {
         assert_eq!(role, "calibration");
         Ok(digits("data/digits_calib.npz", graph))
     }

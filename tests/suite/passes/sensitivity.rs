@@ -5,7 +5,8 @@ use std::path::Path;
 use secateur::data::{Dataset, Spec};
 use secateur::ir::{Graph, NodeKind};
 use secateur::passes::{
-    BitsBy, LossKind, Precision, QuantizeWeights, Rounding, SearchPrecision, Widths, gradient_statistics,
+    BitsBy, LossKind, Precision, QuantizeWeights, ResourceError, Rounding, SearchPrecision, Widths,
+    gradient_statistics,
 };
 use secateur::quantize::Kind;
 use secateur::statistics::{GradientStatistics, StatisticsError};
@@ -17,18 +18,18 @@ use super::*;
 struct Labelled;
 
 impl Resources for Labelled {
-    fn engine(&self) -> Result<&dyn Engine, String> {
+    fn engine(&self) -> Result<&dyn Engine, ResourceError> {
         Ok(&TractEngine)
     }
 
-    fn data(&self, _: &str, graph: &Graph) -> Result<Dataset, String> {
+    fn data(&self, _: &str, graph: &Graph) -> Result<Dataset, ResourceError> {
         let spec = Spec {
             npz: Some(fixture("data/digits_calib.npz")),
             labels: Some("y".to_owned()),
             samples: Some(100),
             ..Spec::default()
         };
-        Dataset::open(&spec, Path::new(""), graph).map_err(|error| error.to_string())
+        Dataset::open(&spec, Path::new(""), graph).map_err(ResourceError::from)
     }
 
     fn jobs(&self) -> usize {
@@ -277,7 +278,7 @@ fn statistics_from_a_file_give_what_those_of_the_run_give() {
     let open = |model: &Model| {
         Labelled
             .data("training", &model.graph)
-            .map_err(StatisticsError::Opening)
+            .map_err(StatisticsError::from)
     };
     let statistics: GradientStatistics =
         gradient_statistics(&original, &objective, open, &TractEngine, 2, &|_, _, _| {}).unwrap();

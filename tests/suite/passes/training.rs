@@ -7,7 +7,7 @@ use ndarray::{Array1, Array2, s};
 use secateur::data::{Dataset, Spec, write_npz};
 use secateur::engine::{EngineError, OrtEngine, RunValues, Session};
 use secateur::ir::Graph;
-use secateur::passes::{Finetune, Masks, TrainingLoss};
+use secateur::passes::{Finetune, Masks, ResourceError, TrainingLoss};
 
 use super::*;
 
@@ -41,21 +41,21 @@ impl Desk {
 }
 
 impl Resources for Desk {
-    fn engine(&self) -> Result<&dyn Engine, String> {
+    fn engine(&self) -> Result<&dyn Engine, ResourceError> {
         Ok(&*self.engine)
     }
 
-    fn data(&self, _role: &str, graph: &Graph) -> Result<Dataset, String> {
+    fn data(&self, _role: &str, graph: &Graph) -> Result<Dataset, ResourceError> {
         let spec = Spec {
             npz: Some("d.npz".into()),
             labels: self.labelled.then(|| "y".to_owned()),
             ..Spec::default()
         };
-        Dataset::open(&spec, self.folder.path(), graph).map_err(|error| error.to_string())
+        Dataset::open(&spec, self.folder.path(), graph).map_err(ResourceError::from)
     }
 
-    fn tensors(&self, path: &Path) -> Result<Vec<(String, Tensor)>, String> {
-        secateur::data::read_weights(&self.folder.path().join(path)).map_err(|error| error.to_string())
+    fn tensors(&self, path: &Path) -> Result<Vec<(String, Tensor)>, ResourceError> {
+        secateur::data::read_weights(&self.folder.path().join(path)).map_err(ResourceError::from)
     }
 
     fn original(&self) -> Option<&Model> {

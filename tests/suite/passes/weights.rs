@@ -5,7 +5,7 @@ use std::path::Path;
 use secateur::data::{Dataset, Spec, write_npz};
 use secateur::finetune::Optimizer;
 use secateur::ir::Graph;
-use secateur::passes::{Finetune, Masks};
+use secateur::passes::{Finetune, Masks, ResourceError};
 use secateur::passes::{
     LossKind, PruneWeights, Resources, WeightCriterion, WeightScope, gradient_statistics,
 };
@@ -40,10 +40,7 @@ impl Labelled {
 
     fn statistics(&self, text: &str) -> Result<GradientStatistics, StatisticsError> {
         let objective = LossKind::CrossEntropy.objective(None);
-        let open = |model: &Model| {
-            self.data("training", &model.graph)
-                .map_err(StatisticsError::Opening)
-        };
+        let open = |model: &Model| self.data("training", &model.graph).map_err(StatisticsError::from);
         gradient_statistics(
             &model(text),
             &objective,
@@ -56,18 +53,18 @@ impl Labelled {
 }
 
 impl Resources for Labelled {
-    fn engine(&self) -> Result<&dyn Engine, String> {
+    fn engine(&self) -> Result<&dyn Engine, ResourceError> {
         Ok(&TractEngine)
     }
 
-    fn data(&self, _role: &str, graph: &Graph) -> Result<Dataset, String> {
+    fn data(&self, _role: &str, graph: &Graph) -> Result<Dataset, ResourceError> {
         let spec = Spec {
             npz: Some("d.npz".into()),
             labels: Some("y".to_owned()),
             shard: self.shard.map(|shard| shard.parse().unwrap()),
             ..Spec::default()
         };
-        Dataset::open(&spec, self.folder.path(), graph).map_err(|error| error.to_string())
+        Dataset::open(&spec, self.folder.path(), graph).map_err(ResourceError::from)
     }
 
     fn jobs(&self) -> usize {

@@ -1,5 +1,6 @@
 //! Adapters for inputs that were attributes, and for attributes that are new.
 
+use super::super::obstacle::Obstacle;
 use super::super::site::{Outcome, Site};
 use crate::ir::{DType, Dim, Operator, Tensor};
 
@@ -40,7 +41,7 @@ pub(super) fn axes_to_attribute(site: &mut Site<'_>) -> Outcome {
             site.strip("axes")?;
             site.become_operator("Identity")
         }
-        _ => Err("it works on each element alone (noop_with_empty_axes)".to_owned()),
+        _ => Err("it works on each element alone (noop_with_empty_axes)".into()),
     }
 }
 
@@ -73,7 +74,7 @@ pub(super) fn axes_from_the_front(site: &mut Site<'_>) -> Outcome {
 pub(super) fn dilations(site: &mut Site<'_>) -> Outcome {
     match site.ints("dilations")? {
         Some(dilations) if dilations.iter().all(|step| *step == 1) => site.strip("dilations"),
-        Some(_) => Err("its window has dilations".to_owned()),
+        Some(_) => Err("its window has dilations".into()),
         None => Ok(()),
     }
 }
@@ -103,7 +104,7 @@ pub(super) fn clip_11(site: &mut Site<'_>) -> Outcome {
                 .ok_or_else(|| format!("its {name} is no constant"))?;
             let bound = exact as f32;
             if f64::from(bound) != exact {
-                return Err(format!("its {name}, {exact}, is no number of the type float"));
+                return Err(format!("its {name}, {exact}, is no number of the type float").into());
             }
             bound
         } else {
@@ -120,7 +121,7 @@ pub(super) fn dft_20(site: &mut Site<'_>) -> Outcome {
     let axis = if site.has_input(2) {
         match site.numbers(2, "axis")?.as_slice() {
             [axis] => *axis,
-            _ => return Err("its axis is no single number".to_owned()),
+            _ => return Err("its axis is no single number".into()),
         }
     } else {
         -2
@@ -136,7 +137,7 @@ pub(super) fn quantization_axis(site: &mut Site<'_>) -> Outcome {
         .fixed_shape()
         .is_some_and(|shape| shape.iter().product::<i64>() == 1);
     if !single {
-        return Err("it has a scale for each channel".to_owned());
+        return Err("it has a scale for each channel".into());
     }
     site.strip("axis")
 }
@@ -144,7 +145,7 @@ pub(super) fn quantization_axis(site: &mut Site<'_>) -> Outcome {
 /// Scales of blocks have more than one axis.
 pub(super) fn quantization_blocks(site: &mut Site<'_>) -> Outcome {
     if site.int("block_size")?.unwrap_or(0) != 0 || site.rank(1).is_ok_and(|rank| rank > 1) {
-        return Err("it has a scale for each block".to_owned());
+        return Err("it has a scale for each block".into());
     }
     Ok(())
 }
@@ -161,8 +162,7 @@ pub(super) fn quantized_type(site: &mut Site<'_>) -> Outcome {
                 .and_then(|shape| shape.iter().map(|dim| u64::try_from(*dim).ok()).collect())
                 .ok_or("the shape of its scale is not known")?;
             let count = shape.iter().product::<u64>() as usize;
-            let zero =
-                Tensor::from_f64(dtype, &shape, &vec![0.0; count]).map_err(|error| error.to_string())?;
+            let zero = Tensor::from_f64(dtype, &shape, &vec![0.0; count])?;
             site.set_input(2, zero)?;
         }
         _ => {}
@@ -175,7 +175,7 @@ pub(super) fn dequantized_type(site: &mut Site<'_>) -> Outcome {
     let wanted = site.int("output_dtype")?.unwrap_or(0);
     let dtype = i32::try_from(wanted).ok().and_then(DType::from_onnx);
     if dtype.is_some_and(|dtype| site.input_type(1).dtype() != Some(dtype)) {
-        return Err("its result is of another type than its scale".to_owned());
+        return Err("its result is of another type than its scale".into());
     }
     site.strip("output_dtype")
 }
@@ -185,7 +185,7 @@ pub(super) fn dropout_12(site: &mut Site<'_>) -> Outcome {
     if site.has_input(2) {
         let training = site.constant(2).and_then(|tensor| tensor.single_i64());
         if training != Some(0) {
-            return Err("it may be in training mode".to_owned());
+            return Err("it may be in training mode".into());
         }
         site.clear_input(2)?;
     }
@@ -217,7 +217,7 @@ pub(super) fn gemm_11(site: &mut Site<'_>) -> Outcome {
         return Ok(());
     }
     let dtype = site.dtype(0)?;
-    let zero = Tensor::from_f64(dtype, &[], &[0.0]).map_err(|error| error.to_string())?;
+    let zero = Tensor::from_f64(dtype, &[], &[0.0])?;
     site.set_input(2, zero)
 }
 
@@ -229,7 +229,9 @@ pub(super) fn lp_pool_2(site: &mut Site<'_>) -> Outcome {
 
 /// `pads` were `paddings`.
 pub(super) fn pad_2(site: &mut Site<'_>) -> Outcome {
-    let pads = site.ints("pads")?.ok_or("it has no pads")?;
+    let pads = site.ints("pads")?.ok_or_else(|| Obstacle::Absent {
+        name: "pads".to_owned(),
+    })?;
     site.strip("pads")?;
     site.set("paddings", pads)
 }
@@ -242,7 +244,7 @@ pub(super) fn pad_11(site: &mut Site<'_>) -> Outcome {
             .and_then(|tensor| tensor.single_f64())
             .ok_or("its value is no constant")?;
         if f64::from(value as f32) != value {
-            return Err(format!("its value, {value}, is no number of the type float"));
+            return Err(format!("its value, {value}, is no number of the type float").into());
         }
         site.set("value", value as f32)?;
         site.clear_input(2)?;
@@ -258,7 +260,7 @@ pub(super) fn pad_18(site: &mut Site<'_>) -> Outcome {
     let (axes, pads) = (site.numbers(3, "axes")?, site.numbers(1, "pads")?);
     let rank = site.rank(0)?;
     if pads.len() != 2 * axes.len() {
-        return Err("its pads do not fit its axes".to_owned());
+        return Err("its pads do not fit its axes".into());
     }
     let mut all = vec![0i64; 2 * rank];
     for (index, axis) in axes.iter().enumerate() {
@@ -280,7 +282,7 @@ pub(super) fn pad_18(site: &mut Site<'_>) -> Outcome {
 /// There was no `wrap`.
 pub(super) fn pad_19(site: &mut Site<'_>) -> Outcome {
     if site.text("mode")?.as_deref() == Some("wrap") {
-        return Err("its mode, wrap, is new".to_owned());
+        return Err("its mode, wrap, is new".into());
     }
     Ok(())
 }
@@ -295,7 +297,7 @@ pub(super) fn reshape_14(site: &mut Site<'_>) -> Outcome {
     if site.int("allowzero")?.unwrap_or(0) != 0 {
         let shape = site.numbers(1, "shape")?;
         if shape.contains(&0) {
-            return Err("its shape has a size of 0 (allowzero)".to_owned());
+            return Err("its shape has a size of 0 (allowzero)".into());
         }
     }
     site.strip("allowzero")
@@ -320,7 +322,7 @@ pub(super) fn shape_15(site: &mut Site<'_>) -> Outcome {
 pub(super) fn slice_10(site: &mut Site<'_>) -> Outcome {
     if site.has_input(4) {
         if site.numbers(4, "steps")?.iter().any(|step| *step != 1) {
-            return Err("it has steps".to_owned());
+            return Err("it has steps".into());
         }
         site.clear_input(4)?;
     }
@@ -375,7 +377,7 @@ pub(super) fn split_18(site: &mut Site<'_>) -> Outcome {
             site.set_input(1, Tensor::vector_i64(&sizes))
         }
         Some(dim) if parts > 0 && dim.exact_div(&Dim::Fixed(parts)).is_some() => Ok(()),
-        _ => Err("it may split unevenly, as the size of its axis is not known".to_owned()),
+        _ => Err("it may split unevenly, as the size of its axis is not known".into()),
     }
 }
 
@@ -383,7 +385,7 @@ pub(super) fn split_18(site: &mut Site<'_>) -> Outcome {
 pub(super) fn top_k_10(site: &mut Site<'_>) -> Outcome {
     match site.numbers(1, "k")?.as_slice() {
         [k] => site.set("k", *k)?,
-        _ => return Err("its k is no single number".to_owned()),
+        _ => return Err("its k is no single number".into()),
     }
     site.clear_input(1)
 }

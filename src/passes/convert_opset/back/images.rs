@@ -1,12 +1,13 @@
 //! Adapters for operators on images.
 
+use super::super::obstacle::Obstacle;
 use super::super::site::{Outcome, Site};
 use crate::ir::{DType, Tensor};
 
 /// The modes had other names, and images had two axes.
 pub(super) fn grid_sample_20(site: &mut Site<'_>) -> Outcome {
     if site.rank(0)? != 4 {
-        return Err("it samples from other than images".to_owned());
+        return Err("it samples from other than images".into());
     }
     match site.text("mode")?.as_deref().unwrap_or("linear") {
         "linear" => site.set("mode", "bilinear"),
@@ -19,7 +20,7 @@ pub(super) fn grid_sample_20(site: &mut Site<'_>) -> Outcome {
 pub(super) fn roi_align_16(site: &mut Site<'_>) -> Outcome {
     match site.text("coordinate_transformation_mode")?.as_deref() {
         Some("output_half_pixel") => site.strip("coordinate_transformation_mode"),
-        _ => Err("its boxes are shifted by half a pixel".to_owned()),
+        _ => Err("its boxes are shifted by half a pixel".into()),
     }
 }
 
@@ -27,7 +28,7 @@ pub(super) fn roi_align_16(site: &mut Site<'_>) -> Outcome {
 pub(super) fn resize_19(site: &mut Site<'_>) -> Outcome {
     match site.text("coordinate_transformation_mode")?.as_deref() {
         Some("half_pixel_symmetric") => {
-            Err("its coordinate transformation half_pixel_symmetric is new".to_owned())
+            Err("its coordinate transformation half_pixel_symmetric is new".into())
         }
         _ => Ok(()),
     }
@@ -46,7 +47,7 @@ pub(super) fn resize_18(site: &mut Site<'_>) -> Outcome {
         .collect::<Option<_>>()
         .ok_or("its axes are out of range")?;
     if site.text("coordinate_transformation_mode")?.as_deref() == Some("tf_crop_and_resize") {
-        return Err("it crops along some axes".to_owned());
+        return Err("it crops along some axes".into());
     }
     site.clear_input(1)?;
     if site.has_input(3) {
@@ -74,14 +75,14 @@ pub(super) fn resize_18(site: &mut Site<'_>) -> Outcome {
     site.strip("axes")
 }
 
-fn vector(values: &[f32]) -> Result<Tensor, String> {
-    Tensor::from_slice(&[values.len() as u64], values).map_err(|error| error.to_string())
+fn vector(values: &[f32]) -> Result<Tensor, Obstacle> {
+    Tensor::from_slice(&[values.len() as u64], values).map_err(Obstacle::from)
 }
 
 /// The constant scales of Resize.
-fn scales(site: &Site<'_>) -> Result<Vec<f32>, String> {
+fn scales(site: &Site<'_>) -> Result<Vec<f32>, Obstacle> {
     let scales = site.constant(2).ok_or("its scales are no constant")?;
-    let scales = scales.to_f32().map_err(|error| error.to_string())?;
+    let scales = scales.to_f32()?;
     Ok(scales.into_owned())
 }
 
@@ -99,7 +100,7 @@ pub(super) fn resize_13(site: &mut Site<'_>) -> Outcome {
 /// enlarging and the one after when shrinking.
 pub(super) fn resize_11(site: &mut Site<'_>) -> Outcome {
     if site.text("coordinate_transformation_mode")?.as_deref() != Some("asymmetric") {
-        return Err("its coordinate transformation is not asymmetric".to_owned());
+        return Err("its coordinate transformation is not asymmetric".into());
     }
     let scales = if site.has_input(3) {
         let sizes = site.numbers(3, "sizes")?;
@@ -112,7 +113,7 @@ pub(super) fn resize_11(site: &mut Site<'_>) -> Outcome {
             .zip(&shape)
             .all(|(size, dim)| *dim > 0 && size % dim == 0);
         if !whole || sizes.len() != shape.len() {
-            return Err("it has sizes that are no multiples of its input's".to_owned());
+            return Err("it has sizes that are no multiples of its input's".into());
         }
         sizes
             .iter()
@@ -131,11 +132,11 @@ pub(super) fn resize_11(site: &mut Site<'_>) -> Outcome {
                 _ => false,
             };
             if !fits {
-                return Err("its way of rounding to the nearest pixel is new".to_owned());
+                return Err("its way of rounding to the nearest pixel is new".into());
             }
         }
         "linear" => {}
-        mode => return Err(format!("its mode, {mode}, is new")),
+        mode => return Err(format!("its mode, {mode}, is new").into()),
     }
     for name in [
         "coordinate_transformation_mode",
@@ -154,9 +155,9 @@ pub(super) fn resize_11(site: &mut Site<'_>) -> Outcome {
 /// Upsample enlarges as Resize does.
 pub(super) fn resize_10(site: &mut Site<'_>) -> Outcome {
     let scales = site.constant(1).ok_or("its scales are no constant")?;
-    let scales = scales.to_f64().map_err(|error| error.to_string())?;
+    let scales = scales.to_f64()?;
     if scales.iter().any(|scale| *scale < 1.0) {
-        return Err("it shrinks its input".to_owned());
+        return Err("it shrinks its input".into());
     }
     site.become_operator("Upsample")
 }
@@ -164,7 +165,7 @@ pub(super) fn resize_10(site: &mut Site<'_>) -> Outcome {
 /// `scales` was an attribute.
 pub(super) fn upsample_9(site: &mut Site<'_>) -> Outcome {
     let scales = site.constant(1).ok_or("its scales are no constant")?;
-    let scales = scales.to_f32().map_err(|error| error.to_string())?.into_owned();
+    let scales = scales.to_f32()?.into_owned();
     site.clear_input(1)?;
     site.set("scales", scales)
 }

@@ -1,5 +1,6 @@
 //! Adapters for operators that mean something else in the older version.
 
+use super::super::obstacle::Obstacle;
 use super::super::semantics;
 use super::super::site::{Outcome, Site};
 use super::images::is_plain_float;
@@ -60,13 +61,13 @@ pub(super) fn indices_from_the_front(site: &mut Site<'_>) -> Outcome {
         DType::I32 => {
             let narrow: Vec<i32> = values
                 .iter()
-                .map(|index| i32::try_from(*index).map_err(|error| error.to_string()))
+                .map(|index| i32::try_from(*index).map_err(|error| Obstacle::from(error.to_string())))
                 .collect::<Result<_, _>>()?;
             Tensor::from_slice(indices.dims(), &narrow)
         }
         _ => Tensor::from_slice(indices.dims(), &values),
     };
-    site.set_input(1, tensor.map_err(|error| error.to_string())?)
+    site.set_input(1, tensor?)
 }
 
 /// There was no broadcasting.
@@ -79,14 +80,14 @@ pub(super) fn equal_shapes(site: &mut Site<'_>) -> Outcome {
     if site.inputs() < 2 || known && equal {
         return Ok(());
     }
-    Err("its operands may be broadcast".to_owned())
+    Err("its operands may be broadcast".into())
 }
 
 /// Broadcasting had to be said, and worked on the second operand only.
 pub(super) fn broadcast_7(site: &mut Site<'_>) -> Outcome {
     let (a, b) = (site.input_type(0), site.input_type(1));
     let (Some(a), Some(b)) = (a.shape(), b.shape()) else {
-        return Err("the shapes of its operands are not known".to_owned());
+        return Err("the shapes of its operands are not known".into());
     };
     let known = a.iter().chain(b.iter()).all(|dim| dim.is_known());
     if known && a == b {
@@ -96,7 +97,7 @@ pub(super) fn broadcast_7(site: &mut Site<'_>) -> Outcome {
     if known && trailing.is_some_and(|trailing| trailing == &b[..]) {
         return site.set("broadcast", 1);
     }
-    Err("its operands are broadcast in a way that is new".to_owned())
+    Err("its operands are broadcast in a way that is new".into())
 }
 
 /// A slope for the whole tensor, or for each element.
@@ -106,14 +107,14 @@ pub(super) fn prelu_7(site: &mut Site<'_>) -> Outcome {
     if single || slope.fixed_shape().is_some() && slope.fixed_shape() == value.fixed_shape() {
         return Ok(());
     }
-    Err("its slopes are broadcast in a way that is new".to_owned())
+    Err("its slopes are broadcast in a way that is new".into())
 }
 
 /// Two reductions are new.
 pub(super) fn reduction_18(site: &mut Site<'_>) -> Outcome {
     match site.text("reduction")?.as_deref().unwrap_or("none") {
         "none" | "add" | "mul" => Ok(()),
-        other => Err(format!("its reduction, {other}, is new")),
+        other => Err(format!("its reduction, {other}, is new").into()),
     }
 }
 
@@ -125,7 +126,7 @@ pub(super) fn scatter_elements_11(site: &mut Site<'_>) -> Outcome {
 /// x * max(0, min(1, x / 6 + 1 / 2)).
 pub(super) fn hard_swish_14(site: &mut Site<'_>) -> Outcome {
     if !site.dtype(0).is_ok_and(is_plain_float) {
-        return Err("its type is new".to_owned());
+        return Err("its type is new".into());
     }
     let gate = Operator::new("HardSigmoid")
         .with("alpha", 1.0f32 / 6.0)

@@ -1,0 +1,233 @@
+//! Every code of an error, by what it is about: the table that the documentation shows and that [`Error`] is held to.
+
+use super::error::Error;
+
+/// What errors are about, and their codes.
+const CODES: [(&str, &[&str]); 13] = [
+    (
+        "files",
+        &[
+            "external-output-exists",
+            "interrupted",
+            "not-a-file",
+            "output-exists",
+            "output-is-input",
+            "output-is-input-data",
+            "output-is-output",
+            "read-failed",
+            "report",
+            "write-failed",
+        ],
+    ),
+    (
+        "bytes of model files",
+        &[
+            "attribute-type",
+            "dims-overflow",
+            "duplicate-value",
+            "external-absolute",
+            "external-checksum",
+            "external-hard-link",
+            "external-invalid-location",
+            "external-key",
+            "external-missing",
+            "external-no-directory",
+            "external-no-location",
+            "external-not-a-file",
+            "external-outside",
+            "external-parent",
+            "external-range",
+            "external-read-failed",
+            "external-shape",
+            "external-unreadable-checksum",
+            "internal-lower",
+            "malformed-protobuf",
+            "missing-graph",
+            "model-too-large",
+            "more-warnings",
+            "repeated-field",
+            "segment",
+            "stream-needs-external",
+            "stream-too-long",
+            "tensor-data-field",
+            "tensor-size",
+            "too-deep",
+            "too-many-messages",
+            "too-many-strings",
+            "unknown-field",
+        ],
+    ),
+    (
+        "models in ONNX's textual syntax",
+        &[
+            "text-attribute-type",
+            "text-byte-string",
+            "text-character",
+            "text-constant-shape",
+            "text-element-count",
+            "text-elided",
+            "text-expected",
+            "text-number",
+            "text-too-deep",
+            "text-unterminated-string",
+            "text-untyped-empty-list",
+        ],
+    ),
+    (
+        "models",
+        &[
+            "attribute-reference",
+            "body-arity",
+            "conflicting-opset-import",
+            "constant-value",
+            "contradictory-shapes",
+            "cycle",
+            "deprecated-operator",
+            "duplicate-attribute",
+            "duplicate-function",
+            "missing-attribute",
+            "missing-name",
+            "missing-opset-import",
+            "missing-output",
+            "missing-type",
+            "negative-dim",
+            "not-sorted",
+            "recursive-function",
+            "sparse-index",
+            "type-mismatch",
+            "undefined-value",
+            "unknown-attribute",
+            "unknown-dtype",
+            "unknown-operator",
+            "unsupported-ir-version",
+            "unsupported-opset",
+            "wrong-arity",
+        ],
+    ),
+    (
+        "pipelines",
+        &[
+            "gate-bounds",
+            "option-value",
+            "pipeline-shape",
+            "pipeline-version",
+            "unknown-gate",
+            "unknown-key",
+            "unknown-option",
+            "unknown-pass",
+            "unknown-preset",
+            "unknown-role",
+            "unknown-variable",
+            "yaml-syntax",
+        ],
+    ),
+    (
+        "rewrite rules",
+        &[
+            "rule-cost",
+            "rule-duplicate",
+            "rule-misuse",
+            "rule-opset",
+            "rule-overlap",
+            "rule-read",
+            "rule-syntax",
+            "rule-unbound",
+            "rule-undefined",
+            "rule-unknown",
+            "rule-yaml",
+        ],
+    ),
+    (
+        "data",
+        &[
+            "data-array",
+            "data-empty",
+            "data-image",
+            "data-labels",
+            "data-length",
+            "data-missing",
+            "data-no-array",
+            "data-not-finite",
+            "data-read",
+            "data-shape",
+            "data-spec",
+            "data-type",
+        ],
+    ),
+    (
+        "steps",
+        &[
+            "keep-pattern",
+            "not-safe-enough",
+            "pass-defect",
+            "pass-invalid-model",
+            "pass-model",
+            "pass-option",
+            "pass-resource",
+            "result-unwritable",
+        ],
+    ),
+    (
+        "engines",
+        &[
+            "engine-ended",
+            "engine-failed",
+            "engine-input",
+            "engine-memory",
+            "engine-timed-out",
+            "engine-unavailable",
+            "engine-unsupported",
+        ],
+    ),
+    ("evaluations", &["engine", "label", "merge", "output", "state", "task"]),
+    (
+        "gradients",
+        &[
+            "autodiff-body",
+            "autodiff-form",
+            "autodiff-internal",
+            "autodiff-loss",
+            "autodiff-name-taken",
+            "autodiff-no-output",
+            "autodiff-no-symbol",
+            "autodiff-no-value",
+            "autodiff-not-float",
+            "autodiff-nothing-wanted",
+            "autodiff-operator",
+            "autodiff-opset",
+            "autodiff-unknown-type",
+            "autodiff-unreachable",
+        ],
+    ),
+    ("statistics and features", &["features", "statistics"]),
+    (
+        "calls",
+        &[
+            "cancelled",
+            "not-accepted",
+            "threads",
+            "unknown-dimension",
+            "unknown-name",
+            "unknown-node",
+            "unknown-schema",
+            "unknown-verb",
+            "usage",
+        ],
+    ),
+];
+
+impl Error {
+    /// Every code that an error may have, with what it is about: `("data", "data-shape")`. Later versions may add some.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let error = secateur::Model::open("no-such-file.onnx").unwrap_err();
+    /// assert!(secateur::Error::codes().any(|known| known == ("files", error.code())));
+    /// ```
+    pub fn codes() -> impl Iterator<Item = (&'static str, &'static str)> {
+        CODES
+            .iter()
+            .flat_map(|(about, codes)| codes.iter().map(move |code| (*about, *code)))
+    }
+}

@@ -1,0 +1,71 @@
+//! The JSON Schemas of what is read and answered.
+
+use schemars::schema_for;
+use serde_json::Value;
+
+use super::error::{Error, ErrorDocument};
+use super::gradients::GradientDocument;
+use super::verify::Verification;
+use crate::data::Spec;
+use crate::passes::registry;
+use crate::pipeline::{Bisection, RunReport, pipeline_schema};
+use crate::report::difference::Difference;
+use crate::report::facts::ModelFacts;
+use crate::schema::nearest;
+
+const DOCUMENTS: [&str; 9] = [
+    "pipeline",
+    "data",
+    "run",
+    "verify",
+    "gradients",
+    "inspect",
+    "diff",
+    "bisect",
+    "error",
+];
+
+/// The JSON Schema of pipelines (`pipeline`), descriptions of data (`data`), the options of a pass, or what a verb prints under
+/// `--json` (`run`, `verify`, `gradients`, `inspect`, `diff`, `bisect`, `error`).
+///
+/// # Errors
+///
+/// `unknown-schema`, with the nearest name as a hint.
+///
+/// # Examples
+///
+/// ```
+/// let quantize = secateur::schema_of("quantize")?;
+/// assert!(quantize["properties"].get("calibrate").is_some());
+/// assert_eq!(secateur::schema_of("pipelin").unwrap_err().code(), "unknown-schema");
+/// # Ok::<(), secateur::Error>(())
+/// ```
+pub fn schema_of(name: &str) -> Result<Value, Error> {
+    Ok(match name {
+        "pipeline" => pipeline_schema(),
+        "run" => schema_for!(RunReport).to_value(),
+        "verify" => schema_for!(Verification).to_value(),
+        "gradients" => schema_for!(GradientDocument).to_value(),
+        "inspect" => schema_for!(ModelFacts).to_value(),
+        "diff" => schema_for!(Difference).to_value(),
+        "bisect" => schema_for!(Bisection).to_value(),
+        "data" => Spec::schema(),
+        "error" => schema_for!(ErrorDocument<'_>).to_value(),
+        other => {
+            let entries = registry::entries();
+            if let Some(entry) = entries.iter().find(|entry| entry.name == other) {
+                return Ok(entry.schema.as_value().clone());
+            }
+            let names = DOCUMENTS
+                .into_iter()
+                .chain(entries.iter().map(|entry| entry.name));
+            let hint = match nearest(other, names) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => format!("schemas are {}, and the passes", DOCUMENTS.join(", ")),
+            };
+            return Err(
+                Error::new("unknown-schema", format!("there is no schema `{other}`")).with_hint(hint),
+            );
+        }
+    })
+}
