@@ -344,6 +344,7 @@ impl Engine for WithoutNeg {
                 engine,
                 at: "compiling",
                 seconds: 15.0,
+                node: None,
             }),
         }
     }
