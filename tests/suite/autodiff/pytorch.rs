@@ -53,7 +53,15 @@ fn compare(folder: &Path, model_path: &str, name: &str, tolerance: f64) {
     let mut archive = ZipArchive::new(file).unwrap();
     let names: Vec<String> = archive
         .file_names()
-        .filter_map(|entry| Some(entry.ok()?.strip_prefix("grad/")?.strip_suffix(".npy")?.to_owned()))
+        .filter_map(|entry| {
+            Some(
+                entry
+                    .ok()?
+                    .strip_prefix("grad/")?
+                    .strip_suffix(".npy")?
+                    .to_owned(),
+            )
+        })
         .collect();
     let options = GradientOptions::default();
     let model =
