@@ -211,6 +211,14 @@ impl Pair<'_> {
             .iter()
             .filter(|(name, _)| rests_on(&model.graph, name, &sources));
         overflowing.extend(concerned.map(|(name, _)| name.clone()));
+        if let Some(finite) = &finite
+            && !overflowing.is_empty()
+        {
+            match reference.run(finite) {
+                Ok(run) => doubtful.without_infinities(&run),
+                Err(_) => overflowing.clear(),
+            }
+        }
         explained = settled(&doubtful, &overflowing);
         if explained.len() == differing.len() {
             return explained;
