@@ -234,7 +234,7 @@ impl Pair<'_> {
         explained
     }
 
-    /// Runs of the reference that round in other ways where a value of `seen`, or one in a body, is rounded.
+    /// Runs of the reference that round in other ways where a value of `seen` is rounded.
     pub(super) fn rounded_elsewhere<'s>(
         &'s self,
         model: &'s Model,
@@ -243,7 +243,7 @@ impl Pair<'_> {
     ) -> impl Iterator<Item = RunValues> + use<'s> {
         let graph = &model.graph;
         let whole = |value: &ValueId| known(graph, seen, inputs, *value).is_none_or(|seen| seen.whole);
-        let mut places: Vec<Place> = seen
+        let places: Vec<Place> = seen
             .iter()
             .filter_map(|(value, seen)| {
                 let place = place(graph, &GraphPath::MAIN, *value)?;
@@ -253,7 +253,6 @@ impl Pair<'_> {
                 (!exact).then_some(place)
             })
             .collect();
-        in_bodies(graph, &GraphPath::MAIN, &mut places);
         let scales = opset_version(&model.opset_imports, "").is_some_and(|version| version >= BROADCASTS);
         let shapes = session::shapes_of(inputs);
         let ways = Way::ALL.into_iter().filter(move |_| scales);
@@ -329,22 +328,6 @@ fn place(graph: &Graph, path: &GraphPath, value: ValueId) -> Option<Place> {
     })
 }
 
-/// The places in the bodies of a graph, where no run shows a value.
-fn in_bodies(graph: &Graph, path: &GraphPath, places: &mut Vec<Place>) {
-    for (node, at) in graph.bodies() {
-        let Some(body) = graph.body(node, at) else {
-            continue;
-        };
-        let path = path.body(node, at);
-        for (_, value) in named(body) {
-            if body.ty(value).dtype().is_some_and(|dtype| dtype.is_float()) {
-                places.extend(place(body, &path, value));
-            }
-        }
-        in_bodies(body, &path, places);
-    }
-}
-
 /// What a run shows of a value that is computed, given or constant; `None` of one that is no float.
 fn known(graph: &Graph, seen: &Values, sample: &RunValues, value: ValueId) -> Option<Seen> {
     if let Some(seen) = seen.get(&value) {
@@ -362,10 +345,6 @@ fn rounds(graph: &Graph, value: ValueId) -> bool {
     let Some(operator) = graph.operator(value.node) else {
         return false;
     };
-    // What comes out of bodies is rounded in them.
-    if operator.has_bodies() {
-        return false;
-    }
     if !operator.domain().is_empty() {
         return true;
     }

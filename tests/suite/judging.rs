@@ -249,23 +249,6 @@ fn what_rounding_leaves_unknown_is_no_difference_and_other_functions_are() {
 }
 
 #[test]
-fn rounding_in_a_body_is_rounding_on_the_way() {
-    let inside = |body: &str| {
-        format!(
-            "(int32[N,16] x, bool p) => (float[N,16] y) <float k = {{0.1}}, float m = {{100000000}}, float n = {{10000000}}> \
-             {{ f = Cast<to = 1>(x) y = If<then_branch = t () => (float[N,16] a) {{ {body} }}, \
-             else_branch = e () => (float[N,16] b) {{ b = Identity(f) }}>(p) }}"
-        )
-    };
-    let reference = inside("q = Mul(f, k) r = Mul(q, m) a = Sin(r)");
-    assert_ne!(
-        verdict(&reference, &inside("r = Mul(f, n) a = Sin(r)")),
-        Verdict::Different
-    );
-    assert_eq!(verdict(&reference, &inside("a = Mul(f, k)")), Verdict::Different);
-}
-
-#[test]
 fn what_hangs_on_an_overflow_of_the_reference_is_not_checked() {
     let parts = |threshold: &str| {
         format!(
