@@ -9,8 +9,8 @@ use super::functions::Functions;
 use super::symbols::public_type;
 use super::{content, shapes};
 use crate::ir::{
-    AttributeValue, Constant, ConstantOrigin, DType, Dim, Graph, GraphPath, Model, NodeId, NodeKind,
-    Operator, OpsetImport, ShapeContent, TensorType, ValueId, ValueType, opset_version, tensor_type,
+    AttributeValue, Constant, ConstantOrigin, DType, Dim, Graph, GraphPath, Imports, Model, NodeId, NodeKind,
+    Operator, ShapeContent, TensorType, ValueId, ValueType, opset_version, tensor_type,
 };
 
 /// A declaration of the file that no value can fulfil; what was inferred holds.
@@ -77,7 +77,7 @@ pub fn infer(model: &mut Model) -> InferReport {
 
 /// Infers the outputs of one node, whose inputs are inferred already, and its bodies. `imports` are those of the graph's
 /// model or function. Calls of model-local functions stay unknown: only [`infer`] sees those.
-pub fn infer_node(graph: &mut Graph, node: NodeId, imports: &[OpsetImport]) {
+pub fn infer_node(graph: &mut Graph, node: NodeId, imports: &Imports) {
     let bodies = graph.operator(node).into_iter().flat_map(Operator::bodies);
     let nodes = bodies.map(|(_, body)| count(body)).sum();
     let mut driver = Driver {
@@ -100,7 +100,7 @@ pub fn infer_node(graph: &mut Graph, node: NodeId, imports: &[OpsetImport]) {
 #[derive(Clone)]
 pub(super) struct Scope<'a> {
     /// Opset imports in force.
-    pub(super) imports: &'a [OpsetImport],
+    pub(super) imports: &'a Imports,
     /// The graph.
     pub(super) path: GraphPath,
     /// Bodies and calls around it.

@@ -179,7 +179,10 @@ const CODES: [(&str, &[&str]); 13] = [
             "engine-unsupported",
         ],
     ),
-    ("evaluations", &["engine", "label", "merge", "output", "state", "task"]),
+    (
+        "evaluations",
+        &["engine", "label", "merge", "output", "state", "task"],
+    ),
     (
         "gradients",
         &[

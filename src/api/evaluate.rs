@@ -236,7 +236,9 @@ fn show(
     force: bool,
 ) -> Result<Vec<String>, Error> {
     let Some(found) = state.task.as_ref().and_then(TaskState::boxes) else {
-        return Err(Error::usage("--show draws boxes, and the data describe no detection"));
+        return Err(Error::usage(
+            "--show draws boxes, and the data describe no detection",
+        ));
     };
     let failed = |path: &Path, reason: String| {
         Error::new("write-failed", format!("{}: {reason}", path.display())).in_file(path)
@@ -245,14 +247,19 @@ fn show(
     let mut written = Vec::new();
     for (rank, fates) in found.worst(count).into_iter().enumerate() {
         let Some(source) = data.image_path(fates.sample).filter(|path| path.is_file()) else {
-            return Err(Error::usage("--show draws on image files, and the samples are arrays"));
+            return Err(Error::usage(
+                "--show draws on image files, and the samples are arrays",
+            ));
         };
         let bytes = crate::files::read_bytes(source).map_err(|error| failed(source, error.to_string()))?;
         let mut picture = image::load_from_memory(&bytes)
             .map_err(|error| failed(source, error.to_string()))?
             .to_rgb8();
         pictures::draw(&mut picture, &fates);
-        let stem = source.file_stem().and_then(|stem| stem.to_str()).unwrap_or("image");
+        let stem = source
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or("image");
         let path = folder.join(format!("{:03}-{stem}.png", rank + 1));
         let mut png = std::io::Cursor::new(Vec::new());
         picture

@@ -11,8 +11,8 @@ use crate::api::{
     self, Data, Error, EvaluationDocument, Figures, Gate, Measuring, PreprocessSpec, Shard, check_evaluation,
     check_parts, merged_states,
 };
-use crate::report::{evaluation, pictures, sanitise};
 use crate::report::table::{self, Style};
+use crate::report::{evaluation, pictures, sanitise};
 
 /// Measure a model on labelled data: accuracy, precision, recall, F1, latency, size
 ///

@@ -74,7 +74,11 @@ fn tables(global: &Global, report: &RunReport, running: &Running, say: &dyn Fn(&
     {
         draw(comparison::outputs(Style::Terminal, &verify.outputs));
     }
-    if let Some(task) = report.evaluation.as_ref().and_then(|figures| figures.task.as_ref()) {
+    if let Some(task) = report
+        .evaluation
+        .as_ref()
+        .and_then(|figures| figures.task.as_ref())
+    {
         draw(evaluation::task(Style::Terminal, task));
     }
     if !report.gates.is_empty() {

@@ -266,9 +266,9 @@ impl BoxesSpec {
             Some(name) => {
                 let mut layouts = Self::layouts()?;
                 let names: Vec<String> = layouts.keys().cloned().collect();
-                let layout = layouts.remove(name).ok_or_else(|| {
-                    format!("there is no layout `{name}`; there are {}", names.join(", "))
-                })?;
+                let layout = layouts
+                    .remove(name)
+                    .ok_or_else(|| format!("there is no layout `{name}`; there are {}", names.join(", ")))?;
                 self.over(layout)
             }
         };
@@ -331,7 +331,9 @@ impl BoxesSpec {
 
     fn check(&self) -> Result<(), String> {
         let share = |name: &str, value: Option<f64>| match value {
-            Some(value) if !(0.0..=1.0).contains(&value) => Err(format!("{name} is {value}; 0 to 1 is possible")),
+            Some(value) if !(0.0..=1.0).contains(&value) => {
+                Err(format!("{name} is {value}; 0 to 1 is possible"))
+            }
             _ => Ok(()),
         };
         share("score", self.score)?;
@@ -350,7 +352,9 @@ impl BoxesSpec {
         }
         for (part, columns) in &self.columns {
             let (first, end) = (columns.first(), columns.get(1));
-            if columns.is_empty() || columns.len() > 2 || first.zip(end).is_some_and(|(a, b)| *a >= 0 && *b > 0 && a >= b)
+            if columns.is_empty()
+                || columns.len() > 2
+                || first.zip(end).is_some_and(|(a, b)| *a >= 0 && *b > 0 && a >= b)
             {
                 let part = serde_json::to_string(part).unwrap_or_default();
                 return Err(format!("columns of {part} are [first] or [first, end]"));
@@ -376,7 +380,10 @@ mod tests {
             assert!(layout.about.is_some() && layout.code.is_some(), "{name}");
             assert!(layout.layout.is_none(), "{name}");
             let parts: Vec<&Part> = layout.outputs.keys().chain(layout.columns.keys()).collect();
-            assert!(parts.contains(&&Part::Box) && parts.contains(&&Part::Scores), "{name}");
+            assert!(
+                parts.contains(&&Part::Box) && parts.contains(&&Part::Scores),
+                "{name}"
+            );
         }
     }
 
@@ -384,7 +391,10 @@ mod tests {
     fn own_fields_win_over_the_layout() {
         let spec: BoxesSpec = serde_yaml::from_str("{ layout: nanodet, nms: 0.5 }").unwrap();
         let resolved = spec.resolved().unwrap();
-        assert_eq!((resolved.nms, resolved.code), (Some(0.5), Some(BoxCode::Distribution)));
+        assert_eq!(
+            (resolved.nms, resolved.code),
+            (Some(0.5), Some(BoxCode::Distribution))
+        );
         let wrong: BoxesSpec = serde_yaml::from_str("{ layout: nanodett }").unwrap();
         assert!(wrong.resolved().unwrap_err().contains("nanodet-plus"));
         let wrong: BoxesSpec = serde_yaml::from_str("{ nms: 2 }").unwrap();

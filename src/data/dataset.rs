@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::annotations::ImageFile;
 use super::columns::{Archive, Columns};
 use super::error::DataError;
 use super::images::ImageFolder;
-use super::annotations::ImageFile;
 use super::preprocess::{Layout, Preprocess, PreprocessSpec, Preset};
 use super::signature::Signature;
 use super::spec::{SourceSpec, Spec, SyntheticSpec};
@@ -83,11 +83,13 @@ impl Dataset {
         let (source, available, origin) = match source {
             SourceSpec::Npz(path) => {
                 let path = base.join(path);
-                let (columns, count) = Columns::open(arrays_spec, Archive::File(&path), &signature, preprocess)?;
+                let (columns, count) =
+                    Columns::open(arrays_spec, Archive::File(&path), &signature, preprocess)?;
                 (Source::Arrays(columns), count, path)
             }
             SourceSpec::Arrays(arrays) => {
-                let (columns, count) = Columns::open(arrays_spec, Archive::Given(arrays), &signature, preprocess)?;
+                let (columns, count) =
+                    Columns::open(arrays_spec, Archive::Given(arrays), &signature, preprocess)?;
                 (Source::Arrays(columns), count, arrays.origin().to_owned())
             }
             SourceSpec::Images(images) => {
@@ -464,12 +466,19 @@ impl Dataset {
 /// Preprocessing with the sizes that the model's first input says.
 fn settled(preprocess: Preprocess, signature: &Signature) -> Result<Preprocess, DataError> {
     let shape = signature.inputs.first().and_then(|input| input.shape.as_ref());
-    let side = |axis: usize| shape?.get(axis)?.fixed().and_then(|size| u32::try_from(size).ok());
+    let side = |axis: usize| {
+        shape?
+            .get(axis)?
+            .fixed()
+            .and_then(|size| u32::try_from(size).ok())
+    };
     let first = match preprocess.layout {
         Layout::Nchw => 2,
         Layout::Nhwc => 1,
     };
-    let size = side(first).zip(side(first + 1)).map(|(height, width)| [height, width]);
+    let size = side(first)
+        .zip(side(first + 1))
+        .map(|(height, width)| [height, width]);
     preprocess.fitted(size).map_err(|message| DataError::Spec {
         file: None,
         message: format!("preprocess: {message}"),

@@ -171,7 +171,11 @@ impl Spec {
         for path in [&mut self.npz, &mut self.onnx].into_iter().flatten() {
             *path = base.join(&*path);
         }
-        let in_file = self.images.is_some() || self.labels.as_deref().is_some_and(|labels| labels.ends_with(".json"));
+        let in_file = self.images.is_some()
+            || self
+                .labels
+                .as_deref()
+                .is_some_and(|labels| labels.ends_with(".json"));
         let charset = self.text.as_mut().and_then(|options| options.charset.as_mut());
         let pairs = self.embedding.as_mut().and_then(|options| options.pairs.as_mut());
         let images = self.images.as_ref().map(|images| base.join(&images.folder));
@@ -233,7 +237,10 @@ impl Spec {
                 "onnx",
                 vec![
                     ("inputs", !self.inputs.is_empty()),
-                    ("labels", self.labels.as_ref().is_some_and(|labels| labels != REFERENCE)),
+                    (
+                        "labels",
+                        self.labels.as_ref().is_some_and(|labels| labels != REFERENCE),
+                    ),
                     ("preprocess", self.preprocess.is_some()),
                     ("batch", self.batch.is_some()),
                 ],
@@ -243,7 +250,10 @@ impl Spec {
                 "synthetic",
                 vec![
                     ("inputs", !self.inputs.is_empty()),
-                    ("labels", self.labels.as_ref().is_some_and(|labels| labels != REFERENCE)),
+                    (
+                        "labels",
+                        self.labels.as_ref().is_some_and(|labels| labels != REFERENCE),
+                    ),
                     ("preprocess", self.preprocess.is_some()),
                 ],
             )

@@ -30,22 +30,36 @@ impl Spec {
                 endings: &["jpg", "jpeg", "png", "webp", "tsv", "csv"],
                 ..file(&images.folder)
             });
-            if let Some(labels) = images.labels.as_ref().filter(|labels| labels.as_os_str() != REFERENCE) {
+            if let Some(labels) = images
+                .labels
+                .as_ref()
+                .filter(|labels| labels.as_os_str() != REFERENCE)
+            {
                 files.push(file(&images.folder.join(labels)));
                 files.push(file(labels));
             }
         }
-        let in_file = self.names_task() && (self.images.is_some() || self.labels.as_deref().is_some_and(|l| l.ends_with(".json")));
-        let labels = self.labels.as_ref().filter(|labels| *labels != REFERENCE && in_file).map(Path::new);
+        let in_file = self.names_task()
+            && (self.images.is_some() || self.labels.as_deref().is_some_and(|l| l.ends_with(".json")));
+        let labels = self
+            .labels
+            .as_ref()
+            .filter(|labels| *labels != REFERENCE && in_file)
+            .map(Path::new);
         let beside = [
             labels,
             self.names.as_deref(),
-            self.embedding.as_ref().and_then(|options| options.pairs.as_deref()),
+            self.embedding
+                .as_ref()
+                .and_then(|options| options.pairs.as_deref()),
             self.text.as_ref().and_then(|options| options.charset.as_deref()),
         ];
         for path in beside.into_iter().flatten() {
             let endings: &[&str] = &["txt", "xml", "png", "json", "tsv", "csv", "yaml"];
-            let read = |path: &Path| SpecFile { endings, ..file(path) };
+            let read = |path: &Path| SpecFile {
+                endings,
+                ..file(path)
+            };
             files.extend(self.images.iter().map(|images| read(&images.folder.join(path))));
             files.push(read(path));
         }

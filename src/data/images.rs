@@ -177,7 +177,10 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 
 /// The images of a folder, in the order of their names.
 pub(super) fn all(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let files: Vec<PathBuf> = entries(folder)?.into_iter().filter(|path| is_image(path)).collect();
+    let files: Vec<PathBuf> = entries(folder)?
+        .into_iter()
+        .filter(|path| is_image(path))
+        .collect();
     if files.is_empty() {
         let detail = "; JPEG, PNG and WebP files are read".to_owned();
         return Err(DataError::Empty {

@@ -41,7 +41,8 @@ pub use memory::Arrays;
 pub use npz::{NpzStream, npz_bytes, write_npz};
 pub use page::page;
 pub use preprocess::{
-    Color, Extent, InputSize, Interpolation, Layout, Letterbox, Place, Preprocess, PreprocessSpec, Preset, Resize,
+    Color, Extent, InputSize, Interpolation, Layout, Letterbox, Place, Preprocess, PreprocessSpec, Preset,
+    Resize,
 };
 pub use signature::{InputSignature, Signature};
 pub use spec::{ImageSpec, Shard, SourceSpec, Spec, SyntheticSpec};

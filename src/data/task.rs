@@ -84,7 +84,10 @@ impl Spec {
                 (self.embedding.is_some(), TaskKind::Embedding),
                 (self.text.is_some(), TaskKind::Text),
                 (self.tokens.is_some(), TaskKind::Tokens),
-                (self.labels_named().is_some_and(|name| is_json(&name)), TaskKind::Detection),
+                (
+                    self.labels_named().is_some_and(|name| is_json(&name)),
+                    TaskKind::Detection,
+                ),
             ];
             blocks.into_iter().find(|(there, _)| *there).map(|(_, kind)| kind)
         };
@@ -103,7 +106,11 @@ impl Spec {
     /// Whether labels of the task are an array beside the inputs.
     fn labels_are_an_array(&self, kind: TaskKind) -> bool {
         let arrays = self.npz.is_some() || self.arrays.is_some();
-        arrays && matches!(kind, TaskKind::Tokens | TaskKind::Signals | TaskKind::Segmentation)
+        arrays
+            && matches!(
+                kind,
+                TaskKind::Tokens | TaskKind::Signals | TaskKind::Segmentation
+            )
     }
 
     /// Refuses what belongs to another task.
@@ -113,8 +120,16 @@ impl Spec {
         for (name, there, fits) in [
             ("boxes", self.boxes.is_some(), boxes),
             ("names", self.names.is_some(), boxes),
-            ("segmentation", self.segmentation.is_some(), kind == Some(TaskKind::Segmentation)),
-            ("embedding", self.embedding.is_some(), kind == Some(TaskKind::Embedding)),
+            (
+                "segmentation",
+                self.segmentation.is_some(),
+                kind == Some(TaskKind::Segmentation),
+            ),
+            (
+                "embedding",
+                self.embedding.is_some(),
+                kind == Some(TaskKind::Embedding),
+            ),
             ("text", self.text.is_some(), kind == Some(TaskKind::Text)),
             ("tokens", self.tokens.is_some(), kind == Some(TaskKind::Tokens)),
         ] {
@@ -146,7 +161,11 @@ impl TaskSetting {
             TaskKind::Signals => Reading::Signals,
             _ => {
                 let boxes = spec.boxes.clone().map(BoxesSpec::from).unwrap_or_default();
-                Reading::Boxes(boxes.resolved().map_err(|message| wrong(format!("boxes: {message}")))?)
+                Reading::Boxes(
+                    boxes
+                        .resolved()
+                        .map_err(|message| wrong(format!("boxes: {message}")))?,
+                )
             }
         };
         let categories = match &reading {
@@ -197,7 +216,10 @@ impl TaskSetting {
 
 /// A file that is looked for in the folder of images first, and beside the description else.
 fn beside(spec: &Spec, base: &Path, name: &Path) -> PathBuf {
-    let inside = spec.images.as_ref().map(|images| base.join(&images.folder).join(name));
+    let inside = spec
+        .images
+        .as_ref()
+        .map(|images| base.join(&images.folder).join(name));
     inside
         .filter(|path| path.exists())
         .unwrap_or_else(|| base.join(name))
@@ -231,7 +253,8 @@ impl Labels {
             _ => {
                 return Err(DataError::Labels {
                     file: path.clone(),
-                    reason: "the task has no labels of images; leave `labels` out, or give `reference`".to_owned(),
+                    reason: "the task has no labels of images; leave `labels` out, or give `reference`"
+                        .to_owned(),
                 });
             }
         };
@@ -294,7 +317,9 @@ impl Labels {
             });
         }
         if !self.is_coco() {
-            return Err(wrong("labels of arrays are a COCO file, or an array beside them".to_owned()));
+            return Err(wrong(
+                "labels of arrays are a COCO file, or an array beside them".to_owned(),
+            ));
         }
         let coco = self.coco()?;
         if coco.images.len() as u64 != rows {
@@ -357,7 +382,9 @@ impl Known {
             return annotations::mask(file, image, options).map(|mask| Some(Cow::Owned(Truth::Mask(mask))));
         }
         let annotations = self.annotations.as_ref();
-        Ok(annotations.and_then(|annotations| annotations.truths.get(row)).map(Cow::Borrowed))
+        Ok(annotations
+            .and_then(|annotations| annotations.truths.get(row))
+            .map(Cow::Borrowed))
     }
 }
 
@@ -366,7 +393,8 @@ fn holds(folder: &Path, extension: &str) -> bool {
     std::fs::read_dir(folder).is_ok_and(|entries| {
         entries.flatten().any(|entry| {
             let path = entry.path();
-            path.extension().is_some_and(|own| own.eq_ignore_ascii_case(extension))
+            path.extension()
+                .is_some_and(|own| own.eq_ignore_ascii_case(extension))
         })
     })
 }

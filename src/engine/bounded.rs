@@ -152,6 +152,7 @@ pub(super) fn bounded<T: Send + 'static>(
             engine,
             at,
             seconds: limit.as_secs_f64(),
+            node: None,
         }),
         Err(RecvTimeoutError::Disconnected) => Err(EngineError::Failed {
             engine,

@@ -92,7 +92,7 @@ pub enum EngineError {
         reason: String,
     },
     /// The engine did not come back in time; the model is *not checked*.
-    #[error("the engine {engine} took longer than {seconds} s at {at}")]
+    #[error("the engine {engine} took longer than {seconds} s at {at}{}", on(node))]
     TimedOut {
         /// Engine name.
         engine: &'static str,
@@ -100,6 +100,8 @@ pub enum EngineError {
         at: &'static str,
         /// The bound in seconds.
         seconds: f64,
+        /// On which node, where that is known.
+        node: Option<String>,
     },
     /// The engine's process ended; the model is *not checked*.
     #[error("the engine {engine} ended by {how}{} ({at})", on(node))]

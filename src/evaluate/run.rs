@@ -13,8 +13,8 @@ use super::statistics::Paired;
 use super::task::Checkpoint;
 use super::tasks::{Answer, Output, Reader, Sample, TaskState};
 use crate::data::{Batch, DataError, Dataset, Mask, Reading, SegmentationOptions, TaskSetting, Truth};
-use crate::engine::{RunValue, RunValues};
 use crate::engine::stream::{Places, Stream, in_order};
+use crate::engine::{RunValue, RunValues};
 use crate::ir::{Model, Tensor};
 
 /// How to run.
@@ -37,7 +37,8 @@ pub(super) fn check_labels(data: &Dataset, needed: bool) -> Result<(), EvaluateE
     }
     if from_reference {
         return Err(EvaluateError::Task {
-            problem: "`labels: reference` takes what another model answers as true: name it with --against".to_owned(),
+            problem: "`labels: reference` takes what another model answers as true: name it with --against"
+                .to_owned(),
         });
     }
     let reason =
@@ -200,7 +201,11 @@ impl<'m> Counter<'m> {
         let targets = batch.labels.as_ref().map(rows_of_targets).transpose()?.flatten();
         for (at, answer) in model.iter().enumerate() {
             let index = batch.first + at as u64;
-            let known = if from_reference { None } else { self.data.truth(index)? };
+            let known = if from_reference {
+                None
+            } else {
+                self.data.truth(index)?
+            };
             let labels = labels.as_ref().and_then(|rows| rows.as_ref()?.get(at).cloned());
             let mask = match &setting.reading {
                 Reading::Masks(options) => labels.as_ref().and_then(|labels| mask(labels, options)),
@@ -303,7 +308,12 @@ fn by_sample(places: &Places<'_>, values: &RunValues, batch: &Batch) -> Result<V
         }
         let skipped = usize::from(rows.is_some());
         let tensor = rows.unwrap_or(Cow::Borrowed(tensor));
-        let dims: Vec<usize> = tensor.dims().iter().skip(skipped).map(|size| *size as usize).collect();
+        let dims: Vec<usize> = tensor
+            .dims()
+            .iter()
+            .skip(skipped)
+            .map(|size| *size as usize)
+            .collect();
         let all = tensor.to_f64().map_err(|e| wrong(e.to_string()))?;
         let size: usize = dims.iter().product();
         for (at, answer) in answers.iter_mut().enumerate() {
@@ -334,7 +344,9 @@ fn rows_of_targets(labels: &Tensor) -> Result<Option<Vec<Vec<f64>>>, EvaluateErr
 
 /// A mask from an array of class numbers; negative ones and the value to ignore do not count.
 fn mask((dims, classes): &(Vec<usize>, Vec<i64>), options: &SegmentationOptions) -> Option<Truth> {
-    let [.., height, width] = dims.as_slice() else { return None };
+    let [.., height, width] = dims.as_slice() else {
+        return None;
+    };
     let class = |class: &i64| match u16::try_from(*class) {
         Ok(class) if class != options.ignore => class,
         _ => Mask::IGNORED,
@@ -359,7 +371,9 @@ fn rows_of_labels(labels: &Tensor) -> Result<Labelled, EvaluateError> {
         problem: e.to_string(),
     })?;
     let size = dims.iter().product::<usize>().max(1);
-    Ok(Some(all.chunks(size).map(|row| (dims.clone(), row.to_vec())).collect()))
+    Ok(Some(
+        all.chunks(size).map(|row| (dims.clone(), row.to_vec())).collect(),
+    ))
 }
 
 /// The classes that are predicted, added to the table where the true ones are known.

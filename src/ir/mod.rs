@@ -17,6 +17,7 @@ mod dtype;
 pub mod edit;
 mod functions;
 mod graph;
+mod imports;
 mod minifloat;
 mod model;
 mod name;
@@ -35,9 +36,10 @@ pub use dtype::DType;
 pub use edit::{EditError, Editor};
 pub use functions::{FunctionIndex, FunctionKey};
 pub use graph::{Graph, GraphMeta, GraphOutput, Inputs, Provenance};
+pub use imports::{Imports, OpsetImport, opset_version};
 pub(crate) use minifloat::round as round_minifloat;
 pub use minifloat::{decode as decode_minifloat, encode as encode_minifloat};
-pub use model::{Function, GraphPath, Model, OpsetImport, opset_version};
+pub use model::{Function, GraphPath, Model};
 pub use name::Name;
 pub use node::{
     BodyIndex, Capture, Constant, ConstantOrigin, Input, Node, NodeId, NodeKind, NodeMeta, Operator,

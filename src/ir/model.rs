@@ -2,7 +2,7 @@
 
 use super::functions::{FunctionIndex, FunctionKey};
 use super::graph::Graph;
-use super::name::Name;
+use super::imports::{Imports, opset_version};
 use super::node::{BodyIndex, NodeId};
 use crate::proto;
 
@@ -13,22 +13,13 @@ pub struct Model {
     /// information, device configuration.
     pub header: Box<proto::ModelProto>,
     /// Opset imports in file order, repeats included.
-    pub opset_imports: Vec<OpsetImport>,
+    pub opset_imports: Imports,
     /// `metadata_props` in file order.
     pub metadata: Vec<proto::StringStringEntryProto>,
     /// The main graph.
     pub graph: Graph,
     /// Model-local functions in file order.
     pub functions: Vec<Function>,
-}
-
-/// One opset import.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpsetImport {
-    /// Domain as written.
-    pub domain: Option<Name>,
-    /// Version as written.
-    pub version: Option<i64>,
 }
 
 /// A model-local function.
@@ -38,7 +29,7 @@ pub struct Function {
     /// documentation, metadata.
     pub header: Box<proto::FunctionProto>,
     /// Opset imports in file order.
-    pub opset_imports: Vec<OpsetImport>,
+    pub opset_imports: Imports,
     /// The body; its inputs have no declared types.
     pub graph: Graph,
 }
@@ -75,26 +66,6 @@ impl GraphPath {
     }
 }
 
-impl OpsetImport {
-    /// The domain; ONNX's own is the empty text however it is written.
-    pub fn domain(&self) -> &str {
-        match self.domain.as_deref() {
-            None | Some("ai.onnx") => "",
-            Some(domain) => domain,
-        }
-    }
-}
-
-/// The imported version of a domain: the highest, if it is imported more than once.
-pub fn opset_version(imports: &[OpsetImport], domain: &str) -> Option<i64> {
-    let domain = if domain == "ai.onnx" { "" } else { domain };
-    imports
-        .iter()
-        .filter(|import| import.domain() == domain)
-        .filter_map(|import| import.version)
-        .max()
-}
-
 impl Model {
     /// The file's IR version.
     pub fn ir_version(&self) -> i64 {
@@ -102,7 +73,7 @@ impl Model {
     }
 
     /// The opset imports that hold in the graph at `path`: a function's own in a function.
-    pub fn opsets(&self, path: &GraphPath) -> &[OpsetImport] {
+    pub fn opsets(&self, path: &GraphPath) -> &Imports {
         match path.function.and_then(|index| self.functions.get(index)) {
             Some(function) => &function.opset_imports,
             None => &self.opset_imports,

@@ -25,7 +25,7 @@ use std::collections::HashSet;
 
 use crate::analysis::infer;
 use crate::engine::{CompileOptions, Engine, EngineError, Session};
-use crate::ir::{EditError, GraphPath, Model, NodeId, OpsetImport};
+use crate::ir::{EditError, GraphPath, Imports, Model, NodeId};
 use site::Site;
 
 /// How an operator is rewritten: `true` if it was, `false` if it stays.
@@ -137,7 +137,7 @@ fn for_tract(model: &mut Model) -> Result<(), LowerError> {
     }
     let functions = function_names(model);
     for path in model.graph_paths() {
-        let imports = model.opsets(&path).to_vec();
+        let imports = model.opsets(&path).clone();
         let mut seen = HashSet::new();
         for _ in 0..ROUNDS {
             if !round(model, &path, &imports, &functions, &mut seen)? {
@@ -165,7 +165,7 @@ fn function_names(model: &Model) -> HashSet<(String, String)> {
 fn round(
     model: &mut Model,
     path: &GraphPath,
-    imports: &[OpsetImport],
+    imports: &Imports,
     functions: &HashSet<(String, String)>,
     seen: &mut HashSet<NodeId>,
 ) -> Result<bool, LowerError> {

@@ -2,8 +2,8 @@
 
 use crate::analysis::infer_node;
 use crate::ir::{
-    AttributeValue, DType, EditError, Graph, NodeId, Operator, OpsetImport, Shape, Tensor, TensorError,
-    Value, ValueId, ValueType, opset_version,
+    AttributeValue, DType, EditError, Graph, Imports, NodeId, Operator, Shape, Tensor, TensorError, Value,
+    ValueId, ValueType, opset_version,
 };
 
 /// The domain of operators that only the built-in engine has.
@@ -12,7 +12,7 @@ pub(super) const ENGINE_DOMAIN: &str = "secateur.engine";
 pub(super) struct Site<'m> {
     graph: &'m mut Graph,
     id: NodeId,
-    imports: &'m [OpsetImport],
+    imports: &'m Imports,
     /// The operator as it was.
     pub(super) operator: Operator,
     inputs: Vec<Option<ValueId>>,
@@ -20,7 +20,7 @@ pub(super) struct Site<'m> {
 }
 
 impl<'m> Site<'m> {
-    pub(super) fn new(graph: &'m mut Graph, id: NodeId, imports: &'m [OpsetImport]) -> Self {
+    pub(super) fn new(graph: &'m mut Graph, id: NodeId, imports: &'m Imports) -> Self {
         let operator = graph.operator(id).cloned().unwrap_or_else(|| Operator::new(""));
         let inputs = graph.inputs_of(id).to_vec();
         Self {

@@ -11,8 +11,8 @@ use super::sweep::remove_unused;
 use super::{About, Context, EliminateDeadCode, Pass, PassError, PassReport, Safety};
 use crate::analysis::infer;
 use crate::ir::{
-    AttributeValue, Constant, ConstantOrigin, EditError, Function, FunctionIndex, Graph, Model, Name, NodeId,
-    Operator, OpsetImport, Tensor, Value, ValueId, opset_version,
+    AttributeValue, Constant, ConstantOrigin, EditError, Function, FunctionIndex, Graph, Imports, Model,
+    Name, NodeId, Operator, OpsetImport, Tensor, Value, ValueId, opset_version,
 };
 use crate::ops::schema;
 use crate::proto;
@@ -170,7 +170,7 @@ enum Size {
 struct Inliner<'a> {
     options: &'a InlineFunctions,
     functions: &'a Functions<'a>,
-    imports: Vec<OpsetImport>,
+    imports: Imports,
     names: Names,
     inlined: u64,
     notes: BTreeSet<String>,
@@ -267,8 +267,8 @@ impl Inliner<'_> {
 
     /// Why a function's operators do not mean the same under the model's imports. Domains that the model does not import yet
     /// are added.
-    fn join_imports(&mut self, graph: &Graph, own: &[OpsetImport]) -> Option<String> {
-        let mut added: Vec<OpsetImport> = Vec::new();
+    fn join_imports(&mut self, graph: &Graph, own: &Imports) -> Option<String> {
+        let mut added = Imports::default();
         let reason = self.find_difference(graph, own, &mut added);
         if reason.is_none() {
             self.imports.extend(added);
@@ -276,12 +276,7 @@ impl Inliner<'_> {
         reason
     }
 
-    fn find_difference(
-        &self,
-        graph: &Graph,
-        own: &[OpsetImport],
-        added: &mut Vec<OpsetImport>,
-    ) -> Option<String> {
+    fn find_difference(&self, graph: &Graph, own: &Imports, added: &mut Imports) -> Option<String> {
         for id in graph.node_ids() {
             let Some(operator) = graph.operator(id) else {
                 continue;

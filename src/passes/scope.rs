@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Context, PassError};
 use crate::ir::{
-    DType, EditError, Graph, Model, NodeId, NodeKind, Operator, OpsetImport, ValueId, opset_version,
+    DType, EditError, Graph, Imports, Model, NodeId, NodeKind, Operator, ValueId, opset_version,
 };
 use crate::ops::{Schema, Traits, schema};
 use crate::proto;
@@ -15,7 +15,7 @@ pub(super) struct Scope<'a> {
     pub(super) context: &'a Context<'a>,
     /// Name of the pass.
     pub(super) pass: &'static str,
-    imports: Vec<OpsetImport>,
+    imports: Imports,
     functions: &'a HashSet<(String, String)>,
     pinned: &'a HashSet<String>,
     /// What quantization annotations of the graph and its bodies name.

@@ -50,7 +50,13 @@ pub(super) struct Outcome {
 
 /// Judges a value by its interval where there is one, else by itself. The width of an interval is taken to shrink with the square root of
 /// the samples.
-pub(super) fn decide(value: f64, interval: Option<Interval>, bound: f64, at_least: bool, samples: u64) -> Outcome {
+pub(super) fn decide(
+    value: f64,
+    interval: Option<Interval>,
+    bound: f64,
+    at_least: bool,
+    samples: u64,
+) -> Outcome {
     let holds = |value: f64| match at_least {
         true => value >= bound - SLACK,
         false => value <= bound + SLACK,
@@ -60,7 +66,11 @@ pub(super) fn decide(value: f64, interval: Option<Interval>, bound: f64, at_leas
         more_samples: None,
     };
     let Some(interval) = interval else {
-        return sure(if holds(value) { Decision::Passed } else { Decision::Broken });
+        return sure(if holds(value) {
+            Decision::Passed
+        } else {
+            Decision::Broken
+        });
     };
     match (holds(interval.low), holds(interval.high)) {
         (true, true) => sure(Decision::Passed),
@@ -72,7 +82,8 @@ pub(super) fn decide(value: f64, interval: Option<Interval>, bound: f64, at_leas
                 false => interval.high - value,
             };
             let needed = samples as f64 * (half / apart).powi(2);
-            let more = (apart > SLACK && needed.is_finite()).then(|| (needed - samples as f64).ceil().max(1.0) as u64);
+            let more = (apart > SLACK && needed.is_finite())
+                .then(|| (needed - samples as f64).ceil().max(1.0) as u64);
             Outcome {
                 decision: Decision::Undecided,
                 more_samples: more,
@@ -89,7 +100,9 @@ impl Outcome {
                 "; undecided at a confidence of {confidence} with {samples} samples: about {more} more would decide if the value stays as it is"
             ),
             (Decision::Undecided, None) => {
-                format!("; undecided at a confidence of {confidence}: the value is at the bound, more samples have to move it")
+                format!(
+                    "; undecided at a confidence of {confidence}: the value is at the bound, more samples have to move it"
+                )
             }
             _ => String::new(),
         }
@@ -113,7 +126,10 @@ impl FigureGate {
                 .unwrap_or("the evaluation data have no `task` with this figure");
             return missing(why.to_owned());
         };
-        let own = match (self.confidence, judged.state.and_then(|state| state.task.as_ref())) {
+        let own = match (
+            self.confidence,
+            judged.state.and_then(|state| state.task.as_ref()),
+        ) {
             (Some(confidence), Some(state)) if confidence != USUAL => Some(state.figures(confidence)),
             _ => None,
         };
@@ -142,7 +158,10 @@ impl FigureGate {
         let judged = |bound: &Bound| {
             let interval = bound.interval.filter(|_| self.confidence.is_some());
             if self.confidence.is_some() && interval.is_none() {
-                let message = format!("{}, which has no interval: judge it without `confidence`", bound.what);
+                let message = format!(
+                    "{}, which has no interval: judge it without `confidence`",
+                    bound.what
+                );
                 return GateReport {
                     value: Some(bound.value),
                     bound: Some(bound.bound),
@@ -152,9 +171,9 @@ impl FigureGate {
             }
             let outcome = decide(bound.value, interval, bound.bound, bound.at_least, samples);
             let relation = if bound.at_least { "at least" } else { "at most" };
-            let interval = bound
-                .interval
-                .map_or(String::new(), |i| format!(" (interval {:.4} to {:.4})", i.low, i.high));
+            let interval = bound.interval.map_or(String::new(), |i| {
+                format!(" (interval {:.4} to {:.4})", i.low, i.high)
+            });
             let message = format!(
                 "{}{interval}, {relation} {} is accepted{}",
                 bound.what,
@@ -175,7 +194,11 @@ impl FigureGate {
         let worst = reports.iter().max_by_key(|report| report.decision as u8).cloned();
         match worst {
             Some(worst) if worst.passed && reports.len() > 1 => GateReport {
-                message: reports.iter().map(|r| r.message.clone()).collect::<Vec<_>>().join("; "),
+                message: reports
+                    .iter()
+                    .map(|r| r.message.clone())
+                    .collect::<Vec<_>>()
+                    .join("; "),
                 ..worst
             },
             Some(worst) => worst,
@@ -197,18 +220,26 @@ impl FigureGate {
         }
         if let Some(bound) = self.at_most {
             let relative = name == RELATIVE;
-            let reference = task.reference.as_ref().and_then(|figures| figures.get(name).copied().flatten());
+            let reference = task
+                .reference
+                .as_ref()
+                .and_then(|figures| figures.get(name).copied().flatten());
             let (what, value, interval) = match (relative, reference) {
                 (false, _) => (format!("{name} is {value:.4}"), value, interval),
                 (true, Some(reference)) => (
-                    format!("{name} is {:.4} of the input's ({value:.4} of {reference:.4})", value / reference),
+                    format!(
+                        "{name} is {:.4} of the input's ({value:.4} of {reference:.4})",
+                        value / reference
+                    ),
                     value / reference,
                     interval.map(|i| Interval {
                         low: i.low / reference,
                         high: i.high / reference,
                     }),
                 ),
-                (true, None) => return Err("`at-most` is a share of the input's, which was not evaluated".to_owned()),
+                (true, None) => {
+                    return Err("`at-most` is a share of the input's, which was not evaluated".to_owned());
+                }
             };
             bounds.push(Bound {
                 what,
@@ -250,7 +281,10 @@ mod tests {
         assert_eq!(decided(0.001, -0.001, 0.003, 0.005), (Decision::Passed, None));
         assert_eq!(decided(0.02, 0.01, 0.03, 0.005), (Decision::Broken, None));
         // The bound is 0.004 away and the interval reaches 0.008: it has to halve, which takes four times the samples.
-        assert_eq!(decided(0.001, -0.007, 0.009, 0.005), (Decision::Undecided, Some(240)));
+        assert_eq!(
+            decided(0.001, -0.007, 0.009, 0.005),
+            (Decision::Undecided, Some(240))
+        );
         assert_eq!(decided(0.005, 0.0, 0.01, 0.005), (Decision::Undecided, None));
         assert_eq!(decide(0.1, None, 0.05, true, 80).decision, Decision::Passed);
     }

@@ -187,11 +187,21 @@ impl GateReport {
     }
 
     /// One that is decided by a figure itself.
-    pub(super) fn plain(name: &str, passed: bool, value: Option<f64>, bound: Option<f64>, message: String) -> Self {
+    pub(super) fn plain(
+        name: &str,
+        passed: bool,
+        value: Option<f64>,
+        bound: Option<f64>,
+        message: String,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             passed,
-            decision: if passed { Decision::Passed } else { Decision::Broken },
+            decision: if passed {
+                Decision::Passed
+            } else {
+                Decision::Broken
+            },
             more_samples: None,
             value,
             bound,
@@ -201,7 +211,35 @@ impl GateReport {
 }
 
 /// Names of all gates, for hints.
-pub(super) const GATES: [&str; 27] = ["outputs", "size", "nodes", "macs", "accuracy", "f1", "map", "map50", "map75", "ar100", "found", "new", "oks-map", "miou", "pixel-accuracy", "dice", "cosine", "cosine-min", "spearman", "tar", "cer", "wer", "exact", "perplexity", "kl", "top1-agreement", "latency"];
+pub(super) const GATES: [&str; 27] = [
+    "outputs",
+    "size",
+    "nodes",
+    "macs",
+    "accuracy",
+    "f1",
+    "map",
+    "map50",
+    "map75",
+    "ar100",
+    "found",
+    "new",
+    "oks-map",
+    "miou",
+    "pixel-accuracy",
+    "dice",
+    "cosine",
+    "cosine-min",
+    "spearman",
+    "tar",
+    "cer",
+    "wer",
+    "exact",
+    "perplexity",
+    "kl",
+    "top1-agreement",
+    "latency",
+];
 
 impl Gate {
     /// The name in pipelines.
@@ -371,7 +409,10 @@ impl ScoreGate {
         };
         let mut reports = Vec::new();
         if let Some(bound) = self.at_least {
-            let message = format!("{name} is {score:.4}{}, at least {bound} is accepted", shown(on.interval));
+            let message = format!(
+                "{name} is {score:.4}{}, at least {bound} is accepted",
+                shown(on.interval)
+            );
             reports.push(judged(score, on.interval, bound, true, message));
         }
         if let Some(bound) = self.drop {
@@ -388,11 +429,18 @@ impl ScoreGate {
         if let Some(failed) = reports.iter().position(|report| !report.passed) {
             return reports.swap_remove(failed);
         }
-        let message = reports.iter().map(|report| report.message.clone()).collect::<Vec<_>>().join("; ");
+        let message = reports
+            .iter()
+            .map(|report| report.message.clone())
+            .collect::<Vec<_>>()
+            .join("; ");
         match reports.pop() {
             Some(last) => GateReport { message, ..last },
             None => {
-                let message = format!("{name} is {score:.4}{}; the gate has no bound", shown(on.interval));
+                let message = format!(
+                    "{name} is {score:.4}{}; the gate has no bound",
+                    shown(on.interval)
+                );
                 GateReport::plain(name, true, Some(score), None, message)
             }
         }
@@ -413,8 +461,8 @@ impl Share {
         let note = judged.figures.and_then(|figures| figures.latency_note.as_ref());
         let note = note.map_or(String::new(), |note| format!("; {note}"));
         let message = format!(
-                "latency is {share:.3} of the input's ({after:.3} ms of {before:.3} ms, medians), {relation} {}{note}",
-                self.at_most
+            "latency is {share:.3} of the input's ({after:.3} ms of {before:.3} ms, medians), {relation} {}{note}",
+            self.at_most
         );
         GateReport::plain("latency", passed, Some(share), Some(self.at_most), message)
     }
@@ -437,14 +485,21 @@ impl Share {
             "{name} is {share:.4} of the input's ({after} of {before}), {relation} {}",
             self.at_most
         );
-        GateReport::plain(name, passed, Some(share).filter(|v| v.is_finite()), bound, message)
+        GateReport::plain(
+            name,
+            passed,
+            Some(share).filter(|v| v.is_finite()),
+            bound,
+            message,
+        )
     }
 }
 
 impl OutputsGate {
     fn judge(&self, verify: Option<&VerifyReport>) -> GateReport {
-        let report =
-            |passed, value, bound, message: String| GateReport::plain("outputs", passed, value, bound, message);
+        let report = |passed, value, bound, message: String| {
+            GateReport::plain("outputs", passed, value, bound, message)
+        };
         let Some(verify) = verify else {
             return report(
                 false,

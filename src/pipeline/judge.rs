@@ -82,7 +82,9 @@ pub(super) fn judge(
     }
     report.gates = pipeline.gates.iter().map(|gate| gate.judge(&judged)).collect();
     if let (Some(Err(reason)), false) = (&evaluated, gated) {
-        report.warnings.push(format!("what was lost in the figures of the task is not known: {reason}"));
+        report.warnings.push(format!(
+            "what was lost in the figures of the task is not known: {reason}"
+        ));
     }
     report.evaluation = evaluated.and_then(|found| found.ok()).map(|(figures, _)| figures);
     report.accepted &= report.gates.iter().all(|gate| gate.passed);
@@ -304,11 +306,7 @@ struct Evaluation<'a> {
 
 impl<'a> Evaluation<'a> {
     /// On the first data there are that describe a task: what a lossy step lost is said in its words.
-    fn of_task(
-        pipeline: &Pipeline,
-        model: &Model,
-        options: &RunOptions<'a>,
-    ) -> Option<Result<Self, String>> {
+    fn of_task(pipeline: &Pipeline, model: &Model, options: &RunOptions<'a>) -> Option<Result<Self, String>> {
         let names_task = |role: &&str| {
             let described = pipeline.data.get(*role);
             described.is_some_and(|described| {

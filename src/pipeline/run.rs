@@ -301,12 +301,16 @@ pub fn run(
         &mut report,
     );
     report.accepted &= requirements.iter().all(|requirement| requirement.passed);
-    report
-        .gates
-        .extend(requirements.into_iter().map(|requirement| {
-            let (value, bound) = (Some(requirement.value), Some(requirement.bound));
-            GateReport::plain(&requirement.name, requirement.passed, value, bound, requirement.message)
-        }));
+    report.gates.extend(requirements.into_iter().map(|requirement| {
+        let (value, bound) = (Some(requirement.value), Some(requirement.bound));
+        GateReport::plain(
+            &requirement.name,
+            requirement.passed,
+            value,
+            bound,
+            requirement.message,
+        )
+    }));
     if changed && options.provenance {
         record(&mut model, pipeline, origin);
     }

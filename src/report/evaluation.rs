@@ -115,19 +115,31 @@ fn figure(value: Option<f64>) -> String {
 /// The figures of a task, with the reference and what was lost beside them, and what the task's own words say.
 pub fn task(style: Style, found: &TaskFigures) -> String {
     let between = |of: &indexmap::IndexMap<String, Interval>, name: &str| {
-        of.get(name)
-            .map_or(String::new(), |i| format!(" ({} to {})", figure(Some(i.low)), figure(Some(i.high))))
+        of.get(name).map_or(String::new(), |i| {
+            format!(" ({} to {})", figure(Some(i.low)), figure(Some(i.high)))
+        })
     };
     let rows = found.figures.iter().map(|(name, value)| {
-        let mut cells = vec![name.clone(), format!("{}{}", figure(*value), between(&found.intervals, name))];
+        let mut cells = vec![
+            name.clone(),
+            format!("{}{}", figure(*value), between(&found.intervals, name)),
+        ];
         if let Some(reference) = &found.reference {
             cells.push(figure(reference.get(name).copied().flatten()));
             let lost = found.drops.get(name).copied().flatten();
-            cells.push(format!("{}{}", figure(lost), between(&found.drop_intervals, name)));
+            cells.push(format!(
+                "{}{}",
+                figure(lost),
+                between(&found.drop_intervals, name)
+            ));
         }
         cells
     });
-    let truth = if found.labels_from_reference { " (what the reference answers is true)" } else { "" };
+    let truth = if found.labels_from_reference {
+        " (what the reference answers is true)"
+    } else {
+        ""
+    };
     let kind = serde_json::to_value(found.task).ok();
     let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or_default();
     let heading = format!("{kind}{truth}");
@@ -149,18 +161,31 @@ pub fn task(style: Style, found: &TaskFigures) -> String {
 fn classes(style: Style, found: &TaskFigures) -> String {
     let mut classes: Vec<_> = found.by_class.iter().filter(|class| class.support > 0).collect();
     classes.sort_by_key(|class| (std::cmp::Reverse(class.support), class.class));
-    let names: Vec<&String> = classes.first().map(|class| class.figures.keys().collect()).unwrap_or_default();
+    let names: Vec<&String> = classes
+        .first()
+        .map(|class| class.figures.keys().collect())
+        .unwrap_or_default();
     let mut heading = vec!["class", "support"];
     heading.extend(names.iter().map(|name| name.as_str()));
     let rows = classes.iter().take(CLASSES).map(|class| {
         let name = class.name.clone().filter(|name| !name.is_empty());
-        let mut cells = vec![name.unwrap_or_else(|| class.class.to_string()), class.support.to_string()];
-        cells.extend(names.iter().map(|name| figure(class.figures.get(*name).copied().flatten())));
+        let mut cells = vec![
+            name.unwrap_or_else(|| class.class.to_string()),
+            class.support.to_string(),
+        ];
+        cells.extend(
+            names
+                .iter()
+                .map(|name| figure(class.figures.get(*name).copied().flatten())),
+        );
         cells
     });
     let mut text = table::plain(style, &heading, rows);
     if classes.len() > CLASSES {
-        text.push_str(&format!("\n({} more classes are in --json)", classes.len() - CLASSES));
+        text.push_str(&format!(
+            "\n({} more classes are in --json)",
+            classes.len() - CLASSES
+        ));
     }
     text
 }

@@ -31,7 +31,10 @@ pub fn draw(image: &mut RgbImage, fates: &Fates) {
 fn outline(image: &mut RgbImage, [left, top, width, height]: &[f64; 4], thick: u32, colour: Rgb<u8>) {
     let edge = |value: f64, most: u32| value.round().clamp(0.0, f64::from(most)) as u32;
     let (x0, y0) = (edge(*left, image.width()), edge(*top, image.height()));
-    let (x1, y1) = (edge(left + width, image.width()), edge(top + height, image.height()));
+    let (x1, y1) = (
+        edge(left + width, image.width()),
+        edge(top + height, image.height()),
+    );
     for y in y0..y1 {
         for x in x0..x1 {
             let inside = x >= x0 + thick && x + thick < x1 && y >= y0 + thick && y + thick < y1;
@@ -51,7 +54,10 @@ mod tests {
         let mut image = RgbImage::new(20, 20);
         let fates = Fates {
             sample: 0,
-            boxes: vec![([2.0, 3.0, 10.0, 10.0], Fate::Lost), ([15.0, 15.0, 50.0, 50.0], Fate::New)],
+            boxes: vec![
+                ([2.0, 3.0, 10.0, 10.0], Fate::Lost),
+                ([15.0, 15.0, 50.0, 50.0], Fate::New),
+            ],
         };
         draw(&mut image, &fates);
         assert_eq!(image.get_pixel(2, 3).0, [230, 40, 40]);

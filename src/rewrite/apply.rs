@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::analysis::infer_node;
 use crate::ir::{
-    Dim, EditError, Graph, Name, NodeId, NodeKind, NodeMeta, OpsetImport, Shape, Slot, Tensor, Value, ValueId,
+    Dim, EditError, Graph, Imports, Name, NodeId, NodeKind, NodeMeta, Shape, Slot, Tensor, Value, ValueId,
 };
 
 use super::cost::{Cost, macs, node_macs, shape_of};
@@ -51,7 +51,7 @@ pub(crate) enum Refusal {
 /// Applies a plan whose root is `root`.
 pub(crate) fn apply(
     graph: &mut Graph,
-    imports: &[OpsetImport],
+    imports: &Imports,
     origin: &str,
     root: NodeId,
     plan: &Plan,

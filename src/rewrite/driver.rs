@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
-use crate::ir::{Graph, GraphPath, Model, NodeId, Operator, OpsetImport, ValueId, opset_version};
+use crate::ir::{Graph, GraphPath, Imports, Model, NodeId, Operator, ValueId, opset_version};
 
 use super::apply::{Applied, Bounds, Refusal, apply as apply_plan, readers_of};
 use super::evaluator::Evaluator;
@@ -95,7 +95,7 @@ pub fn apply(
     let mut growth = i64::try_from(options.growth.saturating_add(FREE_GROWTH)).unwrap_or(i64::MAX);
     let mut indices: HashMap<i64, Rc<Index<'_>>> = HashMap::new();
     for path in &paths {
-        let imports = model.opsets(path).to_vec();
+        let imports = model.opsets(path).clone();
         let Some(version) = opset_version(&imports, "") else {
             continue;
         };
@@ -235,7 +235,7 @@ fn index<'a>(rules: &'a RuleSet, options: &Options<'_>, version: i64) -> Index<'
 struct Driver<'a> {
     rules: &'a RuleSet,
     options: &'a Options<'a>,
-    imports: &'a [OpsetImport],
+    imports: &'a Imports,
     path: &'a GraphPath,
     report: &'a mut RewriteReport,
     growth: i64,
@@ -253,7 +253,7 @@ impl<'a> Driver<'a> {
     fn new(
         rules: &'a RuleSet,
         options: &'a Options<'a>,
-        imports: &'a [OpsetImport],
+        imports: &'a Imports,
         index: Rc<Index<'a>>,
         path: &'a GraphPath,
         report: &'a mut RewriteReport,

@@ -1,6 +1,6 @@
 //! Finds where a pattern fits: a search over the operands of a root node, with every clause as part of the search.
 
-use crate::ir::{Graph, NodeId, OpsetImport, Tensor, ValueId, opset_version};
+use crate::ir::{Graph, Imports, NodeId, Tensor, ValueId, opset_version};
 
 use super::canonical::{Parameter, View, number_tensor};
 use super::eval::Evaluate;
@@ -32,7 +32,7 @@ pub(crate) enum Miss {
 /// One attempt at one root.
 pub(crate) struct Matcher<'a> {
     graph: &'a Graph,
-    imports: &'a [OpsetImport],
+    imports: &'a Imports,
     instance: &'a Instance,
     /// Whether reasons are put into words.
     explain: bool,
@@ -57,12 +57,7 @@ struct Goal<'a> {
 }
 
 impl<'a> Matcher<'a> {
-    pub(crate) fn new(
-        graph: &'a Graph,
-        imports: &'a [OpsetImport],
-        instance: &'a Instance,
-        explain: bool,
-    ) -> Self {
+    pub(crate) fn new(graph: &'a Graph, imports: &'a Imports, instance: &'a Instance, explain: bool) -> Self {
         Self {
             graph,
             imports,

@@ -1,8 +1,6 @@
 //! What a match will be replaced by: new operators and constants, computed before the graph is touched.
 
-use crate::ir::{
-    Attribute, AttributeValue, DType, Graph, Operator, OpsetImport, Tensor, ValueId, opset_version,
-};
+use crate::ir::{Attribute, AttributeValue, DType, Graph, Imports, Operator, Tensor, ValueId, opset_version};
 use crate::ops;
 
 use super::canonical::{self, Placed, number_tensor, place};
@@ -42,7 +40,7 @@ pub(crate) struct Folding<'a> {
 /// Makes new operators from statements.
 pub(crate) struct Planner<'a> {
     pub(crate) graph: &'a Graph,
-    pub(crate) imports: &'a [OpsetImport],
+    pub(crate) imports: &'a Imports,
     pub(crate) names: &'a [String],
     pub(crate) bindings: Vec<Option<Val>>,
     pub(crate) locals: Vec<(String, Val)>,
@@ -55,7 +53,7 @@ pub(crate) struct Planner<'a> {
 /// Plans the replacement of a match. An error says why the rewrite has no effect.
 pub(crate) fn plan(
     graph: &Graph,
-    imports: &[OpsetImport],
+    imports: &Imports,
     instance: &Instance,
     found: &Match,
     folding: Folding<'_>,

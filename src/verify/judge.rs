@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::bounds::{Bounds, Clock};
-use super::explain::{Sample, telling};
+use super::explain::{Explained, Sample};
 use super::further;
 use super::interface::{self, Names};
 use super::landmarks::Landmarks;
@@ -152,6 +152,7 @@ pub fn watched(
         blocked: Vec::new(),
         broken: None,
         does_not_run: false,
+        explained: Explained::default(),
     };
     let difference = names
         .err()
@@ -210,6 +211,7 @@ pub(super) struct Pair<'a> {
     blocked: Vec<NotChecked>,
     pub(super) broken: Option<String>,
     does_not_run: bool,
+    pub(super) explained: Explained,
 }
 
 impl Pair<'_> {
@@ -432,16 +434,8 @@ impl Pair<'_> {
         let reference = &*sessions.reference;
         let judge = |trial: &Trial, expected: RunValues| match model.run(&trial.inputs) {
             Ok(found) => {
-                let sample = &trial.inputs;
                 let compared = random.compared(&expected, &found, tolerances);
-                // Runs more or fewer would shift the numbers of a seeded generator.
-                let (compared, left_out) = if random.seeded {
-                    (compared, Vec::new())
-                } else {
-                    let may_overflow = trial.may_overflow();
-                    telling(reference, sample, &expected, compared, may_overflow, tolerances)
-                };
-                Sample::Compared(compared, left_out, watching.then_some((expected, found)))
+                Sample::Compared(compared, Vec::new(), watching.then_some((expected, found)))
             }
             Err(error) => Sample::Model(error),
         };
@@ -467,9 +461,11 @@ impl Pair<'_> {
                 results.extend(part.par_iter().map(run).collect::<Vec<_>>());
             }
         }
-        // An approximation differs on every sample, and why is known.
-        if !self.random.seeded && !self.options.bounds.usual {
-            self.explain(reference, samples, &mut results);
+        // Runs more or fewer would shift the numbers of a seeded generator.
+        if !self.random.seeded {
+            // An approximation differs on every sample, and why is known.
+            let way = !self.options.bounds.usual;
+            self.explain((reference, &**model), samples, &mut results, way);
         }
         for (sample, result) in samples.iter().zip(results) {
             match result {

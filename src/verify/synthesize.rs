@@ -501,7 +501,7 @@ mod tests {
         build(&mut graph);
         Model {
             header: Box::default(),
-            opset_imports: Vec::new(),
+            opset_imports: crate::ir::Imports::default(),
             metadata: Vec::new(),
             graph: graph.finish(),
             functions: Vec::new(),

@@ -6,6 +6,7 @@ use super::synthesize::SampleKind;
 use crate::engine::compare::{Comparison, OutputFigures, Verdict};
 use crate::engine::stream::Batch;
 use crate::engine::{RunValue, RunValues};
+use crate::ir::Tensor;
 
 /// Samples that are kept to find out later what rounding explains.
 const KEPT: usize = 32;
@@ -49,15 +50,34 @@ impl Trial {
         }
     }
 
-    /// Whether its numbers are large ones, but finite: what is not finite behind them comes from the way.
-    pub(super) fn may_overflow(&self) -> bool {
-        let finite = |value: &RunValue| match value {
-            RunValue::Tensor(tensor) if tensor.dtype().is_float() => {
-                tensor.to_f64().is_ok_and(|all| all.iter().all(|v| v.is_finite()))
-            }
-            _ => true,
+    /// Whether there are large numbers among its own.
+    pub(super) fn is_wide(&self) -> bool {
+        self.pool == Pool::Wide
+    }
+
+    /// Its inputs with zeros where they are not finite: what is not finite behind those comes from the way. `None` where all are.
+    pub(super) fn made_finite(&self) -> Option<RunValues> {
+        let made = |value: &RunValue| {
+            let RunValue::Tensor(tensor) = value else {
+                return None;
+            };
+            let mut numbers = tensor.to_f64().ok().filter(|_| tensor.dtype().is_float())?;
+            numbers.iter().any(|v| !v.is_finite()).then_some(())?;
+            let infinite = numbers.iter_mut().filter(|v| !v.is_finite());
+            infinite.for_each(|v| *v = 0.0);
+            let made = Tensor::from_f64(tensor.dtype(), tensor.dims(), &numbers).ok()?;
+            Some(RunValue::Tensor(made))
         };
-        self.pool == Pool::Wide && self.inputs.values().all(finite)
+        let changed: Vec<(String, RunValue)> = self
+            .inputs
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), made(value)?)))
+            .collect();
+        (!changed.is_empty()).then(|| {
+            let mut inputs = self.inputs.clone();
+            inputs.extend(changed);
+            inputs
+        })
     }
 
     /// What reports call its numbers.

@@ -19,7 +19,8 @@ fn model(graph: Graph) -> Model {
         opset_imports: vec![OpsetImport {
             domain: None,
             version: Some(17),
-        }],
+        }]
+        .into(),
         metadata: Vec::new(),
         graph,
         functions: Vec::new(),

@@ -203,6 +203,51 @@ fn truth_that_hangs_on_rounding_on_the_way_is_no_difference() {
     );
 }
 
+/// Each time a form that rounds, overflows or ends at a pole in another way, and one that is another function.
+#[test]
+fn what_rounding_leaves_unknown_is_no_difference_and_other_functions_are() {
+    let half = |body: &str| {
+        format!("(float16[N,8] x) => (float16[N,8] y) <float f = {{1}}> {{ o = Cast<to = 10>(f) {body} }}")
+    };
+    let norm = |body: &str| format!("(float16[N,8] x) => (float16[N,1] y) <int64[1] a = {{1}}> {{ {body} }}");
+    let over = |sum: &str, scale: &str| {
+        format!(
+            "(float[N,8] x) => (float[N,8] y) <float b = {{-1.4931729}}, float c = {{-0.8550177}}, float s = {{-2.3481906}}, \
+             float k = {{{scale}}}> {{ {sum} n = Add(d, k) y = Div(n, d) }}"
+        )
+    };
+    let cases = [
+        (
+            "squares that overflow in float16",
+            norm("q = Mul(x, x) s = ReduceSum(q, a) y = Sqrt(s)"),
+            norm("y = ReduceL2(x, a)"),
+            norm("y = ReduceL1(x, a)"),
+        ),
+        (
+            "the tails of softplus in float16",
+            half("e = Exp(x) s = Add(e, o) y = Log(s)"),
+            half("y = Softplus(x)"),
+            half("y = Elu(x)"),
+        ),
+        (
+            "the tail of the logarithm of softmax in float16",
+            half("p = Softmax(x) l = Log(p) y = Mul(l, l)"),
+            half("l = LogSoftmax(x) y = Mul(l, l)"),
+            half("l = LogSoftmax(x) y = Neg(l)"),
+        ),
+        (
+            "next to a pole",
+            over("e = Add(x, b) d = Add(e, c)", "0.8"),
+            over("d = Add(x, s)", "0.8"),
+            over("d = Add(x, s)", "0.9"),
+        ),
+    ];
+    for (name, reference, same, other) in cases {
+        assert_ne!(verdict(&reference, &same), Verdict::Different, "{name}");
+        assert_eq!(verdict(&reference, &other), Verdict::Different, "{name}");
+    }
+}
+
 #[test]
 fn what_hangs_on_an_overflow_of_the_reference_is_not_checked() {
     let parts = |threshold: &str| {
@@ -344,6 +389,7 @@ impl Engine for WithoutNeg {
                 engine,
                 at: "compiling",
                 seconds: 15.0,
+                node: None,
             }),
         }
     }

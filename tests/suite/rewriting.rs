@@ -241,7 +241,8 @@ fn chain(count: usize, op_type: &str) -> Model {
         opset_imports: vec![OpsetImport {
             domain: None,
             version: Some(17),
-        }],
+        }]
+        .into(),
         metadata: Vec::new(),
         graph: builder.finish(),
         functions: Vec::new(),

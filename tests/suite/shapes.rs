@@ -363,7 +363,8 @@ fn a_chain_of_32_000_nodes_is_inferred_in_one_pass() {
         opset_imports: vec![secateur::ir::OpsetImport {
             domain: None,
             version: Some(17),
-        }],
+        }]
+        .into(),
         metadata: Vec::new(),
         graph: builder.finish(),
         functions: Vec::new(),

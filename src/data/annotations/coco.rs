@@ -128,7 +128,10 @@ impl Coco {
                     annotation.image_id
                 )));
             };
-            boxes.push(object(&annotation, image.size, of_keypoints).map_err(|reason| wrong(format!("{which}: {reason}")))?);
+            boxes.push(
+                object(&annotation, image.size, of_keypoints)
+                    .map_err(|reason| wrong(format!("{which}: {reason}")))?,
+            );
         }
         let categories = match categories.is_empty() {
             true => images
@@ -149,7 +152,11 @@ impl Coco {
     }
 
     /// What is true of each of `files`, found by name.
-    pub(in crate::data) fn of_images(self, path: &Path, files: &[ImageFile]) -> Result<Annotations, DataError> {
+    pub(in crate::data) fn of_images(
+        self,
+        path: &Path,
+        files: &[ImageFile],
+    ) -> Result<Annotations, DataError> {
         let wrong = |reason: String| DataError::Labels {
             file: path.to_owned(),
             reason,
@@ -163,7 +170,11 @@ impl Coco {
             .collect();
         let mut truths = Vec::with_capacity(files.len());
         for file in files {
-            let name = file.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let name = file
+                .path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
             let Some((size, truth)) = by_name.remove(name) else {
                 return Err(wrong(format!(
                     "image {name} is not among its `images`; take it out of the folder, or name the labels that belong to it"
@@ -232,7 +243,9 @@ mod tests {
         )
         .unwrap();
         assert_eq!(coco.images[0].size, Some([10, 20]));
-        let Truth::Boxes(boxes) = &coco.truths[0] else { panic!() };
+        let Truth::Boxes(boxes) = &coco.truths[0] else {
+            panic!()
+        };
         assert!(boxes[0].crowd && boxes[0].area == 12.0);
         assert_eq!(coco.truths[1], Truth::Boxes(Vec::new()));
         let file = |name: &str, width| ImageFile {
@@ -249,14 +262,28 @@ mod tests {
     fn each_defect_is_named() {
         let images = r#""images": [{"id": 1, "file_name": "a.jpg", "width": 10, "height": 10}]"#;
         let one = |annotation: &str| {
-            format!(r#"{{{images}, "annotations": [{annotation}], "categories": [{{"id": 0, "name": "n"}}]}}"#)
+            format!(
+                r#"{{{images}, "annotations": [{annotation}], "categories": [{{"id": 0, "name": "n"}}]}}"#
+            )
         };
         for (json, part) in [
             ("{".to_owned(), "line 1"),
-            (one(r#"{"id": 4, "image_id": 1, "category_id": 9, "bbox": [0,0,1,1]}"#), "annotation 4 is of category 9"),
-            (one(r#"{"id": 4, "image_id": 2, "category_id": 0, "bbox": [0,0,1,1]}"#), "image 2"),
-            (one(r#"{"id": 4, "image_id": 1, "category_id": 0, "bbox": [0,0,1,19]}"#), "not inside"),
-            (one(r#"{"id": 4, "image_id": 1, "category_id": 0, "bbox": [0,0,-1,1]}"#), "not a box"),
+            (
+                one(r#"{"id": 4, "image_id": 1, "category_id": 9, "bbox": [0,0,1,1]}"#),
+                "annotation 4 is of category 9",
+            ),
+            (
+                one(r#"{"id": 4, "image_id": 2, "category_id": 0, "bbox": [0,0,1,1]}"#),
+                "image 2",
+            ),
+            (
+                one(r#"{"id": 4, "image_id": 1, "category_id": 0, "bbox": [0,0,1,19]}"#),
+                "not inside",
+            ),
+            (
+                one(r#"{"id": 4, "image_id": 1, "category_id": 0, "bbox": [0,0,-1,1]}"#),
+                "not a box",
+            ),
             (one(r#"{"id": 4, "image_id": 1, "category_id": 0}"#), "no `bbox`"),
         ] {
             let error = read(&json).map(|_| ()).unwrap_err().to_string();

@@ -116,7 +116,8 @@ impl Letterbox {
         let factor = (f64::from(target_width) / f64::from(width.max(1)))
             .min(f64::from(target_height) / f64::from(height.max(1)));
         let factor = if self.upscale { factor } else { factor.min(1.0) };
-        let scaled = |length: u32, most: u32| ((f64::from(length) * factor).round() as u32).clamp(1, most.max(1));
+        let scaled =
+            |length: u32, most: u32| ((f64::from(length) * factor).round() as u32).clamp(1, most.max(1));
         let resized = [scaled(width, target_width), scaled(height, target_height)];
         let place = match self.place {
             Place::TopLeft => [0, 0],
@@ -203,8 +204,14 @@ mod tests {
         let image = DynamicImage::ImageRgb8(RgbImage::from_pixel(480, 320, Rgb([7, 8, 9])));
         let boxed = centre.fit(&image).to_rgb8();
         assert_eq!(boxed.dimensions(), (416, 416));
-        assert_eq!((boxed.get_pixel(0, 68).0, boxed.get_pixel(0, 69).0), ([114; 3], [7, 8, 9]));
-        assert_eq!((boxed.get_pixel(415, 345).0, boxed.get_pixel(0, 346).0), ([7, 8, 9], [114; 3]));
+        assert_eq!(
+            (boxed.get_pixel(0, 68).0, boxed.get_pixel(0, 69).0),
+            ([114; 3], [7, 8, 9])
+        );
+        assert_eq!(
+            (boxed.get_pixel(415, 345).0, boxed.get_pixel(0, 346).0),
+            ([7, 8, 9], [114; 3])
+        );
     }
 
     #[test]
@@ -227,6 +234,9 @@ mod tests {
         let half = bilinear(&image, 2, 1);
         assert_eq!((half.get_pixel(0, 0).0[0], half.get_pixel(1, 0).0[0]), (30, 150));
         let double = bilinear(&image, 8, 1);
-        assert_eq!(double.pixels().map(|p| p.0[0]).collect::<Vec<_>>(), [0, 15, 45, 75, 105, 135, 165, 180]);
+        assert_eq!(
+            double.pixels().map(|p| p.0[0]).collect::<Vec<_>>(),
+            [0, 15, 45, 75, 105, 135, 165, 180]
+        );
     }
 }

@@ -229,9 +229,10 @@ impl<'de> Deserialize<'de> for PreprocessSpec {
         impl<'de> serde::de::Visitor<'de> for Visitor {
             type Value = PreprocessSpec;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(
-                    &format!("a preset ({}) or a map of preprocessing fields", Preset::names()),
-                )
+                f.write_str(&format!(
+                    "a preset ({}) or a map of preprocessing fields",
+                    Preset::names()
+                ))
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PreprocessSpec, E> {
                 Preset::deserialize(serde::de::value::StrDeserializer::new(text)).map(PreprocessSpec::Preset)
@@ -261,20 +262,32 @@ impl PreprocessSpec {
             Self::Fields(fields) => fields,
         };
         let start = fields.preset.map_or_else(Preprocess::plain, Preset::fields);
-        let boxed = fields.letterbox.or(start.letterbox.as_ref().map(|boxed| boxed.extent));
+        let boxed = fields
+            .letterbox
+            .or(start.letterbox.as_ref().map(|boxed| boxed.extent));
         // Another way to a size takes the place of the preset's.
-        let boxed = boxed.filter(|_| fields.letterbox.is_some() || fields.resize.is_none() && fields.crop.is_none());
+        let boxed =
+            boxed.filter(|_| fields.letterbox.is_some() || fields.resize.is_none() && fields.crop.is_none());
         let usual = start.letterbox.as_ref();
         let letterbox = boxed.map(|extent| Letterbox {
             extent,
             pad: fields.pad.or(usual.map(|usual| usual.pad)).unwrap_or(114),
-            place: fields.place.or(usual.map(|usual| usual.place)).unwrap_or_default(),
-            upscale: fields.upscale.or(usual.map(|usual| usual.upscale)).unwrap_or(true),
+            place: fields
+                .place
+                .or(usual.map(|usual| usual.place))
+                .unwrap_or_default(),
+            upscale: fields
+                .upscale
+                .or(usual.map(|usual| usual.upscale))
+                .unwrap_or(true),
         });
         if letterbox.is_some() && (fields.resize.is_some() || fields.crop.is_some()) {
-            return Err("letterbox takes the place of resize and crop: only one of them is possible".to_owned());
+            return Err(
+                "letterbox takes the place of resize and crop: only one of them is possible".to_owned(),
+            );
         }
-        if letterbox.is_none() && (fields.pad.is_some() || fields.place.is_some() || fields.upscale.is_some()) {
+        if letterbox.is_none() && (fields.pad.is_some() || fields.place.is_some() || fields.upscale.is_some())
+        {
             return Err("pad, place and upscale are of a letterbox, and there is none".to_owned());
         }
         let (resize, crop) = match &letterbox {
@@ -287,7 +300,11 @@ impl PreprocessSpec {
             (_, Some(boxed)) if !matches!(boxed.extent, Extent::Input(_)) => boxed.size().to_vec(),
             _ => Vec::new(),
         };
-        if sizes.iter().chain(crop.iter().flatten()).any(|side| !(1..=LARGEST).contains(side)) {
+        if sizes
+            .iter()
+            .chain(crop.iter().flatten())
+            .any(|side| !(1..=LARGEST).contains(side))
+        {
             return Err(format!("sides of images are 1 to {LARGEST} pixels"));
         }
         let settled = Preprocess {

@@ -88,11 +88,6 @@ impl Comparison {
         self.slices.excuse(&moved.slices, factor);
     }
 
-    /// Whether the reference is infinite or undefined in some elements, and the model a number in all of those.
-    pub fn overflows_in_reference(&self) -> bool {
-        self.elements > 0 && self.reason.is_some() && self.undefined == 0
-    }
-
     /// Whether no element may differ at all.
     pub fn is_exact(&self) -> bool {
         self.tolerance == 0.0

@@ -6,14 +6,15 @@
 mod figures;
 mod noise;
 mod slices;
+mod spread;
 mod tensors;
 mod verdict;
 
 pub use figures::{Comparison, OutputFigures};
 pub use noise::{
-    Moved, compare_runs, excuse, explained, moved, moved_weights, nudged_weights, rounded_elsewhere,
-    sensitive,
+    Moved, Place, Way, compare_runs, excuse, moved, moved_weights, nudged_weights, nudges, rounded_elsewhere,
 };
 pub use slices::Part;
+pub use spread::{Doubtful, Origins};
 pub use tensors::compare;
 pub use verdict::{Tolerances, Verdict};

@@ -5,10 +5,10 @@ use super::figures::Comparison;
 use super::tensors::compare;
 use super::verdict::{Tolerances, Verdict};
 use crate::engine::{RunValue, RunValues, Session};
-use crate::ir::{DType, Model, NodeId, NodeKind, Operator, Tensor, Use, Value, ValueId};
+use crate::ir::{DType, Graph, GraphPath, Model, NodeId, NodeKind, Operator, Tensor, Use, Value, ValueId};
 
 /// Errors up to this many times what rounding of the inputs does are put down to rounding: a network rounds in every layer.
-const MARGIN: f64 = 16.0;
+pub(super) const MARGIN: f64 = 16.0;
 
 /// Ways in which inputs are nudged by one unit in the last place.
 const NUDGES: u64 = 3;
@@ -94,95 +94,90 @@ pub fn compare_runs(
     compared
 }
 
-/// Which of the `differing` outputs are too sensitive on this sample for their difference to mean anything: rounding of its
-/// inputs alone moves them further than the tolerance.
-pub fn sensitive(
-    reference: &dyn Session,
-    sample: &RunValues,
-    expected: &RunValues,
-    differing: &[(String, Comparison)],
-    tolerances: &Tolerances,
-) -> Vec<String> {
-    let mut found = Vec::new();
-    for nudge in 0..NUDGES {
-        let Some(inputs) = nudged(sample, nudge, 1.0) else {
-            break;
-        };
-        if let Ok(moved) = reference.run(&inputs) {
-            found.extend(explained(expected, &moved, differing, tolerances));
-        }
-    }
-    found.sort();
-    found.dedup();
-    found
+/// Runs of the reference on inputs moved by one unit in the last place, one after the other; nothing where no input is a float.
+pub fn nudges<'r>(
+    reference: &'r dyn Session,
+    sample: &'r RunValues,
+) -> impl Iterator<Item = RunValues> + use<'r> {
+    (0..NUDGES).filter_map(move |nudge| reference.run(&nudged(sample, nudge, 1.0)?).ok())
 }
 
-/// Which of the `differing` outputs move further than the tolerance, and about as far as they differ, between a run of the reference
-/// and one that rounded in another way.
-pub fn explained(
-    expected: &RunValues,
-    moved: &RunValues,
-    differing: &[(String, Comparison)],
-    tolerances: &Tolerances,
-) -> Vec<String> {
-    let explains = |(name, comparison): &&(String, Comparison)| {
-        let (Some(a), Some(b)) = (expected.get(name), moved.get(name)) else {
-            return false;
-        };
-        let noise = compare(a, b, tolerances);
-        // One element on an edge says nothing of others that no tolerance lets move.
-        let few = !comparison.is_exact() || comparison.differing as f64 <= MARGIN * noise.differing as f64;
-        let near = comparison.reason().is_none() && few && comparison.max_abs() <= MARGIN * noise.max_abs();
-        noise.whole() == Verdict::Different && (noise.reason().is_some() || near)
-    };
-    let names = differing.iter().filter(explains).map(|(name, _)| name.clone());
-    names.collect()
+/// A value that is moved as rounding moves it.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The graph that the value is in.
+    pub path: GraphPath,
+    /// The value.
+    pub value: ValueId,
+    /// Whether engines compute it to an absolute error, not to a share of the result.
+    pub absolute: bool,
 }
 
-/// Where values on the way are moved: steps of one direction add up, those of two do not.
-#[derive(Clone, Copy)]
-enum Way {
-    Up,
-    Down,
+/// How values on the way are moved: steps of one direction add up, those of two do not.
+#[derive(Clone, Copy, Debug)]
+pub enum Way {
+    /// Each up or down, as drawn.
     Mixed,
+    /// The other way round.
     Opposite,
+    /// All up.
+    Up,
+    /// All down.
+    Down,
 }
 
-/// Copies of a model in which each of these values is scaled by one unit in the last place, up or down: as they would be if what
+impl Way {
+    /// The way that says most first.
+    pub const ALL: [Self; 4] = [Self::Mixed, Self::Opposite, Self::Up, Self::Down];
+}
+
+/// A copy of a model in which each of these values is scaled by one unit in the last place, up or down: as they would be if what
 /// computes them rounded in other ways. Equal elements stay equal.
-pub fn rounded_elsewhere(model: &Model, values: &[ValueId]) -> Vec<Model> {
-    let copies = [Way::Up, Way::Down, Way::Mixed, Way::Opposite]
-        .into_iter()
-        .filter_map(|way| {
-            let mut copy = model.clone();
-            let mut state = 0;
-            let mut changed = false;
-            for value in values {
-                let ty = copy.graph.ty(*value).clone();
-                let Some((dtype, unit)) = ty.dtype().and_then(|dtype| Some((dtype, unit(dtype)?))) else {
-                    continue;
-                };
-                let drawn = if next(&mut state) >> 63 == 0 { 1.0 } else { -1.0 };
-                let sign = match way {
-                    Way::Up => 1.0,
-                    Way::Down => -1.0,
-                    Way::Mixed => drawn,
-                    Way::Opposite => -drawn,
-                };
-                let factor = Tensor::from_f64(dtype, &[], &[1.0 + sign * unit]).ok()?;
-                let mut editor = copy.graph.edit("rounding");
-                let factor = editor.add_constant("", factor);
-                let operands = [Some(*value), Some(factor)];
-                let scaled = vec![Value::typed("", ty)];
-                let id = editor
-                    .add_operator(value.node, Operator::new("Mul"), &operands, scaled)
-                    .ok()?;
-                let others = |reader: Use| reader.node != id;
-                changed |= editor.replace_where(*value, ValueId::new(id, 0), others).is_ok();
-            }
-            changed.then_some(copy)
-        });
-    copies.collect()
+pub fn rounded_elsewhere(model: &Model, places: &[Place], way: Way) -> Option<Model> {
+    let mut copy = model.clone();
+    let mut state = 0;
+    let mut changed = false;
+    for place in places {
+        let drawn = if next(&mut state) >> 63 == 0 { 1.0 } else { -1.0 };
+        let sign = match way {
+            Way::Up => 1.0,
+            Way::Down => -1.0,
+            Way::Mixed => drawn,
+            Way::Opposite => -drawn,
+        };
+        let moved = copy
+            .graph_at_mut(&place.path)
+            .and_then(|graph| move_value(graph, place, sign));
+        changed |= moved.is_some();
+    }
+    changed.then_some(copy)
+}
+
+/// Lets the readers of a value read one that is moved; `None` where that cannot be.
+fn move_value(graph: &mut Graph, place: &Place, sign: f64) -> Option<()> {
+    let ty = graph.ty(place.value).clone();
+    let dtype = ty.dtype()?;
+    let step = sign * unit(dtype)?;
+    let mut steps = vec![("Mul", 1.0 + step)];
+    if place.absolute {
+        steps.push(("Add", sign * absolute(dtype)));
+    }
+    let mut editor = graph.edit("rounding");
+    let mut made: Vec<NodeId> = Vec::new();
+    for (operator, operand) in steps {
+        let last = made.last().map_or(place.value, |id| ValueId::new(*id, 0));
+        let operand = editor.add_constant("", Tensor::from_f64(dtype, &[], &[operand]).ok()?);
+        let outputs = vec![Value::typed("", ty.clone())];
+        let operator = Operator::new(operator);
+        made.push(
+            editor
+                .add_operator(place.value.node, operator, &[Some(last), Some(operand)], outputs)
+                .ok()?,
+        );
+    }
+    let last = ValueId::new(*made.last()?, 0);
+    let others = |reader: Use| !made.contains(&reader.node);
+    editor.replace_where(place.value, last, others).ok()
 }
 
 /// Copies of a model whose float weights are moved by one unit in the last place each.
@@ -252,6 +247,14 @@ fn nudge_tensor(tensor: &Tensor, seed: u64, units: f64, relative: bool) -> Optio
     Tensor::from_f64(tensor.dtype(), tensor.dims(), &moved).ok()
 }
 
+/// The absolute error of functions whose results lie around 1; narrow types are computed in float.
+fn absolute(dtype: DType) -> f64 {
+    match dtype {
+        DType::F64 => f64::EPSILON / 2.0,
+        _ => f64::from(f32::EPSILON) / 2.0,
+    }
+}
+
 /// One unit in the last place of 1.
 fn unit(dtype: DType) -> Option<f64> {
     Some(match dtype {
@@ -269,84 +272,4 @@ fn next(state: &mut u64) -> u64 {
     let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::EngineError;
-
-    /// y = round(steepness * x).
-    struct Steep(f32);
-
-    impl Session for Steep {
-        fn run(&self, inputs: &RunValues) -> Result<RunValues, EngineError> {
-            let RunValue::Tensor(x) = &inputs["x"] else {
-                panic!("no x")
-            };
-            let y: Vec<f32> = x.to_f32().unwrap().iter().map(|v| (v * self.0).round()).collect();
-            Ok(named("y", x.dims(), &y))
-        }
-    }
-
-    fn named(name: &str, dims: &[u64], values: &[f32]) -> RunValues {
-        RunValues::from([(
-            name.to_owned(),
-            RunValue::Tensor(Tensor::from_slice(dims, values).unwrap()),
-        )])
-    }
-
-    fn judge(steepness: f32, x: &[f32], wrong_by: f32) -> Vec<String> {
-        let reference = Steep(steepness);
-        let sample = named("x", &[x.len() as u64], x);
-        let expected = reference.run(&sample).unwrap();
-        let RunValue::Tensor(y) = &expected["y"] else {
-            panic!("no y")
-        };
-        let off: Vec<f32> = y.to_f32().unwrap().iter().map(|v| v + wrong_by).collect();
-        let tolerances = Tolerances::default();
-        let comparison = compare(
-            &expected["y"],
-            &named("y", &[x.len() as u64], &off)["y"],
-            &tolerances,
-        );
-        assert_eq!(comparison.verdict(), Verdict::Different);
-        sensitive(
-            &reference,
-            &sample,
-            &expected,
-            &[("y".to_owned(), comparison)],
-            &tolerances,
-        )
-    }
-
-    #[test]
-    fn only_differences_that_rounding_of_the_inputs_explains_are_left_out() {
-        // Elements on the edge between 0 and 1: one unit in the last place moves them by a whole step.
-        let edge = [0.5f32; 8];
-        assert_eq!(judge(1.0, &edge, 1.0), ["y"]);
-        assert!(judge(1.0, &edge, 100.0).is_empty());
-        assert!(judge(1.0, &[0.1, 0.2, 1.3], 1.0).is_empty());
-    }
-
-    #[test]
-    fn an_element_on_an_edge_explains_only_about_as_many() {
-        let flags = |flipped: usize| {
-            let values: Vec<i64> = (0..64).map(|at| i64::from(at < flipped)).collect();
-            RunValues::from([("y".to_owned(), RunValue::Tensor(Tensor::vector_i64(&values)))])
-        };
-        let tolerances = Tolerances::default();
-        let found = |differing: usize, on_edge: usize| {
-            let comparison = compare(&flags(0)["y"], &flags(differing)["y"], &tolerances);
-            explained(
-                &flags(0),
-                &flags(on_edge),
-                &[("y".to_owned(), comparison)],
-                &tolerances,
-            )
-        };
-        assert_eq!(found(10, 1), ["y"]);
-        assert!(found(40, 1).is_empty());
-        assert!(found(1, 0).is_empty());
-    }
 }

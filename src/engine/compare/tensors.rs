@@ -151,7 +151,7 @@ fn compare_strings(reference: &Tensor, model: &Tensor, mut result: Comparison) -
 }
 
 /// Elements as `f64`; real and imaginary parts in turn for complex types.
-fn numbers(tensor: &Tensor) -> Option<Vec<f64>> {
+pub(super) fn numbers(tensor: &Tensor) -> Option<Vec<f64>> {
     let raw = tensor.raw().ok()?;
     Some(match tensor.dtype() {
         DType::F32 | DType::Complex64 => raw

@@ -12,8 +12,8 @@ use super::tensor::held;
 use super::{ENGINE, failed};
 use crate::engine::{EngineError, carrier};
 use crate::ir::{
-    Attribute, AttributeValue, DType, Function, FunctionIndex, Graph, Model, NodeId, NodeKind, Operator,
-    OpsetImport, Tensor, ValueId, ValueType, opset_version,
+    Attribute, AttributeValue, DType, Function, FunctionIndex, Graph, Imports, Model, NodeId, NodeKind,
+    Operator, Tensor, ValueId, ValueType, opset_version,
 };
 use crate::proto;
 
@@ -91,7 +91,7 @@ pub(super) fn operator_message(operator: &Operator) -> Result<pb::NodeProto, Eng
 }
 
 /// The model around a graph.
-pub(super) fn model_message(graph: pb::GraphProto, imports: &[OpsetImport]) -> pb::ModelProto {
+pub(super) fn model_message(graph: pb::GraphProto, imports: &Imports) -> pb::ModelProto {
     // tract takes the first import of a domain; ONNX files that import one twice mean the highest version.
     let mut opset_import: Vec<pb::OperatorSetIdProto> = Vec::new();
     for import in imports {

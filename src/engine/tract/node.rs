@@ -13,7 +13,7 @@ use crate::engine::bounded::{Extent, bounded};
 use crate::engine::guard::quietly;
 #[cfg(target_os = "linux")]
 use crate::engine::worker;
-use crate::ir::{Operator, OpsetImport, Tensor};
+use crate::ir::{Imports, Operator, OpsetImport, Tensor};
 
 /// The outputs of one operator, as in opset `version` of its domain, on constant inputs. `None` is an optional input that
 /// is left out; `outputs` says which outputs are asked for.
@@ -62,10 +62,10 @@ pub fn run_node(
         });
     }
     graph.node.push(node);
-    let mut imports = vec![OpsetImport {
+    let mut imports = Imports::from(vec![OpsetImport {
         domain: Some(operator.domain().into()),
         version: Some(version),
-    }];
+    }]);
     if !operator.domain().is_empty() {
         imports.push(OpsetImport {
             domain: None,

@@ -15,7 +15,7 @@ use super::messages::{self, Messages};
 use super::tensor::{datum_type, held, unsupported};
 use super::{ENGINE, failed, kernels, widened};
 use crate::engine::{CompileOptions, EngineError};
-use crate::ir::{DType, Dim, Model, NodeKind, OpsetImport, Tensor, ValueId};
+use crate::ir::{DType, Dim, Imports, Model, NodeKind, Tensor, ValueId};
 
 /// What is known of one dimension of an input.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,7 +55,7 @@ pub(super) enum Binding {
 /// What a program is made of, before tract has anything of it.
 pub(super) struct Parts {
     pub(super) graph: pb::GraphProto,
-    pub(super) imports: Vec<OpsetImport>,
+    pub(super) imports: Imports,
     pub(super) constants: Vec<(String, Tensor)>,
     pub(super) inputs: Vec<ProgramInput>,
     pub(super) outputs: Vec<ProgramOutput>,
@@ -65,7 +65,7 @@ pub(super) struct Parts {
 /// A model prepared for tract.
 pub(super) struct Program {
     graph: pb::GraphProto,
-    imports: Vec<OpsetImport>,
+    imports: Imports,
     constants: Constants,
     pub(super) inputs: Vec<ProgramInput>,
     pub(super) outputs: Vec<ProgramOutput>,

@@ -88,3 +88,24 @@ pub(super) fn memory() -> io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     Ok(File::from(memfd_create("secateur", flags)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_beyond_a_gibibyte_and_beyond_32_bits_cross() {
+        if limited() {
+            return;
+        }
+        let mut written = Board::new().unwrap();
+        let mut read = Board::of(written.file().try_clone().unwrap());
+        // Pages that nobody writes take no memory.
+        for at in [0, (1u64 << 30) + 5, (5u64 << 30) - 3] {
+            let bytes = at.to_le_bytes();
+            written.write(&bytes, at).unwrap();
+            let found = read.read(at + 8).unwrap();
+            assert_eq!(found.get(at as usize..at as usize + 8), Some(&bytes[..]));
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! The node on which an engine ends: each operator is compiled alone until one ends it.
+//! The node on which an engine ends or hangs: each operator is compiled alone until one ends it or takes too long.
 
 use std::time::{Duration, Instant};
 
@@ -89,4 +89,48 @@ fn alone(graph: &Graph, id: NodeId) -> Option<Graph> {
         }
     }
     Some(builder.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{ExternalFiles, lift, text};
+
+    #[test]
+    fn the_node_that_hangs_or_crashes_alone_is_named() {
+        let message = text::parse_model(
+            "<ir_version: 8, opset_import: [\"\" : 17]> g (float[4] x) => (float[4] z) { a = Abs(x) y = Relu(a) z = Neg(y) }",
+        );
+        let model = lift(message.unwrap(), &ExternalFiles::default()).unwrap();
+        let late = |_: &str| EngineError::TimedOut {
+            engine: "tract",
+            at: "compiling",
+            seconds: 2.0,
+            node: None,
+        };
+        let gone = |how: &str| EngineError::Ended {
+            engine: "tract",
+            how: how.to_owned(),
+            at: "compiling",
+            node: None,
+        };
+        let answers: [&dyn Fn(&str) -> EngineError; 2] = [&late, &gone];
+        for answer in answers {
+            let compile = |alone: &Model| {
+                let has = |op_type| {
+                    alone
+                        .graph
+                        .node_ids()
+                        .any(|id| alone.graph.operator(id).is_some_and(|op| op.is(op_type)))
+                };
+                if has("Relu") {
+                    Err(answer("signal 11"))
+                } else {
+                    Ok(())
+                }
+            };
+            assert_eq!(locate(&model, &compile).as_deref(), Some("y"));
+        }
+        assert_eq!(locate(&model, &|_| Ok(())), None);
+    }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::board::Board;
 use crate::engine::{EngineError, RunValue, RunValues};
 use crate::format::mapped_from;
-use crate::ir::{DType, OpsetImport, Tensor};
+use crate::ir::{DType, Imports, OpsetImport, Tensor};
 
 /// Parts of fewer bytes stand in the message.
 const INLINE: usize = 2048;
@@ -205,7 +205,7 @@ impl<'b> Writer<'b> {
         }
     }
 
-    pub(in crate::engine) fn imports(&mut self, imports: &[OpsetImport]) {
+    pub(in crate::engine) fn imports(&mut self, imports: &Imports) {
         self.number(imports.len() as u64);
         for import in imports {
             self.optional(import.domain.as_ref().map(|domain| domain.as_str()));
@@ -422,7 +422,7 @@ impl<'m> Reader<'m> {
             .collect()
     }
 
-    pub(in crate::engine) fn imports(&mut self) -> Read<Vec<OpsetImport>> {
+    pub(in crate::engine) fn imports(&mut self) -> Read<Imports> {
         let one = |reader: &mut Self| {
             let domain = reader.optional()?.map(|domain| domain.as_str().into());
             let known = reader.flag()?;

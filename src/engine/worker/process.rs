@@ -194,6 +194,7 @@ impl Worker {
             engine: call.engine,
             at,
             seconds: limit.as_secs_f64(),
+            node: None,
         });
         self.end();
         verdict.clone()
@@ -345,4 +346,56 @@ fn spawn(command: Command) -> io::Result<Child> {
     let child = answer.recv().map_err(|_| gone())?;
     *starter = Some(orders);
     child
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// What is said of a program that ends as `script` says.
+    fn said(script: &str, memory: u64) -> String {
+        let host = Box::leak(Box::new(Host {
+            program: PathBuf::from("/bin/sh"),
+            arguments: ["-c", script].map(OsString::from).into(),
+            memory: None,
+        }));
+        let worker = start(host).unwrap();
+        let call = Call {
+            engine: "tract",
+            at: "a run",
+            limit: Duration::from_secs(60),
+            memory,
+            send: &|lane| lane.send(|writer| writer.head.push(tags::RUN)),
+        };
+        let outcome = worker.call(&call, &mut |_: &mut Reader<'_>| Ok(()));
+        outcome.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_end_of_a_worker_is_told_by_its_signal_and_its_last_words() {
+        assert_eq!(
+            said(
+                "echo \"thread 'engine' has overflowed its stack\" >&2; kill -ABRT $$",
+                0
+            ),
+            "the engine tract ended by signal 6 (its stack overflowed) (a run)"
+        );
+        assert_eq!(
+            said("kill -SEGV $$", 0),
+            "the engine tract ended by signal 11 (a run)"
+        );
+        assert_eq!(
+            said(
+                "echo 'memory allocation of 4294967296 bytes failed' >&2; kill -ABRT $$",
+                1 << 30
+            ),
+            "the engine tract needs more than 1024 MB of memory (a run)"
+        );
+        assert_eq!(
+            said("exit 3", 0),
+            "the engine tract ended by exit status 3 (a run)"
+        );
+    }
 }

@@ -146,19 +146,23 @@ impl Remote {
         }
     }
 
-    /// Names the node on which compiling ends, if that is what ended the worker.
+    /// Names the node on which compiling ends or hangs, if that is what cost the worker.
     fn located(&self, mut error: EngineError) -> EngineError {
-        if let EngineError::Ended {
-            node: node @ None,
-            at,
-            how,
-            ..
-        } = &mut error
-            && *at == "compiling"
-            && crashed(how)
-        {
-            *node = self.locate.as_ref().and_then(|locate| locate());
-        }
+        let node = match &mut error {
+            EngineError::Ended {
+                node: node @ None,
+                at: "compiling",
+                how,
+                ..
+            } if crashed(how) => node,
+            EngineError::TimedOut {
+                node: node @ None,
+                at: "compiling",
+                ..
+            } => node,
+            _ => return error,
+        };
+        *node = self.locate.as_ref().and_then(|locate| locate());
         error
     }
 

@@ -92,7 +92,9 @@ impl Detection {
         frame: Option<&Frame>,
     ) -> Result<Vec<Found>, EvaluateError> {
         let kept = suppressed(reader.read(answer, frame)?, &reader.layout);
-        kept.into_iter().map(|prediction| self.found(&reader.layout, prediction)).collect()
+        kept.into_iter()
+            .map(|prediction| self.found(&reader.layout, prediction))
+            .collect()
     }
 
     fn found(&self, layout: &BoxesSpec, prediction: Prediction) -> Result<Found, EvaluateError> {
@@ -100,8 +102,13 @@ impl Detection {
         let category = match (layout.categories.is_empty(), self.categories.is_empty()) {
             (false, _) => layout.categories.get(class).copied(),
             // Class numbers that are written out are categories already where they are among them.
-            (true, false) if layout.columns.contains_key(&crate::data::Part::Class) || layout.outputs.contains_key(&crate::data::Part::Class) => {
-                i64::try_from(class).ok().filter(|class| self.categories.contains_key(class))
+            (true, false)
+                if layout.columns.contains_key(&crate::data::Part::Class)
+                    || layout.outputs.contains_key(&crate::data::Part::Class) =>
+            {
+                i64::try_from(class)
+                    .ok()
+                    .filter(|class| self.categories.contains_key(class))
             }
             (true, false) => self.categories.keys().nth(class).copied(),
             (true, true) => i64::try_from(class).ok(),
@@ -170,7 +177,8 @@ impl Detection {
 
     /// Figures of the model, and of the reference beside it.
     pub(super) fn figures(&self, from_reference: bool, confidence: f64) -> TaskFigures {
-        let has_reference = !self.images.is_empty() && self.images.values().all(|image| image.reference.is_some());
+        let has_reference =
+            !self.images.is_empty() && self.images.values().all(|image| image.reference.is_some());
         let truths: Vec<Vec<TrueBox>> = self
             .images
             .values()
@@ -189,7 +197,9 @@ impl Detection {
         let reference = has_reference.then(|| Side {
             keypoints: self.keypoints,
             precision: self.precision(&truths, |image| image.reference.as_deref().unwrap_or_default()),
-            kept: kept.as_ref().map(|kept| kept.images.iter().map(Kept::perfect).collect()),
+            kept: kept
+                .as_ref()
+                .map(|kept| kept.images.iter().map(Kept::perfect).collect()),
         });
         let task = match self.keypoints {
             true => TaskKind::Keypoints,
@@ -270,7 +280,11 @@ impl Fates {
 impl Detection {
     /// The images on which the model is furthest from the reference (from the truth, where there is none), the worst first.
     pub fn worst(&self, count: usize) -> Vec<Fates> {
-        let mut all: Vec<Fates> = self.images.iter().map(|(sample, image)| self.fates(*sample, image)).collect();
+        let mut all: Vec<Fates> = self
+            .images
+            .iter()
+            .map(|(sample, image)| self.fates(*sample, image))
+            .collect();
         all.sort_by_key(|fates| (std::cmp::Reverse(fates.wrong()), fates.sample));
         all.truncate(count);
         all
@@ -291,7 +305,11 @@ impl Detection {
             .collect();
         let base = image.reference.as_deref().unwrap_or(&true_boxes);
         // Against labels the usual overlap is enough; the same network finds the same place.
-        let enough = if image.reference.is_some() { self.found } else { 0.5 };
+        let enough = if image.reference.is_some() {
+            self.found
+        } else {
+            0.5
+        };
         let mut boxes = Vec::new();
         let again = matched(base, &image.model, self.sure, enough);
         for (object, score) in base.iter().filter(|object| object.score >= self.sure).zip(again) {
@@ -304,7 +322,11 @@ impl Detection {
         }
         let known = matched(&image.model, base, self.sure, enough);
         let own = image.model.iter().filter(|object| object.score >= self.sure);
-        boxes.extend(own.zip(known).filter(|(_, known)| known.is_none()).map(|(object, _)| (object.rect, Fate::New)));
+        boxes.extend(
+            own.zip(known)
+                .filter(|(_, known)| known.is_none())
+                .map(|(object, _)| (object.rect, Fate::New)),
+        );
         Fates { sample, boxes }
     }
 }
@@ -386,7 +408,10 @@ impl Summary {
             sum(|kept| kept.new),
         );
         if all == 0 {
-            return vec![format!("the reference finds no box with a score of {} or more", of.sure)];
+            return vec![format!(
+                "the reference finds no box with a score of {} or more",
+                of.sure
+            )];
         }
         let share = |part: u64| 100.0 * part as f64 / all as f64;
         let mut words = vec![format!(
@@ -403,10 +428,12 @@ impl Summary {
             let named: Vec<String> = most
                 .iter()
                 .take(5)
-                .map(|(category, count)| match of.categories.get(category).filter(|name| !name.is_empty()) {
-                    Some(name) => format!("{name} {count}"),
-                    None => format!("category {category} {count}"),
-                })
+                .map(
+                    |(category, count)| match of.categories.get(category).filter(|name| !name.is_empty()) {
+                        Some(name) => format!("{name} {count}"),
+                        None => format!("category {category} {count}"),
+                    },
+                )
                 .collect();
             if !named.is_empty() {
                 words.push(format!("{what} most: {}", named.join(", ")));
@@ -428,7 +455,10 @@ impl Side {
         let mut sums = [0u64; 4];
         for (at, kept) in kept.iter().enumerate() {
             let times = weight(at);
-            for (sum, part) in sums.iter_mut().zip([kept.found, kept.true_boxes, kept.new, kept.model_boxes]) {
+            for (sum, part) in sums
+                .iter_mut()
+                .zip([kept.found, kept.true_boxes, kept.new, kept.model_boxes])
+            {
                 *sum += times * part;
             }
         }
@@ -445,7 +475,11 @@ impl Measured for Side {
         let mut figures = self.precision.figures();
         if let Some(kept) = &self.kept {
             let shares = Self::shares(kept, |_| 1);
-            figures.extend(KEPT.iter().zip(shares).map(|(name, share)| ((*name).to_owned(), share)));
+            figures.extend(
+                KEPT.iter()
+                    .zip(shares)
+                    .map(|(name, share)| ((*name).to_owned(), share)),
+            );
         }
         figures
     }

@@ -9,7 +9,11 @@ use crate::data::{BoxesSpec, Frame, Part};
 ///
 /// # Errors
 /// What the outputs are, where no layout fits them or several do equally.
-pub(super) fn guessed(answer: &Answer, frame: Option<&Frame>, keypoints: bool) -> Result<(String, BoxesSpec), String> {
+pub(super) fn guessed(
+    answer: &Answer,
+    frame: Option<&Frame>,
+    keypoints: bool,
+) -> Result<(String, BoxesSpec), String> {
     let layouts = BoxesSpec::layouts()?;
     let mut best: Vec<(usize, &String)> = layouts
         .iter()
@@ -36,7 +40,10 @@ pub(super) fn guessed(answer: &Answer, frame: Option<&Frame>, keypoints: bool) -
                 .collect();
             let which = match found.is_empty() {
                 true => format!("no known layout of boxes; there are {}", names(layouts.keys())),
-                false => format!("several layouts of boxes: {}", names(found.iter().map(|(_, name)| *name))),
+                false => format!(
+                    "several layouts of boxes: {}",
+                    names(found.iter().map(|(_, name)| *name))
+                ),
             };
             Err(format!(
                 "the outputs of one image, {}, fit {which}; name one with boxes: {{ layout: NAME }}, or spell it out (`secateur explain data`)",
@@ -92,7 +99,10 @@ fn matches(
     if let Some((times, of)) = token.split_once('A') {
         let times: usize = if times.is_empty() { 1 } else { times.parse().ok()? };
         let cells: usize = match of {
-            "" => strides.iter().map(|stride| cells(*stride)).sum::<Option<usize>>()?,
+            "" => strides
+                .iter()
+                .map(|stride| cells(*stride))
+                .sum::<Option<usize>>()?,
             stride => cells(stride.parse().ok()?)?,
         };
         return (times * cells == size).then_some(2);

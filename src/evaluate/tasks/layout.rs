@@ -99,7 +99,10 @@ fn shape(output: &Output, layout: &BoxesSpec) -> Result<(usize, usize, bool), Ev
         ([width, rows], true) => Ok((*rows, *width, true)),
         ([height, columns, width], false) => Ok((height * columns, *width, false)),
         ([width, height, columns], true) => Ok((height * columns, *width, true)),
-        (dims, _) => Err(wrong(output, format!("has shape {dims:?} for one image, which holds no rows of predictions"))),
+        (dims, _) => Err(wrong(
+            output,
+            format!("has shape {dims:?} for one image, which holds no rows of predictions"),
+        )),
     }
 }
 
@@ -114,7 +117,10 @@ fn columns(spec: Option<&Vec<i64>>, width: usize, output: &Output) -> Result<(us
     let end = spec.get(1).map_or(Some(width), |end| absolute(*end));
     match first.zip(end).filter(|(first, end)| first < end && *end <= width) {
         Some(found) => Ok(found),
-        None => Err(wrong(output, format!("has {width} numbers a prediction, the layout takes columns {spec:?}"))),
+        None => Err(wrong(
+            output,
+            format!("has {width} numbers a prediction, the layout takes columns {spec:?}"),
+        )),
     }
 }
 
@@ -144,7 +150,13 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn of(layout: &BoxesSpec, answer: &'a Answer) -> Result<Self, EvaluateError> {
         let mut scales: Vec<BTreeMap<Part, Table<'a>>> = Vec::new();
-        let named = [Part::Box, Part::Scores, Part::Objectness, Part::Class, Part::Keypoints];
+        let named = [
+            Part::Box,
+            Part::Scores,
+            Part::Objectness,
+            Part::Class,
+            Part::Keypoints,
+        ];
         for part in named {
             let (outputs, spec) = (layout.outputs.get(&part), layout.columns.get(&part));
             if outputs.is_none() && spec.is_none() {
@@ -153,8 +165,15 @@ impl<'a> Parts<'a> {
             let found = chosen(answer, outputs)?;
             if !scales.is_empty() && scales.len() != found.len() {
                 return Err(EvaluateError::Output {
-                    output: found.first().map(|output| output.name.clone()).unwrap_or_default(),
-                    problem: format!("is one of {} scales where other parts have {}", found.len(), scales.len()),
+                    output: found
+                        .first()
+                        .map(|output| output.name.clone())
+                        .unwrap_or_default(),
+                    problem: format!(
+                        "is one of {} scales where other parts have {}",
+                        found.len(),
+                        scales.len()
+                    ),
                 });
             }
             scales.resize_with(found.len(), BTreeMap::new);
@@ -174,8 +193,10 @@ impl<'a> Parts<'a> {
                 if let Some(other) = scale.values().next()
                     && other.rows != rows
                 {
-                    let problem =
-                        format!("has {rows} predictions where {} has {}", other.output.name, other.rows);
+                    let problem = format!(
+                        "has {rows} predictions where {} has {}",
+                        other.output.name, other.rows
+                    );
                     return Err(wrong(output, problem));
                 }
                 scale.insert(part, table);
@@ -203,7 +224,11 @@ fn activated(activation: Activation, values: &mut [f64]) {
 fn expected(logits: &[f64]) -> f64 {
     let mut shares = logits.to_vec();
     activated(Activation::Softmax, &mut shares);
-    shares.iter().enumerate().map(|(at, share)| at as f64 * share).sum()
+    shares
+        .iter()
+        .enumerate()
+        .map(|(at, share)| at as f64 * share)
+        .sum()
 }
 
 /// A layout ready for the images of one model.
@@ -233,12 +258,18 @@ impl BoxReader {
         let about = layout.about.clone().unwrap_or_default();
         Ok(Self {
             layout: spec.over(layout),
-            guessed: Some(format!("the outputs are read as boxes of layout {name} ({about})")),
+            guessed: Some(format!(
+                "the outputs are read as boxes of layout {name} ({about})"
+            )),
         })
     }
 
     /// Every prediction of an image at the layout's score or above, in the order of the outputs.
-    pub(super) fn read(&self, answer: &Answer, frame: Option<&Frame>) -> Result<Vec<Prediction>, EvaluateError> {
+    pub(super) fn read(
+        &self,
+        answer: &Answer,
+        frame: Option<&Frame>,
+    ) -> Result<Vec<Prediction>, EvaluateError> {
         let layout = &self.layout;
         let parts = Parts::of(layout, answer)?;
         let mut found = Vec::new();
@@ -292,13 +323,24 @@ impl BoxReader {
         if !self.layout.is_grid() {
             return Ok(Vec::new());
         }
-        let frame = frame.ok_or_else(|| wrong(boxes.output, "holds boxes on a grid, and the size of the input is not known"))?;
+        let frame = frame.ok_or_else(|| {
+            wrong(
+                boxes.output,
+                "holds boxes on a grid, and the size of the input is not known",
+            )
+        })?;
         let strides = &self.layout.strides;
         let own: Vec<u32> = match scales {
             1 => strides.clone(),
             _ if scales == strides.len() => strides.get(scale).copied().into_iter().collect(),
             _ => {
-                return Err(wrong(boxes.output, format!("is one of {scales} scales, the layout has {} strides", strides.len())));
+                return Err(wrong(
+                    boxes.output,
+                    format!(
+                        "is one of {scales} scales, the layout has {} strides",
+                        strides.len()
+                    ),
+                ));
             }
         };
         let grids: Vec<Grid> = own.iter().map(|stride| Grid::of(*stride, frame.input)).collect();
@@ -315,7 +357,12 @@ impl BoxReader {
     }
 
     /// The classes that a prediction counts for, with their scores.
-    fn classes(&self, tables: &BTreeMap<Part, Table<'_>>, scores: &Table<'_>, row: usize) -> Vec<(usize, f64)> {
+    fn classes(
+        &self,
+        tables: &BTreeMap<Part, Table<'_>>,
+        scores: &Table<'_>,
+        row: usize,
+    ) -> Vec<(usize, f64)> {
         let layout = &self.layout;
         let activation = layout.activation.unwrap_or(Activation::None);
         let mut values: Vec<f64> = (0..scores.count()).map(|class| scores.at(row, class)).collect();
@@ -344,7 +391,11 @@ impl BoxReader {
             let class = table.at(row, 0);
             // A negative class or score stands for a row that is not filled.
             let class = (class >= 0.0).then_some(class as usize);
-            return class.zip(values.first().copied()).filter(counts).into_iter().collect();
+            return class
+                .zip(values.first().copied())
+                .filter(counts)
+                .into_iter()
+                .collect();
         }
         let all = values.into_iter().enumerate();
         match layout.classes.unwrap_or(ClassesOf::All) {
@@ -360,7 +411,10 @@ impl BoxReader {
         let count = boxes.count();
         if code == BoxCode::Distribution {
             if count % 4 != 0 || count < 8 {
-                return Err(wrong(boxes.output, format!("has {count} numbers a box, which are no four distributions")));
+                return Err(wrong(
+                    boxes.output,
+                    format!("has {count} numbers a box, which are no four distributions"),
+                ));
             }
             let bins = count / 4;
             let side = |at: usize| {
@@ -370,7 +424,10 @@ impl BoxReader {
             return Ok([side(0), side(1), side(2), side(3)]);
         }
         if count != 4 {
-            return Err(wrong(boxes.output, format!("has {count} numbers a box where four make one")));
+            return Err(wrong(
+                boxes.output,
+                format!("has {count} numbers a box where four make one"),
+            ));
         }
         Ok([0, 1, 2, 3].map(|at| boxes.at(row, at)))
     }
@@ -395,21 +452,33 @@ impl BoxReader {
             (BoxCode::CornerSize, _) => ([a, b, a + c, b + d], layout.units),
             (BoxCode::CellExp, Some((grid, cell))) => {
                 let ([x, y], s) = (grid.corner(cell), grid.stride);
-                (around((x + a) * s, (y + b) * s, c.exp() * s, d.exp() * s), Some(Units::Pixels))
+                (
+                    around((x + a) * s, (y + b) * s, c.exp() * s, d.exp() * s),
+                    Some(Units::Pixels),
+                )
             }
             (BoxCode::Distances | BoxCode::Distribution, Some((grid, cell))) => {
                 let point = layout.point.unwrap_or(0.5);
                 let ([x, y], s) = (grid.corner(cell).map(|v| v + point), grid.stride);
-                ([(x - a) * s, (y - b) * s, (x + c) * s, (y + d) * s], Some(Units::Pixels))
+                (
+                    [(x - a) * s, (y - b) * s, (x + c) * s, (y + d) * s],
+                    Some(Units::Pixels),
+                )
             }
             (BoxCode::Offsets, _) => {
                 let anchor = layout.anchors.get(place).ok_or_else(|| {
-                    wrong(boxes.output, format!("has more predictions than the {} anchors", layout.anchors.len()))
+                    wrong(
+                        boxes.output,
+                        format!("has more predictions than the {} anchors", layout.anchors.len()),
+                    )
                 })?;
                 let [x, y, w, h] = *anchor;
                 let [centre, size] = layout.variances.unwrap_or([0.1, 0.2]);
                 let (w2, h2) = (w * (c * size).exp(), h * (d * size).exp());
-                (around(x + a * centre * w, y + b * centre * h, w2, h2), layout.units)
+                (
+                    around(x + a * centre * w, y + b * centre * h, w2, h2),
+                    layout.units,
+                )
             }
             (_, None) => return Err(wrong(boxes.output, "holds boxes on a grid, and there is none")),
         };
@@ -423,7 +492,12 @@ impl BoxReader {
         Ok(match frame.filter(|_| units != Units::Image) {
             Some(Frame { image: [w, h], .. }) => {
                 let (w, h) = (f64::from(*w), f64::from(*h));
-                [left.clamp(0.0, w), top.clamp(0.0, h), right.clamp(0.0, w), bottom.clamp(0.0, h)]
+                [
+                    left.clamp(0.0, w),
+                    top.clamp(0.0, h),
+                    right.clamp(0.0, w),
+                    bottom.clamp(0.0, h),
+                ]
             }
             None => [left, top, right, bottom],
         })
@@ -445,9 +519,10 @@ impl BoxReader {
                 let [width, height] = frame.input.map(f64::from);
                 Ok(frame.to_image(x * width, y * height))
             }
-            (Units::Normalized, None) => {
-                Err(wrong(output, "holds normalised boxes, and the size of the image is not known"))
-            }
+            (Units::Normalized, None) => Err(wrong(
+                output,
+                "holds normalised boxes, and the size of the image is not known",
+            )),
         }
     }
 
@@ -472,7 +547,11 @@ impl BoxReader {
                     false => self.layout.units.unwrap_or(Units::Pixels),
                 };
                 let (x, y) = self.point(x, y, units, frame, table.output).unwrap_or((x, y));
-                let seen = if values == 3 { table.at(row, at * values + 2) } else { 1.0 };
+                let seen = if values == 3 {
+                    table.at(row, at * values + 2)
+                } else {
+                    1.0
+                };
                 [x, y, seen]
             })
             .collect()
@@ -497,8 +576,13 @@ pub(super) fn suppressed(mut all: Vec<Prediction>, layout: &BoxesSpec) -> Vec<Pr
         if kept.len() == most {
             break;
         }
-        let rivals = by_class.entry(if across { 0 } else { prediction.class }).or_default();
-        if rivals.iter().any(|other| overlap(other, &prediction.corners) > limit) {
+        let rivals = by_class
+            .entry(if across { 0 } else { prediction.class })
+            .or_default();
+        if rivals
+            .iter()
+            .any(|other| overlap(other, &prediction.corners) > limit)
+        {
             continue;
         }
         rivals.push(prediction.corners);

@@ -124,7 +124,10 @@ fn percentiles(ascending: &[f64], confidence: f64) -> Option<Interval> {
     let at = |share: f64| {
         let place = share * (ascending.len() - 1) as f64;
         let low = place.floor() as usize;
-        let (a, b) = (ascending.get(low)?, ascending.get(low + 1).or(ascending.get(low))?);
+        let (a, b) = (
+            ascending.get(low)?,
+            ascending.get(low + 1).or(ascending.get(low))?,
+        );
         Some(a + (b - a) * (place - low as f64))
     };
     if ascending.is_empty() {

@@ -156,7 +156,11 @@ impl TaskState {
             (Counts::Texts(mine), Counts::Texts(other)) => mine.merge(other),
             (Counts::Tokens(mine), Counts::Tokens(other)) => mine.merge(other),
             (Counts::Signals(mine), Counts::Signals(other)) => mine.merge(other),
-            _ => return Err(EvaluateError::Merge("the parts are of different tasks".to_owned())),
+            _ => {
+                return Err(EvaluateError::Merge(
+                    "the parts are of different tasks".to_owned(),
+                ));
+            }
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ mod types;
 
 use std::cell::RefCell;
 
-use crate::ir::{Function, Model, Name, OpsetImport};
+use crate::ir::{Function, Imports, Model, Name, OpsetImport};
 use crate::proto;
 
 use super::external::ExternalFiles;
@@ -85,7 +85,7 @@ fn refuse_captures(captures: &[(Name, Reader)], within: &str) -> Result<(), Lift
     }
 }
 
-fn opset_imports(imports: Vec<proto::OperatorSetIdProto>) -> Vec<OpsetImport> {
+fn opset_imports(imports: Vec<proto::OperatorSetIdProto>) -> Imports {
     imports
         .into_iter()
         .map(|import| OpsetImport {

@@ -11,7 +11,8 @@ pub use error::{CheckError, Problem};
 
 use std::collections::BTreeMap;
 
-use super::model::{GraphPath, Model, OpsetImport};
+use super::imports::OpsetImport;
+use super::model::{GraphPath, Model};
 
 /// The newest IR version that this crate knows.
 pub const NEWEST_IR_VERSION: i64 = 14;

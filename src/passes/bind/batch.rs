@@ -13,7 +13,7 @@ use crate::analysis::{Dimensions, check, infer, infer_node};
 use crate::engine::Engine;
 use crate::ir::edit::{Reshape, reshape};
 use crate::ir::{
-    Dim, EditError, Graph, Model, Name, NodeId, NodeKind, Operator, OpsetImport, Shape, Tensor, TensorType,
+    Dim, EditError, Graph, Imports, Model, Name, NodeId, NodeKind, Operator, Shape, Tensor, TensorType,
     Value, ValueId, ValueType, opset_version,
 };
 use crate::passes::{Context, PassError, PassReport, ResourceError};
@@ -260,7 +260,7 @@ struct Walk<'m> {
     symbol: Name,
     /// The graph with a batch of 1, inferred.
     single: &'m Graph,
-    imports: Vec<OpsetImport>,
+    imports: Imports,
     /// An input and its axis that have the batch's size.
     source: Option<(NodeId, usize)>,
     /// The batch's size as a tensor of one element.

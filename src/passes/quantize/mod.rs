@@ -172,7 +172,11 @@ impl Pass for Quantize {
         let mut report = PassReport::default();
         let original = model.clone();
         self.make_ready(model, context, &mut report)?;
-        if self.equalize && self.stats.is_none() && !types.activation.is_float() && types.activation.bits() <= 8 {
+        if self.equalize
+            && self.stats.is_none()
+            && !types.activation.is_float()
+            && types.activation.bits() <= 8
+        {
             self.even_out(model, context, &mut report)?;
         }
         // Statistics are of the model as it is before types of few engines raise the opset.

@@ -9,8 +9,8 @@ use crate::engine::{RunValue, RunValues};
 use crate::format::text::parse_model;
 use crate::format::{ExternalFiles, lift};
 use crate::ir::{
-    DType, EditError, GraphBuilder, Input, Model, NodeId, NodeKind, Operator, OpsetImport, Value, ValueId,
-    ValueType,
+    DType, EditError, GraphBuilder, Imports, Input, Model, NodeId, NodeKind, Operator, OpsetImport, Value,
+    ValueId, ValueType,
 };
 use crate::proto;
 
@@ -161,10 +161,10 @@ pub(super) fn build(
         literal,
         ..
     } = described;
-    let imports = vec![OpsetImport {
+    let imports = Imports::from(vec![OpsetImport {
         domain: Some("".into()),
         version: Some(opset),
-    }];
+    }]);
     let graph = builder.finish();
     let mut planner = Planner {
         graph: &graph,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::SpliceError;
 use crate::format::{self, ExternalFiles};
-use crate::ir::{EditError, Function, Graph, GraphBuilder, Model, Name, NodeId};
+use crate::ir::{EditError, Function, Graph, GraphBuilder, Imports, Model, Name, NodeId};
 use crate::proto;
 
 /// What calls name: domain (ONNX's own as the empty text), name and overload.
@@ -183,7 +183,7 @@ fn rename_calls(graph: &mut Graph, renamed: &BTreeMap<Key, Name>) -> Result<(), 
 fn messages(functions: &[Function]) -> Result<Vec<proto::FunctionProto>, SpliceError> {
     let model = Model {
         header: Box::default(),
-        opset_imports: Vec::new(),
+        opset_imports: Imports::default(),
         metadata: Vec::new(),
         graph: GraphBuilder::new().finish(),
         functions: functions.to_vec(),

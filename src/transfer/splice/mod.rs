@@ -15,7 +15,8 @@ use super::region::RegionError;
 use crate::analysis;
 use crate::format::LowerError;
 use crate::ir::{
-    EditError, Graph, Model, Name, NodeId, NodeKind, Operator, OpsetImport, Value, ValueId, opset_version,
+    EditError, Graph, Imports, Model, Name, NodeId, NodeKind, Operator, OpsetImport, Value, ValueId,
+    opset_version,
 };
 use crate::ops::schema;
 use crate::proto;
@@ -275,7 +276,7 @@ fn check_operators(
     part: &Model,
     calls: &Calls,
     target: &Model,
-    imports: &mut Vec<OpsetImport>,
+    imports: &mut Imports,
 ) -> Result<(), SpliceError> {
     calls.check_foreign(graph, target)?;
     for id in graph.topological_order() {

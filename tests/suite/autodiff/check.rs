@@ -159,7 +159,8 @@ impl Case {
             opset_imports: vec![OpsetImport {
                 domain: Some(Name::new("")),
                 version: Some(self.opset),
-            }],
+            }]
+            .into(),
             metadata: Vec::new(),
             graph: builder.finish(),
             functions: Vec::new(),

@@ -38,7 +38,10 @@ fn files(folder: &Path) {
     write("pixels.npz", &[("x", &pixels)]);
     write(
         "masks.npz",
-        &[("pixels", &floats(&[2, 3, 28, 28])), ("classes", &integers(&[2, 28, 28], 3))],
+        &[
+            ("pixels", &floats(&[2, 3, 28, 28])),
+            ("classes", &integers(&[2, 28, 28], 3)),
+        ],
     );
     std::fs::write(folder.join("pairs.tsv"), "0\t1\t1\n2\t3\t0\n1\t4\t0\n").unwrap();
     std::fs::write(folder.join("texts.tsv"), "0\tab\n1\tc\n2\ta\n3\tb\n4\tcab\n").unwrap();
@@ -130,7 +133,8 @@ fn every_example_of_the_page_opens_and_gives_a_batch() {
             .batch(data.batches().start)
             .unwrap_or_else(|error| panic!("{text}\n{error}"));
         assert_eq!(batch.inputs.len(), inputs.matches("] ").count(), "{text}");
-        let labelled = text.contains("labels") && !text.contains("shard") && !text.contains("labels: reference");
+        let labelled =
+            text.contains("labels") && !text.contains("shard") && !text.contains("labels: reference");
         assert_eq!(
             data.has_labels(),
             labelled || text.contains("folder: classes") || text.contains("pairs:"),

@@ -22,7 +22,11 @@ fn model(folder: &Path, name: &str, text: &str) {
 }
 
 fn array(folder: &Path, name: &str, arrays: &[(&str, Tensor)]) {
-    write_npz(&folder.join(name), arrays.iter().map(|(name, tensor)| (*name, tensor))).unwrap();
+    write_npz(
+        &folder.join(name),
+        arrays.iter().map(|(name, tensor)| (*name, tensor)),
+    )
+    .unwrap();
 }
 
 fn floats(dims: &[u64], values: &[f32]) -> Tensor {
@@ -83,11 +87,31 @@ fn a_gate_that_two_images_cannot_decide_says_so() {
     let folder = tempfile::tempdir().unwrap();
     boxes(folder.path());
     let passed = evaluate(folder.path(), "rows.onnx", BOXES, &["--gate", "map.at-least=0.9"]);
-    assert_eq!((passed.code, passed.json()["gates"][0]["decision"].clone()), (0, "passed".into()));
-    let broken = evaluate(folder.path(), "rows.onnx", BOXES, &["--gate", "map75.at-most=0.9"]);
-    assert_eq!((broken.code, broken.json()["gates"][0]["decision"].clone()), (1, "broken".into()));
-    let other = evaluate(folder.path(), "rows.onnx", BOXES, &["--gate", "miou.at-least=0.9"]);
-    assert!(other.code == 1 && other.text().contains("the task has map"), "{}", other.text());
+    assert_eq!(
+        (passed.code, passed.json()["gates"][0]["decision"].clone()),
+        (0, "passed".into())
+    );
+    let broken = evaluate(
+        folder.path(),
+        "rows.onnx",
+        BOXES,
+        &["--gate", "map75.at-most=0.9"],
+    );
+    assert_eq!(
+        (broken.code, broken.json()["gates"][0]["decision"].clone()),
+        (1, "broken".into())
+    );
+    let other = evaluate(
+        folder.path(),
+        "rows.onnx",
+        BOXES,
+        &["--gate", "miou.at-least=0.9"],
+    );
+    assert!(
+        other.code == 1 && other.text().contains("the task has map"),
+        "{}",
+        other.text()
+    );
 }
 
 #[test]
@@ -101,7 +125,11 @@ fn what_the_reference_finds_is_true_where_labels_say_so() {
     assert_eq!((figure(&same, "found"), figure(&same, "new")), (1.0, 0.0));
     assert_eq!(same.json()["task"]["labels_from_reference"], true);
     let alone = evaluate(folder.path(), "rows.onnx", data, &[]);
-    assert!(alone.code == 2 && alone.text().contains("--against"), "{}", alone.text());
+    assert!(
+        alone.code == 2 && alone.text().contains("--against"),
+        "{}",
+        alone.text()
+    );
 }
 
 #[test]
@@ -111,7 +139,11 @@ fn masks_are_judged_by_intersection_over_union() {
     // Class 1 where the second channel is higher: all but the first pixel; the last does not count.
     let scores = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0];
     let classes = Tensor::from_slice::<i64>(&[1, 2, 2], &[0, 0, 1, 255]).unwrap();
-    array(folder.path(), "d.npz", &[("x", floats(&[1, 2, 2, 2], &scores)), ("m", classes)]);
+    array(
+        folder.path(),
+        "d.npz",
+        &[("x", floats(&[1, 2, 2, 2], &scores)), ("m", classes)],
+    );
     let data = "{npz: d.npz, inputs: {x: x}, labels: m, task: segmentation}";
     let found = evaluate(folder.path(), "scores.onnx", data, &[]);
     assert_eq!(found.code, 0, "{}", found.text());
@@ -125,16 +157,27 @@ fn vectors_texts_tokens_and_signals_have_their_figures() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     echo(path, "v.onnx", "float", "n, 2");
-    array(path, "v.npz", &[("x", floats(&[4, 2], &[1.0, 0.0, 1.0, 0.1, 0.0, 1.0, 0.1, 1.0]))]);
+    array(
+        path,
+        "v.npz",
+        &[("x", floats(&[4, 2], &[1.0, 0.0, 1.0, 0.1, 0.0, 1.0, 0.1, 1.0]))],
+    );
     std::fs::write(path.join("pairs.tsv"), "0\t1\t1\n2\t3\t1\n0\t2\t0\n1\t3\t0\n").unwrap();
     let data = "{npz: v.npz, embedding: {pairs: pairs.tsv, far: [0.5]}}";
-    let vectors = evaluate(path, "v.onnx", data, &["--against", "v.onnx", "--gate", "cosine.at-least=0.999"]);
+    let vectors = evaluate(
+        path,
+        "v.onnx",
+        data,
+        &["--against", "v.onnx", "--gate", "cosine.at-least=0.999"],
+    );
     assert_eq!(vectors.code, 0, "{}", vectors.text());
     assert_eq!((figure(&vectors, "tar"), figure(&vectors, "auc")), (1.0, 1.0));
 
     echo(path, "t.onnx", "float", "n, 3, 3");
     // Blank is 0: "ab" and then "b", of which the table has "ab" and "a".
-    let scores = [0., 1., 0., 1., 0., 0., 0., 0., 1., 1., 0., 0., 0., 0., 1., 0., 0., 1.];
+    let scores = [
+        0., 1., 0., 1., 0., 0., 0., 0., 1., 1., 0., 0., 0., 0., 1., 0., 0., 1.,
+    ];
     array(path, "t.npz", &[("x", floats(&[2, 3, 3], &scores))]);
     std::fs::write(path.join("texts.tsv"), "0\tab\n1\ta\n").unwrap();
     let data = "{npz: t.npz, labels: texts.tsv, text: {characters: ab}}";
@@ -171,7 +214,9 @@ fn the_worst_images_are_drawn() {
     model(path, "fixed.onnx", text);
     std::fs::create_dir(path.join("images")).unwrap();
     for name in ["a.png", "b.png"] {
-        image::RgbImage::new(100, 80).save(path.join("images").join(name)).unwrap();
+        image::RgbImage::new(100, 80)
+            .save(path.join("images").join(name))
+            .unwrap();
     }
     std::fs::write(path.join("true.json"), COCO).unwrap();
     let data = "{images: {folder: images}, labels: true.json, boxes: rows, preprocess: yolo}";
@@ -191,21 +236,63 @@ fn each_mistake_is_named() {
     let folder = tempfile::tempdir().unwrap();
     boxes(folder.path());
     let path = folder.path();
-    std::fs::write(path.join("unknown.json"), COCO.replace("\"category_id\": 3", "\"category_id\": 9")).unwrap();
-    std::fs::write(path.join("outside.json"), COCO.replace("60, 20, 30, 30", "60, 20, 30, 300")).unwrap();
-    std::fs::write(path.join("one.json"), r#"{"images": [{"id": 1}], "annotations": [], "categories": []}"#).unwrap();
+    std::fs::write(
+        path.join("unknown.json"),
+        COCO.replace("\"category_id\": 3", "\"category_id\": 9"),
+    )
+    .unwrap();
+    std::fs::write(
+        path.join("outside.json"),
+        COCO.replace("60, 20, 30, 30", "60, 20, 30, 300"),
+    )
+    .unwrap();
+    std::fs::write(
+        path.join("one.json"),
+        r#"{"images": [{"id": 1}], "annotations": [], "categories": []}"#,
+    )
+    .unwrap();
     std::fs::write(path.join("broken.json"), "{\n\"images\": [,\n").unwrap();
     for (data, parts) in [
-        ("{npz: found.npz, labels: unknown.json, boxes: rows}", &["unknown.json", "annotation 2", "category 9"][..]),
-        ("{npz: found.npz, labels: outside.json, boxes: rows}", &["outside.json", "annotation 2", "not inside"][..]),
-        ("{npz: found.npz, labels: one.json, boxes: rows}", &["one.json", "1 images", "2 samples"][..]),
-        ("{npz: found.npz, labels: broken.json, boxes: rows}", &["broken.json", "line 2"][..]),
-        ("{npz: found.npz, labels: true.json, boxes: yolo-v88}", &["yolo-v88", "yolo-v8-pose"][..]),
-        ("{npz: found.npz, labels: true.json, boxes: yolo-v8}", &["y", "columns"][..]),
-        ("{npz: found.npz, labels: true.json, boxes: {layout: rows, nmss: 1}}", &["nmss"][..]),
-        ("{npz: found.npz, labels: true.json}", &["no known layout", "rows", "boxes: { layout"][..]),
-        ("{npz: found.npz, labels: true.json, segmentation: {}, task: detection}", &["segmentation"][..]),
-        ("{images: {folder: nowhere}, labels: true.json, boxes: rows, preprocess: yolo}", &["a.png", "true.json"][..]),
+        (
+            "{npz: found.npz, labels: unknown.json, boxes: rows}",
+            &["unknown.json", "annotation 2", "category 9"][..],
+        ),
+        (
+            "{npz: found.npz, labels: outside.json, boxes: rows}",
+            &["outside.json", "annotation 2", "not inside"][..],
+        ),
+        (
+            "{npz: found.npz, labels: one.json, boxes: rows}",
+            &["one.json", "1 images", "2 samples"][..],
+        ),
+        (
+            "{npz: found.npz, labels: broken.json, boxes: rows}",
+            &["broken.json", "line 2"][..],
+        ),
+        (
+            "{npz: found.npz, labels: true.json, boxes: yolo-v88}",
+            &["yolo-v88", "yolo-v8-pose"][..],
+        ),
+        (
+            "{npz: found.npz, labels: true.json, boxes: yolo-v8}",
+            &["y", "columns"][..],
+        ),
+        (
+            "{npz: found.npz, labels: true.json, boxes: {layout: rows, nmss: 1}}",
+            &["nmss"][..],
+        ),
+        (
+            "{npz: found.npz, labels: true.json}",
+            &["no known layout", "rows", "boxes: { layout"][..],
+        ),
+        (
+            "{npz: found.npz, labels: true.json, segmentation: {}, task: detection}",
+            &["segmentation"][..],
+        ),
+        (
+            "{images: {folder: nowhere}, labels: true.json, boxes: rows, preprocess: yolo}",
+            &["a.png", "true.json"][..],
+        ),
     ] {
         let called = evaluate(path, "rows.onnx", data, &[]);
         let text = format!("{}{}", called.text(), called.stderr);

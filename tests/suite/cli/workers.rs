@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use secateur::data::write_npz;
+use secateur::engine::OrtEngine;
 use secateur::ir::Tensor;
 
 use super::Bench;
@@ -16,13 +17,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A bench with `heavy`, whose runs take seconds, `data.npz` for it, and an empty folder for temporary files.
 fn bench() -> Bench {
+    deep(8)
+}
+
+/// The same with more layers, for a faster engine.
+fn deep(layers: usize) -> Bench {
     let bench = Bench::new();
-    let (layers, channels) = (8, 32);
+    let channels = 32;
     let mut weights = Vec::new();
     let mut nodes = String::new();
     for layer in 0..layers {
         let values: Vec<String> = (0..channels * channels * 9)
-            .map(|at: usize| format!("{:.3}", ((at * 7 + layer * 3) % 23) as f32 * 0.004 - 0.04))
+            .map(|at| format!("{:.3}", ((at * 7 + layer * 3) % 23) as f32 * 0.004 - 0.04))
             .collect();
         weights.push(format!(
             "float[{channels},{channels},3,3] w{layer} = {{{}}}",
@@ -226,10 +232,55 @@ fn a_worker_that_is_stopped_is_given_up() {
     );
 }
 
+/// Whether there is an ONNX Runtime to test; where there is none, the test says so.
+fn has_onnxruntime() -> bool {
+    let found = OrtEngine::load();
+    if let Err(error) = &found {
+        eprintln!("skipped: {error}");
+    }
+    found.is_ok()
+}
+
+#[test]
+fn a_worker_of_onnxruntime_that_is_killed_or_stopped_is_an_answer_of_every_verb() {
+    if !has_onnxruntime() {
+        return;
+    }
+    let bench = deep(64);
+    losing(
+        &bench,
+        "--engine ort",
+        &|running| signal(running.busy_worker(), Signal::KILL),
+        "ended by signal 9",
+    );
+    losing(
+        &bench,
+        "--engine ort --engine-time 20",
+        &|running| signal(running.busy_worker(), Signal::STOP),
+        "took longer than 20 s",
+    );
+}
+
+#[test]
+fn a_worker_of_onnxruntime_that_needs_too_much_memory_is_an_answer_of_every_verb() {
+    if has_onnxruntime() {
+        losing(
+            &wide(),
+            "--engine ort --engine-memory 1",
+            &|_| {},
+            "more than 1 MB of memory",
+        );
+    }
+}
+
 #[test]
 fn a_worker_that_needs_too_much_memory_is_an_answer_of_every_verb() {
+    losing(&wide(), "--engine-memory 1", &|_| {}, "more than 1 MB of memory");
+}
+
+/// A bench whose `heavy` has little work on a value that is much larger than what goes in.
+fn wide() -> Bench {
     let bench = bench();
-    // Little work on a value that is much larger than what goes in, by the same name.
     let weights: Vec<String> = (0..64).map(|at| format!("0.{}", at % 7 + 1)).collect();
     let copies = vec!["c"; 64].join(", ");
     bench.model(
@@ -247,7 +298,7 @@ fn a_worker_that_needs_too_much_memory_is_an_answer_of_every_verb() {
     let inputs = Tensor::from_slice(&[1, 8, 384, 384], &inputs).unwrap();
     let labels = Tensor::from_slice(&[1], &[3i64]).unwrap();
     write_npz(&bench.path("data.npz"), [("r0", &inputs), ("y", &labels)]).unwrap();
-    losing(&bench, "--engine-memory 1", &|_| {}, "more than 1 MB of memory");
+    bench
 }
 
 #[test]
