@@ -25,7 +25,10 @@ pub use run::Counter;
 pub use state::{State, Subject as StateSubject};
 pub use statistics::{Interval, Paired, normal_quantile, wilson};
 pub use task::{Checkpoint, Task, names};
-pub use tasks::{ClassFigures, Detection, Fate, Fates, Found, Image, Named, TaskFigures, TaskState};
+pub use tasks::{
+    ClassFigures, Counts, Detection, Embedding, Fate, Fates, Found, Image, Named, Segmentation, Signals,
+    TaskFigures, TaskState, Texts, Tokens,
+};
 
 /// Why an evaluation stopped.
 #[derive(Debug, thiserror::Error)]

@@ -9,23 +9,8 @@ use png::{BitDepth, ColorType, Transformations};
 
 use super::super::error::DataError;
 use super::super::tasks::SegmentationOptions;
-use super::super::truth::{Categories, Mask, Truth};
-use super::{Annotations, ImageFile, Stems, files, labels, unreadable};
-
-/// The masks of a folder, all of them decoded.
-pub(in super::super) fn read(
-    folder: &Path,
-    images: &[ImageFile],
-    options: &SegmentationOptions,
-) -> Result<Annotations, DataError> {
-    let truths = mask_files(folder, images)?
-        .iter()
-        .zip(images)
-        .map(|(file, image)| Ok(Truth::Mask(mask(file, image, options)?)))
-        .collect::<Result<_, DataError>>()?;
-    let categories: Categories = (0..).zip(options.names.iter().cloned()).collect();
-    Ok(Annotations { truths, categories })
-}
+use super::super::truth::Mask;
+use super::{ImageFile, Stems, files, labels, unreadable};
 
 /// The file of each image's mask, in the images' order.
 pub(in super::super) fn mask_files(folder: &Path, images: &[ImageFile]) -> Result<Vec<PathBuf>, DataError> {
@@ -187,8 +172,25 @@ fn unpack(row: &[u8], depth: BitDepth, width: usize, values: &mut Vec<u16>) {
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::Annotations;
     use super::super::tests::image;
     use super::*;
+    use crate::data::{Categories, Truth};
+
+    /// The masks of a folder, all of them decoded.
+    fn read(
+        folder: &Path,
+        images: &[ImageFile],
+        options: &SegmentationOptions,
+    ) -> Result<Annotations, DataError> {
+        let truths = mask_files(folder, images)?
+            .iter()
+            .zip(images)
+            .map(|(file, image)| Ok(Truth::Mask(mask(file, image, options)?)))
+            .collect::<Result<_, DataError>>()?;
+        let categories: Categories = (0..).zip(options.names.iter().cloned()).collect();
+        Ok(Annotations { truths, categories })
+    }
 
     fn write(file: &Path, size: [u32; 2], color: ColorType, depth: BitDepth, bytes: &[u8]) {
         let mut encoder = png::Encoder::new(File::create(file).unwrap(), size[0], size[1]);

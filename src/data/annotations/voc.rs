@@ -11,7 +11,7 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 
 use super::super::error::DataError;
-use super::super::truth::{Categories, TrueBox, Truth};
+use super::super::truth::{TrueBox, Truth};
 use super::{Annotations, ImageFile, Stems, at_line, clipped, files, labels, names, text_of};
 
 /// What stands in one file.
@@ -271,6 +271,7 @@ impl Lines {
 mod tests {
     use std::fs;
 
+    use super::super::super::truth::Categories;
     use super::super::tests::image;
     use super::*;
 

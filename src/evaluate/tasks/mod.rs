@@ -25,9 +25,14 @@ use serde::Serialize;
 
 pub use coco::Found;
 pub use detection::{Detection, Fate, Fates, Image};
+pub use embedding::Embedding;
 pub(super) use resample::{Measured, compared};
+pub use segmentation::Segmentation;
+pub use signals::Signals;
 pub(super) use state::Reader;
 pub use state::{Counts, TaskState};
+pub use text::Texts;
+pub use tokens::Tokens;
 
 use super::EvaluateError;
 use super::statistics::Interval;

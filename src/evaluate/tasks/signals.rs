@@ -208,6 +208,7 @@ mod tests {
             truth: None,
             frame: None,
             labels: None,
+            targets: None,
         }
     }
 

@@ -490,6 +490,7 @@ mod tests {
             truth,
             frame: None,
             labels: None,
+            targets: None,
         };
         let one = |classes: &[f64]| answer(&[classes.len()], classes, true);
         let mut state = Texts::default();

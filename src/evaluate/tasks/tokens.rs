@@ -429,6 +429,7 @@ mod tests {
             truth: None,
             frame: None,
             labels: labels.map(|labels| (vec![labels.len()], labels.to_vec())),
+            targets: None,
         }
     }
 

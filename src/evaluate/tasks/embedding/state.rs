@@ -311,6 +311,7 @@ mod tests {
             truth: None,
             frame: None,
             labels: None,
+            targets: None,
         }
     }
 

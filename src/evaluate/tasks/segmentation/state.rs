@@ -246,6 +246,7 @@ mod tests {
             truth,
             frame,
             labels: None,
+            targets: None,
         }
     }
 
