@@ -33,7 +33,7 @@ pub struct TaskSetting {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reading {
     /// As boxes, or keypoints.
-    Boxes(BoxesSpec),
+    Boxes(Box<BoxesSpec>),
     /// As a class a pixel.
     Masks(SegmentationOptions),
     /// As a vector, with the pairs that are compared.
@@ -161,11 +161,10 @@ impl TaskSetting {
             TaskKind::Signals => Reading::Signals,
             _ => {
                 let boxes = spec.boxes.clone().map(BoxesSpec::from).unwrap_or_default();
-                Reading::Boxes(
-                    boxes
-                        .resolved()
-                        .map_err(|message| wrong(format!("boxes: {message}")))?,
-                )
+                let resolved = boxes.resolved();
+                Reading::Boxes(Box::new(
+                    resolved.map_err(|message| wrong(format!("boxes: {message}")))?,
+                ))
             }
         };
         let categories = match &reading {

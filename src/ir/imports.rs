@@ -43,7 +43,7 @@ impl Imports {
     }
 
     fn version(&self, domain: &str) -> Option<i64> {
-        let versions = |import: &OpsetImport| Some((import.domain() == domain).then_some(import.version?)?);
+        let versions = |import: &OpsetImport| (import.domain() == domain).then_some(import.version?);
         if self.list.len() <= SCANNED {
             return self.list.iter().filter_map(versions).max();
         }

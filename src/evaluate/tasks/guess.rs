@@ -109,7 +109,7 @@ fn matches(
     }
     if let Some(times) = token.strip_suffix('R') {
         let times: usize = times.parse().ok()?;
-        return (size % times == 0 && size > times).then_some(1);
+        return (size.is_multiple_of(times) && size > times).then_some(1);
     }
     let (letter, more) = match token.split_once('+') {
         None => (token, 0),

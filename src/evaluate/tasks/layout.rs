@@ -256,12 +256,38 @@ impl BoxReader {
         let (name, layout) =
             guessed(answer, frame, keypoints).map_err(|problem| EvaluateError::Task { problem })?;
         let about = layout.about.clone().unwrap_or_default();
-        Ok(Self {
+        let reader = Self {
             layout: spec.over(layout),
             guessed: Some(format!(
                 "the outputs are read as boxes of layout {name} ({about})"
             )),
-        })
+        };
+        match reader.is_plausible(answer, frame)? {
+            true => Ok(reader),
+            false => Err(EvaluateError::Task {
+                problem: format!(
+                    "the outputs have the shapes of layout {name} ({about}), but most of the boxes that it reads have no area: say how they are read with boxes: {{ layout: NAME }}, or spell it out (`secateur explain data`)"
+                ),
+            }),
+        }
+    }
+
+    /// Whether most predictions, whatever their score, have an area: shapes alone do not tell offsets from corners.
+    fn is_plausible(&self, answer: &Answer, frame: Option<&Frame>) -> Result<bool, EvaluateError> {
+        let all = Self {
+            layout: BoxesSpec {
+                score: Some(f64::NEG_INFINITY),
+                classes: Some(ClassesOf::Best),
+                ..self.layout.clone()
+            },
+            guessed: None,
+        };
+        let found = all.read(answer, frame)?;
+        let with_area = found.iter().filter(|prediction| {
+            let [left, top, right, bottom] = prediction.corners;
+            right > left && bottom > top
+        });
+        Ok(2 * with_area.count() >= found.len())
     }
 
     /// Every prediction of an image at the layout's score or above, in the order of the outputs.
@@ -410,7 +436,7 @@ impl BoxReader {
     fn four(boxes: &Table<'_>, row: usize, code: BoxCode) -> Result<[f64; 4], EvaluateError> {
         let count = boxes.count();
         if code == BoxCode::Distribution {
-            if count % 4 != 0 || count < 8 {
+            if !count.is_multiple_of(4) || count < 8 {
                 return Err(wrong(
                     boxes.output,
                     format!("has {count} numbers a box, which are no four distributions"),

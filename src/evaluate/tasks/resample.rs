@@ -41,10 +41,13 @@ pub(in crate::evaluate) struct Replicates {
     drops: Vec<Vec<f64>>,
 }
 
+/// The figures of one draw.
+type Drawn = Vec<Option<f64>>;
+
 impl Replicates {
     fn draw(model: &dyn Measured, reference: Option<&dyn Measured>, samples: usize) -> Self {
         let names = model.resampled_names();
-        let rows: Vec<(Vec<Option<f64>>, Vec<Option<f64>>)> = (0..REPLICATES)
+        let rows: Vec<(Drawn, Drawn)> = (0..REPLICATES)
             .into_par_iter()
             .map(|replicate| {
                 let weights = draw(SEED ^ replicate, samples);
@@ -72,7 +75,7 @@ impl Replicates {
             .iter()
             .enumerate()
             .map(|(at, name)| {
-                let loss = |(own, other): &(Vec<Option<f64>>, Vec<Option<f64>>)| {
+                let loss = |(own, other): &(Drawn, Drawn)| {
                     let own = own.get(at).copied().flatten()?;
                     let other = other.get(at).copied().flatten()?;
                     Some(lost(model.less_is_better(name), own, other))

@@ -236,7 +236,7 @@ fn a_worker_that_is_stopped_is_given_up() {
 fn has_onnxruntime() -> bool {
     let found = OrtEngine::load();
     if let Err(error) = &found {
-        eprintln!("skipped: {error}");
+        crate::corpus::skip(&format!("without ONNX Runtime: {error}"));
     }
     found.is_ok()
 }
