@@ -269,8 +269,8 @@ impl Data {
     /// # Examples
     ///
     /// ```
-    /// let data = secateur::Data::open("{npz: images.npz, labels: boxes.json}")?.task("detection")?.boxes("yolo-v8")?;
-    /// assert!(secateur::Data::open("{npz: images.npz}")?.task("telepathy").is_err());
+    /// let data = secateur::Data::npz("fixtures/data/digits_test.npz")?.task("embedding")?;
+    /// assert!(data.task("telepathy").is_err());
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn task(mut self, task: impl AsRef<str>) -> Result<Self, Error> {
@@ -289,7 +289,8 @@ impl Data {
     /// # Examples
     ///
     /// ```
-    /// let data = secateur::Data::open("{npz: images.npz}")?.boxes("{layout: yolo-v8, nms: 0.6}")?;
+    /// let data = secateur::Data::npz("fixtures/data/digits_test.npz")?.boxes("{layout: yolo-v8, nms: 0.6}")?;
+    /// assert!(data.boxes("yolo-v88").is_err());
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn boxes(mut self, boxes: impl AsRef<str>) -> Result<Self, Error> {
