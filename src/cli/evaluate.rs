@@ -67,7 +67,7 @@ pub(super) struct Arguments {
     /// Timed runs; 0 leaves latency out
     #[arg(long, value_name = "N", default_value_t = 20)]
     latency_runs: usize,
-    /// What must hold: accuracy.at-least=0.9, accuracy.drop=0.01, f1.drop=0.01, map.drop=0.005, found.at-least=0.97, latency.at-most=0.6, size.at-most=0.3
+    /// What must hold: accuracy.at-least=0.9, accuracy.drop=0.01, f1.drop=0.01, map.drop=0.005, found.at-least=0.97, latency.at-most=0.6, size.at-most=0.3, or in YAML with a confidence, '{map: {drop: 0.005, confidence: 0.95}}'
     #[arg(long = "gate", value_name = "GATE", value_parser = gate)]
     gates: Vec<Gate>,
     /// Draw the N images on which the model is furthest from the reference, or from the truth, with both models' boxes

@@ -13,8 +13,16 @@ use crate::yaml::{ConfigError, Document, Key, Located, Yaml};
 impl FromStr for Gate {
     type Err = String;
 
-    /// Reads `NAME.KEY=VALUE`, the flag form of a gate with one bound.
+    /// Reads `NAME.KEY=VALUE`, the flag form of a gate with one bound, or `{NAME: {KEY: VALUE, ...}}` as a pipeline has it.
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim_start().starts_with('{') {
+            let document = Document {
+                file: "--gate".to_owned(),
+                text: text.into(),
+            };
+            let located = document.parse().map_err(|error| error.to_string())?;
+            return gate(&document, &located).map_err(|error| error.to_string());
+        }
         let wrong =
             || format!("{text:?} is not a gate; write NAME.KEY=VALUE, for example accuracy.drop=0.005");
         let (path, value) = text.split_once('=').ok_or_else(wrong)?;

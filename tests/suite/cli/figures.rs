@@ -115,6 +115,51 @@ fn a_gate_that_two_images_cannot_decide_says_so() {
 }
 
 #[test]
+fn more_samples_decide_what_few_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    echo(path, "rows.onnx", "float", "1, k, 6");
+    // A cat on each image, of which the model finds nine in ten.
+    let decided = |count: usize| {
+        let images: Vec<String> = (1..=count)
+            .map(|id| format!(r#"{{"id": {id}, "file_name": "{id}.png", "width": 100, "height": 80}}"#))
+            .collect();
+        let cats: Vec<String> = (1..=count)
+            .map(|id| {
+                format!(r#"{{"id": {id}, "image_id": {id}, "category_id": 1, "bbox": [10, 10, 40, 40]}}"#)
+            })
+            .collect();
+        let json = format!(
+            r#"{{"images": [{}], "annotations": [{}], "categories": [{{"id": 1, "name": "cat"}}]}}"#,
+            images.join(","),
+            cats.join(",")
+        );
+        std::fs::write(path.join("cats.json"), json).unwrap();
+        let rows: Vec<f32> = (0..count)
+            .flat_map(|at| [10.0, 10.0, 50.0, 50.0, 0.9, if at % 10 == 0 { -1.0 } else { 1.0 }])
+            .collect();
+        array(path, "cats.npz", &[("x", floats(&[count as u64, 1, 6], &rows))]);
+        let data = "{npz: cats.npz, labels: cats.json, boxes: rows}";
+        let gate = "{map: {at-least: 0.8, confidence: 0.95}}";
+        let called = evaluate(path, "rows.onnx", data, &["--gate", gate]);
+        (called.code, called.json()["gates"][0].clone())
+    };
+    let (code, gate) = decided(20);
+    assert_eq!(
+        (code, gate["decision"].as_str()),
+        (1, Some("undecided")),
+        "{gate}"
+    );
+    assert!(
+        gate["more_samples"].as_u64().unwrap() > 0 && gate["passed"] == false,
+        "{gate}"
+    );
+    let (code, gate) = decided(400);
+    assert_eq!((code, gate["decision"].as_str()), (0, Some("passed")), "{gate}");
+    assert!(gate.get("more_samples").is_none(), "{gate}");
+}
+
+#[test]
 fn what_the_reference_finds_is_true_where_labels_say_so() {
     let folder = tempfile::tempdir().unwrap();
     boxes(folder.path());
