@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::coco::{Found, Image as Judged, Precision, Similarity};
-use super::layout::{BoxReader, Prediction, overlap, suppressed};
+use super::layout::{BoxReader, Prediction};
+use super::suppression::{overlap, suppressed};
 use super::{Answer, Measured, Named, Sample, TaskFigures, compared};
 use crate::data::{BoxesSpec, Categories, Frame, TaskKind, TrueBox, Truth};
 use crate::evaluate::EvaluateError;
@@ -205,9 +206,15 @@ impl Detection {
             true => TaskKind::Keypoints,
             false => TaskKind::Detection,
         };
-        let other = reference.as_ref().map(|side| side as &dyn Measured);
-        let mut figures = compared(task, &model, other, self.images.len(), confidence);
-        figures.labels_from_reference = from_reference;
+        let samples = self.images.len();
+        let mut figures = compared(
+            task,
+            &model,
+            reference.as_ref(),
+            samples,
+            from_reference,
+            confidence,
+        );
         figures.by_class = model.precision.by_class(&self.categories);
         figures.words = kept.map(|kept| kept.words(self)).unwrap_or_default();
         figures

@@ -16,8 +16,11 @@ mod resample;
 mod segmentation;
 mod signals;
 mod state;
+mod suppression;
 mod text;
 mod tokens;
+#[cfg(test)]
+mod trial;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -26,7 +29,7 @@ use serde::Serialize;
 pub use coco::Found;
 pub use detection::{Detection, Fate, Fates, Image};
 pub use embedding::Embedding;
-pub(super) use resample::{Measured, compared};
+pub(super) use resample::{Measured, compared, named, of_all};
 pub use segmentation::Segmentation;
 pub use signals::Signals;
 pub(super) use state::Reader;

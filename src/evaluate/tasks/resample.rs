@@ -45,7 +45,7 @@ pub(in crate::evaluate) struct Replicates {
 type Drawn = Vec<Option<f64>>;
 
 impl Replicates {
-    fn draw(model: &dyn Measured, reference: Option<&dyn Measured>, samples: usize) -> Self {
+    fn draw<M: Measured>(model: &M, reference: Option<&M>, samples: usize) -> Self {
         let names = model.resampled_names();
         let rows: Vec<(Drawn, Drawn)> = (0..REPLICATES)
             .into_par_iter()
@@ -142,12 +142,25 @@ fn percentiles(ascending: &[f64], confidence: f64) -> Option<Interval> {
     })
 }
 
-/// Both models' figures with their intervals at `confidence`; `by_class` and `words` are the task's to fill in.
-pub(in crate::evaluate) fn compared(
+/// What every entry has, where every one of at least one has it.
+pub(in crate::evaluate) fn of_all<T>(entries: impl Iterator<Item = Option<T>>) -> Option<Vec<T>> {
+    let all: Option<Vec<T>> = entries.collect();
+    all.filter(|all| !all.is_empty())
+}
+
+/// Figures under their names.
+pub(in crate::evaluate) fn named<const N: usize>(names: &[&str; N], values: [Option<f64>; N]) -> Named {
+    names.iter().map(|name| (*name).to_owned()).zip(values).collect()
+}
+
+/// Both models' figures with their intervals at `confidence`; `by_class` and `words` are the task's to fill in. `from_reference`: what the
+/// reference answers is true.
+pub(in crate::evaluate) fn compared<M: Measured>(
     task: TaskKind,
-    model: &dyn Measured,
-    reference: Option<&dyn Measured>,
+    model: &M,
+    reference: Option<&M>,
     samples: usize,
+    from_reference: bool,
     confidence: f64,
 ) -> TaskFigures {
     let figures = model.figures();
@@ -175,7 +188,7 @@ pub(in crate::evaluate) fn compared(
     };
     TaskFigures {
         task,
-        labels_from_reference: false,
+        labels_from_reference: from_reference,
         figures,
         intervals: of(|found| &found.figures),
         reference: other,

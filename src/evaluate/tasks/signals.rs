@@ -7,11 +7,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::super::EvaluateError;
-use super::{Answer, Measured, Named, Output, Sample, TaskFigures, compared};
+use super::{Answer, Measured, Named, Output, Sample, TaskFigures, compared, named, of_all};
 use crate::data::{DataError, TaskKind};
 
 /// Ratios of each sample.
@@ -82,16 +81,15 @@ impl Signals {
     /// The figures of both models with intervals at `confidence`.
     pub(super) fn figures(&self, from_reference: bool, confidence: f64) -> TaskFigures {
         let model = Side(self.samples.values().map(|counts| counts.model).collect());
-        let others: Option<Vec<Ratios>> = self.samples.values().map(|counts| counts.reference).collect();
-        let reference = others.filter(|others| !others.is_empty()).map(Side);
+        let reference = of_all(self.samples.values().map(|counts| counts.reference)).map(Side);
         let mut figures = compared(
             TaskKind::Signals,
             &model,
-            reference.as_ref().map(|side| side as &dyn Measured),
+            reference.as_ref(),
             self.samples.len(),
+            from_reference,
             confidence,
         );
-        figures.labels_from_reference = from_reference;
         let worst = self
             .samples
             .iter()
@@ -166,12 +164,7 @@ impl Side {
 
 impl Measured for Side {
     fn figures(&self) -> Named {
-        let means = self.means(|_| 1);
-        NAMES
-            .iter()
-            .map(|name| (*name).to_owned())
-            .zip(means)
-            .collect::<IndexMap<_, _>>()
+        named(&NAMES, self.means(|_| 1))
     }
 
     fn resampled_names(&self) -> &'static [&'static str] {
@@ -189,27 +182,15 @@ impl Measured for Side {
 
 #[cfg(test)]
 mod tests {
+    use super::super::trial::{self, parts_merge};
     use super::*;
 
     fn answer(values: &[f64]) -> Answer {
-        Answer {
-            outputs: vec![Output {
-                name: "y".to_owned(),
-                dims: vec![values.len()],
-                values: values.to_vec(),
-                integer: false,
-            }],
-        }
+        trial::answer(&[values.len()], values, false)
     }
 
     fn sample(index: u64) -> Sample<'static> {
-        Sample {
-            index,
-            truth: None,
-            frame: None,
-            labels: None,
-            targets: None,
-        }
+        trial::sample(index)
     }
 
     #[test]
@@ -278,14 +259,6 @@ mod tests {
             }
             state
         };
-        let whole = part(0..12);
-        let mut merged = part(9..12);
-        [part(0..3), part(6..9), part(3..6)]
-            .iter()
-            .for_each(|other| merged.merge(other));
-        let text = serde_json::to_string(&whole).unwrap();
-        assert_eq!(serde_json::to_string(&merged).unwrap(), text);
-        assert_eq!(serde_json::from_str::<Signals>(&text).unwrap(), whole);
-        assert_eq!(merged.figures(false, 0.95), whole.figures(false, 0.95));
+        parts_merge(part, Signals::merge, |state| state.figures(false, 0.95));
     }
 }

@@ -7,12 +7,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::super::EvaluateError;
 use super::super::classification::argmax;
-use super::{Answer, Measured, Named, Output, Sample, TaskFigures, compared};
+use super::{Answer, Measured, Named, Output, Sample, TaskFigures, compared, named, of_all};
 use crate::data::{DataError, TaskKind, TextOptions, Truth};
 
 /// Texts that the words show.
@@ -98,22 +97,17 @@ impl Texts {
                 .values()
                 .map(|reading| (reading.truth(), reading.model.as_str())),
         );
-        let pairs: Option<Vec<(&str, &str)>> = self
-            .samples
-            .values()
-            .map(|reading| Some((reading.truth(), reading.reference.as_deref()?)))
-            .collect();
-        let reference = pairs
-            .filter(|pairs| !pairs.is_empty())
-            .map(|pairs| Side::new(pairs.into_iter()));
+        let pairs = self.samples.values();
+        let pairs = of_all(pairs.map(|reading| Some((reading.truth(), reading.reference.as_deref()?))));
+        let reference = pairs.map(|pairs| Side::new(pairs.into_iter()));
         let mut figures = compared(
             TaskKind::Text,
             &model,
-            reference.as_ref().map(|side| side as &dyn Measured),
+            reference.as_ref(),
             self.samples.len(),
+            from_reference,
             confidence,
         );
-        figures.labels_from_reference = from_reference;
         figures.words = self.words();
         figures
     }
@@ -358,12 +352,7 @@ const NAMES: [&str; 3] = ["cer", "wer", "exact"];
 
 impl Measured for Side {
     fn figures(&self) -> Named {
-        let rates = self.rates(|_| 1);
-        NAMES
-            .iter()
-            .map(|name| (*name).to_owned())
-            .zip(rates)
-            .collect::<IndexMap<_, _>>()
+        named(&NAMES, self.rates(|_| 1))
     }
 
     fn resampled_names(&self) -> &'static [&'static str] {
@@ -382,21 +371,11 @@ impl Measured for Side {
 
 #[cfg(test)]
 mod tests {
+    use super::super::trial::{self, answer, parts_merge};
     use super::*;
 
     fn characters(text: &str) -> Vec<String> {
         text.chars().map(String::from).collect()
-    }
-
-    fn answer(dims: &[usize], values: &[f64], integer: bool) -> Answer {
-        Answer {
-            outputs: vec![Output {
-                name: "y".to_owned(),
-                dims: dims.to_vec(),
-                values: values.to_vec(),
-                integer,
-            }],
-        }
     }
 
     fn decoded(classes: &[i64], charset: &str, options: &TextOptions) -> Result<String, EvaluateError> {
@@ -486,11 +465,8 @@ mod tests {
         let options = TextOptions::default();
         let charset = characters("ab");
         let sample = |index, truth| Sample {
-            index,
             truth,
-            frame: None,
-            labels: None,
-            targets: None,
+            ..trial::sample(index)
         };
         let one = |classes: &[f64]| answer(&[classes.len()], classes, true);
         let mut state = Texts::default();
@@ -547,14 +523,6 @@ mod tests {
             }
             state
         };
-        let whole = part(0..12);
-        let mut merged = part(9..12);
-        [part(0..3), part(6..9), part(3..6)]
-            .iter()
-            .for_each(|other| merged.merge(other));
-        let text = serde_json::to_string(&whole).unwrap();
-        assert_eq!(serde_json::to_string(&merged).unwrap(), text);
-        assert_eq!(serde_json::from_str::<Texts>(&text).unwrap(), whole);
-        assert_eq!(merged.figures(false, 0.95), whole.figures(false, 0.95));
+        parts_merge(part, Texts::merge, |state| state.figures(false, 0.95));
     }
 }

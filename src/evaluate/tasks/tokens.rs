@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::EvaluateError;
 use super::super::classification::argmax;
-use super::{Answer, Measured, Named, Output, Sample, TaskFigures, compared};
+use super::{Answer, Measured, Named, Output, Sample, TaskFigures, compared, of_all};
 use crate::data::{DataError, TaskKind, TokensOptions};
 
 /// Sums over the positions of each sample.
@@ -155,29 +155,22 @@ impl Tokens {
                 .collect(),
         };
         let itself = |counts: &Counts| {
-            let against = counts.against?;
+            counts.against?;
             let same = Against {
                 divergence: 0.0,
                 agreeing: counts.positions,
             };
-            Some((against, (counts.positions, counts.reference, Some(same))))
+            Some((counts.positions, counts.reference, Some(same)))
         };
-        let reference: Option<Vec<_>> = self
-            .samples
-            .values()
-            .map(|counts| itself(counts).map(|(_, entry)| entry))
-            .collect();
-        let reference = reference
-            .filter(|samples| !samples.is_empty())
-            .map(|samples| Side { samples });
+        let reference = of_all(self.samples.values().map(itself)).map(|samples| Side { samples });
         let mut figures = compared(
             TaskKind::Tokens,
             &model,
-            reference.as_ref().map(|side| side as &dyn Measured),
+            reference.as_ref(),
             self.samples.len(),
+            from_reference,
             confidence,
         );
-        figures.labels_from_reference = from_reference;
         figures.words = self.words();
         figures
     }
@@ -410,26 +403,17 @@ impl Measured for Side {
 
 #[cfg(test)]
 mod tests {
+    use super::super::trial::{self, parts_merge};
     use super::*;
 
     fn answer(dims: &[usize], values: &[f64]) -> Answer {
-        Answer {
-            outputs: vec![Output {
-                name: "logits".to_owned(),
-                dims: dims.to_vec(),
-                values: values.to_vec(),
-                integer: false,
-            }],
-        }
+        trial::answer(dims, values, false)
     }
 
     fn sample(index: u64, labels: Option<&[i64]>) -> Sample<'static> {
         Sample {
-            index,
-            truth: None,
-            frame: None,
             labels: labels.map(|labels| (vec![labels.len()], labels.to_vec())),
-            targets: None,
+            ..trial::sample(index)
         }
     }
 
@@ -567,14 +551,6 @@ mod tests {
             }
             state
         };
-        let whole = part(0..12);
-        let mut merged = part(9..12);
-        [part(0..3), part(6..9), part(3..6)]
-            .iter()
-            .for_each(|other| merged.merge(other));
-        let text = serde_json::to_string(&whole).unwrap();
-        assert_eq!(serde_json::to_string(&merged).unwrap(), text);
-        assert_eq!(serde_json::from_str::<Tokens>(&text).unwrap(), whole);
-        assert_eq!(merged.figures(false, 0.95), whole.figures(false, 0.95));
+        parts_merge(part, Tokens::merge, |state| state.figures(false, 0.95));
     }
 }

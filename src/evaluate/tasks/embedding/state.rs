@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::super::super::EvaluateError;
-use super::super::{Answer, Measured, Named, Output, Sample, TaskFigures, compared};
+use super::super::{Answer, Measured, Named, Output, Sample, TaskFigures, compared, of_all};
 use super::agreement::{Agreement, NEAREST};
 use super::similarity::unit;
 use super::verification::Verification;
@@ -113,12 +113,11 @@ impl Embedding {
             .values()
             .map(|vectors| unit(&vectors.model))
             .collect();
-        let others: Option<Vec<Vec<f64>>> = self
-            .samples
-            .values()
-            .map(|vectors| vectors.reference.as_deref().map(unit))
-            .collect();
-        let others = others.filter(|others| !others.is_empty());
+        let others = of_all(
+            self.samples
+                .values()
+                .map(|vectors| vectors.reference.as_deref().map(unit)),
+        );
         let pairs = self.places();
         let agreement = others
             .as_ref()
@@ -137,11 +136,11 @@ impl Embedding {
         let mut figures = compared(
             TaskKind::Embedding,
             &model,
-            reference.as_ref().map(|side| side as &dyn Measured),
+            reference.as_ref(),
             self.samples.len(),
+            from_reference,
             confidence,
         );
-        figures.labels_from_reference = from_reference;
         figures.words = agreement.map(|found| self.words(&found)).unwrap_or_default();
         figures
     }
@@ -292,27 +291,15 @@ impl Measured for Side<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::trial::{self, parts_merge};
     use super::*;
 
     fn answer(values: &[f64]) -> Answer {
-        Answer {
-            outputs: vec![Output {
-                name: "v".to_owned(),
-                dims: vec![values.len()],
-                values: values.to_vec(),
-                integer: false,
-            }],
-        }
+        trial::answer(&[values.len()], values, false)
     }
 
     fn sample(index: u64) -> Sample<'static> {
-        Sample {
-            index,
-            truth: None,
-            frame: None,
-            labels: None,
-            targets: None,
-        }
+        trial::sample(index)
     }
 
     const MODEL: [[f64; 2]; 5] = [[1.0, 0.0], [1.0, 0.5], [0.0, 2.0], [-1.0, 1.0], [1.0, 0.5]];
@@ -427,15 +414,8 @@ mod tests {
     #[test]
     fn parts_merge_to_the_byte() {
         let pairs = [(0, 7, 1), (3, 4, 0), (1, 11, 0), (2, 12, 1)];
-        let part = |indices| state(&pairs, indices, true);
-        let whole = part(0..12);
-        let mut merged = part(9..12);
-        [part(0..3), part(6..9), part(3..6)]
-            .iter()
-            .for_each(|other| merged.merge(other));
-        let text = serde_json::to_string(&whole).unwrap();
-        assert_eq!(serde_json::to_string(&merged).unwrap(), text);
-        assert_eq!(serde_json::from_str::<Embedding>(&text).unwrap(), whole);
-        assert_eq!(merged.figures(false, 0.95), whole.figures(false, 0.95));
+        let part =
+            |indices: std::ops::Range<u64>| state(&pairs, indices.start as usize..indices.end as usize, true);
+        parts_merge(part, Embedding::merge, |state| state.figures(false, 0.95));
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::super::super::EvaluateError;
-use super::super::{Answer, Measured, Sample, TaskFigures, compared};
+use super::super::{Answer, Sample, TaskFigures, compared, of_all};
 use super::grid::{Grid, IGNORED, Target};
 use super::pixels::{Confusion, Side};
 use crate::data::{Categories, DataError, Frame, Mask, SegmentationOptions, TaskKind, Truth};
@@ -96,22 +96,16 @@ impl Segmentation {
     /// The figures of both models with intervals at `confidence`.
     pub(in crate::evaluate) fn figures(&self, from_reference: bool, confidence: f64) -> TaskFigures {
         let model = Side::new(self.samples.values().map(|counts| &counts.model));
-        let parts: Option<Vec<&Confusion>> = self
-            .samples
-            .values()
-            .map(|counts| counts.reference.as_ref())
-            .collect();
-        let reference = parts
-            .filter(|parts| !parts.is_empty())
-            .map(|parts| Side::new(parts.into_iter()));
+        let parts = of_all(self.samples.values().map(|counts| counts.reference.as_ref()));
+        let reference = parts.map(|parts| Side::new(parts.into_iter()));
         let mut figures = compared(
             TaskKind::Segmentation,
             &model,
-            reference.as_ref().map(|side| side as &dyn Measured),
+            reference.as_ref(),
             self.samples.len(),
+            from_reference,
             confidence,
         );
-        figures.labels_from_reference = from_reference;
         figures.by_class = model.by_class(&self.names);
         figures.words = self.words(&model, reference.as_ref(), from_reference);
         figures
@@ -226,27 +220,14 @@ fn target(sample: &Sample<'_>, mask: &Mask) -> Result<(Target, Frame), EvaluateE
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::Output;
+    use super::super::super::trial::{self, answer, parts_merge};
     use super::*;
-
-    fn answer(dims: &[usize], values: &[f64], integer: bool) -> Answer {
-        Answer {
-            outputs: vec![Output {
-                name: "y".to_owned(),
-                dims: dims.to_vec(),
-                values: values.to_vec(),
-                integer,
-            }],
-        }
-    }
 
     fn sample<'a>(index: u64, truth: Option<&'a Truth>, frame: Option<Frame>) -> Sample<'a> {
         Sample {
-            index,
             truth,
             frame,
-            labels: None,
-            targets: None,
+            ..trial::sample(index)
         }
     }
 
@@ -443,14 +424,6 @@ mod tests {
             }
             state
         };
-        let whole = part(0..12);
-        let mut merged = part(9..12);
-        [part(0..3), part(6..9), part(3..6)]
-            .iter()
-            .for_each(|other| merged.merge(other));
-        let text = serde_json::to_string(&whole).unwrap();
-        assert_eq!(serde_json::to_string(&merged).unwrap(), text);
-        assert_eq!(serde_json::from_str::<Segmentation>(&text).unwrap(), whole);
-        assert_eq!(merged.figures(false, 0.95), whole.figures(false, 0.95));
+        parts_merge(part, Segmentation::merge, |state| state.figures(false, 0.95));
     }
 }
