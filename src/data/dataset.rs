@@ -5,13 +5,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::annotations::ImageFile;
-use super::columns::{Archive, Columns};
+use super::columns::Columns;
 use super::error::DataError;
 use super::images::ImageFolder;
-use super::preprocess::{Layout, Preprocess, PreprocessSpec, Preset};
+use super::opening::Opening;
 use super::signature::Signature;
 use super::spec::{SourceSpec, Spec, SyntheticSpec};
-use super::task::{Known, Labels, REFERENCE, Reading, TaskSetting};
+use super::task::{Known, Labels, Reading, TaskSetting};
 use super::truth::{Frame, Truth};
 use super::{synthetic, test_sets};
 use crate::engine::stream::Batch;
@@ -37,7 +37,7 @@ pub struct Dataset {
 }
 
 #[derive(Debug)]
-enum Source {
+pub(super) enum Source {
     Arrays(Columns),
     Images(ImageFolder),
     Synthetic {
@@ -52,111 +52,25 @@ enum Source {
 
 impl Dataset {
     /// Opens the data that `spec` describes, relative to `base`, for the model with the main graph `graph`.
-    #[allow(
-        clippy::too_many_lines,
-        reason = "a description is checked field by field, each with its own message"
-    )]
     pub fn open(spec: &Spec, base: &Path, graph: &Graph) -> Result<Self, DataError> {
         let (signature, other) = Signature::of(graph);
-        let preprocess = spec
-            .preprocessing()
-            .map(PreprocessSpec::resolve)
-            .transpose()
-            .map_err(|message| DataError::Spec {
-                file: None,
-                message: format!("preprocess: {message}"),
-            })?;
-        let preprocess = preprocess.map(|plain| settled(plain, &signature)).transpose()?;
         let (mut task, labels) = TaskSetting::of(spec, base)?;
         let mut known = Known::default();
-        let mut arrays_spec = spec.clone();
-        if !TaskSetting::labels_of_arrays(spec) {
-            arrays_spec.labels = None;
-        }
-        let arrays_spec = &arrays_spec;
         let source = spec.source()?;
         if let (false, Some(input)) = (matches!(source, SourceSpec::Onnx(_)), other.first()) {
             let message =
                 format!("the model's input {input} is not a tensor; only ONNX test sets can fill it");
             return Err(DataError::Spec { file: None, message });
         }
-        let (source, available, origin) = match source {
-            SourceSpec::Npz(path) => {
-                let path = base.join(path);
-                let (columns, count) =
-                    Columns::open(arrays_spec, Archive::File(&path), &signature, preprocess)?;
-                (Source::Arrays(columns), count, path)
-            }
-            SourceSpec::Arrays(arrays) => {
-                let (columns, count) =
-                    Columns::open(arrays_spec, Archive::Given(arrays), &signature, preprocess)?;
-                (Source::Arrays(columns), count, arrays.origin().to_owned())
-            }
-            SourceSpec::Images(images) => {
-                let preprocess = preprocess.ok_or_else(|| DataError::Spec {
-                    file: None,
-                    message: format!(
-                        "images need `preprocess`: {} or fields of their own, in the description or as --preprocess",
-                        Preset::names()
-                    ),
-                })?;
-                let folder = match &task {
-                    Some(task) => {
-                        let folder = base.join(&images.folder);
-                        known = Labels::annotated(labels.as_ref(), task, &folder)?;
-                        let files = known.files.iter().map(|file| file.path.clone()).collect();
-                        ImageFolder::of(folder, files, preprocess)
-                    }
-                    None => {
-                        let mut images = images.clone();
-                        let table = spec.labels.as_ref().filter(|labels| *labels != REFERENCE);
-                        images.labels = images.labels.or_else(|| table.map(PathBuf::from));
-                        ImageFolder::open(&images, base, preprocess)?
-                    }
-                };
-                if signature.inputs.len() != 1 {
-                    let message = format!(
-                        "an image folder fills one input, the model has {}",
-                        signature.inputs.len()
-                    );
-                    return Err(DataError::Spec {
-                        file: Some(folder.folder),
-                        message,
-                    });
-                }
-                let (count, origin) = (folder.files.len() as u64, folder.folder.clone());
-                (Source::Images(folder), count, origin)
-            }
-            SourceSpec::Onnx(path) => {
-                let path = base.join(path);
-                let folders = test_sets::folders(&path)?;
-                let count = folders.len() as u64;
-                (
-                    Source::TestSets {
-                        folders,
-                        graph: Box::new(graph.clone()),
-                    },
-                    count,
-                    path,
-                )
-            }
-            SourceSpec::Synthetic(synthetic) => {
-                let dims = signature
-                    .inputs
-                    .iter()
-                    .map(|input| synthetic::sample_dims(input, synthetic))
-                    .collect::<Result<_, _>>()?;
-                let count = spec.samples.unwrap_or(16);
-                (
-                    Source::Synthetic {
-                        spec: synthetic.clone(),
-                        dims,
-                    },
-                    count,
-                    PathBuf::from("synthetic"),
-                )
-            }
+        let opening = Opening {
+            spec,
+            base,
+            graph,
+            signature: &signature,
+            task: task.as_ref(),
+            labels: labels.as_ref(),
         };
+        let (source, available, origin) = opening.open(source, &mut known)?;
         if let Some(task) = &mut task {
             if let Some(labels) = labels.as_ref().filter(|_| !known.has_truths()) {
                 known = labels.of_rows(task, available)?;
@@ -178,6 +92,9 @@ impl Dataset {
             .seed
             .filter(|_| samples < available && !synthetic)
             .map(|seed| choose(seed, available, samples));
+        if let (Some(task), Some(chosen)) = (&mut task, &chosen) {
+            task.choose_pairs(chosen);
+        }
         let whole = match &source {
             Source::TestSets { .. } => true,
             Source::Arrays(columns) => columns.whole(),
@@ -461,28 +378,6 @@ impl Dataset {
         }
         Ok(hasher.finalize().to_hex().to_string())
     }
-}
-
-/// Preprocessing with the sizes that the model's first input says.
-fn settled(preprocess: Preprocess, signature: &Signature) -> Result<Preprocess, DataError> {
-    let shape = signature.inputs.first().and_then(|input| input.shape.as_ref());
-    let side = |axis: usize| {
-        shape?
-            .get(axis)?
-            .fixed()
-            .and_then(|size| u32::try_from(size).ok())
-    };
-    let first = match preprocess.layout {
-        Layout::Nchw => 2,
-        Layout::Nhwc => 1,
-    };
-    let size = side(first)
-        .zip(side(first + 1))
-        .map(|(height, width)| [height, width]);
-    preprocess.fitted(size).map_err(|message| DataError::Spec {
-        file: None,
-        message: format!("preprocess: {message}"),
-    })
 }
 
 /// `count` of `available` rows, chosen at random, in ascending order (Floyd's algorithm).

@@ -18,6 +18,7 @@ mod images;
 mod jpeg;
 mod memory;
 mod npz;
+mod opening;
 mod page;
 mod preprocess;
 mod signature;

@@ -211,6 +211,18 @@ impl TaskSetting {
         }
         Ok(())
     }
+
+    /// Keeps the pairs of which both rows are among the chosen ones, which ascend, as the numbers of their samples.
+    pub(super) fn choose_pairs(&mut self, chosen: &[u64]) {
+        if let Reading::Vectors(_, pairs) = &mut self.reading {
+            let sample = |row: u64| chosen.binary_search(&row).ok().map(|at| at as u64);
+            let both = |pair: &Pair| {
+                let (a, b) = sample(pair.a).zip(sample(pair.b))?;
+                Some(Pair { a, b, ..*pair })
+            };
+            *pairs = pairs.iter().filter_map(both).collect();
+        }
+    }
 }
 
 /// A file that is looked for in the folder of images first, and beside the description else.

@@ -250,6 +250,60 @@ fn vectors_texts_tokens_and_signals_have_their_figures() {
 }
 
 #[test]
+fn pairs_are_of_rows_whichever_samples_are_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    echo(path, "v.onnx", "float", "n, 2");
+    // Rows 2k and 2k+1 are the same thing, each thing another direction.
+    let rows: Vec<f32> = (0..20)
+        .flat_map(|row| {
+            let angle = (row / 2) as f32 * 0.3 + (row % 2) as f32 * 0.01;
+            [angle.cos(), angle.sin()]
+        })
+        .collect();
+    array(path, "v.npz", &[("x", floats(&[20, 2], &rows))]);
+    let same = (0..10).map(|k| format!("{}\t{}\t1\n", 2 * k, 2 * k + 1));
+    let different = (0..17).map(|row| format!("{row}\t{}\t0\n", row + 3));
+    std::fs::write(path.join("pairs.tsv"), same.chain(different).collect::<String>()).unwrap();
+    for seed in 0..5 {
+        let data = format!(
+            "{{npz: v.npz, samples: 14, seed: {seed}, embedding: {{pairs: pairs.tsv, far: [0.01]}}}}"
+        );
+        let found = evaluate(path, "v.onnx", &data, &[]);
+        assert_eq!(found.code, 0, "{}", found.text());
+        assert_eq!(
+            (figure(&found, "tar"), figure(&found, "auc")),
+            (1.0, 1.0),
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn classes_may_be_the_references_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let text = "<ir_version: 8, opset_import: [\"\" : 17]> g (float[1, 3, 8, 8] x) => (float[1, 3] y)
+        { m = GlobalAveragePool (x) y = Flatten (m) }";
+    model(path, "mean.onnx", text);
+    std::fs::create_dir(path.join("images")).unwrap();
+    for (name, colour) in [("a.png", [200, 0, 0]), ("b.png", [0, 200, 0])] {
+        let image = image::RgbImage::from_pixel(8, 8, image::Rgb(colour));
+        image.save(path.join("images").join(name)).unwrap();
+    }
+    // Labels that stand in the folder are not asked for.
+    std::fs::write(path.join("images/labels.tsv"), "a.png\t2\nb.png\t2\n").unwrap();
+    let data = "{images: {folder: images}, labels: reference, preprocess: {scale: 1.0}}";
+    let found = evaluate(path, "mean.onnx", data, &["--against", "mean.onnx"]);
+    assert_eq!(found.code, 0, "{}{}", found.text(), found.stderr);
+    let json = found.json();
+    assert_eq!(
+        (json["against"]["agreement"].as_f64(), json["accuracy"].clone()),
+        (Some(1.0), Value::Null)
+    );
+}
+
+#[test]
 fn the_worst_images_are_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
