@@ -5,7 +5,6 @@ use super::model::Model;
 use super::options::Options;
 use super::pipeline::Pipeline;
 use crate::fold::TractEvaluator;
-use crate::passes::Limits;
 use crate::pipeline::{self as inner, Bisection, RunOptions, Unchanged};
 
 /// Finds the first rewrite of a pipeline after which the outputs differ from those of `model`, by running with fewer and fewer
@@ -32,11 +31,7 @@ pub fn bisect(pipeline: &Pipeline, model: &Model, options: &Options) -> Result<B
         evaluator: &TractEvaluator,
         engine: None,
         verify: options.comparing(&model.model)?,
-        limits: Limits {
-            max_growth: options.max_growth,
-            fuel: options.fuel,
-            ..Limits::default()
-        },
+        limits: options.limits(),
         keep: options.keep.clone(),
         seed: options.seed,
         provenance: false,

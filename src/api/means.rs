@@ -10,6 +10,7 @@ use super::files::Files;
 use super::options::{Options, Runtime};
 use crate::engine::{Cancellable, Engine, OrtEngine, TractEngine};
 use crate::ir;
+use crate::passes::Limits;
 use crate::verify::{Bounds, Sizes, Tolerances, VerifyOptions, unknown_size};
 
 impl Options {
@@ -33,6 +34,15 @@ impl Options {
                 Ok(pool.install(work))
             }
             _ => Ok(work()),
+        }
+    }
+
+    /// How far steps may go.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            max_growth: self.max_growth,
+            fuel: self.fuel,
+            ..Limits::default()
         }
     }
 

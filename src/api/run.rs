@@ -11,7 +11,7 @@ use super::pipeline::Pipeline;
 use super::save::{Destination, Saved, write, write_file};
 use crate::engine::Engine;
 use crate::fold::TractEvaluator;
-use crate::passes::{Limits, ReportFile};
+use crate::passes::ReportFile;
 use crate::pipeline::{self, RunOptions, RunReport, StepResources, Unchanged};
 use crate::report::{evaluation, markdown};
 use crate::verify::Verdict;
@@ -319,11 +319,7 @@ impl Job<'_> {
             evaluator: &TractEvaluator,
             engine: engine.filter(|_| compare),
             verify: options.comparing(&model.model)?,
-            limits: Limits {
-                max_growth: options.max_growth,
-                fuel: options.fuel,
-                ..Limits::default()
-            },
+            limits: options.limits(),
             keep: options.keep.clone(),
             seed: options.seed,
             provenance: options.provenance,

@@ -3,9 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::figure_gate::{FigureGate, decide};
-use crate::evaluate::{Figures, Interval, State, wilson};
-use crate::verify::{Verdict, VerifyReport};
+use super::figure_gate::FigureGate;
+use super::outputs_gate::OutputsGate;
+use super::score_gate::ScoreGate;
+use crate::evaluate::{Figures, State};
+use crate::verify::VerifyReport;
 
 /// A condition on the result of a pipeline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -69,21 +71,6 @@ pub enum Gate {
     Latency(Share),
 }
 
-/// Bounds on a score between 0 and 1.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct ScoreGate {
-    /// The smallest score that is accepted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub at_least: Option<f64>,
-    /// The largest loss against the input model that is accepted, absolute.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub drop: Option<f64>,
-    /// Decide by the unfavourable end of the interval at this confidence instead of by the point estimate (accuracy only).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub confidence: Option<f64>,
-}
-
 /// What gates are judged on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Judged<'a> {
@@ -99,30 +86,6 @@ pub struct Judged<'a> {
     pub state: Option<&'a State>,
     /// Why there are no figures.
     pub reason: Option<&'a str>,
-}
-
-/// Bounds on the error of every output. A verdict `not-checked` breaks the gate.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct OutputsGate {
-    /// Smallest cosine.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cosine: Option<f64>,
-    /// Largest absolute error.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_abs: Option<f64>,
-    /// Largest mean absolute error.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mean_abs: Option<f64>,
-    /// Smallest signal-to-quantization-noise ratio, in decibels.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sqnr_db: Option<f64>,
-    /// Smallest share of rows with the same largest element.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub top1_agreement: Option<f64>,
-    /// The worst verdict that is accepted: `equal`, `within` or `different` (bounded by the figures alone).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub verdict: Option<Verdict>,
 }
 
 /// A share of what the input model has: 1.0 is as much.
@@ -182,7 +145,7 @@ pub enum Decision {
 
 impl GateReport {
     /// One that does not hold, without a figure.
-    fn broken(name: &str, message: String) -> Self {
+    pub(super) fn broken(name: &str, message: String) -> Self {
         Self::plain(name, false, None, None, message)
     }
 
@@ -331,122 +294,6 @@ impl Gate {
     }
 }
 
-/// A score as it is judged: with its loss, and the intervals of both where they are known.
-struct Scored {
-    name: &'static str,
-    score: f64,
-    drop: Option<f64>,
-    interval: Option<Interval>,
-    drop_interval: Option<Interval>,
-    samples: u64,
-}
-
-impl ScoreGate {
-    fn missing(name: &str, judged: &Judged<'_>) -> GateReport {
-        let why = judged.reason.unwrap_or("the evaluation data has no class labels");
-        GateReport::broken(name, format!("{name} is not known: {why}"))
-    }
-
-    fn judge_accuracy(&self, judged: &Judged<'_>) -> GateReport {
-        let Some((figures, accuracy)) = judged
-            .figures
-            .and_then(|figures| Some((figures, figures.accuracy?)))
-        else {
-            return Self::missing("accuracy", judged);
-        };
-        let confidence = self.confidence.unwrap_or(0.95);
-        let table = judged.state.and_then(|state| state.classification.as_ref());
-        let paired = judged.state.and_then(|state| state.paired.as_ref());
-        self.judge(&Scored {
-            name: "accuracy",
-            score: accuracy,
-            drop: figures.against.as_ref().and_then(|against| against.drop),
-            interval: table.map(|table| wilson(table.correct(), table.samples(), confidence)),
-            drop_interval: paired.map(|paired| paired.drop_interval(confidence)),
-            samples: figures.samples,
-        })
-    }
-
-    fn judge_f1(&self, judged: &Judged<'_>) -> GateReport {
-        let Some((figures, f1)) = judged.figures.and_then(|figures| Some((figures, figures.f1?))) else {
-            return Self::missing("f1", judged);
-        };
-        let drop = figures
-            .against
-            .as_ref()
-            .and_then(|against| against.f1)
-            .map(|reference| reference - f1);
-        self.judge(&Scored {
-            name: "f1",
-            score: f1,
-            drop,
-            interval: None,
-            drop_interval: None,
-            samples: figures.samples,
-        })
-    }
-
-    fn judge(&self, on: &Scored) -> GateReport {
-        let (name, score) = (on.name, on.score);
-        let shown = |interval: Option<Interval>| {
-            interval.map_or(String::new(), |interval| {
-                format!(" (interval {:.4} to {:.4})", interval.low, interval.high)
-            })
-        };
-        let confidence = self.confidence.unwrap_or(0.95);
-        let judged = |value: f64, interval: Option<Interval>, bound: f64, at_least: bool, message: String| {
-            let interval = interval.filter(|_| self.confidence.is_some());
-            let outcome = decide(value, interval, bound, at_least, on.samples);
-            GateReport {
-                name: name.to_owned(),
-                passed: outcome.decision == Decision::Passed,
-                decision: outcome.decision,
-                more_samples: outcome.more_samples,
-                value: Some(value),
-                bound: Some(bound),
-                message: format!("{message}{}", outcome.words(confidence, on.samples)),
-            }
-        };
-        let mut reports = Vec::new();
-        if let Some(bound) = self.at_least {
-            let message = format!(
-                "{name} is {score:.4}{}, at least {bound} is accepted",
-                shown(on.interval)
-            );
-            reports.push(judged(score, on.interval, bound, true, message));
-        }
-        if let Some(bound) = self.drop {
-            let Some(drop) = on.drop else {
-                let message = format!("the loss of {name} is not known: the input was not evaluated");
-                return GateReport::plain(name, false, Some(score), Some(bound), message);
-            };
-            let message = format!(
-                "{name} is {score:.4}, a loss of {drop:.4}{}, at most {bound} is accepted",
-                shown(on.drop_interval)
-            );
-            reports.push(judged(drop, on.drop_interval, bound, false, message));
-        }
-        if let Some(failed) = reports.iter().position(|report| !report.passed) {
-            return reports.swap_remove(failed);
-        }
-        let message = reports
-            .iter()
-            .map(|report| report.message.clone())
-            .collect::<Vec<_>>()
-            .join("; ");
-        match reports.pop() {
-            Some(last) => GateReport { message, ..last },
-            None => {
-                let message = format!(
-                    "{name} is {score:.4}{}; the gate has no bound",
-                    shown(on.interval)
-                );
-                GateReport::plain(name, true, Some(score), None, message)
-            }
-        }
-    }
-}
-
 impl Share {
     fn judge_latency(&self, judged: &Judged<'_>) -> GateReport {
         let times = judged
@@ -495,96 +342,10 @@ impl Share {
     }
 }
 
-impl OutputsGate {
-    fn judge(&self, verify: Option<&VerifyReport>) -> GateReport {
-        let report = |passed, value, bound, message: String| {
-            GateReport::plain("outputs", passed, value, bound, message)
-        };
-        let Some(verify) = verify else {
-            return report(
-                false,
-                None,
-                None,
-                "outputs were not compared (--no-verify)".to_owned(),
-            );
-        };
-        if verify.verdict == Verdict::NotChecked || verify.samples == 0 {
-            let why = verify
-                .not_checked
-                .first()
-                .map(|entry| entry.reason.clone())
-                .or_else(|| verify.reason.clone());
-            return report(
-                false,
-                None,
-                None,
-                format!("outputs are not checked: {}", why.unwrap_or_default()),
-            );
-        }
-        if let Some(reason) = &verify.reason {
-            return report(false, None, None, reason.clone());
-        }
-        let worst = self.verdict.unwrap_or(Verdict::Different);
-        if verify.verdict > worst {
-            return report(
-                false,
-                None,
-                None,
-                format!("the verdict is {}, accepted is {worst}", verify.verdict),
-            );
-        }
-        for output in &verify.outputs {
-            if let Some(reason) = &output.reason {
-                return report(false, None, None, format!("{}: {reason}", output.name));
-            }
-            // Equal bits are as near as can be, also where a figure is undefined: the cosine of zeros, the SQNR of no error.
-            if output.verdict == Verdict::Equal {
-                continue;
-            }
-            let no_error = output.max_abs == Some(0.0);
-            let bounds = [
-                ("cosine", output.cosine, self.cosine, false),
-                (
-                    "SQNR",
-                    output.sqnr_db.or(no_error.then_some(f64::MAX)),
-                    self.sqnr_db,
-                    false,
-                ),
-                (
-                    "top-1 agreement",
-                    output.top1_agreement.or(Some(1.0)),
-                    self.top1_agreement,
-                    false,
-                ),
-                ("maximum error", output.max_abs, self.max_abs, true),
-                ("mean error", output.mean_abs, self.mean_abs, true),
-            ];
-            for (what, value, bound, at_most) in bounds {
-                let Some(bound) = bound else { continue };
-                let holds = value.is_some_and(|value| if at_most { value <= bound } else { value >= bound });
-                if !holds {
-                    let found = value.map_or("undefined".to_owned(), |value| format!("{value:.6}"));
-                    let relation = if at_most { "at most" } else { "at least" };
-                    let message = format!(
-                        "{}: {what} is {found}, {relation} {bound} is accepted",
-                        output.name
-                    );
-                    return report(false, value, Some(bound), message);
-                }
-            }
-        }
-        report(
-            true,
-            None,
-            None,
-            format!("all {} outputs hold", verify.outputs.len()),
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verify::Verdict;
 
     fn weight(nodes: u64, bytes: u64) -> Weight {
         Weight {
