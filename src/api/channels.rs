@@ -9,7 +9,7 @@ use super::error::Error;
 use super::model::Model;
 use super::options::Options;
 use crate::fold::TractEvaluator;
-use crate::passes::prune_channels::{Plan, PruneChannels};
+use crate::passes::prune::channels::{Plan, PruneChannels};
 use crate::passes::{Context, Limits};
 use crate::pipeline::{Pipeline, RunError, Step, StepResources};
 

@@ -66,7 +66,7 @@ pub(crate) use crate::evaluate::Figures;
 pub(crate) use crate::files::{cleanup_temporaries, same_file};
 pub(crate) use crate::format::Source;
 pub(crate) use crate::ir::DType;
-pub(crate) use crate::passes::prune_channels::{MemberReport, Plan};
+pub(crate) use crate::passes::prune::channels::{MemberReport, Plan};
 pub(crate) use crate::passes::{LossKind, Size};
 pub(crate) use crate::pipeline::{Decision, Gate, ROLES, RunReport, bind_options, parse_value};
 pub(crate) use crate::rewrite::RuleSet;

@@ -1,7 +1,8 @@
 //! Making a model ready for a pass. What it computes stays the same, and every value has a name and, where inference finds one, a
 //! type. Names are given where these functions say so and nowhere in between: what a pass inserts is named after what was there.
 
-use super::{Context, FoldConstants, Pass as _, PassError, PassReport, Simplify};
+use super::simplify::{FoldConstants, Simplify};
+use super::{Context, Pass as _, PassError, PassReport};
 use crate::analysis::infer;
 use crate::ir::Model;
 

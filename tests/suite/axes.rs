@@ -16,7 +16,7 @@ use secateur::fold::TractEvaluator;
 use secateur::format::text::parse_model;
 use secateur::format::{ExternalFiles, ReadOptions, lift, read_proto};
 use secateur::ir::{Model, NodeKind, Tensor, ValueId};
-use secateur::passes::prune_channels::{
+use secateur::passes::prune::channels::{
     AttentionUnits, Criterion, Measured, OracleVerdict, PruneChannels, Pruned, Scope, explain, oracle, plan,
     prune,
 };

@@ -3,7 +3,7 @@
 use secateur::data::{Dataset, Spec, SyntheticSpec};
 use secateur::engine::Engine;
 use secateur::ir::Graph;
-use secateur::passes::prune_channels::{Criterion, RefitOrder, Scope};
+use secateur::passes::prune::channels::{Criterion, RefitOrder, Scope};
 use secateur::passes::{PruneChannels, ResourceError, Resources};
 
 use super::rounding::{Digits, error, fixture, outputs, read};

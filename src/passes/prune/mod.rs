@@ -1,0 +1,7 @@
+//! Passes that take weights out of a model: whole channels and heads ([`channels`]), or single weights, which become zero (`weights`).
+
+pub mod channels;
+mod weights;
+
+pub use channels::PruneChannels;
+pub use weights::{Criterion as WeightCriterion, PruneWeights, Scope as WeightScope, Update};

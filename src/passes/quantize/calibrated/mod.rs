@@ -1,0 +1,473 @@
+//! Static quantization: QuantizeLinear and DequantizeLinear pairs where the target engine turns them into integer kernels.
+
+mod apply;
+mod cuts;
+mod explain;
+mod form;
+mod plan;
+mod prepare;
+mod products;
+mod profile;
+mod ranges;
+mod scheme;
+mod statistics_run;
+mod types;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::apply::{ApplyError, Found, ProductScheme};
+use self::products::Saturated;
+use self::ranges::Calibrated;
+use self::types::Types;
+use super::gram_statistics::GramSource;
+use super::weights::{Moments, collect};
+use super::{Equalize, Rounding};
+use crate::analysis;
+use crate::ir::{Graph, Model, NodeId, ValueId};
+use crate::passes::distinct::distinct_names;
+use crate::passes::form::ConvertOpset;
+use crate::passes::layer_patterns::layer_names;
+use crate::passes::left::{Left, LeftAlone};
+use crate::passes::simplify::{DeduplicateInitializers, Simplify};
+use crate::passes::{
+    About, Context, Needs, Pass, PassError, PassReport, PlannedNode, ResourceError, Runs, Safety, Selector,
+};
+use crate::quantize::{Calibrator, Kind};
+use crate::statistics;
+
+pub use apply::Saturation;
+pub use profile::{Profile, operators};
+pub use scheme::Target;
+pub use statistics_run::collect_statistics;
+pub use types::LayerTypes;
+
+/// Quantizes weights and activations to 8-bit integers with Q/DQ pairs, placed so that the target engine runs the operators
+/// between them on integers. Ranges come from the calibration data. Options give the whole model or single layers other types:
+/// 4-bit weights, 16-bit activations, floats of 8 bits; a value that is read in two types gets a pair for each.
+///
+/// The report names every node with what becomes of it, integer or float in the target engine, and why; `--dry-run` prints
+/// it as a table and writes nothing. Operators in bodies of If, Loop and Scan stay float.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Quantize {
+    /// What becomes integer or narrow, and to which types. The schemes beside `int8` and `int16` are the passes
+    /// `quantize-dynamic`, `quantize-weights` and `convert-float` with their defaults; they need no data.
+    pub scheme: Target,
+    /// The engine that the result is for: it decides types, symmetry and where pairs go.
+    pub profile: Profile,
+    /// Type of the codes of activations; that of the scheme and the profile by default. A type that the engine has no kernel for is
+    /// refused, or, by ONNX Runtime's profiles for 16 bits, simulated in float, and the plan says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activations: Option<Kind>,
+    /// Type of the codes of weights; `int8` by default, `float8e4m3fn` with the scheme `float8`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Kind>,
+    /// Elements along the summed dimension of a matrix product that share a scale of its weight; 0: a whole output channel does.
+    pub block: usize,
+    /// Other types for single layers: the first entry whose pattern matches the node's name, an output of it or its weight
+    /// decides. `{match: REGEX, type: int4|int8|...|float, activations: uint8|uint16|...}`, and `per-channel` or `block` where
+    /// they differ. Operators that only move codes have the type of what they read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerTypes>,
+    /// How the codes of weights are chosen: as for `quantize-weights`, on the second moments of what the float model's layers read.
+    pub rounding: Rounding,
+    /// How ranges of activations are found. The default, `mse`, beats `min-max` on the models of the comparison table; `percentile`
+    /// may beat both, or clip what matters.
+    pub calibrate: Calibrator,
+    /// One scale for each output channel of a weight; else one for the whole weight.
+    pub per_channel: bool,
+    /// Weights with one bit less, for processors without VNNI that add pairs of products in 16 bits.
+    pub reduce_range: bool,
+    /// What is done about weights whose products with 8-bit activations saturate on x86 processors without VNNI. Only the
+    /// profiles `ort-x86` and `openvino` have such kernels.
+    pub saturation: Saturation,
+    /// Simplify the model first, so that batch normalization, padding and weights behind Identity, Transpose or Reshape are
+    /// part of the products.
+    pub prepare: bool,
+    /// Move each bias by the mean error that the rounded weights cause, found from the mean of each input channel (Nagel et
+    /// al. 2019, section 4.2).
+    pub correct_bias: bool,
+    /// Even out the channels of values that additions tie together first, as `equalize` does with `pairs: false`. Only where activations
+    /// are codes of 8 bits or fewer and ranges come from data.
+    pub equalize: bool,
+    /// Nodes that stay float: regular expressions on node names and output names.
+    pub exclude: Vec<String>,
+    /// The role of the data that ranges come from.
+    pub data: String,
+    /// A statistics file (`secateur stats MODEL --for quantize`) to take ranges from, instead of data.
+    #[schemars(extend("x-file" = "read"))]
+    pub stats: Option<PathBuf>,
+    /// A statistics file (`secateur stats MODEL --for gram`) to take the second moments for `rounding` from, instead of data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-file" = "read"))]
+    pub gram_stats: Option<PathBuf>,
+}
+
+impl Default for Quantize {
+    fn default() -> Self {
+        Self {
+            scheme: Target::default(),
+            profile: Profile::default(),
+            activations: None,
+            weights: None,
+            block: 0,
+            layers: Vec::new(),
+            rounding: Rounding::Nearest,
+            calibrate: Calibrator::Mse,
+            per_channel: true,
+            reduce_range: false,
+            saturation: Saturation::default(),
+            prepare: true,
+            correct_bias: true,
+            equalize: true,
+            exclude: Vec::new(),
+            data: "calibration".to_owned(),
+            stats: None,
+            gram_stats: None,
+        }
+    }
+}
+
+const NAME: &str = "quantize";
+
+impl Pass for Quantize {
+    fn about(&self) -> About {
+        let needs = match self.scheme.other_pass(self) {
+            Some(other) => other.about().needs,
+            None => Needs {
+                calibration: self.stats.is_none()
+                    || self.rounding != Rounding::Nearest && self.gram_stats.is_none(),
+                ..Needs::default()
+            },
+        };
+        About::new(NAME, Safety::Approximate).needing(needs)
+    }
+
+    fn data_roles(&self) -> Vec<String> {
+        match self.scheme.other_pass(self) {
+            Some(other) => other.data_roles(),
+            None if self.about().needs.calibration => vec![self.data.clone()],
+            None => Vec::new(),
+        }
+    }
+
+    fn selectors(&self) -> Vec<Selector> {
+        vec![
+            Selector::new("exclude", &self.exclude),
+            Selector::new("layers", self.layers.iter().map(|layer| &layer.pattern)),
+        ]
+    }
+
+    fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
+        let option = |message: String| PassError::Option { pass: NAME, message };
+        if let Some(other) = self.scheme.other_pass(self) {
+            self.check_static_only()?;
+            return other.run(model, context);
+        }
+        let types = Types::new(self)?;
+        self.check(&types)?;
+        let excluded = regex::RegexSet::new(&self.exclude).map_err(|e| option(format!("exclude: {e}")))?;
+        let mut report = PassReport::default();
+        let original = model.clone();
+        self.make_ready(model, context, &mut report)?;
+        if self.equalize
+            && self.stats.is_none()
+            && !types.activation.is_float()
+            && types.activation.bits() <= 8
+        {
+            self.even_out(model, context, &mut report)?;
+        }
+        // Statistics are of the model as it is before types of few engines raise the opset.
+        let collected_of = self.stats.as_ref().map(|_| statistics::model_digest(model));
+        convert(model, types.opset(), context, &mut report)?;
+        let opset = model.opset().unwrap_or(13);
+        let plan = self.plan(&model.graph, opset, &types, &excluded, context);
+        report.notes.extend(types.idle());
+        if plan.products.is_empty() {
+            let nodes = explain::nodes(model, &plan);
+            let mut notes = report.notes;
+            notes.push(
+                "no convolution or matrix product with a constant weight: nothing to quantize".to_owned(),
+            );
+            let products = nodes.iter().filter(|node| is_product(&node.operator));
+            let left = stay_float(products);
+            *model = original;
+            return Ok(PassReport {
+                notes,
+                left,
+                nodes,
+                ..PassReport::default()
+            });
+        }
+        let schemes = self.product_schemes(&model.graph, &plan, &types)?;
+        let Calibrated {
+            activations,
+            means,
+            warnings,
+        } = self.calibrated(model, &plan, collected_of.as_deref(), context)?;
+        report.notes.extend(warnings);
+        let moments = self.moments(&original, model, context)?;
+        let nodes = explain::nodes(model, &plan);
+        let in_bodies = explain::in_bodies(model);
+        let found = Found {
+            activations,
+            means,
+            schemes,
+            rounding: moments.as_ref().map(|moments| (self.rounding, moments)),
+        };
+        let applied = apply::apply(&mut model.graph, &plan, found).map_err(|error| match error {
+            ApplyError::Edit(source) => PassError::Edit { pass: NAME, source },
+            other => resource(other.to_string()),
+        })?;
+        report.notes.extend(applied.notes);
+        if self.profile.traits().operator_form {
+            let operators = form::operator_form(&mut model.graph)
+                .map_err(|source| PassError::Edit { pass: NAME, source })?;
+            report.add("operator-on-codes", operators);
+        }
+        distinct_names(model, NAME).map_err(|source| PassError::Edit { pass: NAME, source })?;
+        analysis::infer(model);
+        report.add("activation-pair", applied.pairs);
+        report.add(
+            "integer-node",
+            nodes.iter().filter(|node| node.runs == Runs::Integer).count() as u64,
+        );
+        report.add("useless-pair-left-out", plan.useless);
+        report.add("implied-clamp", plan.clamps.len() as u64);
+        self.report_saturated(&model.graph, &applied.saturated, &mut report);
+        report.merge(DeduplicateInitializers::default().run(model, context)?);
+        let float = nodes.iter().filter(|node| node.runs == Runs::Float);
+        report.left.extend(stay_float(float));
+        report.notes.extend(in_bodies);
+        report.nodes = nodes;
+        Ok(report)
+    }
+}
+
+/// Why nodes stay float, by reason.
+fn stay_float<'a>(nodes: impl Iterator<Item = &'a PlannedNode>) -> Vec<Left> {
+    let mut left = LeftAlone::default();
+    nodes.for_each(|node| left.add(node.node.clone(), node.why.clone(), ""));
+    left.into_entries()
+}
+
+fn is_product(operator: &str) -> bool {
+    matches!(operator, "Conv" | "ConvTranspose" | "Gemm" | "MatMul")
+}
+
+fn label(model: &Model, value: ValueId) -> String {
+    model
+        .graph
+        .value(value)
+        .map(|v| v.name.to_string())
+        .unwrap_or_default()
+}
+
+/// Raises the opset to `needed` where it is lower.
+fn convert(
+    model: &mut Model,
+    needed: i64,
+    context: &Context<'_>,
+    report: &mut PassReport,
+) -> Result<(), PassError> {
+    if model.opset().is_none_or(|version| version < needed) {
+        report.merge(ConvertOpset::at_least(needed).run(model, context)?);
+        model.name_values();
+        analysis::infer(model);
+    }
+    Ok(())
+}
+
+impl Quantize {
+    /// Refuses options that contradict each other.
+    fn check(&self, types: &Types<'_>) -> Result<(), PassError> {
+        let wrong = |message: &str| {
+            Err(PassError::Option {
+                pass: NAME,
+                message: message.to_owned(),
+            })
+        };
+        if types.any_float() && self.calibrate == Calibrator::Entropy {
+            return wrong("calibrate: entropy counts on evenly spaced codes, which floats are not");
+        }
+        if self.rounding == Rounding::Nearest {
+            if self.gram_stats.is_some() {
+                return wrong("gram-stats: rounding: nearest uses no second moments");
+            }
+        } else if self.reduce_range {
+            return wrong("reduce-range: the codes of gptq and adaround use the whole type");
+        }
+        Ok(())
+    }
+
+    /// Refuses options of static quantization for the schemes that stand for other passes.
+    fn check_static_only(&self) -> Result<(), PassError> {
+        let set = [
+            ("activations", self.activations.is_some()),
+            ("weights", self.weights.is_some()),
+            ("block", self.block > 0),
+            ("layers", !self.layers.is_empty()),
+            ("rounding", self.rounding != Rounding::Nearest),
+            ("gram-stats", self.gram_stats.is_some()),
+        ];
+        match set.iter().find(|(_, set)| *set) {
+            None => Ok(()),
+            Some((name, _)) => Err(PassError::Option {
+                pass: NAME,
+                message: format!(
+                    "{name}: for the schemes int8, int16 and float8; the passes behind the others have options of their own"
+                ),
+            }),
+        }
+    }
+
+    fn plan(
+        &self,
+        graph: &Graph,
+        opset: i64,
+        types: &Types<'_>,
+        excluded: &regex::RegexSet,
+        context: &Context<'_>,
+    ) -> plan::Plan {
+        let reason = |id| {
+            let names = layer_names(graph, id, false);
+            if names.iter().any(|name| excluded.is_match(name)) {
+                return Some("excluded".to_owned());
+            }
+            if types.of(graph, id).float {
+                return Some("so `layers` says".to_owned());
+            }
+            let kept = names.iter().any(|name| context.keeps(name));
+            kept.then(|| "protected by keep".to_owned())
+        };
+        let wishes = plan::Wishes {
+            excluded: &reason,
+            activation: types.activation,
+            named: &|id| types.of(graph, id).activation,
+            simulated: &|id, role, kind| types.simulated(role, kind, Some(types.of(graph, id).weight)),
+        };
+        plan::plan(graph, self.profile, opset, &wishes)
+    }
+
+    /// How the weight of each product is stored.
+    fn product_schemes(
+        &self,
+        graph: &Graph,
+        plan: &plan::Plan,
+        types: &Types<'_>,
+    ) -> Result<BTreeMap<NodeId, ProductScheme>, PassError> {
+        let traits = self.profile.traits();
+        let one = |product: &NodeId| {
+            let kind = plan.kinds.get(product).copied().unwrap_or(types.activation);
+            let weight = types.of(graph, *product).weight;
+            if let Some(why) = types.refused(kind, weight.kind) {
+                return Err(PassError::Option {
+                    pass: NAME,
+                    message: format!("{}: {why}", graph.label(*product)),
+                });
+            }
+            let multiplies = kind == Kind::Uint8 && weight.kind == Kind::Int8;
+            let saturates = multiplies && traits.saturates && !self.reduce_range;
+            let scheme = ProductScheme {
+                weight,
+                integer_bias: traits.integer_bias && !kind.is_float() && !weight.kind.is_float(),
+                reduced: self.reduce_range,
+                saturation: if saturates {
+                    self.saturation
+                } else {
+                    Saturation::Ignore
+                },
+                correct_bias: self.correct_bias,
+            };
+            Ok((*product, scheme))
+        };
+        plan.products.iter().map(one).collect()
+    }
+
+    /// Says which products had, or may have, sums of codes beyond 16 bits.
+    fn report_saturated(&self, graph: &Graph, saturated: &[Saturated], report: &mut PassReport) {
+        let channels: usize = saturated.iter().map(|product| product.channels).sum();
+        match self.saturation {
+            Saturation::Avoid => report.add("saturation-avoided-in-channel", channels as u64),
+            _ => report.notes.extend(saturated.iter().map(|product| {
+                format!(
+                    "{}: {} of {} channels may saturate on x86 without VNNI",
+                    graph.label(product.node),
+                    product.channels,
+                    product.of
+                )
+            })),
+        }
+    }
+
+    /// Second moments of what products read, for the roundings that need them. `given` is the model before it was made ready.
+    fn moments(
+        &self,
+        given: &Model,
+        model: &Model,
+        context: &Context<'_>,
+    ) -> Result<Option<Moments>, PassError> {
+        if self.rounding == Rounding::Nearest {
+            return Ok(None);
+        }
+        let source = GramSource {
+            pass: NAME,
+            data: &self.data,
+            stats: self.gram_stats.as_deref(),
+        };
+        let operators = ["Conv", "Gemm", "MatMul"].map(str::to_owned);
+        collect(source, given, model, &operators, context).map(Some)
+    }
+
+    /// Evens out the channels of what additions tie together.
+    fn even_out(
+        &self,
+        model: &mut Model,
+        context: &Context<'_>,
+        report: &mut PassReport,
+    ) -> Result<(), PassError> {
+        let pass = Equalize {
+            pairs: false,
+            prepare: false,
+            data: self.data.clone(),
+            ..Equalize::default()
+        };
+        let evened = pass.run(model, context)?;
+        // Where there is nothing to even out, nothing is to be said.
+        for change in evened.changes.iter().filter(|change| change.rule == "channel") {
+            report.add("channel-evened-out", change.count);
+        }
+        model.name_values();
+        Ok(())
+    }
+
+    /// Simplifies, converts to an opset that has pairs for channels, and names and types every value.
+    fn make_ready(
+        &self,
+        model: &mut Model,
+        context: &Context<'_>,
+        report: &mut PassReport,
+    ) -> Result<(), PassError> {
+        if self.prepare {
+            let prepared = Simplify::default().run(model, context)?;
+            report.changed |= prepared.changed;
+            report.changes = prepared.changes;
+        }
+        convert(model, 13, context, report)?;
+        model.name_values();
+        analysis::infer(model);
+        if self.prepare && prepare::products(model, context)? {
+            distinct_names(model, NAME).map_err(|source| PassError::Edit { pass: NAME, source })?;
+            analysis::infer(model);
+        }
+        Ok(())
+    }
+}
+
+fn resource(error: impl Into<ResourceError>) -> PassError {
+    PassError::resource(NAME, error)
+}

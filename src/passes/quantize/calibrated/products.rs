@@ -1,0 +1,499 @@
+//! Codes for the weight and the bias of a convolution or matrix product.
+
+use rayon::prelude::*;
+
+use super::apply::{Applied, ApplyError, Found, ProductScheme, Saturation, label, suffixed};
+use crate::ir::{DType, Dim, Editor, NodeId, Operator, Shape, Tensor, Value, ValueId, ValueType};
+use crate::passes::quantize::Rounding;
+use crate::passes::quantize::weights::{Coded, Moments, Target, reconstruct};
+use crate::quantize::{
+    Granularity, Kind, Parameters, QuantizeError, Scheme, bias_codes, dequantize_tensor, fit_pairs, pack,
+    quantize, quantize_tensor, scale_dims, tensor_parameters, weight_scale_for_bias, worst_coded_pair,
+};
+
+/// A product whose weights have pairs that may saturate.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Saturated {
+    /// The product.
+    pub(super) node: NodeId,
+    /// Output channels with such a pair, and all.
+    pub(super) channels: usize,
+    pub(super) of: usize,
+}
+
+/// The weights of one product, channel by channel.
+struct Weights<'a> {
+    values: &'a [f32],
+    dims: &'a [u64],
+    axis: usize,
+    channels: usize,
+    /// Elements between two neighbours along the channel axis.
+    inner: usize,
+}
+
+impl Weights<'_> {
+    /// Flat indices of a channel's elements in the order in which kernels multiply them: input channels are innermost.
+    fn kernel_order(&self, channel: usize) -> Vec<usize> {
+        if self.axis != 0 {
+            let step = self.inner * self.channels;
+            let outer = self.values.len() / step.max(1);
+            return (0..outer)
+                .flat_map(|row| (0..self.inner).map(move |at| (row, at)))
+                .map(|(row, at)| row * step + channel * self.inner + at)
+                .collect();
+        }
+        let inputs = self.dims.get(1).copied().unwrap_or(1).max(1) as usize;
+        let places = self.inner / inputs;
+        (0..places)
+            .flat_map(|place| (0..inputs).map(move |input| (place, input)))
+            .map(|(place, input)| channel * self.inner + input * places + place)
+            .collect()
+    }
+
+    /// Values of some channels, each in the order of the kernel, and the length of a channel.
+    fn gathered(&self, channels: std::ops::Range<usize>) -> (Vec<usize>, Vec<f32>, usize) {
+        let order: Vec<usize> = channels.flat_map(|channel| self.kernel_order(channel)).collect();
+        let values = order.iter().map(|at| self.values[*at]).collect();
+        let row = self.values.len() / self.channels.max(1);
+        (order, values, row)
+    }
+}
+
+impl Weights<'_> {
+    /// Takes the mean error of each output channel off its bias: the error of each weight, whose code means `restored`, times the
+    /// mean of its input channel.
+    fn correct_bias(&self, bias: &mut [f32], restored: &[f32], means: &[f64], group: usize) {
+        // Input channels of one group, for weights with output channels first; the row of a `[K, N]` weight is its input.
+        let inputs = self.dims.get(1).copied().unwrap_or(1).max(1) as usize;
+        let fits = if self.axis == 0 {
+            inputs * group
+        } else {
+            self.dims.first().copied().unwrap_or(0) as usize
+        };
+        if means.len() != fits {
+            return;
+        }
+        let mut errors = vec![0f64; self.channels];
+        for (flat, (value, restored)) in self.values.iter().zip(restored).enumerate() {
+            let (channel, input) = if self.axis == 0 {
+                let channel = flat / self.inner;
+                let places = (self.inner / inputs).max(1);
+                let first = channel / (self.channels / group.max(1)).max(1) * inputs;
+                (channel, first + flat % self.inner / places)
+            } else {
+                (flat % self.channels, flat / self.channels)
+            };
+            let error = f64::from(*restored) - f64::from(*value);
+            if let (Some(sum), Some(mean)) = (errors.get_mut(channel), means.get(input)) {
+                *sum += error * mean;
+            }
+        }
+        bias.iter_mut()
+            .zip(errors)
+            .for_each(|(bias, error)| *bias = (f64::from(*bias) - error) as f32);
+    }
+}
+
+/// Whether kernels multiply pairs of this product's weights: depthwise convolutions work element by element.
+fn multiplies_pairs(operator: &Operator, dims: &[u64]) -> bool {
+    !(operator.is("Conv")
+        && dims.get(1) == Some(&1)
+        && operator.int("group").unwrap_or(1) > 1
+        && dims.first().copied() == operator.int("group").and_then(|group| u64::try_from(group).ok()))
+}
+
+/// Weight and bias of a product, which reads codes of type `kind`, as codes.
+#[allow(
+    clippy::too_many_lines,
+    reason = "weight and bias are coded together: the scale of one follows from that of the other"
+)]
+pub(super) fn product_codes(
+    editor: &mut Editor<'_>,
+    node: NodeId,
+    kind: Option<Kind>,
+    found: &Found<'_>,
+    applied: &mut Applied,
+) -> Result<(), ApplyError> {
+    let graph = editor.graph();
+    let (Some(operator), Some(weight)) = (graph.operator(node).cloned(), graph.input(node, 1)) else {
+        return Ok(());
+    };
+    let (Some(scheme), Some(tensor)) = (found.schemes.get(&node).copied(), graph.constant(weight).cloned())
+    else {
+        return Ok(());
+    };
+    let Some(target) = Target::of_node(graph, node, scheme.weight) else {
+        return Ok(());
+    };
+    let source = graph.input(node, 0);
+    let input = source
+        .zip(kind)
+        .and_then(|key| found.activations.get(&key).copied());
+    let means = source.and_then(|value| found.means.get(&value));
+    let bias = graph
+        .input(node, 2)
+        .filter(|_| operator.is("Conv") || operator.is("ConvTranspose") || operator.is("Gemm"));
+    let bias_tensor = bias.and_then(|value| graph.constant(value).cloned());
+    let name = label(graph, weight);
+    let codes_error = |source| ApplyError::Codes {
+        value: name.clone(),
+        source,
+    };
+    let tensor_error = |source| ApplyError::Tensor {
+        value: name.clone(),
+        source,
+    };
+    let axis = target.channel_axis;
+    let granularity = target.granularity();
+    let values = tensor.to_f32().map_err(tensor_error)?.into_owned();
+    let channels = tensor.dims().get(axis).copied().unwrap_or(1) as usize;
+    let weights = Weights {
+        values: &values,
+        dims: tensor.dims(),
+        axis,
+        channels,
+        inner: tensor.dims().iter().skip(axis + 1).product::<u64>().max(1) as usize,
+    };
+    let beta = if operator.is("Gemm") {
+        operator.float("beta").unwrap_or(1.0)
+    } else {
+        1.0
+    };
+    let corrects = scheme.correct_bias && means.is_some() && (operator.is("Conv") || operator.is("Gemm"));
+    let mut bias_values = match &bias_tensor {
+        Some(bias) if bias.rank() == 1 && bias.elements() as usize == channels => Some(
+            bias.to_f32()
+                .map_err(tensor_error)?
+                .iter()
+                .map(|b| b * beta)
+                .collect::<Vec<f32>>(),
+        ),
+        // A correction needs a bias to go to.
+        None if corrects && bias.is_none() => Some(vec![0.0; channels]),
+        _ => None,
+    };
+    // A block of weights has its own scale: no scale fits the sum.
+    let blocked = matches!(granularity, Granularity::Blocked { .. });
+    let integer_bias = scheme.integer_bias && !blocked;
+    let widened = bias_values.as_ref().zip(input).filter(|_| integer_bias);
+    let rounded = match found.rounding {
+        Some((rounding, moments)) if !scheme.weight.kind.is_float() => {
+            let rounding = (rounding, moments, corrects && bias_values.is_some());
+            rounded(&tensor, &target, rounding, widened, &name)?
+        }
+        _ => None,
+    };
+    if rounded.is_none() && found.rounding.is_some() {
+        applied.notes.push(format!(
+            "{name} is rounded to the nearest codes: no rows of its layer that fit"
+        ));
+    }
+    let coded = match rounded {
+        Some(coded) => coded,
+        None => nearest(&tensor, &target, scheme, widened).map_err(codes_error)?,
+    };
+    let Coded { parameters, codes } = match multiplies_pairs(&operator, tensor.dims()) && !blocked {
+        true => {
+            let (coded, saturated) = without_saturation(&weights, coded, scheme, granularity, &name)?;
+            applied.saturated.extend((saturated > 0).then_some(Saturated {
+                node,
+                channels: saturated,
+                of: channels,
+            }));
+            coded
+        }
+        false => coded,
+    };
+    if let (Some(bias), Some(means), true) = (&mut bias_values, means, corrects) {
+        let restored = dequantize_tensor(&codes, &parameters, granularity).map_err(codes_error)?;
+        let restored = restored.to_f32().map_err(tensor_error)?;
+        let group = operator.int("group").unwrap_or(1);
+        weights.correct_bias(bias, &restored, means, usize::try_from(group).unwrap_or(1));
+    }
+    let scales: Vec<f32> = parameters.iter().map(|p| p.scale).collect();
+    let zeros: Vec<i32> = parameters.iter().map(|p| p.zero_point).collect();
+    let dims = scale_dims(tensor.dims(), granularity);
+    let scale_tensor = Tensor::from_slice(&dims, &scales).map_err(tensor_error)?;
+    let zeros = pack(&dims, &zeros, scheme.weight.kind).map_err(codes_error)?;
+    let ty = editor.graph().ty(weight).clone();
+    let inputs = [
+        editor.add_constant(suffixed(&name, "quantized"), codes),
+        editor.add_constant(suffixed(&name, "scale"), scale_tensor),
+        editor.add_constant(suffixed(&name, "zero_point"), zeros),
+    ];
+    let mut dequantize = Operator::new("DequantizeLinear");
+    match granularity {
+        Granularity::PerTensor => {}
+        Granularity::PerChannel(axis) => dequantize = dequantize.with("axis", axis as i64),
+        Granularity::Blocked { axis, size } => {
+            dequantize = dequantize
+                .with("axis", axis as i64)
+                .with("block_size", size as i64);
+        }
+    }
+    let dq = editor.add_operator(
+        node,
+        dequantize,
+        &inputs.map(Some),
+        vec![Value::typed(suffixed(&name, "dequantized"), ty)],
+    )?;
+    editor.set_input(node, 1, Some(ValueId::new(dq, 0)))?;
+    editor.remove_unused(weight.node);
+    if let (Some(values), true, false) = (&bias_values, corrects, integer_bias) {
+        let tensor = Tensor::from_slice(&[values.len() as u64], values).map_err(tensor_error)?;
+        let corrected = editor.add_constant(suffixed(&name, "bias"), tensor);
+        editor.set_input(node, 2, Some(corrected))?;
+        if let Some(bias) = bias {
+            editor.remove_unused(bias.node);
+        }
+        if operator.is("Gemm") && beta != 1.0 {
+            editor.set_attribute(node, "beta", 1.0f32)?;
+        }
+    }
+    if let (Some(values), Some(input), true) = (bias_values, input, integer_bias) {
+        let bias_scales: Vec<f32> = scales.iter().map(|scale| input.scale * scale).collect();
+        let place = BiasPlace {
+            node,
+            bias,
+            weight: &name,
+        };
+        let per_channel = matches!(granularity, Granularity::PerChannel(_));
+        bias_input(editor, place, &values, &bias_scales, per_channel)?;
+        if operator.is("Gemm") && beta != 1.0 {
+            editor.set_attribute(node, "beta", 1.0f32)?;
+        }
+    }
+    Ok(())
+}
+
+/// The nearest codes, with scales from the extremes that are wide enough for the codes of a bias.
+fn nearest(
+    tensor: &Tensor,
+    target: &Target,
+    scheme: ProductScheme,
+    bias: Option<(&Vec<f32>, Parameters)>,
+) -> Result<Coded, QuantizeError> {
+    let granularity = target.granularity();
+    let range = Scheme {
+        reduced: scheme.reduced,
+        ..Scheme::new(scheme.weight.kind, scheme.weight.symmetric)
+    };
+    let mut parameters = tensor_parameters(tensor, granularity, &range)?;
+    if let Some((bias, input)) = bias {
+        widen_for_bias(&mut parameters, bias, input);
+    }
+    let codes = quantize_tensor(tensor, &parameters, granularity, scheme.weight.kind)?;
+    Ok(Coded { parameters, codes })
+}
+
+/// Codes that keep what the product puts out; `None` where its rows are not known or a scale is too small for the bias.
+fn rounded(
+    tensor: &Tensor,
+    target: &Target,
+    (rounding, moments, centred): (Rounding, &Moments, bool),
+    bias: Option<(&Vec<f32>, Parameters)>,
+    name: &str,
+) -> Result<Option<Coded>, ApplyError> {
+    let Some(rows) = moments.of(target, centred) else {
+        return Ok(None);
+    };
+    let (coded, _) = reconstruct(tensor, target, &rows, rounding).map_err(|source| ApplyError::Rounding {
+        value: name.to_owned(),
+        source,
+    })?;
+    if let Some((bias, input)) = bias {
+        let mut wide = coded.parameters.clone();
+        widen_for_bias(&mut wide, bias, input);
+        if wide != coded.parameters {
+            return Ok(None);
+        }
+    }
+    Ok(Some(coded))
+}
+
+/// Finds channels with pairs that saturate, and gives them scales or codes without such pairs if that is asked for. Answers how many
+/// channels there are.
+fn without_saturation(
+    weights: &Weights<'_>,
+    coded: Coded,
+    scheme: ProductScheme,
+    granularity: Granularity,
+    name: &str,
+) -> Result<(Coded, usize), ApplyError> {
+    if scheme.saturation == Saturation::Ignore {
+        return Ok((coded, 0));
+    }
+    let codes_error = |source| ApplyError::Codes {
+        value: name.to_owned(),
+        source,
+    };
+    let tensor_error = |source| ApplyError::Tensor {
+        value: name.to_owned(),
+        source,
+    };
+    let Coded {
+        mut parameters,
+        codes,
+    } = coded;
+    let per_channel = matches!(granularity, Granularity::PerChannel(_));
+    let mut whole: Vec<i32> = codes
+        .to_i64()
+        .map_err(tensor_error)?
+        .into_iter()
+        .map(|code| code as i32)
+        .collect();
+    let (mut saturated, mut changed) = (0, Vec::new());
+    let fit = |(group, own): (usize, &Parameters)| {
+        let range = if per_channel {
+            group..group + 1
+        } else {
+            0..weights.channels
+        };
+        let (order, gathered, row) = weights.gathered(range);
+        let coded: Vec<i32> = order
+            .iter()
+            .map(|at| whole.get(*at).copied().unwrap_or(0))
+            .collect();
+        if worst_coded_pair(&coded, row) <= 1.0 {
+            return None;
+        }
+        let avoid = scheme.saturation == Saturation::Avoid;
+        let fitted = avoid.then(|| match fit_pairs(&gathered, row, own.scale) {
+            Some(fitted) => (fitted.scale, fitted.codes),
+            // Only codes that make up for each other have such a pair: the nearest ones have none.
+            None => {
+                let nearest = gathered.iter();
+                (
+                    own.scale,
+                    nearest
+                        .map(|value| quantize(*value, *own, scheme.weight.kind))
+                        .collect(),
+                )
+            }
+        });
+        Some((order, fitted))
+    };
+    let fits: Vec<_> = parameters.par_iter().enumerate().map(fit).collect();
+    for (own, fit) in parameters.iter_mut().zip(fits) {
+        let Some((order, fitted)) = fit else { continue };
+        saturated += if per_channel { 1 } else { weights.channels };
+        if let Some((scale, codes)) = fitted {
+            own.scale = scale;
+            changed.extend(order.into_iter().zip(codes));
+        }
+    }
+    if changed.is_empty() {
+        return Ok((Coded { parameters, codes }, saturated));
+    }
+    for (at, code) in changed {
+        whole[at] = code;
+    }
+    let codes = pack(weights.dims, &whole, scheme.weight.kind).map_err(codes_error)?;
+    Ok((Coded { parameters, codes }, saturated))
+}
+
+/// Codes of a bias have the scale of input times weight; a weight scale too small for it grows.
+fn widen_for_bias(found: &mut [Parameters], bias: &[f32], input: Parameters) {
+    if let [only] = found {
+        let largest = bias.iter().fold(0f32, |a, b| a.max(b.abs()));
+        if let Some(scale) = weight_scale_for_bias(largest, input.scale, only.scale) {
+            only.scale = scale;
+        }
+        return;
+    }
+    for (value, parameters) in bias.iter().zip(found) {
+        if let Some(scale) = weight_scale_for_bias(*value, input.scale, parameters.scale) {
+            parameters.scale = scale;
+        }
+    }
+}
+
+/// Where the codes of a bias go.
+struct BiasPlace<'a> {
+    node: NodeId,
+    /// The float bias, if the product has one.
+    bias: Option<ValueId>,
+    /// Name of the weight, to name a new bias after.
+    weight: &'a str,
+}
+
+/// 32-bit codes of a bias and their DequantizeLinear.
+fn bias_input(
+    editor: &mut Editor<'_>,
+    place: BiasPlace<'_>,
+    values: &[f32],
+    scales: &[f32],
+    per_channel: bool,
+) -> Result<(), ApplyError> {
+    let name = match place.bias {
+        Some(bias) => label(editor.graph(), bias),
+        None => format!("{}_bias", place.weight),
+    };
+    let tensor_error = |source| ApplyError::Tensor {
+        value: name.clone(),
+        source,
+    };
+    let shape: Shape = [Dim::Fixed(values.len() as i64)].into_iter().collect();
+    let ty = ValueType::tensor(DType::F32, shape);
+    let codes = bias_codes(values, scales);
+    let dims: &[u64] = if per_channel { &[scales.len() as u64] } else { &[] };
+    let inputs = [
+        editor.add_constant(
+            suffixed(&name, "quantized"),
+            Tensor::from_slice(&[codes.len() as u64], &codes).map_err(tensor_error)?,
+        ),
+        editor.add_constant(
+            suffixed(&name, "scale"),
+            Tensor::from_slice(dims, scales).map_err(tensor_error)?,
+        ),
+        editor.add_constant(
+            suffixed(&name, "zero_point"),
+            Tensor::from_slice(dims, &vec![0i32; scales.len()]).map_err(tensor_error)?,
+        ),
+    ];
+    let mut dequantize = Operator::new("DequantizeLinear");
+    if per_channel {
+        dequantize = dequantize.with("axis", 0);
+    }
+    let dq = editor.add_operator(
+        place.node,
+        dequantize,
+        &inputs.map(Some),
+        vec![Value::typed(suffixed(&name, "dequantized"), ty)],
+    )?;
+    editor.set_input(place.node, 2, Some(ValueId::new(dq, 0)))?;
+    if let Some(bias) = place.bias {
+        editor.remove_unused(bias.node);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_multiply_input_channels_one_after_the_other() {
+        let values: Vec<f32> = (0..12).map(|v| v as f32).collect();
+        let weights = |dims, axis, channels, inner| Weights {
+            values: &values,
+            dims,
+            axis,
+            channels,
+            inner,
+        };
+        assert_eq!(weights(&[2, 3, 2], 0, 2, 6).kernel_order(1), [6, 8, 10, 7, 9, 11]);
+        assert_eq!(weights(&[4, 3], 1, 3, 1).kernel_order(1), [1, 4, 7, 10]);
+        assert_eq!(weights(&[3, 4], 0, 3, 4).kernel_order(2), [8, 9, 10, 11]);
+    }
+
+    #[test]
+    fn depthwise_convolutions_multiply_no_pairs() {
+        assert!(!multiplies_pairs(
+            &Operator::new("Conv").with("group", 8),
+            &[8, 1, 3, 3]
+        ));
+        assert!(multiplies_pairs(&Operator::new("Conv"), &[8, 1, 3, 3]));
+        assert!(multiplies_pairs(&Operator::new("Gemm"), &[8, 1]));
+    }
+}

@@ -1,0 +1,290 @@
+//! Codes that keep the layer's output, from the second moments of what the layer reads.
+
+use std::collections::BTreeMap;
+
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array1, Array2, Array3, ArrayView2, Axis, s};
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::WeightError;
+use super::target::Target;
+use crate::ir::{DType, Model, NodeId, Tensor, ValueId};
+use crate::passes::quantize::gram_statistics::{GramSource, grams};
+use crate::passes::{Context, PassError};
+use crate::quantize::{
+    Grid, Parameters, QuantizeError, adaround, descend, gptq, pack, quantize_tensor_within, search_scales,
+    shrinkage, tensor_parameters,
+};
+use crate::statistics::gram::{self, Gram, Grams, Layer};
+
+/// Share of the mean second moment that is added to each, at least.
+const DAMPING: f64 = 0.01;
+
+/// Passes over the codes after GPTQ or AdaRound.
+const SWEEPS: usize = 10;
+
+/// Steps of AdaRound.
+const STEPS: usize = 400;
+
+/// How codes are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rounding {
+    /// The code nearest to each weight, in the range from the lowest to the highest weight.
+    #[default]
+    Nearest,
+    /// The codes that keep what the layer puts out on the calibration data: ranges by weighted error, columns one after the other
+    /// with the error made up for by the rest (GPTQ, Frantar et al. 2022), then single codes as long as that helps.
+    Gptq,
+    /// Up or down for each weight, all of a layer at once, by descent on a relaxation that is driven to whole codes (AdaRound,
+    /// Nagel et al. 2020), on the same second moments and ranges; then single codes as long as that helps. Slower than `gptq`.
+    Adaround,
+}
+
+/// A weight as codes.
+pub(in crate::passes::quantize) struct Coded {
+    /// In the order of the scale tensor.
+    pub(in crate::passes::quantize) parameters: Vec<Parameters>,
+    /// In the shape of the weight.
+    pub(in crate::passes::quantize) codes: Tensor,
+}
+
+/// Second moments of what the layers of the main graph read.
+pub(in crate::passes::quantize) struct Moments {
+    layers: BTreeMap<ValueId, Vec<Layer>>,
+    grams: Grams,
+}
+
+/// What is known of the rows that a weight multiplies.
+pub(in crate::passes::quantize) struct Rows<'a> {
+    /// The first layer that reads the weight; the others lay it out the same way.
+    pub(super) layer: &'a Layer,
+    /// For each group the second moments, about the mean where a bias can make up for it. Summed over all readers.
+    pub(super) moments: Vec<Array2<f64>>,
+    /// Rows behind them.
+    count: u64,
+    /// Mean row of each group, by reader.
+    pub(super) means: Vec<(NodeId, Vec<Array1<f64>>)>,
+}
+
+/// Takes the moments from a file, or runs the model over the calibration data. `given` is the model before it was prepared.
+pub(in crate::passes::quantize) fn collect(
+    source: GramSource<'_>,
+    given: &Model,
+    model: &Model,
+    operators: &[String],
+    context: &Context<'_>,
+) -> Result<Moments, PassError> {
+    let (found, _) = gram::layers(&model.graph);
+    let wanted: Vec<Layer> = found
+        .into_iter()
+        .filter(|layer| {
+            model
+                .graph
+                .operator(layer.node)
+                .is_some_and(|operator| operators.iter().any(|name| operator.is(name)))
+        })
+        .collect();
+    let grams = grams(source, given, model, &wanted, context)?;
+    let mut layers: BTreeMap<ValueId, Vec<Layer>> = BTreeMap::new();
+    for layer in wanted {
+        layers.entry(layer.weight).or_default().push(layer);
+    }
+    Ok(Moments { layers, grams })
+}
+
+impl Moments {
+    /// The rows of all that read the weight the same way, about their means if `centred`. `None` when a reader is unlike the
+    /// target or has no rows.
+    pub(in crate::passes::quantize) fn of(&self, target: &Target, centred: bool) -> Option<Rows<'_>> {
+        let layers = self.layers.get(&target.weight)?;
+        let first = layers.first()?;
+        if layers.len() != target.readers.len() {
+            return None;
+        }
+        let mut rows = Rows {
+            layer: first,
+            moments: Vec::new(),
+            count: 0,
+            means: Vec::new(),
+        };
+        for layer in layers {
+            if layer.output_axis() != target.channel_axis || layer.groups != first.groups {
+                return None;
+            }
+            let grams = self.grams.of(layer)?;
+            let own = grams.iter().map(|gram| moment(gram, centred));
+            if rows.moments.is_empty() {
+                rows.moments = own.collect();
+            } else {
+                for (sum, own) in rows.moments.iter_mut().zip(own) {
+                    if sum.dim() != own.dim() {
+                        return None;
+                    }
+                    *sum += &own;
+                }
+            }
+            rows.count += grams.iter().map(|gram| gram.rows).min().unwrap_or(0);
+            rows.means
+                .push((layer.node, grams.iter().map(Gram::mean).collect()));
+        }
+        Some(rows)
+    }
+}
+
+/// `sum x xᵀ`, of `x` less its mean if `centred`.
+fn moment(gram: &Gram, centred: bool) -> Array2<f64> {
+    let mut matrix = gram.matrix.clone();
+    if centred {
+        let mean = gram.mean().insert_axis(Axis(1));
+        general_mat_mul(-(gram.rows as f64), &mean, &mean.t(), 1.0, &mut matrix);
+    }
+    matrix
+}
+
+/// The nearest scale that a type holds, but for none of zero.
+fn held(scale: f32, dtype: DType) -> f32 {
+    let (nearest, least) = match dtype {
+        DType::F16 => (
+            half::f16::from_f32(scale).to_f32(),
+            half::f16::from_bits(1).to_f32(),
+        ),
+        DType::BF16 => (
+            half::bf16::from_f32(scale).to_f32(),
+            half::bf16::MIN_POSITIVE.to_f32(),
+        ),
+        _ => return scale,
+    };
+    if nearest > 0.0 { nearest } else { least }
+}
+
+/// The nearest codes in the range from the lowest to the highest weight.
+pub(super) fn nearest(tensor: &Tensor, target: &Target) -> Result<Coded, QuantizeError> {
+    let granularity = target.granularity();
+    let scheme = target.coding.scheme();
+    let mut parameters = tensor_parameters(tensor, granularity, &scheme)?;
+    let dtype = target.scale_dtype();
+    for one in &mut parameters {
+        one.scale = held(one.scale, dtype);
+    }
+    let codes = quantize_tensor_within(tensor, &parameters, granularity, scheme.kind, scheme.limits())?;
+    Ok(Coded { parameters, codes })
+}
+
+/// The codes, and what the weights lose by them as matrices `[groups, outputs, columns]`: weight minus its code's value.
+pub(in crate::passes::quantize) fn reconstruct(
+    tensor: &Tensor,
+    target: &Target,
+    rows: &Rows<'_>,
+    rounding: Rounding,
+) -> Result<(Coded, Array3<f64>), WeightError> {
+    let coding = target.coding;
+    let granularity = target.granularity();
+    let layer = rows.layer;
+    let weights = layer.matrices(tensor)?;
+    let (groups, outputs, columns) = weights.dim();
+    let blocked = coding.block > 0 && target.sum_axis.is_some();
+    let size = if blocked {
+        coding.block.min(columns.max(1))
+    } else {
+        columns.max(1)
+    };
+    let blocks = columns.div_ceil(size).max(1);
+    let whole = if blocked || coding.per_channel {
+        None
+    } else {
+        tensor_parameters(tensor, granularity, &coding.scheme())?
+            .first()
+            .copied()
+    };
+    let layout = GroupLayout {
+        blocks,
+        size,
+        whole,
+        rounding,
+        rows: rows.count,
+    };
+    let cases: Vec<_> = weights
+        .axis_iter(Axis(0))
+        .zip(&rows.moments)
+        .enumerate()
+        .collect();
+    let coded = cases
+        .into_par_iter()
+        .map(|(group, (weights, moment))| code_group(weights, moment, target, group * outputs, &layout))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut codes = Array3::<i32>::zeros((groups, outputs, columns));
+    let mut apart = Array3::<f64>::zeros((groups, outputs, columns));
+    let mut found_rows: Vec<Parameters> = Vec::with_capacity(groups * outputs * blocks);
+    for (group, (grid, part)) in coded.into_iter().enumerate() {
+        let weights = weights.index_axis(Axis(0), group);
+        apart
+            .index_axis_mut(Axis(0), group)
+            .assign(&grid.errors(weights, &part));
+        codes.index_axis_mut(Axis(0), group).assign(&part);
+        found_rows.extend(grid.parameters);
+    }
+    let parameters = match whole {
+        Some(whole) => vec![whole],
+        // Scales have the layout of the weight: blocks come first where inputs do.
+        None if blocked && target.channel_axis > 0 => (0..blocks)
+            .flat_map(|block| found_rows.iter().skip(block).step_by(blocks).copied())
+            .collect(),
+        None => found_rows,
+    };
+    let codes = pack(tensor.dims(), &layer.flat(&codes), coding.kind)?;
+    Ok((Coded { parameters, codes }, apart))
+}
+
+/// What the groups of a layer have in common.
+struct GroupLayout {
+    /// Scales of one output, and the columns that share one.
+    blocks: usize,
+    size: usize,
+    /// The parameters of the whole weight, if it has only one scale.
+    whole: Option<Parameters>,
+    rounding: Rounding,
+    /// Rows behind the moments.
+    rows: u64,
+}
+
+/// Scales and codes of one group, whose outputs are counted from `first`.
+fn code_group(
+    weights: ArrayView2<'_, f64>,
+    moment: &Array2<f64>,
+    target: &Target,
+    first: usize,
+    layout: &GroupLayout,
+) -> Result<(Grid, Array2<i32>), WeightError> {
+    let (outputs, columns) = weights.dim();
+    let importance = moment.diag().mapv(|value| value.max(f64::MIN_POSITIVE));
+    let mut found = Vec::with_capacity(outputs * layout.blocks);
+    let mut limits = Vec::with_capacity(outputs);
+    for (output, row) in weights.rows().into_iter().enumerate() {
+        let scheme = target.scheme(first + output);
+        limits.push(scheme.limits());
+        for block in 0..layout.blocks {
+            let range = block * layout.size..((block + 1) * layout.size).min(columns);
+            found.push(match layout.whole {
+                Some(whole) => whole,
+                None => search_scales(row.slice(s![range.clone()]), importance.slice(s![range]), &scheme)?,
+            });
+        }
+    }
+    let grid = Grid {
+        kind: target.coding.kind,
+        parameters: found,
+        blocks: layout.blocks,
+        size: layout.size,
+        limits,
+    };
+    let damping = shrinkage(moment.view(), layout.rows).max(DAMPING);
+    let mut codes = match layout.rounding {
+        Rounding::Adaround => adaround(weights, moment.view(), &grid, damping, STEPS),
+        Rounding::Gptq | Rounding::Nearest => gptq(weights, moment.view(), &grid, damping)?,
+    };
+    descend(weights, moment.view(), &grid, &mut codes, damping, SWEEPS);
+    Ok((grid, codes))
+}

@@ -1,0 +1,402 @@
+//! Which weights of a graph are quantized, and who reads them.
+
+use std::sync::Arc;
+
+use super::options::{Coding, Overrides};
+use super::widths::Planned;
+use super::{NAME, QuantizeWeights};
+use crate::analysis::linear::{self, Family, Operand, Reading};
+use crate::ir::{BodyIndex, DType, Graph, NodeId, NodeKind, Slot, Use, ValueId};
+use crate::passes::layer_patterns::layer_names;
+use crate::passes::left::LeftAlone;
+use crate::passes::{Context, PassError};
+use crate::quantize::{Granularity, Kind, Scheme};
+
+/// One operator that reads a weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reader {
+    /// Where it reads it; for a reader behind a Transpose or in a body, where the way to it starts.
+    pub(super) at: Use,
+    /// What the weight is to it.
+    pub(super) operand: Operand,
+    /// Bodies between the weight and the operator.
+    pub(super) bodies: Vec<(NodeId, BodyIndex)>,
+    /// The operator, in the innermost of these bodies.
+    pub(super) node: NodeId,
+    /// `at` is the operator's own slot.
+    pub(super) straight: bool,
+    /// The type in which `at` reads it.
+    pub(super) dtype: DType,
+}
+
+impl Reader {
+    fn of(reading: &Reading, stored: DType) -> Self {
+        let straight = reading.is_straight();
+        Self {
+            at: match straight {
+                true => Use {
+                    node: reading.node,
+                    slot: Slot::Input(reading.operand.slot as u32),
+                },
+                false => reading.first,
+            },
+            operand: reading.operand,
+            bodies: reading.bodies.clone(),
+            node: reading.node,
+            straight,
+            dtype: reading.dtype.filter(|_| straight).unwrap_or(stored),
+        }
+    }
+
+    /// Whether the operator is a matrix product whose second operand is the weight itself.
+    pub(super) fn is_right_product(&self) -> bool {
+        let product = matches!(self.operand.family, Family::MatMul | Family::Gemm);
+        self.straight && product && self.operand.slot == 1
+    }
+
+    /// Whether the operator gathers rows of the weight as it is stored.
+    pub(super) fn is_lookup(&self) -> bool {
+        self.operand.family == Family::Lookup && self.operand.output_axis == Some(0)
+    }
+}
+
+/// One weight.
+#[derive(Clone, Debug)]
+pub(in crate::passes::quantize) struct Target {
+    pub(super) weight: ValueId,
+    /// Axis of the output channels.
+    pub(in crate::passes::quantize) channel_axis: usize,
+    /// Axis that is summed over, where it is one.
+    pub(super) sum_axis: Option<usize>,
+    pub(super) rank: usize,
+    pub(super) readers: Vec<Reader>,
+    /// How it is coded; what the options say of its first reader.
+    pub(super) coding: Coding,
+    /// What gradients say of it.
+    pub(super) planned: Option<Arc<Planned>>,
+}
+
+impl Target {
+    /// The constant weight in slot 1 of `node`, as that node alone reads it.
+    pub(in crate::passes::quantize) fn of_node(graph: &Graph, node: NodeId, coding: Coding) -> Option<Self> {
+        let (operator, weight) = (graph.operator(node)?, graph.input(node, 1)?);
+        let tensor = graph.constant(weight)?;
+        let operand = linear::operand(operator, 1, tensor.rank())?;
+        let at = Use {
+            node,
+            slot: Slot::Input(1),
+        };
+        Some(Self {
+            weight,
+            channel_axis: operand.output_axis?,
+            sum_axis: operand.sum_axis,
+            rank: tensor.rank(),
+            readers: vec![Reader {
+                at,
+                operand,
+                bodies: Vec::new(),
+                node,
+                straight: true,
+                dtype: tensor.dtype(),
+            }],
+            coding,
+            planned: None,
+        })
+    }
+
+    /// How scales are laid out over the weight.
+    pub(in crate::passes::quantize) fn granularity(&self) -> Granularity {
+        self.coding.granularity(self.channel_axis, self.sum_axis)
+    }
+
+    /// The scheme of one output channel.
+    pub(super) fn scheme(&self, channel: usize) -> Scheme {
+        let width = self.planned.as_ref().and_then(|planned| planned.width(channel));
+        Scheme {
+            bits: width.or(self.coding.bits),
+            ..self.coding.scheme()
+        }
+    }
+
+    /// The narrowest type that scales are read in.
+    pub(super) fn scale_dtype(&self) -> DType {
+        let half = |wanted| self.readers.iter().any(|reader| reader.dtype == wanted);
+        match (half(DType::BF16), half(DType::F16)) {
+            (true, _) => DType::BF16,
+            (_, true) => DType::F16,
+            _ => DType::F32,
+        }
+    }
+
+    /// The first opset that has DequantizeLinear in the type of the scales.
+    pub(super) fn opset(&self) -> i64 {
+        let blocked = matches!(self.granularity(), Granularity::Blocked { .. });
+        let kind = self.coding.kind.opset(blocked);
+        match self.scale_dtype() {
+            DType::F32 => kind,
+            _ => kind.max(19),
+        }
+    }
+
+    /// Whether rows of it are gathered.
+    pub(super) fn is_table(&self) -> bool {
+        self.readers.iter().any(Reader::is_lookup)
+    }
+
+    /// Whether every reader is a matrix product with the weight, a matrix, on its right, and all read it the same way.
+    pub(super) fn is_matrix_product(&self) -> bool {
+        let same = |reader: &Reader| reader.operand.output_axis == Some(self.channel_axis);
+        self.rank == 2
+            && self
+                .readers
+                .iter()
+                .all(|reader| reader.is_right_product() && same(reader))
+    }
+}
+
+/// What may be quantized, and why the rest is not.
+pub(super) struct Search<'a> {
+    options: &'a QuantizeWeights,
+    context: &'a Context<'a>,
+    /// Another pass has the other operators and says what becomes of them.
+    among_others: bool,
+    excluded: regex::RegexSet,
+    overrides: Overrides<'a>,
+}
+
+/// Why a weight stays as it is, and what would change that.
+type Refusal = (String, String);
+
+impl<'a> Search<'a> {
+    pub(super) fn new(options: &'a QuantizeWeights, context: &'a Context<'a>) -> Result<Self, PassError> {
+        let excluded = regex::RegexSet::new(&options.exclude).map_err(|error| PassError::Option {
+            pass: NAME,
+            message: format!("exclude: {error}"),
+        })?;
+        Ok(Self {
+            options,
+            context,
+            among_others: false,
+            excluded,
+            overrides: Overrides::new(options)?,
+        })
+    }
+
+    /// The same, silent about operators that the options do not name.
+    pub(super) fn among_others(self, among_others: bool) -> Self {
+        Self { among_others, ..self }
+    }
+
+    /// The weights of `graph` that the options cover.
+    pub(super) fn targets(&self, graph: &Graph, left: &mut LeftAlone) -> Vec<Target> {
+        let mut found = Vec::new();
+        for id in graph.node_ids() {
+            let weight = ValueId::new(id, 0);
+            let is_constant = matches!(graph.get(id).map(|node| &node.kind), Some(NodeKind::Constant(_)));
+            let Some(tensor) = graph
+                .constant(weight)
+                .filter(|tensor| is_constant && tensor.dtype().is_float())
+            else {
+                continue;
+            };
+            let readings = linear::readings(graph, weight);
+            let Some(first) = readings.weights.first() else {
+                continue;
+            };
+            let label = first.graph(graph).map(|inner| inner.label(first.node));
+            match self.target(graph, weight, tensor.dtype(), &readings) {
+                Ok(target) => found.push(target),
+                Err(Some((why, cure))) => left.add(label.unwrap_or_default(), why, cure),
+                Err(None) => {}
+            }
+        }
+        if !self.among_others {
+            self.without_constants(graph, left);
+        }
+        found
+    }
+
+    fn target(
+        &self,
+        graph: &Graph,
+        weight: ValueId,
+        dtype: DType,
+        readings: &linear::Readings,
+    ) -> Result<Target, Option<Refusal>> {
+        let refuse = |why: &str, cure: &str| Err(Some((why.to_owned(), cure.to_owned())));
+        let tensor = graph.constant(weight);
+        let elements = tensor.map_or(0, crate::ir::Tensor::elements);
+        let rank = tensor.map_or(0, crate::ir::Tensor::rank);
+        let (mut coding, mut readers) = (None, Vec::new());
+        let mut refused: Option<Refusal> = None;
+        for reading in &readings.weights {
+            let Some(inner) = reading.graph(graph) else {
+                continue;
+            };
+            let operator = inner.operator(reading.node).map(|one| one.op_type.to_string());
+            let operator = operator.unwrap_or_default();
+            if !self.options.operators.contains(&operator) {
+                refused.get_or_insert((
+                    format!("{operator} is not among the operators"),
+                    format!("name it with the others in --operators{}", costs(&operator)),
+                ));
+                continue;
+            }
+            let names = layer_names(inner, reading.node, false);
+            if names.iter().any(|name| self.excluded.is_match(name)) {
+                return refuse("excluded", "");
+            }
+            if names.iter().any(|name| self.context.keeps(name)) {
+                return refuse("protected by keep", "");
+            }
+            let mut names = layer_names(inner, reading.node, true);
+            names.extend(graph.value(weight).map(|value| value.name.to_string()));
+            let Some(own) = self.overrides.coding(&names) else {
+                return refuse("so `layers` says", "");
+            };
+            coding.get_or_insert(own);
+            readers.push(Reader::of(reading, dtype));
+        }
+        let Some(mut coding) = coding else {
+            return Err(refused.filter(|_| !self.among_others));
+        };
+        if elements < self.options.minimum_elements {
+            return refuse("its weight has few elements", "lower --minimum-elements");
+        }
+        if let Some((why, _)) = refused {
+            return refuse(
+                &format!("its weight is shared, and {why}"),
+                "name it with the others in --operators",
+            );
+        }
+        if let Some(other) = readings.others.first() {
+            let by = match (&other.operator, other.label.is_empty()) {
+                (Some(operator), false) => format!("{} ({operator})", other.label),
+                _ => other.label.clone(),
+            };
+            return refuse(
+                &format!("{by} reads it as float, so that codes would only add to the file"),
+                "",
+            );
+        }
+        if readings
+            .weights
+            .iter()
+            .any(|reading| reading.transposed && !reading.bodies.is_empty())
+        {
+            return refuse(
+                "a body reads it behind a Transpose, which ONNX Runtime does not load behind DequantizeLinear",
+                "fold the Transpose first: `simplify --max-growth 1`",
+            );
+        }
+        if !matches!(dtype, DType::F32 | DType::F16 | DType::BF16) {
+            return refuse(
+                &format!("its weight is {dtype}, and DequantizeLinear gives float, float16 and bfloat16"),
+                "",
+            );
+        }
+        let lookup = readers.iter().any(Reader::is_lookup);
+        // Rows that are gathered have a scale each; other readers follow.
+        let lead = readers.iter().position(Reader::is_lookup).unwrap_or(0);
+        let Some(operand) = readers.get(lead).map(|reader| reader.operand) else {
+            return refuse("no operator reads it as its weight", "");
+        };
+        if lookup {
+            coding = coding.of_rows();
+        }
+        if operand.output_axis.is_none() {
+            coding.per_channel = false;
+        }
+        Ok(Target {
+            weight,
+            channel_axis: operand.output_axis.unwrap_or(0),
+            sum_axis: operand.sum_axis,
+            rank,
+            readers,
+            coding,
+            planned: None,
+        })
+    }
+
+    /// Says why operators that have weights have none that is constant.
+    fn without_constants(&self, graph: &Graph, left: &mut LeftAlone) {
+        for id in graph.topological_order() {
+            let Some(operator) = graph.operator(id) else {
+                continue;
+            };
+            if NARROW.contains(&&*operator.op_type) && !operator.domain().is_empty() {
+                left.add(graph.label(id), "its weight is codes already", "");
+                continue;
+            }
+            let named = self.options.operators.iter().any(|name| operator.is(name));
+            let slots = linear::weight_slots(operator);
+            let usual = slots.first().and_then(|slot| graph.input(id, *slot));
+            let Some(usual) = usual.filter(|_| named && !operator.is("Gather")) else {
+                continue;
+            };
+            let constant = |slot: &usize| graph.input(id, *slot).is_some_and(|value| is_known(graph, value));
+            if slots.iter().any(constant) {
+                continue;
+            }
+            let source = graph.get(usual.node).map(|node| &node.kind);
+            match source {
+                Some(NodeKind::Input(input)) if input.default.is_some() => left.add(
+                    graph.label(id),
+                    "its weight is an input with a default, which a caller may replace",
+                    "make such inputs constant first",
+                ),
+                Some(NodeKind::Operator(operator)) if operator.is("DequantizeLinear") => {
+                    left.add(graph.label(id), "its weight is codes already", "");
+                }
+                _ if slots.len() > 1 && slots.contains(&0) => {
+                    left.add(graph.label(id), "it multiplies two activations", "");
+                }
+                _ => left.add(graph.label(id), "its weight is computed", ""),
+            }
+        }
+    }
+}
+
+/// Operators of other domains whose weights are codes.
+const NARROW: &[&str] = &[
+    "MatMulNBits",
+    "MatMulBnb4",
+    "GatherBlockQuantized",
+    "DynamicQuantizeLSTM",
+];
+
+/// What quantized weights of an operator cost where it runs.
+fn costs(operator: &str) -> &'static str {
+    match operator {
+        "Conv" | "ConvTranspose" => " (ONNX Runtime then dequantizes its weight in every run)",
+        _ => "",
+    }
+}
+
+/// Whether a value is constant, behind whatever keeps it so.
+fn is_known(graph: &Graph, mut value: ValueId) -> bool {
+    loop {
+        if graph.constant(value).is_some() {
+            return true;
+        }
+        let passes = graph.operator(value.node).is_some_and(|operator| {
+            operator.is("Identity") || operator.is("Cast") || operator.is("Transpose")
+        });
+        match graph.input(value.node, 0).filter(|_| passes) {
+            Some(before) => value = before,
+            None => return false,
+        }
+    }
+}
+
+/// The type that rows of a table are coded in: engines gather whole bytes.
+pub(super) fn row_kind(kind: Kind) -> Kind {
+    match (
+        kind.bits() < 8 || kind.is_float(),
+        kind.is_signed() || kind.is_float(),
+    ) {
+        (false, _) => kind,
+        (true, true) => Kind::Int8,
+        (true, false) => Kind::Uint8,
+    }
+}

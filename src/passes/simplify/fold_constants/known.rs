@@ -1,0 +1,301 @@
+//! Which values of a graph are the same in every run.
+
+use smallvec::SmallVec;
+
+use crate::fold::decided;
+use crate::ir::{DType, Dim, Graph, NodeId, Operator, Tensor, ValueId, ValueType};
+use crate::ops::Traits;
+use crate::passes::scope::{Scope, node_bound};
+use crate::rewrite::{EvaluateError, Safety};
+
+/// Operators whose output holds at most the elements of their inputs, so that they may be evaluated before their output's
+/// shape is known.
+const NEVER_LARGER: &[&str] = &[
+    "ArgMax",
+    "ArgMin",
+    "Compress",
+    "Concat",
+    "Flatten",
+    "NonZero",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+    "Reshape",
+    "Shape",
+    "Size",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+];
+/// Operators that are never evaluated: a dequantized weight would undo the quantization.
+const NEVER_FOLDED: &[&str] = &["DequantizeLinear"];
+/// Operators that only change the shape of their first input.
+const VIEWS: &[&str] = &["Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"];
+/// Bytes an element takes at most when its type is not known.
+const WIDEST_ELEMENT: u64 = 16;
+
+/// What is known of the nodes of a graph.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// By node index: the outputs of an operator that was evaluated, one tensor an output slot.
+    evaluated: Vec<Option<SmallVec<[Tensor; 1]>>>,
+    /// Every evaluated operator, in topological order.
+    pub(super) order: Vec<NodeId>,
+}
+
+impl Known {
+    /// The tensor of a value: of a constant in the graph, or of an evaluated operator.
+    pub(super) fn tensor<'a>(&'a self, graph: &'a Graph, value: ValueId) -> Option<&'a Tensor> {
+        graph
+            .constant(value)
+            .or_else(|| self.outputs(value.node)?.get(value.output as usize))
+    }
+
+    /// The outputs of an evaluated operator.
+    pub(super) fn outputs(&self, id: NodeId) -> Option<&[Tensor]> {
+        self.evaluated.get(id.index())?.as_deref()
+    }
+}
+
+/// Evaluates what can be evaluated; `refuse` is told the node and the reason where a bound or the evaluator says no.
+pub(super) fn find(
+    graph: &Graph,
+    scope: &Scope<'_>,
+    safety: Safety,
+    refuse: &mut dyn FnMut(String, String),
+) -> Known {
+    let mut known = Known {
+        evaluated: vec![None; node_bound(graph)],
+        order: Vec::new(),
+    };
+    for id in graph.topological_order() {
+        let Some(operator) = graph.operator(id) else {
+            continue;
+        };
+        if scope.protected(graph, id) {
+            continue;
+        }
+        let outputs = match from_facts(graph, scope, id, operator) {
+            Some(tensor) => SmallVec::from_iter([tensor]),
+            None => match evaluate(graph, scope, safety, &known, id, operator) {
+                Ok(Some(outputs)) => outputs,
+                Ok(None) => continue,
+                Err(reason) => {
+                    refuse(graph.label(id), reason);
+                    continue;
+                }
+            },
+        };
+        if let Some(slot) = known.evaluated.get_mut(id.index()) {
+            *slot = Some(outputs);
+            known.order.push(id);
+        }
+    }
+    known
+}
+
+/// What analysis says about the one output of an operator: fixed elements, or the shape it asks for.
+fn from_facts(graph: &Graph, scope: &Scope<'_>, id: NodeId, operator: &Operator) -> Option<Tensor> {
+    let value = ValueId::new(id, 0);
+    if graph.get(id)?.outputs().len() != 1 || !scope.deterministic(graph, id, operator) {
+        return None;
+    }
+    if graph.value(value)?.content.is_some() {
+        return graph.value(value)?.content_tensor();
+    }
+    let shape = || graph.ty(graph.input(id, 0)?).fixed_shape();
+    if operator.is("Size") {
+        let elements = shape()?
+            .iter()
+            .try_fold(1i64, |product, dim| product.checked_mul(*dim))?;
+        return Some(Tensor::scalar(elements));
+    }
+    if operator.is("Shape") {
+        let dims = graph.ty(graph.input(id, 0)?).shape()?;
+        let rank = dims.len() as i64;
+        let bound = |at: i64| (if at < 0 { at.saturating_add(rank) } else { at }).clamp(0, rank) as usize;
+        let (start, end) = (
+            bound(operator.int("start").unwrap_or(0)),
+            bound(operator.int("end").unwrap_or(rank)),
+        );
+        let taken = dims.get(start..end.max(start))?;
+        return Some(Tensor::vector_i64(
+            &taken.iter().map(Dim::fixed).collect::<Option<Vec<_>>>()?,
+        ));
+    }
+    None
+}
+
+/// The outputs of an operator all of whose inputs are known; `None` if it is not for folding.
+fn evaluate(
+    graph: &Graph,
+    scope: &Scope<'_>,
+    safety: Safety,
+    known: &Known,
+    id: NodeId,
+    operator: &Operator,
+) -> Result<Option<SmallVec<[Tensor; 1]>>, String> {
+    let input_values = graph.inputs_of(id);
+    if input_values.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    let mut inputs: SmallVec<[Option<Tensor>; 4]> = SmallVec::with_capacity(input_values.len());
+    for value in &input_values {
+        match value {
+            None => inputs.push(None),
+            Some(value) => match known.tensor(graph, *value) {
+                Some(tensor) => inputs.push(Some(tensor.clone())),
+                None => return Ok(None),
+            },
+        }
+    }
+    let foldable = !operator.has_bodies()
+        && !operator.has_references()
+        && operator.capture_count() == 0
+        && !NEVER_FOLDED.iter().any(|name| operator.is(name))
+        && scope.deterministic(graph, id, operator);
+    if !foldable {
+        return Ok(None);
+    }
+    if safety == Safety::Exact && !decided(operator, &inputs) {
+        return Err(format!(
+            "engines round {} in their own ways, and only exact changes are asked for",
+            operator.op_type
+        ));
+    }
+    let Some(version) = scope.version(operator.domain()) else {
+        return Ok(None);
+    };
+    let input_bytes: u64 = inputs.iter().flatten().map(Tensor::byte_len).sum();
+    let limit = input_bytes.max(scope.context.limits.fold_bytes);
+    let Some(node) = graph.get(id) else {
+        return Ok(None);
+    };
+    let expected: Option<u64> = (0..node.outputs().len())
+        .map(|output| expected_bytes(graph.ty(ValueId::new(id, output))))
+        .try_fold(0u64, |sum, bytes| sum.checked_add(bytes?));
+    match expected.or_else(|| upper_bound(operator, &inputs)) {
+        Some(bytes) if bytes > limit => {
+            return Err(format!(
+                "its output would take more than {limit} bytes, the larger of its inputs and the limit"
+            ));
+        }
+        Some(_) => {}
+        None => {
+            return Err(format!(
+                "the size of the output of {} is not known",
+                operator.op_type
+            ));
+        }
+    }
+    if let Some(view) = view(graph, id, operator, &inputs) {
+        return Ok(Some(SmallVec::from_iter([view])));
+    }
+    let outputs = match scope
+        .context
+        .evaluator
+        .evaluate(operator, version, &inputs, node.outputs().len())
+    {
+        Ok(outputs) => outputs,
+        Err(EvaluateError::Unsupported { operator, reason }) => {
+            return Err(format!("{operator} cannot be evaluated here: {reason}"));
+        }
+        Err(EvaluateError::Failed { operator, reason }) => return Err(format!("{operator} fails: {reason}")),
+    };
+    if outputs.len() != node.outputs().len() {
+        return Err(format!("{} gave {} outputs", operator.op_type, outputs.len()));
+    }
+    for (index, tensor) in outputs.iter().enumerate() {
+        let found = crate::ir::tensor_type(tensor);
+        let declared = graph.ty(ValueId::new(id, index));
+        if declared.contradicts(&found) {
+            return Err(format!(
+                "{} gives {found} where the model says {declared}",
+                operator.op_type
+            ));
+        }
+    }
+    if outputs.iter().map(Tensor::byte_len).sum::<u64>() > limit {
+        return Err(format!(
+            "its output takes more than {limit} bytes, the larger of its inputs and the limit"
+        ));
+    }
+    Ok(Some(outputs.into_iter().collect()))
+}
+
+/// The output of an operator that only changes the shape of its first input: the same data, once its shape is known.
+fn view(graph: &Graph, id: NodeId, operator: &Operator, inputs: &[Option<Tensor>]) -> Option<Tensor> {
+    let source = inputs.first()?.as_ref()?;
+    if !VIEWS.iter().any(|name| operator.is(name)) || graph.get(id)?.outputs().len() != 1 {
+        return None;
+    }
+    if operator.is("Identity") {
+        return Some(source.clone());
+    }
+    let ty = graph.ty(ValueId::new(id, 0));
+    if ty.dtype() != Some(source.dtype()) {
+        return None;
+    }
+    let dims: Vec<u64> = ty
+        .fixed_shape()?
+        .into_iter()
+        .map(|dim| u64::try_from(dim).ok())
+        .collect::<Option<_>>()?;
+    let elements = dims
+        .iter()
+        .try_fold(1u64, |product, dim| product.checked_mul(*dim))?;
+    if elements != source.elements() {
+        None
+    } else {
+        source.reshaped(&dims).ok()
+    }
+}
+
+/// Bytes of a value of this type, when they are known; strings count as the widest element.
+fn expected_bytes(ty: &ValueType) -> Option<u64> {
+    let elements = ty
+        .fixed_shape()?
+        .into_iter()
+        .try_fold(1u64, |product, dim| product.checked_mul(u64::try_from(dim).ok()?))?;
+    match ty.dtype() {
+        Some(dtype) if dtype != DType::String => dtype.byte_len(elements),
+        _ => elements.checked_mul(WIDEST_ELEMENT),
+    }
+}
+
+/// What the output takes at most, for operators of which that can be told from the inputs alone.
+fn upper_bound(operator: &Operator, inputs: &[Option<Tensor>]) -> Option<u64> {
+    let traits = Traits::of(operator.domain(), &operator.op_type);
+    let tensors = || inputs.iter().flatten();
+    if NEVER_LARGER.iter().any(|name| operator.is(name)) {
+        let elements = tensors().try_fold(0u64, |sum, tensor| sum.checked_add(tensor.elements()))?;
+        let rank = tensors().map(Tensor::rank).max()? as u64;
+        // NonZero answers one index per element and axis.
+        let factor = if operator.is("NonZero") { rank.max(1) } else { 1 };
+        return elements
+            .checked_mul(WIDEST_ELEMENT)?
+            .checked_mul(factor)?
+            .checked_add(rank * 8);
+    }
+    if traits.elementwise_unary || traits.elementwise_broadcast {
+        let rank = tensors().map(Tensor::rank).max()?;
+        let elements = (0..rank).try_fold(1u64, |product, axis| {
+            let dim = tensors()
+                .filter_map(|t| t.dims().iter().rev().nth(axis))
+                .copied()
+                .fold(1u64, |a, b| if a == 1 { b } else { a });
+            product.checked_mul(dim)
+        })?;
+        return elements.checked_mul(WIDEST_ELEMENT);
+    }
+    None
+}

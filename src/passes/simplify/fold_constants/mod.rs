@@ -1,0 +1,160 @@
+//! The pass `fold-constants`.
+//!
+//! Three parts take turns on each graph: `known` finds values that are the same in every run, `control_flow` resolves If and Loop
+//! whose condition is among them, and `commit` replaces those that something else still reads, within the bounds on growth.
+
+mod commit;
+mod control_flow;
+mod known;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::splice::Names;
+use crate::ir::{Graph, Model, Tensor};
+use crate::passes::encoded_size::{Budget, model_bytes};
+use crate::passes::scope::{self, Scope};
+use crate::passes::{About, Context, Pass, PassError, PassReport, Safety};
+
+const NAME: &str = "fold-constants";
+
+/// Rounds of folding and resolving control flow in one graph; each resolves everything that is known by then.
+const MAX_ROUNDS: usize = 16;
+
+/// Computes what is the same in every run, and replaces it by constants.
+///
+/// Operators whose inputs are all constants are evaluated, in bodies and functions too. `Shape` and `Size` of values with
+/// known dimensions become constants, and so do small integer tensors whose elements follow from shapes. An `If` with a known
+/// condition is replaced by the branch taken; a `Loop` that never runs or runs once, by its inputs or its body.
+///
+/// Left alone: random operators (Dropout that may be in training mode included), graph inputs with a default (a caller may
+/// override it), `DequantizeLinear` (the quantized weight is the point of it), operators of other domains, and whatever
+/// `keep` protects. A constant never becomes larger than the constants it is computed from, or 4 MiB if that is more; and
+/// the file never grows beyond `--max-growth`: what counts is the new constant's bytes minus those of the constants and nodes
+/// that go with it, so a weight that something else still reads is not copied. Each refusal is reported.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct FoldConstants {
+    /// Leave If and Loop as they are, even when their condition is known.
+    pub keep_control_flow: bool,
+    /// What has to be preserved: `rounding` evaluates everything; `exact` only what gives the same bits in every engine: moves,
+    /// integers, and float arithmetic that IEEE 754 decides, but no functions such as `Exp` and no sums of many floats.
+    pub safety: Safety,
+}
+
+impl Default for FoldConstants {
+    fn default() -> Self {
+        Self {
+            keep_control_flow: false,
+            safety: Safety::Rounding,
+        }
+    }
+}
+
+impl Pass for FoldConstants {
+    fn about(&self) -> About {
+        About::new(NAME, self.safety).tidying()
+    }
+
+    fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
+        let bytes = model_bytes(model);
+        self.run_within(
+            model,
+            context,
+            &mut Budget::new(bytes, bytes, context.limits.max_growth),
+        )
+    }
+}
+
+impl FoldConstants {
+    /// Folds within a budget that other passes share.
+    pub(super) fn run_within(
+        &self,
+        model: &mut Model,
+        context: &Context<'_>,
+        budget: &mut Budget,
+    ) -> Result<PassReport, PassError> {
+        let mut report = PassReport::default();
+        scope::for_each_root(model, NAME, context, |graph, scope| {
+            let names = if graph.bodies().is_empty() {
+                Names::default()
+            } else {
+                Names::of(graph)
+            };
+            let mut fold = Fold {
+                options: self,
+                budget,
+                names,
+                report: PassReport::default(),
+                refused: BTreeMap::new(),
+            };
+            fold.graph(graph, scope)?;
+            let Fold {
+                report: mut found,
+                refused,
+                ..
+            } = fold;
+            found.notes.extend(refused.into_iter().map(|(reason, nodes)| {
+                let nodes: Vec<String> = nodes.into_iter().collect();
+                format!("not folded: {}: {reason}", nodes.join(", "))
+            }));
+            report.merge(found);
+            Ok(())
+        })?;
+        Ok(report)
+    }
+}
+
+/// Folding of one root graph and its bodies.
+struct Fold<'a> {
+    options: &'a FoldConstants,
+    budget: &'a mut Budget,
+    names: Names,
+    report: PassReport,
+    /// Refused nodes by reason.
+    refused: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Fold<'_> {
+    fn graph(&mut self, graph: &mut Graph, scope: &Scope<'_>) -> Result<(), PassError> {
+        for round in 0.. {
+            let known = known::find(graph, scope, self.options.safety, &mut |node, reason| {
+                self.refuse(node, reason)
+            });
+            if round < MAX_ROUNDS && !self.options.keep_control_flow {
+                let mut resolved = false;
+                for decision in control_flow::decide(graph, scope, &known) {
+                    resolved |= control_flow::resolve(self, graph, scope, decision)?;
+                }
+                if resolved {
+                    continue;
+                }
+            }
+            commit::commit(self, graph, scope, &known)?;
+            break;
+        }
+        for (owner, body) in graph.bodies() {
+            if scope.protected(graph, owner) {
+                continue;
+            }
+            let captured: Vec<Option<Tensor>> = graph
+                .captures_of(owner)
+                .into_iter()
+                .map(|value| value.and_then(|value| graph.constant(value).cloned()))
+                .collect();
+            if let Some(inner) = graph.body_mut(owner, body) {
+                for (capture, index) in scope::captures_in(inner) {
+                    inner.set_captured_constant(capture, captured.get(index as usize).cloned().flatten());
+                }
+                self.graph(inner, scope)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, node: String, reason: String) {
+        self.refused.entry(reason).or_default().insert(node);
+    }
+}
