@@ -108,6 +108,7 @@ impl Options {
             },
             map: how.map.clone(),
             every_size: false,
+            timed: None,
         })
     }
 

@@ -4,7 +4,6 @@
 //! May use data sets, engines and the IR; knows no pass and no pipeline.
 
 mod classification;
-mod latency;
 mod outputs;
 mod regression;
 mod report;
@@ -17,14 +16,13 @@ mod tasks;
 use std::path::PathBuf;
 
 pub use classification::{ClassScores, Classification, Scores, argmax};
-pub use latency::{Latency, measure, peak_memory};
 pub use outputs::{Predictions, classes, output, values};
 pub use regression::{Column, Regression};
 pub use report::{Against, Figures};
 pub use run::Counter;
 pub use state::{State, Subject as StateSubject};
 pub use statistics::{Interval, Paired, normal_quantile, wilson};
-pub use task::{Checkpoint, Task, names};
+pub use task::{Checkpoint, NO_INTEGERS, Task, is_quantized, names};
 pub use tasks::{
     ClassFigures, Counts, Detection, Embedding, Fate, Fates, Found, Image, Named, Segmentation, Signals,
     TaskFigures, TaskState, Texts, Tokens,

@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::classification::{ClassScores, Classification, Scores};
-use super::latency::Latency;
 use super::state::State;
 use super::statistics::{Interval, wilson};
 use super::tasks::TaskFigures;
+use crate::engine::Latency;
 
 /// Classes up to which the confusion table is written out.
 const WHOLE_TABLE: usize = 256;

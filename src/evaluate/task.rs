@@ -3,13 +3,12 @@
 use std::time::Instant;
 
 use super::EvaluateError;
-use super::latency::{Latency, measure, peak_memory};
 use super::report::Figures;
 use super::run::{Counter, Options, check_labels, evaluate, uncovered};
 use super::state::State;
 use crate::data::Dataset;
 use crate::engine::stream::Stream;
-use crate::engine::{Engine, Session};
+use crate::engine::{Engine, Latency, Session, measure, peak_memory};
 use crate::ir::{Graph, Model};
 use crate::lower::Lowering;
 
@@ -32,11 +31,11 @@ pub struct Task<'a> {
 }
 
 /// Said of the time of a quantized model in the built-in engine.
-const NO_INTEGERS: &str = "the built-in engine computes quantized models in float, so they are not faster than float models: \
+pub const NO_INTEGERS: &str = "the built-in engine computes quantized models in float, so they are not faster than float models: \
      --engine ort times them as ONNX Runtime runs them, on integers";
 
 /// Whether a model has operators that work on codes.
-fn is_quantized(model: &Model) -> bool {
+pub fn is_quantized(model: &Model) -> bool {
     let on_codes = |graph: &Graph| {
         graph.node_ids().any(|id| {
             graph.operator(id).is_some_and(|operator| {
@@ -135,7 +134,7 @@ impl Task<'_> {
                 .start
                 .min(self.data.samples().saturating_sub(1)),
         )?;
-        measure(&sessions, &batch.inputs, self.latency_runs)
+        Ok(measure(&sessions, &batch.inputs, self.latency_runs)?)
     }
 }
 

@@ -422,6 +422,7 @@ mod tests {
             parts: Vec::new(),
         };
         VerifyReport {
+            latency: None,
             verdict,
             engine: "tract".into(),
             samples: 1,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::definition::Pipeline;
 use super::gates::{Gate, Judged};
+use super::pace;
 use super::resources::describe_data;
 use super::run::{Culprit, RunOptions, RunReport};
 use crate::data::Dataset;
@@ -116,9 +117,13 @@ impl Pair<'_> {
         }
         let options = self.bounded(work, safety, evaluation.as_deref(), report);
         (self.options.progress)("verify", 0, None);
+        let timed = VerifyOptions {
+            timed: pace::time(self.pipeline, work, &options).filter(|_| !replaces),
+            ..options.clone()
+        };
         let mut found = match evaluation.filter(|evaluation| evaluation.is_on(&options)) {
-            Some(evaluation) => evaluation.watch(self, &options),
-            None => verify(self.input, self.model, self.engine, &options),
+            Some(evaluation) => evaluation.watch(self, &timed),
+            None => verify(self.input, self.model, self.engine, &timed),
         };
         if found.verdict == Verdict::Within && safety == Safety::Exact && options.optimise {
             // The engine may have rounded differently in the changed graph; as they stand, both must give the same bits.
@@ -144,6 +149,8 @@ impl Pair<'_> {
             report.warnings.push(warning);
         }
         report.verify = Some(found);
+        let slower = pace::slower(report, self.engine.name(), self.model);
+        report.warnings.extend(slower);
     }
 
     /// What makes it impossible to call both models in the same way.

@@ -12,6 +12,7 @@ mod gates;
 mod judge;
 mod needs;
 mod outputs_gate;
+mod pace;
 pub mod presets;
 mod read;
 mod resources;

@@ -56,7 +56,7 @@ pub fn table(style: Style, figures: &Figures) -> String {
         row("agreement", Some(percent(against.agreement)), None);
         row("McNemar p", against.mcnemar_p.map(|p| format!("{p:.4}")), None);
     }
-    let time = |latency: &crate::evaluate::Latency| format!("{:.3} / {:.3} ms", latency.p50, latency.p95);
+    let time = |latency: &crate::engine::Latency| format!("{:.3} / {:.3} ms", latency.p50, latency.p95);
     row(
         "latency p50 / p95",
         figures.latency_ms.as_ref().map(time),

@@ -146,13 +146,18 @@ pub fn weights(style: Style, report: &RunReport) -> String {
     if let (Some(a), Some(b)) = (before.macs, after.macs) {
         rows.push(vec!["MACs".to_owned(), count(a), count(b), change(a, b)]);
     }
-    if let Some(times) = report.steps.iter().rev().find_map(|step| step.times) {
-        let share = (times.after_ms / times.before_ms - 1.0) * 100.0;
+    let pace = report.verify.as_ref().and_then(|verify| verify.latency);
+    let of_step = || report.steps.iter().rev().find_map(|step| step.times);
+    let times = match pace {
+        Some(pace) => Some((pace.reference.p50, pace.model.p50)),
+        None => of_step().map(|times| (times.before_ms, times.after_ms)),
+    };
+    if let Some((before, after)) = times {
         rows.push(vec![
             "latency".to_owned(),
-            format!("{:.3} ms", times.before_ms),
-            format!("{:.3} ms", times.after_ms),
-            format!("{share:+.1} %"),
+            format!("{before:.3} ms"),
+            format!("{after:.3} ms"),
+            format!("{:+.1} %", (after / before - 1.0) * 100.0),
         ]);
     }
     table(style, &["", "before", "after", "change"], true, rows)

@@ -1,6 +1,7 @@
 //! Whether two models can be called in the same way, and which input and output of one stands for which of the other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::sizes::{self, InputDim, Sizes};
 use crate::engine::{EngineError, RunValues, Session};
@@ -107,13 +108,18 @@ struct Translated {
     names: Names,
 }
 
+impl Translated {
+    fn translated(&self, inputs: &RunValues) -> RunValues {
+        let named = inputs.iter();
+        named
+            .map(|(name, value)| (self.names.input(name).to_owned(), value.clone()))
+            .collect()
+    }
+}
+
 impl Session for Translated {
     fn run(&self, inputs: &RunValues) -> Result<RunValues, EngineError> {
-        let inputs = inputs
-            .iter()
-            .map(|(name, value)| (self.names.input(name).to_owned(), value.clone()))
-            .collect();
-        let mut found = self.session.run(&inputs)?;
+        let mut found = self.session.run(&self.translated(inputs))?;
         let renamed: Vec<_> = self
             .names
             .outputs
@@ -122,6 +128,10 @@ impl Session for Translated {
             .collect();
         found.extend(renamed);
         Ok(found)
+    }
+
+    fn time(&self, inputs: &RunValues) -> Result<Duration, EngineError> {
+        self.session.time(&self.translated(inputs))
     }
 }
 

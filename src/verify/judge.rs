@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rayon::prelude::*;
 use schemars::JsonSchema;
@@ -22,7 +23,7 @@ use crate::analysis::infer;
 use crate::data::Dataset;
 use crate::engine::compare::{OutputFigures, Tolerances, Verdict};
 use crate::engine::stream::Batch;
-use crate::engine::{Engine, EngineError, RunValues};
+use crate::engine::{Engine, EngineError, Pace, RunValues, pace};
 use crate::ir::Model;
 
 /// How to verify.
@@ -47,6 +48,8 @@ pub struct VerifyOptions {
     pub map: Vec<(String, String)>,
     /// Whether sizes that the model fixes are noted: not where a pass was asked to fix them.
     pub every_size: bool,
+    /// For how long both are timed, beside the comparison.
+    pub timed: Option<Duration>,
 }
 
 impl Default for VerifyOptions {
@@ -61,6 +64,7 @@ impl Default for VerifyOptions {
             bounds: Bounds::default(),
             map: Vec::new(),
             every_size: false,
+            timed: None,
         }
     }
 }
@@ -111,6 +115,9 @@ pub struct VerifyReport {
     /// What makes the models different beside the figures: an interface or a failure to run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// How long one run of each takes, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Pace>,
     /// The inputs of the sample that differs most.
     #[serde(skip)]
     pub worst: Option<RunValues>,
@@ -153,6 +160,7 @@ pub fn watched(
         broken: None,
         does_not_run: false,
         explained: Explained::default(),
+        latency: None,
     };
     let difference = names
         .err()
@@ -212,6 +220,7 @@ pub(super) struct Pair<'a> {
     pub(super) broken: Option<String>,
     does_not_run: bool,
     pub(super) explained: Explained,
+    latency: Option<Pace>,
 }
 
 impl Pair<'_> {
@@ -449,6 +458,10 @@ impl Pair<'_> {
         if let Sample::Model(error) = &opening {
             return self.no_model(&error.clone(), first);
         }
+        if let (Some(time), None, false) = (self.options.timed, self.latency, self.random.seeded) {
+            // What cannot be timed is compared all the same.
+            self.latency = pace((reference, &**model), &first.inputs, time).ok().flatten();
+        }
         let mut results = vec![opening];
         for part in rest.chunks(self.clock.at_once(rest.len())) {
             if self.clock.over() {
@@ -564,6 +577,7 @@ impl Pair<'_> {
             notes,
             does_not_run: self.does_not_run,
             reason: self.broken,
+            latency: self.latency,
             worst: self.tally.worst(),
         }
     }

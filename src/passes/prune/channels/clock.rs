@@ -2,8 +2,7 @@
 
 use super::options::PruneChannels;
 use super::sample::sample;
-use crate::engine::{CompileOptions, Engine, EngineError, RunValues, Session};
-use crate::evaluate::measure;
+use crate::engine::{CompileOptions, Engine, EngineError, RunValues, Session, measure};
 use crate::ir::Model;
 use crate::lower;
 use crate::passes::{PassError, ResourceError, Times};

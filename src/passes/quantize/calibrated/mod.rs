@@ -4,6 +4,7 @@ mod apply;
 mod cuts;
 mod explain;
 mod form;
+mod heads;
 mod plan;
 mod prepare;
 mod products;
@@ -13,14 +14,16 @@ mod scheme;
 mod statistics_run;
 mod types;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::apply::{ApplyError, Found, ProductScheme};
+use self::heads::heads;
 use self::products::Saturated;
+use self::profile::{Pairs, Role};
 use self::ranges::Calibrated;
 use self::types::Types;
 use super::gram_statistics::GramSource;
@@ -94,6 +97,9 @@ pub struct Quantize {
     /// Even out the channels of values that additions tie together first, as `equalize` does with `pairs: false`. Only where activations
     /// are codes of 8 bits or fewer and ranges come from data.
     pub equalize: bool,
+    /// What becomes of the last products of models whose answers have parts: several outputs or scales, or one output that is cut
+    /// into scores, boxes and distributions.
+    pub heads: Heads,
     /// Nodes that stay float: regular expressions on node names and output names.
     pub exclude: Vec<String>,
     /// The role of the data that ranges come from.
@@ -105,6 +111,18 @@ pub struct Quantize {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-file" = "read"))]
     pub gram_stats: Option<PathBuf>,
+}
+
+/// What becomes of last products whose results are parts of unlike meaning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Heads {
+    /// They stay float where the engine would make codes of what they answer; where every value has a pair they and all behind them have
+    /// 16 bits, if the engine has such codes. Together they are a fifth of the multiply-accumulates at most, else they are codes.
+    #[default]
+    Float,
+    /// They are quantized like every other product.
+    Codes,
 }
 
 impl Default for Quantize {
@@ -124,6 +142,7 @@ impl Default for Quantize {
             prepare: true,
             correct_bias: true,
             equalize: true,
+            heads: Heads::default(),
             exclude: Vec::new(),
             data: "calibration".to_owned(),
             stats: None,
@@ -183,9 +202,10 @@ impl Pass for Quantize {
         }
         // Statistics are of the model as it is before types of few engines raise the opset.
         let collected_of = self.stats.as_ref().map(|_| statistics::model_digest(model));
-        convert(model, types.opset(), context, &mut report)?;
-        let opset = model.opset().unwrap_or(13);
-        let plan = self.plan(&model.graph, opset, &types, &excluded, context);
+        let narrow = self.heads(model, &types).wide.is_empty();
+        let needed = if narrow { 0 } else { WIDE.opset(false) };
+        convert(model, types.opset().max(needed), context, &mut report)?;
+        let plan = self.plan(model, &types, &excluded, context);
         report.notes.extend(types.idle());
         if plan.products.is_empty() {
             let nodes = explain::nodes(model, &plan);
@@ -246,6 +266,26 @@ impl Pass for Quantize {
         report.nodes = nodes;
         Ok(report)
     }
+}
+
+/// The type of codes of heads that cannot stay float.
+const WIDE: Kind = Kind::Uint16;
+
+/// Said of a head that stays float.
+const HEAD: &str = "its results are parts of the answer that mean different things, and one range of codes for all would be coarse \
+     for most (heads: codes quantizes it)";
+
+/// Nodes that the rule on heads decides on.
+#[derive(Default)]
+struct HeadNodes {
+    /// They stay float.
+    float: HashSet<NodeId>,
+    /// They have wide codes.
+    wide: HashSet<NodeId>,
+}
+
+fn opset(model: &Model) -> i64 {
+    model.opset().unwrap_or(13)
 }
 
 /// Why nodes stay float, by reason.
@@ -325,14 +365,44 @@ impl Quantize {
         }
     }
 
+    /// What the rule on heads says of nodes that no entry of `layers` decides on.
+    fn heads(&self, model: &Model, types: &Types<'_>) -> HeadNodes {
+        let (graph, opset) = (&model.graph, opset(model));
+        let traits = self.profile.traits();
+        let role = |id| self.profile.role(graph, id, opset).0;
+        let product = |id| matches!(role(id), Role::Anchor | Role::FloatOutAnchor);
+        let wide = traits.pairs == Pairs::Everywhere
+            && traits.activations.contains(&WIDE)
+            && types.activation.bits() < WIDE.bits();
+        if self.heads == Heads::Codes || traits.pairs != Pairs::Around && !wide {
+            return HeadNodes::default();
+        }
+        let mut found = heads(graph, &product, &analysis::cost(model, &|_| None).by_node);
+        found.retain(|id| !types.of(graph, *id).named);
+        if wide {
+            let behind: Vec<NodeId> = found.iter().flat_map(|id| heads::behind(graph, *id)).collect();
+            return HeadNodes {
+                wide: found.into_iter().chain(behind).collect(),
+                ..HeadNodes::default()
+            };
+        }
+        // A product that answers in float loses nothing in its result.
+        found.retain(|id| role(*id) == Role::Anchor);
+        HeadNodes {
+            float: found.into_iter().collect(),
+            ..HeadNodes::default()
+        }
+    }
+
     fn plan(
         &self,
-        graph: &Graph,
-        opset: i64,
+        model: &Model,
         types: &Types<'_>,
         excluded: &regex::RegexSet,
         context: &Context<'_>,
     ) -> plan::Plan {
+        let graph = &model.graph;
+        let heads = self.heads(model, types);
         let reason = |id| {
             let names = layer_names(graph, id, false);
             if names.iter().any(|name| excluded.is_match(name)) {
@@ -341,16 +411,22 @@ impl Quantize {
             if types.of(graph, id).float {
                 return Some("so `layers` says".to_owned());
             }
+            if heads.float.contains(&id) {
+                return Some(HEAD.to_owned());
+            }
             let kept = names.iter().any(|name| context.keeps(name));
             kept.then(|| "protected by keep".to_owned())
         };
         let wishes = plan::Wishes {
             excluded: &reason,
             activation: types.activation,
-            named: &|id| types.of(graph, id).activation,
+            named: &|id| {
+                let named = types.of(graph, id).activation;
+                named.or_else(|| heads.wide.contains(&id).then_some(WIDE))
+            },
             simulated: &|id, role, kind| types.simulated(role, kind, Some(types.of(graph, id).weight)),
         };
-        plan::plan(graph, self.profile, opset, &wishes)
+        plan::plan(graph, self.profile, opset(model), &wishes)
     }
 
     /// How the weight of each product is stored.

@@ -42,6 +42,8 @@ pub(super) struct NodeTypes {
     pub(super) activation: Option<Kind>,
     /// How its weight is coded.
     pub(super) weight: Coding,
+    /// An entry of `layers` decides on it.
+    pub(super) named: bool,
 }
 
 /// The options, with patterns compiled and every type known to suit the engine.
@@ -137,6 +139,7 @@ impl<'a> Types<'a> {
         NodeTypes {
             float: precision == Some(Precision::Float),
             activation: entry.and_then(|entry| entry.activations),
+            named: entry.is_some(),
             weight: Coding {
                 kind: precision.and_then(Precision::kind).unwrap_or(self.weight),
                 bits: None,
