@@ -180,7 +180,12 @@ mod tests {
     fn a_time_bounds_the_rounds_and_what_takes_too_long_is_not_timed() {
         let of = |run: u64, time: u64| {
             let session = Sleeper(Duration::from_millis(run));
-            pace((&session, &session), &RunValues::new(), Duration::from_millis(time)).unwrap()
+            pace(
+                (&session, &session),
+                &RunValues::new(),
+                Duration::from_millis(time),
+            )
+            .unwrap()
         };
         assert_eq!(of(10, 200).unwrap().model.runs, 10);
         assert_eq!(of(10, 20).unwrap().model.runs, FEWEST);

@@ -35,9 +35,9 @@ pub use pass::{
 };
 pub use prune::{PruneChannels, PruneWeights, Update, WeightCriterion, WeightScope};
 pub use quantize::{
-    Awq, BitsBy, CorrectBias, Equalize, Form, LayerPrecision, LayerTypes, Precision, Profile, Quantize,
-    QuantizeDynamic, QuantizeWeights, Rounding, Saturation, SearchPrecision, Sensitivity, SmoothQuant,
-    Target, Widths, collect_gram_statistics, collect_statistics, quantized_operators,
+    Awq, BitsBy, CorrectBias, Equalize, Form, Heads, LayerPrecision, LayerTypes, Precision, Profile,
+    Quantize, QuantizeDynamic, QuantizeWeights, Rounding, Saturation, SearchPrecision, Sensitivity,
+    SmoothQuant, Target, Widths, collect_gram_statistics, collect_statistics, quantized_operators,
 };
 pub use resources::{ResourceError, Resources};
 pub use select::{Selector, unmatched};

@@ -15,7 +15,8 @@ mod precision;
 mod weights;
 
 pub use calibrated::{
-    LayerTypes, Profile, Quantize, Saturation, Target, collect_statistics, operators as quantized_operators,
+    Heads, LayerTypes, Profile, Quantize, Saturation, Target, collect_statistics,
+    operators as quantized_operators,
 };
 pub use correct_bias::CorrectBias;
 pub use dynamic::QuantizeDynamic;

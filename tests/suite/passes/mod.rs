@@ -9,6 +9,7 @@ mod folding;
 mod gram;
 mod growing;
 mod halving;
+mod heads;
 mod interface;
 mod large;
 mod linear;

@@ -12,7 +12,16 @@ use crate::ir::{Graph, GraphPath, NodeId, ValueId};
 const MOST: f64 = 0.2;
 
 /// Operators with weights, whether a plan may have them on codes or not: what stands before them is no last layer.
-const WEIGHTED: [&str; 8] = ["Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMulNBits", "RNN"];
+const WEIGHTED: [&str; 8] = [
+    "Conv",
+    "ConvTranspose",
+    "Einsum",
+    "GRU",
+    "Gemm",
+    "LSTM",
+    "MatMulNBits",
+    "RNN",
+];
 
 /// The last products of `graph`, where its answers have parts: `product` tells products with a constant weight. In topological order.
 pub(super) fn heads(graph: &Graph, product: &dyn Fn(NodeId) -> bool, costs: &[NodeCost]) -> Vec<NodeId> {
@@ -28,7 +37,10 @@ pub(super) fn heads(graph: &Graph, product: &dyn Fn(NodeId) -> bool, costs: &[No
     if !parted || share(&last, costs) > MOST {
         return Vec::new();
     }
-    let behind = order.iter().copied().filter(|id| product(*id) && reads_distribution(graph, *id) && !after.contains(id));
+    let behind = order
+        .iter()
+        .copied()
+        .filter(|id| product(*id) && reads_distribution(graph, *id) && !after.contains(id));
     let chosen: HashSet<NodeId> = last.into_iter().chain(behind).collect();
     order.into_iter().filter(|id| chosen.contains(id)).collect()
 }
@@ -106,7 +118,11 @@ fn parts(graph: &Graph, id: NodeId) -> bool {
     std::iter::once(id).chain(behind(graph, id)).any(|at| {
         let splits = graph.operator(at).is_some_and(|operator| operator.is("Split"));
         let slices = readers(graph, at)
-            .filter(|reader| graph.operator(*reader).is_some_and(|operator| operator.is("Slice")))
+            .filter(|reader| {
+                graph
+                    .operator(*reader)
+                    .is_some_and(|operator| operator.is("Slice"))
+            })
             .count();
         splits && at != id || slices > 1
     })
