@@ -58,7 +58,8 @@ impl OrtEngine {
                 engine: ENGINE,
                 reason,
             };
-            let path = library::find(&|name| std::env::var_os(name)).map_err(unavailable)?;
+            let path = library::find(&|name| std::env::var_os(name))
+                .map_err(|error| unavailable(error.to_string()))?;
             #[cfg(target_os = "linux")]
             if let Some(host) = super::worker::host() {
                 let version = remote::version(host, &path)
