@@ -7,7 +7,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use secateur::analysis;
 use secateur::fold::TractEvaluator;
-use secateur::format::{ReadOptions, encode_to_bytes, lift, lower, read_proto};
+use secateur::format::{ReadOptions, encode_to_bytes, lift, model_to_proto, read_proto};
 use secateur::ir::{
     DType, Dim, Graph, GraphBuilder, GraphOutput, Input, Model, Operator, Tensor, Value, ValueType,
 };
@@ -95,7 +95,9 @@ fn formats(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(bytes.len() as u64));
     group.bench_function("decode and lift", |b| b.iter(|| black_box(model(&bytes))));
     group.bench_function("lower and encode", |b| {
-        b.iter(|| black_box(lower(&read, &Default::default()).map(|message| encode_to_bytes(&message))))
+        b.iter(|| {
+            black_box(model_to_proto(&read, &Default::default()).map(|message| encode_to_bytes(&message)))
+        })
     });
     group.finish();
 }

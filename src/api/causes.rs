@@ -9,7 +9,7 @@ use crate::engine::EngineError;
 use crate::evaluate::EvaluateError;
 use crate::features::FeatureError;
 use crate::finetune::FinetuneError;
-use crate::format::{FormatError, LiftError, LowerError};
+use crate::format::{FormatError, LiftError, ToProtoError};
 use crate::ir::CheckError;
 use crate::passes::{PassError, ResourceError};
 use crate::pipeline::{ConfigError, LackError, ReadError, RunError, StepError};
@@ -63,8 +63,8 @@ impl From<LiftError> for Error {
     }
 }
 
-impl From<LowerError> for Error {
-    fn from(error: LowerError) -> Self {
+impl From<ToProtoError> for Error {
+    fn from(error: ToProtoError) -> Self {
         RunError::from(error).into()
     }
 }

@@ -143,7 +143,9 @@ pub fn evaluate(model: &Model, options: &Options) -> Result<Evaluation, Error> {
         let text = match path.extension().and_then(|extension| extension.to_str()) {
             Some("json") => serde_json::to_string_pretty(&found.document())
                 .map_err(|error| Error::new("report", error.to_string()))?,
-            Some("xml") => evaluation::junit(&found.gates).map_err(|error| Error::new("report", error))?,
+            Some("xml") => {
+                evaluation::junit(&found.gates).map_err(|error| Error::new("report", error.to_string()))?
+            }
             _ => evaluation::markdown(&found.figures, &found.gates),
         };
         write_file(path, text.as_bytes(), options.force)?;

@@ -155,7 +155,7 @@ impl Model {
         if !self.changed {
             return Ok(self.origin.clone());
         }
-        let message = format::lower(&self.model, &ExternalFiles::default())?;
+        let message = format::model_to_proto(&self.model, &ExternalFiles::default())?;
         Ok(Origin {
             path: self.origin.path.clone(),
             bytes: format::encode_to_bytes(&message),
@@ -223,7 +223,7 @@ impl Model {
         let target = Target::Stream(&mut bytes);
         let options = WriteOptions::default();
         if self.differs() {
-            let message = format::lower(&self.model, &self.origin.external)?;
+            let message = format::model_to_proto(&self.model, &self.origin.external)?;
             format::write_proto(message, Some(&self.origin), target, &options)?;
         } else {
             format::write_unchanged(&self.origin, target, &options)?;
@@ -307,7 +307,7 @@ impl Model {
 
     /// The model in ONNX's textual syntax, with at most so many elements of each tensor.
     pub(crate) fn print(&self, max_elements: Option<usize>) -> Result<String, Error> {
-        let message = format::lower(&self.model, &ExternalFiles::default())?;
+        let message = format::model_to_proto(&self.model, &ExternalFiles::default())?;
         Ok(print_model(&message, &PrintOptions { max_elements }))
     }
 

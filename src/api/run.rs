@@ -340,7 +340,9 @@ impl Job<'_> {
 fn report_text(path: &Path, name: &str, report: &RunReport) -> Result<String, Error> {
     Ok(match path.extension().and_then(|extension| extension.to_str()) {
         Some("md") => markdown::run(&format!("secateur: {name}"), report),
-        Some("xml") => evaluation::junit(&report.gates).map_err(|error| Error::new("report", error))?,
+        Some("xml") => {
+            evaluation::junit(&report.gates).map_err(|error| Error::new("report", error.to_string()))?
+        }
         _ => {
             let failed = |error: serde_json::Error| Error::new("report", error.to_string());
             serde_json::to_string_pretty(report).map_err(failed)? + "\n"

@@ -81,7 +81,7 @@ pub(crate) fn write(
         }
     };
     let saved = if model.differs() {
-        let message = format::lower(&model.model, &origin.external)?;
+        let message = format::model_to_proto(&model.model, &origin.external)?;
         format::write_proto(message, Some(origin), target, &options)?
     } else {
         format::write_unchanged(origin, target, &options)?

@@ -223,14 +223,64 @@ pub enum ClassesOf {
     Best,
 }
 
+/// What is wrong with how boxes are read.
+#[derive(Debug, thiserror::Error)]
+pub enum BoxesError {
+    /// No fields of boxes.
+    #[error(transparent)]
+    Fields(#[from] serde_yaml::Error),
+    /// A layout of the program's that is not one: a fault of the program.
+    #[error("layout {name}: {source}")]
+    Layout {
+        /// The layout.
+        name: String,
+        /// What is wrong with it.
+        source: serde_yaml::Error,
+    },
+    /// A layout that does not exist.
+    #[error("there is no layout `{name}`; there are {}", known.join(", "))]
+    Unknown {
+        /// The name.
+        name: String,
+        /// Those that do.
+        known: Vec<String>,
+    },
+    /// A share beyond 0 to 1.
+    #[error("{field} is {value}; 0 to 1 is possible")]
+    Share {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// A grid without cells.
+    #[error("boxes on a grid need `strides`")]
+    NoStrides,
+    /// Offsets from nothing.
+    #[error("boxes as offsets need `anchors`")]
+    NoAnchors,
+    /// Cells without a size.
+    #[error("a stride is at least 1")]
+    ZeroStride,
+    /// A part with columns that are no range.
+    #[error("columns of {part} are [first] or [first, end]")]
+    Columns {
+        /// The part.
+        part: String,
+    },
+    /// Keypoints with one value or more than three.
+    #[error("a keypoint has 2 or 3 values")]
+    KeypointValues,
+}
+
 impl BoxesSpec {
     /// A layout's name, or fields in YAML.
     ///
     /// # Errors
-    /// What is wrong, in words.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, BoxesError> {
         let spec = match text.trim_start().starts_with('{') {
-            true => serde_yaml::from_str(text).map_err(|error| error.to_string())?,
+            true => serde_yaml::from_str(text)?,
             false => Self {
                 layout: Some(text.trim().to_owned()),
                 ..Self::default()
@@ -243,14 +293,17 @@ impl BoxesSpec {
     ///
     /// # Errors
     /// A layout that is not one, which is a fault of the program.
-    pub fn layouts() -> Result<BTreeMap<String, Self>, String> {
+    pub fn layouts() -> Result<BTreeMap<String, Self>, BoxesError> {
         let mut found = BTreeMap::new();
         for file in LAYOUTS.files() {
             let name = file.path().file_stem().and_then(|stem| stem.to_str());
             let (Some(name), Some(text)) = (name, file.contents_utf8()) else {
                 continue;
             };
-            let layout: Self = serde_yaml::from_str(text).map_err(|e| format!("layout {name}: {e}"))?;
+            let layout: Self = serde_yaml::from_str(text).map_err(|source| BoxesError::Layout {
+                name: name.to_owned(),
+                source,
+            })?;
             found.insert(name.to_owned(), layout);
         }
         Ok(found)
@@ -260,15 +313,15 @@ impl BoxesSpec {
     ///
     /// # Errors
     /// A layout that does not exist, or fields that do not fit each other.
-    pub fn resolved(&self) -> Result<Self, String> {
+    pub fn resolved(&self) -> Result<Self, BoxesError> {
         let resolved = match &self.layout {
             None => self.clone(),
             Some(name) => {
                 let mut layouts = Self::layouts()?;
-                let names: Vec<String> = layouts.keys().cloned().collect();
-                let layout = layouts
-                    .remove(name)
-                    .ok_or_else(|| format!("there is no layout `{name}`; there are {}", names.join(", ")))?;
+                let layout = layouts.remove(name).ok_or_else(|| BoxesError::Unknown {
+                    name: name.clone(),
+                    known: layouts.keys().cloned().collect(),
+                })?;
                 self.over(layout)
             }
         };
@@ -329,11 +382,9 @@ impl BoxesSpec {
         )
     }
 
-    fn check(&self) -> Result<(), String> {
-        let share = |name: &str, value: Option<f64>| match value {
-            Some(value) if !(0.0..=1.0).contains(&value) => {
-                Err(format!("{name} is {value}; 0 to 1 is possible"))
-            }
+    fn check(&self) -> Result<(), BoxesError> {
+        let share = |field: &'static str, value: Option<f64>| match value {
+            Some(value) if !(0.0..=1.0).contains(&value) => Err(BoxesError::Share { field, value }),
             _ => Ok(()),
         };
         share("score", self.score)?;
@@ -342,13 +393,13 @@ impl BoxesSpec {
         share("found", self.found)?;
         share("point", self.point)?;
         if self.is_grid() && self.strides.is_empty() {
-            return Err("boxes on a grid need `strides`".to_owned());
+            return Err(BoxesError::NoStrides);
         }
         if self.code == Some(BoxCode::Offsets) && self.anchors.is_empty() {
-            return Err("boxes as offsets need `anchors`".to_owned());
+            return Err(BoxesError::NoAnchors);
         }
         if self.strides.contains(&0) {
-            return Err("a stride is at least 1".to_owned());
+            return Err(BoxesError::ZeroStride);
         }
         for (part, columns) in &self.columns {
             let (first, end) = (columns.first(), columns.get(1));
@@ -357,11 +408,11 @@ impl BoxesSpec {
                 || first.zip(end).is_some_and(|(a, b)| *a >= 0 && *b > 0 && a >= b)
             {
                 let part = serde_json::to_string(part).unwrap_or_default();
-                return Err(format!("columns of {part} are [first] or [first, end]"));
+                return Err(BoxesError::Columns { part });
             }
         }
         if !matches!(self.keypoint_values, None | Some(2 | 3)) {
-            return Err("a keypoint has 2 or 3 values".to_owned());
+            return Err(BoxesError::KeypointValues);
         }
         Ok(())
     }
@@ -396,7 +447,7 @@ mod tests {
             (Some(0.5), Some(BoxCode::Distribution))
         );
         let wrong: BoxesSpec = serde_yaml::from_str("{ layout: nanodett }").unwrap();
-        assert!(wrong.resolved().unwrap_err().contains("nanodet-plus"));
+        assert!(wrong.resolved().unwrap_err().to_string().contains("nanodet-plus"));
         let wrong: BoxesSpec = serde_yaml::from_str("{ nms: 2 }").unwrap();
         assert!(wrong.resolved().is_err());
     }

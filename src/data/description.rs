@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use schemars::schema_for;
 use serde_json::Value;
 
-use super::error::DataError;
+use super::error::{DataError, SpecError};
 use super::foreign;
 use super::preprocess::PreprocessSpec;
 use super::spec::{ImageSpec, Spec};
@@ -71,7 +71,7 @@ impl Spec {
         let spec: Self = serde_json::from_value(value.clone()).map_err(|error| whole(error.to_string()))?;
         match spec.check() {
             Ok(()) => Ok(spec),
-            Err(message) => Err(whole(message)),
+            Err(error) => Err(whole(error.to_string())),
         }
     }
 
@@ -216,21 +216,18 @@ impl Spec {
     }
 
     /// Refuses fields that the source has no use for, and brings those to their place that may stand in two.
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), SpecError> {
         self.check_task()?;
-        self.source().map_err(|error| match error {
-            DataError::Spec { message, .. } => message,
-            other => other.to_string(),
-        })?;
+        self.source()?;
         if let Some(images) = &self.images {
             if images.labels.is_some() && self.labels.is_some() {
-                return Err("`labels` stands in `images` and beside it: once is enough".to_owned());
+                return Err(SpecError::Twice("labels"));
             }
             if images.preprocess.is_some() && self.preprocess.is_some() {
-                return Err("`preprocess` stands in `images` and beside it: once is enough".to_owned());
+                return Err(SpecError::Twice("preprocess"));
             }
         }
-        let (source, unused): (&str, Vec<(&str, bool)>) = if self.images.is_some() {
+        let (of, unused): (&'static str, Vec<(&'static str, bool)>) = if self.images.is_some() {
             ("images", vec![("inputs", !self.inputs.is_empty())])
         } else if self.onnx.is_some() {
             (
@@ -261,7 +258,7 @@ impl Spec {
             ("npz", Vec::new())
         };
         match unused.into_iter().find(|(_, given)| *given) {
-            Some((field, _)) => Err(format!("`{field}` has no meaning for `{source}`")),
+            Some((field, _)) => Err(SpecError::NotOfSource { field, of }),
             None => Ok(()),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::preprocess::PreprocessError;
 use crate::yaml::ConfigError;
 
 /// A data set that cannot be used. [`DataError::code`] is stable.
@@ -120,6 +121,46 @@ pub enum DataError {
         /// The value.
         value: f64,
     },
+}
+
+/// Fields of a description that do not go together.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// No source, or several.
+    #[error("a data description needs exactly one of npz, images, onnx, synthetic")]
+    Sources,
+    /// A field of another task.
+    #[error("`{0}` has no meaning for the task")]
+    NotOfTask(&'static str),
+    /// A field that stands twice.
+    #[error("`{0}` stands in `images` and beside it: once is enough")]
+    Twice(&'static str),
+    /// A field that the source has no use for.
+    #[error("`{field}` has no meaning for `{of}`")]
+    NotOfSource {
+        /// The field.
+        field: &'static str,
+        /// The source.
+        of: &'static str,
+    },
+}
+
+impl From<PreprocessError> for DataError {
+    fn from(error: PreprocessError) -> Self {
+        Self::Spec {
+            file: None,
+            message: format!("preprocess: {error}"),
+        }
+    }
+}
+
+impl From<SpecError> for DataError {
+    fn from(error: SpecError) -> Self {
+        Self::Spec {
+            file: None,
+            message: error.to_string(),
+        }
+    }
 }
 
 impl DataError {

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use super::error::DataError;
 use super::npz::ArrayFile;
-use crate::ir::{DType, Tensor};
+use crate::ir::{DType, Tensor, TensorError};
 
 /// What messages call arrays that are in no file.
 const MEMORY: &str = "arrays in memory";
@@ -40,7 +40,7 @@ impl Arrays {
         let mut found = Vec::new();
         for (name, tensor) in arrays {
             let wrong = |reason: String| self::wrong(&origin, &name, reason);
-            check(&tensor).map_err(wrong)?;
+            check(&tensor).map_err(|error| wrong(error.to_string()))?;
             let bytes = tensor.raw_bytes().map_err(|error| wrong(error.to_string()))?;
             let digest = blake3::hash(&bytes);
             let dims = tensor.dims().to_vec();
@@ -72,11 +72,11 @@ impl Arrays {
             let piece = piece.map_err(failed)?;
             if count == 0 {
                 for (name, tensor) in &piece {
-                    check(tensor).map_err(|reason| failed(format!("array {name:?}: {reason}")))?;
+                    check(tensor).map_err(|error| failed(error.of(name).to_string()))?;
                     spools.push(Spool::begin(name, tensor).map_err(|error| failed(error.to_string()))?);
                 }
             }
-            append(&mut spools, &piece).map_err(failed)?;
+            append(&mut spools, &piece).map_err(|error| failed(error.to_string()))?;
         }
         let mut found = Vec::new();
         for spool in spools {
@@ -155,6 +155,42 @@ impl Serialize for Arrays {
     }
 }
 
+/// What is wrong with an array, or with a piece.
+#[derive(Debug, thiserror::Error)]
+enum PieceError {
+    #[error("it has no axis; samples lie along axis 0")]
+    NoAxis,
+    #[error("samples cannot be of type {0}")]
+    Type(DType),
+    #[error("it has {found} arrays, the first one has {}: {}", expected.len(), expected.join(", "))]
+    Arrays { found: usize, expected: Vec<String> },
+    #[error("it has no array {0:?}, the first one has")]
+    Missing(String),
+    #[error("its arrays differ in their number of samples: {0:?}")]
+    Samples(String),
+    #[error("samples are {} {:?} here and {} {:?} in the first piece", found.0, found.1, expected.0, expected.1)]
+    Entry {
+        /// Element type and shape of a sample.
+        found: (DType, Vec<u64>),
+        expected: (DType, Vec<u64>),
+    },
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    #[error(transparent)]
+    Spool(#[from] std::io::Error),
+    #[error("array {array:?}: {source}")]
+    Of { array: String, source: Box<PieceError> },
+}
+
+impl PieceError {
+    fn of(self, array: &str) -> Self {
+        Self::Of {
+            array: array.to_owned(),
+            source: Box::new(self),
+        }
+    }
+}
+
 fn wrong(origin: &Path, name: &str, reason: String) -> DataError {
     DataError::Read {
         file: origin.to_owned(),
@@ -163,41 +199,34 @@ fn wrong(origin: &Path, name: &str, reason: String) -> DataError {
 }
 
 /// What is wrong with an array as samples.
-fn check(tensor: &Tensor) -> Result<(), String> {
+fn check(tensor: &Tensor) -> Result<(), PieceError> {
     if tensor.dims().is_empty() {
-        return Err("it has no axis; samples lie along axis 0".to_owned());
+        return Err(PieceError::NoAxis);
     }
     match tensor.dtype() {
-        dtype if dtype == DType::String || dtype.is_packed() => {
-            Err(format!("samples cannot be of type {dtype}"))
-        }
+        dtype if dtype == DType::String || dtype.is_packed() => Err(PieceError::Type(dtype)),
         _ => Ok(()),
     }
 }
 
 /// Adds a piece, which has to have just the arrays of the first one and as many samples in each.
-fn append(spools: &mut [Spool], piece: &[(String, Tensor)]) -> Result<(), String> {
+fn append(spools: &mut [Spool], piece: &[(String, Tensor)]) -> Result<(), PieceError> {
     if piece.len() != spools.len() {
-        let names: Vec<&str> = spools.iter().map(|spool| spool.name.as_str()).collect();
-        return Err(format!(
-            "it has {} arrays, the first one has {}: {}",
-            piece.len(),
-            spools.len(),
-            names.join(", ")
-        ));
+        return Err(PieceError::Arrays {
+            found: piece.len(),
+            expected: spools.iter().map(|spool| spool.name.clone()).collect(),
+        });
     }
     let samples = |tensor: &Tensor| tensor.dims().first().copied();
     let expected = piece.first().and_then(|(_, tensor)| samples(tensor));
     for spool in spools {
         let Some((name, tensor)) = piece.iter().find(|(name, _)| *name == spool.name) else {
-            return Err(format!("it has no array {:?}, the first one has", spool.name));
+            return Err(PieceError::Missing(spool.name.clone()));
         };
         if samples(tensor) != expected {
-            return Err(format!("its arrays differ in their number of samples: {name:?}"));
+            return Err(PieceError::Samples(name.clone()));
         }
-        spool
-            .push(tensor)
-            .map_err(|reason| format!("array {name:?}: {reason}"))?;
+        spool.push(tensor).map_err(|error| error.of(name))?;
     }
     Ok(())
 }
@@ -225,23 +254,21 @@ impl Spool {
         })
     }
 
-    fn push(&mut self, tensor: &Tensor) -> Result<(), String> {
+    fn push(&mut self, tensor: &Tensor) -> Result<(), PieceError> {
         let (samples, entry) = match tensor.dims() {
             [samples, entry @ ..] => (*samples, entry),
-            [] => return Err("it has no axis; samples lie along axis 0".to_owned()),
+            [] => return Err(PieceError::NoAxis),
         };
         if tensor.dtype() != self.dtype || entry != self.entry.as_slice() {
-            return Err(format!(
-                "samples are {} {entry:?} here and {} {:?} in the first piece",
-                tensor.dtype(),
-                self.dtype,
-                self.entry
-            ));
+            return Err(PieceError::Entry {
+                found: (tensor.dtype(), entry.to_vec()),
+                expected: (self.dtype, self.entry.clone()),
+            });
         }
-        let bytes = tensor.raw().map_err(|error| error.to_string())?;
+        let bytes = tensor.raw()?;
         self.hasher.update(&bytes);
         self.samples += samples;
-        self.file.write_all(&bytes).map_err(|error| error.to_string())
+        Ok(self.file.write_all(&bytes)?)
     }
 
     fn finish(self, origin: &Path) -> Result<(ArrayFile, blake3::Hash), DataError> {

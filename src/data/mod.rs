@@ -33,7 +33,7 @@ mod weights;
 
 pub use crate::engine::stream::Batch;
 pub use boxes::{
-    Activation, Background, BoxCode, Boxes, BoxesSpec, ClassesOf, Combine, Outputs, Part, Units,
+    Activation, Background, BoxCode, Boxes, BoxesError, BoxesSpec, ClassesOf, Combine, Outputs, Part, Units,
 };
 pub use dataset::Dataset;
 pub use error::DataError;
@@ -42,8 +42,8 @@ pub use memory::Arrays;
 pub use npz::{NpzStream, npz_bytes, write_npz};
 pub use page::page;
 pub use preprocess::{
-    Color, Extent, InputSize, Interpolation, Layout, Letterbox, Place, Preprocess, PreprocessSpec, Preset,
-    Resize,
+    Color, Extent, InputSize, Interpolation, Layout, Letterbox, Place, Preprocess, PreprocessError,
+    PreprocessSpec, Preset, Resize,
 };
 pub use signature::{InputSignature, Signature};
 pub use spec::{ImageSpec, Shard, SourceSpec, Spec, SyntheticSpec};

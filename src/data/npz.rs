@@ -91,7 +91,7 @@ impl ArrayFile {
         if is_npy(path) {
             let npy = NpyFile::new(File::open(path).map_err(|e| read_error(path, e))?)
                 .map_err(|e| read_error(path, e))?;
-            let (dtype, dims) = describe(&npy).map_err(wrong)?;
+            let (dtype, dims) = describe(&npy).map_err(|error| wrong(error.to_string()))?;
             let mut file = npy.into_inner();
             let start = file.stream_position().map_err(|e| read_error(path, e))?;
             return Self::checked(path, name, dtype, dims, file, start);
@@ -110,7 +110,7 @@ impl ArrayFile {
             Err(other) => return Err(read_error(path, other.into())),
         };
         let npy = NpyFile::new(entry).map_err(|e| read_error(path, e))?;
-        let (dtype, dims) = describe(&npy).map_err(wrong)?;
+        let (dtype, dims) = describe(&npy).map_err(|error| wrong(error.to_string()))?;
         let mut entry = npy.into_inner();
         let mut spool = tempfile::tempfile().map_err(|e| read_error(path, e))?;
         io::copy(&mut entry, &mut spool).map_err(|e| wrong(e.to_string()))?;
@@ -203,15 +203,30 @@ impl ArrayFile {
     }
 }
 
-fn describe<R: Read>(npy: &NpyFile<R>) -> Result<(DType, Vec<u64>), String> {
+/// An array that is not read.
+#[derive(Debug, thiserror::Error)]
+enum FormatError {
+    #[error("it is in Fortran order; save it in C order (numpy.ascontiguousarray)")]
+    Fortran,
+    #[error("structured arrays are not supported")]
+    Structured,
+    #[error("it is big-endian")]
+    BigEndian,
+    #[error("it holds pickled Python objects, not numbers; save an array of one number type")]
+    Objects,
+    #[error("element type {0}{1} is not supported")]
+    ElementType(&'static str, u64),
+}
+
+fn describe<R: Read>(npy: &NpyFile<R>) -> Result<(DType, Vec<u64>), FormatError> {
     if npy.order() != Order::C {
-        return Err("it is in Fortran order; save it in C order (numpy.ascontiguousarray)".to_owned());
+        return Err(FormatError::Fortran);
     }
     let npyz::DType::Plain(ty) = npy.dtype() else {
-        return Err("structured arrays are not supported".to_owned());
+        return Err(FormatError::Structured);
     };
     if ty.endianness() == Endianness::Big && ty.size_field() > 1 {
-        return Err("it is big-endian".to_owned());
+        return Err(FormatError::BigEndian);
     }
     let dtype = match (ty.type_char(), ty.size_field()) {
         (TypeChar::Bool, _) => DType::Bool,
@@ -226,12 +241,8 @@ fn describe<R: Read>(npy: &NpyFile<R>) -> Result<(DType, Vec<u64>), String> {
         (TypeChar::Float, 2) => DType::F16,
         (TypeChar::Float, 4) => DType::F32,
         (TypeChar::Float, 8) => DType::F64,
-        (other, _) if other.to_str() == "O" => {
-            return Err(
-                "it holds pickled Python objects, not numbers; save an array of one number type".to_owned(),
-            );
-        }
-        (other, size) => return Err(format!("element type {}{size} is not supported", other.to_str())),
+        (other, _) if other.to_str() == "O" => return Err(FormatError::Objects),
+        (other, size) => return Err(FormatError::ElementType(other.to_str(), size)),
     };
     Ok((dtype, npy.shape().to_vec()))
 }

@@ -27,11 +27,7 @@ impl Opening<'_> {
     /// How pixels become values, with the sizes that the model says.
     fn preprocess(&self) -> Result<Option<Preprocess>, DataError> {
         let described = self.spec.preprocessing().map(PreprocessSpec::resolve).transpose();
-        let plain = described.map_err(|message| DataError::Spec {
-            file: None,
-            message: format!("preprocess: {message}"),
-        })?;
-        plain.map(|plain| settled(plain, self.signature)).transpose()
+        described?.map(|plain| settled(plain, self.signature)).transpose()
     }
 
     /// The arrays of a file, or those that a program hands over, with how many samples they hold.
@@ -148,8 +144,5 @@ fn settled(preprocess: Preprocess, signature: &Signature) -> Result<Preprocess, 
     let size = side(first)
         .zip(side(first + 1))
         .map(|(height, width)| [height, width]);
-    preprocess.fitted(size).map_err(|message| DataError::Spec {
-        file: None,
-        message: format!("preprocess: {message}"),
-    })
+    Ok(preprocess.fitted(size)?)
 }

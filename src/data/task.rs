@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::annotations::{self, Annotations, Coco, ImageFile};
 use super::boxes::BoxesSpec;
-use super::error::DataError;
+use super::error::{DataError, SpecError};
 use super::images;
 use super::spec::Spec;
 use super::tasks::{EmbeddingOptions, Pair, SegmentationOptions, TextOptions, TokensOptions};
@@ -114,7 +114,7 @@ impl Spec {
     }
 
     /// Refuses what belongs to another task.
-    pub(super) fn check_task(&self) -> Result<(), String> {
+    pub(super) fn check_task(&self) -> Result<(), SpecError> {
         let kind = self.task_kind();
         let boxes = matches!(kind, Some(TaskKind::Detection | TaskKind::Keypoints));
         for (name, there, fits) in [
@@ -134,7 +134,7 @@ impl Spec {
             ("tokens", self.tokens.is_some(), kind == Some(TaskKind::Tokens)),
         ] {
             if there && !fits {
-                return Err(format!("`{name}` has no meaning for the task"));
+                return Err(SpecError::NotOfTask(name));
             }
         }
         Ok(())
@@ -145,7 +145,7 @@ impl TaskSetting {
     /// The task of a description, if it has one that is more than classes or values, and where its annotations are.
     pub(super) fn of(spec: &Spec, base: &Path) -> Result<(Option<Self>, Option<Labels>), DataError> {
         let wrong = |message: String| DataError::Spec { file: None, message };
-        spec.check_task().map_err(wrong)?;
+        spec.check_task()?;
         let Some(kind) = spec.task_kind() else {
             return Ok((None, None));
         };
@@ -163,7 +163,7 @@ impl TaskSetting {
                 let boxes = spec.boxes.clone().map(BoxesSpec::from).unwrap_or_default();
                 let resolved = boxes.resolved();
                 Reading::Boxes(Box::new(
-                    resolved.map_err(|message| wrong(format!("boxes: {message}")))?,
+                    resolved.map_err(|error| wrong(format!("boxes: {error}")))?,
                 ))
             }
         };

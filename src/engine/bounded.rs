@@ -145,7 +145,7 @@ pub(super) fn bounded<T: Send + 'static>(
         // Nobody listens after the limit.
         let _ = give.send(result);
     }));
-    hand_over(job).map_err(|reason| EngineError::Failed { engine, reason })?;
+    hand_over(engine, job)?;
     match take.recv_timeout(limit) {
         Ok(result) => result,
         Err(RecvTimeoutError::Timeout) => Err(EngineError::TimedOut {
@@ -162,7 +162,8 @@ pub(super) fn bounded<T: Send + 'static>(
 }
 
 /// Gives a job to a thread that waits, or to a new one.
-fn hand_over(mut job: Handed) -> Result<(), String> {
+fn hand_over(engine: &'static str, mut job: Handed) -> Result<(), EngineError> {
+    let failed = |reason: String| EngineError::Failed { engine, reason };
     loop {
         let idle = WAITING.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match idle {
@@ -183,8 +184,9 @@ fn hand_over(mut job: Handed) -> Result<(), String> {
                 job(&own);
             }
         })
-        .map_err(|error| format!("no thread for it: {error}"))?;
-    send.send(job).map_err(|_| "its thread ended at once".to_owned())
+        .map_err(|error| failed(format!("no thread for it: {error}")))?;
+    send.send(job)
+        .map_err(|_| failed("its thread ended at once".to_owned()))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::lift::LiftError;
 use super::limits::Warning;
-use super::lower::LowerError;
+use super::to_proto::ToProtoError;
 
 /// Why a model could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ pub enum FormatError {
     Lift(#[from] LiftError),
     /// A graph that cannot be written: a defect of whatever made it.
     #[error("the model cannot be written, which is a defect of secateur: {0}")]
-    Lower(#[from] LowerError),
+    ToProto(#[from] ToProtoError),
     /// A warning, under `strict`.
     #[error("{warning} (refused because of --strict)")]
     Strict {
@@ -251,7 +251,7 @@ impl FormatError {
             Self::Malformed { problem, .. } => problem.code(),
             Self::Decode { .. } => "malformed-protobuf",
             Self::Lift(error) => error.code(),
-            Self::Lower(_) => "internal-lower",
+            Self::ToProto(_) => "internal-lower",
             Self::Strict { warning } => warning.kind.code(),
             Self::External { problem, .. } => problem.code(),
             Self::OutputExists { .. } => "output-exists",

@@ -5,8 +5,8 @@ use super::error::FormatError;
 use super::external::ExternalFiles;
 use super::lift::lift_noting;
 use super::limits::{ReadOptions, Warning};
-use super::lower::lower;
 use super::save::{Saved, Target, WriteOptions, write_proto};
+use super::to_proto::model_to_proto;
 use crate::ir::Model;
 
 /// A model as the IR has it.
@@ -44,6 +44,6 @@ pub fn write(
     options: &WriteOptions,
 ) -> Result<Saved, FormatError> {
     let none = ExternalFiles::default();
-    let message = lower(model, origin.map_or(&none, |origin| &origin.external))?;
+    let message = model_to_proto(model, origin.map_or(&none, |origin| &origin.external))?;
     write_proto(message, origin, target, options)
 }

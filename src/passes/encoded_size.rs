@@ -3,12 +3,12 @@
 
 use prost::Message as _;
 
-use crate::format::{ExternalFiles, LowerError, lower};
+use crate::format::{ExternalFiles, ToProtoError, model_to_proto};
 use crate::ir::{AttributeValue, Graph, Model, Node, NodeId, NodeKind, Tensor};
 
 /// The bytes that a model takes as a file, with its constants inside.
-pub fn file_bytes(model: &Model) -> Result<u64, LowerError> {
-    Ok(lower(model, &ExternalFiles::default())?.encoded_len() as u64)
+pub fn file_bytes(model: &Model) -> Result<u64, ToProtoError> {
+    Ok(model_to_proto(model, &ExternalFiles::default())?.encoded_len() as u64)
 }
 
 /// Bytes of a tag and a length below 128.

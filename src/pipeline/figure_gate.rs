@@ -144,7 +144,7 @@ impl FigureGate {
         let samples = judged.figures.map_or(0, |figures| figures.samples);
         let bounds = match self.bounds(name, value, task) {
             Ok(bounds) => bounds,
-            Err(why) => return missing(why),
+            Err(why) => return missing(why.to_string()),
         };
         let Some(first) = bounds.first() else {
             return GateReport {
@@ -206,7 +206,7 @@ impl FigureGate {
         }
     }
 
-    fn bounds(&self, name: &str, value: f64, task: &TaskFigures) -> Result<Vec<Bound>, String> {
+    fn bounds(&self, name: &str, value: f64, task: &TaskFigures) -> Result<Vec<Bound>, NoReference> {
         let interval = task.intervals.get(name).copied();
         let mut bounds = Vec::new();
         if let Some(bound) = self.at_least {
@@ -238,7 +238,7 @@ impl FigureGate {
                     }),
                 ),
                 (true, None) => {
-                    return Err("`at-most` is a share of the input's, which was not evaluated".to_owned());
+                    return Err(NoReference::Share);
                 }
             };
             bounds.push(Bound {
@@ -251,7 +251,7 @@ impl FigureGate {
         }
         if let Some(bound) = self.drop {
             let drop = task.drops.get(name).copied().flatten();
-            let drop = drop.ok_or("its loss is not: the input was not evaluated")?;
+            let drop = drop.ok_or(NoReference::Loss)?;
             bounds.push(Bound {
                 what: format!("{name} is {value:.4}, a loss of {drop:.4}"),
                 value: drop,
@@ -262,6 +262,15 @@ impl FigureGate {
         }
         Ok(bounds)
     }
+}
+
+/// A bound on what is only known beside the input's figure.
+#[derive(Debug, thiserror::Error)]
+enum NoReference {
+    #[error("`at-most` is a share of the input's, which was not evaluated")]
+    Share,
+    #[error("its loss is not: the input was not evaluated")]
+    Loss,
 }
 
 /// The figure whose `at-most` is a share of the input's.

@@ -11,9 +11,9 @@ use super::run::{Culprit, RunOptions, RunReport};
 use crate::data::Dataset;
 use crate::engine::stream::Batch;
 use crate::engine::{Engine, RunValues};
-use crate::evaluate::{Figures, State, StateSubject, Task};
+use crate::evaluate::{EvaluateError, Figures, State, StateSubject, Task};
 use crate::ir::Model;
-use crate::passes::{Aim, Safety};
+use crate::passes::{Aim, ResourceError, Safety};
 use crate::verify::{
     Bounds, Names, NotChecked, OutputFigures, Verdict, VerifyOptions, VerifyReport, interface_difference,
     localize, smallest_breaking, verify, watched, worst_node,
@@ -76,13 +76,16 @@ pub(super) fn judge(
         verify: report.verify.as_ref(),
         ..Judged::default()
     };
-    match &evaluated {
-        Some(Ok((figures, state))) => (judged.figures, judged.state) = (Some(figures), Some(state)),
-        Some(Err(reason)) => judged.reason = Some(reason),
-        None => {}
+    let reason = evaluated
+        .as_ref()
+        .and_then(|found| found.as_ref().err())
+        .map(NoFigures::to_string);
+    judged.reason = reason.as_deref();
+    if let Some(Ok((figures, state))) = &evaluated {
+        (judged.figures, judged.state) = (Some(figures), Some(state));
     }
     report.gates = pipeline.gates.iter().map(|gate| gate.judge(&judged)).collect();
-    if let (Some(Err(reason)), false) = (&evaluated, gated) {
+    if let (Some(reason), false) = (&reason, gated) {
         report.warnings.push(format!(
             "what was lost in the figures of the task is not known: {reason}"
         ));
@@ -169,7 +172,7 @@ impl Pair<'_> {
         }
         match Names::new(self.input, self.model, &self.options.verify.map) {
             Ok(names) => interface_difference(self.input, self.model, &names),
-            Err(reason) => Some(reason),
+            Err(unpaired) => Some(unpaired.to_string()),
         }
     }
 
@@ -301,6 +304,17 @@ fn is_poor(output: &OutputFigures, replaces: bool) -> bool {
     output.undefined > 0 || !replaces && output.differing > 0 && output.sqnr_db.is_some_and(|db| db < POOR)
 }
 
+/// Why there are no figures.
+#[derive(Debug, thiserror::Error)]
+enum NoFigures {
+    #[error("there is no evaluation data")]
+    NoData,
+    #[error(transparent)]
+    Resource(#[from] ResourceError),
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+}
+
 /// Figures of the result on data with the input as reference. What a comparison runs is not run again.
 struct Evaluation<'a> {
     role: &'static str,
@@ -313,7 +327,11 @@ struct Evaluation<'a> {
 
 impl<'a> Evaluation<'a> {
     /// On the first data there are that describe a task: what a lossy step lost is said in its words.
-    fn of_task(pipeline: &Pipeline, model: &Model, options: &RunOptions<'a>) -> Option<Result<Self, String>> {
+    fn of_task(
+        pipeline: &Pipeline,
+        model: &Model,
+        options: &RunOptions<'a>,
+    ) -> Option<Result<Self, NoFigures>> {
         let names_task = |role: &&str| {
             let described = pipeline.data.get(*role);
             described.is_some_and(|described| {
@@ -329,17 +347,13 @@ impl<'a> Evaluation<'a> {
         model: &Model,
         options: &RunOptions<'a>,
         role: &'static str,
-    ) -> Result<Self, String> {
-        let resources = options.resources.ok_or("there is no evaluation data")?;
+    ) -> Result<Self, NoFigures> {
+        let resources = options.resources.ok_or(NoFigures::NoData)?;
         let timed = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Latency(_)));
         Ok(Self {
             role,
-            data: Arc::new(
-                resources
-                    .data(role, &model.graph)
-                    .map_err(|error| error.to_string())?,
-            ),
-            engine: resources.engine().map_err(|error| error.to_string())?,
+            data: Arc::new(resources.data(role, &model.graph)?),
+            engine: resources.engine()?,
             jobs: resources.jobs(),
             latency_runs: if timed { LATENCY_RUNS } else { 0 },
             state: State::new(StateSubject::default()),
@@ -387,14 +401,13 @@ impl<'a> Evaluation<'a> {
         input: &Model,
         model: &Model,
         options: &RunOptions<'_>,
-    ) -> Result<(Figures, State), String> {
+    ) -> Result<(Figures, State), NoFigures> {
         let mut state = std::mem::replace(&mut self.state, State::new(StateSubject::default()));
         let total = self.data.sample_range().end - self.data.sample_range().start;
         let progress = |done| (options.progress)("evaluate", done, Some(total));
         let figures = self
             .task(&progress)
-            .figures(model, Some(input), &mut state, None)
-            .map_err(|error| error.to_string())?;
+            .figures(model, Some(input), &mut state, None)?;
         Ok((figures, state))
     }
 }

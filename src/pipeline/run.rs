@@ -13,7 +13,7 @@ use super::weigh::{weigh, weigh_input};
 use crate::analysis::adopt;
 use crate::engine::{CancelToken, Engine};
 use crate::evaluate::Figures;
-use crate::format::{LowerError, Origin};
+use crate::format::{Origin, ToProtoError};
 use crate::ir::{self, CheckError, Model};
 use crate::ops;
 use crate::passes::{
@@ -203,10 +203,10 @@ pub enum RunError {
     #[error(
         "the result cannot be written: {source}; this is a defect of secateur, please report it with the model"
     )]
-    Lower {
+    Unwritable {
         /// What is wrong.
         #[from]
-        source: LowerError,
+        source: ToProtoError,
     },
 }
 
@@ -218,7 +218,7 @@ impl RunError {
             Self::Pass { source, .. } => source.code(),
             Self::Cancelled => "cancelled",
             Self::Invalid { .. } => "pass-invalid-model",
-            Self::Lower { .. } => "result-unwritable",
+            Self::Unwritable { .. } => "result-unwritable",
         }
     }
 }

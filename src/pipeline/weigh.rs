@@ -2,12 +2,12 @@
 
 use super::gates::Weight;
 use crate::analysis;
-use crate::format::{LowerError, Origin};
+use crate::format::{Origin, ToProtoError};
 use crate::ir::Model;
 use crate::passes::file_bytes;
 
 /// Weighs a model as it would be written. With `macs` also counts operations, which needs inferred shapes.
-pub fn weigh(model: &Model, macs: bool) -> Result<Weight, LowerError> {
+pub fn weigh(model: &Model, macs: bool) -> Result<Weight, ToProtoError> {
     Ok(weight(model, file_bytes(model)?, macs))
 }
 

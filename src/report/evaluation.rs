@@ -1,6 +1,6 @@
 //! The figures of an evaluation for people, pull requests and CI.
 
-use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
 use super::sanitise;
 use super::table::{self, Style};
@@ -203,7 +203,7 @@ pub fn markdown(figures: &Figures, gates: &[GateReport]) -> String {
 }
 
 /// Gates as JUnit test cases.
-pub fn junit(gates: &[GateReport]) -> Result<String, String> {
+pub fn junit(gates: &[GateReport]) -> Result<String, SerializeError> {
     let mut report = Report::new("secateur");
     let mut suite = TestSuite::new("gates");
     for gate in gates {
@@ -217,5 +217,5 @@ pub fn junit(gates: &[GateReport]) -> Result<String, String> {
         suite.add_test_case(TestCase::new(gate.name.clone(), status));
     }
     report.add_test_suite(suite);
-    report.to_string().map_err(|error| error.to_string())
+    report.to_string()
 }

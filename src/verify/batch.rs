@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::interface::Names;
 use super::session::{prepare, shapes_of, shapes_under};
 use super::sizes::{self, Sizes};
-use super::synthesize::{SampleKind, Synthesizer};
+use super::synthesize::{SampleKind, SynthesisError, Synthesizer};
 use crate::analysis::infer;
 use crate::engine::compare::{Tolerances, Verdict, compare};
 use crate::engine::{Engine, EngineError, RunValue, RunValues};
@@ -38,6 +38,15 @@ pub struct BatchFailure {
     pub message: String,
 }
 
+/// Why samples were not run one by one.
+#[derive(Debug, thiserror::Error)]
+enum AloneError {
+    #[error(transparent)]
+    Synthesis(#[from] SynthesisError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
 /// Batches that are run. Different samples stand in each, so that one that looks at another shows.
 const COUNTS: [usize; 3] = [1, 2, 3];
 
@@ -56,7 +65,7 @@ impl BatchTest<'_> {
         for sizes in sizes::attempts(&free, &fixed, None) {
             match self.singles(&synthesizer, &sizes, engine) {
                 Ok((samples, results)) => return self.together(&samples, &results, engine),
-                Err(failure) => reason = failure,
+                Err(error) => reason = error.to_string(),
             }
         }
         Err(BatchFailure {
@@ -73,18 +82,14 @@ impl BatchTest<'_> {
         synthesizer: &Synthesizer,
         sizes: &Sizes,
         engine: &dyn Engine,
-    ) -> Result<(Vec<RunValues>, Vec<RunValues>), String> {
+    ) -> Result<(Vec<RunValues>, Vec<RunValues>), AloneError> {
         const KINDS: [SampleKind; 3] = [SampleKind::Normal, SampleKind::Uniform, SampleKind::Mixed];
-        let words = |error: EngineError| error.to_string();
         let shapes = shapes_under(self.single, sizes);
         let session = prepare(self.single, engine, &shapes)
-            .and_then(|prepared| prepared.compile(engine, Vec::new(), true))
-            .map_err(words)?;
+            .and_then(|prepared| prepared.compile(engine, Vec::new(), true))?;
         let (mut samples, mut results) = (Vec::new(), Vec::new());
         for (index, kind) in KINDS.into_iter().enumerate() {
-            let mut sample = synthesizer
-                .sample(sizes, kind, self.seed, index as u64)
-                .map_err(|error| error.to_string())?;
+            let mut sample = synthesizer.sample(sizes, kind, self.seed, index as u64)?;
             if let Some(first) = samples.first() {
                 let shared = |first: &RunValues, name: &String| first.get(name).cloned();
                 for (name, value) in &mut sample {
@@ -95,7 +100,7 @@ impl BatchTest<'_> {
                     }
                 }
             }
-            results.push(session.run(&sample).map_err(words)?);
+            results.push(session.run(&sample)?);
             samples.push(sample);
         }
         Ok((samples, results))

@@ -14,6 +14,23 @@ pub struct Names {
     outputs: BTreeMap<String, String>,
 }
 
+/// An entry of a map that pairs nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "`{old}={new}` pairs nothing: the reference has the inputs {} and the outputs {}, the model {} and {}",
+    reference.0.join(", "),
+    reference.1.join(", "),
+    model.0.join(", "),
+    model.1.join(", ")
+)]
+pub struct Unpaired {
+    old: String,
+    new: String,
+    /// Inputs and outputs.
+    reference: (Vec<String>, Vec<String>),
+    model: (Vec<String>, Vec<String>),
+}
+
 /// Name and type of a graph input.
 pub(super) fn input(model: &Model, id: NodeId) -> Option<(String, &ValueType)> {
     let value = model.graph.get(id)?.outputs().first()?;
@@ -35,7 +52,7 @@ impl Names {
     /// Pairs inputs and outputs: by `map`, whose entries are a name of the reference and one of the model (or their positions,
     /// counted from 0, where nothing has such a name), else by name. Where both models have one input, or one output, those
     /// are a pair. An error names the entry that fits nothing.
-    pub fn new(reference: &Model, model: &Model, map: &[(String, String)]) -> Result<Self, String> {
+    pub fn new(reference: &Model, model: &Model, map: &[(String, String)]) -> Result<Self, Unpaired> {
         let mut names = Self {
             inputs: single(&inputs(reference), &inputs(model)),
             outputs: single(&outputs(reference), &outputs(model)),
@@ -53,13 +70,12 @@ impl Names {
                 }
             }
             if !found {
-                return Err(format!(
-                    "`{old}={new}` pairs nothing: the reference has the inputs {} and the outputs {}, the model {} and {}",
-                    inputs(reference).join(", "),
-                    outputs(reference).join(", "),
-                    inputs(model).join(", "),
-                    outputs(model).join(", "),
-                ));
+                return Err(Unpaired {
+                    old: old.clone(),
+                    new: new.clone(),
+                    reference: (inputs(reference), outputs(reference)),
+                    model: (inputs(model), outputs(model)),
+                });
             }
         }
         Ok(names)
@@ -242,7 +258,7 @@ mod tests {
         let (a, b) = (model(a), model(b));
         match Names::new(&a, &b, &map) {
             Ok(names) => interface_difference(&a, &b, &names),
-            Err(reason) => Some(reason),
+            Err(unpaired) => Some(unpaired.to_string()),
         }
     }
 

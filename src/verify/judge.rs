@@ -20,7 +20,7 @@ use super::synthesize::{SampleKind, Synthesizer};
 use super::tally::{Tally, Trial};
 use super::watch::{Sessions, Watch};
 use crate::analysis::infer;
-use crate::data::Dataset;
+use crate::data::{DataError, Dataset};
 use crate::engine::compare::{OutputFigures, Tolerances, Verdict};
 use crate::engine::stream::Batch;
 use crate::engine::{Engine, EngineError, Pace, RunValues, pace};
@@ -164,6 +164,7 @@ pub fn watched(
     };
     let difference = names
         .err()
+        .map(|unpaired| unpaired.to_string())
         .or_else(|| interface::interface_difference(reference, model, &pair.names));
     if let Some(reason) = difference {
         pair.broken = Some(reason);
@@ -241,10 +242,10 @@ impl Pair<'_> {
             if over && watch.is_none() {
                 break;
             }
-            let read = |index: &u64| data.batch(*index).map_err(|error| error.to_string());
-            let batches = match part.iter().map(read).collect::<Result<Vec<Batch>, String>>() {
+            let read = part.iter().map(|index| data.batch(*index));
+            let batches = match read.collect::<Result<Vec<Batch>, DataError>>() {
                 Ok(batches) => batches,
-                Err(reason) => return self.block("data", None, reason),
+                Err(error) => return self.block("data", None, error.to_string()),
             };
             let mut groups: BTreeMap<Shapes, Vec<Trial>> = BTreeMap::new();
             for batch in batches {

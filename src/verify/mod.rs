@@ -28,7 +28,7 @@ pub use crate::engine::compare::{Comparison, OutputFigures, Part, Tolerances, Ve
 pub use batch::{BatchFailure, BatchTest};
 pub use bisect::smallest_breaking;
 pub use bounds::Bounds;
-pub use interface::{Names, interface_difference};
+pub use interface::{Names, Unpaired, interface_difference};
 pub use judge::{NotChecked, VerifyOptions, VerifyReport, verify, watched};
 pub use localize::{Divergence, localize};
 pub use nodes::{

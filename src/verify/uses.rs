@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 
 use crate::ir::{
-    Dim, FunctionIndex, Graph, Model, NodeId, NodeKind, Operator, Shape, Slot, Use, ValueId, ValueType,
+    Dim, FunctionIndex, Graph, Model, NodeId, NodeKind, Operator, Shape, Slot, Tensor, Use, ValueId,
+    ValueType,
 };
 
 /// A constraint that one use puts on the elements of an input.
@@ -153,115 +154,178 @@ fn captured(body: &Graph, slot: u32) -> Option<ValueId> {
 }
 
 /// What the use in input slot `slot` asks for.
-#[allow(clippy::too_many_lines, reason = "a table: an arm an operator")]
 fn demand(graph: &Graph, node: NodeId, operator: &Operator, slot: u32) -> Option<Demand> {
-    let ty = |index: usize| {
-        graph
-            .input(node, index)
-            .map_or(&ValueType::Unknown, |value| graph.ty(value))
-    };
-    let dim = |index: usize, axis: i64| size_along(ty(index), axis);
-    let output = || graph.ty(ValueId::new(node, 0)).shape().cloned();
-    let axis = |default: i64| operator.int("axis").unwrap_or(default);
-    let constant = |index: usize| graph.input(node, index).and_then(|value| graph.constant(value));
     if operator.domain() == "ai.onnx.ml" {
         return words(operator);
     }
     if !operator.domain().is_empty() {
         return None;
     }
-    Some(match (&*operator.op_type, slot) {
-        ("Gather" | "GatherElements" | "ScatterElements" | "Scatter", 1) => {
-            Demand::Place(vec![dim(0, axis(0))])
-        }
-        ("GatherND", 1) => {
-            let batch = operator.int("batch_dims").unwrap_or(0).max(0) as usize;
-            Demand::Place(
-                ty(0)
-                    .shape()
-                    .map(|shape| shape.iter().skip(batch).cloned().collect())
-                    .unwrap_or_default(),
-            )
-        }
-        ("ScatterND", 1) => Demand::Place(ty(0).shape().map(|shape| shape.to_vec()).unwrap_or_default()),
-        ("OneHot", 0) => match constant(1).and_then(|depth| depth.to_f64().ok()?.first().copied()) {
-            Some(depth) => Demand::Below(vec![Dim::Fixed(depth as i64)]),
-            None => Demand::Below(Vec::new()),
-        },
-        ("OneHot", 1) => Demand::Fill(4.0),
-        ("SoftmaxCrossEntropyLoss" | "NegativeLogLikelihoodLoss", 1) => Demand::Below(vec![dim(0, 1)]),
-        ("RotaryEmbedding", 3) => Demand::Below(vec![dim(1, 0)]),
-        ("RoiAlign", 2) => Demand::Below(vec![dim(0, 0)]),
-        ("MaxUnpool", 1) => {
-            let count = ty(0)
-                .shape()
-                .map(|s| s.iter().fold(Dim::Fixed(1), |product, dim| product.mul(dim)));
-            Demand::Below(count.into_iter().collect())
-        }
-        ("SequenceAt" | "SequenceErase", 1) | ("SequenceInsert", 2) | ("Trilu", 1) => Demand::Fill(0.0),
-        ("LSTM" | "GRU" | "RNN", 4) => {
-            Demand::Length(dim(0, if operator.int("layout") == Some(1) { 1 } else { 0 }))
-        }
-        ("ReverseSequence", 1) => Demand::Length(dim(0, operator.int("time_axis").unwrap_or(0))),
-        ("TopK", 1) => Demand::Fill(1.0),
-        ("Reshape" | "Expand" | "ConstantOfShape" | "CenterCropPad", s)
-            if s == u32::from(&*operator.op_type != "ConstantOfShape") =>
-        {
-            Demand::Sizes(output())
-        }
-        ("Resize", 3) => Demand::Sizes(output()),
-        ("Resize", 2) | ("Upsample", 1) => Demand::Fill(1.0),
-        ("Tile", 1) => Demand::Count,
-        ("Slice", 1) | ("Range", 0) => Demand::Fill(0.0),
-        ("Slice", 2) => Demand::Fill(f64::from(1 << 20)),
-        ("Slice", 4) | ("Range", 2) => Demand::Fill(1.0),
-        ("Range", 1) => Demand::Fill(5.0),
-        ("Slice", 3) | ("Pad", 3) | ("CumSum" | "CumProd", 1) | ("DFT", 2) => Demand::Axes {
-            of: ty(0).clone(),
-            free: false,
-        },
-        ("Pad", 1) => Demand::Fill(1.0),
-        ("Squeeze", 1) => Demand::Axes {
-            of: ty(0).clone(),
-            free: true,
-        },
-        ("Unsqueeze", 1) => Demand::Axes {
-            of: ValueType::Unknown,
-            free: false,
-        },
-        (name, 1) if name.starts_with("Reduce") => Demand::Axes {
-            of: ty(0).clone(),
-            free: false,
-        },
-        ("Split", 1) => Demand::Parts(dim(0, axis(0))),
-        ("SplitToSequence", 1) => Demand::Fill(1.0),
-        ("Loop", 0) => Demand::Count,
-        ("Loop", 1) => Demand::Fill(1.0),
-        ("NonMaxSuppression", 2) | ("HannWindow" | "HammingWindow" | "BlackmanWindow", 0) => {
-            Demand::Fill(8.0)
-        }
-        ("STFT", 1) => Demand::Fill(2.0),
-        ("Dropout", 1) => Demand::Fill(0.5),
-        ("Dropout", 2) => Demand::Fill(0.0),
-        ("BatchNormalization", 4) | ("Div" | "Mod", 1) | ("QuantizeLinear" | "DequantizeLinear", 1) => {
-            Demand::Positive
-        }
-        ("BitShift" | "Pow", 1) => Demand::Count,
-        ("DequantizeLinear" | "MatMulInteger" | "ConvInteger" | "QLinearMatMul" | "QLinearConv", 0) => {
-            Demand::FullRange
-        }
-        ("MatMulInteger" | "ConvInteger", 1) | ("QLinearMatMul" | "QLinearConv", 3) => Demand::FullRange,
-        ("Cast", 0) if operator.int("to") == Some(9) => Demand::Flag,
-        ("Where", 0) => Demand::Flag,
-        ("Equal", _) => Demand::Compared(constant(1 - slot.min(1) as usize)?.to_f64().ok()?),
-        ("Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual", _) => {
-            let bounds = constant(1 - slot.min(1) as usize)?.to_f64().ok()?;
-            Demand::Compared(bounds.iter().flat_map(|v| [v - 1.0, *v, v + 1.0]).collect())
-        }
-        // 1 - mask, as attention masks are turned into biases.
-        ("Sub", 1) if constant(0)?.single_f64() == Some(1.0) => Demand::Flag,
-        _ => return None,
-    })
+    let reader = Reader {
+        graph,
+        node,
+        operator,
+    };
+    // Each operand is in one of the tables.
+    reader
+        .position(slot)
+        .or_else(|| reader.extent(slot))
+        .or_else(|| reader.number(slot))
+        .or_else(|| reader.truth(slot))
+}
+
+/// An operator of ONNX's domain, with what is known of its operands.
+struct Reader<'a> {
+    graph: &'a Graph,
+    node: NodeId,
+    operator: &'a Operator,
+}
+
+impl Reader<'_> {
+    fn ty(&self, index: usize) -> &ValueType {
+        self.graph
+            .input(self.node, index)
+            .map_or(&ValueType::Unknown, |value| self.graph.ty(value))
+    }
+
+    fn dim(&self, index: usize, axis: i64) -> Dim {
+        size_along(self.ty(index), axis)
+    }
+
+    /// The attribute `axis`, whose default is 0.
+    fn axis(&self) -> i64 {
+        self.operator.int("axis").unwrap_or(0)
+    }
+
+    fn constant(&self, index: usize) -> Option<&Tensor> {
+        let value = self.graph.input(self.node, index)?;
+        self.graph.constant(value)
+    }
+
+    /// Operands that say where in another value something is.
+    fn position(&self, slot: u32) -> Option<Demand> {
+        Some(match (&*self.operator.op_type, slot) {
+            ("Gather" | "GatherElements" | "ScatterElements" | "Scatter", 1) => {
+                Demand::Place(vec![self.dim(0, self.axis())])
+            }
+            ("GatherND", 1) => {
+                let batch = self.operator.int("batch_dims").unwrap_or(0).max(0) as usize;
+                let shape = self.ty(0).shape();
+                Demand::Place(
+                    shape
+                        .map(|shape| shape.iter().skip(batch).cloned().collect())
+                        .unwrap_or_default(),
+                )
+            }
+            ("ScatterND", 1) => {
+                let shape = self.ty(0).shape();
+                Demand::Place(shape.map(|shape| shape.to_vec()).unwrap_or_default())
+            }
+            ("OneHot", 0) => {
+                let depth = self.constant(1);
+                match depth.and_then(|depth| depth.to_f64().ok()?.first().copied()) {
+                    Some(depth) => Demand::Below(vec![Dim::Fixed(depth as i64)]),
+                    None => Demand::Below(Vec::new()),
+                }
+            }
+            ("SoftmaxCrossEntropyLoss" | "NegativeLogLikelihoodLoss", 1) => {
+                Demand::Below(vec![self.dim(0, 1)])
+            }
+            ("RotaryEmbedding", 3) => Demand::Below(vec![self.dim(1, 0)]),
+            ("RoiAlign", 2) => Demand::Below(vec![self.dim(0, 0)]),
+            ("MaxUnpool", 1) => {
+                let shape = self.ty(0).shape();
+                let count = shape.map(|s| s.iter().fold(Dim::Fixed(1), |product, dim| product.mul(dim)));
+                Demand::Below(count.into_iter().collect())
+            }
+            ("LSTM" | "GRU" | "RNN", 4) => {
+                let batch_first = self.operator.int("layout") == Some(1);
+                Demand::Length(self.dim(0, i64::from(batch_first)))
+            }
+            ("ReverseSequence", 1) => {
+                Demand::Length(self.dim(0, self.operator.int("time_axis").unwrap_or(0)))
+            }
+            _ => return None,
+        })
+    }
+
+    /// Operands that say of which shape the result is, or along which axes something is done.
+    fn extent(&self, slot: u32) -> Option<Demand> {
+        let output = || self.graph.ty(ValueId::new(self.node, 0)).shape().cloned();
+        Some(match (&*self.operator.op_type, slot) {
+            ("Reshape" | "Expand" | "CenterCropPad", 1) | ("ConstantOfShape", 0) | ("Resize", 3) => {
+                Demand::Sizes(output())
+            }
+            ("Slice" | "Pad", 3) | ("CumSum" | "CumProd", 1) | ("DFT", 2) => Demand::Axes {
+                of: self.ty(0).clone(),
+                free: false,
+            },
+            ("Squeeze", 1) => Demand::Axes {
+                of: self.ty(0).clone(),
+                free: true,
+            },
+            ("Unsqueeze", 1) => Demand::Axes {
+                of: ValueType::Unknown,
+                free: false,
+            },
+            (name, 1) if name.starts_with("Reduce") => Demand::Axes {
+                of: self.ty(0).clone(),
+                free: false,
+            },
+            ("Split", 1) => Demand::Parts(self.dim(0, self.axis())),
+            _ => return None,
+        })
+    }
+
+    /// Operands of which some numbers make no sense.
+    fn number(&self, slot: u32) -> Option<Demand> {
+        Some(match (&*self.operator.op_type, slot) {
+            ("OneHot", 1) => Demand::Fill(4.0),
+            ("SequenceAt" | "SequenceErase", 1) | ("SequenceInsert", 2) | ("Trilu", 1) => Demand::Fill(0.0),
+            ("TopK", 1) => Demand::Fill(1.0),
+            ("Resize", 2) | ("Upsample", 1) => Demand::Fill(1.0),
+            ("Tile", 1) => Demand::Count,
+            ("Slice", 1) | ("Range", 0) => Demand::Fill(0.0),
+            ("Slice", 2) => Demand::Fill(f64::from(1 << 20)),
+            ("Slice", 4) | ("Range", 2) => Demand::Fill(1.0),
+            ("Range", 1) => Demand::Fill(5.0),
+            ("Pad", 1) => Demand::Fill(1.0),
+            ("SplitToSequence", 1) => Demand::Fill(1.0),
+            ("Loop", 0) => Demand::Count,
+            ("Loop", 1) => Demand::Fill(1.0),
+            ("NonMaxSuppression", 2) | ("HannWindow" | "HammingWindow" | "BlackmanWindow", 0) => {
+                Demand::Fill(8.0)
+            }
+            ("STFT", 1) => Demand::Fill(2.0),
+            ("Dropout", 1) => Demand::Fill(0.5),
+            ("Dropout", 2) => Demand::Fill(0.0),
+            ("BatchNormalization", 4) | ("Div" | "Mod", 1) | ("QuantizeLinear" | "DequantizeLinear", 1) => {
+                Demand::Positive
+            }
+            ("BitShift" | "Pow", 1) => Demand::Count,
+            ("DequantizeLinear" | "MatMulInteger" | "ConvInteger" | "QLinearMatMul" | "QLinearConv", 0) => {
+                Demand::FullRange
+            }
+            ("MatMulInteger" | "ConvInteger", 1) | ("QLinearMatMul" | "QLinearConv", 3) => Demand::FullRange,
+            _ => return None,
+        })
+    }
+
+    /// Operands that are true or false, or become so.
+    fn truth(&self, slot: u32) -> Option<Demand> {
+        let other = || self.constant(1 - slot.min(1) as usize)?.to_f64().ok();
+        Some(match (&*self.operator.op_type, slot) {
+            ("Cast", 0) if self.operator.int("to") == Some(9) => Demand::Flag,
+            ("Where", 0) => Demand::Flag,
+            ("Equal", _) => Demand::Compared(other()?),
+            ("Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual", _) => {
+                Demand::Compared(other()?.iter().flat_map(|v| [v - 1.0, *v, v + 1.0]).collect())
+            }
+            // 1 - mask, as attention masks are turned into biases.
+            ("Sub", 1) if self.constant(0)?.single_f64() == Some(1.0) => Demand::Flag,
+            _ => return None,
+        })
+    }
 }
 
 /// The keys of a lookup operator.

@@ -3,7 +3,7 @@
 use secateur::analysis::infer;
 use secateur::fold::TractEvaluator;
 use secateur::format::text::{PrintOptions, parse_model, print_node};
-use secateur::format::{ExternalFiles, lift, lower};
+use secateur::format::{ExternalFiles, lift, model_to_proto};
 use secateur::ir::{
     GraphBuilder, GraphOutput, GraphPath, Input, Model, Operator, OpsetImport, Value, ValueId, ValueType,
 };
@@ -36,7 +36,7 @@ fn run(model: &mut Model) -> RewriteReport {
 fn nodes(model: &Model) -> Vec<String> {
     let mut model = model.clone();
     model.name_values();
-    let message = lower(&model, &ExternalFiles::default()).unwrap();
+    let message = model_to_proto(&model, &ExternalFiles::default()).unwrap();
     message
         .graph
         .unwrap()

@@ -130,7 +130,7 @@ impl Coco {
             };
             boxes.push(
                 object(&annotation, image.size, of_keypoints)
-                    .map_err(|reason| wrong(format!("{which}: {reason}")))?,
+                    .map_err(|error| wrong(format!("{which}: {error}")))?,
             );
         }
         let categories = match categories.is_empty() {
@@ -195,21 +195,42 @@ impl Coco {
     }
 }
 
-fn object(annotation: &Annotation, size: Option<[u32; 2]>, of_keypoints: bool) -> Result<TrueBox, String> {
+/// What is wrong with an annotation.
+#[derive(Debug, thiserror::Error)]
+enum ObjectError {
+    #[error("keypoints are x, y, v for each")]
+    Keypoints,
+    #[error("it has no `bbox`")]
+    NoBox,
+    #[error("{0:?} is not a box [left, top, width, height]")]
+    NotABox([f64; 4]),
+    #[error("box {rect:?} is not inside its image of {width}x{height}")]
+    Outside { rect: [f64; 4], width: f64, height: f64 },
+}
+
+fn object(
+    annotation: &Annotation,
+    size: Option<[u32; 2]>,
+    of_keypoints: bool,
+) -> Result<TrueBox, ObjectError> {
     let keypoints: Vec<[f64; 3]> = annotation
         .keypoints
         .chunks(3)
-        .map(|values| <[f64; 3]>::try_from(values).map_err(|_| "keypoints are x, y, v for each".to_owned()))
+        .map(|values| <[f64; 3]>::try_from(values).map_err(|_| ObjectError::Keypoints))
         .collect::<Result<_, _>>()?;
-    let rect = annotation.bbox.ok_or("it has no `bbox`")?;
+    let rect = annotation.bbox.ok_or(ObjectError::NoBox)?;
     let [left, top, width, height] = rect;
     if rect.iter().any(|v| !v.is_finite()) || width < 0.0 || height < 0.0 {
-        return Err(format!("{rect:?} is not a box [left, top, width, height]"));
+        return Err(ObjectError::NotABox(rect));
     }
     if let Some([w, h]) = size {
         let (w, h) = (f64::from(w), f64::from(h));
         if left < -SLACK || top < -SLACK || left + width > w + SLACK || top + height > h + SLACK {
-            return Err(format!("box {rect:?} is not inside its image of {w}x{h}"));
+            return Err(ObjectError::Outside {
+                rect,
+                width: w,
+                height: h,
+            });
         }
     }
     Ok(TrueBox {

@@ -54,9 +54,9 @@ pub(in super::super) fn mask(
     for (at, value) in values.into_iter().enumerate() {
         let class = match last {
             Some((known, class)) if known == value => class,
-            _ => class_of(value, options).map_err(|reason| {
+            _ => class_of(value, options).map_err(|error| {
                 let (x, y) = (at % width, at / width);
-                labels(file, format!("row {}, column {}: {reason}", y + 1, x + 1))
+                labels(file, format!("row {}, column {}: {error}", y + 1, x + 1))
             })?,
         };
         last = Some((value, class));
@@ -69,31 +69,35 @@ pub(in super::super) fn mask(
     })
 }
 
-/// The class of a pixel's value; what is wrong with it in words.
-fn class_of(value: u16, options: &SegmentationOptions) -> Result<u16, String> {
+/// What is wrong with the value of a pixel.
+#[derive(Debug, PartialEq, thiserror::Error)]
+enum ClassError {
+    #[error("the value {0} is not in `map`: name its class, or -1 where it does not count")]
+    Unmapped(u16),
+    #[error("class {class} is none of the {names} that `names` has; `ignore` or `map` leave a value out")]
+    Unnamed { class: u16, names: usize },
+    #[error("{0} is not a class number; they are from 0 to {last}", last = Mask::IGNORED - 1)]
+    NotAClass(i32),
+}
+
+/// The class of a pixel's value.
+fn class_of(value: u16, options: &SegmentationOptions) -> Result<u16, ClassError> {
     if value == options.ignore {
         return Ok(Mask::IGNORED);
     }
     let class = if options.map.is_empty() {
         i32::from(value)
     } else {
-        *options.map.get(&value).ok_or_else(|| {
-            format!("the value {value} is not in `map`: name its class, or -1 where it does not count")
-        })?
+        *options.map.get(&value).ok_or(ClassError::Unmapped(value))?
     };
     match u16::try_from(class) {
         _ if class == -1 => Ok(Mask::IGNORED),
         Ok(class) if class != Mask::IGNORED => match options.names.len() {
             0 => Ok(class),
             names if usize::from(class) < names => Ok(class),
-            names => Err(format!(
-                "class {class} is none of the {names} that `names` has; `ignore` or `map` leave a value out"
-            )),
+            names => Err(ClassError::Unnamed { class, names }),
         },
-        _ => Err(format!(
-            "{class} is not a class number; they are from 0 to {}",
-            Mask::IGNORED - 1
-        )),
+        _ => Err(ClassError::NotAClass(class)),
     }
 }
 
@@ -252,9 +256,12 @@ mod tests {
         assert_eq!(class_of(7, &options), Ok(1));
         assert_eq!(class_of(8, &options), Ok(Mask::IGNORED));
         assert_eq!(class_of(0, &options), Ok(Mask::IGNORED));
-        assert!(class_of(1, &options).unwrap_err().contains("not in `map`"));
-        assert!(class_of(9, &options).unwrap_err().contains("none of the 2"));
-        assert!(class_of(10, &options).unwrap_err().contains("not a class number"));
+        assert_eq!(class_of(1, &options), Err(ClassError::Unmapped(1)));
+        assert_eq!(
+            class_of(9, &options),
+            Err(ClassError::Unnamed { class: 2, names: 2 })
+        );
+        assert!(matches!(class_of(10, &options), Err(ClassError::NotAClass(_))));
         assert!(class_of(Mask::IGNORED, &SegmentationOptions::default()).is_err());
     }
 

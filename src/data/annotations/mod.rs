@@ -134,24 +134,38 @@ fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, DataError> {
     Ok(found)
 }
 
-/// Left, top, width and height of a box with these edges, clipped to its image; an error in words where it is outside or empty.
-fn clipped(image: &ImageFile, left: f64, top: f64, right: f64, bottom: f64) -> Result<[f64; 4], String> {
+/// What is wrong with the edges of a box.
+#[derive(Debug, thiserror::Error)]
+enum EdgesError {
+    #[error("the box has an edge that is not a finite number")]
+    NotFinite,
+    #[error("the box from {}, {} to {}, {} is outside its image of {} x {} pixels", .edges[0], .edges[1], .edges[2], .edges[3], .image[0], .image[1])]
+    Outside {
+        /// Left, top, right and bottom.
+        edges: [f64; 4],
+        /// Width and height.
+        image: [u32; 2],
+    },
+    #[error("the box from {}, {} to {}, {} has no area: remove it, or correct its corners", .0[0], .0[1], .0[2], .0[3])]
+    NoArea([f64; 4]),
+}
+
+/// Left, top, width and height of a box with these edges, clipped to its image.
+fn clipped(image: &ImageFile, left: f64, top: f64, right: f64, bottom: f64) -> Result<[f64; 4], EdgesError> {
     let (width, height) = (f64::from(image.width), f64::from(image.height));
     if ![left, top, right, bottom].iter().all(|edge| edge.is_finite()) {
-        return Err("the box has an edge that is not a finite number".to_owned());
+        return Err(EdgesError::NotFinite);
     }
     if left < -ROUNDING || top < -ROUNDING || right > width + ROUNDING || bottom > height + ROUNDING {
-        return Err(format!(
-            "the box from {left}, {top} to {right}, {bottom} is outside its image of {} x {} pixels",
-            image.width, image.height
-        ));
+        return Err(EdgesError::Outside {
+            edges: [left, top, right, bottom],
+            image: [image.width, image.height],
+        });
     }
     let (left, top) = (left.max(0.0), top.max(0.0));
     let (right, bottom) = (right.min(width), bottom.min(height));
     if right <= left || bottom <= top {
-        return Err(format!(
-            "the box from {left}, {top} to {right}, {bottom} has no area: remove it, or correct its corners"
-        ));
+        return Err(EdgesError::NoArea([left, top, right, bottom]));
     }
     Ok([left, top, right - left, bottom - top])
 }
@@ -228,7 +242,7 @@ mod tests {
             (5.0, 0.0, 5.0, 5.0, "no area"),
             (f64::NAN, 0.0, 5.0, 5.0, "finite"),
         ] {
-            let error = clipped(&image, left, top, right, bottom).unwrap_err();
+            let error = clipped(&image, left, top, right, bottom).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::error::DataError;
 use super::super::tasks::Pair;
 use super::ImageFile;
-use super::strings::{ByName, rows};
+use super::strings::{ByName, NameError, rows};
 use super::{at_line, labels};
 
 /// The pairs of a table with a line `a b same`, parted by tabs, commas or spaces.
@@ -40,7 +40,7 @@ pub(in super::super) fn read(
         let (a, b) = match (place(a), place(b)) {
             (Ok(a), Ok(b)) => (a, b),
             (Err(_), Err(_)) if line == 1 => continue,
-            (Err(reason), _) | (_, Err(reason)) => return Err(wrong(reason)),
+            (Err(error), _) | (_, Err(error)) => return Err(wrong(error.to_string())),
         };
         if a == b {
             return Err(wrong(
@@ -78,17 +78,15 @@ pub(in super::super) fn read(
     Ok(pairs)
 }
 
-fn sample(name: &str, known: &ByName<'_>, samples: u64) -> Result<u64, String> {
-    let reason = match known.find(name) {
+fn sample(name: &str, known: &ByName<'_>, samples: u64) -> Result<u64, NameError> {
+    let unknown = match known.find(name) {
         Ok(at) => return Ok(at as u64),
-        Err(reason) => reason,
+        Err(error) => error,
     };
     match name.parse::<u64>() {
         Ok(index) if index < samples => Ok(index),
-        Ok(index) => Err(format!(
-            "there is no sample {index}: {samples} are counted from 0"
-        )),
-        Err(_) => Err(reason),
+        Ok(index) => Err(NameError::NoSample { index, samples }),
+        Err(_) => Err(unknown),
     }
 }
 

@@ -12,6 +12,17 @@ use super::{Annotations, ImageFile, at_line, labels, text_of};
 /// What the heading over file names is called.
 const HEADINGS: [&str; 6] = ["file", "filename", "file_name", "image", "name", "path"];
 
+/// A name or a number that stands for no sample.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NameError {
+    #[error("there is no image {0:?}: correct the name, or remove the line")]
+    Unknown(String),
+    #[error("{images} images are called {name:?}: write their folders, too")]
+    Ambiguous { name: String, images: usize },
+    #[error("there is no sample {index}: {samples} are counted from 0")]
+    NoSample { index: u64, samples: u64 },
+}
+
 /// Images by their names, as tables have them: the whole path, or any end of it that is one image's only.
 pub(super) struct ByName<'a> {
     images: &'a [ImageFile],
@@ -29,8 +40,8 @@ impl<'a> ByName<'a> {
         Self { images, names }
     }
 
-    /// The place of the image of this name; what is wrong in words.
-    pub(super) fn find(&self, name: &str) -> Result<usize, String> {
+    /// The place of the image of this name.
+    pub(super) fn find(&self, name: &str) -> Result<usize, NameError> {
         let path = Path::new(name.strip_prefix("./").unwrap_or(name));
         let fits = |at: &&usize| {
             self.images
@@ -46,13 +57,11 @@ impl<'a> ByName<'a> {
             .collect();
         match found.as_slice() {
             [at] => Ok(**at),
-            [] => Err(format!(
-                "there is no image {name:?}: correct the name, or remove the line"
-            )),
-            _ => Err(format!(
-                "{} images are called {name:?}: write their folders, too",
-                found.len()
-            )),
+            [] => Err(NameError::Unknown(name.to_owned())),
+            several => Err(NameError::Ambiguous {
+                name: name.to_owned(),
+                images: several.len(),
+            }),
         }
     }
 }
@@ -118,7 +127,9 @@ pub(in super::super) fn read(file: &Path, images: &[ImageFile]) -> Result<Annota
                 fields.len()
             )));
         };
-        let at = known.find(name.trim()).map_err(|reason| wrong(&reason))?;
+        let at = known
+            .find(name.trim())
+            .map_err(|error| wrong(&error.to_string()))?;
         let Some(place) = texts.get_mut(at) else { continue };
         if let Some((other, _)) = place {
             return Err(wrong(&format!(

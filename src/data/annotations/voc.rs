@@ -149,7 +149,8 @@ impl Object {
                 .number(file)?;
         }
         let [left, top, right, bottom] = corners;
-        let rect = clipped(image, left - 1.0, top - 1.0, right, bottom).map_err(|reason| wrong(&reason))?;
+        let rect = clipped(image, left - 1.0, top - 1.0, right, bottom)
+            .map_err(|error| wrong(&error.to_string()))?;
         let ignore = match &self.difficult {
             Some(field) => field.number(file)? != 0.0,
             None => false,

@@ -104,9 +104,9 @@ fn lines(
             (cx + width / 2.0) * across,
             (cy + height / 2.0) * down,
         )
-        .map_err(|reason| {
+        .map_err(|error| {
             wrong(format!(
-                "{reason}; numbers are shares of the image's width and height, from 0 to 1"
+                "{error}; numbers are shares of the image's width and height, from 0 to 1"
             ))
         })?;
         let [_, _, width, height] = rect;

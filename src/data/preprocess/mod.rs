@@ -245,18 +245,51 @@ impl<'de> Deserialize<'de> for PreprocessSpec {
     }
 }
 
+/// Preprocessing that is not possible.
+#[derive(Debug, thiserror::Error)]
+pub enum PreprocessError {
+    /// A preset that does not exist.
+    #[error("unknown preprocessing {0:?}; there are {names}", names = Preset::names())]
+    Unknown(String),
+    /// Two ways to a size.
+    #[error("letterbox takes the place of resize and crop: only one of them is possible")]
+    LetterboxBesideSize,
+    /// Fields of a letterbox without one.
+    #[error("pad, place and upscale are of a letterbox, and there is none")]
+    NoLetterbox,
+    /// A side without pixels or with too many.
+    #[error("sides of images are 1 to {LARGEST} pixels")]
+    Side,
+    /// Numbers that are neither one nor one a channel.
+    #[error("{field} has {found} numbers; 1 or {channels} are possible")]
+    Channels {
+        /// The field.
+        field: &'static str,
+        /// Its numbers.
+        found: usize,
+        /// Channels of the image.
+        channels: usize,
+    },
+    /// A division by zero or by no number.
+    #[error("std must be finite and not zero")]
+    Deviation,
+    /// A size that is the model's, which leaves it open.
+    #[error("the model leaves the height and width of its input open; give them as [height, width]")]
+    OpenSize,
+}
+
 impl PreprocessSpec {
     /// The preset with this name.
-    pub fn preset(name: &str) -> Result<Self, String> {
+    pub fn preset(name: &str) -> Result<Self, PreprocessError> {
         Preset::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(
             name,
         ))
         .map(Self::Preset)
-        .map_err(|_| format!("unknown preprocessing {name:?}; there are {}", Preset::names()))
+        .map_err(|_| PreprocessError::Unknown(name.to_owned()))
     }
 
     /// Every field settled; an error says which are not possible together.
-    pub fn resolve(&self) -> Result<Preprocess, String> {
+    pub fn resolve(&self) -> Result<Preprocess, PreprocessError> {
         let fields = match self {
             Self::Preset(preset) => return Ok(preset.fields()),
             Self::Fields(fields) => fields,
@@ -282,13 +315,11 @@ impl PreprocessSpec {
                 .unwrap_or(true),
         });
         if letterbox.is_some() && (fields.resize.is_some() || fields.crop.is_some()) {
-            return Err(
-                "letterbox takes the place of resize and crop: only one of them is possible".to_owned(),
-            );
+            return Err(PreprocessError::LetterboxBesideSize);
         }
         if letterbox.is_none() && (fields.pad.is_some() || fields.place.is_some() || fields.upscale.is_some())
         {
-            return Err("pad, place and upscale are of a letterbox, and there is none".to_owned());
+            return Err(PreprocessError::NoLetterbox);
         }
         let (resize, crop) = match &letterbox {
             Some(_) => (None, None),
@@ -305,7 +336,7 @@ impl PreprocessSpec {
             .chain(crop.iter().flatten())
             .any(|side| !(1..=LARGEST).contains(side))
         {
-            return Err(format!("sides of images are 1 to {LARGEST} pixels"));
+            return Err(PreprocessError::Side);
         }
         let settled = Preprocess {
             resize,
@@ -320,16 +351,17 @@ impl PreprocessSpec {
             otherwise: start.otherwise,
         };
         let channels = settled.channels();
-        for (name, list) in [("mean", &settled.mean), ("std", &settled.std)] {
+        for (field, list) in [("mean", &settled.mean), ("std", &settled.std)] {
             if list.len() != 1 && list.len() != channels {
-                return Err(format!(
-                    "{name} has {} numbers; 1 or {channels} are possible",
-                    list.len()
-                ));
+                return Err(PreprocessError::Channels {
+                    field,
+                    found: list.len(),
+                    channels,
+                });
             }
         }
         if settled.std.iter().any(|s| *s == 0.0 || !s.is_finite()) {
-            return Err("std must be finite and not zero".to_owned());
+            return Err(PreprocessError::Deviation);
         }
         Ok(settled)
     }
@@ -343,10 +375,9 @@ impl Preprocess {
     ///
     /// # Errors
     /// When a size is the model's and it leaves it open.
-    pub fn fitted(mut self, input: Option<[u32; 2]>) -> Result<Self, String> {
-        let open = "the model leaves the height and width of its input open; give them as [height, width]";
+    pub fn fitted(mut self, input: Option<[u32; 2]>) -> Result<Self, PreprocessError> {
         let usual = self.otherwise;
-        let size = || input.or(usual).ok_or_else(|| open.to_owned());
+        let size = || input.or(usual).ok_or(PreprocessError::OpenSize);
         if let Some(letterbox) = &mut self.letterbox
             && matches!(letterbox.extent, Extent::Input(_))
         {

@@ -7,30 +7,39 @@ use std::path::{Path, PathBuf};
 /// The variable that names the library.
 const VARIABLE: &str = "ORT_DYLIB_PATH";
 
-/// The shared library to load, or where it was looked for.
-pub(super) fn find(environment: &dyn Fn(&str) -> Option<OsString>) -> Result<PathBuf, String> {
+/// There is no library, and what would help.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(super) enum LibraryError {
+    #[error("{VARIABLE} names {}, which is no file", .0.display())]
+    NoFile(PathBuf),
+    #[error("{}; install it with `pip install onnxruntime`, or set {VARIABLE} to libonnxruntime.so", looked(.0))]
+    NotInstalled(Vec<PathBuf>),
+}
+
+/// Where the library was looked for.
+fn looked(places: &[PathBuf]) -> String {
+    if places.is_empty() {
+        return "no Python environment was found".to_owned();
+    }
+    let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+    format!("it is in none of {}", places.join(", "))
+}
+
+/// The shared library to load.
+pub(super) fn find(environment: &dyn Fn(&str) -> Option<OsString>) -> Result<PathBuf, LibraryError> {
     if let Some(named) = environment(VARIABLE).filter(|named| !named.is_empty()) {
         let path = PathBuf::from(named);
         return if path.is_file() {
             Ok(std::path::absolute(&path).unwrap_or(path))
         } else {
-            Err(format!("{VARIABLE} names {}, which is no file", path.display()))
+            Err(LibraryError::NoFile(path))
         };
     }
     let places = site_packages(environment);
     let found = places
         .iter()
         .find_map(|place| newest(&place.join("onnxruntime").join("capi")));
-    found.ok_or_else(|| {
-        let looked = match places.len() {
-            0 => "no Python environment was found".to_owned(),
-            _ => {
-                let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
-                format!("it is in none of {}", places.join(", "))
-            }
-        };
-        format!("{looked}; install it with `pip install onnxruntime`, or set {VARIABLE} to libonnxruntime.so")
-    })
+    found.ok_or(LibraryError::NotInstalled(places))
 }
 
 /// Package folders of the Python environments in reach: the active one, those of the interpreters on the search path in its
@@ -154,6 +163,7 @@ mod tests {
         assert!(
             named(&folder.path().join("gone.so"))
                 .unwrap_err()
+                .to_string()
                 .contains("gone.so")
         );
     }
@@ -180,6 +190,7 @@ mod tests {
             find(&without),
             Ok(other.join(capi).join("libonnxruntime.so.2.0.0"))
         );
-        assert!(find(&|_| None).unwrap_err().contains("pip install onnxruntime"));
+        let missing = find(&|_| None).unwrap_err().to_string();
+        assert!(missing.contains("pip install onnxruntime"));
     }
 }

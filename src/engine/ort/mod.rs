@@ -20,7 +20,7 @@ use ort::logging::LogLevel;
 use super::bounded::{Extent, elements};
 use super::guard::quietly;
 use super::{CompileOptions, Engine, EngineError, RunValue, RunValues, Session, calls};
-use crate::format::{ExternalFiles, lower};
+use crate::format::{ExternalFiles, model_to_proto};
 use crate::ir::{Model, NodeKind, Tensor, ValueId, ValueType};
 use crate::proto;
 use boundary::Crossings;
@@ -58,7 +58,8 @@ impl OrtEngine {
                 engine: ENGINE,
                 reason,
             };
-            let path = library::find(&|name| std::env::var_os(name)).map_err(unavailable)?;
+            let path = library::find(&|name| std::env::var_os(name))
+                .map_err(|error| unavailable(error.to_string()))?;
             #[cfg(target_os = "linux")]
             if let Some(host) = super::worker::host() {
                 let version = remote::version(host, &path)
@@ -130,7 +131,8 @@ impl Engine for OrtEngine {
         }
         let (exposed, echoes) = expose(model, &options.expose)?;
         let model = exposed.as_ref().unwrap_or(model);
-        let mut message = lower(model, &ExternalFiles::default()).map_err(|e| failed(e.to_string()))?;
+        let mut message =
+            model_to_proto(model, &ExternalFiles::default()).map_err(|e| failed(e.to_string()))?;
         let crossings = Crossings::apply(&mut message);
         let inside = self.inside(model, message, options)?;
         let declared = model

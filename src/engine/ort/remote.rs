@@ -8,7 +8,7 @@ use ort::environment::Environment;
 use prost::Message as _;
 
 use super::pool::{IN_MEMORY, Pool, temporary_folder};
-use super::{Crossings, ENGINE, environment, failed, lower};
+use super::{Crossings, ENGINE, environment, failed, model_to_proto};
 use crate::engine::bounded::Extent;
 use crate::engine::worker::{self, Holds, Host, Opening, Reader, Remote, Torn, Writer, torn};
 use crate::engine::{CompileOptions, EngineError, Session};
@@ -52,7 +52,8 @@ pub(super) fn open(
     let (copy, own) = (model.clone(), options.clone());
     let locate = move || {
         worker::locate(&copy, &|model| {
-            let mut message = lower(model, &ExternalFiles::default()).map_err(|e| failed(e.to_string()))?;
+            let mut message =
+                model_to_proto(model, &ExternalFiles::default()).map_err(|e| failed(e.to_string()))?;
             Crossings::apply(&mut message);
             let parts = Parts::new(message);
             let program =

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Answer;
 use crate::data::{BoxesSpec, Frame, Part};
+use crate::evaluate::EvaluateError;
 
 /// The layout that the outputs fit best, with its name.
 ///
@@ -13,8 +14,9 @@ pub(super) fn guessed(
     answer: &Answer,
     frame: Option<&Frame>,
     keypoints: bool,
-) -> Result<(String, BoxesSpec), String> {
-    let layouts = BoxesSpec::layouts()?;
+) -> Result<(String, BoxesSpec), EvaluateError> {
+    let task = |problem: String| EvaluateError::Task { problem };
+    let layouts = BoxesSpec::layouts().map_err(|error| task(error.to_string()))?;
     let mut best: Vec<(usize, &String)> = layouts
         .iter()
         .filter(|(_, layout)| layout.has(Part::Keypoints) || !keypoints)
@@ -31,7 +33,7 @@ pub(super) fn guessed(
     best.retain(|(fit, _)| Some(*fit) == most);
     let named = |name: &String| layouts.get(name).map(|layout| (name.clone(), layout.clone()));
     match best.as_slice() {
-        [(_, name)] => named(name).ok_or_else(|| format!("there is no layout {name}")),
+        [(_, name)] => named(name).ok_or_else(|| task(format!("there is no layout {name}"))),
         found => {
             let outputs: Vec<String> = answer
                 .outputs
@@ -45,10 +47,10 @@ pub(super) fn guessed(
                     names(found.iter().map(|(_, name)| *name))
                 ),
             };
-            Err(format!(
+            Err(task(format!(
                 "the outputs of one image, {}, fit {which}; name one with boxes: {{ layout: NAME }}, or spell it out (`secateur explain data`)",
                 outputs.join(", ")
-            ))
+            )))
         }
     }
 }

@@ -253,8 +253,7 @@ impl BoxReader {
                 guessed: None,
             });
         }
-        let (name, layout) =
-            guessed(answer, frame, keypoints).map_err(|problem| EvaluateError::Task { problem })?;
+        let (name, layout) = guessed(answer, frame, keypoints)?;
         let about = layout.about.clone().unwrap_or_default();
         let reader = Self {
             layout: spec.over(layout),

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::super::external::ExternalFiles;
 use super::attribute::attribute_from_proto;
@@ -161,6 +162,15 @@ struct Lifter<'a, 'c> {
     captures: &'c mut Captures,
 }
 
+/// The initializers of a graph: their tensors with their places in the file, and their names in its order.
+struct Initializers {
+    tensors: HashMap<Name, (u32, Tensor)>,
+    order: Vec<Name>,
+}
+
+/// Entries of the list of inputs that stand for initializers, with their places.
+type Listed = HashMap<Name, (u32, proto::ValueInfoProto)>;
+
 /// A node whose inputs and captures are still names.
 struct Pending {
     id: NodeId,
@@ -182,62 +192,73 @@ impl Lifter<'_, '_> {
 
     fn define(&mut self, name: &Name, value: ValueId, node: &dyn Fn() -> String) -> Result<(), LiftError> {
         if self.values.insert(name.clone(), value).is_some() {
-            return Err(LiftError::Duplicate {
-                value: name.to_string(),
-                node: node(),
-                graph: self.label.clone(),
-            });
+            return Err(self.duplicate(name, &node()));
         }
         Ok(())
     }
 
-    #[allow(
-        clippy::too_many_lines,
-        reason = "inputs and initializers are one list in old versions of the format"
-    )]
+    fn unnamed(&self) -> LiftError {
+        LiftError::Unnamed {
+            graph: self.label.clone(),
+        }
+    }
+
+    fn duplicate(&self, value: &Name, node: &str) -> LiftError {
+        LiftError::Duplicate {
+            value: value.to_string(),
+            node: node.to_owned(),
+            graph: self.label.clone(),
+        }
+    }
+
+    /// Inputs, and what has a tensor in the file: in old versions of the format one list names both.
     fn inputs_and_initializers(
         &mut self,
         inputs: Vec<(String, Option<proto::ValueInfoProto>)>,
         initializers: Vec<proto::TensorProto>,
         sparse: Vec<proto::SparseTensorProto>,
     ) -> Result<(), LiftError> {
-        let unnamed = || LiftError::Unnamed {
-            graph: self.label.clone(),
+        let mut initializers = self.initializers(initializers)?;
+        let listed = self.inputs(inputs, &mut initializers.tensors)?;
+        self.constants(initializers, listed)?;
+        self.sparse_constants(sparse)
+    }
+
+    /// The tensors of the initializers. Repetitions of one are left out and noted.
+    fn initializers(&self, initializers: Vec<proto::TensorProto>) -> Result<Initializers, LiftError> {
+        let mut found = Initializers {
+            tensors: HashMap::with_capacity(initializers.len()),
+            order: Vec::with_capacity(initializers.len()),
         };
-        let mut tensors: HashMap<Name, (u32, Tensor)> = HashMap::with_capacity(initializers.len());
-        let mut order = Vec::with_capacity(initializers.len());
         for (index, mut proto) in initializers.into_iter().enumerate() {
-            let name = Name::from(
-                proto
-                    .name
-                    .take()
-                    .filter(|name| !name.is_empty())
-                    .ok_or_else(unnamed)?,
-            );
+            let name = proto.name.take().filter(|name| !name.is_empty());
+            let name = Name::from(name.ok_or_else(|| self.unnamed())?);
             let tensor = tensor_from_proto(proto, self.context.external, &|| name.to_string())?;
-            if tensors
-                .get(&name)
-                .is_some_and(|(_, first)| first.same_as(&tensor))
-            {
-                self.context.repeated.borrow_mut().push(name.to_string());
-                continue;
+            match found.tensors.entry(name.clone()) {
+                Entry::Occupied(first) if first.get().1.same_as(&tensor) => {
+                    self.context.repeated.borrow_mut().push(name.to_string());
+                }
+                Entry::Occupied(_) => return Err(self.duplicate(&name, "an initializer")),
+                Entry::Vacant(place) => {
+                    place.insert((index as u32, tensor));
+                    found.order.push(name);
+                }
             }
-            if tensors.insert(name.clone(), (index as u32, tensor)).is_some() {
-                let node = "an initializer".to_owned();
-                return Err(LiftError::Duplicate {
-                    value: name.to_string(),
-                    node,
-                    graph: self.label.clone(),
-                });
-            }
-            order.push(name);
         }
-        let mut listed: HashMap<Name, (u32, proto::ValueInfoProto)> = HashMap::new();
+        Ok(found)
+    }
+
+    /// Makes the graph's inputs, with the tensors that are their defaults. Where an initializer has to be listed among the inputs, its
+    /// entry is answered instead.
+    fn inputs(
+        &mut self,
+        inputs: Vec<(String, Option<proto::ValueInfoProto>)>,
+        tensors: &mut HashMap<Name, (u32, Tensor)>,
+    ) -> Result<Listed, LiftError> {
+        let mut listed = Listed::new();
         for (index, (name, declared)) in inputs.into_iter().enumerate() {
             if name.is_empty() {
-                return Err(LiftError::Unnamed {
-                    graph: self.label.clone(),
-                });
+                return Err(self.unnamed());
             }
             let (index, name) = (index as u32, Name::from(name));
             let has_default = tensors.contains_key(&name);
@@ -246,12 +267,7 @@ impl Lifter<'_, '_> {
                 .filter(|_| has_default && self.context.initializers_are_inputs)
             {
                 if listed.insert(name.clone(), (index, info.clone())).is_some() {
-                    let node = "a graph input".to_owned();
-                    return Err(LiftError::Duplicate {
-                        value: name.to_string(),
-                        node,
-                        graph: self.label.clone(),
-                    });
+                    return Err(self.duplicate(&name, "a graph input"));
                 }
                 continue;
             }
@@ -276,6 +292,12 @@ impl Lifter<'_, '_> {
             );
             self.define(&name, value, &|| "a graph input".to_owned())?;
         }
+        Ok(listed)
+    }
+
+    /// Makes constants of the initializers that are no input's default.
+    fn constants(&mut self, initializers: Initializers, mut listed: Listed) -> Result<(), LiftError> {
+        let Initializers { mut tensors, order } = initializers;
         for name in order {
             let Some((index, tensor)) = tensors.remove(&name) else {
                 continue;
@@ -290,15 +312,17 @@ impl Lifter<'_, '_> {
             let value = self.builder.constant(value, constant, None, None);
             self.define(&name, value, &|| "an initializer".to_owned())?;
         }
+        Ok(())
+    }
+
+    fn sparse_constants(&mut self, sparse: Vec<proto::SparseTensorProto>) -> Result<(), LiftError> {
         for (index, sparse) in sparse.into_iter().enumerate() {
             let name = sparse
                 .values
                 .as_ref()
                 .and_then(|values| values.name.clone())
                 .filter(|name| !name.is_empty());
-            let name = Name::from(name.ok_or_else(|| LiftError::Unnamed {
-                graph: self.label.clone(),
-            })?);
+            let name = Name::from(name.ok_or_else(|| self.unnamed())?);
             let origin = ConstantOrigin::Sparse(Box::new(sparse), index as u32);
             let constant = Constant {
                 tensor: None,

@@ -1,6 +1,6 @@
 //! From protobuf messages to the IR.
 //!
-//! Everything a file says is kept, so that [`super::lower`] gives the same bytes back. Names become edges: a value that a body
+//! Everything a file says is kept, so that [`super::model_to_proto`] gives the same bytes back. Names become edges: a value that a body
 //! reads from the graph around it becomes a capture slot of the node that owns the body.
 
 mod attribute;

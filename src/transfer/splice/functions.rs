@@ -188,5 +188,5 @@ fn messages(functions: &[Function]) -> Result<Vec<proto::FunctionProto>, SpliceE
         graph: GraphBuilder::new().finish(),
         functions: functions.to_vec(),
     };
-    Ok(format::lower(&model, &ExternalFiles::default())?.functions)
+    Ok(format::model_to_proto(&model, &ExternalFiles::default())?.functions)
 }

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use super::region::RegionError;
 use crate::analysis;
-use crate::format::LowerError;
+use crate::format::ToProtoError;
 use crate::ir::{
     EditError, Graph, Imports, Model, Name, NodeId, NodeKind, Operator, OpsetImport, Value, ValueId,
     opset_version,
@@ -125,7 +125,7 @@ pub enum SpliceError {
     Region(#[from] RegionError),
     /// A graph cannot be written, so that it could be compared.
     #[error("a function cannot be compared: {0}")]
-    Lower(#[from] LowerError),
+    ToProto(#[from] ToProtoError),
     /// An edit broke a law of the IR.
     #[error("{0}; this is a defect of secateur, please report it with the model")]
     Edit(#[from] EditError),

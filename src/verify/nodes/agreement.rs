@@ -124,8 +124,8 @@ pub(super) fn agreement(
     'samples: while next < samples.count() {
         let part = match samples.next(next) {
             Ok(part) => part,
-            Err(reason) => {
-                block(reason, None);
+            Err(error) => {
+                block(error.to_string(), None);
                 break;
             }
         };

@@ -1,7 +1,7 @@
 //! A model cut at many values at once: readers of a cut value read a new graph input instead, and what is asked for becomes a
 //! graph output. Every node stands in the cut model once, so one compilation and one run serve all of them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::codes::Coding;
 use crate::analysis::infer;
@@ -65,150 +65,42 @@ impl Cut {
 
 /// Cuts `model` as `plan` says; `values` are what the teacher computes on one sample: their types and shapes are those of the
 /// new inputs. Given values that `values` lacks are an error of the caller: their readers get nothing.
-#[allow(
-    clippy::too_many_lines,
-    reason = "one walk, whose parts share what was cut before"
-)]
 pub(super) fn cut(model: &Model, plan: &Plan, values: &RunValues) -> Cut {
-    let graph = &model.graph;
-    let needed = needed(graph, plan);
-    let mut builder = GraphBuilder::new();
-    let mut taken: HashSet<String> = graph
-        .node_ids()
-        .filter_map(|id| graph.get(id))
-        .flat_map(|node| node.outputs())
-        .map(|value| value.name.to_string())
-        .collect();
-    let mut copies: HashMap<ValueId, ValueId> = HashMap::new();
-    let mut inputs = Vec::new();
-    for id in graph.inputs().iter().filter(|id| needed.contains(id)) {
-        let (Some(NodeKind::Input(input)), Some(value)) = (
-            graph.get(*id).map(|node| &node.kind),
-            graph.value(ValueId::new(*id, 0)),
-        ) else {
-            continue;
-        };
-        let name = value.name.to_string();
-        let ty = values
-            .get(&name)
-            .and_then(type_of)
-            .unwrap_or_else(|| value.ty.clone());
-        let input = Input {
-            declared: None,
-            index: inputs.len() as u32,
-            ..(**input).clone()
-        };
-        if values.contains_key(&name) {
-            inputs.push((name.clone(), name.clone()));
-        }
-        let copy = builder.input(Value::typed(value.name.clone(), ty), input);
-        copies.insert(ValueId::new(*id, 0), copy);
-    }
-    let mut sources: Vec<&Source> = plan
+    let needed = needed(&model.graph, plan);
+    let mut cutting = Cutting::new(model, values);
+    cutting.keep_inputs(&needed);
+    let sources: BTreeSet<&Source> = plan
         .sources
         .iter()
         .filter(|((reader, _), _)| needed.contains(reader))
         .map(|(_, source)| source)
         .collect();
-    sources.sort();
-    sources.dedup();
     let mut given: BTreeMap<&str, ValueId> = BTreeMap::new();
     for source in &sources {
-        if given.contains_key(source.given.as_str()) {
-            continue;
+        if !given.contains_key(source.given.as_str())
+            && let Some(value) = cutting.given(&source.given)
+        {
+            given.insert(&source.given, value);
         }
-        let own = graph.inputs().iter().find_map(|id| {
-            let copy = copies.get(&ValueId::new(*id, 0))?;
-            let value = graph.value(ValueId::new(*id, 0))?;
-            (*value.name == *source.given).then_some(*copy)
-        });
-        let value = match own {
-            Some(copy) => copy,
-            None => {
-                let Some(ty) = values.get(&source.given).and_then(type_of) else {
-                    continue;
-                };
-                let name = fresh(&mut taken, &format!("given/{}", source.given));
-                let input = Input {
-                    index: inputs.len() as u32,
-                    ..Input::default()
-                };
-                inputs.push((source.given.clone(), name.clone()));
-                builder.input(Value::typed(name, ty), input)
-            }
-        };
-        given.insert(&source.given, value);
     }
-    let made = copy_nodes(graph, &needed, &mut builder, &mut copies);
-    let opset = model.opset().unwrap_or(1);
+    let made = cutting.copy_nodes(&needed);
     let mut formed: HashMap<&Source, ValueId> = HashMap::new();
     for source in sources {
-        let Some(value) = given.get(source.given.as_str()) else {
-            continue;
-        };
-        let copy = form(
-            &mut builder,
-            &mut taken,
-            &copies,
-            *value,
-            source.form,
-            Direction::In,
-            opset,
-        );
-        if let Some(copy) = copy {
+        let value = given.get(source.given.as_str());
+        if let Some(copy) = value.and_then(|value| cutting.form(*value, source.form, Direction::In)) {
             formed.insert(source, copy);
         }
     }
-    for (id, copy) in made {
-        let read = |slot: Slot, value: Option<ValueId>| match plan.sources.get(&(id, slot)) {
-            Some(source) => formed.get(source).copied(),
-            None => copies.get(&value?).copied(),
-        };
-        for (at, value) in graph.inputs_of(id).into_iter().enumerate() {
-            let slot = Slot::Input(at as u32);
-            if let Some(value) = read(slot, value) {
-                builder.connect(value, copy, slot);
-            }
-        }
-        for (at, value) in graph.captures_of(id).into_iter().enumerate() {
-            let slot = Slot::Capture(at as u32);
-            if let Some(value) = read(slot, value) {
-                builder.connect(value, copy, slot);
-            }
-        }
-    }
-    let mut outputs = Vec::new();
-    for (end, how) in &plan.ends {
-        let shown = copies.get(end).and_then(|copy| {
-            form(
-                &mut builder,
-                &mut taken,
-                &copies,
-                *copy,
-                *how,
-                Direction::Out,
-                opset,
-            )
-        });
-        let Some(shown) = shown else {
-            outputs.push(String::new());
-            continue;
-        };
-        let Some(value) = builder.graph().value(shown).cloned() else {
-            continue;
-        };
-        if !outputs.contains(&value.name.to_string()) {
-            let output = GraphOutput {
-                name: value.name.clone(),
-                declared: None,
-                ty: value.ty.clone(),
-            };
-            builder.output(output, Some(shown));
-        }
-        outputs.push(value.name.to_string());
-    }
+    cutting.connect(made, |at| {
+        plan.sources.get(&at).map(|source| formed.get(source).copied())
+    });
+    let outputs = plan
+        .ends
+        .iter()
+        .map(|(end, form)| cutting.show(*end, *form).unwrap_or_default());
+    let outputs = outputs.collect();
     let mut result = Model {
-        graph: builder.finish(),
+        graph: cutting.builder.finish(),
         ..model.clone()
     };
     // Training information names values that are gone.
@@ -219,7 +111,7 @@ pub(super) fn cut(model: &Model, plan: &Plan, values: &RunValues) -> Cut {
     infer(&mut result);
     Cut {
         model: result,
-        inputs,
+        inputs: cutting.inputs,
         outputs,
     }
 }
@@ -240,17 +132,7 @@ fn needed(graph: &Graph, plan: &Plan) -> HashSet<NodeId> {
         if !found.insert(id) {
             continue;
         }
-        let inputs = graph.inputs_of(id);
-        let captures = graph.captures_of(id);
-        let read = (0u32..)
-            .zip(&inputs)
-            .map(|(at, value)| (Slot::Input(at), value))
-            .chain(
-                (0u32..)
-                    .zip(&captures)
-                    .map(|(at, value)| (Slot::Capture(at), value)),
-            );
-        for (slot, value) in read {
+        for (slot, value) in reads(graph, id) {
             match plan.sources.get(&(id, slot)) {
                 Some(source) => {
                     pending.extend(coding(&source.form).into_iter().flatten().map(|value| value.node));
@@ -262,124 +144,231 @@ fn needed(graph: &Graph, plan: &Plan) -> HashSet<NodeId> {
     found
 }
 
-/// Copies constants and operators, unconnected; answers the operators with their copies.
-fn copy_nodes(
-    graph: &Graph,
-    needed: &HashSet<NodeId>,
-    builder: &mut GraphBuilder,
-    copies: &mut HashMap<ValueId, ValueId>,
-) -> Vec<(NodeId, NodeId)> {
-    let mut made = Vec::new();
-    for id in graph.topological_order() {
-        let Some(node) = graph.get(id).filter(|_| needed.contains(&id)) else {
-            continue;
-        };
-        let meta = node.meta.as_deref().cloned();
-        let copy = match &node.kind {
-            NodeKind::Constant(constant) => {
-                let constant = Constant {
-                    listed_input: None,
-                    ..(**constant).clone()
-                };
-                let value = node.outputs().first().cloned().unwrap_or_default();
-                builder.constant(value, constant, node.name.clone(), meta).node
-            }
-            NodeKind::Operator(operator) => {
-                // What is known of shapes holds for the whole model's inputs; the types are what inference cannot know of
-                // operators without a schema.
-                let outputs = node
-                    .outputs()
-                    .iter()
-                    .map(|value| Value {
-                        ty: match &value.ty {
-                            ValueType::Tensor(tensor) => ValueType::tensor(tensor.dtype, None),
-                            other => other.clone(),
-                        },
-                        content: None,
-                        declared: None,
-                        ..value.clone()
-                    })
-                    .collect();
-                let copy = builder.operator(
-                    operator.clone(),
-                    operator.input_count(),
-                    operator.capture_count(),
-                    outputs,
-                    node.name.clone(),
-                    meta,
-                );
-                made.push((id, copy));
-                copy
-            }
-            _ => continue,
-        };
-        for output in 0..node.outputs().len() {
-            copies.insert(ValueId::new(id, output), ValueId::new(copy, output));
-        }
-    }
-    made
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
     In,
     Out,
 }
 
-/// `value` in another form.
-fn form(
-    builder: &mut GraphBuilder,
-    taken: &mut HashSet<String>,
-    copies: &HashMap<ValueId, ValueId>,
-    value: ValueId,
-    form: Form,
-    direction: Direction,
+/// A cut model that is being built.
+struct Cutting<'a> {
+    graph: &'a Graph,
+    values: &'a RunValues,
     opset: i64,
-) -> Option<ValueId> {
-    let name = builder.graph().value(value)?.name.clone();
-    let shape = builder.graph().ty(value).shape().cloned();
-    let node = match form {
-        Form::Same => return Some(value),
-        Form::Cast(dtype) => {
-            let operator = Operator::new("Cast").with("to", AttributeValue::Int(i64::from(dtype.onnx())));
-            let output = Value::typed(
-                fresh(taken, &format!("cast/{name}")),
-                ValueType::tensor(dtype, shape),
-            );
-            builder.node(operator, &[Some(value)], vec![output])
-        }
-        Form::Codes(coding, dtype) => {
-            let (kind, to) = match direction {
-                Direction::In => ("QuantizeLinear", dtype),
-                Direction::Out => ("DequantizeLinear", DType::F32),
-            };
-            let mut operator = Operator::new(kind);
-            if opset < WIDE_CODES && !matches!(dtype, DType::I8 | DType::U8) {
-                operator = operator.in_domain("com.microsoft");
-            }
-            let scale = copies.get(&coding.scale).copied()?;
-            let zero = match coding.zero {
-                Some(zero) => Some(copies.get(&zero).copied()?),
-                None => None,
-            };
-            let output = Value::typed(
-                fresh(taken, &format!("codes/{name}")),
-                ValueType::tensor(to, shape),
-            );
-            builder.node(operator, &[Some(value), Some(scale), zero], vec![output])
-        }
-    };
-    Some(ValueId::new(node, 0))
+    builder: GraphBuilder,
+    /// Names of the whole model and of what was added.
+    taken: HashSet<String>,
+    /// What stands for the values of the whole model.
+    copies: HashMap<ValueId, ValueId>,
+    /// As in [`Cut`].
+    inputs: Vec<(String, String)>,
+    /// Names of the outputs.
+    shown: HashSet<String>,
 }
 
-fn fresh(taken: &mut HashSet<String>, stem: &str) -> String {
-    let mut name = stem.to_owned();
-    let mut number = 1usize;
-    while !taken.insert(name.clone()) {
-        number += 1;
-        name = format!("{stem}/{number}");
+impl<'a> Cutting<'a> {
+    fn new(model: &'a Model, values: &'a RunValues) -> Self {
+        let graph = &model.graph;
+        let nodes = graph.node_ids().filter_map(|id| graph.get(id));
+        Self {
+            graph,
+            values,
+            opset: model.opset().unwrap_or(1),
+            builder: GraphBuilder::new(),
+            taken: nodes
+                .flat_map(|node| node.outputs())
+                .map(|value| value.name.to_string())
+                .collect(),
+            copies: HashMap::new(),
+            inputs: Vec::new(),
+            shown: HashSet::new(),
+        }
     }
-    name
+
+    /// Takes over the graph inputs that are needed.
+    fn keep_inputs(&mut self, needed: &HashSet<NodeId>) {
+        for id in self.graph.inputs().iter().filter(|id| needed.contains(id)) {
+            let (Some(NodeKind::Input(input)), Some(value)) = (
+                self.graph.get(*id).map(|node| &node.kind),
+                self.graph.value(ValueId::new(*id, 0)),
+            ) else {
+                continue;
+            };
+            let name = value.name.to_string();
+            let found = self.values.get(&name);
+            let ty = found.and_then(type_of).unwrap_or_else(|| value.ty.clone());
+            let input = Input {
+                declared: None,
+                index: self.inputs.len() as u32,
+                ..(**input).clone()
+            };
+            if found.is_some() {
+                self.inputs.push((name.clone(), name));
+            }
+            let copy = self.builder.input(Value::typed(value.name.clone(), ty), input);
+            self.copies.insert(ValueId::new(*id, 0), copy);
+        }
+    }
+
+    /// The graph input that brings a given value: one that was kept, or a new one; `None` where the teacher has no such tensor.
+    fn given(&mut self, name: &str) -> Option<ValueId> {
+        let kept = self.graph.inputs().iter().find_map(|id| {
+            let copy = self.copies.get(&ValueId::new(*id, 0))?;
+            let value = self.graph.value(ValueId::new(*id, 0))?;
+            (*value.name == *name).then_some(*copy)
+        });
+        if kept.is_some() {
+            return kept;
+        }
+        let ty = self.values.get(name).and_then(type_of)?;
+        let fresh = self.fresh(&format!("given/{name}"));
+        let input = Input {
+            index: self.inputs.len() as u32,
+            ..Input::default()
+        };
+        self.inputs.push((name.to_owned(), fresh.clone()));
+        Some(self.builder.input(Value::typed(fresh, ty), input))
+    }
+
+    /// Copies constants and operators, unconnected; answers the operators with their copies.
+    fn copy_nodes(&mut self, needed: &HashSet<NodeId>) -> Vec<(NodeId, NodeId)> {
+        let mut made = Vec::new();
+        for id in self.graph.topological_order() {
+            let Some(node) = self.graph.get(id).filter(|_| needed.contains(&id)) else {
+                continue;
+            };
+            let meta = node.meta.as_deref().cloned();
+            let copy = match &node.kind {
+                NodeKind::Constant(constant) => {
+                    let constant = Constant {
+                        listed_input: None,
+                        ..(**constant).clone()
+                    };
+                    let value = node.outputs().first().cloned().unwrap_or_default();
+                    let name = node.name.clone();
+                    self.builder.constant(value, constant, name, meta).node
+                }
+                NodeKind::Operator(operator) => {
+                    let copy = self.builder.operator(
+                        operator.clone(),
+                        operator.input_count(),
+                        operator.capture_count(),
+                        node.outputs().iter().map(of_any_shape).collect(),
+                        node.name.clone(),
+                        meta,
+                    );
+                    made.push((id, copy));
+                    copy
+                }
+                _ => continue,
+            };
+            for output in 0..node.outputs().len() {
+                self.copies
+                    .insert(ValueId::new(id, output), ValueId::new(copy, output));
+            }
+        }
+        made
+    }
+
+    /// Connects copies of operators: with the copies of what the operators read, or with what `instead` has for a reader, which may
+    /// be nothing.
+    fn connect(
+        &mut self,
+        made: Vec<(NodeId, NodeId)>,
+        instead: impl Fn((NodeId, Slot)) -> Option<Option<ValueId>>,
+    ) {
+        for (id, copy) in made {
+            for (slot, value) in reads(self.graph, id) {
+                let copied = || self.copies.get(&value?).copied();
+                if let Some(value) = instead((id, slot)).unwrap_or_else(copied) {
+                    self.builder.connect(value, copy, slot);
+                }
+            }
+        }
+    }
+
+    /// Shows a value of the whole model as an output, whose name is answered; `None` where there is no such value.
+    fn show(&mut self, end: ValueId, form: Form) -> Option<String> {
+        let copy = self.copies.get(&end).copied()?;
+        let shown = self.form(copy, form, Direction::Out)?;
+        let value = self.builder.graph().value(shown).cloned()?;
+        let name = value.name.to_string();
+        if self.shown.insert(name.clone()) {
+            let output = GraphOutput {
+                name: value.name,
+                declared: None,
+                ty: value.ty,
+            };
+            self.builder.output(output, Some(shown));
+        }
+        Some(name)
+    }
+
+    /// `value` in another form.
+    fn form(&mut self, value: ValueId, form: Form, direction: Direction) -> Option<ValueId> {
+        let name = self.builder.graph().value(value)?.name.clone();
+        let shape = self.builder.graph().ty(value).shape().cloned();
+        let node = match form {
+            Form::Same => return Some(value),
+            Form::Cast(dtype) => {
+                let operator = Operator::new("Cast").with("to", AttributeValue::Int(i64::from(dtype.onnx())));
+                let output = Value::typed(
+                    self.fresh(&format!("cast/{name}")),
+                    ValueType::tensor(dtype, shape),
+                );
+                self.builder.node(operator, &[Some(value)], vec![output])
+            }
+            Form::Codes(coding, dtype) => {
+                let (kind, to) = match direction {
+                    Direction::In => ("QuantizeLinear", dtype),
+                    Direction::Out => ("DequantizeLinear", DType::F32),
+                };
+                let mut operator = Operator::new(kind);
+                if self.opset < WIDE_CODES && !matches!(dtype, DType::I8 | DType::U8) {
+                    operator = operator.in_domain("com.microsoft");
+                }
+                let scale = self.copies.get(&coding.scale).copied()?;
+                let zero = match coding.zero {
+                    Some(zero) => Some(self.copies.get(&zero).copied()?),
+                    None => None,
+                };
+                let output = Value::typed(self.fresh(&format!("codes/{name}")), ValueType::tensor(to, shape));
+                self.builder
+                    .node(operator, &[Some(value), Some(scale), zero], vec![output])
+            }
+        };
+        Some(ValueId::new(node, 0))
+    }
+
+    fn fresh(&mut self, stem: &str) -> String {
+        let mut name = stem.to_owned();
+        let mut number = 1usize;
+        while !self.taken.insert(name.clone()) {
+            number += 1;
+            name = format!("{stem}/{number}");
+        }
+        name
+    }
+}
+
+/// What a node reads, by slot.
+fn reads(graph: &Graph, id: NodeId) -> impl Iterator<Item = (Slot, Option<ValueId>)> {
+    let inputs = (0u32..).map(Slot::Input).zip(graph.inputs_of(id));
+    inputs.chain((0u32..).map(Slot::Capture).zip(graph.captures_of(id)))
+}
+
+/// A value as it is known whatever the inputs are: what is known of shapes holds for the whole model's inputs; the types are what
+/// inference cannot know of operators without a schema.
+fn of_any_shape(value: &Value) -> Value {
+    Value {
+        ty: match &value.ty {
+            ValueType::Tensor(tensor) => ValueType::tensor(tensor.dtype, None),
+            other => other.clone(),
+        },
+        content: None,
+        declared: None,
+        ..value.clone()
+    }
 }
 
 /// The type and shape of a tensor at run time.

@@ -3,12 +3,14 @@
 //! `errors` feeds a model the values of its reference and asks how far each value is off: the error that quantization makes at
 //! one place. `agreement` feeds a second engine the values of the first and asks by how many codes each result differs: in a
 //! whole network one flipped rounding becomes many, between a node's inputs and its output there is one rounding. Both cut the
-//! model (`cut`) so that one compilation serves every node; `codes` knows which operators work on codes, and with which scale.
+//! model (`cut`) so that one compilation serves every node; `matching` says which values of a model stand for which of its reference,
+//! `codes` knows which operators work on codes, and with which scale.
 
 mod agreement;
 mod codes;
 mod cut;
 mod errors;
+mod matching;
 mod samples;
 
 use schemars::JsonSchema;

@@ -3,16 +3,27 @@
 use std::sync::Arc;
 
 use crate::analysis::infer;
-use crate::data::Dataset;
+use crate::data::{DataError, Dataset};
 use crate::engine::RunValues;
 use crate::ir::Model;
 use crate::verify::judge::{VerifyOptions, VerifyReport};
 use crate::verify::session::{self, Shapes};
 use crate::verify::sizes::Sizes;
-use crate::verify::synthesize::{SampleKind, Synthesizer};
+use crate::verify::synthesize::{SampleKind, SynthesisError, Synthesizer};
 
 /// Kinds of synthetic samples: scales are chosen for usual inputs, so zeros and huge numbers say nothing about them.
 const KINDS: [SampleKind; 2] = [SampleKind::Normal, SampleKind::Uniform];
+
+/// Why a sample is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SampleError {
+    #[error(transparent)]
+    Given(#[from] DataError),
+    #[error("there is no batch {0}")]
+    NoBatch(u64),
+    #[error(transparent)]
+    Synthetic(#[from] SynthesisError),
+}
 
 /// Where samples come from.
 pub(super) enum Samples {
@@ -68,7 +79,7 @@ impl Samples {
     }
 
     /// As many samples from `first` on as there are threads, with the shapes that a session is compiled for; empty behind the last.
-    pub(super) fn next(&self, first: u64) -> Result<Vec<(Shapes, RunValues)>, String> {
+    pub(super) fn next(&self, first: u64) -> Result<Vec<(Shapes, RunValues)>, SampleError> {
         let step = rayon::current_num_threads().max(1) as u64;
         (first..(first + step).min(self.count()))
             .map(|index| {
@@ -79,13 +90,11 @@ impl Samples {
     }
 
     /// Sample number `index`, made anew at each call: none stays in memory.
-    fn get(&self, index: u64) -> Result<RunValues, String> {
+    fn get(&self, index: u64) -> Result<RunValues, SampleError> {
         match self {
             Self::Given { data, batches } => {
-                let batch = batches
-                    .get(index as usize)
-                    .ok_or_else(|| format!("there is no batch {index}"))?;
-                Ok(data.batch(*batch).map_err(|error| error.to_string())?.inputs)
+                let batch = batches.get(index as usize).ok_or(SampleError::NoBatch(index))?;
+                Ok(data.batch(*batch)?.inputs)
             }
             Self::Synthetic {
                 synthesizer,
@@ -97,9 +106,7 @@ impl Samples {
                     .get((index % KINDS.len() as u64) as usize)
                     .copied()
                     .unwrap_or(SampleKind::Normal);
-                synthesizer
-                    .sample(sizes, kind, *seed, index)
-                    .map_err(|error| error.to_string())
+                Ok(synthesizer.sample(sizes, kind, *seed, index)?)
             }
         }
     }

@@ -9,7 +9,7 @@ use secateur::ir::{
 use secateur::proto;
 
 use prost::Message as _;
-use secateur::format::{ExternalFiles, lower, tensor_to_proto};
+use secateur::format::{ExternalFiles, model_to_proto, tensor_to_proto};
 
 use super::random::Random;
 
@@ -258,7 +258,7 @@ pub(super) fn write(case: &Case, name: &str, r: &Random) {
         let (model, inputs) = case.model(dtype);
         let wrt = Wrt::Named(case.wanted());
         let gradient = gradients(&model, &Loss::InnerProduct, &wrt, &GradientOptions::default()).unwrap();
-        let message = lower(&gradient, &ExternalFiles::default()).unwrap();
+        let message = model_to_proto(&gradient, &ExternalFiles::default()).unwrap();
         std::fs::write(folder.join("model.onnx"), message.encode_to_vec()).unwrap();
         let targets = targets(case, &gradient, &inputs, dtype, r);
         for (name, tensor) in inputs.into_iter().chain([("targets".to_owned(), targets)]) {

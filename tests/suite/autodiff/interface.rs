@@ -164,7 +164,8 @@ fn bound_sizes_show_in_the_result_and_unknown_ones_are_refused() {
 fn the_same_model_gives_the_same_bytes() {
     let bytes = || {
         let result = gradient(&perceptron(), &GradientOptions::default());
-        let message = secateur::format::lower(&result, &secateur::format::ExternalFiles::default()).unwrap();
+        let message =
+            secateur::format::model_to_proto(&result, &secateur::format::ExternalFiles::default()).unwrap();
         secateur::format::encode_to_bytes(&message)
     };
     assert_eq!(bytes(), bytes());

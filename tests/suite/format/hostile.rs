@@ -9,7 +9,7 @@ use crate::corpus;
 /// Reads into the IR and back; the warnings.
 fn read(bytes: impl Into<Bytes>) -> Result<Vec<String>, FormatError> {
     let loaded = format::read(bytes.into(), &ReadOptions::default())?;
-    let message = format::lower(&loaded.model, &loaded.origin.external)?;
+    let message = format::model_to_proto(&loaded.model, &loaded.origin.external)?;
     assert!(!format::encode(&message).is_empty());
     Ok(loaded
         .warnings

@@ -36,7 +36,8 @@ fn child() {
         let saved = write(&clone, Some(&loaded.origin), Target::File(&target), &options).unwrap();
         assert!(saved.bytes() > WEIGHTS);
     }
-    let pieces = encode(&secateur::format::lower(&clone, &loaded.origin.external).unwrap()).into_pieces();
+    let pieces =
+        encode(&secateur::format::model_to_proto(&clone, &loaded.origin.external).unwrap()).into_pieces();
     // Everything above is still alive here.
     let taken = anonymous().saturating_sub(before);
     assert!(pieces.iter().map(|piece| piece.len() as u64).sum::<u64>() > WEIGHTS);

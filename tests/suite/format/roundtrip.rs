@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use prost::Message as _;
 use protobuf::Message as _;
-use secateur::format::{FormatError, ReadOptions, encode, encode_to_bytes, lower, read, read_proto};
+use secateur::format::{FormatError, ReadOptions, encode, encode_to_bytes, model_to_proto, read, read_proto};
 use secateur::proto;
 
 use super::samples;
@@ -59,7 +59,7 @@ fn every_model_survives_the_ir_byte_for_byte() {
 
 fn through_ir(path: &Path) -> Result<(proto::ModelProto, Bytes), FormatError> {
     let loaded = read(path, &ReadOptions::default())?;
-    let message = lower(&loaded.model, &loaded.origin.external)?;
+    let message = model_to_proto(&loaded.model, &loaded.origin.external)?;
     Ok((message, loaded.origin.bytes))
 }
 
@@ -86,7 +86,7 @@ fn a_model_with_something_of_everything_round_trips() {
     .unwrap();
     assert!(is(encode(&decoded.model).into_pieces(), &bytes));
     let loaded = read(bytes.clone(), &ReadOptions::default()).unwrap();
-    let message = lower(&loaded.model, &loaded.origin.external).unwrap();
+    let message = model_to_proto(&loaded.model, &loaded.origin.external).unwrap();
     assert!(is(encode(&message).into_pieces(), &bytes));
 }
 

@@ -88,7 +88,7 @@ pub(super) fn library(path: &Path, number: u64, every_step: bool, say: &dyn Fn(&
     say("diff");
     let _ = table::difference(&difference(&model, &inferred));
     say("print");
-    if let Ok(message) = format::lower(&model, &format::ExternalFiles::default()) {
+    if let Ok(message) = format::model_to_proto(&model, &format::ExternalFiles::default()) {
         let _ = print_model(
             &message,
             &PrintOptions {
@@ -97,7 +97,7 @@ pub(super) fn library(path: &Path, number: u64, every_step: bool, say: &dyn Fn(&
         );
     }
     say("save");
-    if let Ok(message) = format::lower(&model, &decoded.origin.external) {
+    if let Ok(message) = format::model_to_proto(&model, &decoded.origin.external) {
         let mut sink = Vec::new();
         let target = Target::Stream(&mut sink);
         let _ = format::write_proto(message, Some(&decoded.origin), target, &WriteOptions::default());
@@ -129,7 +129,7 @@ pub(super) fn library(path: &Path, number: u64, every_step: bool, say: &dyn Fn(&
         let pipeline = Pipeline::of(name, vec![step]);
         if let Ok(outcome) = pipeline::run(&pipeline, &model, &decoded.origin, &run) {
             say("save the result");
-            let message = format::lower(&outcome.model, &decoded.origin.external).unwrap();
+            let message = format::model_to_proto(&outcome.model, &decoded.origin.external).unwrap();
             let mut sink = Vec::new();
             let target = Target::Stream(&mut sink);
             let _ = format::write_proto(message, Some(&decoded.origin), target, &WriteOptions::default());

@@ -1,7 +1,7 @@
 //! Passes over whole models from outside of the repository.
 
 use secateur::analysis::check;
-use secateur::format::{ReadOptions, encode_to_bytes, lift, lower, read_proto};
+use secateur::format::{ReadOptions, encode_to_bytes, lift, model_to_proto, read_proto};
 use secateur::ir::Model;
 use secateur::passes::{ConvertOpset, Pass, PassError, Simplify};
 use secateur::rewrite::Safety;
@@ -28,7 +28,7 @@ fn readable(paths: Vec<std::path::PathBuf>) -> impl Iterator<Item = Read> {
         let decoded = read_proto(path.clone(), &ReadOptions::default()).ok()?;
         let model = lift(decoded.model, &decoded.origin.external).ok()?;
         check(&model).ok()?;
-        let bytes = encode_to_bytes(&lower(&model, &decoded.origin.external).ok()?).len();
+        let bytes = encode_to_bytes(&model_to_proto(&model, &decoded.origin.external).ok()?).len();
         Some(Read {
             name: path.display().to_string(),
             model,
@@ -59,7 +59,7 @@ fn simplified_models_are_valid_and_no_larger() {
         before += read.model.graph.operator_count();
         after += model.graph.operator_count();
         model.name_values();
-        let bytes = encode_to_bytes(&lower(&model, &read.external).unwrap()).len();
+        let bytes = encode_to_bytes(&model_to_proto(&model, &read.external).unwrap()).len();
         // New tensors of a model with external data are inside until it is saved.
         if bytes > read.bytes && read.external.is_empty() {
             grown.push(format!("{}: {} -> {bytes}", read.name, read.bytes));

@@ -53,7 +53,8 @@ fn symbols_are_bound_wherever_they_stand() {
         ]
     );
     // The file says so too.
-    let message = secateur::format::lower(&bound, &secateur::format::ExternalFiles::default()).unwrap();
+    let message =
+        secateur::format::model_to_proto(&bound, &secateur::format::ExternalFiles::default()).unwrap();
     let again = secateur::format::lift(message, &secateur::format::ExternalFiles::default()).unwrap();
     assert_eq!(types(&again), types(&bound));
 }

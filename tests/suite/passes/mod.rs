@@ -40,7 +40,7 @@ use secateur::analysis::infer;
 use secateur::engine::{CompileOptions, Engine, RunValue, RunValues, TractEngine};
 use secateur::fold::TractEvaluator;
 use secateur::format::text::{PrintOptions, parse_model, print_model, print_node};
-use secateur::format::{ExternalFiles, lift, lower};
+use secateur::format::{ExternalFiles, lift, model_to_proto};
 use secateur::ir::{DType, Dim, Model, NodeKind, Tensor, ValueId};
 use secateur::passes::{Context, Limits, Pass, PassError, PassReport, Resources};
 
@@ -118,7 +118,7 @@ fn lines(model: &Model) -> Vec<String> {
         let numbers = constant.tensor.as_ref().map(numbers).unwrap_or_default();
         lines.push(format!("{}: {} = {numbers}", value.name, value.ty));
     }
-    let message = lower(&model, &ExternalFiles::default()).unwrap();
+    let message = model_to_proto(&model, &ExternalFiles::default()).unwrap();
     // Whatever a pass leaves can be written and read again.
     let text = print_model(&message, &PrintOptions::default());
     parse_model(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));

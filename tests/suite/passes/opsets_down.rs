@@ -214,7 +214,7 @@ fn bodies_functions_and_constants_go_down_too() {
     run_pass(&ConvertOpset::to(11), &mut after, &Setting::default()).unwrap();
     secateur::analysis::check(&after).unwrap();
     let printed = secateur::format::text::print_model(
-        &secateur::format::lower(&after, &secateur::format::ExternalFiles::default()).unwrap(),
+        &secateur::format::model_to_proto(&after, &secateur::format::ExternalFiles::default()).unwrap(),
         &secateur::format::text::PrintOptions::default(),
     );
     assert!(
@@ -319,13 +319,13 @@ fn nothing_is_done_in_silence() {
 
 #[test]
 fn upsample7_ir3_keeps_its_inputs() {
-    use secateur::format::{ExternalFiles, lower};
+    use secateur::format::{ExternalFiles, model_to_proto};
     let text = r#"<ir_version: 3, opset_import: ["" : 7]> g (float[1, 1, 2, 2] x, float[1] k) => (float[1, 1, 4, 4] y)
         <float[1] k = {2}> { a = Mul (x, k) y = Upsample <mode = "nearest", scales = [1.0, 1.0, 2.0, 2.0]> (a) }"#;
     let before = model(text);
     let mut after = before.clone();
     run_pass(&ConvertOpset::to(11), &mut after, &Setting::default()).unwrap();
-    let message = lower(&after, &ExternalFiles::default()).unwrap();
+    let message = model_to_proto(&after, &ExternalFiles::default()).unwrap();
     let graph = message.graph.unwrap();
     let names: Vec<_> = graph
         .input

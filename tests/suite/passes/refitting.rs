@@ -228,7 +228,7 @@ fn rounds_reach_the_same_share_and_their_history_replays_to_the_same_bytes() {
     };
     let (replayed, _) = pruned(&original, &again, &Digits);
     let bytes = |model: &Model| {
-        let lowered = secateur::format::lower(model, &Default::default()).unwrap();
+        let lowered = secateur::format::model_to_proto(model, &Default::default()).unwrap();
         secateur::format::encode_to_bytes(&lowered)
     };
     assert_eq!(bytes(&cut), bytes(&replayed));

@@ -242,7 +242,7 @@ fn a_search_for_precisions_keeps_its_budget_and_writes_a_pipeline_that_gives_the
         for step in &replayed.steps {
             run_with(&*step.pass, &mut again, &Setting::default(), Some(&Digits)).unwrap();
         }
-        let message = |model: &Model| lower(model, &ExternalFiles::default()).unwrap();
+        let message = |model: &Model| model_to_proto(model, &ExternalFiles::default()).unwrap();
         assert_eq!(message(&again), message(&model), "{text}");
     }
 }

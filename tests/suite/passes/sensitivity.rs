@@ -141,7 +141,7 @@ fn wide_types_hold_the_layers_that_need_them_and_the_mean_is_kept() {
 fn budgets_of_size_and_accuracy_are_kept_and_impossible_ones_refused() {
     let original = read(&fixture("digits_cnn.onnx"));
     let bytes = |model: &Model| {
-        let message = lower(model, &ExternalFiles::default()).unwrap();
+        let message = model_to_proto(model, &ExternalFiles::default()).unwrap();
         secateur::format::encode_to_bytes(&message).len() as f64
     };
     let searched = |pass: &SearchPrecision| {

@@ -3,7 +3,9 @@
 use rayon::prelude::*;
 
 use super::apply::{Applied, ApplyError, Found, ProductScheme, Saturation, label, suffixed};
-use crate::ir::{DType, Dim, Editor, NodeId, Operator, Shape, Tensor, Value, ValueId, ValueType};
+use crate::ir::{
+    DType, Dim, Editor, Graph, NodeId, Operator, Shape, Tensor, TensorError, Value, ValueId, ValueType,
+};
 use crate::passes::quantize::Rounding;
 use crate::passes::quantize::weights::{Coded, Moments, Target, reconstruct};
 use crate::quantize::{
@@ -103,10 +105,6 @@ fn multiplies_pairs(operator: &Operator, dims: &[u64]) -> bool {
 }
 
 /// Weight and bias of a product, which reads codes of type `kind`, as codes.
-#[allow(
-    clippy::too_many_lines,
-    reason = "weight and bias are coded together: the scale of one follows from that of the other"
-)]
 pub(super) fn product_codes(
     editor: &mut Editor<'_>,
     node: NodeId,
@@ -114,156 +112,268 @@ pub(super) fn product_codes(
     found: &Found<'_>,
     applied: &mut Applied,
 ) -> Result<(), ApplyError> {
-    let graph = editor.graph();
-    let (Some(operator), Some(weight)) = (graph.operator(node).cloned(), graph.input(node, 1)) else {
+    let Some(product) = Product::find(editor.graph(), node, kind, found)? else {
         return Ok(());
     };
-    let (Some(scheme), Some(tensor)) = (found.schemes.get(&node).copied(), graph.constant(weight).cloned())
-    else {
-        return Ok(());
-    };
-    let Some(target) = Target::of_node(graph, node, scheme.weight) else {
-        return Ok(());
-    };
-    let source = graph.input(node, 0);
-    let input = source
-        .zip(kind)
-        .and_then(|key| found.activations.get(&key).copied());
-    let means = source.and_then(|value| found.means.get(&value));
-    let bias = graph
-        .input(node, 2)
-        .filter(|_| operator.is("Conv") || operator.is("ConvTranspose") || operator.is("Gemm"));
-    let bias_tensor = bias.and_then(|value| graph.constant(value).cloned());
-    let name = label(graph, weight);
-    let codes_error = |source| ApplyError::Codes {
-        value: name.clone(),
-        source,
-    };
-    let tensor_error = |source| ApplyError::Tensor {
-        value: name.clone(),
-        source,
-    };
-    let axis = target.channel_axis;
-    let granularity = target.granularity();
-    let values = tensor.to_f32().map_err(tensor_error)?.into_owned();
-    let channels = tensor.dims().get(axis).copied().unwrap_or(1) as usize;
-    let weights = Weights {
-        values: &values,
-        dims: tensor.dims(),
-        axis,
-        channels,
-        inner: tensor.dims().iter().skip(axis + 1).product::<u64>().max(1) as usize,
-    };
-    let beta = if operator.is("Gemm") {
-        operator.float("beta").unwrap_or(1.0)
-    } else {
-        1.0
-    };
-    let corrects = scheme.correct_bias && means.is_some() && (operator.is("Conv") || operator.is("Gemm"));
-    let mut bias_values = match &bias_tensor {
-        Some(bias) if bias.rank() == 1 && bias.elements() as usize == channels => Some(
-            bias.to_f32()
-                .map_err(tensor_error)?
-                .iter()
-                .map(|b| b * beta)
-                .collect::<Vec<f32>>(),
-        ),
-        // A correction needs a bias to go to.
-        None if corrects && bias.is_none() => Some(vec![0.0; channels]),
-        _ => None,
-    };
-    // A block of weights has its own scale: no scale fits the sum.
-    let blocked = matches!(granularity, Granularity::Blocked { .. });
-    let integer_bias = scheme.integer_bias && !blocked;
-    let widened = bias_values.as_ref().zip(input).filter(|_| integer_bias);
-    let rounded = match found.rounding {
-        Some((rounding, moments)) if !scheme.weight.kind.is_float() => {
-            let rounding = (rounding, moments, corrects && bias_values.is_some());
-            rounded(&tensor, &target, rounding, widened, &name)?
-        }
-        _ => None,
-    };
-    if rounded.is_none() && found.rounding.is_some() {
-        applied.notes.push(format!(
-            "{name} is rounded to the nearest codes: no rows of its layer that fit"
-        ));
+    let mut bias = product.bias_values()?;
+    let coded = product.codes(bias.as_deref(), found.rounding, applied)?;
+    if let (Some(bias), Some(means)) = (&mut bias, product.corrected_by()) {
+        product.correct_bias(bias, &coded, means)?;
     }
-    let coded = match rounded {
-        Some(coded) => coded,
-        None => nearest(&tensor, &target, scheme, widened).map_err(codes_error)?,
-    };
-    let Coded { parameters, codes } = match multiplies_pairs(&operator, tensor.dims()) && !blocked {
-        true => {
-            let (coded, saturated) = without_saturation(&weights, coded, scheme, granularity, &name)?;
-            applied.saturated.extend((saturated > 0).then_some(Saturated {
-                node,
-                channels: saturated,
-                of: channels,
-            }));
-            coded
-        }
-        false => coded,
-    };
-    if let (Some(bias), Some(means), true) = (&mut bias_values, means, corrects) {
-        let restored = dequantize_tensor(&codes, &parameters, granularity).map_err(codes_error)?;
-        let restored = restored.to_f32().map_err(tensor_error)?;
-        let group = operator.int("group").unwrap_or(1);
-        weights.correct_bias(bias, &restored, means, usize::try_from(group).unwrap_or(1));
+    // The scale of the bias follows from that of the weight.
+    let scales: Vec<f32> = coded.parameters.iter().map(|p| p.scale).collect();
+    product.write_weight(editor, coded)?;
+    match bias {
+        Some(values) => product.write_bias(editor, &values, &scales),
+        None => Ok(()),
     }
-    let scales: Vec<f32> = parameters.iter().map(|p| p.scale).collect();
-    let zeros: Vec<i32> = parameters.iter().map(|p| p.zero_point).collect();
-    let dims = scale_dims(tensor.dims(), granularity);
-    let scale_tensor = Tensor::from_slice(&dims, &scales).map_err(tensor_error)?;
-    let zeros = pack(&dims, &zeros, scheme.weight.kind).map_err(codes_error)?;
-    let ty = editor.graph().ty(weight).clone();
-    let inputs = [
-        editor.add_constant(suffixed(&name, "quantized"), codes),
-        editor.add_constant(suffixed(&name, "scale"), scale_tensor),
-        editor.add_constant(suffixed(&name, "zero_point"), zeros),
-    ];
-    let mut dequantize = Operator::new("DequantizeLinear");
-    match granularity {
-        Granularity::PerTensor => {}
-        Granularity::PerChannel(axis) => dequantize = dequantize.with("axis", axis as i64),
-        Granularity::Blocked { axis, size } => {
-            dequantize = dequantize
-                .with("axis", axis as i64)
-                .with("block_size", size as i64);
-        }
-    }
-    let dq = editor.add_operator(
-        node,
-        dequantize,
-        &inputs.map(Some),
-        vec![Value::typed(suffixed(&name, "dequantized"), ty)],
-    )?;
-    editor.set_input(node, 1, Some(ValueId::new(dq, 0)))?;
-    editor.remove_unused(weight.node);
-    if let (Some(values), true, false) = (&bias_values, corrects, integer_bias) {
-        let tensor = Tensor::from_slice(&[values.len() as u64], values).map_err(tensor_error)?;
-        let corrected = editor.add_constant(suffixed(&name, "bias"), tensor);
-        editor.set_input(node, 2, Some(corrected))?;
-        if let Some(bias) = bias {
-            editor.remove_unused(bias.node);
-        }
-        if operator.is("Gemm") && beta != 1.0 {
-            editor.set_attribute(node, "beta", 1.0f32)?;
-        }
-    }
-    if let (Some(values), Some(input), true) = (bias_values, input, integer_bias) {
-        let bias_scales: Vec<f32> = scales.iter().map(|scale| input.scale * scale).collect();
-        let place = BiasPlace {
-            node,
-            bias,
-            weight: &name,
+}
+
+/// A product whose weight becomes codes.
+struct Product<'a> {
+    node: NodeId,
+    operator: Operator,
+    scheme: ProductScheme,
+    weight: ValueId,
+    /// The weight's name.
+    name: String,
+    tensor: Tensor,
+    /// The numbers of `tensor`.
+    values: Vec<f32>,
+    target: Target,
+    /// What the codes that it reads mean, where it reads codes.
+    input: Option<Parameters>,
+    /// Means of the channels that it reads.
+    means: Option<&'a [f64]>,
+    bias: Option<ValueId>,
+    bias_tensor: Option<Tensor>,
+}
+
+impl<'a> Product<'a> {
+    /// `None` where the weight is not to become codes.
+    fn find(
+        graph: &Graph,
+        node: NodeId,
+        kind: Option<Kind>,
+        found: &'a Found<'_>,
+    ) -> Result<Option<Self>, ApplyError> {
+        let (Some(operator), Some(weight)) = (graph.operator(node).cloned(), graph.input(node, 1)) else {
+            return Ok(None);
         };
-        let per_channel = matches!(granularity, Granularity::PerChannel(_));
-        bias_input(editor, place, &values, &bias_scales, per_channel)?;
-        if operator.is("Gemm") && beta != 1.0 {
-            editor.set_attribute(node, "beta", 1.0f32)?;
+        let (Some(scheme), Some(tensor)) =
+            (found.schemes.get(&node).copied(), graph.constant(weight).cloned())
+        else {
+            return Ok(None);
+        };
+        let Some(target) = Target::of_node(graph, node, scheme.weight) else {
+            return Ok(None);
+        };
+        let source = graph.input(node, 0);
+        let bias = graph
+            .input(node, 2)
+            .filter(|_| operator.is("Conv") || operator.is("ConvTranspose") || operator.is("Gemm"));
+        let name = label(graph, weight);
+        let values = tensor.to_f32().map_err(of_tensor(&name))?.into_owned();
+        Ok(Some(Self {
+            node,
+            operator,
+            scheme,
+            weight,
+            name,
+            values,
+            tensor,
+            target,
+            input: source
+                .zip(kind)
+                .and_then(|key| found.activations.get(&key).copied()),
+            means: source
+                .and_then(|value| found.means.get(&value))
+                .map(Vec::as_slice),
+            bias,
+            bias_tensor: bias.and_then(|value| graph.constant(value).cloned()),
+        }))
+    }
+
+    fn weights(&self) -> Weights<'_> {
+        let (dims, axis) = (self.tensor.dims(), self.target.channel_axis);
+        Weights {
+            values: &self.values,
+            dims,
+            axis,
+            channels: dims.get(axis).copied().unwrap_or(1) as usize,
+            inner: dims.iter().skip(axis + 1).product::<u64>().max(1) as usize,
         }
     }
-    Ok(())
+
+    /// The factor of the bias.
+    fn beta(&self) -> f32 {
+        let beta = self.operator.float("beta").filter(|_| self.operator.is("Gemm"));
+        beta.unwrap_or(1.0)
+    }
+
+    /// A block of weights has its own scale: no scale fits the sum.
+    fn is_blocked(&self) -> bool {
+        matches!(self.target.granularity(), Granularity::Blocked { .. })
+    }
+
+    fn has_integer_bias(&self) -> bool {
+        self.scheme.integer_bias && !self.is_blocked()
+    }
+
+    /// Means of what is read, where the bias makes up for the mean error of the codes.
+    fn corrected_by(&self) -> Option<&'a [f64]> {
+        let corrects = self.scheme.correct_bias && (self.operator.is("Conv") || self.operator.is("Gemm"));
+        self.means.filter(|_| corrects)
+    }
+
+    /// The bias with its factor, one number for each channel; zeros where a correction needs a bias to go to.
+    fn bias_values(&self) -> Result<Option<Vec<f32>>, ApplyError> {
+        let channels = self.weights().channels;
+        let beta = self.beta();
+        Ok(match &self.bias_tensor {
+            Some(bias) if bias.rank() == 1 && bias.elements() as usize == channels => {
+                let values = bias.to_f32().map_err(of_tensor(&self.name))?;
+                Some(values.iter().map(|b| b * beta).collect())
+            }
+            None if self.bias.is_none() && self.corrected_by().is_some() => Some(vec![0.0; channels]),
+            _ => None,
+        })
+    }
+
+    /// Codes of the weight, with scales that are wide enough for the codes of `bias`.
+    fn codes(
+        &self,
+        bias: Option<&[f32]>,
+        rounding: Option<(Rounding, &Moments)>,
+        applied: &mut Applied,
+    ) -> Result<Coded, ApplyError> {
+        let widened = bias.zip(self.input).filter(|_| self.has_integer_bias());
+        let rounded = match rounding {
+            Some((rounding, moments)) if !self.scheme.weight.kind.is_float() => {
+                let rounding = (rounding, moments, bias.is_some() && self.corrected_by().is_some());
+                rounded(&self.tensor, &self.target, rounding, widened, &self.name)?
+            }
+            _ => None,
+        };
+        if rounded.is_none() && rounding.is_some() {
+            applied.notes.push(format!(
+                "{} is rounded to the nearest codes: no rows of its layer that fit",
+                self.name
+            ));
+        }
+        let coded = match rounded {
+            Some(coded) => coded,
+            None => {
+                nearest(&self.tensor, &self.target, self.scheme, widened).map_err(of_codes(&self.name))?
+            }
+        };
+        if self.is_blocked() || !multiplies_pairs(&self.operator, self.tensor.dims()) {
+            return Ok(coded);
+        }
+        let weights = self.weights();
+        let granularity = self.target.granularity();
+        let (coded, saturated) = without_saturation(&weights, coded, self.scheme, granularity, &self.name)?;
+        applied.saturated.extend((saturated > 0).then_some(Saturated {
+            node: self.node,
+            channels: saturated,
+            of: weights.channels,
+        }));
+        Ok(coded)
+    }
+
+    fn correct_bias(&self, bias: &mut [f32], coded: &Coded, means: &[f64]) -> Result<(), ApplyError> {
+        let restored = dequantize_tensor(&coded.codes, &coded.parameters, self.target.granularity())
+            .map_err(of_codes(&self.name))?;
+        let restored = restored.to_f32().map_err(of_tensor(&self.name))?;
+        let group = usize::try_from(self.operator.int("group").unwrap_or(1)).unwrap_or(1);
+        self.weights().correct_bias(bias, &restored, means, group);
+        Ok(())
+    }
+
+    /// Puts the codes of the weight and their DequantizeLinear in its place.
+    fn write_weight(&self, editor: &mut Editor<'_>, coded: Coded) -> Result<(), ApplyError> {
+        let Coded { parameters, codes } = coded;
+        let granularity = self.target.granularity();
+        let scales: Vec<f32> = parameters.iter().map(|p| p.scale).collect();
+        let zeros: Vec<i32> = parameters.iter().map(|p| p.zero_point).collect();
+        let dims = scale_dims(self.tensor.dims(), granularity);
+        let scales = Tensor::from_slice(&dims, &scales).map_err(of_tensor(&self.name))?;
+        let zeros = pack(&dims, &zeros, self.scheme.weight.kind).map_err(of_codes(&self.name))?;
+        let ty = editor.graph().ty(self.weight).clone();
+        let inputs = [
+            editor.add_constant(suffixed(&self.name, "quantized"), codes),
+            editor.add_constant(suffixed(&self.name, "scale"), scales),
+            editor.add_constant(suffixed(&self.name, "zero_point"), zeros),
+        ];
+        let mut dequantize = Operator::new("DequantizeLinear");
+        match granularity {
+            Granularity::PerTensor => {}
+            Granularity::PerChannel(axis) => dequantize = dequantize.with("axis", axis as i64),
+            Granularity::Blocked { axis, size } => {
+                dequantize = dequantize
+                    .with("axis", axis as i64)
+                    .with("block_size", size as i64);
+            }
+        }
+        let dq = editor.add_operator(
+            self.node,
+            dequantize,
+            &inputs.map(Some),
+            vec![Value::typed(suffixed(&self.name, "dequantized"), ty)],
+        )?;
+        editor.set_input(self.node, 1, Some(ValueId::new(dq, 0)))?;
+        editor.remove_unused(self.weight.node);
+        Ok(())
+    }
+
+    /// Puts the bias in as codes on the scales of input times weight, or, where it was corrected and stays float, as numbers.
+    fn write_bias(
+        &self,
+        editor: &mut Editor<'_>,
+        values: &[f32],
+        weight_scales: &[f32],
+    ) -> Result<(), ApplyError> {
+        if self.has_integer_bias() {
+            let Some(input) = self.input else { return Ok(()) };
+            let scales: Vec<f32> = weight_scales.iter().map(|scale| input.scale * scale).collect();
+            let place = BiasPlace {
+                node: self.node,
+                bias: self.bias,
+                weight: &self.name,
+            };
+            let per_channel = matches!(self.target.granularity(), Granularity::PerChannel(_));
+            bias_input(editor, place, values, &scales, per_channel)?;
+        } else if self.corrected_by().is_some() {
+            let tensor = Tensor::from_slice(&[values.len() as u64], values).map_err(of_tensor(&self.name))?;
+            let corrected = editor.add_constant(suffixed(&self.name, "bias"), tensor);
+            editor.set_input(self.node, 2, Some(corrected))?;
+            if let Some(bias) = self.bias {
+                editor.remove_unused(bias.node);
+            }
+        } else {
+            return Ok(());
+        }
+        if self.beta() != 1.0 {
+            editor.set_attribute(self.node, "beta", 1.0f32)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with the codes of this value.
+fn of_codes(value: &str) -> impl Fn(QuantizeError) -> ApplyError + '_ {
+    |source| ApplyError::Codes {
+        value: value.to_owned(),
+        source,
+    }
+}
+
+/// What is wrong with the tensor of this value.
+fn of_tensor(value: &str) -> impl Fn(TensorError) -> ApplyError + '_ {
+    |source| ApplyError::Tensor {
+        value: value.to_owned(),
+        source,
+    }
 }
 
 /// The nearest codes, with scales from the extremes that are wide enough for the codes of a bias.
@@ -271,7 +381,7 @@ fn nearest(
     tensor: &Tensor,
     target: &Target,
     scheme: ProductScheme,
-    bias: Option<(&Vec<f32>, Parameters)>,
+    bias: Option<(&[f32], Parameters)>,
 ) -> Result<Coded, QuantizeError> {
     let granularity = target.granularity();
     let range = Scheme {
@@ -291,7 +401,7 @@ fn rounded(
     tensor: &Tensor,
     target: &Target,
     (rounding, moments, centred): (Rounding, &Moments, bool),
-    bias: Option<(&Vec<f32>, Parameters)>,
+    bias: Option<(&[f32], Parameters)>,
     name: &str,
 ) -> Result<Option<Coded>, ApplyError> {
     let Some(rows) = moments.of(target, centred) else {
@@ -323,14 +433,6 @@ fn without_saturation(
     if scheme.saturation == Saturation::Ignore {
         return Ok((coded, 0));
     }
-    let codes_error = |source| ApplyError::Codes {
-        value: name.to_owned(),
-        source,
-    };
-    let tensor_error = |source| ApplyError::Tensor {
-        value: name.to_owned(),
-        source,
-    };
     let Coded {
         mut parameters,
         codes,
@@ -338,7 +440,7 @@ fn without_saturation(
     let per_channel = matches!(granularity, Granularity::PerChannel(_));
     let mut whole: Vec<i32> = codes
         .to_i64()
-        .map_err(tensor_error)?
+        .map_err(of_tensor(name))?
         .into_iter()
         .map(|code| code as i32)
         .collect();
@@ -388,7 +490,7 @@ fn without_saturation(
     for (at, code) in changed {
         whole[at] = code;
     }
-    let codes = pack(weights.dims, &whole, scheme.weight.kind).map_err(codes_error)?;
+    let codes = pack(weights.dims, &whole, scheme.weight.kind).map_err(of_codes(name))?;
     Ok((Coded { parameters, codes }, saturated))
 }
 
@@ -429,10 +531,6 @@ fn bias_input(
         Some(bias) => label(editor.graph(), bias),
         None => format!("{}_bias", place.weight),
     };
-    let tensor_error = |source| ApplyError::Tensor {
-        value: name.clone(),
-        source,
-    };
     let shape: Shape = [Dim::Fixed(values.len() as i64)].into_iter().collect();
     let ty = ValueType::tensor(DType::F32, shape);
     let codes = bias_codes(values, scales);
@@ -440,15 +538,15 @@ fn bias_input(
     let inputs = [
         editor.add_constant(
             suffixed(&name, "quantized"),
-            Tensor::from_slice(&[codes.len() as u64], &codes).map_err(tensor_error)?,
+            Tensor::from_slice(&[codes.len() as u64], &codes).map_err(of_tensor(&name))?,
         ),
         editor.add_constant(
             suffixed(&name, "scale"),
-            Tensor::from_slice(dims, scales).map_err(tensor_error)?,
+            Tensor::from_slice(dims, scales).map_err(of_tensor(&name))?,
         ),
         editor.add_constant(
             suffixed(&name, "zero_point"),
-            Tensor::from_slice(dims, &vec![0i32; scales.len()]).map_err(tensor_error)?,
+            Tensor::from_slice(dims, &vec![0i32; scales.len()]).map_err(of_tensor(&name))?,
         ),
     ];
     let mut dequantize = Operator::new("DequantizeLinear");

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::fold::decided;
-use crate::ir::{DType, Dim, Graph, NodeId, Operator, Tensor, ValueId, ValueType};
+use crate::ir::{DType, Dim, Graph, Name, NodeId, Operator, Tensor, ValueId, ValueType};
 use crate::ops::Traits;
 use crate::passes::scope::{Scope, node_bound};
 use crate::rewrite::{EvaluateError, Safety};
@@ -89,8 +89,8 @@ pub(super) fn find(
             None => match evaluate(graph, scope, safety, &known, id, operator) {
                 Ok(Some(outputs)) => outputs,
                 Ok(None) => continue,
-                Err(reason) => {
-                    refuse(graph.label(id), reason);
+                Err(refusal) => {
+                    refuse(graph.label(id), refusal.to_string());
                     continue;
                 }
             },
@@ -135,6 +135,40 @@ fn from_facts(graph: &Graph, scope: &Scope<'_>, id: NodeId, operator: &Operator)
     None
 }
 
+/// Why an operator all of whose inputs are known is not evaluated.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("engines round {0} in their own ways, and only exact changes are asked for")]
+    Rounding(Name),
+    #[error("its output would take more than {0} bytes, the larger of its inputs and the limit")]
+    TooLarge(u64),
+    #[error("the size of the output of {0} is not known")]
+    UnknownSize(Name),
+    #[error("{operator} cannot be evaluated here: {reason}")]
+    Unsupported { operator: String, reason: String },
+    #[error("{operator} fails: {reason}")]
+    Failed { operator: String, reason: String },
+    #[error("{operator} gave {found} outputs")]
+    Outputs { operator: Name, found: usize },
+    #[error("{operator} gives {found} where the model says {declared}")]
+    Type {
+        operator: Name,
+        found: Box<ValueType>,
+        declared: Box<ValueType>,
+    },
+    #[error("its output takes more than {0} bytes, the larger of its inputs and the limit")]
+    LargerThanSaid(u64),
+}
+
+impl From<EvaluateError> for Refusal {
+    fn from(error: EvaluateError) -> Self {
+        match error {
+            EvaluateError::Unsupported { operator, reason } => Self::Unsupported { operator, reason },
+            EvaluateError::Failed { operator, reason } => Self::Failed { operator, reason },
+        }
+    }
+}
+
 /// The outputs of an operator all of whose inputs are known; `None` if it is not for folding.
 fn evaluate(
     graph: &Graph,
@@ -143,7 +177,7 @@ fn evaluate(
     known: &Known,
     id: NodeId,
     operator: &Operator,
-) -> Result<Option<SmallVec<[Tensor; 1]>>, String> {
+) -> Result<Option<SmallVec<[Tensor; 1]>>, Refusal> {
     let input_values = graph.inputs_of(id);
     if input_values.iter().all(Option::is_none) {
         return Ok(None);
@@ -167,10 +201,7 @@ fn evaluate(
         return Ok(None);
     }
     if safety == Safety::Exact && !decided(operator, &inputs) {
-        return Err(format!(
-            "engines round {} in their own ways, and only exact changes are asked for",
-            operator.op_type
-        ));
+        return Err(Refusal::Rounding(operator.op_type.clone()));
     }
     let Some(version) = scope.version(operator.domain()) else {
         return Ok(None);
@@ -185,49 +216,37 @@ fn evaluate(
         .try_fold(0u64, |sum, bytes| sum.checked_add(bytes?));
     match expected.or_else(|| upper_bound(operator, &inputs)) {
         Some(bytes) if bytes > limit => {
-            return Err(format!(
-                "its output would take more than {limit} bytes, the larger of its inputs and the limit"
-            ));
+            return Err(Refusal::TooLarge(limit));
         }
         Some(_) => {}
         None => {
-            return Err(format!(
-                "the size of the output of {} is not known",
-                operator.op_type
-            ));
+            return Err(Refusal::UnknownSize(operator.op_type.clone()));
         }
     }
     if let Some(view) = view(graph, id, operator, &inputs) {
         return Ok(Some(SmallVec::from_iter([view])));
     }
-    let outputs = match scope
-        .context
-        .evaluator
-        .evaluate(operator, version, &inputs, node.outputs().len())
-    {
-        Ok(outputs) => outputs,
-        Err(EvaluateError::Unsupported { operator, reason }) => {
-            return Err(format!("{operator} cannot be evaluated here: {reason}"));
-        }
-        Err(EvaluateError::Failed { operator, reason }) => return Err(format!("{operator} fails: {reason}")),
-    };
+    let evaluator = scope.context.evaluator;
+    let outputs = evaluator.evaluate(operator, version, &inputs, node.outputs().len())?;
     if outputs.len() != node.outputs().len() {
-        return Err(format!("{} gave {} outputs", operator.op_type, outputs.len()));
+        return Err(Refusal::Outputs {
+            operator: operator.op_type.clone(),
+            found: outputs.len(),
+        });
     }
     for (index, tensor) in outputs.iter().enumerate() {
         let found = crate::ir::tensor_type(tensor);
         let declared = graph.ty(ValueId::new(id, index));
         if declared.contradicts(&found) {
-            return Err(format!(
-                "{} gives {found} where the model says {declared}",
-                operator.op_type
-            ));
+            return Err(Refusal::Type {
+                operator: operator.op_type.clone(),
+                found: Box::new(found),
+                declared: Box::new(declared.clone()),
+            });
         }
     }
     if outputs.iter().map(Tensor::byte_len).sum::<u64>() > limit {
-        return Err(format!(
-            "its output takes more than {limit} bytes, the larger of its inputs and the limit"
-        ));
+        return Err(Refusal::LargerThanSaid(limit));
     }
     Ok(Some(outputs.into_iter().collect()))
 }

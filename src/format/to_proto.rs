@@ -12,7 +12,7 @@ use crate::proto::type_proto::Value as TypeValue;
 
 /// A graph that cannot be written: a defect of the pass that made it.
 #[derive(Debug, thiserror::Error, Clone, PartialEq)]
-pub enum LowerError {
+pub enum ToProtoError {
     /// A graph output that no value is connected to.
     #[error("the graph output {0:?} has no value")]
     NoOutput(String),
@@ -39,7 +39,7 @@ pub enum LowerError {
 
 /// The message of a model. External tensors that are untouched keep their external entries as long as `external` holds the
 /// files; every other tensor is written inline, for [`super::write_proto`] to place.
-pub fn lower(model: &Model, external: &ExternalFiles) -> Result<proto::ModelProto, LowerError> {
+pub fn model_to_proto(model: &Model, external: &ExternalFiles) -> Result<proto::ModelProto, ToProtoError> {
     let named;
     let model = if has_unnamed(model) {
         let mut copy = model.clone();
@@ -49,18 +49,18 @@ pub fn lower(model: &Model, external: &ExternalFiles) -> Result<proto::ModelProt
     } else {
         model
     };
-    let lowerer = Lowerer {
+    let writer = Writer {
         external,
         list_initializers: (1..4).contains(&model.ir_version()),
     };
     let mut message = (*model.header).clone();
     message.opset_import = opset_imports(&model.opset_imports);
     message.metadata_props = model.metadata.clone();
-    message.graph = Some(lowerer.graph(&model.graph, &[], true)?);
+    message.graph = Some(writer.graph(&model.graph, &[], true)?);
     message.functions = model
         .functions
         .iter()
-        .map(|function| lowerer.function(function))
+        .map(|function| writer.function(function))
         .collect::<Result<_, _>>()?;
     Ok(message)
 }
@@ -89,7 +89,7 @@ fn opset_imports(imports: &[OpsetImport]) -> Vec<proto::OperatorSetIdProto> {
         .collect()
 }
 
-struct Lowerer<'a> {
+struct Writer<'a> {
     external: &'a ExternalFiles,
     list_initializers: bool,
 }
@@ -117,8 +117,13 @@ impl Names<'_> {
     }
 }
 
-impl Lowerer<'_> {
-    fn graph(&self, graph: &Graph, captured: &[Name], outer: bool) -> Result<proto::GraphProto, LowerError> {
+impl Writer<'_> {
+    fn graph(
+        &self,
+        graph: &Graph,
+        captured: &[Name],
+        outer: bool,
+    ) -> Result<proto::GraphProto, ToProtoError> {
         let names = Names { graph, captured };
         let mut value_info = graph.meta.other_value_info.clone();
         let node = self.nodes(&names, &mut value_info, self.list_initializers)?;
@@ -184,14 +189,14 @@ impl Lowerer<'_> {
         })
     }
 
-    fn outputs(&self, names: &Names<'_>, outer: bool) -> Result<Vec<proto::ValueInfoProto>, LowerError> {
+    fn outputs(&self, names: &Names<'_>, outer: bool) -> Result<Vec<proto::ValueInfoProto>, ToProtoError> {
         let values = names.graph.output_values();
         let mut outputs = Vec::with_capacity(values.len());
         for (output, value) in names.graph.outputs().iter().zip(values) {
-            let value = value.ok_or_else(|| LowerError::NoOutput(output.name.to_string()))?;
+            let value = value.ok_or_else(|| ToProtoError::NoOutput(output.name.to_string()))?;
             let name = names.of(value);
             if outer && name != output.name {
-                return Err(LowerError::OutputName {
+                return Err(ToProtoError::OutputName {
                     output: output.name.to_string(),
                     value: name.to_string(),
                 });
@@ -209,7 +214,7 @@ impl Lowerer<'_> {
         Ok(outputs)
     }
 
-    fn function(&self, function: &Function) -> Result<proto::FunctionProto, LowerError> {
+    fn function(&self, function: &Function) -> Result<proto::FunctionProto, ToProtoError> {
         let graph = &function.graph;
         let names = Names { graph, captured: &[] };
         let mut value_info = graph.meta.other_value_info.clone();
@@ -241,11 +246,11 @@ impl Lowerer<'_> {
         names: &Names<'_>,
         value_info: &mut Vec<(u32, proto::ValueInfoProto)>,
         as_nodes: bool,
-    ) -> Result<Vec<proto::NodeProto>, LowerError> {
+    ) -> Result<Vec<proto::NodeProto>, ToProtoError> {
         let graph = names.graph;
         let order = graph.topological_order();
         if let Some(missing) = on_cycle(graph, &order) {
-            return Err(LowerError::Cycle(graph.label(missing)));
+            return Err(ToProtoError::Cycle(graph.label(missing)));
         }
         let mut nodes = Vec::with_capacity(order.len());
         for id in order {
@@ -258,7 +263,7 @@ impl Lowerer<'_> {
                         .enumerate()
                         .map(|(slot, value)| match value {
                             Some(value) => Ok(names.of(*value)),
-                            None => Err(LowerError::Capture {
+                            None => Err(ToProtoError::Capture {
                                 node: graph.label(id),
                                 slot,
                             }),
@@ -308,7 +313,7 @@ impl Lowerer<'_> {
         &self,
         constant: &Constant,
         attribute: &Attribute,
-    ) -> Result<proto::AttributeProto, LowerError> {
+    ) -> Result<proto::AttributeProto, ToProtoError> {
         match &constant.tensor {
             Some(tensor) if !constant_tensor(attribute).is_some_and(|written| written.same_as(tensor)) => {
                 self.attribute(&Attribute::new("value", tensor.clone()), &[])
@@ -321,7 +326,7 @@ impl Lowerer<'_> {
         &self,
         attribute: &Attribute,
         captured: &[Name],
-    ) -> Result<proto::AttributeProto, LowerError> {
+    ) -> Result<proto::AttributeProto, ToProtoError> {
         let mut message = proto::AttributeProto {
             name: Some(attribute.name.to_string()),
             doc_string: attribute.doc_string.clone(),
