@@ -52,7 +52,8 @@ pub(super) struct Running {
     /// a description in YAML, as a file or in place, as in '{images: {folder: D}, preprocess: mnist}'
     #[arg(long, value_name = "[ROLE=]DATA")]
     pub(super) data: Vec<String>,
-    /// How pixels of the data become values: a preset such as torchvision or yolo, or fields, as in '{crop: [224, 224], scale: 0.0039}'
+    /// How pixels of the data become values: a preset such as torchvision or yolo, or fields, as in '{crop: [224, 224], scale: 0.0039}';
+    /// `bake` puts it into the model, too
     #[arg(long, value_name = "PREPROCESS", value_parser = options::preprocess)]
     pub(super) preprocess: Option<PreprocessSpec>,
     /// Show what would be done and write nothing

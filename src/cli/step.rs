@@ -24,6 +24,9 @@ pub(super) struct Step {
 /// The one verb that explains what it would do to a model, class by class.
 const EXPLAINS: &str = "prune-channels";
 
+/// The one verb whose step takes the preprocessing of `--preprocess`, too.
+const BAKES: &str = "bake";
+
 /// Options that every verb of a pass has; options of a pass with these names are set with `--set`.
 const COMMON: &[&str] = &[
     "model",
@@ -429,6 +432,14 @@ pub(super) fn execute(global: &Global, step: &Step) -> Result<Answer, Error> {
     if step.name == "bind" && !running.bind.is_empty() {
         let sizes = super::options::sizes_of(&std::mem::take(&mut running.bind));
         options = bind_options(sizes_of(&sizes));
+    }
+    if step.name == BAKES
+        && let Some(preprocess) = &running.preprocess
+    {
+        // What goes into the model is what the data are prepared by.
+        let value = serde_json::to_value(preprocess).unwrap_or_default();
+        options.entry("preprocess").or_insert(value);
+        running.preprocess = running.preprocess.take().filter(|_| !running.data.is_empty());
     }
     rewrite(
         global,

@@ -6,6 +6,9 @@ use include_dir::{Dir, include_dir};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The layout of models that read their boxes themselves.
+const BAKED: &str = "baked";
+
 static LAYOUTS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/layouts");
 
 /// How boxes are read. What is left out comes from `layout`; without that, from the layout that the outputs fit.
@@ -54,6 +57,9 @@ pub struct BoxesSpec {
     /// Whether a prediction counts for its best class alone, or for every class above `score`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<ClassesOf>,
+    /// What the numbers of `class` are: classes of the model from 0, or categories as the labels have them, where these are their numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub numbers: Option<Numbers>,
     /// Numbers a keypoint: 2 for x and y, 3 with a visibility.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keypoint_values: Option<usize>,
@@ -273,6 +279,16 @@ pub enum BoxesError {
     KeypointValues,
 }
 
+/// What class numbers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Numbers {
+    /// Classes of the model, from 0.
+    Classes,
+    /// Categories.
+    Categories,
+}
+
 impl BoxesSpec {
     /// A layout's name, or fields in YAML.
     ///
@@ -354,6 +370,7 @@ impl BoxesSpec {
             combine: own.combine.or(layout.combine),
             background: own.background.or(layout.background),
             classes: own.classes.or(layout.classes),
+            numbers: own.numbers.or(layout.numbers),
             keypoint_values: own.keypoint_values.or(layout.keypoint_values),
             keypoint_cells: own.keypoint_cells.or(layout.keypoint_cells),
             score: own.score.or(layout.score),
@@ -367,6 +384,40 @@ impl BoxesSpec {
             shapes: first(own.shapes, layout.shapes),
             about: own.about.or(layout.about),
         }
+    }
+
+    /// Whether the numbers of `class` are categories.
+    pub fn counts_categories(&self) -> bool {
+        self.numbers != Some(Numbers::Classes)
+    }
+
+    /// The layout of models that have their own reading of boxes in them, where outputs of these names are of it: what is
+    /// asked of the boxes stays, how they are read does not.
+    ///
+    /// # Errors
+    /// A layout that is not one, which is a fault of the program.
+    pub fn baked(&self, outputs: &[String]) -> Result<Option<Self>, String> {
+        let has = |name: &str| outputs.iter().any(|output| output == name);
+        let is_category = has("categories");
+        if !has("boxes") || !has("scores") || is_category == has("classes") {
+            return Ok(None);
+        }
+        let mut layout = Self {
+            layout: Some(BAKED.to_owned()),
+            sure: self.sure,
+            found: self.found,
+            sigmas: self.sigmas.clone(),
+            ..Self::default()
+        };
+        if is_category {
+            layout.numbers = Some(Numbers::Categories);
+            layout
+                .outputs
+                .insert(Part::Class, Outputs::Name("categories".to_owned()));
+        } else {
+            layout.categories.clone_from(&self.categories);
+        }
+        layout.resolved().map(Some)
     }
 
     /// Whether predictions have this part.

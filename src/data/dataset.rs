@@ -22,6 +22,8 @@ use crate::ir::Graph;
 pub struct Dataset {
     source: Source,
     signature: Signature,
+    /// Whether the description says how pixels become values, and the model does it itself.
+    is_left_out: bool,
     origin: PathBuf,
     /// The chosen samples of the source, when they are not simply the first ones.
     chosen: Option<Vec<u64>>,
@@ -55,6 +57,10 @@ impl Dataset {
     pub fn open(spec: &Spec, base: &Path, graph: &Graph) -> Result<Self, DataError> {
         let (signature, other) = Signature::of(graph);
         let (mut task, labels) = TaskSetting::of(spec, base)?;
+        let takes_images = matches!(signature.inputs.as_slice(), [input] if input.takes_images());
+        if let (true, Some(task)) = (takes_images, &mut task) {
+            task.read_baked(graph)?;
+        }
         let mut known = Known::default();
         let source = spec.source()?;
         if let (false, Some(input)) = (matches!(source, SourceSpec::Onnx(_)), other.first()) {
@@ -116,9 +122,11 @@ impl Dataset {
         };
         let fill = fixed.is_some() && !whole;
         let seed = spec.seed.unwrap_or(0);
+        let is_left_out = takes_images && spec.preprocessing().is_some();
         let mut dataset = Self {
             source,
             signature,
+            is_left_out,
             origin,
             chosen,
             samples,
@@ -157,6 +165,13 @@ impl Dataset {
     /// Where the samples come from, for messages.
     pub fn origin(&self) -> &Path {
         &self.origin
+    }
+
+    /// What of the description was left out, as the model does it itself.
+    pub fn left_out(&self) -> Option<&'static str> {
+        self.is_left_out.then_some(
+            "the model takes images as they are decoded and preprocesses them itself: the preprocessing of the description is left out",
+        )
     }
 
     /// The task, where it is more than classes or values.

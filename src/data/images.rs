@@ -9,7 +9,7 @@ use super::preprocess::Preprocess;
 use super::signature::InputSignature;
 use super::spec::ImageSpec;
 use crate::engine::{RunValue, RunValues};
-use crate::ir::Tensor;
+use crate::ir::{DType, Tensor, TensorError};
 
 /// The images of a folder in a fixed order, decoded when asked for.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ impl ImageFolder {
             dims = full;
             values.extend(pixels);
         }
-        let tensor = Tensor::from_f64(input.dtype, &dims, &values).map_err(|_| DataError::Type {
+        let tensor = tensor(input.dtype, &dims, &values).map_err(|_| DataError::Type {
             file: self.folder.clone(),
             array: "the images".to_owned(),
             input: input.name.clone(),
@@ -151,6 +151,16 @@ impl ImageFolder {
             labels,
         ))
     }
+}
+
+/// Pixels as they are decoded, or values of a float type.
+fn tensor(dtype: DType, dims: &[u64], values: &[f64]) -> Result<Tensor, TensorError> {
+    let is_pixel = |value: &f64| value.fract() == 0.0 && (0.0..=255.0).contains(value);
+    if dtype == DType::U8 && values.iter().all(is_pixel) {
+        let pixels: Vec<u8> = values.iter().map(|value| *value as u8).collect();
+        return Tensor::from_slice(dims, &pixels);
+    }
+    Tensor::from_f64(dtype, dims, values)
 }
 
 fn is_image(path: &Path) -> bool {

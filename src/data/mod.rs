@@ -33,7 +33,7 @@ mod weights;
 
 pub use crate::engine::stream::Batch;
 pub use boxes::{
-    Activation, Background, BoxCode, Boxes, BoxesError, BoxesSpec, ClassesOf, Combine, Outputs, Part, Units,
+    Activation, Background, BoxCode, Boxes, BoxesError, BoxesSpec, ClassesOf, Combine, Numbers, Outputs, Part, Units,
 };
 pub use dataset::Dataset;
 pub use error::DataError;
@@ -45,7 +45,7 @@ pub use preprocess::{
     Color, Extent, InputSize, Interpolation, Layout, Letterbox, Place, Preprocess, PreprocessError,
     PreprocessSpec, Preset, Resize,
 };
-pub use signature::{InputSignature, Signature};
+pub use signature::{IMAGE, InputSignature, Signature, takes_images};
 pub use spec::{ImageSpec, Shard, SourceSpec, Spec, SyntheticSpec};
 pub use targets::targets;
 pub use task::{REFERENCE, Reading, TaskSetting};

@@ -6,7 +6,7 @@ use super::columns::{Archive, Columns};
 use super::dataset::Source;
 use super::error::DataError;
 use super::images::ImageFolder;
-use super::preprocess::{Layout, Preprocess, PreprocessSpec, Preset};
+use super::preprocess::{Preprocess, Preset};
 use super::signature::Signature;
 use super::spec::{ImageSpec, SourceSpec, Spec};
 use super::task::{Known, Labels, REFERENCE, TaskSetting};
@@ -24,10 +24,25 @@ pub(super) struct Opening<'a> {
 }
 
 impl Opening<'_> {
+    /// Whether the model gets images as they are decoded: it says so, or its input could be nothing else where nothing is described.
+    fn is_given_images(&self) -> bool {
+        match self.signature.inputs.as_slice() {
+            [input] => {
+                input.takes_images() || self.spec.preprocessing().is_none() && input.could_take_images()
+            }
+            _ => false,
+        }
+    }
+
     /// How pixels become values, with the sizes that the model says.
     fn preprocess(&self) -> Result<Option<Preprocess>, DataError> {
+        if self.is_given_images() {
+            return Ok(Some(Preprocess::as_is()));
+        }
+        let first = self.signature.inputs.first();
+        let shape = first.and_then(|input| input.shape.as_deref());
         let described = self.spec.preprocessing().map(PreprocessSpec::resolve).transpose();
-        described?.map(|plain| settled(plain, self.signature)).transpose()
+        Ok(described?.map(|plain| plain.for_input(shape)).transpose()?)
     }
 
     /// The arrays of a file, or those that a program hands over, with how many samples they hold.
@@ -36,7 +51,11 @@ impl Opening<'_> {
         if !TaskSetting::labels_of_arrays(&spec) {
             spec.labels = None;
         }
-        let (columns, count) = Columns::open(&spec, archive, self.signature, self.preprocess()?)?;
+        let preprocess = match self.is_given_images() {
+            true => None,
+            false => self.preprocess()?,
+        };
+        let (columns, count) = Columns::open(&spec, archive, self.signature, preprocess)?;
         Ok((Source::Arrays(columns), count))
     }
 
@@ -126,23 +145,4 @@ impl Opening<'_> {
             }
         })
     }
-}
-
-/// Preprocessing with the sizes that the model's first input says.
-fn settled(preprocess: Preprocess, signature: &Signature) -> Result<Preprocess, DataError> {
-    let shape = signature.inputs.first().and_then(|input| input.shape.as_ref());
-    let side = |axis: usize| {
-        shape?
-            .get(axis)?
-            .fixed()
-            .and_then(|size| u32::try_from(size).ok())
-    };
-    let first = match preprocess.layout {
-        Layout::Nchw => 2,
-        Layout::Nhwc => 1,
-    };
-    let size = side(first)
-        .zip(side(first + 1))
-        .map(|(height, width)| [height, width]);
-    Ok(preprocess.fitted(size)?)
 }

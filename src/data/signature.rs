@@ -2,6 +2,9 @@
 
 use crate::ir::{DType, Dim, Graph, NodeKind, Shape};
 
+/// What the ONNX specification denotes the type of a value with that holds images (`TypeProto.denotation`).
+pub const IMAGE: &str = "IMAGE";
+
 /// The inputs of a model, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Signature {
@@ -18,6 +21,15 @@ pub struct InputSignature {
     pub dtype: DType,
     /// Declared shape; `None` when the rank is unknown.
     pub shape: Option<Shape>,
+    /// Whether its type is denoted as that of images.
+    pub is_denoted_image: bool,
+}
+
+/// Whether the input of this name takes images as they are decoded: see [`InputSignature::takes_images`].
+pub fn takes_images(graph: &Graph, name: &str) -> bool {
+    let (signature, _) = Signature::of(graph);
+    let mut inputs = signature.inputs.iter();
+    inputs.any(|input| input.name == name && input.takes_images())
 }
 
 impl Signature {
@@ -39,6 +51,11 @@ impl Signature {
                         name: value.name.to_string(),
                         dtype,
                         shape: value.ty.shape().cloned(),
+                        is_denoted_image: input
+                            .declared
+                            .as_ref()
+                            .and_then(|declared| declared.r#type.as_ref()?.denotation.as_deref())
+                            == Some(IMAGE),
                     });
                 }
                 None => other.push(value.name.to_string()),
@@ -70,6 +87,20 @@ impl InputSignature {
                 )
             }
         }
+    }
+
+    /// Whether it takes images as they are decoded, and says so: `uint8 [N, H, W, 3]` denoted `IMAGE`, of any height and width.
+    pub fn takes_images(&self) -> bool {
+        self.is_denoted_image && self.could_take_images()
+    }
+
+    /// Whether it has the type of images as they are decoded: `uint8 [N, H, W, 3]` of any height and width.
+    pub fn could_take_images(&self) -> bool {
+        let Some([_, height, width, channels]) = self.shape.as_deref() else {
+            return false;
+        };
+        let open = |dim: &Dim| dim.fixed().is_none();
+        self.dtype == DType::U8 && open(height) && open(width) && channels.fixed() == Some(3)
     }
 
     /// Whether `dims` fit: the same rank, and the same size where the model says a number.

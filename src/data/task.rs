@@ -12,6 +12,7 @@ use super::images;
 use super::spec::Spec;
 use super::tasks::{EmbeddingOptions, Pair, SegmentationOptions, TextOptions, TokensOptions};
 use super::truth::{Categories, TaskKind, Truth};
+use crate::ir::Graph;
 
 /// What `labels` says where the answers of the reference model are the truth.
 pub const REFERENCE: &str = "reference";
@@ -186,6 +187,24 @@ impl TaskSetting {
             categories,
         };
         Ok((Some(setting), labels))
+    }
+
+    /// Reads boxes as a model gives them that has the reading in it, and takes images as they are.
+    pub(super) fn read_baked(&mut self, graph: &Graph) -> Result<(), DataError> {
+        if let Reading::Boxes(layout) = &mut self.reading {
+            let outputs: Vec<String> = graph
+                .outputs()
+                .iter()
+                .map(|output| output.name.to_string())
+                .collect();
+            let baked = layout
+                .baked(&outputs)
+                .map_err(|message| DataError::Spec { file: None, message })?;
+            if let Some(baked) = baked {
+                **layout = baked;
+            }
+        }
+        Ok(())
     }
 
     /// Whether labels of samples are an array that the inputs' archive holds.

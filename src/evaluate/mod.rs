@@ -19,7 +19,7 @@ pub use classification::{ClassScores, Classification, Scores, argmax};
 pub use outputs::{Predictions, classes, output, values};
 pub use regression::{Column, Regression};
 pub use report::{Against, Figures};
-pub use run::Counter;
+pub use run::{Counter, boxes};
 pub use state::{State, Subject as StateSubject};
 pub use statistics::{Interval, Paired, normal_quantile, wilson};
 pub use task::{Checkpoint, NO_INTEGERS, Task, is_quantized, names};

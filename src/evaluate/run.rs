@@ -11,8 +11,10 @@ use super::regression::Regression;
 use super::state::State;
 use super::statistics::Paired;
 use super::task::Checkpoint;
-use super::tasks::{Answer, Output, Reader, Sample, TaskState};
-use crate::data::{Batch, DataError, Dataset, Mask, Reading, SegmentationOptions, TaskSetting, Truth};
+use super::tasks::{Answer, Found, Output, Reader, Sample, TaskState, read_boxes};
+use crate::data::{
+    Batch, BoxesSpec, DataError, Dataset, Frame, Mask, Reading, SegmentationOptions, TaskSetting, Truth,
+};
 use crate::engine::stream::{Places, Stream, in_order};
 use crate::engine::{RunValue, RunValues};
 use crate::ir::{Model, Tensor};
@@ -327,6 +329,24 @@ fn by_sample(places: &Places<'_>, values: &RunValues, batch: &Batch) -> Result<V
         }
     }
     Ok(answers)
+}
+
+/// The boxes that a model found on the one image of a batch, as `spec` reads them, the best first.
+///
+/// # Errors
+/// When the answers do not fit the layout.
+pub fn boxes(
+    spec: &BoxesSpec,
+    model: &Model,
+    frame: &Frame,
+    batch: &Batch,
+    answers: &RunValues,
+) -> Result<Vec<Found>, EvaluateError> {
+    let answers = by_sample(&Places::of(model), answers, batch)?;
+    let first = answers.first().ok_or_else(|| EvaluateError::Task {
+        problem: "the batch has no image".to_owned(),
+    })?;
+    read_boxes(spec, first, frame)
 }
 
 /// Float labels of each sample.

@@ -107,6 +107,7 @@ impl Task<'_> {
         let seconds = start.elapsed().as_secs_f64();
         let mut figures = Figures::of(state);
         figures.notes = counter.notes();
+        figures.notes.extend(self.data.left_out().map(str::to_owned));
         let ran = state.samples() - before;
         figures.samples_per_second = (ran > 0 && seconds > 0.0).then(|| ran as f64 / seconds);
         if self.latency_runs > 0 {

@@ -26,7 +26,8 @@ mod transfer;
 
 pub use encoded_size::file_bytes;
 pub use form::{
-    Bind, BindDefaults, ConvertFloat, ConvertOpset, Extract, Half, Size, align_models, overridable,
+    Bake, BakedClasses, Bind, BindDefaults, ConvertFloat, ConvertOpset, Extract, Half, Size, align_models,
+    overridable,
 };
 pub use left::{Left, Reason, reasons, unchanged};
 pub use pass::{

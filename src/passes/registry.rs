@@ -41,6 +41,7 @@ macro_rules! passes {
 
 passes! {
     super::Awq,
+    super::Bake,
     super::Bind,
     super::BindDefaults,
     super::Chain,

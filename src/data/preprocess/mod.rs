@@ -11,6 +11,8 @@ use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::ir::Dim;
+
 /// How a description says it: a preset's name, or fields that may start from a preset.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
@@ -387,6 +389,22 @@ impl Preprocess {
             self.resize = Some(Resize::Exact(size()?));
         }
         Ok(self)
+    }
+
+    /// [`Preprocess::fitted`] to an input with these dimensions.
+    ///
+    /// # Errors
+    /// When a size is the model's and it leaves it open.
+    pub fn for_input(self, shape: Option<&[Dim]>) -> Result<Self, PreprocessError> {
+        let side = |axis: usize| u32::try_from(shape?.get(axis)?.fixed()?).ok();
+        let first = match self.layout {
+            Layout::Nchw => 2,
+            Layout::Nhwc => 1,
+        };
+        let size = side(first)
+            .zip(side(first + 1))
+            .map(|(height, width)| [height, width]);
+        self.fitted(size)
     }
 
     /// Channels of the result.

@@ -24,6 +24,16 @@ impl Preprocess {
     }
 }
 
+impl Preprocess {
+    /// Images as they are decoded, `[N, H, W, 3]`: for models that do the rest themselves.
+    pub fn as_is() -> Self {
+        Self {
+            layout: Layout::Nhwc,
+            ..Self::plain()
+        }
+    }
+}
+
 impl Preset {
     /// All of them.
     pub const ALL: [Self; 10] = [

@@ -49,6 +49,17 @@ const SURE: f64 = 0.3;
 /// The overlap from which on a box is found again, unless a description says another.
 const FOUND: f64 = 0.75;
 
+/// What a layout reads from a model's answer to one image, where nothing is known of categories: classes stand for them.
+pub(in crate::evaluate) fn read_boxes(
+    spec: &BoxesSpec,
+    answer: &Answer,
+    frame: &Frame,
+) -> Result<Vec<Found>, EvaluateError> {
+    let reader = BoxReader::of(spec, false, answer, Some(frame))?;
+    let state = Detection::new(TaskKind::Detection, &reader.layout, &Categories::new());
+    state.found_by(&reader, answer, Some(frame))
+}
+
 impl Detection {
     /// Nothing yet, for what a description says.
     pub(super) fn new(kind: TaskKind, layout: &BoxesSpec, categories: &Categories) -> Self {
@@ -103,10 +114,7 @@ impl Detection {
         let category = match (layout.categories.is_empty(), self.categories.is_empty()) {
             (false, _) => layout.categories.get(class).copied(),
             // Class numbers that are written out are categories already where they are among them.
-            (true, false)
-                if layout.columns.contains_key(&crate::data::Part::Class)
-                    || layout.outputs.contains_key(&crate::data::Part::Class) =>
-            {
+            (true, false) if layout.has(crate::data::Part::Class) && layout.counts_categories() => {
                 i64::try_from(class)
                     .ok()
                     .filter(|class| self.categories.contains_key(class))

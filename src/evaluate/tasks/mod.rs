@@ -27,6 +27,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use coco::Found;
+pub(super) use detection::read_boxes;
 pub use detection::{Detection, Fate, Fates, Image};
 pub use embedding::Embedding;
 pub(super) use resample::{Measured, compared, named, of_all};

@@ -1,5 +1,6 @@
 //! The program as a user calls it: exit statuses, JSON, what is written and what is not.
 
+mod baking;
 mod batch;
 mod calibration;
 mod compare;

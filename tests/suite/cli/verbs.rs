@@ -99,8 +99,9 @@ enum Then {
 }
 
 /// For every verb that changes models a model, and what else it needs, on which nothing can be done.
-const CASES: [(&str, &str, Then); 30] = [
+const CASES: [(&str, &str, Then); 31] = [
     ("awq", "relu.onnx --data x.npz", Then::Refuses),
+    ("bake", "relu.onnx --classes softmax", Then::Changes),
     ("bind", "relu.onnx", Then::Tidies),
     ("bind-defaults", "relu.onnx", Then::Tidies),
     ("chain", "relu.onnx sigmoid.onnx", Then::Changes),
