@@ -7,7 +7,7 @@ use crate::api::{Decision, Destination, RunReport, Verdict};
 use crate::report::comparison;
 use crate::report::evaluation;
 use crate::report::table::{self, Style};
-use crate::report::{sanitise, training};
+use crate::report::{sanitise, searched, training};
 
 /// Prints the result: JSON, or tables for people. They go to stderr when the model itself goes to stdout. Under `--quiet` only
 /// why a result is refused is said.
@@ -65,6 +65,9 @@ fn tables(global: &Global, report: &RunReport, running: &Running, say: &dyn Fn(&
     }
     for trained in report.steps.iter().filter_map(|step| step.training.as_ref()) {
         draw(training::trained(Style::Terminal, trained, global.verbose > 0));
+    }
+    for found in report.steps.iter().filter_map(|step| step.until.as_ref()) {
+        draw(searched::searched(Style::Terminal, found, global.verbose > 0));
     }
     draw(table::weights(Style::Terminal, report));
     if let Some(verify) = report

@@ -10,6 +10,7 @@
 mod distinct;
 mod encoded_size;
 mod form;
+mod kept;
 mod layer_patterns;
 mod left;
 mod pass;
@@ -23,12 +24,14 @@ mod select;
 mod simplify;
 mod train;
 mod transfer;
+mod until;
 
 pub use encoded_size::file_bytes;
 pub use form::{
     Bake, BakedClasses, Bind, BindDefaults, ConvertFloat, ConvertOpset, Extract, Half, Size, align_models,
     overridable,
 };
+pub use kept::Kept;
 pub use left::{Left, Reason, reasons, unchanged};
 pub use pass::{
     About, Aim, Change, Context, HeadTraining, Limits, Needs, Pass, PassError, PassReport, PlannedNode,
@@ -36,9 +39,10 @@ pub use pass::{
 };
 pub use prune::{PruneChannels, PruneWeights, Update, WeightCriterion, WeightScope};
 pub use quantize::{
-    Awq, BitsBy, CorrectBias, Equalize, Form, Heads, LayerPrecision, LayerTypes, Precision, Profile,
-    Quantize, QuantizeDynamic, QuantizeWeights, Rounding, Saturation, SearchPrecision, Sensitivity,
-    SmoothQuant, Target, Widths, collect_gram_statistics, collect_statistics, quantized_operators,
+    Awq, BitsBy, CorrectBias, Equalize, Form, Heads, LayerPrecision, LayerTypes, Precision, PrecisionRung,
+    Profile, QuantizableLayer, Quantize, QuantizeDynamic, QuantizeStart, QuantizeWeights, Rounding,
+    Saturation, SearchPrecision, Sensitivity, SmoothQuant, Target, Widths, collect_gram_statistics,
+    collect_statistics, quantized_operators,
 };
 pub use resources::{ResourceError, Resources};
 pub use select::{Selector, unmatched};
@@ -51,3 +55,4 @@ pub use transfer::{
     Chain, FeatureCut, HeadMethod, MatchBy, MergeLora, TransferFeatures, TransferMerge, TransferParameters,
     TransferStructure,
 };
+pub use until::Until;

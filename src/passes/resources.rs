@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::kept::Kept;
 use crate::data::{DataError, Dataset};
 use crate::engine::{Engine, EngineError};
 use crate::evaluate::EvaluateError;
@@ -49,6 +50,11 @@ pub trait Resources: Sync {
 
     /// The model that the pipeline started with, before any step.
     fn original(&self) -> Option<&Model> {
+        None
+    }
+
+    /// What earlier runs of passes measured on data; `None` where each run measures anew.
+    fn kept(&self) -> Option<&Kept> {
         None
     }
 

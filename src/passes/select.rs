@@ -30,7 +30,7 @@ impl Selector {
 const EXAMPLES: usize = 3;
 
 /// The names of a model's nodes and values, of bodies and functions too, in the order of the file.
-fn names(model: &Model) -> Vec<String> {
+pub(super) fn names(model: &Model) -> Vec<String> {
     let mut known = BTreeSet::new();
     let mut found = Vec::new();
     for path in model.graph_paths() {

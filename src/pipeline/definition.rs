@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::gate::gate;
 use super::gates::Gate;
-use super::presets;
 use super::resources::Described;
+use super::{presets, until};
 use crate::data::Spec;
 use crate::passes::{Pass, Safety, registry};
 use crate::schema::{self, Fault, Place, nearest};
@@ -56,6 +56,8 @@ pub struct Step {
     pub options: Map<String, Value>,
     /// The pass.
     pub pass: Box<dyn Pass>,
+    /// What the result of a search has to keep; without any the pass runs as it is.
+    pub until: Vec<Gate>,
     /// Where it stands in the pipeline's text.
     pub spot: Option<Spot>,
 }
@@ -146,12 +148,19 @@ impl Step {
     pub fn new(name: &str, options: Map<String, Value>) -> Result<Self, StepError> {
         let build = |options: &Map<String, Value>| registry::build(name, Value::Object(options.clone()));
         match build(&options) {
-            Ok(Some(pass)) => Ok(Self {
-                name: name.to_owned(),
-                options,
-                pass,
-                spot: None,
-            }),
+            Ok(Some(pass)) => {
+                let until = until::of_options(name, &options).map_err(|fault| StepError::Value {
+                    name: name.to_owned(),
+                    fault: Box::new(fault),
+                })?;
+                Ok(Self {
+                    name: name.to_owned(),
+                    options,
+                    pass,
+                    until,
+                    spot: None,
+                })
+            }
             Ok(None) => {
                 let entries = registry::entries();
                 let nearest = nearest(name, entries.iter().map(|entry| entry.name)).map(str::to_owned);
@@ -176,6 +185,15 @@ impl Step {
                 Err(wrong_value(name, &options, &error.to_string(), build))
             }
         }
+    }
+
+    /// Roles of data that the step reads: those of the pass, and evaluation data for a search that judges on them.
+    pub fn data_roles(&self) -> Vec<String> {
+        let mut roles = self.pass.data_roles();
+        if until::needs_evaluation(&self.until) {
+            roles.push("evaluation".to_owned());
+        }
+        roles
     }
 
     /// The step as YAML has it: the name alone when there are no options.

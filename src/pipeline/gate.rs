@@ -3,11 +3,11 @@
 use std::str::FromStr;
 
 use schemars::schema_for;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::definition::did_you_mean;
 use super::gates::{GATES, Gate};
-use crate::schema::{self, nearest};
+use crate::schema::{self, Fault, nearest};
 use crate::yaml::{ConfigError, Document, Key, Located, Yaml};
 
 impl FromStr for Gate {
@@ -63,41 +63,91 @@ pub(super) fn gate(document: &Document, item: &Located) -> Result<Gate, ConfigEr
             ));
         }
     };
-    if !GATES.contains(&key.name.as_str()) {
-        let hint = did_you_mean(
-            nearest(&key.name, GATES),
-            &format!("gates are {}", GATES.join(", ")),
-        );
-        return Err(document.error(
-            "unknown-gate",
-            key.spot,
-            format!("there is no gate `{}`", key.name),
-            Some(hint),
-        ));
-    }
     let bounds = if matches!(item.value, Yaml::Text(_)) {
         json!({})
     } else {
         options.to_json()
     };
+    of_json(&key.name, &bounds).map_err(|wrong| {
+        let spot = match &wrong {
+            WrongGate::Name { .. } => key.spot,
+            WrongGate::Bounds { fault, .. } => {
+                let inside = options.spot_of(&fault.path, fault.is_key);
+                inside.unwrap_or(key.spot)
+            }
+            WrongGate::Value { .. } => options.spot,
+        };
+        document.error(wrong.code(), spot, wrong.to_string(), wrong.hint())
+    })
+}
+
+/// Why a name with bounds is no gate.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WrongGate {
+    /// Nothing has this name.
+    #[error("there is no gate `{name}`")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The bounds are not what the schema of the gate allows.
+    #[error("gate `{name}`: {fault}")]
+    Bounds {
+        /// The gate.
+        name: String,
+        /// What is wrong, and where among the bounds.
+        fault: Fault,
+    },
+    /// The schema allows the bounds and the gate does not.
+    #[error("gate `{name}`: {reason}")]
+    Value {
+        /// The gate.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl WrongGate {
+    /// A stable code.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Name { .. } => "unknown-gate",
+            Self::Bounds { .. } | Self::Value { .. } => "gate-bounds",
+        }
+    }
+
+    /// What would be right.
+    pub(super) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Name { name } => Some(did_you_mean(
+                nearest(name, GATES),
+                &format!("gates are {}", GATES.join(", ")),
+            )),
+            Self::Bounds { fault, .. } => fault.hint.clone(),
+            Self::Value { .. } => None,
+        }
+    }
+}
+
+/// The gate of this name with these bounds.
+pub(super) fn of_json(name: &str, bounds: &Value) -> Result<Gate, WrongGate> {
+    let name = name.to_owned();
+    if !GATES.contains(&name.as_str()) {
+        return Err(WrongGate::Name { name });
+    }
     let gates = schema_for!(Gate).to_value();
     let of = gates
         .get("oneOf")
         .and_then(|all| all.as_array())
         .into_iter()
         .flatten()
-        .find_map(|one| one.get("properties")?.get(&key.name));
-    if let Some(fault) = of.and_then(|of| schema::check(&gates, of, &bounds)) {
-        let spot = options.spot_of(&fault.path, fault.is_key).unwrap_or(key.spot);
-        let message = format!("gate `{}`: {fault}", key.name);
-        return Err(document.error("gate-bounds", spot, message, fault.hint));
+        .find_map(|one| one.get("properties")?.get(&name));
+    if let Some(fault) = of.and_then(|of| schema::check(&gates, of, bounds)) {
+        return Err(WrongGate::Bounds { name, fault });
     }
-    serde_json::from_value(json!({ &key.name: bounds })).map_err(|error| {
-        document.error(
-            "gate-bounds",
-            options.spot,
-            format!("gate `{}`: {error}", key.name),
-            None,
-        )
+    serde_json::from_value(json!({ &name: bounds })).map_err(|error| WrongGate::Value {
+        name,
+        reason: error.to_string(),
     })
 }

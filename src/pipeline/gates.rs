@@ -270,6 +270,14 @@ impl Gate {
         matches!(self, Self::Accuracy(_) | Self::F1(_) | Self::Latency(_)) || self.figure().is_some()
     }
 
+    /// Whether the bound is on what a model costs, not on how well it does.
+    pub fn is_budget(&self) -> bool {
+        matches!(
+            self,
+            Self::Size(_) | Self::Nodes(_) | Self::Macs(_) | Self::Latency(_)
+        )
+    }
+
     /// Whether that data must have labels.
     pub fn needs_labels(&self) -> bool {
         matches!(self, Self::Accuracy(_) | Self::F1(_))

@@ -19,6 +19,7 @@ mod resources;
 mod run;
 mod schema;
 mod score_gate;
+mod until;
 mod weigh;
 
 pub use crate::yaml::{ConfigError, Spot};
@@ -34,4 +35,5 @@ pub use resources::{Described, StepResources, describe_data, open_data};
 pub use run::{Culprit, Outcome, RunError, RunOptions, RunReport, StepReport, Unchanged, digest, run};
 pub use schema::pipeline_schema;
 pub use score_gate::ScoreGate;
+pub use until::{Candidate, JudgedOn, KeptLayer, Searched, SearchedSamples};
 pub use weigh::{weigh, weigh_input};

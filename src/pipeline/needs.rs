@@ -32,6 +32,10 @@ pub enum LackError {
 /// The code of what is missing.
 const MISSING: &str = "data-missing";
 
+/// How to give labels.
+const LABELS: &str =
+    "name the array or table of labels under `labels` in the description; `secateur explain data` shows how";
+
 impl Pipeline {
     /// Checks that all data that steps and gates read are there and fit the inputs of `graph`. Where a step changes the inputs,
     /// the data are opened by what reads them.
@@ -41,7 +45,7 @@ impl Pipeline {
     /// The first thing that is missing, with the flag that gives it; or what is wrong with the data.
     pub fn check_data(&self, graph: &Graph) -> Result<(), LackError> {
         for step in &self.steps {
-            for role in step.pass.data_roles() {
+            for role in step.data_roles() {
                 if !self.data.contains_key(&role) {
                     let what = format!("step `{}` reads {role} data, and there are none", step.name);
                     return Err(self.missing(what, &role, step.spot));
@@ -65,19 +69,25 @@ impl Pipeline {
         if !self.steps.iter().all(keeps_inputs) {
             return Ok(());
         }
-        let mut roles: BTreeSet<String> = self
-            .steps
-            .iter()
-            .flat_map(|step| step.pass.data_roles())
-            .collect();
+        let mut roles: BTreeSet<String> = self.steps.iter().flat_map(Step::data_roles).collect();
         roles.insert("evaluation".to_owned());
         for (role, described) in self.data.iter().filter(|(role, _)| roles.contains(*role)) {
             let data = open_data(described, &self.base, graph)?;
-            if role == "evaluation"
-                && let Some(index) = self.gates.iter().position(Gate::needs_labels)
-                && !data.has_labels()
-            {
+            if role != "evaluation" || data.has_labels() {
+                continue;
+            }
+            if let Some(index) = self.gates.iter().position(Gate::needs_labels) {
                 return Err(self.unlabelled(index));
+            }
+            let judged = |step: &&Step| step.until.iter().any(Gate::needs_labels);
+            if let Some(step) = self.steps.iter().find(judged) {
+                let gate = step.until.iter().find(|gate| gate.needs_labels());
+                let name = gate.map_or("", Gate::name);
+                let what = format!(
+                    "`until` of step `{}` is on {name}, which needs labels, and the evaluation data have none",
+                    step.name
+                );
+                return Err(self.at(what, LABELS.to_owned(), step.spot));
             }
         }
         Ok(())
@@ -86,10 +96,9 @@ impl Pipeline {
     fn unlabelled(&self, index: usize) -> LackError {
         let name = self.gates.get(index).map_or("", Gate::name);
         let message = format!("gate `{name}` needs labels, and the evaluation data have none");
-        let hint = "name the array or table of labels under `labels` in the description; `secateur explain data` shows how";
         self.at(
             message,
-            hint.to_owned(),
+            LABELS.to_owned(),
             self.source
                 .as_ref()
                 .and_then(|source| source.gates.get(index).copied()),

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::definition::{Pipeline, Step};
 use super::gates::{GateReport, Weight};
 use super::judge::judge;
+use super::until::{self, Searched};
 use super::weigh::{weigh, weigh_input};
 use crate::analysis::adopt;
 use crate::engine::{CancelToken, Engine};
@@ -95,6 +96,9 @@ pub struct StepReport {
     /// For steps with a target for the time of one run: what was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<Times>,
+    /// For steps with `until`: what was tried, and what was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Searched>,
     /// For steps that move weights between models: what became of each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transfer: Option<Account>,
@@ -246,6 +250,11 @@ pub fn run(
         let (seconds, report) = runner.step(index, step, &mut model)?;
         done.add((index, step), seconds, report, &model, (pipeline, options))?;
     }
+    done.searched(std::mem::take(&mut runner.searched));
+    let replay = runner.replay()?;
+    if let Some(replay) = &replay {
+        done.files.extend(until::written(pipeline, replay));
+    }
     let Done {
         steps,
         files,
@@ -312,7 +321,8 @@ pub fn run(
         )
     }));
     if changed && options.provenance {
-        record(&mut model, pipeline, origin);
+        // What made the result is what makes it again.
+        record(&mut model, replay.as_ref().unwrap_or(pipeline), origin);
     }
     Ok(Outcome { model, report, files })
 }
@@ -335,6 +345,15 @@ struct Done {
 }
 
 impl Done {
+    /// Says of steps what their searches found.
+    fn searched(&mut self, searched: Vec<(usize, Searched)>) {
+        for (index, found) in searched {
+            if let Some(step) = self.steps.get_mut(index) {
+                step.until = Some(found);
+            }
+        }
+    }
+
     fn add(
         &mut self,
         (index, step): (usize, &Step),
@@ -381,6 +400,7 @@ impl Done {
             reasons,
             nodes: report.nodes,
             times: report.times,
+            until: None,
             transfer: report.transfer,
             training: report.training,
         });
@@ -396,6 +416,10 @@ pub(super) struct Runner<'a> {
     options: &'a RunOptions<'a>,
     keep: RegexSet,
     fuel: Option<u64>,
+    /// What searches found, by step.
+    searched: Vec<(usize, Searched)>,
+    /// The steps that make the same without a search.
+    found: Vec<(usize, until::NamedStep)>,
 }
 
 impl<'a> Runner<'a> {
@@ -409,7 +433,46 @@ impl<'a> Runner<'a> {
             options,
             keep,
             fuel: options.limits.fuel,
+            searched: Vec::new(),
+            found: Vec::new(),
         })
+    }
+
+    /// The pipeline that gives the same result without searches, where there were any or a step wants it in a file.
+    fn replay(&self) -> Result<Option<Pipeline>, RunError> {
+        if self.found.is_empty() && !until::is_wanted(self.pipeline) {
+            return Ok(None);
+        }
+        let replay = until::replayed(self.pipeline, &self.found, &self.options.keep);
+        replay.map(Some).map_err(|error| RunError::Pass {
+            step: self.found.first().map_or(0, |(index, _)| *index) + 1,
+            source: PassError::Option {
+                pass: "until",
+                message: error.to_string(),
+            },
+        })
+    }
+
+    /// Runs a step, or searches for its result.
+    fn made(
+        &mut self,
+        index: usize,
+        step: &Step,
+        model: &mut Model,
+        context: &Context<'_>,
+    ) -> Result<PassReport, PassError> {
+        if step.until.is_empty() {
+            return step.pass.run(model, context);
+        }
+        let means = until::Means {
+            gates: &step.until,
+            verify: &self.options.verify,
+            context,
+        };
+        let outcome = until::search(step, model, &means)?;
+        self.searched.push((index, outcome.searched));
+        self.found.push((index, outcome.step));
+        Ok(outcome.report)
     }
 
     pub(super) fn step(
@@ -449,10 +512,12 @@ impl<'a> Runner<'a> {
                 },
             });
         }
-        let report = step.pass.run(model, &context).map_err(|source| RunError::Pass {
-            step: index + 1,
-            source,
-        })?;
+        let report = self
+            .made(index, step, model, &context)
+            .map_err(|source| RunError::Pass {
+                step: index + 1,
+                source,
+            })?;
         if report.changed
             && let Some(errors) = ir::check(model).and_then(|()| ops::check(model)).err()
             && let Some(source) = errors.into_iter().next()

@@ -2,7 +2,7 @@
 
 use super::comparison;
 use super::table::{self, Style};
-use super::{sanitise, training};
+use super::{sanitise, searched, training};
 use crate::pipeline::RunReport;
 
 /// A document with the result, the steps, the figures and the gates.
@@ -17,6 +17,10 @@ pub fn run(title: &str, report: &RunReport) -> String {
     text.push_str(&table::weights(Style::Markdown, report));
     text.push_str("\n\n## Steps\n\n");
     text.push_str(&table::steps(Style::Markdown, report));
+    for found in report.steps.iter().filter_map(|step| step.until.as_ref()) {
+        text.push_str("\n\n## Search\n\n");
+        text.push_str(&searched::searched(Style::Markdown, found, true));
+    }
     for trained in report.steps.iter().filter_map(|step| step.training.as_ref()) {
         text.push_str("\n\n## Training\n\n");
         text.push_str(&training::trained(Style::Markdown, trained, true));

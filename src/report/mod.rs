@@ -7,6 +7,7 @@ pub mod evaluation;
 pub mod facts;
 pub mod markdown;
 pub mod pictures;
+pub mod searched;
 pub mod table;
 pub mod training;
 

@@ -49,6 +49,7 @@ fn step(from: &'static str, to: &'static str, safety: Safety) -> Step {
         name: format!("{from}-to-{to}"),
         options: Default::default(),
         pass: Box::new(Swap { from, to, safety }),
+        until: Vec::new(),
         spot: None,
     }
 }

@@ -153,7 +153,7 @@ pub(in crate::evaluate) fn named<const N: usize>(names: &[&str; N], values: [Opt
     names.iter().map(|name| (*name).to_owned()).zip(values).collect()
 }
 
-/// Both models' figures with their intervals at `confidence`; `by_class` and `words` are the task's to fill in. `from_reference`: what the
+/// Both models' figures with their intervals at `confidence`, or without any at 0; `by_class` and `words` are the task's to fill in. `from_reference`: what the
 /// reference answers is true.
 pub(in crate::evaluate) fn compared<M: Measured>(
     task: TaskKind,
@@ -178,8 +178,8 @@ pub(in crate::evaluate) fn compared<M: Measured>(
             .collect(),
         None => Named::new(),
     };
-    // One sample says nothing of how others would do.
-    let replicates = (samples > 1).then(|| Replicates::draw(model, reference, samples));
+    // One sample says nothing of how others would do, and where no confidence is asked for nothing is drawn.
+    let replicates = (samples > 1 && confidence > 0.0).then(|| Replicates::draw(model, reference, samples));
     let of = |of: fn(&Replicates) -> &Vec<Vec<f64>>| {
         replicates
             .as_ref()

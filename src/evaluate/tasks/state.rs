@@ -165,7 +165,7 @@ impl TaskState {
         Ok(())
     }
 
-    /// The figures, with intervals at `confidence`.
+    /// The figures, with intervals at `confidence`; at 0 there are none, which takes a small part of the time.
     pub fn figures(&self, confidence: f64) -> TaskFigures {
         let from_reference = self.from_reference;
         match &self.counts {

@@ -10,7 +10,7 @@ use crate::data::{DataError, Dataset};
 use crate::engine::Engine;
 use crate::ir::{Graph, Model};
 use crate::passes::simplify::Simplify;
-use crate::passes::{Context, Pass as _, PassError, PassReport, prepare};
+use crate::passes::{Context, Kept, Pass as _, PassError, PassReport, prepare};
 use crate::statistics::gram::{self, GramOptions, Grams, Layer};
 use crate::statistics::{self, FileFault, Statistics, StatisticsFileError, Subject};
 
@@ -68,15 +68,10 @@ pub(super) fn grams(
     let progress =
         |done: u64| (context.progress)("collecting", done.saturating_sub(samples.start), Some(total));
     let options = GramOptions::default();
-    gram::collect(
-        prepared,
-        layers,
-        options,
-        &data,
-        engine,
-        resources.jobs(),
-        &progress,
-    )
+    let jobs = resources.jobs();
+    Kept::grams(resources.kept(), (prepared, layers), &data, || {
+        gram::collect(prepared, layers, options, &data, engine, jobs, &progress)
+    })
     .map_err(|error| PassError::resource(pass, error))
 }
 

@@ -15,13 +15,13 @@ mod precision;
 mod weights;
 
 pub use calibrated::{
-    Heads, LayerTypes, Profile, Quantize, Saturation, Target, collect_statistics,
-    operators as quantized_operators,
+    Heads, LayerTypes, Profile, QuantizableLayer, Quantize, QuantizeStart, Saturation, Target,
+    collect_statistics, operators as quantized_operators,
 };
 pub use correct_bias::CorrectBias;
 pub use dynamic::QuantizeDynamic;
 pub use equalize::Equalize;
 pub use gram_statistics::collect_gram_statistics;
 pub use migrate::{Awq, SmoothQuant};
-pub use precision::{SearchPrecision, Sensitivity};
+pub use precision::{PrecisionRung, SearchPrecision, Sensitivity};
 pub use weights::{BitsBy, Form, LayerPrecision, Precision, QuantizeWeights, Rounding, Widths};

@@ -8,7 +8,7 @@ use super::options::{Criterion, PruneChannels};
 use crate::engine::Engine;
 use crate::ir::{Model, ValueId};
 use crate::passes::train::gradient_statistics;
-use crate::passes::{Context, PassError, ResourceError, Resources};
+use crate::passes::{Context, Kept, PassError, ResourceError, Resources};
 use crate::statistics::gram::{self, Gram, GramOptions, Grams, Layer};
 use crate::statistics::{GradientStatistics, StatisticsError};
 
@@ -100,15 +100,17 @@ impl Evidence {
             (context.progress)("second moments", done.saturating_sub(samples.start), Some(total));
         };
         let jobs = resources.jobs();
-        self.grams = gram::collect(
-            model,
-            &layers,
-            GramOptions::default(),
-            &data,
-            engine,
-            jobs,
-            &progress,
-        )
+        self.grams = Kept::grams(resources.kept(), (model, &layers), &data, || {
+            gram::collect(
+                model,
+                &layers,
+                GramOptions::default(),
+                &data,
+                engine,
+                jobs,
+                &progress,
+            )
+        })
         .map_err(resource)?;
         self.layers = layers;
         self.samples = total;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::passes::Until;
 use crate::passes::train::LossKind;
 
 /// Removes whole channels, neurons, heads and hidden units, so that the model gets smaller and faster in every runtime.
@@ -46,6 +47,15 @@ pub struct PruneChannels {
     pub attention: AttentionUnits,
     /// Seed of the `random` criterion and of the samples for the comparison; the run's own by default.
     pub seed: Option<u64>,
+    /// Search for the most that may go so that bounds hold: `map.drop<=0.005`, `accuracy.drop<=0.01`, or gates with their bounds; with
+    /// bounds on size, multiply-accumulates or latency alone, for the least that has to. `ratio`, `target-macs` or `target-bytes` is
+    /// then the most that goes. Every other sample of the evaluation data chooses, the rest confirms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Until>,
+    /// Where to write the pipeline that gives the same model without the search.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-file" = "write"))]
+    pub write_pipeline: Option<PathBuf>,
     /// Where to write which units went, as JSON.
     #[schemars(extend("x-file" = "write"))]
     pub history: Option<PathBuf>,
@@ -84,6 +94,8 @@ impl Default for PruneChannels {
             keep: Vec::new(),
             attention: AttentionUnits::default(),
             seed: None,
+            until: None,
+            write_pipeline: None,
             history: None,
             replay: None,
             refit: false,

@@ -52,7 +52,7 @@ impl Pass for PruneChannels {
         About::new(NAME, Safety::Approximate).needing(Needs {
             calibration: Evidence::takes_samples(self),
             training: Evidence::takes_labels(self),
-            engine: self.target_latency.is_some(),
+            engine: self.target_latency.is_some() || self.until.is_some(),
             ..Needs::default()
         })
     }
@@ -69,6 +69,11 @@ impl Pass for PruneChannels {
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         validate(self)?;
+        if self.until.is_some() {
+            return Err(option(
+                "until: a search runs the pass more than once: run it as a step of a pipeline".to_owned(),
+            ));
+        }
         let original = model.clone();
         let replay = self.replayed(context)?;
         let replays: Vec<Option<History>> = match &replay {

@@ -1,6 +1,7 @@
 //! Static quantization: QuantizeLinear and DequantizeLinear pairs where the target engine turns them into integer kernels.
 
 mod apply;
+mod candidates;
 mod cuts;
 mod explain;
 mod form;
@@ -38,11 +39,13 @@ use crate::passes::left::{Left, LeftAlone};
 use crate::passes::simplify::{DeduplicateInitializers, Simplify};
 use crate::passes::{
     About, Context, Needs, Pass, PassError, PassReport, PlannedNode, ResourceError, Runs, Safety, Selector,
+    Until,
 };
 use crate::quantize::{Calibrator, Kind};
 use crate::statistics;
 
 pub use apply::Saturation;
+pub use candidates::{QuantizableLayer, QuantizeStart};
 pub use profile::{Profile, operators};
 pub use scheme::Target;
 pub use statistics_run::collect_statistics;
@@ -107,6 +110,15 @@ pub struct Quantize {
     /// A statistics file (`secateur stats MODEL --for quantize`) to take ranges from, instead of data.
     #[schemars(extend("x-file" = "read"))]
     pub stats: Option<PathBuf>,
+    /// Search for the layers that have to stay float (or 16 bits, where the engine runs those) so that bounds hold: `map.drop<=0.005`,
+    /// `accuracy.drop<=0.01`, `size<=0.4`, or gates with their bounds. Every other sample of the evaluation data chooses, the rest
+    /// confirms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Until>,
+    /// Where to write the pipeline that gives the same model without the search.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-file" = "write"))]
+    pub write_pipeline: Option<PathBuf>,
     /// A statistics file (`secateur stats MODEL --for gram`) to take the second moments for `rounding` from, instead of data.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-file" = "read"))]
@@ -146,6 +158,8 @@ impl Default for Quantize {
             exclude: Vec::new(),
             data: "calibration".to_owned(),
             stats: None,
+            until: None,
+            write_pipeline: None,
             gram_stats: None,
         }
     }
@@ -160,6 +174,7 @@ impl Pass for Quantize {
             None => Needs {
                 calibration: self.stats.is_none()
                     || self.rounding != Rounding::Nearest && self.gram_stats.is_none(),
+                engine: self.until.is_some(),
                 ..Needs::default()
             },
         };
@@ -187,19 +202,33 @@ impl Pass for Quantize {
             self.check_static_only()?;
             return other.run(model, context);
         }
-        let types = Types::new(self)?;
-        self.check(&types)?;
-        let excluded = regex::RegexSet::new(&self.exclude).map_err(|e| option(format!("exclude: {e}")))?;
-        let mut report = PassReport::default();
-        let original = model.clone();
-        self.make_ready(model, context, &mut report)?;
-        if self.equalize
-            && self.stats.is_none()
-            && !types.activation.is_float()
-            && types.activation.bits() <= 8
-        {
-            self.even_out(model, context, &mut report)?;
+        if self.until.is_some() {
+            return Err(option(
+                "until: a search runs the pass more than once: run it as a step of a pipeline".to_owned(),
+            ));
         }
+        let start = self.start(model, context)?;
+        let (made, report) = self.finish(&start, context)?;
+        *model = made;
+        Ok(report)
+    }
+}
+
+impl Quantize {
+    /// Quantizes what [`Self::start`] made ready. `self` may have other `layers` and `exclude` than the options that the start is of.
+    ///
+    /// # Errors
+    /// Types that the engine does not take, data that do not fit.
+    pub fn finish(
+        &self,
+        start: &QuantizeStart,
+        context: &Context<'_>,
+    ) -> Result<(Model, PassReport), PassError> {
+        let types = Types::new(self)?;
+        let excluded = self.excluded()?;
+        let mut report = start.report.clone();
+        let mut made = start.ready.clone();
+        let model = &mut made;
         // Statistics are of the model as it is before types of few engines raise the opset.
         let collected_of = self.stats.as_ref().map(|_| statistics::model_digest(model));
         let narrow = self.heads(model, &types).wide.is_empty();
@@ -215,29 +244,29 @@ impl Pass for Quantize {
             );
             let products = nodes.iter().filter(|node| is_product(&node.operator));
             let left = stay_float(products);
-            *model = original;
-            return Ok(PassReport {
+            let report = PassReport {
                 notes,
                 left,
                 nodes,
                 ..PassReport::default()
-            });
+            };
+            return Ok((start.original.clone(), report));
         }
         let schemes = self.product_schemes(&model.graph, &plan, &types)?;
         let Calibrated {
             activations,
             means,
             warnings,
-        } = self.calibrated(model, &plan, collected_of.as_deref(), context)?;
+        } = self.calibrated(model, &plan, (start, collected_of.as_deref()), context)?;
         report.notes.extend(warnings);
-        let moments = self.moments(&original, model, context)?;
+        let moments = start.moments(|| self.moments(&start.original, model, context))?;
         let nodes = explain::nodes(model, &plan);
         let in_bodies = explain::in_bodies(model);
         let found = Found {
             activations,
             means,
             schemes,
-            rounding: moments.as_ref().map(|moments| (self.rounding, moments)),
+            rounding: moments.map(|moments| (self.rounding, moments)),
         };
         let applied = apply::apply(&mut model.graph, &plan, found).map_err(|error| match error {
             ApplyError::Edit(source) => PassError::Edit { pass: NAME, source },
@@ -264,7 +293,7 @@ impl Pass for Quantize {
         report.left.extend(stay_float(float));
         report.notes.extend(in_bodies);
         report.nodes = nodes;
-        Ok(report)
+        Ok((made, report))
     }
 }
 
@@ -353,6 +382,7 @@ impl Quantize {
             ("layers", !self.layers.is_empty()),
             ("rounding", self.rounding != Rounding::Nearest),
             ("gram-stats", self.gram_stats.is_some()),
+            ("until", self.until.is_some()),
         ];
         match set.iter().find(|(_, set)| *set) {
             None => Ok(()),

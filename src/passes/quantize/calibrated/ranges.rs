@@ -1,9 +1,11 @@
 //! Ranges of activations: from the data, from a file of statistics, or fixed; and what is to be said of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
+use super::candidates::{QuantizeStart, Ranges};
 use super::cuts::{self, Cut};
 use super::{NAME, Profile, Quantize, label, plan};
 use crate::ir::{Graph, Model, ValueId};
@@ -94,17 +96,21 @@ fn repeated_samples(ranges: &BTreeMap<String, statistics::Summary>) -> Option<St
 }
 
 impl Quantize {
-    /// Parameters of every activation of the plan. `collected_of` is the digest of the model that statistics have to be of.
+    /// Parameters of every activation of the plan. What data say is kept in the start; with it comes the digest of the model that a file
+    /// of statistics has to be of.
     pub(super) fn calibrated(
         &self,
         model: &Model,
         plan: &plan::Plan,
-        collected_of: Option<&str>,
+        from: (&QuantizeStart, Option<&str>),
         context: &Context<'_>,
     ) -> Result<Calibrated, PassError> {
         let traits = self.profile.traits();
         let mut warnings = Vec::new();
-        let ranges = self.ranges(model, plan, collected_of, context, &mut warnings)?;
+        let values = self.wanted_values(model, plan);
+        let ranges = self.ranges(model, values, from, context)?;
+        warnings.extend(too_few(ranges.samples));
+        let ranges = &ranges.values;
         let calibrate = |((value, kind), sources): (&(ValueId, Kind), &Vec<ValueId>)| {
             let scheme = Scheme {
                 minimum_range: traits.minimum_range,
@@ -115,14 +121,14 @@ impl Quantize {
             }
             let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
             for source in sources {
-                let range = self.range_of(model, *source, &scheme, &ranges)?;
+                let range = self.range_of(model, *source, &scheme, ranges)?;
                 (low, high) = (low.min(range.0), high.max(range.1));
             }
             let found = parameters(low, high, &scheme)
                 .map_err(|error| resource(format!("{}: {error}", label(model, *value))))?;
             let cuts = sources
                 .iter()
-                .filter_map(|source| Cut::of(label(model, *source), &ranges, (low, high)));
+                .filter_map(|source| Cut::of(label(model, *source), ranges, (low, high)));
             Ok(((*value, *kind), found, cuts.collect()))
         };
         let calibrated: Vec<((ValueId, Kind), Parameters, Vec<Cut>)> = plan
@@ -137,8 +143,8 @@ impl Quantize {
             cut_off.extend(cuts);
         }
         warnings.extend(cuts::warning(cut_off));
-        warnings.extend(constant_values(model, plan, &ranges));
-        warnings.extend(repeated_samples(&ranges));
+        warnings.extend(constant_values(model, plan, ranges));
+        warnings.extend(repeated_samples(ranges));
         let means = self
             .mean_values(model, plan)
             .into_iter()
@@ -194,42 +200,49 @@ impl Quantize {
             .ok_or_else(|| resource(format!("no values of {name} in the calibration data")))
     }
 
-    /// What the calibration data, or a file of statistics, say of every value that gets codes.
-    fn ranges(
-        &self,
-        model: &Model,
-        plan: &plan::Plan,
-        collected_of: Option<&str>,
-        context: &Context<'_>,
-        notes: &mut Vec<String>,
-    ) -> Result<BTreeMap<String, statistics::Summary>, PassError> {
-        let mut values: Vec<String> = plan
-            .activations
-            .values()
-            .flatten()
-            .copied()
+    /// Names of the values of which a plan needs ranges or means.
+    pub(super) fn wanted_values(&self, model: &Model, plan: &plan::Plan) -> BTreeSet<String> {
+        let values = plan.activations.values().flatten().copied();
+        values
             .chain(self.mean_values(model, plan))
             .filter(|value| model.graph.constant(*value).is_none())
             .map(|value| label(model, value))
-            .collect();
-        values.sort();
-        values.dedup();
+            .collect()
+    }
+
+    /// What the calibration data, or a file of statistics, say of these values: data are run for those of which nothing is known yet.
+    pub(super) fn ranges<'s>(
+        &self,
+        model: &Model,
+        values: BTreeSet<String>,
+        (start, collected_of): (&'s QuantizeStart, Option<&str>),
+        context: &Context<'_>,
+    ) -> Result<MutexGuard<'s, Ranges>, PassError> {
+        let mut known = start.ranges.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(path) = &self.stats {
-            let file = context.base.join(path);
-            let found = Statistics::read(&file).map_err(resource)?;
-            if Some(found.subject.model.as_str()) != collected_of {
-                let message = format!("{}: the statistics are of another model", file.display());
-                return Err(resource(message));
+            if known.samples == 0 {
+                let file = context.base.join(path);
+                let found = Statistics::read(&file).map_err(resource)?;
+                if Some(found.subject.model.as_str()) != collected_of {
+                    let message = format!("{}: the statistics are of another model", file.display());
+                    return Err(resource(message));
+                }
+                known.samples = found.ranges.iter().map(|(start, end)| end - start).sum();
+                known.values = found.values;
             }
-            let samples = found.ranges.iter().map(|(start, end)| end - start).sum();
-            notes.extend(too_few(samples));
-            return Ok(found.values);
+            return Ok(known);
+        }
+        let missing: Vec<String> = values
+            .into_iter()
+            .filter(|value| !known.values.contains_key(value))
+            .collect();
+        if missing.is_empty() && known.samples > 0 {
+            return Ok(known);
         }
         let resources = context.resources(NAME, "needs calibration data")?;
         let data = resources.data(&self.data, &model.graph).map_err(resource)?;
         let engine = resources.engine().map_err(resource)?;
         let total = data.sample_range().end - data.sample_range().start;
-        notes.extend(too_few(total));
         let progress = |done: u64| (context.progress)("calibrating", done, Some(total));
         let wanted = Wanted {
             histograms: self.calibrate != Calibrator::MinMax,
@@ -237,8 +250,11 @@ impl Quantize {
             channel_extremes: false,
             sample_extremes: self.calibrate == Calibrator::MovingAverage,
         };
-        statistics::collect(model, &values, wanted, &data, engine, resources.jobs(), &progress)
-            .map_err(resource)
+        let jobs = resources.jobs();
+        let found = statistics::collect(model, &missing, wanted, &data, engine, jobs, &progress);
+        known.values.extend(found.map_err(resource)?);
+        known.samples = total;
+        Ok(known)
     }
 }
 

@@ -40,41 +40,35 @@ impl Pass for SearchPrecision {
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
-        self.check()?;
-        let precisions = self.precisions();
-        let mut report = PassReport::default();
-        let base = self.step(Vec::new());
-        // Opsets differ by type: the widest need is what everything is measured with.
-        let widest = self.step(
-            precisions
-                .iter()
-                .map(|precision| LayerPrecision {
-                    pattern: "$^".to_owned(),
-                    precision: *precision,
-                    block: None,
-                })
-                .collect(),
-        );
-        let original = model.clone();
-        let mut prepared = model.clone();
-        widest.make_ready(&mut prepared, context, &mut report)?;
-        let layers = Layers::find(&original, &prepared, &base, context, &mut report.notes)?;
-        if layers.count() == 0 {
-            return Ok(PassReport {
-                notes: vec!["no weight of the chosen operators: nothing to quantize".to_owned()],
-                ..PassReport::default()
+        if self.until.is_some() {
+            return Err(PassError::Option {
+                pass: NAME,
+                message: "until: a search runs the pass more than once: run it as a step of a pipeline"
+                    .to_owned(),
             });
         }
-        let measured = measure(&prepared, &layers, self, &precisions, context)?;
+        self.check()?;
+        let mut report = PassReport::default();
+        let precisions = self.precisions();
+        let original = model.clone();
+        let Some(Layered {
+            prepared,
+            measured,
+            elements,
+        }) = self.layered(&original, &precisions, context, &mut report)?
+        else {
+            return Ok(PassReport {
+                notes: vec![NOTHING.to_owned()],
+                ..PassReport::default()
+            });
+        };
         let search = Search {
             options: self,
             precisions: &precisions,
             measured: &measured,
             original: &original,
             prepared: &prepared,
-            elements: (0..layers.count())
-                .map(|layer| layers.elements(&prepared, layer))
-                .sum(),
+            elements,
         };
         let found = search.best(context)?;
         let step = self.step(search.layers(&found.configuration));
@@ -102,7 +96,98 @@ impl Pass for SearchPrecision {
     }
 }
 
+/// What is said of a model without a weight to quantize.
+const NOTHING: &str = "no weight of the chosen operators: nothing to quantize";
+
+/// A model that was made ready, with what each of its layers loses.
+struct Layered {
+    prepared: Model,
+    measured: Vec<Measured>,
+    elements: u64,
+}
+
+/// A choice of types that quantizes weights.
+#[derive(Clone, Debug)]
+pub struct PrecisionRung {
+    /// The step that makes it.
+    pub step: super::QuantizeWeights,
+    /// What it is, in words.
+    pub words: String,
+    /// The layers by the type that they get.
+    pub changes: Vec<Change>,
+}
+
 impl SearchPrecision {
+    /// Measures each layer with each type; `None` if there are no layers.
+    fn layered(
+        &self,
+        original: &Model,
+        precisions: &[Precision],
+        context: &Context<'_>,
+        report: &mut PassReport,
+    ) -> Result<Option<Layered>, PassError> {
+        let base = self.step(Vec::new());
+        // Opsets differ by type: the widest need is what everything is measured with.
+        let entry = |precision: &Precision| LayerPrecision {
+            pattern: "$^".to_owned(),
+            precision: *precision,
+            block: None,
+        };
+        let widest = self.step(precisions.iter().map(entry).collect());
+        let mut prepared = original.clone();
+        widest.make_ready(&mut prepared, context, report)?;
+        let layers = Layers::find(original, &prepared, &base, context, &mut report.notes)?;
+        if layers.count() == 0 {
+            return Ok(None);
+        }
+        let measured = measure(&prepared, &layers, self, precisions, context)?;
+        let elements = (0..layers.count())
+            .map(|layer| layers.elements(&prepared, layer))
+            .sum();
+        Ok(Some(Layered {
+            prepared,
+            measured,
+            elements,
+        }))
+    }
+
+    /// Every choice that the budgets allow, from the fewest bits to the most. Layers are measured once.
+    ///
+    /// # Errors
+    /// Options that do not fit each other, data or an engine that are missing.
+    pub fn rungs(&self, model: &Model, context: &Context<'_>) -> Result<Vec<PrecisionRung>, PassError> {
+        self.check_searched()?;
+        let precisions = self.precisions();
+        let mut report = PassReport::default();
+        let Some(layered) = self.layered(model, &precisions, context, &mut report)? else {
+            return Ok(Vec::new());
+        };
+        let search = Search {
+            options: self,
+            precisions: &precisions,
+            measured: &layered.measured,
+            original: model,
+            prepared: &layered.prepared,
+            elements: layered.elements,
+        };
+        let rungs = search.rungs(context)?.into_iter();
+        Ok(rungs
+            .map(|configuration| {
+                let mut described = PassReport::default();
+                let found = Found {
+                    configuration,
+                    drop: None,
+                };
+                search.describe(&found, &mut described);
+                PrecisionRung {
+                    step: self.step(search.layers(&found.configuration)),
+                    words: described.notes.pop().unwrap_or_default(),
+                    changes: described.changes,
+                }
+            })
+            .collect())
+    }
+
     /// What the search does not reach: weights in bodies and functions, which get the widest of the types.
     fn beyond_the_main_graph(&self, model: &Model) -> Option<String> {
         let inside = model
@@ -141,7 +226,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn best(&self, context: &Context<'_>) -> Result<Found, PassError> {
+    /// Configurations that the budgets of bits and bytes allow, from the narrowest to the widest.
+    fn rungs(&self, context: &Context<'_>) -> Result<Vec<Configuration>, PassError> {
         let choices: Vec<_> = self.measured.iter().map(|layer| layer.choices.clone()).collect();
         let float: u64 = 4 * self.elements;
         let rest = file_bytes(self.prepared)?.saturating_sub(float);
@@ -172,6 +258,11 @@ impl Search<'_> {
                 message: "the budget is below what the narrowest type needs everywhere".to_owned(),
             });
         }
+        Ok(rungs)
+    }
+
+    fn best(&self, context: &Context<'_>) -> Result<Found, PassError> {
+        let rungs = self.rungs(context)?;
         let Some(most) = self.options.max_drop else {
             return Ok(Found {
                 configuration: rungs.last().cloned().unwrap_or_default(),

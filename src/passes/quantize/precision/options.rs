@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::NAME;
-use crate::passes::PassError;
 use crate::passes::quantize::{LayerPrecision, Precision, QuantizeWeights, Rounding};
+use crate::passes::{PassError, Until};
 use crate::quantize::Kind;
 
 /// What a layer's precision is judged by.
@@ -39,6 +39,10 @@ pub struct SearchPrecision {
     pub max_size: Option<f64>,
     /// Loss of accuracy on the evaluation data (0.01: one point), at most; the smallest model that keeps it is searched for.
     pub max_drop: Option<f64>,
+    /// Search for the fewest bits with which bounds hold: `map.drop<=0.005`, `accuracy.drop<=0.01`, or gates with their bounds; with
+    /// bounds on size or latency alone, for the most bits. Every other sample of the evaluation data chooses, the rest confirms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Until>,
     /// What a layer's precision is judged by.
     pub sensitivity: Sensitivity,
     /// Samples of the calibration data that the model's outputs are compared on.
@@ -71,6 +75,7 @@ impl Default for SearchPrecision {
             bits: None,
             max_size: None,
             max_drop: None,
+            until: None,
             sensitivity: Sensitivity::default(),
             samples: 16,
             pipeline: None,
@@ -89,15 +94,23 @@ impl Default for SearchPrecision {
 impl SearchPrecision {
     /// Refuses options that leave nothing to search for.
     pub(super) fn check(&self) -> Result<(), PassError> {
-        let wrong = |message: &str| {
-            Err(PassError::Option {
-                pass: NAME,
-                message: message.to_owned(),
-            })
-        };
-        if self.bits.is_none() && self.max_size.is_none() && self.max_drop.is_none() {
-            return wrong("give a budget: bits, max-size or max-drop");
+        let budgets = [self.bits, self.max_size, self.max_drop];
+        if budgets.iter().all(Option::is_none) {
+            return Err(wrong("give a budget: bits, max-size, max-drop or until"));
         }
+        self.check_values()
+    }
+
+    /// The same where a search finds the budget.
+    pub(super) fn check_searched(&self) -> Result<(), PassError> {
+        if self.max_drop.is_some() {
+            return Err(wrong("max-drop: until bounds the loss"));
+        }
+        self.check_values()
+    }
+
+    fn check_values(&self) -> Result<(), PassError> {
+        let wrong = |message: &str| Err(wrong(message));
         let positive = |value: Option<f64>| value.is_none_or(|value| value.is_finite() && value > 0.0);
         if !positive(self.bits) || !positive(self.max_size) {
             return wrong("bits and max-size are above 0");
@@ -154,5 +167,12 @@ impl SearchPrecision {
             exclude: self.exclude.clone(),
             ..defaults
         }
+    }
+}
+
+fn wrong(message: &str) -> PassError {
+    PassError::Option {
+        pass: NAME,
+        message: message.to_owned(),
     }
 }
