@@ -396,7 +396,7 @@ impl BoxesSpec {
     ///
     /// # Errors
     /// A layout that is not one, which is a fault of the program.
-    pub fn baked(&self, outputs: &[String]) -> Result<Option<Self>, String> {
+    pub fn baked(&self, outputs: &[String]) -> Result<Option<Self>, BoxesError> {
         let has = |name: &str| outputs.iter().any(|output| output == name);
         let is_category = has("categories");
         if !has("boxes") || !has("scores") || is_category == has("classes") {

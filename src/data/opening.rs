@@ -6,7 +6,7 @@ use super::columns::{Archive, Columns};
 use super::dataset::Source;
 use super::error::DataError;
 use super::images::ImageFolder;
-use super::preprocess::{Preprocess, Preset};
+use super::preprocess::{Preprocess, PreprocessSpec, Preset};
 use super::signature::Signature;
 use super::spec::{ImageSpec, SourceSpec, Spec};
 use super::task::{Known, Labels, REFERENCE, TaskSetting};

@@ -197,9 +197,10 @@ impl TaskSetting {
                 .iter()
                 .map(|output| output.name.to_string())
                 .collect();
-            let baked = layout
-                .baked(&outputs)
-                .map_err(|message| DataError::Spec { file: None, message })?;
+            let baked = layout.baked(&outputs).map_err(|error| DataError::Spec {
+                file: None,
+                message: format!("boxes: {error}"),
+            })?;
             if let Some(baked) = baked {
                 **layout = baked;
             }

@@ -117,7 +117,7 @@ impl Subject<'_> {
             let reference = boxes(layout, self.before, &frame, input, expected)?;
             let baked = BoxesSpec::default()
                 .baked(&names(self.after))
-                .map_err(ResourceError::Unfit)?;
+                .map_err(|error| ResourceError::Unfit(error.to_string()))?;
             let baked = baked.ok_or("the outputs are not boxes, scores and classes")?;
             let identity = Frame::identity(frame.image[0], frame.image[1]);
             let own = boxes(&baked, self.after, &identity, image, answered)?;
