@@ -33,7 +33,8 @@ mod weights;
 
 pub use crate::engine::stream::Batch;
 pub use boxes::{
-    Activation, Background, BoxCode, Boxes, BoxesError, BoxesSpec, ClassesOf, Combine, Numbers, Outputs, Part, Units,
+    Activation, Background, BoxCode, Boxes, BoxesError, BoxesSpec, ClassesOf, Combine, Numbers, Outputs,
+    Part, Units,
 };
 pub use dataset::Dataset;
 pub use error::DataError;

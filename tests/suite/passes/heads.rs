@@ -6,8 +6,8 @@ use secateur::quantize::Kind;
 use super::quantizing::check_near;
 use super::*;
 
-fn numbers(count: usize) -> String {
-    let values = (0..count).map(|i| format!("{:.2}", ((i * 37 % 41) as f64 - 20.0) / 25.0));
+fn numbers(count: usize, seed: usize) -> String {
+    let values = (0..count).map(|i| format!("{:.2}", (((i + seed) * 37 % 41) as f64 - 20.0) / 25.0));
     values.collect::<Vec<_>>().join(",")
 }
 
@@ -21,9 +21,9 @@ g (float[1,2,8,8] x) => ({outputs})
   r = Relu(a)
 {rest}
 }}"#,
-        numbers(144),
-        numbers(16),
-        numbers(16),
+        numbers(144, 0),
+        numbers(16, 3),
+        numbers(16, 8),
     )
 }
 
@@ -114,7 +114,7 @@ fn one_convolution_that_is_cut_into_parts_is_a_head() {
         "  [last] f = Conv(r, p)\n  y, b = Split<axis = 1, num_outputs = 2>(f)\n  z = Exp(b)",
     )
     .replace(", num_outputs = 2", "");
-    let (_, report) = check_near(&quantize(), &text, 0.05);
+    let (_, report) = check_near(&quantize(), &text, 0.25);
     assert_eq!(runs(&report, "last").0, Runs::Float);
 }
 
@@ -140,8 +140,8 @@ fn heads_that_are_most_of_the_work_are_codes() {
         "float[1,8,8,8] y, float[1,8,8,8] z",
         &format!(
             ", float[8,8,3,3] u = {{{}}}, float[8,8,3,3] v = {{{}}}",
-            numbers(576),
-            numbers(576)
+            numbers(576, 1),
+            numbers(576, 5)
         ),
         "  [one] y = Conv<pads = [1,1,1,1]>(r, u)\n  [other] z = Conv<pads = [1,1,1,1]>(r, v)",
     );

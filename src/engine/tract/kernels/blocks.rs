@@ -15,6 +15,8 @@ const SIGMOID_FROM: f32 = -4.5;
 const GELU_FROM: f32 = -2.4;
 /// The magnitude beyond which its hyperbolic tangent stays below 1 for ever.
 const TANH_TO: f32 = 7.5;
+/// The magnitude below which it is the identity: the products on tract's way to it leave the normal numbers, which some processors flush to 0.
+const TANH_FROM: f32 = 1e-30;
 
 type Kernel = Box<dyn ElementWise<f32>>;
 
@@ -104,7 +106,9 @@ impl Step {
             Function::Silu if all(block, |x| x >= SIGMOID_FROM) => self.own(block),
             Function::GeluTanh if all(block, |x| x >= GELU_FROM) => self.own(block),
             Function::HardSwish if all(block, |x| x.abs() < 1e30) => self.own(block),
-            Function::Tanh if all(block, |x| x.abs() <= TANH_TO) => self.own(block),
+            Function::Tanh if all(block, |x| x == 0.0 || (TANH_FROM..=TANH_TO).contains(&x.abs())) => {
+                self.own(block)
+            }
             Function::Sigmoid => {
                 old.copy_from_slice(block);
                 self.logistic(block, old)
@@ -134,8 +138,8 @@ impl Step {
                 old.copy_from_slice(block);
                 self.own(block)?;
                 both(block, old, |y, x| match x.abs() {
+                    size if size < TANH_FROM || size.is_nan() => x,
                     size if size <= TANH_TO => y,
-                    size if size.is_nan() => x,
                     size => (1.0 - 2.0 * (-2.0 * size).exp()).copysign(x),
                 });
                 Ok(())
