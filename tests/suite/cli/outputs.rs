@@ -153,6 +153,7 @@ fn no_verb_writes_over_its_model_by_any_of_its_options() {
         "pipeline",
         "report",
         "state",
+        "write-pipeline",
     ];
     assert!(tried.iter().eq(expected.iter()), "{tried:?}");
     assert!(calls > 60 && !bench.path("new.json").exists());

@@ -90,6 +90,7 @@ fn redacted(text: &str) -> String {
     let replaced = [
         (r"\d+(\.\d+)? / \d+(\.\d+)? ms", "[times]"),
         (r"\d+(\.\d+)? (ms|s)\b", "[time]"),
+        (r"(latency.*)[+-]\d+\.\d %", "$1[change]"),
         (r"(samples a second +\|? *)\d+(\.\d+)?", "$1[rate]"),
         (r"(peak memory +\|? *)\d+(\.\d+)? [KMG]iB", "$1[bytes]"),
         (r"-?\b\d+(\.\d+)?e-?\d+\b", "[figure]"),
@@ -101,6 +102,8 @@ fn redacted(text: &str) -> String {
     .map(|(pattern, becomes)| (Regex::new(pattern).unwrap(), becomes));
     let spaces = Regex::new(" {2,}").unwrap();
     let rule = Regex::new("-{4,}").unwrap();
+    // The width of columns follows the times.
+    let timed = text.contains(" latency ");
     let line = |line: &str| {
         let mut new = line.to_owned();
         for (pattern, becomes) in &replaced {
@@ -110,7 +113,7 @@ fn redacted(text: &str) -> String {
         let heading = ["max abs", "| time", "|---"]
             .iter()
             .any(|part| line.contains(part));
-        if new != line || heading {
+        if new != line || heading || timed {
             new = spaces.replace_all(&new, "  ").into_owned();
             new = rule.replace_all(&new, "---").into_owned();
         }
@@ -118,7 +121,8 @@ fn redacted(text: &str) -> String {
     };
     let lines = text
         .lines()
-        .filter(|line| !line.starts_with("  with few samples at"));
+        .filter(|line| !line.starts_with("  with few samples at"))
+        .filter(|line| !line.starts_with("warning: the result is slower"));
     lines.map(line).collect::<Vec<_>>().join("\n")
 }
 
