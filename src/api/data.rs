@@ -6,6 +6,7 @@ use super::array::IntoSamples;
 use super::error::Error;
 use super::files::Files;
 use crate::data::{Arrays, Boxes, BoxesSpec, ImageSpec, PreprocessSpec, REFERENCE, Shard, Spec, TaskKind};
+use crate::pipeline::ROLES;
 
 /// Samples, and how they become the inputs of a model.
 ///
@@ -86,8 +87,16 @@ impl Data {
         Ok(Self::named(text, described, base))
     }
 
-    /// The same without a look at the file: what reads it says whether it is there.
-    pub(crate) fn flag(text: &str) -> Result<Self, Error> {
+    /// What `[ROLE=]SPEC` names, without a look at the file: what reads it says whether it is there.
+    pub(crate) fn flag(text: &str) -> Result<(Option<&str>, Self), Error> {
+        let (role, text) = match text.split_once('=') {
+            Some((role, text)) if ROLES.contains(&role) => (Some(role), text),
+            _ => (None, text),
+        };
+        Ok((role, Self::of_flag(text)?))
+    }
+
+    fn of_flag(text: &str) -> Result<Self, Error> {
         if Spec::is_inline(text) {
             let (spec, base) = Spec::from_flag(text)?;
             return Ok(Self::described(spec, base));

@@ -68,7 +68,7 @@ pub(crate) use crate::format::Source;
 pub(crate) use crate::ir::DType;
 pub(crate) use crate::passes::prune::channels::{MemberReport, Plan};
 pub(crate) use crate::passes::{LossKind, Size};
-pub(crate) use crate::pipeline::{Decision, Gate, ROLES, RunReport, bind_options, parse_value};
+pub(crate) use crate::pipeline::{Decision, Gate, RunReport, bind_options, parse_value};
 pub(crate) use crate::rewrite::RuleSet;
 pub(crate) use crate::rewrite::prove::{Proof, ProofVerdict};
 pub(crate) use crate::schema::nearest;

@@ -143,7 +143,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
 
 /// The data that --data names, with what the flags add to them.
 fn described(arguments: &Arguments, data: &str) -> Result<Data, Error> {
-    let mut data = Data::flag(data)?;
+    let (_, mut data) = Data::flag(data)?;
     if let Some(labels) = &arguments.labels {
         data = data.labels(labels);
     }

@@ -46,7 +46,7 @@ struct Document {
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
     let output = &arguments.output;
-    let mut data = Data::flag(&arguments.data)?;
+    let (_, mut data) = Data::flag(&arguments.data)?;
     if let Some(preprocess) = &arguments.preprocess {
         data = data.preprocessed(preprocess.clone());
     }

@@ -8,7 +8,7 @@ use super::global::Global;
 use super::options::{self, Comparing};
 use super::progress::Progress;
 use super::{Answer, model, outcome, terminal};
-use crate::api::{Data, Error, Options, Pipeline, PreprocessSpec, ROLES};
+use crate::api::{Data, Error, Options, Pipeline, PreprocessSpec};
 
 /// Run a pipeline on a model and write the result, if it is as good as the pipeline asks
 ///
@@ -93,11 +93,8 @@ impl Running {
         options.provenance = !self.no_provenance;
         options.report.clone_from(&self.report);
         for text in &self.data {
-            let (role, data) = match text.split_once('=') {
-                Some((role, data)) if ROLES.contains(&role) => (Some(role.to_owned()), data),
-                _ => (None, text.as_str()),
-            };
-            options.data.push((role, Data::flag(data)?));
+            let (role, data) = Data::flag(text)?;
+            options.data.push((role.map(str::to_owned), data));
         }
         Ok(options)
     }

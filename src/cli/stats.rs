@@ -103,7 +103,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     else {
         return Err(Error::usage("a model, --data and -o are needed"));
     };
-    let mut data = Data::flag(data)?;
+    let (_, mut data) = Data::flag(data)?;
     if let Some(preprocess) = &arguments.preprocess {
         data = data.preprocessed(preprocess.clone());
     }

@@ -76,7 +76,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     });
     options.preprocess.clone_from(&arguments.preprocess);
     if let Some(text) = &arguments.data {
-        options.data.push((None, Data::flag(text)?));
+        options.data.push((None, Data::flag(text)?.1));
     }
     global.limit_threads();
     let reference = model::read(global, &arguments.reference)?;

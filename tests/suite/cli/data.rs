@@ -335,9 +335,12 @@ fn data_in_place_and_preprocess_are_taken_by_every_verb_that_takes_data() {
     for arguments in [
         format!("evaluate net.onnx --latency-runs 0 --data {place}"),
         format!("evaluate net.onnx --latency-runs 0 --data photos {bare}"),
+        format!("evaluate net.onnx --latency-runs 0 --data evaluation={place}"),
         format!("verify net.onnx net.onnx --data {place}"),
+        format!("verify net.onnx net.onnx --data calibration={place}"),
         format!("verify net.onnx net.onnx --data photos {bare}"),
         format!("stats net.onnx --force -o s1 --data {place}"),
+        format!("stats net.onnx --force -o s1 --data calibration={place}"),
         format!("stats net.onnx --force -o s1 --data photos {bare}"),
         format!("features net.onnx --force -o f.npz --data {place}"),
         format!("features net.onnx --force -o f.npz --data photos {bare}"),
