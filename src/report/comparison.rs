@@ -2,7 +2,10 @@
 
 use super::sanitise;
 use super::table::{Style, number, table};
-use crate::verify::{NodeReport, OutputFigures, VerifyReport};
+use crate::verify::{NodeReport, OutputFigures, Part, VerifyReport};
+
+/// Parts of an output that are told.
+const PARTS: usize = 3;
 
 /// Figures of each output.
 pub fn outputs(style: Style, outputs: &[OutputFigures]) -> String {
@@ -114,6 +117,21 @@ fn samples(report: &VerifyReport) -> String {
     }
 }
 
+/// The parts of an output that are furthest off for their size, in order, and how many others there are.
+fn worst_parts(output: &OutputFigures) -> (Vec<&Part>, usize) {
+    let share = |part: &Part| match part.max_abs {
+        Some(error) => error / part.largest.max(f64::MIN_POSITIVE),
+        None => f64::INFINITY,
+    };
+    let mut order: Vec<(usize, &Part)> = output.parts.iter().enumerate().collect();
+    order.sort_by(|a, b| share(b.1).total_cmp(&share(a.1)));
+    order.truncate(PARTS);
+    order.sort_by_key(|(place, _)| *place);
+    let told: Vec<&Part> = order.into_iter().map(|(_, part)| part).collect();
+    let more = output.parts.len() - told.len();
+    (told, more)
+}
+
 /// The verdict in one line, with what stands behind it.
 pub fn verdict_line(report: &VerifyReport) -> String {
     let mut line = format!(
@@ -171,8 +189,12 @@ pub fn verdict_line(report: &VerifyReport) -> String {
         ));
     }
     for output in &report.outputs {
-        for part in &output.parts {
+        let (told, more) = worst_parts(output);
+        for part in told {
             line.push_str(&format!("\n  {}: {part}", sanitise(&output.name)));
+        }
+        if more > 0 {
+            line.push_str(&format!("\n  {}: {more} more in --json", sanitise(&output.name)));
         }
     }
     for output in report.outputs.iter().filter(|output| output.reason.is_some()) {
