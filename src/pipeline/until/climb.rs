@@ -321,8 +321,10 @@ mod tests {
         }
 
         fn make(&self, choice: &[usize]) -> Result<Made, PassError> {
-            let mut report = PassReport::default();
-            report.notes = choice.iter().map(ToString::to_string).collect();
+            let report = PassReport {
+                notes: choice.iter().map(ToString::to_string).collect(),
+                ..PassReport::default()
+            };
             Ok(Made {
                 model: nothing(),
                 report,

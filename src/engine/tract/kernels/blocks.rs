@@ -50,6 +50,20 @@ pub(super) fn halves(function: Function, elements: &mut [f16]) -> TractResult<()
     Ok(())
 }
 
+/// Whether tract's hyperbolic tangent is right.
+fn is_tanh_right(x: f32) -> bool {
+    x == 0.0 || (TANH_FROM..=TANH_TO).contains(&x.abs())
+}
+
+/// The hyperbolic tangent of `x`, of which tract says `y`.
+fn tanh_of(y: f32, x: f32) -> f32 {
+    match x.abs() {
+        size if size < TANH_FROM || size.is_nan() => x,
+        size if size <= TANH_TO => y,
+        size => (1.0 - 2.0 * (-2.0 * size).exp()).copysign(x),
+    }
+}
+
 /// A function and the kernels that it needs.
 struct Step {
     function: Function,
@@ -106,9 +120,7 @@ impl Step {
             Function::Silu if all(block, |x| x >= SIGMOID_FROM) => self.own(block),
             Function::GeluTanh if all(block, |x| x >= GELU_FROM) => self.own(block),
             Function::HardSwish if all(block, |x| x.abs() < 1e30) => self.own(block),
-            Function::Tanh if all(block, |x| x == 0.0 || (TANH_FROM..=TANH_TO).contains(&x.abs())) => {
-                self.own(block)
-            }
+            Function::Tanh if all(block, is_tanh_right) => self.own(block),
             Function::Sigmoid => {
                 old.copy_from_slice(block);
                 self.logistic(block, old)
@@ -137,11 +149,7 @@ impl Step {
             Function::Tanh => {
                 old.copy_from_slice(block);
                 self.own(block)?;
-                both(block, old, |y, x| match x.abs() {
-                    size if size < TANH_FROM || size.is_nan() => x,
-                    size if size <= TANH_TO => y,
-                    size => (1.0 - 2.0 * (-2.0 * size).exp()).copysign(x),
-                });
+                both(block, old, tanh_of);
                 Ok(())
             }
             Function::Erf => {
