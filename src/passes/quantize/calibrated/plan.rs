@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::profile::{Pairs, Profile, Role};
+use super::profile::{Pairs, Profile, Role, Traits};
 use crate::ir::{DType, Graph, NodeId, NodeKind, Slot, Use, ValueId};
 use crate::quantize::Kind;
 
@@ -58,7 +58,37 @@ struct Roles<'a> {
     pairs: Pairs,
 }
 
-impl Roles<'_> {
+impl<'a> Roles<'a> {
+    fn new(graph: &'a Graph, profile: Profile, opset: i64, wishes: &Wishes<'_>) -> Self {
+        let order: Vec<NodeId> = graph
+            .topological_order()
+            .into_iter()
+            .filter(|id| graph.operator(*id).is_some())
+            .collect();
+        let role = |id: &NodeId| {
+            let (role, why) = profile.role(graph, *id, opset);
+            let product = matches!(role, Role::Anchor | Role::FloatOutAnchor);
+            let entry = match (wishes.excluded)(*id) {
+                Some(reason) => (Role::Float, reason),
+                None if activation_inputs(graph, *id, product).is_empty() => {
+                    (Role::Float, no_float(graph, *id))
+                }
+                None if role == Role::Float && reads_codes(graph, *id) => (
+                    Role::Float,
+                    "its operands are dequantized codes already".to_owned(),
+                ),
+                None => (role, why.to_owned()),
+            };
+            (*id, entry)
+        };
+        Self {
+            graph,
+            roles: order.iter().map(role).collect(),
+            order,
+            pairs: profile.traits().pairs,
+        }
+    }
+
     fn of(&self, id: NodeId) -> Role {
         self.roles.get(&id).map_or(Role::Float, |entry| entry.0)
     }
@@ -219,131 +249,33 @@ fn reads_codes(graph: &Graph, id: NodeId) -> bool {
 }
 
 /// Plans `graph`.
-#[allow(
-    clippy::too_many_lines,
-    reason = "one walk, in which a node's plan depends on those before"
-)]
 pub(super) fn plan(graph: &Graph, profile: Profile, opset: i64, wishes: &Wishes<'_>) -> Plan {
     let traits = profile.traits();
-    let order: Vec<NodeId> = graph
-        .topological_order()
-        .into_iter()
-        .filter(|id| graph.operator(*id).is_some())
-        .collect();
-    let mut roles = Roles {
-        graph,
-        roles: HashMap::with_capacity(order.len()),
-        order,
-        pairs: traits.pairs,
-    };
-    for id in &roles.order {
-        let (role, why) = profile.role(graph, *id, opset);
-        let product = matches!(role, Role::Anchor | Role::FloatOutAnchor);
-        let entry = match (wishes.excluded)(*id) {
-            Some(reason) => (Role::Float, reason),
-            None if activation_inputs(graph, *id, product).is_empty() => (Role::Float, no_float(graph, *id)),
-            None if role == Role::Float && reads_codes(graph, *id) => (
-                Role::Float,
-                "its operands are dequantized codes already".to_owned(),
-            ),
-            None => (role, why.to_owned()),
-        };
-        roles.roles.insert(*id, entry);
-    }
+    let roles = Roles::new(graph, profile, opset, wishes);
     let mut integer = roles.integer();
-
-    let mut plan = Plan::default();
-    let mut implied: HashMap<NodeId, NodeId> = HashMap::new();
-    let mut fused: HashMap<NodeId, NodeId> = HashMap::new();
+    let clamps = Clamps::leave_out(&roles, &mut integer, traits, wishes);
+    let follows = clamps.follows();
+    let mut draft = Draft {
+        roles: &roles,
+        pairs: traits.pairs,
+        kinds: roles.kinds(&integer, &follows, wishes),
+        integer,
+        clamps,
+        follows,
+        wanted: BTreeSet::new(),
+        plan: Plan::default(),
+    };
+    draft.plan.useless = draft.clamps.useless;
     for id in &roles.order {
-        if roles.of(*id) == Role::Clamp && integer.contains(id) {
-            match roles.clamp_source(*id).filter(|source| integer.contains(source)) {
-                Some(source) => {
-                    // Zero is in the middle of floats: they imply no clamp.
-                    let kind = (wishes.named)(source).unwrap_or(wishes.activation);
-                    let clamps = match traits.implies_clamps && !kind.is_float() {
-                        true => &mut implied,
-                        false => &mut fused,
-                    };
-                    clamps.insert(*id, source);
-                }
-                None if traits.pairs == Pairs::Everywhere => {}
-                None => {
-                    integer.remove(id);
-                    plan.useless += 1;
-                }
-            }
-        }
+        let decision = draft.decide(*id, wishes);
+        draft.plan.decisions.push((*id, decision));
     }
-    let follows: HashMap<NodeId, NodeId> = implied.iter().chain(&fused).map(|(a, b)| (*a, *b)).collect();
-    let mut kinds = roles.kinds(&integer, &follows, wishes);
-    let mut wanted: BTreeSet<(ValueId, Kind)> = BTreeSet::new();
-    for id in &roles.order {
-        let kind = kinds.get(id).copied().unwrap_or(wishes.activation);
-        let of_kind = |values: Vec<ValueId>| values.into_iter().map(move |value| (value, kind));
-        let decision = if implied.contains_key(id) {
-            plan.clamps.push(*id);
-            let codes = outputs(graph, *id);
-            plan.roots.extend(of_kind(codes.clone()));
-            wanted.extend(of_kind(codes));
-            Decision::Implied
-        } else if integer.contains(id) {
-            if roles.is_product(*id) {
-                plan.products.push(*id);
-            }
-            match roles.of(*id) {
-                Role::Residual if traits.pairs == Pairs::Before => {
-                    wanted.extend(of_kind(roles.residual(*id).into_iter().collect()));
-                }
-                Role::Clamp | Role::Moving if traits.pairs == Pairs::Before => {}
-                Role::Clamp if fused.contains_key(id) => {}
-                _ => wanted.extend(of_kind(roles.inputs(*id))),
-            }
-            let readers = || {
-                outputs(graph, *id)
-                    .into_iter()
-                    .flat_map(|value| graph.uses(value))
-            };
-            let clamped = readers().any(|reader| follows.get(&reader.node) == Some(id));
-            // The last product may answer in float; every other operator fuses only when its output is codes, too.
-            let float_out = match traits.pairs {
-                Pairs::Before => true,
-                Pairs::Everywhere => false,
-                Pairs::Around => {
-                    roles.of(*id) == Role::FloatOutAnchor && !readers().any(|u| integer.contains(&u.node))
-                }
-            };
-            if !clamped && !float_out {
-                let mut codes = outputs(graph, *id);
-                codes.retain(|value| is_float(graph, *value));
-                plan.roots.extend(of_kind(codes.clone()));
-                wanted.extend(of_kind(codes));
-            }
-            let how = match roles.of(*id) {
-                Role::Anchor | Role::FloatOutAnchor if float_out && traits.pairs == Pairs::Around => {
-                    "codes of input and weight, result in float"
-                }
-                Role::Anchor | Role::FloatOutAnchor => "codes of input and weight",
-                Role::Residual => "fused into the product before it, with codes of the other operand",
-                Role::Moving => "moves codes",
-                Role::Clamp if fused.contains_key(id) => "fused into the product before it",
-                _ => "codes of all operands",
-            };
-            match (wishes.simulated)(*id, roles.of(*id), kind) {
-                Some(why) => Decision::Simulated(why),
-                None => Decision::Integer(how),
-            }
-        } else {
-            Decision::Float(
-                roles
-                    .roles
-                    .get(id)
-                    .map(|entry| entry.1.clone())
-                    .unwrap_or_default(),
-            )
-        };
-        plan.decisions.push((*id, decision));
-    }
+    let Draft {
+        mut kinds,
+        mut wanted,
+        mut plan,
+        ..
+    } = draft;
     if traits.pairs == Pairs::Before {
         move_up(&roles, &mut kinds, &mut wanted);
     }
@@ -354,6 +286,156 @@ pub(super) fn plan(graph: &Graph, profile: Profile, opset: i64, wishes: &Wishes<
     share_scales(&roles, &mut plan);
     join_ranges(&roles, traits.one_scale, &mut plan);
     plan
+}
+
+/// Clamps on integers, with the operators that they are one with.
+struct Clamps {
+    /// The range of codes implies them.
+    implied: HashMap<NodeId, NodeId>,
+    /// They stay, and the product before them computes them.
+    fused: HashMap<NodeId, NodeId>,
+    /// Those that stand alone and would only cost a pair.
+    useless: u64,
+}
+
+impl Clamps {
+    /// Finds them, and takes out of `integer` what stands alone.
+    fn leave_out(
+        roles: &Roles<'_>,
+        integer: &mut HashSet<NodeId>,
+        traits: &Traits,
+        wishes: &Wishes<'_>,
+    ) -> Self {
+        let mut clamps = Self {
+            implied: HashMap::new(),
+            fused: HashMap::new(),
+            useless: 0,
+        };
+        for id in &roles.order {
+            if roles.of(*id) != Role::Clamp || !integer.contains(id) {
+                continue;
+            }
+            match roles.clamp_source(*id).filter(|source| integer.contains(source)) {
+                Some(source) => {
+                    // Zero is in the middle of floats: they imply no clamp.
+                    let kind = (wishes.named)(source).unwrap_or(wishes.activation);
+                    let implied = traits.implies_clamps && !kind.is_float();
+                    let found = if implied {
+                        &mut clamps.implied
+                    } else {
+                        &mut clamps.fused
+                    };
+                    found.insert(*id, source);
+                }
+                None if traits.pairs == Pairs::Everywhere => {}
+                None => {
+                    integer.remove(id);
+                    clamps.useless += 1;
+                }
+            }
+        }
+        clamps
+    }
+
+    fn follows(&self) -> HashMap<NodeId, NodeId> {
+        let both = self.implied.iter().chain(&self.fused);
+        both.map(|(clamp, source)| (*clamp, *source)).collect()
+    }
+}
+
+/// A plan in the making: what is done with a node depends on those before.
+struct Draft<'a> {
+    roles: &'a Roles<'a>,
+    pairs: Pairs,
+    kinds: HashMap<NodeId, Kind>,
+    integer: HashSet<NodeId>,
+    clamps: Clamps,
+    follows: HashMap<NodeId, NodeId>,
+    wanted: BTreeSet<(ValueId, Kind)>,
+    plan: Plan,
+}
+
+impl Draft<'_> {
+    fn decide(&mut self, id: NodeId, wishes: &Wishes<'_>) -> Decision {
+        let kind = self.kinds.get(&id).copied().unwrap_or(wishes.activation);
+        if self.clamps.implied.contains_key(&id) {
+            self.plan.clamps.push(id);
+            self.give_codes(outputs(self.roles.graph, id), kind);
+            return Decision::Implied;
+        }
+        if !self.integer.contains(&id) {
+            let why = self.roles.roles.get(&id).map(|entry| entry.1.clone());
+            return Decision::Float(why.unwrap_or_default());
+        }
+        if self.roles.is_product(id) {
+            self.plan.products.push(id);
+        }
+        let read = self.read_codes(id);
+        self.wanted.extend(read.into_iter().map(|value| (value, kind)));
+        let float_out = self.answers_in_float(id);
+        let clamped = readers(self.roles.graph, id)
+            .iter()
+            .any(|reader| self.follows.get(reader) == Some(&id));
+        if !clamped && !float_out {
+            let mut codes = outputs(self.roles.graph, id);
+            codes.retain(|value| is_float(self.roles.graph, *value));
+            self.give_codes(codes, kind);
+        }
+        match (wishes.simulated)(id, self.roles.of(id), kind) {
+            Some(why) => Decision::Simulated(why),
+            None => Decision::Integer(self.how(id, float_out)),
+        }
+    }
+
+    /// The operator itself puts these values out as codes.
+    fn give_codes(&mut self, values: Vec<ValueId>, kind: Kind) {
+        let codes = || values.iter().map(|value| (*value, kind));
+        self.plan.roots.extend(codes());
+        self.wanted.extend(codes());
+    }
+
+    /// What an operator on integers reads as codes.
+    fn read_codes(&self, id: NodeId) -> Vec<ValueId> {
+        match self.roles.of(id) {
+            Role::Residual if self.pairs == Pairs::Before => self.roles.residual(id).into_iter().collect(),
+            Role::Clamp | Role::Moving if self.pairs == Pairs::Before => Vec::new(),
+            Role::Clamp if self.clamps.fused.contains_key(&id) => Vec::new(),
+            _ => self.roles.inputs(id),
+        }
+    }
+
+    /// The last product may answer in float; every other operator fuses only when its output is codes, too.
+    fn answers_in_float(&self, id: NodeId) -> bool {
+        match self.pairs {
+            Pairs::Before => true,
+            Pairs::Everywhere => false,
+            Pairs::Around => {
+                self.roles.of(id) == Role::FloatOutAnchor
+                    && !readers(self.roles.graph, id)
+                        .iter()
+                        .any(|reader| self.integer.contains(reader))
+            }
+        }
+    }
+
+    fn how(&self, id: NodeId, float_out: bool) -> &'static str {
+        match self.roles.of(id) {
+            Role::Anchor | Role::FloatOutAnchor if float_out && self.pairs == Pairs::Around => {
+                "codes of input and weight, result in float"
+            }
+            Role::Anchor | Role::FloatOutAnchor => "codes of input and weight",
+            Role::Residual => "fused into the product before it, with codes of the other operand",
+            Role::Moving => "moves codes",
+            Role::Clamp if self.clamps.fused.contains_key(&id) => "fused into the product before it",
+            _ => "codes of all operands",
+        }
+    }
+}
+
+/// Nodes that read what `id` puts out.
+fn readers(graph: &Graph, id: NodeId) -> Vec<NodeId> {
+    let uses = outputs(graph, id).into_iter().flat_map(|value| graph.uses(value));
+    uses.map(|found| found.node).collect()
 }
 
 /// A pair behind an operator that moves codes stands before it instead, where no float operator reads what is between.
