@@ -124,7 +124,8 @@ impl Quantize {
         let types = Types::new(self)?;
         let model = &start.ready;
         let graph = &model.graph;
-        let plan = self.plan(model, &types, &self.excluded()?, context);
+        let heads = self.head_nodes(model, &types);
+        let plan = self.plan(model, &types, (&heads, &self.excluded()?), context);
         let runs = explain::nodes(model, &plan).into_iter().map(|node| node.runs);
         let decided = plan.decisions.iter().map(|(id, _)| *id).zip(runs);
         let integer: Vec<NodeId> = decided

@@ -15,16 +15,15 @@ mod scheme;
 mod statistics_run;
 mod types;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::apply::{ApplyError, Found, ProductScheme};
-use self::heads::heads;
+use self::heads::{HEAD, HeadNodes, WIDE};
 use self::products::Saturated;
-use self::profile::{Pairs, Role};
 use self::ranges::Calibrated;
 use self::types::Types;
 use super::gram_statistics::GramSource;
@@ -231,11 +230,13 @@ impl Quantize {
         let model = &mut made;
         // Statistics are of the model as it is before types of few engines raise the opset.
         let collected_of = self.stats.as_ref().map(|_| statistics::model_digest(model));
-        let narrow = self.heads(model, &types).wide.is_empty();
-        let needed = if narrow { 0 } else { WIDE.opset(false) };
-        convert(model, types.opset().max(needed), context, &mut report)?;
-        let plan = self.plan(model, &types, &excluded, context);
+        let mut heads = self.head_nodes(model, &types);
+        if convert(model, types.opset().max(heads.opset()), context, &mut report)? {
+            heads = self.head_nodes(model, &types);
+        }
+        let plan = self.plan(model, &types, (&heads, &excluded), context);
         report.notes.extend(types.idle());
+        report.notes.extend(heads.note);
         if plan.products.is_empty() {
             let nodes = explain::nodes(model, &plan);
             let mut notes = report.notes;
@@ -297,22 +298,6 @@ impl Quantize {
     }
 }
 
-/// The type of codes of heads that cannot stay float.
-const WIDE: Kind = Kind::Uint16;
-
-/// Said of a head that stays float.
-const HEAD: &str = "its results are parts of the answer that mean different things, and one range of codes for all would be coarse \
-     for most (heads: codes quantizes it)";
-
-/// Nodes that the rule on heads decides on.
-#[derive(Default)]
-struct HeadNodes {
-    /// They stay float.
-    float: HashSet<NodeId>,
-    /// They have wide codes.
-    wide: HashSet<NodeId>,
-}
-
 fn opset(model: &Model) -> i64 {
     model.opset().unwrap_or(13)
 }
@@ -336,19 +321,20 @@ fn label(model: &Model, value: ValueId) -> String {
         .unwrap_or_default()
 }
 
-/// Raises the opset to `needed` where it is lower.
+/// Raises the opset to `needed` where it is lower. Answers whether it was.
 fn convert(
     model: &mut Model,
     needed: i64,
     context: &Context<'_>,
     report: &mut PassReport,
-) -> Result<(), PassError> {
-    if model.opset().is_none_or(|version| version < needed) {
+) -> Result<bool, PassError> {
+    let lower = model.opset().is_none_or(|version| version < needed);
+    if lower {
         report.merge(ConvertOpset::at_least(needed).run(model, context)?);
         model.name_values();
         analysis::infer(model);
     }
-    Ok(())
+    Ok(lower)
 }
 
 impl Quantize {
@@ -395,44 +381,14 @@ impl Quantize {
         }
     }
 
-    /// What the rule on heads says of nodes that no entry of `layers` decides on.
-    fn heads(&self, model: &Model, types: &Types<'_>) -> HeadNodes {
-        let (graph, opset) = (&model.graph, opset(model));
-        let traits = self.profile.traits();
-        let role = |id| self.profile.role(graph, id, opset).0;
-        let product = |id| matches!(role(id), Role::Anchor | Role::FloatOutAnchor);
-        let wide = traits.pairs == Pairs::Everywhere
-            && traits.activations.contains(&WIDE)
-            && types.activation.bits() < WIDE.bits();
-        if self.heads == Heads::Codes || traits.pairs != Pairs::Around && !wide {
-            return HeadNodes::default();
-        }
-        let mut found = heads(graph, &product, &analysis::cost(model, &|_| None).by_node);
-        found.retain(|id| !types.of(graph, *id).named);
-        if wide {
-            let behind: Vec<NodeId> = found.iter().flat_map(|id| heads::behind(graph, *id)).collect();
-            return HeadNodes {
-                wide: found.into_iter().chain(behind).collect(),
-                ..HeadNodes::default()
-            };
-        }
-        // A product that answers in float loses nothing in its result.
-        found.retain(|id| role(*id) == Role::Anchor);
-        HeadNodes {
-            float: found.into_iter().collect(),
-            ..HeadNodes::default()
-        }
-    }
-
     fn plan(
         &self,
         model: &Model,
         types: &Types<'_>,
-        excluded: &regex::RegexSet,
+        (heads, excluded): (&HeadNodes, &regex::RegexSet),
         context: &Context<'_>,
     ) -> plan::Plan {
         let graph = &model.graph;
-        let heads = self.heads(model, types);
         let reason = |id| {
             let names = layer_names(graph, id, false);
             if names.iter().any(|name| excluded.is_match(name)) {
