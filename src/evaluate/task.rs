@@ -11,6 +11,7 @@ use crate::engine::stream::Stream;
 use crate::engine::{Engine, Latency, Session, measure, peak_memory};
 use crate::ir::{Graph, Model};
 use crate::lower::Lowering;
+use crate::ops::works_on_codes;
 
 /// What models are evaluated on, and how.
 pub struct Task<'a> {
@@ -37,12 +38,9 @@ pub const NO_INTEGERS: &str = "the built-in engine computes quantized models in 
 /// Whether a model has operators that work on codes.
 pub fn is_quantized(model: &Model) -> bool {
     let on_codes = |graph: &Graph| {
-        graph.node_ids().any(|id| {
-            graph.operator(id).is_some_and(|operator| {
-                let name = &*operator.op_type;
-                name.contains("QuantizeLinear") || name.starts_with("QLinear") || name.ends_with("Integer")
-            })
-        })
+        graph
+            .node_ids()
+            .any(|id| graph.operator(id).is_some_and(works_on_codes))
     };
     model
         .graph_paths()

@@ -4,10 +4,12 @@
 //! family beside their own code; here is only what every concern shares.
 
 mod check;
+mod codes;
 mod schema;
 mod types;
 
 pub use check::{check, lacking, newest_version};
+pub use codes::works_on_codes;
 pub use schema::{
     AttributeDefault, AttributeSchema, Parameter, Schema, Traits, operator_names, schema, schemas,
 };

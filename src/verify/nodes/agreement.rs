@@ -7,14 +7,14 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::codes::{self, is_code, is_dequantize, is_quantize, is_quantized};
+use super::codes::{self, is_code, is_dequantize, is_quantize};
 use super::cut::{Cut, Form, Plan, Source, cut, name_of};
 use super::samples::Samples;
 use super::{NodeOptions, keep_worst};
 use crate::analysis::infer;
 use crate::engine::{Engine, EngineError, RunValue, RunValues, Session};
 use crate::ir::{Graph, Model, NodeId, Slot, Tensor, ValueId};
-use crate::ops::Traits;
+use crate::ops::{Traits, works_on_codes};
 use crate::verify::judge::NotChecked;
 use crate::verify::session::{self, Shapes};
 
@@ -104,7 +104,7 @@ pub(super) fn agreement(
     let graph = &inferred.graph;
     if !graph
         .node_ids()
-        .any(|id| graph.operator(id).is_some_and(is_quantized))
+        .any(|id| graph.operator(id).is_some_and(works_on_codes))
     {
         block("no node of the main graph works on codes".to_owned(), None);
         return found;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::ir::{DType, Graph, NodeId, NodeKind, Operator, ValueId};
+use crate::ir::{DType, Graph, NodeId, NodeKind, ValueId};
 
 /// Nodes that are followed from codes to where their scale stands.
 const STEPS: usize = 64;
@@ -75,26 +75,6 @@ pub(super) fn is_dequantize(graph: &Graph, node: NodeId) -> bool {
     graph
         .operator(node)
         .is_some_and(|operator| &*operator.op_type == "DequantizeLinear")
-}
-
-/// Whether the operator rounds: works on codes or makes them.
-pub(super) fn is_quantized(operator: &Operator) -> bool {
-    let name = &*operator.op_type;
-    matches!(
-        name,
-        "QuantizeLinear" | "DequantizeLinear" | "DynamicQuantizeLinear" | "MatMulInteger" | "ConvInteger"
-    ) || name.starts_with("QLinear")
-        || matches!(
-            name,
-            "QGemm"
-                | "MatMulNBits"
-                | "GatherBlockQuantized"
-                | "DynamicQuantizeMatMul"
-                | "DynamicQuantizeLSTM"
-                | "MatMulIntegerToFloat"
-                | "QAttention"
-                | "QEmbedLayerNormalization"
-        )
 }
 
 /// The scale and zero point of codes, where they are constants with one element.
