@@ -148,6 +148,32 @@ fn heads_that_are_most_of_the_work_are_codes() {
     let (_, report) = check_near(&quantize(), &text, 0.1);
     assert_eq!(runs(&report, "one").0, Runs::Integer);
     assert_eq!(runs(&report, "other").0, Runs::Integer);
+    let said = report.notes.iter().find(|note| note.contains("2 last products"));
+    assert!(
+        said.is_some_and(|note| note.contains("89 % of the")),
+        "{report:#?}"
+    );
+}
+
+#[test]
+fn what_other_domains_and_bodies_do_to_a_result_is_not_taken_for_an_answer() {
+    let text = behind_backbone(
+        "float[1,2,8,8] y, float[1,2,8,8] z",
+        ", bool t = {1}",
+        r#"  [one] f = Conv(r, p)
+  [other] z = Conv(r, q)
+  y = If(t) <
+    then_branch = a () => (float[1,2,8,8] u) { u = Sigmoid(f) },
+    else_branch = b () => (float[1,2,8,8] v) { v = Identity(f) }
+  >"#,
+    );
+    let pass = Quantize {
+        prepare: false,
+        ..quantize()
+    };
+    let (_, report) = check_near(&pass, &text, 0.1);
+    assert_eq!(runs(&report, "one").0, Runs::Integer);
+    assert_eq!(runs(&report, "other").0, Runs::Integer);
 }
 
 #[test]
