@@ -43,11 +43,11 @@ const CONSUMED_INPUTS: &[&str] = &[
     "Tanh",
 ];
 /// Operators whose legacy broadcasting (`axis`, `broadcast`) became that of NumPy in version 7.
-const LEGACY_BROADCAST: &[&str] = &[
+pub(super) const LEGACY_BROADCAST: &[&str] = &[
     "Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Pow", "Sub", "Xor",
 ];
 /// Reductions whose axes became an input in version 18; that of ReduceSum did in 13.
-const REDUCTIONS: &[&str] = &[
+pub(super) const REDUCTIONS: &[&str] = &[
     "ReduceL1",
     "ReduceL2",
     "ReduceLogSum",

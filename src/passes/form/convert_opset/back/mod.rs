@@ -5,6 +5,7 @@ mod images;
 mod semantics;
 
 use super::site::{Outcome, Site};
+use super::steps::{LEGACY_BROADCAST, REDUCTIONS};
 use arguments as args;
 
 /// Brings what a version allows into the form before it.
@@ -33,22 +34,6 @@ const NEGATIVE_AXES: &[&str] = &[
     "Split",
     "Squeeze",
     "Unsqueeze",
-];
-/// Reductions whose axes became an input in version 18.
-const REDUCTIONS: &[&str] = &[
-    "ReduceL1",
-    "ReduceL2",
-    "ReduceLogSum",
-    "ReduceLogSumExp",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceProd",
-    "ReduceSumSquare",
-];
-/// Operators that broadcast as NumPy does from version 7 on.
-const LEGACY_BROADCAST: &[&str] = &[
-    "Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Pow", "Sub", "Xor",
 ];
 
 /// Every other change that has to be undone, by operator and the version that made it.
