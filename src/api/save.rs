@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use super::model::Model;
+use super::options::Options;
+use crate::engine::CancelToken;
 use crate::files::Draft;
 use crate::format::save::{Target, WriteOptions};
 use crate::format::{self, FormatError};
@@ -60,16 +62,12 @@ impl Saved {
 }
 
 /// Writes a model: the bytes that it was read from where nothing changed it.
-pub(crate) fn write(
-    model: &Model,
-    output: &Destination,
-    force: bool,
-    in_place: bool,
-) -> Result<Saved, Error> {
+pub(crate) fn write(model: &Model, output: &Destination, how: &Options) -> Result<Saved, Error> {
     let origin = &model.origin;
     let options = WriteOptions {
-        force,
-        in_place,
+        force: how.force,
+        in_place: how.in_place,
+        cancelled: how.cancel.as_ref().map(CancelToken::flag),
         ..WriteOptions::default()
     };
     let mut stdout;

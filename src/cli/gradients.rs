@@ -122,7 +122,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     };
     let made = gradients(&loaded, &arguments.loss(), &wrt, &options)
         .map_err(|error| error.in_file(&arguments.model))?;
-    let written = write(&made, &output, global.force, global.in_place)?;
+    let written = write(&made, &output, &global.options())?;
     if global.quiet == 0 {
         for note in &written.notes {
             terminal::note(&format!("warning: {}", sanitise(note)));

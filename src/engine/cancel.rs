@@ -39,6 +39,11 @@ impl CancelToken {
         self.0.load(Ordering::Acquire)
     }
 
+    /// What is set once work is to end, for those who know no engines.
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+
     fn admit(&self) -> Result<(), EngineError> {
         if self.is_cancelled() {
             Err(EngineError::Cancelled)

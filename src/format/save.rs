@@ -7,6 +7,8 @@
 use std::fs::Permissions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 
@@ -41,6 +43,8 @@ pub struct WriteOptions {
     pub largest_message: u64,
     /// The smallest tensor in bytes that goes to the external data file, when there is one.
     pub smallest_external: u64,
+    /// Once it is set, nothing gets a name any more: the save fails, and leaves what was there.
+    pub cancelled: Option<Arc<AtomicBool>>,
 }
 
 impl Default for WriteOptions {
@@ -50,6 +54,7 @@ impl Default for WriteOptions {
             in_place: false,
             largest_message: i32::MAX as u64,
             smallest_external: 1024,
+            cancelled: None,
         }
     }
 }
@@ -128,7 +133,7 @@ pub fn write_proto_on(
     };
     let data = layout::externalize(&mut model, had_external, policy, &placeholder)?;
 
-    let mut save = Transaction::begin(fs, temporaries, path);
+    let mut save = Transaction::begin(fs, temporaries, path, options.cancelled.as_deref());
     save.collect();
     let directory = directory_of(path);
     let mut saved = Saved::default();
@@ -201,7 +206,7 @@ pub fn write_unchanged_on(
     if is_input(origin, path) {
         return Ok(saved);
     }
-    let mut save = Transaction::begin(fs, temporaries, path);
+    let mut save = Transaction::begin(fs, temporaries, path, options.cancelled.as_deref());
     save.collect();
     let permissions = Permits::of(path, &directory, replace);
     let mut written = Vec::new();

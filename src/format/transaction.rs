@@ -4,6 +4,7 @@ use std::fs::{File, Permissions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -22,6 +23,7 @@ pub(super) struct Transaction<'a> {
     fs: &'a dyn Fs,
     temporaries: &'a Temporaries,
     began: u64,
+    cancelled: Option<&'a AtomicBool>,
     output: &'a Path,
     made: Vec<PathBuf>,
     /// Files that are open until the save is over: as long as they are, nobody takes them for leftovers.
@@ -34,12 +36,18 @@ pub(super) struct Transaction<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    pub(super) fn begin(fs: &'a dyn Fs, temporaries: &'a Temporaries, output: &'a Path) -> Self {
+    pub(super) fn begin(
+        fs: &'a dyn Fs,
+        temporaries: &'a Temporaries,
+        output: &'a Path,
+        cancelled: Option<&'a AtomicBool>,
+    ) -> Self {
         let began = temporaries.lock().cleared;
         Self {
             fs,
             temporaries,
             began,
+            cancelled,
             output,
             made: Vec::new(),
             open: Vec::new(),
@@ -224,7 +232,8 @@ impl<'a> Transaction<'a> {
     /// The lock under which files appear and move; an error once the save has been stopped.
     fn enter(&self) -> Result<MutexGuard<'a, State>, FormatError> {
         let state = self.temporaries.lock();
-        if state.cleared == self.began {
+        let cancelled = self.cancelled.is_some_and(|flag| flag.load(Ordering::Acquire));
+        if state.cleared == self.began && !cancelled {
             Ok(state)
         } else {
             Err(FormatError::Interrupted {
