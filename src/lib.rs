@@ -174,10 +174,11 @@ pub use api::{
     difference, evaluate, explain, explain_why_not, features, gradients, schema_of, stats, verify,
 };
 pub use autodiff::{GradientOptions, InputIs, Loss, Wrt};
-pub use engine::{CancelToken, Host, limit_calls, work_in_processes};
+pub use engine::{CancelToken, Host, limit_calls, work_in_processes, work_inside};
 pub use evaluate::Figures;
 pub use passes::{LossKind, ReportFile};
 pub use pipeline::{Bisection, GateReport, RunReport, StepReport, Weight};
 pub use report::difference::Difference;
-pub use report::facts::{ModelFacts, ValueFacts};
+pub use report::facts::{ModelFacts, NodeFacts, ValueFacts};
+pub use report::table::Style;
 pub use verify::{Divergence, NodeOptions, NodeReport, OutputFigures, Verdict, VerifyReport};

@@ -1,9 +1,10 @@
 //! Arrays that a program hands over: from `ndarray`, or as a shape and elements.
 
+use bytes::Bytes;
 use ndarray::{ArrayBase, Data as Storage, Dimension};
 
 use super::error::Error;
-use crate::ir::{self, Tensor};
+use crate::ir::{self, DType, Tensor};
 
 /// An array of numbers or truth values in row-major order, ready to be samples.
 ///
@@ -68,6 +69,64 @@ impl Array {
         T::tensor(&dims, elements.as_ref())
             .map(Self)
             .map_err(|error| Error::new("data-array", error.to_string()))
+    }
+
+    /// An array of elements as they lie in memory: row-major, little-endian. `element` is ONNX's name of their type (`float`,
+    /// `int64`, `bfloat16`, ...). Nothing is copied.
+    ///
+    /// # Errors
+    ///
+    /// `data-array` for what is no element type, or where the bytes are more or fewer than the shape says.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let halves = secateur::Array::from_bytes("float16", [2], vec![0_u8, 60, 0, 64])?;
+    /// assert_eq!((halves.element(), halves.shape()), ("float16", &[2_u64][..]));
+    /// assert_eq!(secateur::Array::from_bytes("float", [2], vec![0_u8; 4]).unwrap_err().code(), "data-array");
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn from_bytes(
+        element: &str,
+        shape: impl AsRef<[usize]>,
+        bytes: impl Into<Bytes>,
+    ) -> Result<Self, Error> {
+        let unknown = || Error::new("data-array", format!("{element:?} is not an element type"));
+        let dtype = DType::from_name(element).ok_or_else(unknown)?;
+        let dims = shape.as_ref().iter().map(|size| *size as u64);
+        Tensor::from_raw(dtype, dims, bytes)
+            .map(Self)
+            .map_err(|error| Error::new("data-array", error.to_string()))
+    }
+
+    /// ONNX's name of the type of its elements.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(secateur::Array::new([2], vec![1_i64, 2])?.element(), "int64");
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn element(&self) -> &'static str {
+        self.0.dtype().name()
+    }
+
+    /// Its elements as they lie in memory: row-major, little-endian, two of 4 bits in a byte; not copied where the file has them so.
+    ///
+    /// # Errors
+    ///
+    /// `data-type` for strings.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(secateur::Array::new([2], vec![1_u16, 258])?.to_bytes()?[..], [1, 0, 2, 1]);
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn to_bytes(&self) -> Result<Bytes, Error> {
+        self.0
+            .raw_bytes()
+            .map_err(|error| Error::new("data-type", error.to_string()))
     }
 
     /// The sizes of its axes.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::data::Data;
@@ -15,7 +16,8 @@ use crate::data::Dataset;
 use crate::engine::Engine;
 use crate::evaluate::{Checkpoint, Figures, State, StateSubject, Task, TaskState, names};
 use crate::pipeline::{GateReport, Judged, digest, weigh_input};
-use crate::report::{evaluation, pictures};
+use crate::report::table::Style;
+use crate::report::{evaluation, pictures, whole};
 
 /// How well a model does, how fast, and whether that is enough.
 #[derive(Clone, Debug)]
@@ -34,7 +36,8 @@ pub struct Evaluation {
 }
 
 /// An evaluation as it is printed and reported.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Document")]
 pub(crate) struct EvaluationDocument<'a> {
     #[serde(flatten)]
     pub(crate) figures: &'a Figures,
@@ -59,6 +62,22 @@ impl Evaluation {
     /// ```
     pub fn accepted(&self) -> bool {
         self.gates.iter().all(|gate| gate.passed)
+    }
+
+    /// The figures and gates for people.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use secateur::{Data, Model, Options, Style, evaluate};
+    /// let model = Model::open("fixtures/digits_mlp.onnx")?;
+    /// let test = Data::npz("fixtures/data/digits_test.npz")?.labels("y").samples(100);
+    /// let found = evaluate(&model, &Options::new().data("evaluation", test))?;
+    /// assert!(found.to_text(Style::Html).contains("<td"));
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn to_text(&self, style: Style) -> String {
+        whole::measurement(style, &self.figures, &self.gates)
     }
 
     pub(crate) fn document(&self) -> EvaluationDocument<'_> {

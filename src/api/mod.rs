@@ -73,4 +73,4 @@ pub(crate) use crate::rewrite::RuleSet;
 pub(crate) use crate::rewrite::prove::{Proof, ProofVerdict};
 pub(crate) use crate::schema::nearest;
 pub(crate) use crate::statistics::gram::GramOptions;
-pub(crate) use crate::verify::{Divergence, NodeOptions, Verdict};
+pub(crate) use crate::verify::{NodeOptions, Verdict};

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+use super::array::Array;
 use super::error::Error;
+use super::options::Options;
 use super::save::{Destination, Saved, write};
 use crate::analysis::{self, Dimensions};
 use crate::format::save::{Target, WriteOptions};
@@ -15,7 +17,7 @@ use crate::format::{self, ExternalFiles, Origin, ReadOptions, Source, Warning};
 use crate::ir::{self, CheckError, Dim};
 use crate::passes::Size;
 use crate::report::difference::{Difference, difference as compare};
-use crate::report::facts::{ModelFacts, ValueFacts, facts};
+use crate::report::facts::{ModelFacts, NodeFacts, ValueFacts, facts, nodes};
 
 /// An ONNX model that was read and checked. Its weights are parts of the mapped file, so clones are cheap.
 ///
@@ -181,7 +183,32 @@ impl Model {
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn save(&self, path: impl AsRef<Path>) -> Result<Saved, Error> {
-        write(self, &Destination::File(path.as_ref().to_owned()), false, false)
+        self.save_with(path, &Options::new())
+    }
+
+    /// Writes the model to a file as the options say: [`Options::force`] lets it replace a file that exists, but none that the model
+    /// was read from, and a token that is set ([`Options::cancel`]) before the file has its name ends it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::save`]; `interrupted` where the token was set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let path = folder.path().join("again.onnx");
+    /// let model = secateur::Model::open("fixtures/digits_mlp.onnx")?;
+    /// model.save(&path)?;
+    /// model.save_with(&path, &secateur::Options::new().force(true))?;
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn save_with(&self, path: impl AsRef<Path>, options: &Options) -> Result<Saved, Error> {
+        let how = Options {
+            in_place: false,
+            ..options.clone()
+        };
+        write(self, &Destination::File(path.as_ref().to_owned()), &how)
     }
 
     /// The same, in the place of a file that exists: another one, or the one that the model was read from.
@@ -201,7 +228,8 @@ impl Model {
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn replace(&self, path: impl AsRef<Path>) -> Result<Saved, Error> {
-        write(self, &Destination::File(path.as_ref().to_owned()), true, true)
+        let how = Options::new().force(true).in_place();
+        write(self, &Destination::File(path.as_ref().to_owned()), &how)
     }
 
     /// The model as one message, its external data inside.
@@ -281,6 +309,38 @@ impl Model {
     /// ```
     pub fn outputs(&self) -> Vec<ValueFacts> {
         self.facts().outputs
+    }
+
+    /// The nodes of the main graph in an order in which they can run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let nodes = secateur::Model::open("fixtures/digits_mlp.onnx")?.nodes();
+    /// assert!(nodes.iter().any(|node| node.op_type == "Gemm" && node.attributes["transB"] == 1));
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn nodes(&self) -> Vec<NodeFacts> {
+        nodes(&self.model)
+    }
+
+    /// The constants of the main graph that are initializers, in the order of the file; parts of the mapped file, not copies. Defaults of graph inputs
+    /// and sparse tensors are none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let weights = secateur::Model::open("fixtures/digits_mlp.onnx")?.initializers();
+    /// assert!(weights.iter().any(|(_, array)| array.shape() == [64, 64]));
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn initializers(&self) -> Vec<(String, Array)> {
+        let graph = &self.model.graph;
+        let named = |(id, constant): (ir::NodeId, &ir::Constant)| {
+            let name = graph.get(id)?.outputs().first()?.name.to_string();
+            Some((name, Array(constant.tensor.clone()?)))
+        };
+        graph.initializers().into_iter().filter_map(named).collect()
     }
 
     /// What is unusual about the file that the model was read from.

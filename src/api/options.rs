@@ -177,8 +177,8 @@ impl Options {
     setters! {
         /// What runs models.
         engine(runtime: Runtime) ["secateur::Runtime::Tract"] => engine = runtime;
-        /// Threads, at least 1; all cores if nothing is said. Results do not depend on it.
-        jobs(threads: usize) ["2"] => jobs = Some(threads.max(1));
+        /// Threads, 1 to 4096; all cores if nothing is said. Results do not depend on it.
+        jobs(threads: usize) ["2"] => jobs = Some(threads.clamp(1, 4096));
         /// The seed of everything random.
         seed(seed: u64) ["7"] => seed = seed;
         /// Makes constants of graph inputs that have a default, before the first step.
@@ -230,6 +230,24 @@ impl Options {
     #[must_use]
     pub fn data(mut self, role: impl Into<String>, data: Data) -> Self {
         self.data.push((Some(role.into()), data));
+        self
+    }
+
+    /// Data for the role that the steps need, `calibration` or `training`, else for `evaluation`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use secateur::{Data, Model, Options, Pipeline};
+    /// let data = Data::npz("fixtures/data/digits_calib.npz")?.samples(32);
+    /// let model = Model::open("fixtures/digits_mlp.onnx")?;
+    /// let outcome = Pipeline::step("quantize", ())?.run(&model, &Options::new().sole_data(data))?;
+    /// assert!(outcome.accepted());
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    #[must_use]
+    pub fn sole_data(mut self, data: Data) -> Self {
+        self.data.push((None, data));
         self
     }
 

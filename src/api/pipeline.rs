@@ -98,6 +98,17 @@ impl Pipeline {
         Err(Error::new("unknown-preset", format!("there is no preset `{name}`")).with_hint(hint))
     }
 
+    /// The names of all steps, sorted. [`schema_of`](crate::schema_of()) has the options of each, [`explain`](crate::explain()) what it does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(secateur::Pipeline::step_names().contains(&"quantize"));
+    /// ```
+    pub fn step_names() -> Vec<&'static str> {
+        registry::entries().iter().map(|entry| entry.name).collect()
+    }
+
     /// The names of the pipelines that come with secateur, sorted.
     ///
     /// # Examples
@@ -206,6 +217,28 @@ impl Pipeline {
         self.inner.steps.push(step);
         self.unchanged = Unchanged::RefusedAltogether;
         Ok(self)
+    }
+
+    /// The same pipeline once more.
+    ///
+    /// # Errors
+    ///
+    /// What a step that was read before says of its options; it is not to be expected.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let simplify = secateur::Pipeline::preset("simplify")?;
+    /// let longer = simplify.try_clone()?.then("quantize-weights", ())?;
+    /// assert_eq!((simplify.steps().count() + 1), longer.steps().count());
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn try_clone(&self) -> Result<Self, Error> {
+        Ok(Self {
+            inner: self.inner.again()?,
+            path: self.path.clone(),
+            unchanged: self.unchanged,
+        })
     }
 
     /// The names of the steps, in order.

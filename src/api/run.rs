@@ -13,6 +13,8 @@ use crate::engine::Engine;
 use crate::fold::TractEvaluator;
 use crate::passes::ReportFile;
 use crate::pipeline::{self, RunOptions, RunReport, StepResources, Unchanged};
+use crate::report::table::Style;
+use crate::report::whole::{self, Detail};
 use crate::report::{evaluation, markdown};
 use crate::verify::Verdict;
 
@@ -59,6 +61,21 @@ impl Outcome {
     /// ```
     pub fn accepted(&self) -> bool {
         self.report.accepted
+    }
+
+    /// The run for people: what changed, how the outputs compare, what the gates say.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use secateur::{Model, Options, Pipeline, Style};
+    /// let model = Model::open("fixtures/digits_cnn_bn.onnx")?;
+    /// let outcome = Pipeline::preset("simplify")?.run(&model, &Options::new())?;
+    /// assert!(outcome.to_text(Style::Markdown).contains("| nodes"));
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn to_text(&self, style: Style) -> String {
+        whole::run(style, &self.report, Detail::default())
     }
 
     /// Whether the result differs from the model in any way.
@@ -124,16 +141,42 @@ impl Outcome {
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn save(&self, path: impl AsRef<Path>) -> Result<Saved, Error> {
+        self.save_with(path, &Options::new())
+    }
+
+    /// The same as the options say: see [`Model::save_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Outcome::save`]; `interrupted` where the token was set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use secateur::{Model, Options, Pipeline};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let model = Model::open("fixtures/digits_cnn_bn.onnx")?;
+    /// let outcome = Pipeline::preset("simplify")?.run(&model, &Options::new())?;
+    /// let path = folder.path().join("simplified.onnx");
+    /// outcome.save(&path)?;
+    /// outcome.save_with(&path, &Options::new().force(true))?;
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn save_with(&self, path: impl AsRef<Path>, options: &Options) -> Result<Saved, Error> {
         if !self.accepted() {
             return Err(self.refused());
         }
-        self.write(&Destination::File(path.as_ref().to_owned()), false, false)
+        let how = Options {
+            in_place: false,
+            ..options.clone()
+        };
+        self.write(&Destination::File(path.as_ref().to_owned()), &how)
     }
 
-    fn write(&self, output: &Destination, force: bool, in_place: bool) -> Result<Saved, Error> {
-        let mut saved = write(&self.model, output, force, in_place)?;
+    fn write(&self, output: &Destination, how: &Options) -> Result<Saved, Error> {
+        let mut saved = write(&self.model, output, how)?;
         for file in &self.files {
-            write_file(&file.path, &file.content, force)?;
+            write_file(&file.path, &file.content, how.force)?;
             saved.files.push(file.path.display().to_string());
         }
         Ok(saved)
@@ -202,13 +245,9 @@ impl Pipeline {
 
     /// The pipeline as the options change it.
     pub(crate) fn adjusted(&self, options: &Options) -> Result<Self, Error> {
-        let mut inner = self.inner.again()?;
-        adjust(&mut inner, options)?;
-        Ok(Self {
-            inner,
-            path: self.path.clone(),
-            unchanged: self.unchanged,
-        })
+        let mut again = self.try_clone()?;
+        adjust(&mut again.inner, options)?;
+        Ok(again)
     }
 
     /// A run of an adjusted pipeline.
@@ -284,7 +323,7 @@ impl Job<'_> {
         if outcome.accepted()
             && let Some(output) = self.output(model.origin.path.as_deref())?
         {
-            let saved = outcome.write(&output, options.force, options.in_place)?;
+            let saved = outcome.write(&output, options)?;
             outcome.report.output = Some(output.name());
             outcome.report.files = saved.files;
             outcome.report.warnings.extend(saved.notes);

@@ -1,9 +1,11 @@
 //! The JSON Schemas of what is read and answered.
 
-use schemars::schema_for;
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use super::error::{Error, ErrorDocument};
+use super::evaluate::EvaluationDocument;
 use super::gradients::GradientDocument;
 use super::verify::Verification;
 use crate::data::Spec;
@@ -13,11 +15,12 @@ use crate::report::difference::Difference;
 use crate::report::facts::ModelFacts;
 use crate::schema::nearest;
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "pipeline",
     "data",
     "run",
     "verify",
+    "evaluate",
     "gradients",
     "inspect",
     "diff",
@@ -26,7 +29,7 @@ const DOCUMENTS: [&str; 9] = [
 ];
 
 /// The JSON Schema of pipelines (`pipeline`), descriptions of data (`data`), the options of a pass, or what a verb prints under
-/// `--json` (`run`, `verify`, `gradients`, `inspect`, `diff`, `bisect`, `error`).
+/// `--json` (`run`, `verify`, `evaluate`, `gradients`, `inspect`, `diff`, `bisect`, `error`).
 ///
 /// # Errors
 ///
@@ -43,14 +46,15 @@ const DOCUMENTS: [&str; 9] = [
 pub fn schema_of(name: &str) -> Result<Value, Error> {
     Ok(match name {
         "pipeline" => pipeline_schema(),
-        "run" => schema_for!(RunReport).to_value(),
-        "verify" => schema_for!(Verification).to_value(),
-        "gradients" => schema_for!(GradientDocument).to_value(),
-        "inspect" => schema_for!(ModelFacts).to_value(),
-        "diff" => schema_for!(Difference).to_value(),
-        "bisect" => schema_for!(Bisection).to_value(),
+        "run" => answer::<RunReport>(),
+        "verify" => answer::<Verification>(),
+        "evaluate" => answer::<EvaluationDocument<'_>>(),
+        "gradients" => answer::<GradientDocument>(),
+        "inspect" => answer::<ModelFacts>(),
+        "diff" => answer::<Difference>(),
+        "bisect" => answer::<Bisection>(),
         "data" => Spec::schema(),
-        "error" => schema_for!(ErrorDocument<'_>).to_value(),
+        "error" => answer::<ErrorDocument<'_>>(),
         other => {
             let entries = registry::entries();
             if let Some(entry) = entries.iter().find(|entry| entry.name == other) {
@@ -68,4 +72,10 @@ pub fn schema_of(name: &str) -> Result<Value, Error> {
             );
         }
     })
+}
+
+/// The schema of what is answered: what is left out where it is empty need not be there.
+fn answer<T: JsonSchema>() -> Value {
+    let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+    generator.into_root_schema_for::<T>().to_value()
 }

@@ -10,6 +10,8 @@ use super::model::Model;
 use super::options::Options;
 use crate::data::Dataset;
 use crate::engine::{Cancellable, Engine, EngineError, OrtEngine, TractEngine};
+use crate::report::table::Style;
+use crate::report::whole;
 use crate::verify::{self as inner, Divergence, Engines, NodeOptions, NodeReport, Verdict, VerifyReport};
 
 /// How two models compare.
@@ -49,6 +51,26 @@ impl Verification {
         self.per_node
             .as_ref()
             .map_or(self.report.verdict, |nodes| nodes.verdict)
+    }
+
+    /// The comparison for people: a table of the outputs, the verdict, what else was asked for.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use secateur::{Model, Options, Style, verify};
+    /// let model = Model::open("fixtures/digits_mlp.onnx")?;
+    /// let text = verify(&model, &model, &Options::new())?.to_text(Style::Terminal);
+    /// assert!(text.contains("verdict: equal"));
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn to_text(&self, style: Style) -> String {
+        whole::comparison(
+            style,
+            &self.report,
+            self.per_node.as_ref(),
+            self.divergence.as_ref(),
+        )
     }
 
     /// Whether the models compute the same, or within the tolerance.

@@ -7,9 +7,9 @@ use clap::Args;
 use super::global::Global;
 use super::options::Comparing;
 use super::progress::Progress;
-use super::{Answer, model, terminal, verify};
+use super::{Answer, model, terminal};
 use crate::api::{self, Error, Pipeline};
-use crate::report::sanitise;
+use crate::report::{sanitise, whole};
 
 /// Find the first rewrite of a pipeline after which the outputs differ
 ///
@@ -61,7 +61,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
                     terminal::answer(&sanitise(reason));
                 }
                 if let Some(divergence) = &found.divergence {
-                    terminal::answer(&verify::describe(divergence));
+                    terminal::answer(&whole::describe(divergence));
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{WORKER, terminal};
+use super::terminal;
 use crate::api::{Files, Host, Options, Runtime, limit_calls, work_in_processes};
 
 /// Options of every verb.
@@ -96,14 +96,12 @@ impl Global {
     }
 
     /// Bounds the time of each call of an engine, and lets engines run in processes of their own. Called once, before the first call.
-    pub(super) fn limit_engines(&self) {
+    pub(super) fn limit_engines(&self, worker: &Host) {
         limit_calls(self.engine_time.map(Duration::from_secs));
         if !self.engine_inside {
             work_in_processes(Host {
-                // The file that runs, even where another one has taken its name since.
-                program: PathBuf::from("/proc/self/exe"),
-                arguments: vec![WORKER.into()],
                 memory: self.engine_memory.map(|megabytes| megabytes << 20),
+                ..worker.clone()
             });
         }
     }

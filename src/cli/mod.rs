@@ -31,11 +31,12 @@ mod terminal;
 mod verify;
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::api::{Error, serve};
+use crate::api::{Error, Host, serve};
 pub use global::Global;
 pub use reference::reference;
 
@@ -92,19 +93,36 @@ pub fn command() -> Command {
     Cli::command().subcommands(step::commands())
 }
 
-/// Runs the program and answers its exit status: 2, too, when its answer could not be written.
+/// Runs the program, which is this file, and answers its exit status.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let status = answered(arguments);
+    // The file that runs, even where another one has taken its name since.
+    let program = PathBuf::from("/proc/self/exe");
+    ExitCode::from(run(arguments, &program, &[]))
+}
+
+/// Runs the program and answers its exit status: 2, too, when its answer could not be written. `program` with `before` is how
+/// it is started again, with a verb after it, for an engine in a process of its own.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, program: &Path, before: &[OsString]) -> u8 {
+    let status = answered(arguments, &engine_worker(program, before));
     match terminal::lost_answer() {
         Some(error) => {
             terminal::note(&format!("error: cannot write to stdout: {error}"));
-            ExitCode::from(2)
+            2
         }
         None => status,
     }
 }
 
-fn answered(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// How a program that calls [`run`] is started to run an engine.
+pub fn engine_worker(program: &Path, before: &[OsString]) -> Host {
+    Host {
+        program: program.to_owned(),
+        arguments: before.iter().cloned().chain([WORKER.into()]).collect(),
+        memory: None,
+    }
+}
+
+fn answered(arguments: impl IntoIterator<Item = OsString>, worker: &Host) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     if let Some((verb, own)) = arguments.get(1..).and_then(<[OsString]>::split_first)
         && *verb == WORKER
@@ -118,21 +136,21 @@ fn answered(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         .any(|argument| argument == "--json");
     let answer = match parse(&arguments) {
         Ok(Parsed::Verb(cli)) => {
-            cli.global.limit_engines();
+            cli.global.limit_engines(worker);
             dispatch(&cli).map_err(|failure| (failure, cli.global))
         }
         Ok(Parsed::Step(step, global)) => {
-            global.limit_engines();
+            global.limit_engines(worker);
             step::execute(&global, &step).map_err(|failure| (failure, *global))
         }
         Err(error) => return usage(&error, json),
     };
     match answer {
-        Ok(Answer::Done) => ExitCode::SUCCESS,
-        Ok(Answer::No) => ExitCode::from(1),
+        Ok(Answer::Done) => 0,
+        Ok(Answer::No) => 1,
         Err((error, global)) => {
             failure::show(&error, &global);
-            ExitCode::from(if failure::is_interruption(&error) { 130 } else { 2 })
+            if failure::is_interruption(&error) { 130 } else { 2 }
         }
     }
 }
@@ -260,10 +278,10 @@ const PARSERS: [(&str, &str); 6] = [
 ];
 
 /// Help and version go to stdout with status 0, mistakes to stderr (or as JSON to stdout) with status 2.
-fn usage(error: &clap::Error, json: bool) -> ExitCode {
+fn usage(error: &clap::Error, json: bool) -> u8 {
     if !error.use_stderr() {
         terminal::answer(&error.render().to_string());
-        return ExitCode::SUCCESS;
+        return 0;
     }
     let mut text = error.render().to_string();
     for (theirs, ours) in PARSERS {
@@ -274,5 +292,5 @@ fn usage(error: &clap::Error, json: bool) -> ExitCode {
     } else {
         terminal::note(&text);
     }
-    ExitCode::from(2)
+    2
 }

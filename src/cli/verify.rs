@@ -8,9 +8,7 @@ use super::global::Global;
 use super::options::{self, Comparing};
 use super::progress::Progress;
 use super::{Answer, model, terminal};
-use crate::api::{self, Data, Divergence, Error, MODEL, NodeOptions, PreprocessSpec, Verdict, Verification};
-use crate::report::comparison;
-use crate::report::sanitise;
+use crate::api::{self, Data, Error, MODEL, NodeOptions, PreprocessSpec, Verdict, Verification};
 use crate::report::table::Style;
 
 /// Compare the outputs of two models on the same inputs
@@ -93,27 +91,17 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
 
 fn show(global: &Global, arguments: &Arguments, found: &Verification) {
     let Verification {
-        report,
-        divergence,
-        per_node,
-        ..
+        report, divergence, ..
     } = found;
     if global.json {
         terminal::json(found);
     } else if global.quiet == 0 {
-        if !report.outputs.is_empty() {
-            terminal::answer(&format!(
-                "{}\n",
-                comparison::outputs(Style::Terminal, &report.outputs)
-            ));
-        }
-        terminal::answer(&comparison::verdict_line(report));
-        if let Some(nodes) = per_node {
-            terminal::answer(&comparison::nodes_report(Style::Terminal, nodes));
-        }
-        if let Some(divergence) = divergence {
-            terminal::answer(&describe(divergence));
-        } else if arguments.localize && report.verdict == Verdict::Different && report.reason.is_none() {
+        terminal::answer(&found.to_text(Style::Terminal));
+        if divergence.is_none()
+            && arguments.localize
+            && report.verdict == Verdict::Different
+            && report.reason.is_none()
+        {
             terminal::answer("no value that both models name differs before the outputs");
         }
     }
@@ -125,25 +113,4 @@ fn pair(text: &str) -> Result<(String, String), String> {
         Some((old, new)) if !old.is_empty() && !new.is_empty() => Ok((old.to_owned(), new.to_owned())),
         _ => Err("write OLD=NEW, for example logits=scores or 0=1".to_owned()),
     }
-}
-
-/// The first difference in words.
-pub(super) fn describe(divergence: &Divergence) -> String {
-    let node = |name: &str, operator: &str| format!("{} ({})", sanitise(name), sanitise(operator));
-    let mut text = format!(
-        "first difference: value {}, node {} in the reference, {} in the model",
-        sanitise(&divergence.value),
-        node(&divergence.reference_node, &divergence.reference_operator),
-        node(&divergence.model_node, &divergence.model_operator),
-    );
-    if let Some(error) = divergence.figures.max_abs {
-        text.push_str(&format!(", maximum error {error:.3e}"));
-    }
-    if let Some(reason) = &divergence.figures.reason {
-        text.push_str(&format!(", {}", sanitise(reason)));
-    }
-    if !divergence.origins.is_empty() {
-        text.push_str(&format!("; rewritten by {}", divergence.origins.join(", ")));
-    }
-    text
 }

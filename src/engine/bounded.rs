@@ -6,9 +6,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel, sync_channel};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::own::Own;
 use super::{EngineError, RunValue, RunValues, worker};
 use crate::ir::{Model, NodeKind};
 
@@ -120,7 +120,7 @@ type Job = Box<dyn FnOnce(&Sender<Handed>) + Send>;
 /// A job by another name, as the type of a channel cannot name itself.
 struct Handed(Job);
 
-static WAITING: Mutex<Vec<Sender<Handed>>> = Mutex::new(Vec::new());
+static WAITING: Own<Vec<Sender<Handed>>> = Own::new(Vec::new());
 
 /// Does `work` and gives it up after `limit`; `at` says what it is: `compiling`, `a run`.
 pub(super) fn bounded<T: Send + 'static>(
@@ -137,11 +137,11 @@ pub(super) fn bounded<T: Send + 'static>(
     let (give, take) = sync_channel(1);
     let job = Handed(Box::new(move |own: &Sender<Handed>| {
         let result = work();
-        let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() < IDLE {
-            waiting.push(own.clone());
-        }
-        drop(waiting);
+        WAITING.with(|waiting| {
+            if waiting.len() < IDLE {
+                waiting.push(own.clone());
+            }
+        });
         // Nobody listens after the limit.
         let _ = give.send(result);
     }));
@@ -165,7 +165,7 @@ pub(super) fn bounded<T: Send + 'static>(
 fn hand_over(engine: &'static str, mut job: Handed) -> Result<(), EngineError> {
     let failed = |reason: String| EngineError::Failed { engine, reason };
     loop {
-        let idle = WAITING.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = WAITING.with(Vec::pop);
         match idle {
             Some(thread) => match thread.send(job) {
                 Ok(()) => return Ok(()),

@@ -13,6 +13,7 @@ mod guard;
 mod held;
 mod latency;
 mod ort;
+mod own;
 mod parallel;
 pub mod stream;
 mod tract;
@@ -29,7 +30,7 @@ pub use latency::{Latency, Pace, measure, pace, peak_memory};
 pub use ort::OrtEngine;
 pub use parallel::{run_many, run_ordered};
 pub use tract::{TractEngine, run_node, runs as tract_runs};
-pub use worker::{Host, serve, work_in_processes, workers_memory};
+pub use worker::{Host, serve, work_in_processes, work_inside, workers_memory};
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

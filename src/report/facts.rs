@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::analysis;
 use crate::format::Origin;
-use crate::ir::{Dim, Model, Name, NodeKind, ValueType};
+use crate::ir::{AttributeValue, Dim, Graph, Model, Name, NodeKind, Tensor, ValueType};
 
 /// What `inspect` shows.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -68,6 +68,72 @@ pub struct ValueFacts {
     /// Whether the caller may leave an input out.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
+}
+
+/// A node of the main graph.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct NodeFacts {
+    /// Name; empty if it has none.
+    pub name: String,
+    /// Operator.
+    pub op_type: String,
+    /// Domain of the operator; empty for ONNX's own.
+    pub domain: String,
+    /// Names of what it reads, in order; empty for an operand that is left out.
+    pub inputs: Vec<String>,
+    /// Names of what it computes, in order; empty for a result that is left out.
+    pub outputs: Vec<String>,
+    /// Attributes by name: numbers, texts and lists of them; of a tensor its type and shape, of a body the number of its nodes.
+    pub attributes: IndexMap<String, Value>,
+}
+
+/// The nodes of the main graph in an order in which they can run.
+pub fn nodes(model: &Model) -> Vec<NodeFacts> {
+    let graph = &model.graph;
+    let name = |value: Option<crate::ir::ValueId>| {
+        value
+            .and_then(|value| graph.value(value))
+            .map(|value| value.name.to_string())
+            .unwrap_or_default()
+    };
+    let one = |id| {
+        let (node, operator) = (graph.get(id)?, graph.operator(id)?);
+        let attributes = operator.attributes().iter();
+        Some(NodeFacts {
+            name: node.name.as_ref().map(ToString::to_string).unwrap_or_default(),
+            op_type: operator.op_type.to_string(),
+            domain: operator.domain().to_owned(),
+            inputs: graph.inputs_of(id).into_iter().map(name).collect(),
+            outputs: node
+                .outputs()
+                .iter()
+                .map(|value| value.name.to_string())
+                .collect(),
+            attributes: attributes
+                .map(|attribute| (attribute.name.to_string(), attribute_facts(&attribute.value)))
+                .collect(),
+        })
+    };
+    graph.topological_order().into_iter().filter_map(one).collect()
+}
+
+fn attribute_facts(value: &AttributeValue) -> Value {
+    let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes));
+    let tensor = |tensor: &Tensor| json!({ "dtype": tensor.dtype().name(), "shape": tensor.dims() });
+    let body = |graph: &Graph| json!({ "nodes": graph.operator_count() });
+    match value {
+        AttributeValue::Int(value) => json!(value),
+        AttributeValue::Float(value) => json!(value),
+        AttributeValue::String(value) => text(value),
+        AttributeValue::Ints(values) => json!(values),
+        AttributeValue::Floats(values) => json!(values),
+        AttributeValue::Strings(values) => values.iter().map(|value| text(value)).collect(),
+        AttributeValue::Tensor(value) => tensor(value),
+        AttributeValue::Tensors(values) => values.iter().map(tensor).collect(),
+        AttributeValue::Graph(value) => body(value),
+        AttributeValue::Graphs(values) => values.iter().map(body).collect(),
+        _ => Value::Null,
+    }
 }
 
 /// Collects the facts of a model whose types have been inferred. `sizes` are those of free dimensions, by symbol or as

@@ -10,6 +10,7 @@ pub mod pictures;
 pub mod searched;
 pub mod table;
 pub mod training;
+pub mod whole;
 
 /// Text from a model, made harmless: control characters, which steer terminals, and characters that reorder text are written as
 /// escapes.

@@ -16,6 +16,8 @@ pub enum Style {
     Terminal,
     /// Markdown.
     Markdown,
+    /// A fragment of HTML: tables and paragraphs.
+    Html,
 }
 
 /// A table with a heading and rows; columns from the second on stand right where `numbers` says so.
@@ -29,6 +31,7 @@ pub(super) fn table(
     table.load_style(match style {
         Style::Terminal => presets::NOTHING,
         Style::Markdown => presets::ASCII_MARKDOWN,
+        Style::Html => return html(heading, numbers, rows),
     });
     table.set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(heading.to_vec());
@@ -54,6 +57,34 @@ pub(super) fn table(
         .map(|line| line.trim_end())
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+fn html(heading: &[&str], numbers: bool, rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let row = |tag: &str, cells: &mut dyn Iterator<Item = &str>| {
+        let cells: String = cells
+            .enumerate()
+            .map(|(column, text)| {
+                let side = if numbers && column > 0 { "right" } else { "left" };
+                let text = escaped(&sanitise(text));
+                format!("<{tag} style=\"text-align: {side}; white-space: pre\">{text}</{tag}>")
+            })
+            .collect();
+        format!("<tr>{cells}</tr>\n")
+    };
+    let head = row("th", &mut heading.iter().copied());
+    let body: String = rows
+        .into_iter()
+        .map(|cells| row("td", &mut cells.iter().map(String::as_str)))
+        .collect();
+    format!("<table>\n<thead>{head}</thead>\n<tbody>\n{body}</tbody>\n</table>")
+}
+
+/// Text that HTML shows as it is.
+pub(super) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 /// A table whose second and later columns stand right.

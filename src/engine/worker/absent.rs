@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 /// How a program is started as a worker.
@@ -19,14 +18,17 @@ pub struct Host {
 /// Does nothing: this system has no workers.
 pub fn work_in_processes(_: Host) {}
 
+/// Nothing changes: this system has no workers.
+pub fn work_inside() {}
+
 /// There are none.
 pub fn workers_memory() -> u64 {
     0
 }
 
 /// Serves nobody.
-pub fn serve(_: &[OsString]) -> ExitCode {
-    ExitCode::from(2)
+pub fn serve(_: &[OsString]) -> u8 {
+    2
 }
 
 pub(super) fn serving() -> bool {

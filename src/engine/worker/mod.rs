@@ -22,7 +22,7 @@ mod tags;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{PoisonError, RwLock};
 
 pub(super) use limits::Holds;
 pub(super) use locate::locate;
@@ -47,10 +47,10 @@ pub struct Host {
     pub memory: Option<u64>,
 }
 
-static HOST: OnceLock<Host> = OnceLock::new();
+static HOST: RwLock<Option<&'static Host>> = RwLock::new(None);
 
 /// Lets each further session of this process have a worker: `host` says how to start this very program so that it calls [`serve()`].
-/// The first call decides. Elsewhere than on Linux it does nothing.
+/// The last call decides, for engines that are started from then on. Elsewhere than on Linux it does nothing.
 ///
 /// # Examples
 ///
@@ -64,12 +64,26 @@ static HOST: OnceLock<Host> = OnceLock::new();
 /// });
 /// ```
 pub fn work_in_processes(host: Host) {
-    HOST.get_or_init(|| host);
+    // Sessions keep it for as long as they live, and a program calls this once or twice.
+    let host: &'static Host = Box::leak(Box::new(host));
+    *HOST.write().unwrap_or_else(PoisonError::into_inner) = Some(host);
+}
+
+/// Takes back [`work_in_processes`]: engines that are started from then on run inside this process.
+///
+/// # Examples
+///
+/// ```
+/// secateur::work_inside();
+/// ```
+pub fn work_inside() {
+    *HOST.write().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
 /// How workers are started, if they are to be used here.
 pub(super) fn host() -> Option<&'static Host> {
-    HOST.get().filter(|_| !serving())
+    let host = *HOST.read().unwrap_or_else(PoisonError::into_inner);
+    host.filter(|_| !serving())
 }
 
 /// One operator on constants in a worker.

@@ -18,6 +18,7 @@ use super::packet::{Reader, Torn};
 use super::{Host, tags};
 use crate::engine::EngineError;
 use crate::engine::bounded::chosen;
+use crate::engine::own::Own;
 
 /// Workers that wait for the next model; more are ended.
 const IDLE: usize = 4;
@@ -27,11 +28,11 @@ const ENDING: Duration = Duration::from_millis(500);
 const WORDS: usize = 4096;
 
 /// Process ids of the workers that live.
-static LIVING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+static LIVING: Own<Vec<u32>> = Own::new(Vec::new());
 
 /// Peak resident memory of all workers of this process that live, in bytes.
 pub fn workers_memory() -> u64 {
-    let living = LIVING.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let living = LIVING.with(|living| living.clone());
     let peak = |id: u32| {
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -40,10 +41,12 @@ pub fn workers_memory() -> u64 {
     living.into_iter().filter_map(peak).sum::<u64>() * 1024
 }
 
-static WAITING: Mutex<Vec<Arc<Worker>>> = Mutex::new(Vec::new());
+static WAITING: Own<Vec<Arc<Worker>>> = Own::new(Vec::new());
 
 /// A process that runs engines. It ends with its last reference, and with this process, however that ends.
 pub(super) struct Worker {
+    /// The process that started it.
+    owner: u32,
     child: Mutex<Child>,
     /// Lanes are opened by it; a worker that sees it closed ends.
     control: Mutex<UnixStream>,
@@ -69,8 +72,7 @@ impl Worker {
     /// A worker that waits, or a new one.
     pub(super) fn any(host: &'static Host, engine: &'static str) -> Result<Arc<Self>, EngineError> {
         loop {
-            let waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            match waiting {
+            match WAITING.with(Vec::pop) {
                 Some(worker) if worker.lives() => return Ok(worker),
                 Some(_) => {}
                 None => break,
@@ -85,10 +87,11 @@ impl Worker {
 
     /// Keeps a worker for the next model, unless enough wait.
     pub(super) fn keep(self: Arc<Self>) {
-        let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() < IDLE {
-            waiting.push(self);
-        }
+        WAITING.with(|waiting| {
+            if waiting.len() < IDLE {
+                waiting.push(self);
+            }
+        });
     }
 
     fn lives(&self) -> bool {
@@ -265,12 +268,12 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        if self.owner != std::process::id() {
+            return;
+        }
         self.end();
         let id = self.child.get_mut().unwrap_or_else(PoisonError::into_inner).id();
-        LIVING
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|known| *known != id);
+        LIVING.with(|living| living.retain(|known| *known != id));
     }
 }
 
@@ -305,11 +308,9 @@ fn start(host: &'static Host) -> io::Result<Worker> {
         // The terminal's signals are for the program; the worker ends with it.
         .process_group(0);
     let child = spawn(command)?;
-    LIVING
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(child.id());
+    LIVING.with(|living| living.push(child.id()));
     Ok(Worker {
+        owner: std::process::id(),
         child: Mutex::new(child),
         control: Mutex::new(control),
         words,
@@ -322,30 +323,33 @@ type Order = (Command, std::sync::mpsc::SyncSender<io::Result<Child>>);
 
 /// Starts a process on a thread that lives as long as this process: a worker is told to end with the *thread* that started it.
 fn spawn(command: Command) -> io::Result<Child> {
-    static STARTER: Mutex<Option<Sender<Order>>> = Mutex::new(None);
+    static STARTER: Own<Option<Sender<Order>>> = Own::new(None);
     let gone = || io::Error::other("the thread that starts workers is gone");
-    let mut starter = STARTER.lock().unwrap_or_else(PoisonError::into_inner);
-    let orders = match starter.take() {
-        Some(orders) => orders,
-        None => {
-            let (orders, taken) = channel::<Order>();
-            let work = move || {
-                for (mut command, reply) in taken {
-                    // Nobody waits only where the caller is gone, too.
-                    let _ = reply.send(command.spawn());
-                }
-            };
-            std::thread::Builder::new()
-                .name("workers".to_owned())
-                .spawn(work)?;
-            orders
+    STARTER.with(|starter| {
+        let orders = match starter.take() {
+            Some(orders) => orders,
+            None => starter_thread()?,
+        };
+        let (reply, answer) = sync_channel(1);
+        orders.send((command, reply)).map_err(|_| gone())?;
+        let child = answer.recv().map_err(|_| gone())?;
+        *starter = Some(orders);
+        child
+    })
+}
+
+fn starter_thread() -> io::Result<Sender<Order>> {
+    let (orders, taken) = channel::<Order>();
+    let work = move || {
+        for (mut command, reply) in taken {
+            // Nobody waits only where the caller is gone, too.
+            let _ = reply.send(command.spawn());
         }
     };
-    let (reply, answer) = sync_channel(1);
-    orders.send((command, reply)).map_err(|_| gone())?;
-    let child = answer.recv().map_err(|_| gone())?;
-    *starter = Some(orders);
-    child
+    std::thread::Builder::new()
+        .name("workers".to_owned())
+        .spawn(work)?;
+    Ok(orders)
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -89,23 +88,23 @@ fn note(write: impl FnOnce(&mut Vec<u8>)) {
     });
 }
 
-/// Serves the process that started this one until it is gone. `arguments`: the process and the bound on calls in milliseconds, or 0.
-pub fn serve(arguments: &[OsString]) -> ExitCode {
+/// Serves the process that started this one until it is gone, and answers an exit status where it cannot. `arguments`: the process and the bound on calls in milliseconds, or 0.
+pub fn serve(arguments: &[OsString]) -> u8 {
     let number = |at: usize| {
         arguments
             .get(at)
             .and_then(|text| text.to_str()?.parse::<u64>().ok())
     };
     let (Some(parent), Some(time)) = (number(0), number(1)) else {
-        return ExitCode::from(2);
+        return 2;
     };
     if set_parent_process_death_signal(Some(Signal::KILL)).is_err()
         || getppid().map(Pid::as_raw_nonzero).map(|pid| pid.get() as u64) != Some(parent)
     {
-        return ExitCode::from(2);
+        return 2;
     }
     let Ok(control) = io::stdin().as_fd().try_clone_to_owned() else {
-        return ExitCode::from(2);
+        return 2;
     };
     SERVING.store(true, Ordering::Relaxed);
     limit_calls((time > 0).then(|| Duration::from_millis(time)));
