@@ -1,0 +1,81 @@
+"""secateur rewrites ONNX models before deployment and proves that the result still computes what it should.
+
+>>> import secateur
+>>> outcome = secateur.simplify("fixtures/digits_cnn_bn.onnx")
+>>> outcome.verdict
+'within'
+
+A model is a path, bytes, ``onnx.ModelProto``, ``onnx_ir.Model`` or :class:`Model`, and ``outcome.model`` is of the same kind. Data are
+anything that can be iterated. What is not as good as was asked for raises :class:`GateError`; remarks and warnings go to
+``logging.getLogger("secateur")``.
+"""
+
+from . import _process
+from ._calls import (
+    EvaluateOptions,
+    Explanation,
+    Features,
+    Pipeline,
+    Stats,
+    StatsOptions,
+    VerifyOptions,
+    bisect,
+    difference,
+    evaluate,
+    explain,
+    features,
+    run,
+    schema,
+    stats,
+    verify,
+)
+from ._data import Data, DataLike
+from ._errors import EngineError, FileError, GateError, InputError, SecateurError
+from ._model import Model, ModelLike, Node, Saved, Value
+from ._native import __version__
+from ._outcome import CallOptions, ComparingOptions, Outcome, RunOptions
+from ._process import configure
+from .steps import *  # noqa: F403
+from .steps import __all__ as _steps
+from .steps import transfer_merge as merge
+
+__all__ = [
+    "CallOptions",
+    "ComparingOptions",
+    "Data",
+    "DataLike",
+    "EngineError",
+    "EvaluateOptions",
+    "Explanation",
+    "Features",
+    "FileError",
+    "GateError",
+    "InputError",
+    "Model",
+    "ModelLike",
+    "Node",
+    "Outcome",
+    "Pipeline",
+    "RunOptions",
+    "Saved",
+    "SecateurError",
+    "Stats",
+    "StatsOptions",
+    "Value",
+    "VerifyOptions",
+    "__version__",
+    "bisect",
+    "configure",
+    "difference",
+    "evaluate",
+    "explain",
+    "features",
+    "merge",
+    "run",
+    "schema",
+    "stats",
+    "verify",
+]
+__all__ += _steps
+
+_process.start()

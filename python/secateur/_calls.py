@@ -1,0 +1,407 @@
+"""Pipelines, and the functions that compare, measure and explain."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import _native
+from ._data import Data
+from ._data import of as data_of
+from ._errors import GateError, wrong
+from ._model import Model, ModelLike, taken
+from ._outcome import (
+    EVALUATING,
+    LOG,
+    STATISTICS,
+    VERIFYING,
+    CallOptions,
+    ComparingOptions,
+    Outcome,
+    PathLike,
+    Told,
+    _option,
+    options_of,
+    plain,
+    refuse_unknown,
+    run_pipeline,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Literal
+
+    from typing_extensions import Unpack
+
+    from ._data import DataLike
+    from ._outcome import RunOptions
+    from .reports import Bisection, Difference, EvaluationReport, Verification
+
+
+class Pipeline:
+    """Steps that rewrite a model, and gates that the result has to pass; it may be run any number of times.
+
+    >>> import secateur
+    >>> pipeline = secateur.Pipeline.of("simplify", ("quantize-weights", {"type": "int8"}))
+    >>> pipeline.steps
+    ('simplify', 'quantize-weights')
+    >>> pipeline.run("fixtures/digits_mlp.onnx").accepted
+    True
+    """
+
+    __slots__ = ("_native",)
+
+    def __init__(self, native: _native.Pipeline) -> None:
+        self._native = native
+
+    @classmethod
+    def preset(cls, name: str) -> Pipeline:
+        """One that comes with secateur; :meth:`presets` names them."""
+        return cls(_native.Pipeline.preset(name))
+
+    @classmethod
+    def presets(cls) -> tuple[str, ...]:
+        """The names of the pipelines that come with secateur."""
+        return tuple(_native.presets())
+
+    @classmethod
+    def parse(cls, yaml: str) -> Pipeline:
+        """A pipeline in YAML; relative paths in it start from the working directory."""
+        return cls(_native.Pipeline.parse(yaml))
+
+    @classmethod
+    def open(cls, path: PathLike) -> Pipeline:
+        """A pipeline file; relative paths in it start from its folder."""
+        return cls(_native.Pipeline.open(os.fspath(path)))
+
+    @classmethod
+    def of(cls, *steps: str | tuple[str, Mapping[str, Any]]) -> Pipeline:
+        """Steps one behind the other: each a name, or a name with options as pipelines in YAML have them."""
+        if not steps:
+            raise wrong("pipeline-shape", "a pipeline has at least one step")
+        made = None
+        for step in steps:
+            name, options = (step, {}) if isinstance(step, str) else step
+            text = json.dumps({_option(key): plain(value) for key, value in options.items()})
+            made = _native.Pipeline.step(name, text) if made is None else made.then(name, text)
+        assert made is not None
+        return cls(made)
+
+    def then(self, name: str, **options: Any) -> Pipeline:
+        """The same with one more step."""
+        given = {_option(key): plain(value) for key, value in options.items()}
+        return Pipeline(self._native.then(name, json.dumps(given)))
+
+    def set(self, variable: str, value: Any) -> Pipeline:
+        """The same with another value of an option of a step, as ``"quantize.calibrate"``."""
+        return Pipeline(self._native.set(variable, json.dumps(plain(value))))
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The names of the steps, in order."""
+        return tuple(self._native.steps())
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The options of all steps with their values."""
+        found: dict[str, Any] = json.loads(self._native.variables())
+        return found
+
+    def to_yaml(self) -> str:
+        """The pipeline in YAML."""
+        return self._native.to_yaml()
+
+    def run(self, model: ModelLike, **run: Unpack[RunOptions]) -> Outcome:
+        """Runs the steps on a model, compares the result with it and judges the gates; see :func:`run`."""
+        return run_pipeline(self._native, model, run, "a pipeline")
+
+    def __repr__(self) -> str:
+        return f"<secateur.Pipeline: {', '.join(self.steps)}>"
+
+
+def run(pipeline: Pipeline | PathLike, model: ModelLike, **run: Unpack[RunOptions]) -> Outcome:
+    """Runs a pipeline on a model, compares the result with it and judges the gates.
+
+    Args:
+        pipeline: a :class:`Pipeline`, a pipeline file, or the name of a preset.
+        model: the model.
+        run: see :class:`RunOptions`.
+
+    Raises:
+        GateError: the result is not accepted: outputs differ, a gate is broken, or nothing changed that was asked to.
+        InputError: a model, a pipeline, an option or data are not what they should be.
+        EngineError: the engine cannot run the model.
+
+    >>> import secateur
+    >>> outcome = secateur.run("simplify", "fixtures/digits_cnn_bn.onnx")
+    >>> outcome.verdict in ("equal", "within")
+    True
+    """
+    if not isinstance(pipeline, Pipeline):
+        name = os.fspath(pipeline)
+        is_file = os.path.isfile(name) or os.path.basename(name) != name or os.path.splitext(name)[1] != ""
+        pipeline = Pipeline.open(name) if is_file else Pipeline.preset(name)
+    return run_pipeline(pipeline._native, model, run, "a run")
+
+
+class VerifyOptions(ComparingOptions, total=False):
+    """How :func:`verify` compares."""
+
+    strict: bool
+    """Whether warnings about models are errors."""
+    map: Mapping[str, str]
+    """An input or output of the reference and what stands for it in the model, by name or position."""
+    localize: bool
+    """Whether the first node that differs is named."""
+    per_node: bool
+    """Whether each node of a quantized model is judged alone, too."""
+    node_sqnr: float
+    """The lowest signal-to-noise ratio in decibels that a node may have, with ``per_node``."""
+
+
+def verify(reference: ModelLike, model: ModelLike, **options: Unpack[VerifyOptions]) -> Verification:
+    """Compares the outputs of two models on the same inputs: those of ``data``, else inputs made from the reference itself.
+
+    Returns:
+        A report whose ``verdict`` is ``equal``, ``within``, ``different`` or ``not-checked``; ``holds`` is whether the models compute the same, or within
+        the tolerance.
+
+    >>> import secateur
+    >>> found = secateur.verify("fixtures/digits_mlp.onnx", "fixtures/digits_mlp.onnx")
+    >>> found.verdict, found.holds
+    ('equal', True)
+    """
+    refuse_unknown(options, VERIFYING, "verify")
+    first, second = taken(reference)[0], taken(model)[0]
+    given = options_of(options, first)
+    with Told(options.get("progress")) as told:
+        (document, text, html), _ = _native.verify(first._native, second._native, given, told.progress, LOG.info)
+    from .reports import Verification
+
+    return Verification.from_dict(json.loads(document), text, html)
+
+
+class EvaluateOptions(CallOptions, total=False):
+    """How :func:`evaluate` measures."""
+
+    against: ModelLike
+    """The model to compare with, on the same samples."""
+    gates: Sequence[str]
+    """Conditions on the figures, as ``"accuracy.at-least=0.9"`` or ``"map.drop=0.005"``."""
+    output_name: str
+    """The output that holds the predictions; the first if nothing is said."""
+    threshold: float
+    """A single score above this is class 1; 0.5 if nothing is said."""
+    latency_runs: int
+    """Timed runs; 0 leaves the time out, 20 if nothing is said."""
+    state: PathLike
+    """A file that keeps the counts, to go on after an interruption and to merge shards."""
+    report: PathLike
+    """The file of a report, as JSON, Markdown or JUnit XML by its ending."""
+    force: bool
+    """Whether a report that exists is replaced."""
+    refused: Literal["raise", "return"]
+    """Whether a broken gate raises :class:`GateError`, or is in the report alone."""
+
+
+def evaluate(model: ModelLike, data: DataLike, **options: Unpack[EvaluateOptions]) -> EvaluationReport:
+    """Measures a model on data: accuracy, precision, recall, F1, or the figures of the task; latency and size.
+
+    Args:
+        model: the model.
+        data: samples with labels; :meth:`Data.labels`, :meth:`Data.task` and others say what they are.
+        options: see :class:`EvaluateOptions`.
+
+    Raises:
+        GateError: a gate is broken or undecided.
+
+    >>> import secateur
+    >>> data = secateur.Data("fixtures/data/digits_test.npz").labels("y").samples(100)
+    >>> found = secateur.evaluate("fixtures/digits_cnn.onnx", data, gates=["accuracy.at-least=0.9"])
+    >>> found.samples, found.accuracy > 0.9
+    (100, True)
+    """
+    refuse_unknown(options, EVALUATING, "evaluate")
+    opened = taken(model)[0]
+    against = options.get("against")
+    reference = None if against is None else taken(against)[0]
+    native = data_of(data, lambda: [value.name for value in opened.inputs])
+    given = options_of({**options, "data": {"evaluation": Data._of(native)}}, opened, reference)
+    with Told(options.get("progress")) as told:
+        (document, text, html), holds = _native.evaluate(opened._native, given, told.progress, LOG.info)
+    from .reports import EvaluationReport
+
+    found = EvaluationReport.from_dict(json.loads(document), text, html)
+    if not holds and options.get("refused", "raise") == "raise":
+        broken = "; ".join(f"{gate.name}: {gate.message}" for gate in found.gates if not gate.passed)
+        error = GateError(broken, {"code": "not-accepted", "message": broken, "hint": "`error.evaluation` has the figures"})
+        error.evaluation = found
+        raise error
+    return found
+
+
+class Stats:
+    """Statistics of a model's values over data, for steps that take ``stats``."""
+
+    __slots__ = ("_native",)
+
+    def __init__(self, native: _native.Stats) -> None:
+        self._native = native
+
+    @classmethod
+    def open(cls, path: PathLike) -> Stats:
+        """Reads a file of statistics."""
+        return cls(_native.Stats.open(os.fspath(path)))
+
+    @classmethod
+    def merge(cls, parts: Iterable[PathLike]) -> Stats:
+        """Adds up files of shards."""
+        return cls(_native.merge_stats([os.fspath(part) for part in parts]))
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """The samples that are counted, as ranges from and to."""
+        return tuple(self._native.ranges)
+
+    @property
+    def values(self) -> int:
+        """How many values they are of."""
+        return self._native.values
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, and why."""
+        return tuple(self._native.notes)
+
+    def save(self, path: PathLike) -> None:
+        """Writes a file of statistics."""
+        self._native.write(os.fspath(path))
+
+
+class StatsOptions(CallOptions, total=False):
+    """How :func:`stats` collects."""
+
+    max_growth: float
+    """How much a model may grow while it is made ready."""
+
+
+def stats(
+    model: ModelLike,
+    data: DataLike,
+    purpose: Literal["quantize", "gram", "gradients"] = "quantize",
+    *,
+    loss: Literal["cross-entropy", "mse"] | None = None,
+    output: str | None = None,
+    rows_per_sample: int = 1,
+    **options: Unpack[StatsOptions],
+) -> Stats:
+    """Collects statistics of a model's values over data, in memory that does not grow with them.
+
+    Args:
+        model: the model.
+        data: samples.
+        purpose: what they are for: ranges for ``quantize``, second moments for rounding (``gram``), gradients for pruning.
+        loss: the loss of ``gradients``.
+        output: the output that the loss reads; the first if nothing is said.
+        rows_per_sample: rows that ``gram`` takes of each sample.
+        options: see :class:`StatsOptions`.
+
+    >>> import secateur
+    >>> secateur.stats("fixtures/digits_mlp.onnx", secateur.Data("fixtures/data/digits_calib.npz").samples(8)).ranges
+    ((0, 8),)
+    """
+    refuse_unknown(options, STATISTICS, "stats")
+    if purpose not in ("quantize", "gram", "gradients"):
+        raise wrong("option-value", f"purpose: {purpose!r}", "purposes are quantize, gram and gradients", "purpose")
+    opened = taken(model)[0]
+    role = "training" if purpose == "gradients" else "calibration"
+    native = data_of(data, lambda: [value.name for value in opened.inputs])
+    given = options_of({**options, "data": {role: Data._of(native)}}, opened)
+    with Told(options.get("progress")) as told:
+        found = _native.stats(
+            opened._native, purpose, given, loss, output, rows_per_sample, told.progress, LOG.info
+        )
+    return Stats(found)
+
+
+class Features(NamedTuple):
+    """What was written: the value, how many samples, elements of each, and whether there are labels beside them."""
+
+    value: str
+    samples: int
+    width: int
+    labelled: bool
+
+
+def features(
+    model: ModelLike, at: str, output: PathLike, data: DataLike, **options: Unpack[CallOptions]
+) -> Features:
+    """Writes what a model computes at a value for each sample, as an npz file."""
+    refuse_unknown(options, {"engine", "jobs", "seed"}, "features")
+    opened = taken(model)[0]
+    native = data_of(data, lambda: [value.name for value in opened.inputs])
+    given = options_of({**options, "data": {"evaluation": Data._of(native)}}, opened)
+    with Told(options.get("progress")) as told:
+        found = _native.features(opened._native, at, os.fspath(output), given, told.progress, LOG.info)
+    return Features(*found)
+
+
+def difference(a: ModelLike, b: ModelLike) -> Difference:
+    """What differs between two models by names, without running them."""
+    from .reports import Difference
+
+    document = _native.difference(taken(a)[0]._native, taken(b)[0]._native)
+    return Difference.from_dict(json.loads(document))
+
+
+def bisect(pipeline: Pipeline, model: ModelLike, **options: Unpack[ComparingOptions]) -> Bisection:
+    """Finds the one rewrite of a pipeline that makes outputs differ."""
+    refuse_unknown(options, VERIFYING, "bisect")
+    from .reports import Bisection
+
+    opened = taken(model)[0]
+    given = options_of(options, opened)
+    with Told(options.get("progress")) as told:
+        document = _native.bisect(pipeline._native, opened._native, given, told.progress, LOG.info)
+    return Bisection.from_dict(json.loads(document))
+
+
+class Explanation(str):
+    """Text for people; ``document`` is the same for programs."""
+
+    document: dict[str, Any]
+
+    @classmethod
+    def _of(cls, found: tuple[str, str]) -> Explanation:
+        made = cls(found[1])
+        made.document = json.loads(found[0])
+        return made
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def explain(
+    name: str, *, model: ModelLike | None = None, node: str | None = None, rules: Sequence[PathLike] = ()
+) -> Explanation:
+    """Explains a step with its options, a rewrite rule, a preset, or with ``"data"`` how data are described.
+
+    With ``model`` and ``node`` it says why a rule does not fire at that node.
+
+    >>> import secateur
+    >>> secateur.explain("quantize").document["kind"]
+    'pass'
+    """
+    options = _native.Options(json.dumps({"rules": [os.fspath(folder) for folder in rules]}))
+    if model is None and node is None:
+        return Explanation._of(_native.explain(name, options))
+    if model is None or node is None:
+        raise wrong("usage", "why a rule does not fire is asked of a model and a node", "give both `model` and `node`")
+    return Explanation._of(_native.explain_why_not(name, node, taken(model)[0]._native, options))
+
+
+def schema(name: str) -> dict[str, Any]:
+    """The JSON Schema of pipelines, descriptions of data, the options of a step, or what a verb answers."""
+    found: dict[str, Any] = json.loads(_native.schema(name))
+    return found

@@ -1,0 +1,154 @@
+//! Work beside Python: on a thread of its own, with the interpreter free, answering to Ctrl-C.
+//!
+//! The thread that does the work never touches the interpreter: progress and remarks come over a channel and are handed on by the
+//! thread that called. So a call that is interrupted can return at once, and its thread ends at the next step or sample.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+use secateur::{CancelToken, Options};
+
+use crate::error::defect;
+
+/// How often signals are looked at while nothing else happens.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long work that was told to end may take before it is left alone.
+const ENDING: Duration = Duration::from_millis(50);
+
+enum Event<T> {
+    Progress(String, u64, Option<u64>),
+    Note(String),
+    Done(Result<T, String>),
+}
+
+/// Who listens to the work.
+pub(crate) struct Listener {
+    /// Called with what goes on, how much is done, and of how much.
+    pub(crate) progress: Option<Py<PyAny>>,
+    /// Called with remarks.
+    pub(crate) note: Option<Py<PyAny>>,
+}
+
+impl Listener {
+    pub(crate) const NOBODY: Self = Self {
+        progress: None,
+        note: None,
+    };
+}
+
+/// Does `work` with the options of a call: their progress and remarks go to `listener`, Ctrl-C sets their token.
+pub(crate) fn call<T: Send + 'static>(
+    py: Python<'_>,
+    options: Options,
+    threads: usize,
+    listener: &Listener,
+    work: impl FnOnce(&Options) -> T + Send + 'static,
+) -> PyResult<T> {
+    let token = CancelToken::new();
+    let (sender, events) = channel();
+    let (told, noted) = (sender.clone(), sender.clone());
+    // Where the caller is gone nobody listens, and the work goes on to its next look at the token.
+    let mut options = options
+        .cancel(&token)
+        .jobs(threads)
+        .note(move |text| _ = noted.send(Event::Note(text.to_owned())));
+    if listener.progress.is_some() {
+        options = options.progress(move |what, done, total| {
+            _ = told.send(Event::Progress(what.to_owned(), done, total));
+        });
+    }
+    start(py, sender, threads, move || work(&options))?;
+    listen(py, events, &token, listener)
+}
+
+/// Does `work`, which cannot be ended early: after Ctrl-C its result is dropped.
+pub(crate) fn aside<T: Send + 'static>(
+    py: Python<'_>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> PyResult<T> {
+    let (sender, events) = channel();
+    start(py, sender, threads(), work)?;
+    listen(py, events, &CancelToken::new(), &Listener::NOBODY)
+}
+
+/// The threads of a call that does not say how many.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Each call has a pool of its own: what is common to a process does not survive a fork, as `multiprocessing` makes it.
+fn start<T: Send + 'static>(
+    py: Python<'_>,
+    sender: Sender<Event<T>>,
+    threads: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> PyResult<()> {
+    let on_pool = move || {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.map_err(|error| error.to_string())
+            .map(|pool| pool.install(work))
+    };
+    let run = move || {
+        let done = catch_unwind(AssertUnwindSafe(on_pool)).unwrap_or_else(|panic| {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(format!("a defect: {}", text.unwrap_or("a panic")))
+        });
+        _ = sender.send(Event::Done(done));
+    };
+    std::thread::Builder::new()
+        .name("secateur".to_owned())
+        .spawn(run)
+        .map(drop)
+        .map_err(|error| defect(py, &format!("no thread could be started: {error}")))
+}
+
+fn listen<T: Send>(
+    py: Python<'_>,
+    events: Receiver<Event<T>>,
+    token: &CancelToken,
+    listener: &Listener,
+) -> PyResult<T> {
+    let events = Mutex::new(events);
+    let next = |time: Duration| {
+        py.detach(|| {
+            events
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .recv_timeout(time)
+        })
+    };
+    let interrupted = |error: PyErr| {
+        token.cancel();
+        let until = Instant::now() + ENDING;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            if matches!(next(left), Ok(Event::Done(_)) | Err(_)) {
+                break;
+            }
+        }
+        error
+    };
+    loop {
+        match next(LOOK) {
+            Ok(Event::Done(done)) => return done.map_err(|message| defect(py, &message)),
+            Ok(Event::Progress(what, done, total)) => {
+                if let Some(progress) = &listener.progress {
+                    progress.call1(py, (what, done, total)).map_err(interrupted)?;
+                }
+            }
+            Ok(Event::Note(text)) => {
+                if let Some(note) = &listener.note {
+                    note.call1(py, (text,)).map_err(interrupted)?;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(defect(py, "the work ended without a word")),
+        }
+        py.check_signals().map_err(interrupted)?;
+    }
+}
