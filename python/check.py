@@ -1,20 +1,21 @@
 #!/usr/bin/env python3
 """Builds the wheel and tests it as a user gets it.
 
-usage: check.py [--wheel FILE] [--out FOLDER] [--build-only] [--portable]
+usage: check.py [--wheel FILE] [--out FOLDER] [--build-only] [--here]
 
 1. maturin builds the wheel with cargo's release profile, so that what `cargo build --release` made serves it, too.
 2. The wheel alone goes into a new virtual environment, and the tests that need no other package run there.
 3. A second one gets the packages of tests/requirements-peers.txt, and all tests, mypy and stubtest run there.
 
-With --portable the wheel is linked against glibc 2.17 by the package ziglang, and is a manylinux_2_17 wheel. Where packages cannot
-be installed, what needs them is skipped with the reason, and the status is 0. The last line is `N passed, N failed, N skipped`.
+The wheel is linked against glibc 2.17 by the package ziglang, and is a manylinux_2_17 wheel; with --here, or where ziglang is not to be
+had, it is for systems as new as this one. Where other packages cannot be installed, what needs them is skipped with the reason, and the status is 0. The last line is `N passed, N failed, N skipped`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -48,20 +49,31 @@ def environment(folder: Path, *packages: str) -> Path:
     venv.create(folder, with_pip=True, clear=True)
     python = folder / "bin" / "python"
     if packages:
-        made = subprocess.run([python, "-m", "pip", "install", "-q", *packages], capture_output=True, text=True)
-        if made.returncode:
-            raise Skip(f"pip install {' '.join(packages)}: {made.stderr.strip().splitlines()[-1:]}")
+        installed(python, *packages)
     return python
+
+
+def installed(python: Path, *packages: str) -> None:
+    """Installs packages into an environment."""
+    made = subprocess.run([python, "-m", "pip", "install", "-q", *packages], capture_output=True, text=True)
+    if made.returncode:
+        raise Skip(f"pip install {' '.join(packages)}: {made.stderr.strip().splitlines()[-1:]}")
 
 
 def build(scratch: Path, out: Path, portable: bool) -> Path:
     """The wheel."""
-    python = environment(scratch / "build", "maturin==1.16.0", *(["ziglang==0.17.1"] if portable else []))
+    python = environment(scratch / "build", "maturin==1.16.0")
+    if portable:
+        try:
+            installed(python, "ziglang==0.17.1")
+        except Skip as reason:
+            print(f"the wheel is for systems as new as this one: {reason}", flush=True)
+            portable = False
     command = [str(python), "-m", "maturin", "build", "--release", "--manifest-path", str(HERE / "Cargo.toml")]
     command += ["--interpreter", sys.executable, "--out", str(scratch / "wheel")]
     if portable:
         linker = scratch / "zig-linker"
-        linker.write_text(ZIG.format(python=python))
+        linker.write_text(ZIG.format(python=str(python)))
         linker.chmod(0o755)
         # Only what is linked last is linked anew: the compiled dependencies are those of every other build.
         command += ["--compatibility", "manylinux2014", "--", "-C", f"linker={linker}"]
@@ -99,13 +111,13 @@ def main() -> int:
     parser.add_argument("--wheel", type=Path)
     parser.add_argument("--out", type=Path, default=HERE / "dist")
     parser.add_argument("--build-only", action="store_true")
-    parser.add_argument("--portable", action="store_true")
+    parser.add_argument("--here", action="store_true")
     asked = parser.parse_args()
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     with tempfile.TemporaryDirectory(prefix="secateur-python-") as name:
         scratch = Path(name)
         try:
-            wheel = asked.wheel or build(scratch, asked.out, asked.portable)
+            wheel = asked.wheel or build(scratch, asked.out, not asked.here and platform.machine() == "x86_64")
             print(f"wheel: {wheel.name}, {wheel.stat().st_size / 1e6:.1f} MB", flush=True)
             if asked.build_only:
                 return 0

@@ -10,23 +10,40 @@ import json
 import keyword
 import sys
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from secateur import _native  # noqa: E402
-from secateur._outcome import RUNNING  # noqa: E402
+from secateur import _native
+from secateur._outcome import RUNNING
 
 HERE = Path(__file__).parent / "secateur"
 WIDTH = 130
-#: Options that are given by position and name other models: the pass, the option, the parameter, whether there are several.
+#: Options that name other models, which may be in memory.
 MODELS = {
-    "chain": ("with", "others", True),
-    "transfer-merge": ("with", "others", True),
-    "transfer-parameters": ("from", "source", False),
-    "transfer-structure": ("from", "source", False),
+    ("chain", "with"),
+    ("correct-bias", "reference"),
+    ("finetune", "teacher"),
+    ("transfer-features", "head"),
+    ("transfer-merge", "base"),
+    ("transfer-merge", "with"),
+    ("transfer-parameters", "from"),
+    ("transfer-structure", "from"),
 }
+#: Options that name files of statistics, which may be in memory.
+STATISTICS = {"stats", "gram-stats", "gradient-stats"}
+#: Options that may be given by position.
+POSITIONAL = {
+    ("bind", "sizes"),
+    ("chain", "with"),
+    ("correct-bias", "reference"),
+    ("merge-lora", "adapter"),
+    ("transfer-merge", "with"),
+    ("transfer-parameters", "from"),
+    ("transfer-structure", "from"),
+}
+#: Options whose names say nothing in a call, and what they are called there.
+NAMES = {"with": "others", "from": "source"}
 #: What a run takes beside the options in `RUNNING`.
 TAKEN = {*RUNNING, "data", "progress", "refused", "model", "state_dict"}
 #: The schemas of answers, and how their classes are called.
@@ -58,7 +75,7 @@ MEMBERS = {
 
 def parameter(option: str) -> str:
     """The keyword of an option of a step."""
-    name = option.replace("-", "_")
+    name = NAMES.get(option, option.replace("-", "_"))
     if name in TAKEN:
         return f"step_{name}"
     return f"{name}_" if keyword.iskeyword(name) else name
@@ -86,6 +103,24 @@ def union(kinds: list[str]) -> str:
     return " | ".join(found)
 
 
+def literal(words: list[Any]) -> str:
+    """The type of these words."""
+    return f"Literal[{', '.join(map(json.dumps, words))}]"
+
+
+def code(text: str, indent: int) -> str:
+    """Code in brackets, in lines of the file's width."""
+    # A key and its value stay together.
+    return textwrap.fill(
+        text.replace('": ', '":\0'),
+        WIDTH,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + 4),
+        break_long_words=False,
+        break_on_hyphens=False,
+    ).replace("\0", " ")
+
+
 class Types:
     """Python's types for a JSON Schema."""
 
@@ -97,7 +132,7 @@ class Types:
         if schema is True or not schema:
             return "Any"
         if "$ref" in schema:
-            name = schema["$ref"].rsplit("/", 1)[1]
+            name = str(schema["$ref"]).rsplit("/", 1)[1]
             target = self.root["$defs"][name]
             if self.records and "properties" in target:
                 return name
@@ -106,9 +141,9 @@ class Types:
             if key in schema:
                 return self.alternatives(schema[key])
         if "const" in schema:
-            return f"Literal[{schema['const']!r}]"
+            return literal([schema["const"]])
         if "enum" in schema:
-            return f"Literal[{', '.join(map(repr, schema['enum']))}]"
+            return literal(schema["enum"])
         kinds = schema.get("type")
         kinds = kinds if isinstance(kinds, list) else [kinds]
         return union([self.plain(kind, schema) for kind in kinds])
@@ -118,7 +153,7 @@ class Types:
         constants += [word for one in schemas if "enum" in one for word in one["enum"]]
         rest = [self.of(one) for one in schemas if "const" not in one and "enum" not in one]
         if constants:
-            rest.insert(0, f"Literal[{', '.join(map(repr, constants))}]")
+            rest.insert(0, literal(constants))
         return union(rest)
 
     def plain(self, kind: str | None, schema: dict[str, Any]) -> str:
@@ -141,63 +176,68 @@ def summary(text: str) -> str:
     return text.split("\n\n")[0]
 
 
+def taken(name: str, option: str, about: dict[str, Any], types: Types) -> str:
+    """The type of an option of a step."""
+    if name == "bind":
+        return "Mapping[str, int | str]"
+    several = about.get("type") == "array"
+    if (name, option) in MODELS:
+        return "ModelLike | Sequence[ModelLike]" if several else "ModelLike"
+    if "x-file" not in about:
+        return types.of(about)
+    if several:
+        return "Sequence[PathLike]"
+    return "PathLike | Stats" if option in STATISTICS and about["x-file"] == "read" else "PathLike"
+
+
 def step(name: str) -> str:
     """The function of a step."""
-    schema = json.loads(_native.schema(name))
-    document = json.loads(_native.explain(name, _native.Options("{}"))[0])
+    schema: dict[str, Any] = json.loads(_native.schema(name))
+    document: dict[str, Any] = json.loads(_native.explain(name, _native.Options("{}"))[0])
     types = Types(schema, records=False)
-    properties = schema.get("properties", {})
-    model = MODELS.get(name)
+    properties: dict[str, Any] = schema.get("properties", {})
     state_dict = name == "transfer-parameters"
-    lines = [f"def {name.replace('-', '_')}("]
-    takes: list[tuple[str, str, str]] = []
-    lines.append("    model: ModelLike,")
-    if model:
-        _, named, several = model
-        lines.append(f"    {named}: {'ModelLike | Sequence[ModelLike]' if several else 'ModelLike | None = None'},")
-    if properties or state_dict:
-        lines.append("    *,")
-    if state_dict:
-        lines.append("    state_dict: Mapping[str, Any] | None = None,")
-    for option, about in properties.items():
-        if model and option == model[0]:
-            continue
-        keyword_ = parameter(option)
-        takes.append((option, keyword_, about_of(option, about)))
-        if option == "bind" or name == "bind":
-            kind = "Mapping[str, int | str]" if name == "bind" else types.of(about)
-        else:
-            kind = types.of(about)
-        kind = kind if kind.endswith("None") or kind == "Any" else f"{kind} | None"
-        lines.append(f"    {keyword_}: {kind} = None,")
-    lines.append("    **run: Unpack[RunOptions],")
-    lines.append(") -> Outcome:")
-    text = document["documentation"].replace("\\", "\\\\")
-    paragraphs = text.split("\n\n")
-    body = [words(paragraphs[0], 4, '"""')] if len(paragraphs[0]) < 4000 else []
-    body[0] = body[0].replace("\n        ", "\n    ")
-    for paragraph in paragraphs[1:]:
-        body.append(paragraph_of(paragraph))
+    positional = [option for option in properties if (name, option) in POSITIONAL]
+    named = [option for option in properties if option not in positional]
+    lines = [f"def {name.replace('-', '_')}(", "    model: ModelLike,"]
     arguments = [words("the model.", 8, "model: ")]
-    if model:
-        about = properties.get(model[0], {}).get("description", "the other model")
-        arguments.append(words(about, 8, f"{model[1]}: "))
-    if state_dict:
-        about = "the weights of the source by name, as arrays or tensors of a framework, in the place of `source`."
-        arguments.append(words(about, 8, "state_dict: "))
-    arguments += [words(about, 8, f"{keyword_}: ") for _, keyword_, about in takes]
+    for option in (*positional, None, *named):
+        if option is None:
+            lines += ["    *,"] if named or state_dict else []
+            if state_dict:
+                lines.append("    state_dict: Mapping[str, Any] | None = None,")
+                about = "the weights of the source by name, as arrays or tensors of a framework, in the place of `source`."
+                arguments.append(words(about, 8, "state_dict: "))
+            continue
+        kind = taken(name, option, properties[option], types)
+        required = option == "with"
+        if not required and not kind.endswith("None") and kind != "Any":
+            kind += " | None"
+        lines.append(code(f"{parameter(option)}: {kind}{'' if required else ' = None'},", 4))
+        about = in_python(about_of(option, properties[option]), properties)
+        arguments.append(words(about, 8, f"{parameter(option)}: "))
+    lines += ["    **run: Unpack[RunOptions],", ") -> Outcome:"]
     arguments.append(words("see :class:`RunOptions`.", 8, "run: "))
+    text = in_python(document["documentation"], properties)
+    first, *further = text.replace("\\", "\\\\").split("\n\n")
+    body = [words(first, 4, '"""').replace("\n        ", "\n    ")]
+    body += [paragraph_of(paragraph) for paragraph in further]
     body.append("    Args:\n" + "\n".join(arguments))
     lines.append("\n\n".join(body) + '\n    """')
-    options = ", ".join(f'"{keyword_}": {keyword_}' for _, keyword_, _ in takes)
-    call = f'    return step("{name}", model, {{{options}}}, run'
+    given: dict[bool, list[str]] = {False: [], True: []}
+    for option, about in properties.items():
+        value = parameter(option)
+        is_file = about.get("x-file") == "read"
+        if is_file and about.get("type") == "array":
+            value = f"several({value})"
+        if is_file and state_dict and option == "from":
+            value = "weights"
+        given[is_file].append(f'"{option if is_file else parameter(option)}": {value}')
+    call = f'return step("{name}", model, {{{", ".join(given[False])}}}, run'
+    call += f", {{{', '.join(given[True])}}})" if given[True] else ")"
     if state_dict:
         lines.append("    with given_weights(source, state_dict) as weights:")
-        lines.append(f'        return step("{name}", model, {{{options}}}, run, {{"from": weights}})')
-    elif model:
-        lines.append(f'{call}, {{"{model[0]}": {"several(" + model[1] + ")" if model[2] else model[1]}}})')
-    else:
-        lines.append(f"{call})")
+    lines.append(code(call, 8 if state_dict else 4))
     return "\n".join(lines)
 
 
@@ -212,14 +252,22 @@ def about_of(option: str, about: dict[str, Any]) -> str:
     text = about.get("description", option)
     default = about.get("default")
     if default not in (None, [], {}, "") or default is False:
-        text += f" Default: `{json.dumps(default)}`."
+        text += f" Default: `{default!r}`."
+    return str(text)
+
+
+def in_python(text: str, options: Iterable[str]) -> str:
+    """Names of steps and options as a call has them."""
+    for name in (*_native.step_names(), *options):
+        if "-" in name:
+            text = text.replace(f"`{name}`", f"`{parameter(name)}`")
     return text
 
 
 def steps() -> str:
     """The module of steps."""
     names = _native.step_names()
-    head = '''"""A function for each step, with the options that the step has. Written by `generate.py` from the schemas of the steps."""
+    head = '''"""A function for each step, with its options. Written by `generate.py` from the schemas of the steps."""
 
 from __future__ import annotations
 
@@ -233,8 +281,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from ._calls import Stats
     from ._model import ModelLike
-    from ._outcome import Outcome, RunOptions
+    from ._outcome import Outcome, PathLike, RunOptions
 
 __all__ = ['''
     listed = "".join(f'\n    "{name.replace("-", "_")}",' for name in names)
@@ -258,7 +307,7 @@ def reader(types: Types, schema: Any) -> str | None:
     kinds = kinds if isinstance(kinds, list) else [kinds]
     if "array" in kinds:
         inner = reader(types, schema.get("items"))
-        return f"many({inner})" if inner else "frozen"
+        return f"many({inner})" if inner not in (None, "frozen") else "frozen"
     if "object" in kinds and isinstance(schema.get("additionalProperties"), dict):
         inner = reader(types, schema["additionalProperties"])
         return f"by_name({inner})" if inner else None
@@ -284,17 +333,20 @@ def record(name: str, schema: dict[str, Any], types: Types) -> str:
             if default == "None" and not kind.endswith("None") and kind != "Any":
                 kind += " | None"
             default = f" = {default}"
-        lines.append(f"    {attribute}: {kind}{default}")
+        line = f"    {attribute}: {kind}{default}"
+        if len(line) > WIDTH:
+            line = line.replace("Literal[", "Literal[\n        ").replace("]", "\n    ]")
+        lines.append(line)
         if text := about.get("description"):
             lines.append(words(text, 4, '"""').replace("\n        ", "\n    ") + '"""')
         made = reader(types, about)
-        if made or attribute != field:
-            readers.append(f'"{field}": ("{attribute}", lambda value: {made or "frozen"}(value))')
+        if made not in (None, "frozen") or attribute != field.replace("-", "_"):
+            readers.append(f'"{field}": ("{attribute}",\0{made or "frozen"})')
     lines += MEMBERS.get(name, "").rstrip().splitlines()
     lines.append("")
     lines.append("    @classmethod")
     lines.append("    def _readers(cls) -> Readers:")
-    lines.append(f"        return {{{', '.join(readers)}}}")
+    lines.append(code(f"return {{{', '.join(readers)}}}", 8))
     return "\n".join(lines)
 
 

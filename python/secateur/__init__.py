@@ -5,9 +5,9 @@
 >>> outcome.verdict
 'within'
 
-A model is a path, bytes, ``onnx.ModelProto``, ``onnx_ir.Model`` or :class:`Model`, and ``outcome.model`` is of the same kind. Data are
-anything that can be iterated. What is not as good as was asked for raises :class:`GateError`; remarks and warnings go to
-``logging.getLogger("secateur")``.
+A model is a path, bytes, ``onnx.ModelProto``, ``onnx_ir.Model`` or :class:`Model`, and ``outcome.model`` is of the same kind.
+Data are anything that can be iterated. What is not as good as was asked for raises :class:`GateError`; remarks and warnings go
+to ``logging.getLogger("secateur")``.
 """
 
 from . import _process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from array import array
 from typing import Any
 
 from . import _native
@@ -27,17 +28,20 @@ ELEMENTS = {
     "float8_e4m3fnuz": "float8e4m3fnuz",
     "float8_e5m2": "float8e5m2",
     "float8_e5m2fnuz": "float8e5m2fnuz",
+    "float8_e8m0fnu": "float8e8m0",
 }
 #: Element types of ml_dtypes by ONNX's name.
-SMALL = {onnx: numpy for numpy, onnx in ELEMENTS.items() if numpy not in ("float32", "float64", "float16")}
-#: NumPy's name of what a memoryview holds, by its format.
-FORMATS = {"f": "float32", "d": "float64", "e": "float16", "?": "bool"}
-INTEGERS = "bBhHiIlLqQnN"
+SMALL = {onnx: numpy for numpy, onnx in ELEMENTS.items() if "bfloat" in numpy or "float8" in numpy}
+#: ONNX's name of what a memoryview holds, by its format.
+FORMATS = {"f": "float", "d": "double", "e": "float16", "?": "bool"}
+INTEGERS = frozenset("bBhHiIlLqQnN")
 
 
 def is_array(value: object) -> bool:
     """Whether it is one array, and no collection of arrays."""
-    return isinstance(value, (_native.Array, memoryview)) or (hasattr(value, "shape") and hasattr(value, "dtype"))
+    if isinstance(value, (_native.Array, memoryview, array)):
+        return True
+    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def packed(name: str, value: Any) -> _native.Array:
@@ -62,12 +66,14 @@ def packed(name: str, value: Any) -> _native.Array:
         view = memoryview(value)
     except TypeError:
         return packed(name, _from_lists(name, value))
-    kind = FORMATS.get(view.format)
-    if kind is None and view.format in INTEGERS:
-        kind = f"{'u' if view.format.isupper() else ''}int{view.itemsize * 8}"
-    if kind is None:
+    # Buffers of the standard library and of C say the byte order of this machine by a sign in front.
+    kind = view.format.lstrip(f"@={'<' if sys.byteorder == 'little' else '>'}")
+    element = FORMATS.get(kind)
+    if element is None and kind in INTEGERS:
+        element = f"{'u' if kind.isupper() else ''}int{view.itemsize * 8}"
+    if element is None or sys.byteorder == "big":
         raise wrong("data-type", f"array {name!r} has elements of format {view.format!r}", None, name)
-    return _native.Array(ELEMENTS[kind], list(view.shape or ()), view.tobytes())
+    return _native.Array(element, list(view.shape or ()), view.tobytes())
 
 
 def _on_host(value: Any) -> Any:
@@ -98,22 +104,23 @@ def _from_lists(name: str, value: Any) -> Any:
         raise wrong(
             "data-array", f"array {name!r} is a list, and NumPy, which reads lists, is not installed", None, name
         ) from None
-    array = numpy.asarray(value)
-    if array.dtype == numpy.float64:
-        array = array.astype(numpy.float32)
-    return array
+    try:
+        found = numpy.asarray(value)
+    except ValueError as error:
+        raise wrong("data-array", f"array {name!r}: {error}", None, name) from None
+    return found.astype(numpy.float32) if found.dtype == numpy.float64 else found
 
 
-def view(array: _native.Array) -> Any:
+def view(held: _native.Array) -> Any:
     """A NumPy array that looks at the same memory, read-only.
 
-    Types that NumPy does not have are those of ml_dtypes where it is installed, else unsigned integers of their width; elements of 4
-    bits are bytes with two each.
+    Types that NumPy does not have are those of ml_dtypes where it is installed, else unsigned integers of their width; elements
+    of less than 8 bits are their packed bytes.
     """
     import numpy
 
-    found = numpy.asarray(array)
-    name = SMALL.get(array.element)
+    found = numpy.asarray(held)
+    name = SMALL.get(held.element)
     if name is not None and found.dtype.name != name:
         try:
             import ml_dtypes

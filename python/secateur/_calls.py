@@ -7,21 +7,24 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _native
-from ._data import Data
-from ._data import of as data_of
-from ._errors import GateError, wrong
+from ._data import counted, samples_for
+from ._errors import refusal, wrong
 from ._model import Model, ModelLike, taken
 from ._outcome import (
+    BISECTING,
     EVALUATING,
+    FEATURES,
     LOG,
     STATISTICS,
     VERIFYING,
     CallOptions,
     ComparingOptions,
+    Kept,
     Outcome,
     PathLike,
     Told,
-    _option,
+    one_of,
+    option_name,
     options_of,
     plain,
     refuse_unknown,
@@ -50,15 +53,26 @@ class Pipeline:
     True
     """
 
-    __slots__ = ("_native",)
+    __slots__ = ("_calls", "_native")
 
-    def __init__(self, native: _native.Pipeline) -> None:
+    def __init__(self, native: _native.Pipeline, calls: tuple[tuple[str, ...], ...] = ()) -> None:
         self._native = native
+        # What made it, to make it again in another process.
+        self._calls = calls
+
+    @classmethod
+    def _of(cls, *call: str) -> Pipeline:
+        make, *arguments = call
+        return cls(getattr(_native.Pipeline, make)(*arguments), (call,))
+
+    def _with(self, *call: str) -> Pipeline:
+        make, *arguments = call
+        return Pipeline(getattr(self._native, make)(*arguments), (*self._calls, call))
 
     @classmethod
     def preset(cls, name: str) -> Pipeline:
         """One that comes with secateur; :meth:`presets` names them."""
-        return cls(_native.Pipeline.preset(name))
+        return cls._of("preset", name)
 
     @classmethod
     def presets(cls) -> tuple[str, ...]:
@@ -68,34 +82,32 @@ class Pipeline:
     @classmethod
     def parse(cls, yaml: str) -> Pipeline:
         """A pipeline in YAML; relative paths in it start from the working directory."""
-        return cls(_native.Pipeline.parse(yaml))
+        return cls._of("parse", yaml)
 
     @classmethod
     def open(cls, path: PathLike) -> Pipeline:
         """A pipeline file; relative paths in it start from its folder."""
-        return cls(_native.Pipeline.open(os.fspath(path)))
+        name = os.fspath(path)
+        return cls(_native.Pipeline.open(name), (("open", os.path.abspath(name)),))
 
     @classmethod
     def of(cls, *steps: str | tuple[str, Mapping[str, Any]]) -> Pipeline:
         """Steps one behind the other: each a name, or a name with options as pipelines in YAML have them."""
-        if not steps:
-            raise wrong("pipeline-shape", "a pipeline has at least one step")
-        made = None
+        made: Pipeline | None = None
         for step in steps:
-            name, options = (step, {}) if isinstance(step, str) else step
-            text = json.dumps({_option(key): plain(value) for key, value in options.items()})
-            made = _native.Pipeline.step(name, text) if made is None else made.then(name, text)
-        assert made is not None
-        return cls(made)
+            name, options = (step, dict[str, Any]()) if isinstance(step, str) else step
+            made = cls._of("step", name, _options(options)) if made is None else made.then(name, **options)
+        if made is None:
+            raise wrong("pipeline-shape", "a pipeline has at least one step")
+        return made
 
     def then(self, name: str, **options: Any) -> Pipeline:
         """The same with one more step."""
-        given = {_option(key): plain(value) for key, value in options.items()}
-        return Pipeline(self._native.then(name, json.dumps(given)))
+        return self._with("then", name, _options(options))
 
     def set(self, variable: str, value: Any) -> Pipeline:
         """The same with another value of an option of a step, as ``"quantize.calibrate"``."""
-        return Pipeline(self._native.set(variable, json.dumps(plain(value))))
+        return self._with("set", variable, json.dumps(plain(value)))
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -118,6 +130,22 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"<secateur.Pipeline: {', '.join(self.steps)}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_again, (self._calls,))
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return json.dumps({option_name(key): plain(value) for key, value in options.items()})
+
+
+def _again(calls: tuple[tuple[str, ...], ...]) -> Pipeline:
+    """The pipeline that these calls make."""
+    first, *others = calls
+    made = Pipeline._of(*first)
+    for call in others:
+        made = made._with(*call)
+    return made
 
 
 def run(pipeline: Pipeline | PathLike, model: ModelLike, **run: Unpack[RunOptions]) -> Outcome:
@@ -148,15 +176,17 @@ def run(pipeline: Pipeline | PathLike, model: ModelLike, **run: Unpack[RunOption
 class VerifyOptions(ComparingOptions, total=False):
     """How :func:`verify` compares."""
 
-    strict: bool
+    data: DataLike | None
+    """Samples to compare on; inputs made from the reference if nothing is said."""
+    strict: bool | None
     """Whether warnings about models are errors."""
-    map: Mapping[str, str]
+    map: Mapping[str, str] | None
     """An input or output of the reference and what stands for it in the model, by name or position."""
-    localize: bool
+    localize: bool | None
     """Whether the first node that differs is named."""
-    per_node: bool
+    per_node: bool | None
     """Whether each node of a quantized model is judged alone, too."""
-    node_sqnr: float
+    node_sqnr: float | None
     """The lowest signal-to-noise ratio in decibels that a node may have, with ``per_node``."""
 
 
@@ -164,17 +194,19 @@ def verify(reference: ModelLike, model: ModelLike, **options: Unpack[VerifyOptio
     """Compares the outputs of two models on the same inputs: those of ``data``, else inputs made from the reference itself.
 
     Returns:
-        A report whose ``verdict`` is ``equal``, ``within``, ``different`` or ``not-checked``; ``holds`` is whether the models compute the same, or within
-        the tolerance.
+        A report whose ``verdict`` is ``equal``, ``within``, ``different`` or ``not-checked``; ``holds`` is whether the models
+        compute the same, or within the tolerance.
 
     >>> import secateur
     >>> found = secateur.verify("fixtures/digits_mlp.onnx", "fixtures/digits_mlp.onnx")
     >>> found.verdict, found.holds
     ('equal', True)
     """
-    refuse_unknown(options, VERIFYING, "verify")
+    refuse_unknown(options, VERIFYING, "verify", ["data", "progress"])
+    if options.get("node_sqnr") is not None and not options.get("per_node"):
+        raise wrong("usage", "node_sqnr is for nodes that are judged alone", "give per_node=True, too", "node_sqnr")
     first, second = taken(reference)[0], taken(model)[0]
-    given = options_of(options, first)
+    given = options_of(options, VERIFYING, first)
     with Told(options.get("progress")) as told:
         (document, text, html), _ = _native.verify(first._native, second._native, given, told.progress, LOG.info)
     from .reports import Verification
@@ -185,23 +217,23 @@ def verify(reference: ModelLike, model: ModelLike, **options: Unpack[VerifyOptio
 class EvaluateOptions(CallOptions, total=False):
     """How :func:`evaluate` measures."""
 
-    against: ModelLike
+    against: ModelLike | None
     """The model to compare with, on the same samples."""
-    gates: Sequence[str]
+    gates: Sequence[str] | None
     """Conditions on the figures, as ``"accuracy.at-least=0.9"`` or ``"map.drop=0.005"``."""
-    output_name: str
+    output_name: str | None
     """The output that holds the predictions; the first if nothing is said."""
-    threshold: float
+    threshold: float | None
     """A single score above this is class 1; 0.5 if nothing is said."""
-    latency_runs: int
+    latency_runs: int | None
     """Timed runs; 0 leaves the time out, 20 if nothing is said."""
-    state: PathLike
+    state: PathLike | None
     """A file that keeps the counts, to go on after an interruption and to merge shards."""
-    report: PathLike
+    report: PathLike | None
     """The file of a report, as JSON, Markdown or JUnit XML by its ending."""
-    force: bool
+    force: bool | None
     """Whether a report that exists is replaced."""
-    refused: Literal["raise", "return"]
+    refused: Literal["raise", "return"] | None
     """Whether a broken gate raises :class:`GateError`, or is in the report alone."""
 
 
@@ -222,27 +254,35 @@ def evaluate(model: ModelLike, data: DataLike, **options: Unpack[EvaluateOptions
     >>> found.samples, found.accuracy > 0.9
     (100, True)
     """
-    refuse_unknown(options, EVALUATING, "evaluate")
+    refuse_unknown(options, EVALUATING, "evaluate", ["data", "progress", "against", "refused"])
+    refused = options.get("refused") or "raise"
+    one_of("refused", refused, ("raise", "return"))
     opened = taken(model)[0]
     against = options.get("against")
     reference = None if against is None else taken(against)[0]
-    native = data_of(data, lambda: [value.name for value in opened.inputs])
-    given = options_of({**options, "data": {"evaluation": Data._of(native)}}, opened, reference)
+    given = options_of(options, EVALUATING, opened, samples_for("evaluation", data, opened), reference)
     with Told(options.get("progress")) as told:
         (document, text, html), holds = _native.evaluate(opened._native, given, told.progress, LOG.info)
     from .reports import EvaluationReport
 
     found = EvaluationReport.from_dict(json.loads(document), text, html)
-    if not holds and options.get("refused", "raise") == "raise":
+    if not holds and refused == "raise":
         broken = "; ".join(f"{gate.name}: {gate.message}" for gate in found.gates if not gate.passed)
-        error = GateError(broken, {"code": "not-accepted", "message": broken, "hint": "`error.evaluation` has the figures"})
+        error = refusal(broken, "`error.evaluation` has the figures; refused='return' raises nothing")
         error.evaluation = found
         raise error
     return found
 
 
-class Stats:
-    """Statistics of a model's values over data, for steps that take ``stats``."""
+class Stats(Kept):
+    """Statistics of a model's values over data, for options of steps such as ``stats``, which take a file of them as well.
+
+    >>> import secateur
+    >>> data = secateur.Data("fixtures/data/digits_calib.npz").samples(32)
+    >>> ranges = secateur.stats("fixtures/digits_mlp.onnx", data)
+    >>> secateur.quantize("fixtures/digits_mlp.onnx", stats=ranges).accepted
+    True
+    """
 
     __slots__ = ("_native",)
 
@@ -282,7 +322,7 @@ class Stats:
 class StatsOptions(CallOptions, total=False):
     """How :func:`stats` collects."""
 
-    max_growth: float
+    max_growth: float | None
     """How much a model may grow while it is made ready."""
 
 
@@ -291,9 +331,9 @@ def stats(
     data: DataLike,
     purpose: Literal["quantize", "gram", "gradients"] = "quantize",
     *,
-    loss: Literal["cross-entropy", "mse"] | None = None,
+    loss: Literal["cross-entropy", "mean-squared-error", "binary-cross-entropy"] = "cross-entropy",
     output: str | None = None,
-    rows_per_sample: int = 1,
+    rows_per_sample: int = 64,
     **options: Unpack[StatsOptions],
 ) -> Stats:
     """Collects statistics of a model's values over data, in memory that does not grow with them.
@@ -304,24 +344,22 @@ def stats(
         purpose: what they are for: ranges for ``quantize``, second moments for rounding (``gram``), gradients for pruning.
         loss: the loss of ``gradients``.
         output: the output that the loss reads; the first if nothing is said.
-        rows_per_sample: rows that ``gram`` takes of each sample.
+        rows_per_sample: rows of a layer that one sample gives at most, for ``gram``.
         options: see :class:`StatsOptions`.
 
     >>> import secateur
     >>> secateur.stats("fixtures/digits_mlp.onnx", secateur.Data("fixtures/data/digits_calib.npz").samples(8)).ranges
     ((0, 8),)
     """
-    refuse_unknown(options, STATISTICS, "stats")
-    if purpose not in ("quantize", "gram", "gradients"):
-        raise wrong("option-value", f"purpose: {purpose!r}", "purposes are quantize, gram and gradients", "purpose")
+    refuse_unknown(options, STATISTICS, "stats", ["data", "purpose", "loss", "output", "rows_per_sample", "progress"])
+    one_of("purpose", purpose, ("quantize", "gram", "gradients"))
+    one_of("loss", loss, ("cross-entropy", "mean-squared-error", "binary-cross-entropy"))
+    rows = counted("rows_per_sample", rows_per_sample, 1)
     opened = taken(model)[0]
     role = "training" if purpose == "gradients" else "calibration"
-    native = data_of(data, lambda: [value.name for value in opened.inputs])
-    given = options_of({**options, "data": {role: Data._of(native)}}, opened)
+    given = options_of(options, STATISTICS, opened, samples_for(role, data, opened))
     with Told(options.get("progress")) as told:
-        found = _native.stats(
-            opened._native, purpose, given, loss, output, rows_per_sample, told.progress, LOG.info
-        )
+        found = _native.stats(opened._native, purpose, given, loss, output, rows, told.progress, LOG.info)
     return Stats(found)
 
 
@@ -337,18 +375,37 @@ class Features(NamedTuple):
 def features(
     model: ModelLike, at: str, output: PathLike, data: DataLike, **options: Unpack[CallOptions]
 ) -> Features:
-    """Writes what a model computes at a value for each sample, as an npz file."""
-    refuse_unknown(options, {"engine", "jobs", "seed"}, "features")
+    """Writes what a model computes at a value for each sample, as an npz file: ``features``, float32, a row a sample, and
+    ``labels`` where the data have them.
+
+    Args:
+        model: the model.
+        at: the value; ``"auto"`` is what the last Gemm or MatMul with constant weights reads.
+        output: the file; it must not exist.
+        data: samples.
+        options: see :class:`CallOptions`.
+
+    >>> import secateur, tempfile
+    >>> data = secateur.Data("fixtures/data/digits_calib.npz").samples(8)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     secateur.features("fixtures/digits_mlp.onnx", "auto", f"{folder}/features.npz", data).width
+    32
+    """
+    refuse_unknown(options, FEATURES, "features", ["data", "at", "output", "progress"])
     opened = taken(model)[0]
-    native = data_of(data, lambda: [value.name for value in opened.inputs])
-    given = options_of({**options, "data": {"evaluation": Data._of(native)}}, opened)
+    given = options_of(options, FEATURES, opened, samples_for("evaluation", data, opened))
     with Told(options.get("progress")) as told:
         found = _native.features(opened._native, at, os.fspath(output), given, told.progress, LOG.info)
     return Features(*found)
 
 
 def difference(a: ModelLike, b: ModelLike) -> Difference:
-    """What differs between two models by names, without running them."""
+    """What differs between two models by names, without running them.
+
+    >>> import secateur
+    >>> secateur.difference("fixtures/digits_mlp.onnx", "fixtures/digits_mlp.onnx").same
+    True
+    """
     from .reports import Difference
 
     document = _native.difference(taken(a)[0]._native, taken(b)[0]._native)
@@ -356,12 +413,18 @@ def difference(a: ModelLike, b: ModelLike) -> Difference:
 
 
 def bisect(pipeline: Pipeline, model: ModelLike, **options: Unpack[ComparingOptions]) -> Bisection:
-    """Finds the one rewrite of a pipeline that makes outputs differ."""
-    refuse_unknown(options, VERIFYING, "bisect")
+    """Finds the one rewrite of a pipeline that makes outputs differ, on inputs made from the model.
+
+    >>> import secateur
+    >>> found = secateur.bisect(secateur.Pipeline.preset("simplify"), "fixtures/digits_cnn_bn.onnx")
+    >>> found.rewrites > 0, found.breaking
+    (True, None)
+    """
+    refuse_unknown(options, BISECTING, "bisect", ["progress"])
     from .reports import Bisection
 
     opened = taken(model)[0]
-    given = options_of(options, opened)
+    given = options_of(options, BISECTING, opened)
     with Told(options.get("progress")) as told:
         document = _native.bisect(pipeline._native, opened._native, given, told.progress, LOG.info)
     return Bisection.from_dict(json.loads(document))
@@ -380,6 +443,9 @@ class Explanation(str):
 
     def __repr__(self) -> str:
         return str(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Explanation._of, ((json.dumps(self.document), str(self)),))
 
 
 def explain(
@@ -402,6 +468,11 @@ def explain(
 
 
 def schema(name: str) -> dict[str, Any]:
-    """The JSON Schema of pipelines, descriptions of data, the options of a step, or what a verb answers."""
+    """The JSON Schema of pipelines, descriptions of data, the options of a step, or what a verb answers.
+
+    >>> import secateur
+    >>> secateur.schema("widen")["properties"]["ratio"]["default"]
+    1.5
+    """
     found: dict[str, Any] = json.loads(_native.schema(name))
     return found

@@ -59,6 +59,10 @@ class SecateurError(Exception):
         """What the command line prints under ``--json``."""
         return {"error": dict(self._document)}
 
+    def _advise(self, hint: str) -> None:
+        """Gives another hint, in words of this package."""
+        self.hint = self._document["hint"] = hint
+
 
 class InputError(SecateurError, ValueError):
     """A model, an option, a pipeline, a rule or data are not what they should be."""
@@ -66,6 +70,10 @@ class InputError(SecateurError, ValueError):
 
 class FileError(SecateurError, OSError):
     """A file cannot be read or written, exists already, or is also read."""
+
+    def __init__(self, text: str, document: dict[str, Any] | None = None) -> None:
+        super().__init__(text, document)
+        self.filename = self.file
 
     def __str__(self) -> str:
         return SecateurError.__str__(self)
@@ -86,6 +94,10 @@ class GateError(SecateurError):
 
     outcome: Outcome | None = None
     evaluation: EvaluationReport | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The model of an outcome stays in its process.
+        return (*super().__reduce__(), {"evaluation": self.evaluation})
 
 
 FILES = frozenset(
@@ -124,10 +136,16 @@ def made(document: str, text: str) -> SecateurError:
     return kind_of(body["code"])(text, body)
 
 
+def _document(code: str, message: str, hint: str | None, value: str | None = None) -> dict[str, Any]:
+    fields = ("file", "node", "value", "hint", "line", "column")
+    return {"code": code, "message": message, **dict.fromkeys(fields), "value": value, "hint": hint}
+
+
 def wrong(code: str, message: str, hint: str | None = None, value: str | None = None) -> InputError:
     """An error about what the caller gave, found on this side."""
-    document: dict[str, Any] = {"code": code, "message": message}
-    for name in ("file", "node", "value", "hint", "line", "column"):
-        document[name] = None
-    document.update(hint=hint, value=value)
-    return InputError(message, document)
+    return InputError(message, _document(code, message, hint, value))
+
+
+def refusal(message: str, hint: str) -> GateError:
+    """The exception for a result that is not as good as was asked for."""
+    return GateError(message, _document("not-accepted", message, hint))

@@ -87,7 +87,7 @@ class Model:
     >>> model.inputs[0]
     Value(name='input', dtype='float', shape=('batch', 1, 8, 8), optional=False)
     >>> [node.op_type for node in model.nodes]
-    ['Flatten', 'Gemm', 'Relu', 'Gemm', 'Relu', 'Gemm']
+    ['Flatten', 'Gemm', 'Relu', 'Gemm']
     """
 
     __slots__ = ("_facts_text", "_native")
@@ -143,7 +143,11 @@ class Model:
 
     @property
     def initializers(self) -> Mapping[str, Any]:
-        """Constants of the main graph by name, as read-only NumPy arrays that look at the model's own memory."""
+        """Constants of the main graph by name, as read-only NumPy arrays that look at the model's own memory.
+
+        Element types that NumPy does not have are those of ``ml_dtypes`` where that is installed, else unsigned integers of their
+        width. Types of less than 8 bits are their packed bytes, ``uint8`` in one dimension. Texts are left out.
+        """
         return {name: view(array) for name, array in self._native.initializers()}
 
     @property
@@ -226,10 +230,11 @@ def taken(model: ModelLike) -> tuple[Model, Any]:
     if isinstance(model, (str, os.PathLike)):
         return Model._of(_native.Model.open(os.fspath(model))), _itself
     if isinstance(model, (bytes, bytearray, memoryview)):
+        _check_size(memoryview(model).nbytes)
         return _of_bytes(bytes(model)), Model.to_bytes
     if hasattr(model, "SerializeToString"):
-        kind = type(model)
-        return _of_bytes(_serialized(model)), lambda made: kind.FromString(made.to_bytes())  # type: ignore[attr-defined]
+        kind: Any = type(model)
+        return _of_bytes(_serialized(model)), lambda made: kind.FromString(made.to_bytes())
     if "onnx_ir" in sys.modules and isinstance(model, sys.modules["onnx_ir"].Model):
         onnx_ir = sys.modules["onnx_ir"]
         return _of_bytes(_serialized(onnx_ir.to_proto(model))), lambda made: onnx_ir.from_proto(made.to_onnx())
@@ -253,14 +258,18 @@ def _serialized(proto: Any) -> bytes:
 
 
 def _of_bytes(data: bytes) -> Model:
-    if len(data) > LARGEST:
-        raise _too_large(f"the model has {len(data)} bytes, and a message has at most {LARGEST}")
+    _check_size(len(data))
     try:
         return _from_bytes(data)
     except SecateurError as error:
         if error.code == "external-no-directory":
-            error.hint = "the weights are in other files: give the path of the model, or load it with its external data"
+            error._advise("the weights are in other files: give the path of the model, or load it with its external data")
         raise
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST:
+        raise _too_large(f"the model has {size} bytes, and a message has at most {LARGEST}")
 
 
 def _too_large(message: str) -> SecateurError:

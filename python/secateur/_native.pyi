@@ -10,7 +10,33 @@ _Note: TypeAlias = Callable[[str], object]
 #: JSON, text for people, HTML.
 _Answer: TypeAlias = tuple[str, str, str]
 
-__all__: list[str]
+__all__ = [
+    "Array",
+    "Data",
+    "Model",
+    "Options",
+    "Outcome",
+    "Pipeline",
+    "Stats",
+    "__version__",
+    "bisect",
+    "cli",
+    "difference",
+    "engines_in_processes",
+    "engines_inside",
+    "evaluate",
+    "explain",
+    "explain_why_not",
+    "features",
+    "limit_engine_calls",
+    "merge_stats",
+    "presets",
+    "run",
+    "schema",
+    "stats",
+    "step_names",
+    "verify",
+]
 __version__: str
 
 @final

@@ -5,20 +5,24 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import math
 import os
 import tempfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Union
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Union
 
 from . import _native
+from ._arrays import packed
 from ._data import DataLike, by_role
-from ._errors import GateError, InputError, wrong
+from ._errors import GateError, refusal, wrong
 from ._model import Model, ModelLike, Saved, taken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from .reports import RunReport
+
+T = TypeVar("T")
 
 #: Where remarks and warnings go.
 LOG = logging.getLogger("secateur")
@@ -31,155 +35,214 @@ Progress = Union[bool, "Callable[[str, int, int | None], object]"]
 class CallOptions(TypedDict, total=False):
     """How models are run: what every function takes that runs some."""
 
-    data: DataLike
-    """Samples; or a mapping from ``calibration``, ``evaluation`` and ``training`` to samples."""
-    engine: Literal["tract", "ort"]
+    engine: Literal["tract", "ort"] | None
     """What runs models: tract, which is built in, or the installed ONNX Runtime."""
-    jobs: int
+    jobs: int | None
     """Threads; results do not depend on it. All cores if nothing is said."""
-    seed: int
+    seed: int | None
     """The seed of everything random; 0 if nothing is said."""
-    progress: Progress
+    progress: Progress | None
     """Who is told what goes on."""
 
 
 class ComparingOptions(CallOptions, total=False):
     """How outputs are compared."""
 
-    sizes: Mapping[str, int]
+    sizes: Mapping[str, int] | None
     """Sizes of free dimensions, by symbol or as ``input[axis]``."""
-    tolerance: Mapping[str, float]
+    tolerance: Mapping[str, float] | None
     """The largest error that is *within* by element type, as a share of the largest magnitude of the reference."""
-    rounds: int
+    rounds: int | None
     """Rounds of synthetic inputs at each size."""
-    unoptimised: bool
+    unoptimised: bool | None
     """Whether models are compared without the engine's own optimisation."""
-    verify_time: float
+    verify_time: float | None
     """How many seconds to compare."""
 
 
 class RunOptions(ComparingOptions, total=False):
     """What every step and pipeline takes, beside its own options: the flags of the command line with these names."""
 
-    compare: bool
+    data: DataLike | None
+    """Samples; or a mapping from ``calibration``, ``evaluation`` and ``training`` to samples."""
+    compare: bool | None
     """Whether the result is compared with the model; yes if nothing is said."""
-    gates: Sequence[str]
+    gates: Sequence[str] | None
     """Conditions on the result, as ``"accuracy.drop=0.01"`` or ``"size.at-most=0.3"``."""
-    bind: Mapping[str, int | str]
+    bind: Mapping[str, int | str] | None
     """Sizes of dimensions of the result, by symbol or as ``input[axis]``; a name makes a batch of 1 free."""
-    constant_inputs: bool
+    constant_inputs: bool | None
     """Whether graph inputs that have a default become constants first."""
-    keep: Sequence[str]
+    keep: Sequence[str] | None
     """Regular expressions of nodes and values that stay as they are."""
-    fuel: int
+    fuel: int | None
     """At most this many rewrites."""
-    only: Sequence[str]
+    only: Sequence[str] | None
     """Rewrites that are this safe (``exact``, ``rounding``, ``approximate``), rules or parts of a step, and no others."""
-    rules: Sequence[PathLike]
+    rules: Sequence[PathLike] | None
     """Folders with more rewrite rules."""
-    max_growth: float
+    max_growth: float | None
     """How much the file may grow, as a share of its size."""
-    strict: bool
+    strict: bool | None
     """Whether warnings about models are errors."""
-    dry_run: bool
+    dry_run: bool | None
     """Whether the pipeline only says what it would do."""
-    allow_unchanged: bool
+    allow_unchanged: bool | None
     """Whether a result is accepted in which nothing changed that was asked to."""
-    provenance: bool
+    provenance: bool | None
     """Whether a changed model records where it comes from; yes if nothing is said."""
-    output: PathLike
+    output: PathLike | None
     """The file that an accepted result is written to."""
-    force: bool
+    force: bool | None
     """Whether files that exist may be replaced; what is read never is."""
-    in_place: bool
+    in_place: bool | None
     """Whether an accepted result is written over the file of the model."""
-    report: PathLike
+    report: PathLike | None
     """The file of a report, as JSON, Markdown or JUnit XML by its ending."""
-    refused: Literal["raise", "return"]
+    refused: Literal["raise", "return"] | None
     """Whether a result that is not accepted raises :class:`GateError`, or is returned with ``accepted`` false."""
 
 
 #: As many threads as the command line takes; each is one of the system's.
 MOST_JOBS = 4096
-_SELF = {"data", "progress", "refused", "against"}
-_BOOL, _INT, _REAL, _TEXT, _PATH, _LIST, _MAP = "bool", "int", "float", "str", "path", "sequence", "mapping"
-_KINDS = {
-    "engine": _TEXT,
-    "jobs": _INT,
-    "seed": _INT,
-    "compare": _BOOL,
-    "bind": _MAP,
-    "constant_inputs": _BOOL,
-    "keep": _LIST,
-    "fuel": _INT,
-    "only": _LIST,
-    "rules": _LIST,
-    "max_growth": _REAL,
-    "strict": _BOOL,
-    "dry_run": _BOOL,
-    "allow_unchanged": _BOOL,
-    "provenance": _BOOL,
-    "output": _PATH,
-    "in_place": _BOOL,
-    "force": _BOOL,
-    "report": _PATH,
-    "gates": _LIST,
-    "sizes": _MAP,
-    "tolerance": _MAP,
-    "rounds": _INT,
-    "unoptimised": _BOOL,
-    "verify_time": _REAL,
-    "map": _MAP,
-    "localize": _BOOL,
-    "per_node": _BOOL,
-    "node_sqnr": _REAL,
-    "output_name": _TEXT,
-    "threshold": _REAL,
-    "latency_runs": _INT,
-    "state": _PATH,
+#: The largest whole number of an option, and of a size.
+LARGEST, LARGEST_SIZE = 2**64 - 1, 2**63 - 1
+
+
+class _Unfit(Exception):
+    """A value that an option does not take, and what it takes."""
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _Unfit(value, "True or False")
+    return value
+
+
+def _whole(value: Any, least: int = 0, most: int = LARGEST) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not least <= int(value) <= most:
+        raise _Unfit(value, f"a whole number from {least} to {most}")
+    return int(value)
+
+
+def _jobs(value: Any) -> int:
+    return _whole(value, 1, MOST_JOBS)
+
+
+def _size(value: Any) -> int:
+    return _whole(value, -LARGEST_SIZE - 1, LARGEST_SIZE)
+
+
+def _size_or_name(value: Any) -> int | str:
+    return value if isinstance(value, str) else _whole(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__") or not math.isfinite(value):
+        raise _Unfit(value, "a finite number")
+    return float(value)
+
+
+def _seconds(value: Any) -> float:
+    if (seconds := _number(value)) < 0:
+        raise _Unfit(value, "a number of seconds from 0")
+    return seconds
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _Unfit(value, "a str")
+    return value
+
+
+def _path(value: Any) -> str:
+    if not isinstance(value, (str, os.PathLike)):
+        raise _Unfit(value, "a path")
+    return str(os.fspath(value))
+
+
+def _engine(value: Any) -> str:
+    if value not in ("tract", "ort"):
+        raise _Unfit(value, "an engine: 'tract' or 'ort'")
+    return str(value)
+
+
+def _list_of(read: Callable[[Any], T]) -> Callable[[Any], list[T]]:
+    def checked(value: Any) -> list[T]:
+        if isinstance(value, (str, os.PathLike)):
+            return [read(value)]
+        if hasattr(value, "keys") or not hasattr(value, "__iter__"):
+            raise _Unfit(value, "a sequence")
+        return [read(item) for item in value]
+
+    return checked
+
+
+def _map_to(read: Callable[[Any], T]) -> Callable[[Any], dict[str, T]]:
+    def checked(value: Any) -> dict[str, T]:
+        if not hasattr(value, "keys") or not hasattr(value, "__getitem__"):
+            raise _Unfit(value, "a mapping")
+        return {_text(name): read(value[name]) for name in value.keys()}  # noqa: SIM118
+
+    return checked
+
+
+_CALL: dict[str, Callable[[Any], Any]] = {"engine": _engine, "jobs": _jobs, "seed": _whole}
+_COMPARING: dict[str, Callable[[Any], Any]] = {
+    **_CALL,
+    "sizes": _map_to(_size),
+    "tolerance": _map_to(_number),
+    "rounds": _whole,
+    "unoptimised": _truth,
+    "verify_time": _seconds,
 }
-_COMPARING = {"sizes", "tolerance", "rounds", "unoptimised", "verify_time"}
-_CALL = {"engine", "jobs", "seed"}
-RUNNING = {name for name in _KINDS if name not in ("map", "localize", "per_node", "node_sqnr", "output_name")} - {
-    "threshold",
-    "latency_runs",
-    "state",
+#: What each function takes, and what reads a value as JSON has it.
+RUNNING: dict[str, Callable[[Any], Any]] = {
+    **_COMPARING,
+    "compare": _truth,
+    "gates": _list_of(_text),
+    "bind": _map_to(_size_or_name),
+    "constant_inputs": _truth,
+    "keep": _list_of(_text),
+    "fuel": _whole,
+    "only": _list_of(_text),
+    "rules": _list_of(_path),
+    "max_growth": _number,
+    "strict": _truth,
+    "dry_run": _truth,
+    "allow_unchanged": _truth,
+    "provenance": _truth,
+    "output": _path,
+    "force": _truth,
+    "in_place": _truth,
+    "report": _path,
 }
-VERIFYING = _CALL | _COMPARING | {"strict", "map", "localize", "per_node", "node_sqnr"}
-EVALUATING = _CALL | {"gates", "output_name", "threshold", "latency_runs", "state", "report", "force"}
-STATISTICS = _CALL | {"max_growth"}
-
-
-def _checked(name: str, value: Any) -> Any:
-    """A value of an option as JSON has it."""
-    kind = _KINDS[name]
-    fits = {
-        _BOOL: isinstance(value, bool),
-        _INT: _is_integer(value) and value >= 0,
-        _REAL: (isinstance(value, (int, float)) or hasattr(value, "__float__")) and not isinstance(value, bool),
-        _TEXT: isinstance(value, str),
-        _PATH: isinstance(value, (str, os.PathLike)),
-        _LIST: not hasattr(value, "keys") and hasattr(value, "__iter__"),
-        _MAP: hasattr(value, "keys") and hasattr(value, "__getitem__"),
-    }[kind]
-    if name == "engine" and value not in ("tract", "ort"):
-        raise wrong("option-value", f"engine: {value!r} is no engine", "engines are tract and ort", name)
-    if not fits:
-        raise wrong("option-value", f"{name}: {value!r} is no {kind}", None, name)
-    if name == "jobs" and not 1 <= int(value) <= MOST_JOBS:
-        raise wrong("option-value", f"jobs: {value!r} is not between 1 and {MOST_JOBS}", None, name)
-    if kind == _LIST:
-        return [plain(item) for item in ([value] if isinstance(value, (str, os.PathLike)) else value)]
-    return float(value) if kind == _REAL else plain(value)
-
-
-def _is_integer(value: Any) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool)
+BISECTING = _COMPARING
+VERIFYING: dict[str, Callable[[Any], Any]] = {
+    **_COMPARING,
+    "strict": _truth,
+    "map": _map_to(_text),
+    "localize": _truth,
+    "per_node": _truth,
+    "node_sqnr": _number,
+}
+EVALUATING: dict[str, Callable[[Any], Any]] = {
+    **_CALL,
+    "gates": _list_of(_text),
+    "output_name": _text,
+    "threshold": _number,
+    "latency_runs": _whole,
+    "state": _path,
+    "report": _path,
+    "force": _truth,
+}
+STATISTICS: dict[str, Callable[[Any], Any]] = {**_CALL, "max_growth": _number}
+FEATURES = _CALL
 
 
 def plain(value: Any) -> Any:
     """A value of a caller as JSON has it: paths become texts, tuples lists, scalars of NumPy numbers."""
-    if value is None or isinstance(value, (str, bool, int, float)):
+    if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
@@ -188,29 +251,47 @@ def plain(value: Any) -> Any:
     if hasattr(value, "__index__"):
         return int(value)
     if hasattr(value, "__float__"):
-        return float(value)
-    if hasattr(value, "__iter__"):
+        if math.isfinite(value):
+            return float(value)
+    elif hasattr(value, "__iter__") and not isinstance(value, (bytes, bytearray, memoryview)):
         return [plain(item) for item in value]
     raise wrong("option-value", f"{value!r} is no value of an option", None, repr(value))
 
 
-def refuse_unknown(given: Mapping[str, Any], known: set[str], what: str, also: Sequence[str] = ()) -> None:
-    """Refuses options that nobody knows, with the nearest one that somebody does."""
+def refuse_unknown(given: Mapping[str, Any], known: Iterable[str], what: str, also: Iterable[str] = ()) -> None:
+    """Refuses options that nobody knows, with the nearest one that somebody does. ``also`` is what the function takes as well."""
     for name in given:
-        if name not in known and name not in _SELF:
-            near = difflib.get_close_matches(name, [*known, *also, "data", "progress"], 1)
+        if name not in known and name not in also:
+            near = difflib.get_close_matches(name, [*known, *also], 1)
             hint = f"did you mean `{near[0]}`?" if near else None
             raise wrong("unknown-option", f"{what} has no option `{name}`", hint, name)
 
 
+def one_of(name: str, value: Any, words: Sequence[str]) -> None:
+    """Refuses what is none of the words that an option knows."""
+    if value not in words:
+        raise wrong("option-value", f"{name}: {value!r}", f"one of {', '.join(words)}", name)
+
+
 def options_of(
-    given: Mapping[str, Any], model: Model, against: Model | None = None, data: DataLike | None = None
+    given: Mapping[str, Any],
+    known: Mapping[str, Callable[[Any], Any]],
+    model: Model,
+    data: Sequence[tuple[str | None, _native.Data]] = (),
+    against: Model | None = None,
 ) -> _native.Options:
     """The options of a call that were not left out."""
-    values = {name: _checked(name, value) for name, value in given.items() if name in _KINDS and value is not None}
+    values = {}
+    for name, read in known.items():
+        if (value := given.get(name)) is not None:
+            try:
+                values[name] = read(value)
+            except _Unfit as unfit:
+                found, wanted = unfit.args
+                raise wrong("option-value", f"{name}: {found!r} is not {wanted}", None, name) from None
     if values.get("engine") == "ort":
         _find_runtime()
-    found = by_role(given.get("data", data), lambda: [value.name for value in model.inputs])
+    found = data or by_role(given.get("data"), model)
     return _native.Options(json.dumps(values), found, against._native if against else None)
 
 
@@ -245,12 +326,15 @@ class Told:
                 self.progress = self.bar
         elif callable(progress):
             self.progress = progress
+        elif progress not in (None, False):
+            raise wrong("option-value", f"progress: {progress!r} is neither a truth value nor a function", None, "progress")
 
     def bar(self, what: str, done: int, total: int | None) -> None:
+        """Shows it as a bar of ``tqdm``."""
         bar = self.bars.get(what)
         if bar is None:
             bar = self.bars[what] = self.tqdm(desc=what, total=total, leave=False)
-        bar.n = done
+        bar.n, bar.total = done, total
         bar.refresh()
 
     def __enter__(self) -> Told:
@@ -267,11 +351,12 @@ class Outcome:
     ``print(outcome)`` shows what changed and how the outputs compare; in a notebook it is a table.
     """
 
-    __slots__ = ("_native", "_remake", "_report", "_result")
+    __slots__ = ("_made", "_native", "_remake", "_report", "_result")
 
-    def __init__(self, native: _native.Outcome, remake: Any) -> None:
+    def __init__(self, native: _native.Outcome, remake: Callable[[Model], Any]) -> None:
         self._native = native
         self._remake = remake
+        self._made: Any = None
         self._report: RunReport | None = None
         self._result: Model | None = None
 
@@ -285,8 +370,10 @@ class Outcome:
     @property
     def model(self) -> Any:
         """The resulting model as the kind of thing that went in: bytes for bytes, ``onnx.ModelProto`` for that, a
-        :class:`Model` for a path."""
-        return self._remake(self.result)
+        :class:`Model` for a path. It is made once."""
+        if self._made is None:
+            self._made = self._remake(self.result)
+        return self._made
 
     @property
     def report(self) -> RunReport:
@@ -294,7 +381,8 @@ class Outcome:
         if self._report is None:
             from .reports import RunReport
 
-            self._report = RunReport.from_dict(json.loads(self._native.report()))
+            document = json.loads(self._native.report())
+            self._report = RunReport.from_dict(document, self._native.text(), self._native.html())
         return self._report
 
     @property
@@ -329,7 +417,9 @@ class Outcome:
             GateError: the result is not accepted; ``outcome.result.save`` writes it all the same.
             FileError: ``output-exists``, ``output-is-input``, ``write-failed``.
         """
-        options = _native.Options(json.dumps({"force": force}))
+        if not self.accepted:
+            raise not_accepted(self)
+        options = _native.Options(json.dumps({"force": bool(force)}))
         files, notes = self._native.save(os.fspath(path), options)
         return Saved(tuple(files), tuple(notes))
 
@@ -348,12 +438,11 @@ def run_pipeline(
     pipeline: _native.Pipeline, model: ModelLike, run: Mapping[str, Any], what: str, also: Sequence[str] = ()
 ) -> Outcome:
     """Runs a pipeline; raises where its result is not accepted, unless the caller wants to see."""
-    refuse_unknown(run, RUNNING, what, also)
-    refused = run.get("refused", "raise")
-    if refused not in ("raise", "return"):
-        raise wrong("option-value", f"refused: {refused!r} is neither 'raise' nor 'return'", None, "refused")
+    refuse_unknown(run, RUNNING, what, ["data", "progress", "refused", *also])
+    refused = run.get("refused") or "raise"
+    one_of("refused", refused, ("raise", "return"))
     opened, remake = taken(model)
-    options = options_of(run, opened)
+    options = options_of(run, RUNNING, opened)
     with Told(run.get("progress")) as told:
         native = _native.run(pipeline, opened._native, options, told.progress, LOG.info)
     outcome = Outcome(native, remake)
@@ -375,8 +464,7 @@ def not_accepted(outcome: Outcome) -> GateError:
         hint = "allow_unchanged=True takes the model as it is"
     if not reasons:
         reasons.append("its outputs differ")
-    message = f"the result is not accepted: {'; '.join(reasons)}"
-    error = GateError(message, {"code": "not-accepted", "message": message, "hint": hint})
+    error = refusal(f"the result is not accepted: {'; '.join(reasons)}", hint)
     error.outcome = outcome
     return error
 
@@ -386,25 +474,28 @@ def step(
     model: ModelLike,
     options: Mapping[str, Any],
     run: Mapping[str, Any],
-    models: Mapping[str, Any] | None = None,
+    files: Mapping[str, Any] | None = None,
 ) -> Outcome:
-    """Runs one step. ``models`` are the options that name other models, which may be anything that stands for one."""
-    given = {_option(key): plain(value) for key, value in options.items() if value is not None}
-    refuse_unknown(run, RUNNING, f"`{name}`", list(options))
+    """Runs one step. ``files`` are the options that name files which are read: a path, or a model or statistics in memory."""
+    refuse_unknown(run, RUNNING, f"`{name}`", ["data", "progress", "refused", *options, *(files or {})])
+    given = {option_name(key): plain(value) for key, value in options.items() if value is not None}
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-        for key, value in (models or {}).items():
+        for key, value in (files or {}).items():
             if value is not None:
-                given[_option(key)] = _files_of(value, folder, key)
+                given[key] = _file_of(value, folder, key)
         pipeline = _native.Pipeline.step(name, json.dumps(given))
         return run_pipeline(pipeline, model, run, f"`{name}`", list(options))
 
 
-def _option(name: str) -> str:
-    return name.removeprefix("step_").rstrip("_").replace("_", "-")
+def option_name(keyword: str) -> str:
+    """The option of a step that a keyword stands for."""
+    return keyword.removeprefix("step_").rstrip("_").replace("_", "-")
 
 
-def several(models: Any) -> list[Any]:
+def several(models: Any) -> list[Any] | None:
     """One model or several."""
+    if models is None:
+        return None
     return list(models) if isinstance(models, (list, tuple)) else [models]
 
 
@@ -420,21 +511,34 @@ def given_weights(source: Any, state_dict: Mapping[str, Any] | None) -> Iterator
         yield state_file(state_dict, folder)
 
 
-def _files_of(value: Any, folder: str, key: str) -> Any:
-    """Paths of other models; those in memory are written to a folder that lives as long as the call."""
+def _file_of(value: Any, folder: str, key: str) -> Any:
+    """The path of a file; what is in memory is written to a folder that lives as long as the call."""
     if isinstance(value, (list, tuple)):
-        return [_files_of(one, folder, f"{key}{index}") for index, one in enumerate(value)]
+        # The name of a file may become part of names in the result.
+        return [_file_of(one, folder, f"model{index}") for index, one in enumerate(value, 1)]
     if isinstance(value, (str, os.PathLike)):
         return os.fspath(value)
-    path = os.path.join(folder, f"{key}.onnx")
-    taken(value)[0].save(path)
+    path = os.path.join(folder, key)
+    if isinstance(value, Kept):
+        value.save(path)
+    else:
+        path += ".onnx"
+        taken(value)[0].save(path)
     return path
 
 
-def state_file(tensors: Mapping[str, Any], folder: str) -> str:
-    """A state dict as a file of safetensors."""
-    from ._arrays import packed
+class Kept:
+    """What steps read from a file, and a caller may have in memory."""
 
+    __slots__ = ()
+
+    def save(self, path: PathLike) -> None:
+        """Writes the file."""
+        raise NotImplementedError
+
+
+def state_file(tensors: Mapping[str, Any], folder: str) -> str:
+    """A state dict as a file of safetensors. One tensor at a time is copied."""
     kinds = {
         "float": "F32",
         "double": "F64",
@@ -447,25 +551,23 @@ def state_file(tensors: Mapping[str, Any], folder: str) -> str:
         "uint8": "U8",
         "bool": "BOOL",
     }
+    if not hasattr(tensors, "keys") or not hasattr(tensors, "__getitem__"):
+        message = f"state_dict: a {type(tensors).__name__} is no mapping from names to tensors"
+        raise wrong("data-array", message, None, "state_dict")
     header: dict[str, Any] = {}
     path = os.path.join(folder, "state.safetensors")
     at = 0
-    body = []
-    for name, tensor in tensors.items():
-        array = packed(name, tensor)
+    for name in tensors.keys():  # noqa: SIM118
+        array = packed(name, tensors[name])
         kind = kinds.get(array.element)
         if kind is None:
             raise wrong("data-type", f"tensor {name!r} has elements of type {array.element}", None, name)
         header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]}
         at += array.nbytes
-        body.append(array)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for array in body:
-            file.write(array.tobytes())
+        for name in header:
+            file.write(packed(name, tensors[name]).tobytes())
     return path
-
-
-__all__ = ["CallOptions", "ComparingOptions", "InputError", "Outcome", "RunOptions"]

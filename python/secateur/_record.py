@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Readers = dict[str, tuple[str, Callable[[Any], Any]]]
-
+#: The field for a key, and what reads its value.
+Readers = dict[str, tuple[str, Callable[[Any], Any]]]
 T = TypeVar("T", bound="Record")
 
 

@@ -78,7 +78,7 @@ class Account(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"by-structure": ("by_structure", lambda value: frozen(value)), "weights": ("weights", lambda value: many(TargetWeight.from_dict)(value)), "source": ("source", lambda value: many(SourceWeight.from_dict)(value))}
+        return {"weights": ("weights", many(TargetWeight.from_dict)), "source": ("source", many(SourceWeight.from_dict))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class Against(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"drop_interval": ("drop_interval", lambda value: Interval.from_dict(value)), "latency_ms": ("latency_ms", lambda value: Latency.from_dict(value))}
+        return {"drop_interval": ("drop_interval", Interval.from_dict), "latency_ms": ("latency_ms", Latency.from_dict)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ class Agreement(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"engines": ("engines", lambda value: frozen(value)), "worst": ("worst", lambda value: many(NodeAgreement.from_dict)(value))}
+        return {"worst": ("worst", many(NodeAgreement.from_dict))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,7 @@ class Bisection(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"changes": ("changes", lambda value: many(Change.from_dict)(value)), "divergence": ("divergence", lambda value: Divergence.from_dict(value))}
+        return {"changes": ("changes", many(Change.from_dict)), "divergence": ("divergence", Divergence.from_dict)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +161,7 @@ class Candidate(Record):
 
     what: str
     """What it is."""
-    on: Literal['search', 'held-out', 'model']
+    on: Literal["search", "held-out", "model"]
     """What it was judged on."""
     holds: bool
     """Whether every bound that was judged holds."""
@@ -172,7 +172,7 @@ class Candidate(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"gates": ("gates", lambda value: many(GateReport.from_dict)(value))}
+        return {"gates": ("gates", many(GateReport.from_dict))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +188,7 @@ class Change(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"details": ("details", lambda value: frozen(value))}
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +206,7 @@ class ClassFigures(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"class": ("class_", lambda value: frozen(value))}
+        return {"class": ("class_", frozen)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +226,7 @@ class ClassScores(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"class": ("class_", lambda value: frozen(value))}
+        return {"class": ("class_", frozen)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +242,7 @@ class Culprit(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"divergence": ("divergence", lambda value: Divergence.from_dict(value))}
+        return {"divergence": ("divergence", Divergence.from_dict)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,7 +268,7 @@ class Difference(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"interface": ("interface", lambda value: frozen(value)), "ops": ("ops", lambda value: by_name(frozen)(value)), "only_in_a": ("only_in_a", lambda value: frozen(value)), "only_in_b": ("only_in_b", lambda value: frozen(value)), "changed_nodes": ("changed_nodes", lambda value: frozen(value)), "constants": ("constants", lambda value: frozen(value)), "warnings": ("warnings", lambda value: frozen(value))}
+        return {"ops": ("ops", by_name(frozen))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,12 +292,12 @@ class Divergence(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"origins": ("origins", lambda value: frozen(value)), "figures": ("figures", lambda value: OutputFigures.from_dict(value))}
+        return {"figures": ("figures", OutputFigures.from_dict)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport(Record):
-    """An evaluation as it is printed and reported."""
+    """A model measured on data."""
 
     samples: int
     """Samples counted."""
@@ -352,8 +352,11 @@ class EvaluationReport(Record):
     macs: int | None = None
     """Multiply-accumulate operations of one sample."""
     engine: str
+    """What ran the model: `tract` or `ort`."""
     gates: tuple[GateReport, ...]
+    """Each gate."""
     pictures: tuple[str, ...] = ()
+    """Files of the pictures that were drawn."""
 
     @property
     def accepted(self) -> bool:
@@ -362,7 +365,10 @@ class EvaluationReport(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"accuracy_interval": ("accuracy_interval", lambda value: Interval.from_dict(value)), "micro": ("micro", lambda value: Scores.from_dict(value)), "weighted": ("weighted", lambda value: Scores.from_dict(value)), "confusion": ("confusion", lambda value: many(frozen)(value)), "confusion_entries": ("confusion_entries", lambda value: many(frozen)(value)), "per_class": ("per_class", lambda value: many(ClassScores.from_dict)(value)), "task": ("task", lambda value: TaskFigures.from_dict(value)), "notes": ("notes", lambda value: frozen(value)), "against": ("against", lambda value: Against.from_dict(value)), "latency_ms": ("latency_ms", lambda value: Latency.from_dict(value)), "gates": ("gates", lambda value: many(GateReport.from_dict)(value)), "pictures": ("pictures", lambda value: frozen(value))}
+        return {"accuracy_interval": ("accuracy_interval", Interval.from_dict), "micro": ("micro", Scores.from_dict),
+            "weighted": ("weighted", Scores.from_dict), "per_class": ("per_class", many(ClassScores.from_dict)),
+            "task": ("task", TaskFigures.from_dict), "against": ("against", Against.from_dict),
+            "latency_ms": ("latency_ms", Latency.from_dict), "gates": ("gates", many(GateReport.from_dict))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -424,7 +430,10 @@ class Figures(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"accuracy_interval": ("accuracy_interval", lambda value: Interval.from_dict(value)), "micro": ("micro", lambda value: Scores.from_dict(value)), "weighted": ("weighted", lambda value: Scores.from_dict(value)), "confusion": ("confusion", lambda value: many(frozen)(value)), "confusion_entries": ("confusion_entries", lambda value: many(frozen)(value)), "per_class": ("per_class", lambda value: many(ClassScores.from_dict)(value)), "task": ("task", lambda value: TaskFigures.from_dict(value)), "notes": ("notes", lambda value: frozen(value)), "against": ("against", lambda value: Against.from_dict(value)), "latency_ms": ("latency_ms", lambda value: Latency.from_dict(value))}
+        return {"accuracy_interval": ("accuracy_interval", Interval.from_dict), "micro": ("micro", Scores.from_dict),
+            "weighted": ("weighted", Scores.from_dict), "per_class": ("per_class", many(ClassScores.from_dict)),
+            "task": ("task", TaskFigures.from_dict), "against": ("against", Against.from_dict),
+            "latency_ms": ("latency_ms", Latency.from_dict)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -435,7 +444,7 @@ class GateReport(Record):
     """Gate name."""
     passed: bool
     """Whether the result satisfies it."""
-    decision: Literal['passed', 'undecided', 'broken']
+    decision: Literal["passed", "undecided", "broken"]
     """The same, with what the samples do not decide."""
     more_samples: int | None = None
     """About how many more samples would decide, where these do not."""
@@ -470,7 +479,7 @@ class HeadTraining(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"cross-entropy": ("cross_entropy", lambda value: frozen(value)), "classes": ("classes", lambda value: many(TrainedClass.from_dict)(value))}
+        return {"classes": ("classes", many(TrainedClass.from_dict))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -566,7 +575,8 @@ class ModelFacts(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"inputs": ("inputs", lambda value: many(ValueFacts.from_dict)(value)), "outputs": ("outputs", lambda value: many(ValueFacts.from_dict)(value)), "conflicts": ("conflicts", lambda value: frozen(value)), "warnings": ("warnings", lambda value: frozen(value)), "values": ("values", lambda value: many(ValueFacts.from_dict)(value))}
+        return {"inputs": ("inputs", many(ValueFacts.from_dict)), "outputs": ("outputs", many(ValueFacts.from_dict)),
+            "values": ("values", many(ValueFacts.from_dict))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -640,14 +650,14 @@ class NodeErrors(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"worst": ("worst", lambda value: many(NodeError.from_dict)(value))}
+        return {"worst": ("worst", many(NodeError.from_dict))}
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeReport(Record):
     """What was found node by node."""
 
-    verdict: Literal['equal', 'within', 'not-checked', 'different']
+    verdict: Literal["equal", "within", "not-checked", "different"]
     """`within`: every node that was checked holds; `different`: one does not; `not-checked`: nothing could be compared."""
     reasons: tuple[str, ...]
     """What makes the verdict `different`, in words that name the node."""
@@ -660,7 +670,8 @@ class NodeReport(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"reasons": ("reasons", lambda value: frozen(value)), "errors": ("errors", lambda value: NodeErrors.from_dict(value)), "agreement": ("agreement", lambda value: Agreement.from_dict(value)), "not_checked": ("not_checked", lambda value: many(NotChecked.from_dict)(value))}
+        return {"errors": ("errors", NodeErrors.from_dict), "agreement": ("agreement", Agreement.from_dict),
+            "not_checked": ("not_checked", many(NotChecked.from_dict))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -685,7 +696,7 @@ class OutputFigures(Record):
 
     name: str
     """Output name."""
-    verdict: Literal['equal', 'within', 'not-checked', 'different']
+    verdict: Literal["equal", "within", "not-checked", "different"]
     """This output's verdict."""
     max_abs: float | None
     """Largest absolute error."""
@@ -713,7 +724,7 @@ class OutputFigures(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"parts": ("parts", lambda value: many(Part.from_dict)(value))}
+        return {"parts": ("parts", many(Part.from_dict))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -727,7 +738,7 @@ class Pace(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"reference": ("reference", lambda value: Latency.from_dict(value)), "model": ("model", lambda value: Latency.from_dict(value))}
+        return {"reference": ("reference", Latency.from_dict), "model": ("model", Latency.from_dict)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -747,7 +758,7 @@ class Part(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"from": ("from_", lambda value: frozen(value))}
+        return {"from": ("from_", frozen)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -758,7 +769,7 @@ class PlannedNode(Record):
     """The node."""
     operator: str
     """Its operator."""
-    runs: Literal['integer', 'implied', 'float']
+    runs: Literal["integer", "implied", "float"]
     """How it runs."""
     why: str
     """Why."""
@@ -783,7 +794,7 @@ class Reason(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"examples": ("examples", lambda value: frozen(value))}
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -792,7 +803,7 @@ class RunReport(Record):
 
     steps: tuple[StepReport, ...]
     """Each step."""
-    verdict: Literal['equal', 'within', 'not-checked', 'different']
+    verdict: Literal["equal", "within", "not-checked", "different"]
     """How the result compares with the input."""
     verify: VerifyReport | None
     """The comparison; `null` when none was made."""
@@ -823,7 +834,10 @@ class RunReport(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"steps": ("steps", lambda value: many(StepReport.from_dict)(value)), "verify": ("verify", lambda value: VerifyReport.from_dict(value)), "gates": ("gates", lambda value: many(GateReport.from_dict)(value)), "evaluation": ("evaluation", lambda value: Figures.from_dict(value)), "files": ("files", lambda value: frozen(value)), "before": ("before", lambda value: Weight.from_dict(value)), "after": ("after", lambda value: Weight.from_dict(value)), "culprit": ("culprit", lambda value: Culprit.from_dict(value)), "warnings": ("warnings", lambda value: frozen(value))}
+        return {"steps": ("steps", many(StepReport.from_dict)), "verify": ("verify", VerifyReport.from_dict),
+            "gates": ("gates", many(GateReport.from_dict)), "evaluation": ("evaluation", Figures.from_dict),
+            "before": ("before", Weight.from_dict), "after": ("after", Weight.from_dict),
+            "culprit": ("culprit", Culprit.from_dict)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -865,7 +879,8 @@ class Searched(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"bounds": ("bounds", lambda value: frozen(value)), "samples": ("samples", lambda value: SearchedSamples.from_dict(value)), "candidates": ("candidates", lambda value: many(Candidate.from_dict)(value)), "layers": ("layers", lambda value: many(KeptLayer.from_dict)(value))}
+        return {"samples": ("samples", SearchedSamples.from_dict), "candidates": ("candidates", many(Candidate.from_dict)),
+            "layers": ("layers", many(KeptLayer.from_dict))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -901,7 +916,7 @@ class SourceWeight(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"dims": ("dims", lambda value: frozen(value))}
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -941,7 +956,10 @@ class StepReport(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"changes": ("changes", lambda value: many(Change.from_dict)(value)), "notes": ("notes", lambda value: frozen(value)), "reasons": ("reasons", lambda value: many(Reason.from_dict)(value)), "nodes": ("nodes", lambda value: many(PlannedNode.from_dict)(value)), "times": ("times", lambda value: Times.from_dict(value)), "until": ("until", lambda value: Searched.from_dict(value)), "transfer": ("transfer", lambda value: Account.from_dict(value)), "training": ("training", lambda value: HeadTraining.from_dict(value))}
+        return {"changes": ("changes", many(Change.from_dict)), "reasons": ("reasons", many(Reason.from_dict)),
+            "nodes": ("nodes", many(PlannedNode.from_dict)), "times": ("times", Times.from_dict),
+            "until": ("until", Searched.from_dict), "transfer": ("transfer", Account.from_dict),
+            "training": ("training", HeadTraining.from_dict)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -954,7 +972,7 @@ class TargetWeight(Record):
     """The operator that reads it."""
     dims: tuple[int, ...]
     """Its shape."""
-    fate: Literal['loaded', 'adapted', 'initialised', 'left']
+    fate: Literal["loaded", "adapted", "initialised", "left"]
     """What became of it."""
     from_: tuple[str, ...] = ()
     """The source's weights that it was made from."""
@@ -969,14 +987,16 @@ class TargetWeight(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"dims": ("dims", lambda value: frozen(value)), "from": ("from_", lambda value: frozen(value)), "how": ("how", lambda value: frozen(value)), "by-order": ("by_order", lambda value: frozen(value))}
+        return {"from": ("from_", frozen)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskFigures(Record):
     """The figures of a task."""
 
-    task: Literal['classification', 'regression', 'detection', 'keypoints', 'segmentation', 'embedding', 'text', 'tokens', 'signals']
+    task: Literal[
+        "classification", "regression", "detection", "keypoints", "segmentation", "embedding", "text", "tokens", "signals"
+    ]
     """The task."""
     labels_from_reference: bool
     """Whether the answers of the reference model are the truth."""
@@ -997,7 +1017,9 @@ class TaskFigures(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"intervals": ("intervals", lambda value: by_name(Interval.from_dict)(value)), "drop_intervals": ("drop_intervals", lambda value: by_name(Interval.from_dict)(value)), "by_class": ("by_class", lambda value: many(ClassFigures.from_dict)(value)), "words": ("words", lambda value: frozen(value))}
+        return {"intervals": ("intervals", by_name(Interval.from_dict)),
+            "drop_intervals": ("drop_intervals", by_name(Interval.from_dict)),
+            "by_class": ("by_class", many(ClassFigures.from_dict))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -1047,14 +1069,14 @@ class ValueFacts(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"shape": ("shape", lambda value: frozen(value))}
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification(Record):
     """The answer under `--json`: the report of the comparison, with what the options add."""
 
-    verdict: Literal['equal', 'within', 'not-checked', 'different']
+    verdict: Literal["equal", "within", "not-checked", "different"]
     """The verdict."""
     engine: str
     """The engine that ran both models."""
@@ -1099,14 +1121,16 @@ class Verification(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"not_checked": ("not_checked", lambda value: many(NotChecked.from_dict)(value)), "outputs": ("outputs", lambda value: many(OutputFigures.from_dict)(value)), "sizes": ("sizes", lambda value: frozen(value)), "further_sizes": ("further_sizes", lambda value: frozen(value)), "notes": ("notes", lambda value: frozen(value)), "latency": ("latency", lambda value: Pace.from_dict(value)), "warnings": ("warnings", lambda value: frozen(value)), "divergence": ("divergence", lambda value: Divergence.from_dict(value)), "per_node": ("per_node", lambda value: NodeReport.from_dict(value))}
+        return {"not_checked": ("not_checked", many(NotChecked.from_dict)), "outputs": ("outputs", many(OutputFigures.from_dict)),
+            "latency": ("latency", Pace.from_dict), "divergence": ("divergence", Divergence.from_dict),
+            "per_node": ("per_node", NodeReport.from_dict)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyReport(Record):
     """The result of a verification."""
 
-    verdict: Literal['equal', 'within', 'not-checked', 'different']
+    verdict: Literal["equal", "within", "not-checked", "different"]
     """The verdict."""
     engine: str
     """The engine that ran both models."""
@@ -1140,7 +1164,8 @@ class VerifyReport(Record):
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"not_checked": ("not_checked", lambda value: many(NotChecked.from_dict)(value)), "outputs": ("outputs", lambda value: many(OutputFigures.from_dict)(value)), "sizes": ("sizes", lambda value: frozen(value)), "further_sizes": ("further_sizes", lambda value: frozen(value)), "notes": ("notes", lambda value: frozen(value)), "latency": ("latency", lambda value: Pace.from_dict(value))}
+        return {"not_checked": ("not_checked", many(NotChecked.from_dict)), "outputs": ("outputs", many(OutputFigures.from_dict)),
+            "latency": ("latency", Pace.from_dict)}
 
 
 @dataclass(frozen=True, kw_only=True)

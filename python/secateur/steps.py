@@ -1,4 +1,4 @@
-"""A function for each step, with the options that the step has. Written by `generate.py` from the schemas of the steps."""
+"""A function for each step, with its options. Written by `generate.py` from the schemas of the steps."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from ._calls import Stats
     from ._model import ModelLike
-    from ._outcome import Outcome, RunOptions
+    from ._outcome import Outcome, PathLike, RunOptions
 
 __all__ = [
     "awq",
@@ -53,7 +54,8 @@ __all__ = [
 def awq(
     model: ModelLike,
     *,
-    type: Literal['uint8', 'int8', 'uint16', 'int16', 'uint4', 'int4', 'uint2', 'int2', 'float8e4m3fn', 'float8e4m3fnuz', 'float8e5m2', 'float8e5m2fnuz'] | None = None,
+    type: Literal["uint8", "int8", "uint16", "int16", "uint4", "int4", "uint2", "int2", "float8e4m3fn", "float8e4m3fnuz",
+        "float8e5m2", "float8e5m2fnuz"] | None = None,
     block: int | None = None,
     symmetric: bool | None = None,
     step_data: str | None = None,
@@ -65,28 +67,30 @@ def awq(
 
     Between a normalization and the matrix products that read it, channel `j` is divided by `rms(x_j)^alpha`, and the weights that
     multiply it take the factor; `alpha` is the one with which the rounded weights change the products' outputs least on the
-    calibration data, from second moments. The model computes the same up to rounding. Run it before `quantize-weights` with the
+    calibration data, from second moments. The model computes the same up to rounding. Run it before `quantize_weights` with the
     same type and block.
 
     Args:
         model: the model.
-        type: Type of the codes that the weights will have. Default: `"int4"`.
+        type: Type of the codes that the weights will have. Default: `'int4'`.
         block: Elements along the summed dimension that will share a scale; 0: a whole output channel. Default: `32`.
-        symmetric: Zero is in the middle of the codes; else each scale has a zero point. Default: `true`.
-        step_data: The role of the data that second moments come from. Default: `"calibration"`.
-        prepare: Simplify the model first, so that weights behind Identity, Transpose or Reshape are seen. Default: `true`.
+        symmetric: Zero is in the middle of the codes; else each scale has a zero point. Default: `True`.
+        step_data: The role of the data that second moments come from. Default: `'calibration'`.
+        prepare: Simplify the model first, so that weights behind Identity, Transpose or Reshape are seen. Default: `True`.
         run: see :class:`RunOptions`.
     """
-    return step("awq", model, {"type": type, "block": block, "symmetric": symmetric, "step_data": step_data, "prepare": prepare}, run)
+    return step("awq", model, {"type": type, "block": block, "symmetric": symmetric, "step_data": step_data, "prepare": prepare},
+        run)
 
 
 def bake(
     model: ModelLike,
     *,
-    preprocess: Literal['torchvision', 'efficientnet-lite', 'mnist', 'yolo', 'yolox', 'nanodet', 'ssd', 'ultraface', 'yunet', 'pp-ocr'] | Mapping[str, Any] | None = None,
+    preprocess: Literal["torchvision", "efficientnet-lite", "mnist", "yolo", "yolox", "nanodet", "ssd", "ultraface", "yunet",
+        "pp-ocr"] | Mapping[str, Any] | None = None,
     input: str | None = None,
     boxes: str | Mapping[str, Any] | None = None,
-    classes: Literal['softmax', 'argmax'] | None = None,
+    classes: Literal["softmax", "argmax"] | None = None,
     scores: str | None = None,
     axis: int | None = None,
     **run: Unpack[RunOptions],
@@ -118,12 +122,12 @@ def bake(
         axis: The axis of the classes, for `classes`; 1 by default.
         run: see :class:`RunOptions`.
     """
-    return step("bake", model, {"preprocess": preprocess, "input": input, "boxes": boxes, "classes": classes, "scores": scores, "axis": axis}, run)
+    return step("bake", model, {"preprocess": preprocess, "input": input, "boxes": boxes, "classes": classes, "scores": scores,
+        "axis": axis}, run)
 
 
 def bind(
     model: ModelLike,
-    *,
     step_sizes: Mapping[str, int | str] | None = None,
     **run: Unpack[RunOptions],
 ) -> Outcome:
@@ -186,7 +190,7 @@ def chain(
         model: the model.
         others: The other models, in the order in which data passes them.
         map: Pairs OUTPUT=INPUT: a value of the models before and the input of the next one that reads it.
-        before: The other models come before this one and not behind it. Default: `false`.
+        before: The other models come before this one and not behind it. Default: `False`.
         run: see :class:`RunOptions`.
     """
     return step("chain", model, {"map": map, "before": before}, run, {"with": several(others)})
@@ -195,7 +199,7 @@ def chain(
 def convert_float(
     model: ModelLike,
     *,
-    to: Literal['float16', 'bfloat16'] | None = None,
+    to: Literal["float16", "bfloat16"] | None = None,
     convert_io: bool | None = None,
     keep_operators: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
@@ -208,25 +212,26 @@ def convert_float(
     An operator is converted when its schema allows the type, in the bodies of If, Loop and Scan too; calls of functions are
     inlined first. It stays float when it computes with a number that the type does not hold: an epsilon below the range of
     float16 with the root, logarithm or division that it protects and the squares that it is added to, a mask beyond the range
-    with its Softmax, sums of integers. Further when `range-data` shows values beyond the range of float16 or random inputs show
+    with its Softmax, sums of integers. Further when `range_data` shows values beyond the range of float16 or random inputs show
     values near its end, when it stands between quantized values, when its weights are smaller than the Casts around it, and when
-    `keep-operators` or `exclude` say so; Casts stand where the types meet. Inputs and outputs of bodies stay float, and those of
-    the model unless `convert-io` says otherwise. Ranges are not checked in bodies.
+    `keep_operators` or `exclude` say so; Casts stand where the types meet. Inputs and outputs of bodies stay float, and those of
+    the model unless `convert_io` says otherwise. Ranges are not checked in bodies.
 
     Args:
         model: the model.
-        to: The type to convert to. Default: `"float16"`.
-        convert_io: Give graph inputs and outputs the new type, too. Default: `false`.
-        keep_operators: Operator types that stay float. Default: `["CumSum", "NonMaxSuppression", "Range", "Resize", "RoiAlign",
-            "Upsample"]`.
+        to: The type to convert to. Default: `'float16'`.
+        convert_io: Give graph inputs and outputs the new type, too. Default: `False`.
+        keep_operators: Operator types that stay float. Default: `['CumSum', 'NonMaxSuppression', 'Range', 'Resize', 'RoiAlign',
+            'Upsample']`.
         exclude: Nodes that stay float: regular expressions on node names and output names.
         range_data: Run the model on the data of this role and keep what exceeds the range of the type in float.
-        check_ranges: Without `range-data`: run the model on two random inputs, and keep what comes within a quarter of the
+        check_ranges: Without `range_data`: run the model on two random inputs, and keep what comes within a quarter of the
             largest float16 value in float. A model that does not run on them is converted all the same, and the report says so.
-            Default: `true`.
+            Default: `True`.
         run: see :class:`RunOptions`.
     """
-    return step("convert-float", model, {"to": to, "convert_io": convert_io, "keep_operators": keep_operators, "exclude": exclude, "range_data": range_data, "check_ranges": check_ranges}, run)
+    return step("convert-float", model, {"to": to, "convert_io": convert_io, "keep_operators": keep_operators, "exclude": exclude,
+        "range_data": range_data, "check_ranges": check_ranges}, run)
 
 
 def convert_opset(
@@ -256,8 +261,8 @@ def convert_opset(
 
 def correct_bias(
     model: ModelLike,
+    reference: ModelLike | None = None,
     *,
-    reference: str | None = None,
     step_data: str | None = None,
     prepare: bool | None = None,
     **run: Unpack[RunOptions],
@@ -271,11 +276,11 @@ def correct_bias(
     Args:
         model: the model.
         reference: The float model that the quantized one was made from.
-        step_data: The role of the data. Default: `"calibration"`.
-        prepare: Simplify the float model first, as `quantize` does, so that the same layers are in it. Default: `true`.
+        step_data: The role of the data. Default: `'calibration'`.
+        prepare: Simplify the float model first, as `quantize` does, so that the same layers are in it. Default: `True`.
         run: see :class:`RunOptions`.
     """
-    return step("correct-bias", model, {"reference": reference, "step_data": step_data, "prepare": prepare}, run)
+    return step("correct-bias", model, {"step_data": step_data, "prepare": prepare}, run, {"reference": reference})
 
 
 def deduplicate_initializers(
@@ -357,7 +362,7 @@ def eliminate_dead_code(
 
     Args:
         model: the model.
-        keep_functions: Keep functions that nothing calls. Default: `false`.
+        keep_functions: Keep functions that nothing calls. Default: `False`.
         run: see :class:`RunOptions`.
     """
     return step("eliminate-dead-code", model, {"keep_functions": keep_functions}, run)
@@ -385,17 +390,18 @@ def equalize(
     Args:
         model: the model.
         pairs: Even out the weights of pairs of convolutions: for one scale a weight tensor. With a scale for each channel of the
-            weights it may harm activations. Default: `true`.
+            weights it may harm activations. Default: `True`.
         residual: Even out values that additions tie together; without `pairs` also those that one convolution gives to another
-            directly. Default: `true`.
+            directly. Default: `True`.
         strength: How much of the range moves out of such values: 0 nothing, 1 all, so that every channel goes equally far.
             Default: `1.0`.
         sweeps: Sweeps over all pairs of convolutions at most. Default: `20`.
-        step_data: The role of the data that says how far channels go. Default: `"calibration"`.
-        prepare: Simplify the model first, so that batch normalization is part of the convolutions. Default: `true`.
+        step_data: The role of the data that says how far channels go. Default: `'calibration'`.
+        prepare: Simplify the model first, so that batch normalization is part of the convolutions. Default: `True`.
         run: see :class:`RunOptions`.
     """
-    return step("equalize", model, {"pairs": pairs, "residual": residual, "strength": strength, "sweeps": sweeps, "step_data": step_data, "prepare": prepare}, run)
+    return step("equalize", model, {"pairs": pairs, "residual": residual, "strength": strength, "sweeps": sweeps,
+        "step_data": step_data, "prepare": prepare}, run)
 
 
 def extract(
@@ -426,16 +432,16 @@ def finetune(
     epochs: int | None = None,
     batch: int | None = None,
     learning_rate: float | None = None,
-    optimizer: Literal['sgd', 'adam'] | None = None,
+    optimizer: Literal["sgd", "adam"] | None = None,
     momentum: float | None = None,
     weight_decay: float | None = None,
-    masks: Literal['hold-zeros', 'none'] | None = None,
-    masks_from: str | None = None,
+    masks: Literal["hold-zeros", "none"] | None = None,
+    masks_from: PathLike | None = None,
     validation: float | None = None,
     patience: int | None = None,
     step_data: str | None = None,
-    loss: Literal['cross-entropy', 'mean-squared-error', 'binary-cross-entropy', 'distillation'] | None = None,
-    teacher: str | None = None,
+    loss: Literal["cross-entropy", "mean-squared-error", "binary-cross-entropy", "distillation"] | None = None,
+    teacher: ModelLike | None = None,
     temperature: float | None = None,
     loss_output: str | None = None,
     freeze: Sequence[str] | None = None,
@@ -454,16 +460,16 @@ def finetune(
         epochs: Passes over the data. Default: `3`.
         batch: Samples a step. Default: `64`.
         learning_rate: Of the first step. Default: `0.01`.
-        optimizer: How parameters move. Default: `"sgd"`.
+        optimizer: How parameters move. Default: `'sgd'`.
         momentum: Momentum of `sgd`. Default: `0.9`.
         weight_decay: Decay of parameters, relative to the learning rate. Default: `0.0`.
-        masks: What becomes of zeros. Default: `"hold-zeros"`.
-        masks_from: An npz with a boolean array for each of some parameters, as `prune-weights` writes it under `masks`: where it
+        masks: What becomes of zeros. Default: `'hold-zeros'`.
+        masks_from: An npz with a boolean array for each of some parameters, as `prune_weights` writes it under `masks`: where it
             is false the parameter becomes zero and stays zero.
         validation: Share of the samples that are held out. Default: `0.05`.
         patience: Epochs without a lower loss on them before training stops. Default: `3`.
-        step_data: The role of the data. Default: `"training"`.
-        loss: The loss. Default: `"cross-entropy"`.
+        step_data: The role of the data. Default: `'training'`.
+        loss: The loss. Default: `'cross-entropy'`.
         teacher: The teacher of the loss `distillation`, a model file; by default the model that the pipeline started with.
         temperature: T of the loss `distillation`. Default: `2.0`.
         loss_output: The output that the loss sits on; the first one by default.
@@ -471,14 +477,17 @@ def finetune(
         shuffle_seed: Seed of the order of samples; the run's own by default.
         run: see :class:`RunOptions`.
     """
-    return step("finetune", model, {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "optimizer": optimizer, "momentum": momentum, "weight_decay": weight_decay, "masks": masks, "masks_from": masks_from, "validation": validation, "patience": patience, "step_data": step_data, "loss": loss, "teacher": teacher, "temperature": temperature, "loss_output": loss_output, "freeze": freeze, "shuffle_seed": shuffle_seed}, run)
+    return step("finetune", model, {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "optimizer": optimizer,
+        "momentum": momentum, "weight_decay": weight_decay, "masks": masks, "validation": validation, "patience": patience,
+        "step_data": step_data, "loss": loss, "temperature": temperature, "loss_output": loss_output, "freeze": freeze,
+        "shuffle_seed": shuffle_seed}, run, {"masks-from": masks_from, "teacher": teacher})
 
 
 def fold_constants(
     model: ModelLike,
     *,
     keep_control_flow: bool | None = None,
-    safety: Literal['exact', 'rounding', 'approximate'] | None = None,
+    safety: Literal["exact", "rounding", "approximate"] | None = None,
     **run: Unpack[RunOptions],
 ) -> Outcome:
     """Computes what is the same in every run, and replaces it by constants.
@@ -495,10 +504,10 @@ def fold_constants(
 
     Args:
         model: the model.
-        keep_control_flow: Leave If and Loop as they are, even when their condition is known. Default: `false`.
+        keep_control_flow: Leave If and Loop as they are, even when their condition is known. Default: `False`.
         safety: What has to be preserved: `rounding` evaluates everything; `exact` only what gives the same bits in every engine:
             moves, integers, and float arithmetic that IEEE 754 decides, but no functions such as `Exp` and no sums of many
-            floats. Default: `"rounding"`.
+            floats. Default: `'rounding'`.
         run: see :class:`RunOptions`.
     """
     return step("fold-constants", model, {"keep_control_flow": keep_control_flow, "safety": safety}, run)
@@ -517,7 +526,7 @@ def inline_functions(
     are removed.
 
     A function that imports another version of a domain is inlined only if each of its operators has the same form in both
-    versions; otherwise the call stays, with a note (`convert-opset` brings both to one version). A function that calls itself is
+    versions; otherwise the call stays, with a note (`convert_opset` brings both to one version). A function that calls itself is
     an error.
 
     Args:
@@ -530,8 +539,8 @@ def inline_functions(
 
 def merge_lora(
     model: ModelLike,
+    adapter: PathLike | None = None,
     *,
-    adapter: str | None = None,
     alpha: float | None = None,
     alpha_pattern: Mapping[str, float] | None = None,
     prefix: str | None = None,
@@ -559,19 +568,21 @@ def merge_lora(
         prefix: Take only modules whose names start with this, as `lora_te1_` for the first of two text encoders.
         scale: What the adapter counts; a negative number takes it out of weights that it was merged into. Default: `1.0`.
         rename: Rewrites of module names: pairs of a regular expression and what stands for its match, with `$1` for groups.
-        partial: Leave adapters out that find no weight. Default: `false`.
+        partial: Leave adapters out that find no weight. Default: `False`.
         run: see :class:`RunOptions`.
     """
-    return step("merge-lora", model, {"adapter": adapter, "alpha": alpha, "alpha_pattern": alpha_pattern, "prefix": prefix, "scale": scale, "rename": rename, "partial": partial}, run)
+    return step("merge-lora", model, {"alpha": alpha, "alpha_pattern": alpha_pattern, "prefix": prefix, "scale": scale,
+        "rename": rename, "partial": partial}, run, {"adapter": adapter})
 
 
 def prune_channels(
     model: ModelLike,
     *,
     ratio: float | None = None,
-    criterion: Literal['magnitude', 'batch-norm', 'lamp', 'fpgm', 'reconstruction', 'wanda', 'gradient', 'taylor', 'fisher', 'random'] | None = None,
-    norm: Literal['l1', 'l2'] | None = None,
-    scope: Literal['layer', 'global'] | None = None,
+    criterion: Literal["magnitude", "batch-norm", "lamp", "fpgm", "reconstruction", "wanda", "gradient", "taylor", "fisher",
+        "random"] | None = None,
+    norm: Literal["l1", "l2"] | None = None,
+    scope: Literal["layer", "global"] | None = None,
     target_macs: float | None = None,
     target_latency: float | None = None,
     target_bytes: float | None = None,
@@ -580,17 +591,17 @@ def prune_channels(
     min_keep: int | None = None,
     max_ratio: float | None = None,
     step_keep: Sequence[str] | None = None,
-    attention: Literal['finest', 'heads'] | None = None,
+    attention: Literal["finest", "heads"] | None = None,
     step_seed: int | None = None,
     until: Sequence[str | Mapping[str, Any]] | str | Mapping[str, Mapping[str, Any]] | None = None,
-    write_pipeline: str | None = None,
-    history: str | None = None,
-    replay: str | None = None,
+    write_pipeline: PathLike | None = None,
+    history: PathLike | None = None,
+    replay: PathLike | None = None,
     refit: bool | None = None,
-    refit_order: Literal['at-once', 'one-by-one'] | None = None,
+    refit_order: Literal["at-once", "one-by-one"] | None = None,
     step_data: str | None = None,
     training: str | None = None,
-    loss: Literal['cross-entropy', 'mean-squared-error', 'binary-cross-entropy'] | None = None,
+    loss: Literal["cross-entropy", "mean-squared-error", "binary-cross-entropy"] | None = None,
     loss_output: str | None = None,
     **run: Unpack[RunOptions],
 ) -> Outcome:
@@ -604,9 +615,9 @@ def prune_channels(
     Args:
         model: the model.
         ratio: Share of the units that go, 0 to 1; not used with a target. Default: `0.3`.
-        criterion: How units are ranked. Default: `"magnitude"`.
-        norm: The norm that `magnitude` and `lamp` take. Default: `"l2"`.
-        scope: Whether each layer loses the same share, or the whole model loses its lowest units. Default: `"layer"`.
+        criterion: How units are ranked. Default: `'magnitude'`.
+        norm: The norm that `magnitude` and `lamp` take. Default: `'l2'`.
+        scope: Whether each layer loses the same share, or the whole model loses its lowest units. Default: `'layer'`.
         target_macs: Multiply-accumulates that may remain, as a share of the model's.
         target_latency: Time of one run that may remain, as a share of the model's: the fastest of several runs in the engine, on
             one thread. Measured, so another run may choose differently; `history` and `replay` keep a choice.
@@ -618,24 +629,29 @@ def prune_channels(
         max_ratio: Greatest share of a layer's units that may go, in all rounds together. Default: `0.95`.
         step_keep: Layers to leave alone: patterns over the names of weights and of the nodes that read them.
         attention: What goes where an axis was split, as in attention: whole heads or the same dimensions of every head. Default:
-            `"finest"`.
+            `'finest'`.
         step_seed: Seed of the `random` criterion and of the samples for the comparison; the run's own by default.
         until: Search for the most that may go so that bounds hold: `map.drop<=0.005`, `accuracy.drop<=0.01`, or gates with their
-            bounds; with bounds on size, multiply-accumulates or latency alone, for the least that has to. `ratio`, `target-macs`
-            or `target-bytes` is then the most that goes. Every other sample of the evaluation data chooses, the rest confirms.
+            bounds; with bounds on size, multiply-accumulates or latency alone, for the least that has to. `ratio`, `target_macs`
+            or `target_bytes` is then the most that goes. Every other sample of the evaluation data chooses, the rest confirms.
         write_pipeline: Where to write the pipeline that gives the same model without the search.
         history: Where to write which units went, as JSON.
         replay: Removes what this file lists instead of ranking units.
         refit: Then refits the weights of the layers that lost inputs to calibration data by least squares, so that the inputs
-            that stay make up for those that went. Needs no labels. Default: `false`.
-        refit_order: Whether `refit` does all layers at once or one after the other. Default: `"at-once"`.
-        step_data: The role of the data for `refit` and the criteria `reconstruction` and `wanda`. Default: `"calibration"`.
-        training: The role of the labelled data for the criteria that take gradients. Default: `"training"`.
-        loss: The loss that gradients are of. Default: `"cross-entropy"`.
+            that stay make up for those that went. Needs no labels. Default: `False`.
+        refit_order: Whether `refit` does all layers at once or one after the other. Default: `'at-once'`.
+        step_data: The role of the data for `refit` and the criteria `reconstruction` and `wanda`. Default: `'calibration'`.
+        training: The role of the labelled data for the criteria that take gradients. Default: `'training'`.
+        loss: The loss that gradients are of. Default: `'cross-entropy'`.
         loss_output: The output that the loss sits on; the first one by default.
         run: see :class:`RunOptions`.
     """
-    return step("prune-channels", model, {"ratio": ratio, "criterion": criterion, "norm": norm, "scope": scope, "target_macs": target_macs, "target_latency": target_latency, "target_bytes": target_bytes, "iterations": iterations, "round_to": round_to, "min_keep": min_keep, "max_ratio": max_ratio, "step_keep": step_keep, "attention": attention, "step_seed": step_seed, "until": until, "write_pipeline": write_pipeline, "history": history, "replay": replay, "refit": refit, "refit_order": refit_order, "step_data": step_data, "training": training, "loss": loss, "loss_output": loss_output}, run)
+    return step("prune-channels", model, {"ratio": ratio, "criterion": criterion, "norm": norm, "scope": scope,
+        "target_macs": target_macs, "target_latency": target_latency, "target_bytes": target_bytes, "iterations": iterations,
+        "round_to": round_to, "min_keep": min_keep, "max_ratio": max_ratio, "step_keep": step_keep, "attention": attention,
+        "step_seed": step_seed, "until": until, "write_pipeline": write_pipeline, "history": history, "refit": refit,
+        "refit_order": refit_order, "step_data": step_data, "training": training, "loss": loss, "loss_output": loss_output}, run,
+        {"replay": replay})
 
 
 def prune_weights(
@@ -644,25 +660,25 @@ def prune_weights(
     sparsity: float | None = None,
     threshold: float | None = None,
     pattern: str | None = None,
-    criterion: Literal['magnitude', 'gradient', 'taylor', 'fisher', 'wanda', 'random'] | None = None,
-    scope: Literal['output', 'layer', 'global'] | None = None,
-    update: Literal['none', 'obs'] | None = None,
-    gram_stats: str | None = None,
+    criterion: Literal["magnitude", "gradient", "taylor", "fisher", "wanda", "random"] | None = None,
+    scope: Literal["output", "layer", "global"] | None = None,
+    update: Literal["none", "obs"] | None = None,
+    gram_stats: PathLike | Stats | None = None,
     max_sparsity: float | None = None,
     operators: Sequence[str] | None = None,
     step_keep: Sequence[str] | None = None,
-    stats: str | None = None,
+    stats: PathLike | Stats | None = None,
     step_data: str | None = None,
-    loss: Literal['cross-entropy', 'mean-squared-error', 'binary-cross-entropy'] | None = None,
+    loss: Literal["cross-entropy", "mean-squared-error", "binary-cross-entropy"] | None = None,
     loss_output: str | None = None,
-    masks: str | None = None,
+    masks: PathLike | None = None,
     random_seed: int | None = None,
     **run: Unpack[RunOptions],
 ) -> Outcome:
     """Sets the weights that matter least to zero: unstructured, or N of each M.
 
     Shapes stay as they are: the file shrinks once it is compressed, and runtimes gain only where they have sparse kernels (2:4).
-    `prune-channels` is what makes a model faster everywhere. Weights of Conv, ConvTranspose, Gemm, MatMul, LSTM, GRU and RNN are
+    `prune_channels` is what makes a model faster everywhere. Weights of Conv, ConvTranspose, Gemm, MatMul, LSTM, GRU and RNN are
     pruned, transposed and shared ones too; biases are not. A weight that is zero already counts as pruned. Criteria with
     gradients take labels (`training` data, or a file that `secateur stats --for gradients` wrote), and `wanda` takes samples.
 
@@ -672,50 +688,55 @@ def prune_weights(
         threshold: Weights whose score is below this become zero, however many they are.
         pattern: N:M along the dimension that is summed over (input channels, for convolutions), for example `2:4`: of each M
             weights the N that matter most stay. Layers whose size is no multiple of M are left alone.
-        criterion: How weights are ranked. Default: `"magnitude"`.
-        scope: What a weight is ranked against. Default: `"layer"`.
-        update: What becomes of the weights that stay. Default: `"none"`.
+        criterion: How weights are ranked. Default: `'magnitude'`.
+        scope: What a weight is ranked against. Default: `'layer'`.
+        update: What becomes of the weights that stay. Default: `'none'`.
         gram_stats: Gram matrices of this very model for `update: obs`, as `secateur stats --for gram` writes them; else they are
             collected on `calibration` data.
         max_sparsity: Greatest share of a layer that may become zero, so that no scope or threshold empties one. Default: `0.99`.
-        operators: Operators whose weights are pruned. Default: `["Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU",
-            "RNN"]`.
+        operators: Operators whose weights are pruned. Default: `['Conv', 'ConvTranspose', 'Gemm', 'MatMul', 'LSTM', 'GRU',
+            'RNN']`.
         step_keep: Layers to leave alone: patterns over the names of weights and of the nodes that read them.
         stats: Gradient statistics of this very model, as `secateur stats --for gradients` writes them; else they are collected.
         step_data: The role of the data; `training` for criteria with gradients and `calibration` for `wanda` by default.
-        loss: The loss that gradients are of. Default: `"cross-entropy"`.
+        loss: The loss that gradients are of. Default: `'cross-entropy'`.
         loss_output: The output that the loss sits on; the first one by default.
         masks: Where to write the masks: an npz with a boolean array for each weight, true where it stays.
         random_seed: Seed of the `random` criterion; the run's own by default.
         run: see :class:`RunOptions`.
     """
-    return step("prune-weights", model, {"sparsity": sparsity, "threshold": threshold, "pattern": pattern, "criterion": criterion, "scope": scope, "update": update, "gram_stats": gram_stats, "max_sparsity": max_sparsity, "operators": operators, "step_keep": step_keep, "stats": stats, "step_data": step_data, "loss": loss, "loss_output": loss_output, "masks": masks, "random_seed": random_seed}, run)
+    return step("prune-weights", model, {"sparsity": sparsity, "threshold": threshold, "pattern": pattern, "criterion": criterion,
+        "scope": scope, "update": update, "max_sparsity": max_sparsity, "operators": operators, "step_keep": step_keep,
+        "step_data": step_data, "loss": loss, "loss_output": loss_output, "masks": masks, "random_seed": random_seed}, run,
+        {"gram-stats": gram_stats, "stats": stats})
 
 
 def quantize(
     model: ModelLike,
     *,
-    scheme: Literal['int8', 'int16', 'float8', 'dynamic', 'weights-int8', 'weights-int4', 'float16', 'bfloat16'] | None = None,
-    profile: Literal['ort-x86', 'ort-arm', 'tensorrt', 'qnn', 'openvino', 'tract', 'generic'] | None = None,
-    activations: Literal['uint8', 'int8', 'uint16', 'int16', 'uint4', 'int4', 'uint2', 'int2', 'float8e4m3fn', 'float8e4m3fnuz', 'float8e5m2', 'float8e5m2fnuz'] | None = None,
-    weights: Literal['uint8', 'int8', 'uint16', 'int16', 'uint4', 'int4', 'uint2', 'int2', 'float8e4m3fn', 'float8e4m3fnuz', 'float8e5m2', 'float8e5m2fnuz'] | None = None,
+    scheme: Literal["int8", "int16", "float8", "dynamic", "weights-int8", "weights-int4", "float16", "bfloat16"] | None = None,
+    profile: Literal["ort-x86", "ort-arm", "tensorrt", "qnn", "openvino", "tract", "generic"] | None = None,
+    activations: Literal["uint8", "int8", "uint16", "int16", "uint4", "int4", "uint2", "int2", "float8e4m3fn", "float8e4m3fnuz",
+        "float8e5m2", "float8e5m2fnuz"] | None = None,
+    weights: Literal["uint8", "int8", "uint16", "int16", "uint4", "int4", "uint2", "int2", "float8e4m3fn", "float8e4m3fnuz",
+        "float8e5m2", "float8e5m2fnuz"] | None = None,
     block: int | None = None,
     layers: Sequence[Mapping[str, Any]] | None = None,
-    rounding: Literal['nearest', 'gptq', 'adaround'] | None = None,
-    calibrate: Literal['min-max', 'moving-average', 'entropy', 'mse', 'sqnr'] | Mapping[str, Any] | None = None,
+    rounding: Literal["nearest", "gptq", "adaround"] | None = None,
+    calibrate: Literal["min-max", "moving-average", "entropy", "mse", "sqnr"] | Mapping[str, Any] | None = None,
     per_channel: bool | None = None,
     reduce_range: bool | None = None,
-    saturation: Literal['report', 'avoid', 'ignore'] | None = None,
+    saturation: Literal["report", "avoid", "ignore"] | None = None,
     prepare: bool | None = None,
     correct_bias: bool | None = None,
     equalize: bool | None = None,
-    heads: Literal['float', 'codes'] | None = None,
+    heads: Literal["float", "codes"] | None = None,
     exclude: Sequence[str] | None = None,
     step_data: str | None = None,
-    stats: str | None = None,
+    stats: PathLike | Stats | None = None,
     until: Sequence[str | Mapping[str, Any]] | str | Mapping[str, Mapping[str, Any]] | None = None,
-    write_pipeline: str | None = None,
-    gram_stats: str | None = None,
+    write_pipeline: PathLike | None = None,
+    gram_stats: PathLike | Stats | None = None,
     **run: Unpack[RunOptions],
 ) -> Outcome:
     """Quantizes weights and activations to 8-bit integers with Q/DQ pairs, placed so that the target engine runs the operators
@@ -728,35 +749,35 @@ def quantize(
     Args:
         model: the model.
         scheme: What becomes integer or narrow, and to which types. The schemes beside `int8` and `int16` are the passes
-            `quantize-dynamic`, `quantize-weights` and `convert-float` with their defaults; they need no data. Default: `"int8"`.
-        profile: The engine that the result is for: it decides types, symmetry and where pairs go. Default: `"ort-x86"`.
+            `quantize_dynamic`, `quantize_weights` and `convert_float` with their defaults; they need no data. Default: `'int8'`.
+        profile: The engine that the result is for: it decides types, symmetry and where pairs go. Default: `'ort-x86'`.
         activations: Type of the codes of activations; that of the scheme and the profile by default. A type that the engine has
             no kernel for is refused, or, by ONNX Runtime's profiles for 16 bits, simulated in float, and the plan says so.
         weights: Type of the codes of weights; `int8` by default, `float8e4m3fn` with the scheme `float8`.
         block: Elements along the summed dimension of a matrix product that share a scale of its weight; 0: a whole output channel
             does. Default: `0`.
         layers: Other types for single layers: the first entry whose pattern matches the node's name, an output of it or its
-            weight decides. `{match: REGEX, type: int4|int8|...|float, activations: uint8|uint16|...}`, and `per-channel` or
+            weight decides. `{match: REGEX, type: int4|int8|...|float, activations: uint8|uint16|...}`, and `per_channel` or
             `block` where they differ. Operators that only move codes have the type of what they read.
-        rounding: How the codes of weights are chosen: as for `quantize-weights`, on the second moments of what the float model's
-            layers read. Default: `"nearest"`.
+        rounding: How the codes of weights are chosen: as for `quantize_weights`, on the second moments of what the float model's
+            layers read. Default: `'nearest'`.
         calibrate: How ranges of activations are found. The default, `mse`, beats `min-max` on the models of the comparison table;
-            `percentile` may beat both, or clip what matters. Default: `"mse"`.
-        per_channel: One scale for each output channel of a weight; else one for the whole weight. Default: `true`.
+            `percentile` may beat both, or clip what matters. Default: `'mse'`.
+        per_channel: One scale for each output channel of a weight; else one for the whole weight. Default: `True`.
         reduce_range: Weights with one bit less, for processors without VNNI that add pairs of products in 16 bits. Default:
-            `false`.
+            `False`.
         saturation: What is done about weights whose products with 8-bit activations saturate on x86 processors without VNNI. Only
-            the profiles `ort-x86` and `openvino` have such kernels. Default: `"avoid"`.
+            the profiles `ort-x86` and `openvino` have such kernels. Default: `'avoid'`.
         prepare: Simplify the model first, so that batch normalization, padding and weights behind Identity, Transpose or Reshape
-            are part of the products. Default: `true`.
+            are part of the products. Default: `True`.
         correct_bias: Move each bias by the mean error that the rounded weights cause, found from the mean of each input channel
-            (Nagel et al. 2019, section 4.2). Default: `true`.
+            (Nagel et al. 2019, section 4.2). Default: `True`.
         equalize: Even out the channels of values that additions tie together first, as `equalize` does with `pairs: false`. Only
-            where activations are codes of 8 bits or fewer and ranges come from data. Default: `true`.
+            where activations are codes of 8 bits or fewer and ranges come from data. Default: `True`.
         heads: What becomes of the last products of models whose answers have parts: several outputs or scales, or one output that
-            is cut into scores, boxes and distributions. Default: `"float"`.
+            is cut into scores, boxes and distributions. Default: `'float'`.
         exclude: Nodes that stay float: regular expressions on node names and output names.
-        step_data: The role of the data that ranges come from. Default: `"calibration"`.
+        step_data: The role of the data that ranges come from. Default: `'calibration'`.
         stats: A statistics file (`secateur stats MODEL --for quantize`) to take ranges from, instead of data.
         until: Search for the layers that have to stay float (or 16 bits, where the engine runs those) so that bounds hold:
             `map.drop<=0.005`, `accuracy.drop<=0.01`, `size<=0.4`, or gates with their bounds. Every other sample of the
@@ -766,14 +787,18 @@ def quantize(
             of data.
         run: see :class:`RunOptions`.
     """
-    return step("quantize", model, {"scheme": scheme, "profile": profile, "activations": activations, "weights": weights, "block": block, "layers": layers, "rounding": rounding, "calibrate": calibrate, "per_channel": per_channel, "reduce_range": reduce_range, "saturation": saturation, "prepare": prepare, "correct_bias": correct_bias, "equalize": equalize, "heads": heads, "exclude": exclude, "step_data": step_data, "stats": stats, "until": until, "write_pipeline": write_pipeline, "gram_stats": gram_stats}, run)
+    return step("quantize", model, {"scheme": scheme, "profile": profile, "activations": activations, "weights": weights,
+        "block": block, "layers": layers, "rounding": rounding, "calibrate": calibrate, "per_channel": per_channel,
+        "reduce_range": reduce_range, "saturation": saturation, "prepare": prepare, "correct_bias": correct_bias,
+        "equalize": equalize, "heads": heads, "exclude": exclude, "step_data": step_data, "until": until,
+        "write_pipeline": write_pipeline}, run, {"stats": stats, "gram-stats": gram_stats})
 
 
 def quantize_dynamic(
     model: ModelLike,
     *,
     per_channel: bool | None = None,
-    saturation: Literal['report', 'avoid', 'ignore'] | None = None,
+    saturation: Literal["report", "avoid", "ignore"] | None = None,
     minimum_elements: int | None = None,
     exclude: Sequence[str] | None = None,
     weights_only: Sequence[str] | None = None,
@@ -789,37 +814,39 @@ def quantize_dynamic(
 
     Args:
         model: the model.
-        per_channel: One scale for each output column; else one for the whole weight. Default: `true`.
-        saturation: What is done about weights whose products saturate on x86 processors without VNNI. Default: `"avoid"`.
+        per_channel: One scale for each output column; else one for the whole weight. Default: `True`.
+        saturation: What is done about weights whose products saturate on x86 processors without VNNI. Default: `'avoid'`.
         minimum_elements: Weights with fewer elements stay float. Default: `256`.
         exclude: Nodes that stay float: regular expressions on node names and output names.
-        weights_only: Operators that compute in float and whose weights alone become codes, as `quantize-weights` writes them:
-            LSTM, GRU, RNN, Gather, Einsum, and any other that it takes. Default: `["LSTM", "GRU", "RNN", "Gather", "Einsum"]`.
-        prepare: Simplify the model first, so that weights behind Identity, Transpose or Reshape are seen. Default: `true`.
+        weights_only: Operators that compute in float and whose weights alone become codes, as `quantize_weights` writes them:
+            LSTM, GRU, RNN, Gather, Einsum, and any other that it takes. Default: `['LSTM', 'GRU', 'RNN', 'Gather', 'Einsum']`.
+        prepare: Simplify the model first, so that weights behind Identity, Transpose or Reshape are seen. Default: `True`.
         run: see :class:`RunOptions`.
     """
-    return step("quantize-dynamic", model, {"per_channel": per_channel, "saturation": saturation, "minimum_elements": minimum_elements, "exclude": exclude, "weights_only": weights_only, "prepare": prepare}, run)
+    return step("quantize-dynamic", model, {"per_channel": per_channel, "saturation": saturation,
+        "minimum_elements": minimum_elements, "exclude": exclude, "weights_only": weights_only, "prepare": prepare}, run)
 
 
 def quantize_weights(
     model: ModelLike,
     *,
-    type: Literal['uint8', 'int8', 'uint16', 'int16', 'uint4', 'int4', 'uint2', 'int2', 'float8e4m3fn', 'float8e4m3fnuz', 'float8e5m2', 'float8e5m2fnuz'] | None = None,
+    type: Literal["uint8", "int8", "uint16", "int16", "uint4", "int4", "uint2", "int2", "float8e4m3fn", "float8e4m3fnuz",
+        "float8e5m2", "float8e5m2fnuz"] | None = None,
     block: int | None = None,
     per_channel: bool | None = None,
     symmetric: bool | None = None,
-    form: Literal['qdq', 'mat-mul-n-bits'] | None = None,
-    criterion: Literal['range', 'log-gradient'] | None = None,
+    form: Literal["qdq", "mat-mul-n-bits"] | None = None,
+    criterion: Literal["range", "log-gradient"] | None = None,
     bits: float | None = None,
-    widths: Literal['channel', 'layer'] | None = None,
-    rounding: Literal['nearest', 'gptq', 'adaround'] | None = None,
+    widths: Literal["channel", "layer"] | None = None,
+    rounding: Literal["nearest", "gptq", "adaround"] | None = None,
     layers: Sequence[Mapping[str, Any]] | None = None,
     correct_bias: bool | None = None,
     step_data: str | None = None,
-    stats: str | None = None,
+    stats: PathLike | Stats | None = None,
     labelled: str | None = None,
-    gradient_stats: str | None = None,
-    loss: Literal['cross-entropy', 'mean-squared-error', 'binary-cross-entropy'] | None = None,
+    gradient_stats: PathLike | Stats | None = None,
+    loss: Literal["cross-entropy", "mean-squared-error", "binary-cross-entropy"] | None = None,
     loss_output: str | None = None,
     operators: Sequence[str] | None = None,
     minimum_elements: int | None = None,
@@ -837,53 +864,58 @@ def quantize_weights(
 
     Args:
         model: the model.
-        type: Type of the codes. Default: `"int8"`.
+        type: Type of the codes. Default: `'int8'`.
         block: Elements along the summed dimension that share a scale; 0: a whole output channel does. Default: `0`.
-        per_channel: One scale for each output channel; else one for the whole weight. Without effect on blocks. Default: `true`.
-        symmetric: Zero is in the middle of the codes; else each scale has a zero point. Default: `true`.
-        form: How quantized weights are written. Default: `"qdq"`.
-        criterion: What decides on bits and codes. Default: `"range"`.
+        per_channel: One scale for each output channel; else one for the whole weight. Without effect on blocks. Default: `True`.
+        symmetric: Zero is in the middle of the codes; else each scale has a zero point. Default: `True`.
+        form: How quantized weights are written. Default: `'qdq'`.
+        criterion: What decides on bits and codes. Default: `'range'`.
         bits: Bits a weight, in the mean over all weights: 2 to what the type has; all of them by default. Codes then use 2^bits
             levels; with `criterion: log-gradient` some channels use more and others fewer, and the mean may be a fraction. The
             file holds the type's bits all the same, 4 where none of a weight's channels has more; what is saved shows once it is
             packed.
-        widths: What shares a number of bits, with `criterion: log-gradient`. Default: `"channel"`.
-        rounding: How codes are chosen. Default: `"nearest"`.
+        widths: What shares a number of bits, with `criterion: log-gradient`. Default: `'channel'`.
+        rounding: How codes are chosen. Default: `'nearest'`.
         layers: Other types for single layers: the first entry whose pattern matches the node's name, an output of it or its
             weight decides. `{match: REGEX, type: int4|int8|...|float}`, and `block` where it differs.
         correct_bias: Move the biases of Conv and Gemm by the mean error that the rounded weights cause, for roundings that know
-            the rows of the layer. Default: `true`.
-        step_data: The role of the data that `gptq` and `adaround` run the model over. Default: `"calibration"`.
+            the rows of the layer. Default: `True`.
+        step_data: The role of the data that `gptq` and `adaround` run the model over. Default: `'calibration'`.
         stats: A statistics file (`secateur stats MODEL --for gram`) to take the second moments of layers from, instead of data.
-        labelled: The role of the labelled data that `log-gradient` takes gradients on. Default: `"training"`.
+        labelled: The role of the labelled data that `log-gradient` takes gradients on. Default: `'training'`.
         gradient_stats: Gradient statistics of this very model, as `secateur stats --for gradients` writes them, instead of
             labelled data.
-        loss: The loss that gradients are of. Default: `"cross-entropy"`.
+        loss: The loss that gradients are of. Default: `'cross-entropy'`.
         loss_output: The output that the loss sits on; the first one by default.
         operators: Operators whose weights are quantized: MatMul, Gemm, LSTM, GRU, RNN, Einsum, the tables that Gather takes rows
             of, and if named Conv and ConvTranspose. ONNX Runtime dequantizes the weights of all but MatMul and Gemm anew in every
-            run; of a table it dequantizes the rows that are gathered, which have 8 bits at least. Default: `["MatMul", "Gemm",
-            "LSTM", "GRU", "RNN", "Gather", "Einsum"]`.
+            run; of a table it dequantizes the rows that are gathered, which have 8 bits at least. Default: `['MatMul', 'Gemm',
+            'LSTM', 'GRU', 'RNN', 'Gather', 'Einsum']`.
         minimum_elements: Weights with fewer elements stay float. Default: `1024`.
         exclude: Nodes whose weights stay float: regular expressions on node names and output names.
-        prepare: Simplify the model first, so that weights behind Identity, Transpose or Reshape are seen. Default: `true`.
+        prepare: Simplify the model first, so that weights behind Identity, Transpose or Reshape are seen. Default: `True`.
         run: see :class:`RunOptions`.
     """
-    return step("quantize-weights", model, {"type": type, "block": block, "per_channel": per_channel, "symmetric": symmetric, "form": form, "criterion": criterion, "bits": bits, "widths": widths, "rounding": rounding, "layers": layers, "correct_bias": correct_bias, "step_data": step_data, "stats": stats, "labelled": labelled, "gradient_stats": gradient_stats, "loss": loss, "loss_output": loss_output, "operators": operators, "minimum_elements": minimum_elements, "exclude": exclude, "prepare": prepare}, run)
+    return step("quantize-weights", model, {"type": type, "block": block, "per_channel": per_channel, "symmetric": symmetric,
+        "form": form, "criterion": criterion, "bits": bits, "widths": widths, "rounding": rounding, "layers": layers,
+        "correct_bias": correct_bias, "step_data": step_data, "labelled": labelled, "loss": loss, "loss_output": loss_output,
+        "operators": operators, "minimum_elements": minimum_elements, "exclude": exclude, "prepare": prepare}, run,
+        {"stats": stats, "gradient-stats": gradient_stats})
 
 
 def search_precision(
     model: ModelLike,
     *,
-    types: Sequence[Literal['float', 'uint2', 'int2', 'uint4', 'int4', 'uint8', 'int8', 'uint16', 'int16', 'float8e4m3fn', 'float8e4m3fnuz', 'float8e5m2', 'float8e5m2fnuz']] | None = None,
+    types: Sequence[Literal["float", "uint2", "int2", "uint4", "int4", "uint8", "int8", "uint16", "int16", "float8e4m3fn",
+        "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz"]] | None = None,
     bits: float | None = None,
     max_size: float | None = None,
     max_drop: float | None = None,
     until: Sequence[str | Mapping[str, Any]] | str | Mapping[str, Mapping[str, Any]] | None = None,
-    sensitivity: Literal['output', 'layer'] | None = None,
+    sensitivity: Literal["output", "layer"] | None = None,
     samples: int | None = None,
-    pipeline: str | None = None,
-    rounding: Literal['nearest', 'gptq', 'adaround'] | None = None,
+    pipeline: PathLike | None = None,
+    rounding: Literal["nearest", "gptq", "adaround"] | None = None,
     block: int | None = None,
     symmetric: bool | None = None,
     correct_bias: bool | None = None,
@@ -896,13 +928,13 @@ def search_precision(
     """Searches for each layer's weights the type that a budget allows, and quantizes the weights so.
 
     Every layer is quantized alone, with each of the types, while everything else stays float. Starting from the narrowest type
-    everywhere, the layer that gains most for each bit gets more, as long as the budget (`bits`, `max-size`) lasts, or until the
-    loss of accuracy is at most `max-drop`. Weights in bodies and functions get the widest type. The result can be written as a
-    pipeline of one `quantize-weights` step, which gives the same model again.
+    everywhere, the layer that gains most for each bit gets more, as long as the budget (`bits`, `max_size`) lasts, or until the
+    loss of accuracy is at most `max_drop`. Weights in bodies and functions get the widest type. The result can be written as a
+    pipeline of one `quantize_weights` step, which gives the same model again.
 
     Args:
         model: the model.
-        types: Types that a layer may have. Default: `["int4", "int8"]`.
+        types: Types that a layer may have. Default: `['int4', 'int8']`.
         bits: Bits of a weight on average, scales not counted, at most.
         max_size: Size of the result as a share of the input's, at most.
         max_drop: Loss of accuracy on the evaluation data (0.01: one point), at most; the smallest model that keeps it is searched
@@ -910,30 +942,33 @@ def search_precision(
         until: Search for the fewest bits with which bounds hold: `map.drop<=0.005`, `accuracy.drop<=0.01`, or gates with their
             bounds; with bounds on size or latency alone, for the most bits. Every other sample of the evaluation data chooses,
             the rest confirms.
-        sensitivity: What a layer's precision is judged by. Default: `"output"`.
+        sensitivity: What a layer's precision is judged by. Default: `'output'`.
         samples: Samples of the calibration data that the model's outputs are compared on. Default: `16`.
         pipeline: Where to write the pipeline.
-        rounding: How codes are chosen. Default: `"gptq"`.
+        rounding: How codes are chosen. Default: `'gptq'`.
         block: Elements along the summed dimension that share a scale; 0: a whole output channel does. Default: `0`.
-        symmetric: Zero is in the middle of the codes; else each scale has a zero point. Default: `true`.
-        correct_bias: Move the biases of Conv and Gemm by the mean error that the rounded weights cause. Default: `true`.
-        operators: Operators whose weights are quantized: MatMul, Gemm, Conv, ConvTranspose. Default: `["Conv", "Gemm",
-            "MatMul"]`.
+        symmetric: Zero is in the middle of the codes; else each scale has a zero point. Default: `True`.
+        correct_bias: Move the biases of Conv and Gemm by the mean error that the rounded weights cause. Default: `True`.
+        operators: Operators whose weights are quantized: MatMul, Gemm, Conv, ConvTranspose. Default: `['Conv', 'Gemm',
+            'MatMul']`.
         minimum_elements: Weights with fewer elements stay float. Default: `1024`.
         exclude: Nodes whose weights stay float: regular expressions on node names and output names.
-        step_data: The role of the data that sensitivities and codes come from. Default: `"calibration"`.
+        step_data: The role of the data that sensitivities and codes come from. Default: `'calibration'`.
         run: see :class:`RunOptions`.
     """
-    return step("search-precision", model, {"types": types, "bits": bits, "max_size": max_size, "max_drop": max_drop, "until": until, "sensitivity": sensitivity, "samples": samples, "pipeline": pipeline, "rounding": rounding, "block": block, "symmetric": symmetric, "correct_bias": correct_bias, "operators": operators, "minimum_elements": minimum_elements, "exclude": exclude, "step_data": step_data}, run)
+    return step("search-precision", model, {"types": types, "bits": bits, "max_size": max_size, "max_drop": max_drop,
+        "until": until, "sensitivity": sensitivity, "samples": samples, "pipeline": pipeline, "rounding": rounding,
+        "block": block, "symmetric": symmetric, "correct_bias": correct_bias, "operators": operators,
+        "minimum_elements": minimum_elements, "exclude": exclude, "step_data": step_data}, run)
 
 
 def simplify(
     model: ModelLike,
     *,
-    safety: Literal['exact', 'rounding', 'approximate'] | None = None,
+    safety: Literal["exact", "rounding", "approximate"] | None = None,
     step_only: Sequence[str] | None = None,
     except_: Sequence[str] | None = None,
-    step_rules: Sequence[str] | None = None,
+    step_rules: Sequence[PathLike] | None = None,
     step_keep: Sequence[str] | None = None,
     step_fuel: int | None = None,
     step_max_growth: float | None = None,
@@ -943,14 +978,14 @@ def simplify(
 
     Folds constants, applies the rewrite rules, computes common subexpressions and equal constants once, and removes what nothing
     depends on, in turns until nothing changes any more. The parts are the rules (`secateur rules list`) and the passes
-    `fold-constants`, `eliminate-common-subexpressions`, `deduplicate-initializers` and `eliminate-dead-code`.
+    `fold_constants`, `eliminate_common_subexpressions`, `deduplicate_initializers` and `eliminate_dead_code`.
 
-    Graph inputs and outputs keep names, order and types; the file does not grow beyond `max-growth`.
+    Graph inputs and outputs keep names, order and types; the file does not grow beyond `step_max_growth`.
 
     Args:
         model: the model.
         safety: What has to be preserved: `exact` (the same bits), `rounding` (the same function, floats may differ by rounding)
-            or `approximate` (rules that say so may change results). Default: `"rounding"`.
+            or `approximate` (rules that say so may change results). Default: `'rounding'`.
         step_only: Rules and passes to use; all, if empty.
         except_: Rules and passes to leave out.
         step_rules: Folders with more rules, relative to the pipeline's file.
@@ -959,7 +994,8 @@ def simplify(
         step_max_growth: By which share the file may grow (0.05: by five per cent).
         run: see :class:`RunOptions`.
     """
-    return step("simplify", model, {"safety": safety, "step_only": step_only, "except_": except_, "step_rules": step_rules, "step_keep": step_keep, "step_fuel": step_fuel, "step_max_growth": step_max_growth}, run)
+    return step("simplify", model, {"safety": safety, "step_only": step_only, "except_": except_, "step_rules": step_rules,
+        "step_keep": step_keep, "step_fuel": step_fuel, "step_max_growth": step_max_growth}, run)
 
 
 def smooth_quant(
@@ -979,8 +1015,8 @@ def smooth_quant(
     Args:
         model: the model.
         alpha: How much of the range moves: 0 leaves weights even, 1 activations. Default: `0.5`.
-        step_data: The role of the data that says how far each channel goes. Default: `"calibration"`.
-        prepare: Simplify the model first, so that weights behind Identity, Transpose or Reshape are seen. Default: `true`.
+        step_data: The role of the data that says how far each channel goes. Default: `'calibration'`.
+        prepare: Simplify the model first, so that weights behind Identity, Transpose or Reshape are seen. Default: `True`.
         run: see :class:`RunOptions`.
     """
     return step("smooth-quant", model, {"alpha": alpha, "step_data": step_data, "prepare": prepare}, run)
@@ -990,9 +1026,9 @@ def transfer_features(
     model: ModelLike,
     *,
     at: str | None = None,
-    head: Sequence[str] | None = None,
+    head: ModelLike | Sequence[ModelLike] | None = None,
     features_only: bool | None = None,
-    method: Literal['logistic', 'ridge'] | None = None,
+    method: Literal["logistic", "ridge"] | None = None,
     c: float | None = None,
     alpha: float | None = None,
     standardize: bool | None = None,
@@ -1014,32 +1050,34 @@ def transfer_features(
     Args:
         model: the model.
         at: The value that features are taken from; `auto` is what the last Gemm or MatMul with constant weights reads. Default:
-            `"auto"`.
+            `'auto'`.
         head: Models that read the features, instead of a trained head; each has one input without a default.
-        features_only: Write the cut model without a head. Default: `false`.
-        method: How the head is trained. Default: `"logistic"`.
+        features_only: Write the cut model without a head. Default: `False`.
+        method: How the head is trained. Default: `'logistic'`.
         c: Inverse strength of the penalty of `logistic`: the sum of losses counts this much more than half the square of the
             weights. Default: `1.0`.
         alpha: Strength of the penalty of `ridge`: the square of the weights counts this much more than the sum of squared errors.
             Default: `1.0`.
         standardize: Whether features are standardised for the fit, so that the penalty does not depend on their units. Default:
-            `true`.
+            `True`.
         classes: Number of classes; by default the largest label and one.
-        softmax: End with a Softmax; only after `logistic`, whose scores are logits. Default: `false`.
-        step_output: Name of the head's output. Default: `"scores"`.
-        step_data: The role of the data. Default: `"training"`.
+        softmax: End with a Softmax; only after `logistic`, whose scores are logits. Default: `False`.
+        step_output: Name of the head's output. Default: `'scores'`.
+        step_data: The role of the data. Default: `'training'`.
         run: see :class:`RunOptions`.
     """
-    return step("transfer-features", model, {"at": at, "head": head, "features_only": features_only, "method": method, "c": c, "alpha": alpha, "standardize": standardize, "classes": classes, "softmax": softmax, "step_output": step_output, "step_data": step_data}, run)
+    return step("transfer-features", model, {"at": at, "features_only": features_only, "method": method, "c": c, "alpha": alpha,
+        "standardize": standardize, "classes": classes, "softmax": softmax, "step_output": step_output, "step_data": step_data},
+        run, {"head": several(head)})
 
 
 def transfer_merge(
     model: ModelLike,
     others: ModelLike | Sequence[ModelLike],
     *,
-    method: Literal['linear', 'slerp', 'task-arithmetic', 'ties'] | None = None,
+    method: Literal["linear", "slerp", "task-arithmetic", "ties"] | None = None,
     weights: Sequence[float] | None = None,
-    base: str | None = None,
+    base: ModelLike | None = None,
     scale: float | None = None,
     density: float | None = None,
     align: bool | None = None,
@@ -1055,15 +1093,16 @@ def transfer_merge(
     Args:
         model: the model.
         others: The other models.
-        method: How weights are merged. Default: `"linear"`.
+        method: How weights are merged. Default: `'linear'`.
         weights: What each model counts, the first one first; all the same by default. `linear` and `slerp` divide by their sum.
         base: The model that all were trained from, for `task-arithmetic` and `ties`.
         scale: What the merged differences from the base are multiplied with. Default: `1.0`.
         density: Share of the differences of each model that `ties` keeps: the largest. Default: `0.2`.
-        align: Put the units of the other models in the order of the first one's. Default: `false`.
+        align: Put the units of the other models in the order of the first one's. Default: `False`.
         run: see :class:`RunOptions`.
     """
-    return step("transfer-merge", model, {"method": method, "weights": weights, "base": base, "scale": scale, "density": density, "align": align}, run, {"with": several(others)})
+    return step("transfer-merge", model, {"method": method, "weights": weights, "scale": scale, "density": density,
+        "align": align}, run, {"with": several(others), "base": base})
 
 
 def transfer_parameters(
@@ -1071,12 +1110,12 @@ def transfer_parameters(
     source: ModelLike | None = None,
     *,
     state_dict: Mapping[str, Any] | None = None,
-    match: Literal['auto', 'name', 'structure'] | None = None,
+    match: Literal["auto", "name", "structure"] | None = None,
     rename: Sequence[tuple[str, str]] | None = None,
-    adapt: Sequence[Literal['layout', 'batch-norm', 'dtype', 'input-channels', 'positions', 'head']] | None = None,
-    head: Literal['initialise', 'slice'] | None = None,
+    adapt: Sequence[Literal["layout", "batch-norm", "dtype", "input-channels", "positions", "head"]] | None = None,
+    head: Literal["initialise", "slice"] | None = None,
     head_offset: int | None = None,
-    pruned: str | None = None,
+    pruned: PathLike | None = None,
     require: float | None = None,
     partial: bool | None = None,
     batch_norm: Mapping[str, str] | None = None,
@@ -1091,7 +1130,7 @@ def transfer_parameters(
 
     What is stored in another form is brought into the target's: transposed, with BatchNormalization folded in or made an
     identity, in another element type. Changes that alter the function need `adapt`. Every weight of both models is in the report
-    with its fate; weights in bodies and functions are left (`inline-functions` comes first). Nothing is written when a weight
+    with its fate; weights in bodies and functions are left (`inline_functions` comes first). Nothing is written when a weight
     stays behind on either side, unless `partial` or `require` accepts that.
 
     A file of named tensors may be the state dict of a PyTorch model whose exporter has renamed, transposed and folded weights.
@@ -1103,22 +1142,24 @@ def transfer_parameters(
         model: the model.
         source: The model (.onnx) or weight file (.safetensors, .npz) that the weights come from.
         state_dict: the weights of the source by name, as arrays or tensors of a framework, in the place of `source`.
-        match: How weights are paired. Default: `"auto"`.
+        match: How weights are paired. Default: `'auto'`.
         rename: Pairs of a regular expression and a replacement (`$1` is its first group), applied to the source's names in order.
-        adapt: Kinds of change that are allowed beside `layout`, `batch-norm` and `dtype`.
-        head: What the adapter `head` does to a last layer with another number of classes. Default: `"initialise"`.
+        adapt: Kinds of change that are allowed beside `layout`, `batch_norm` and `dtype`.
+        head: What the adapter `head` does to a last layer with another number of classes. Default: `'initialise'`.
         head_offset: The first of the source's classes that a sliced head keeps. Default: `0`.
-        pruned: The history of `prune-channels` by which the target was cut: the source is cut in the same way first.
+        pruned: The history of `prune_channels` by which the target was cut: the source is cut in the same way first.
         require: Share of the target's parameters, from 0 to 1, that has to come from the source, else nothing is written; weights
             may stay behind then.
-        partial: Accept that weights of the target or of the source stay behind. Default: `false`.
+        partial: Accept that weights of the target or of the source stay behind. Default: `False`.
         batch_norm: From a file of tensors: layers and the batch normalisations that are folded into them here, where names do not
             tell.
         epsilon: From a file of tensors: what a batch normalisation that is folded here adds to the variance. Default: `1e-05`.
         run: see :class:`RunOptions`.
     """
     with given_weights(source, state_dict) as weights:
-        return step("transfer-parameters", model, {"match": match, "rename": rename, "adapt": adapt, "head": head, "head_offset": head_offset, "pruned": pruned, "require": require, "partial": partial, "batch_norm": batch_norm, "epsilon": epsilon}, run, {"from": weights})
+        return step("transfer-parameters", model, {"match": match, "rename": rename, "adapt": adapt, "head": head,
+            "head_offset": head_offset, "require": require, "partial": partial, "batch_norm": batch_norm, "epsilon": epsilon},
+            run, {"from": weights, "pruned": pruned})
 
 
 def transfer_structure(
@@ -1129,7 +1170,7 @@ def transfer_structure(
     outputs: Sequence[str] | None = None,
     into_inputs: Sequence[str] | None = None,
     into_outputs: Sequence[str] | None = None,
-    init: Literal['kaiming', 'xavier', 'zeros', 'identity', 'keep'] | None = None,
+    init: Literal["kaiming", "xavier", "zeros", "identity", "keep"] | None = None,
     prefix: str | None = None,
     **run: Unpack[RunOptions],
 ) -> Outcome:
@@ -1138,7 +1179,7 @@ def transfer_structure(
 
     Without `from` the model itself, or the part of it between `inputs` and `outputs`, is the result, with new weights by default.
 
-    With `from` the model is the target: what computes its values `into-outputs` from `into-inputs` is replaced by the other
+    With `from` the model is the target: what computes its values `into_outputs` from `into_inputs` is replaced by the other
     model, or by the part of that between `inputs` and `outputs`. Opset and IR version are brought to the newer of both, and an
     operator that cannot be converted is an error that names it. An input of the part that has no value of its name in the target
     becomes an input of the result. A name that the target has already becomes `PREFIX/NAME`; functions, imports and metadata of
@@ -1155,10 +1196,11 @@ def transfer_structure(
         into_outputs: With `from`: values of the target that the part gives, in the order of its outputs; by default those of the
             same names.
         init: New weights for the part; by default `keep` with `from` and `kaiming` without.
-        prefix: With `from`: what comes before names that the target has already. Default: `"source"`.
+        prefix: With `from`: what comes before names that the target has already. Default: `'source'`.
         run: see :class:`RunOptions`.
     """
-    return step("transfer-structure", model, {"inputs": inputs, "outputs": outputs, "into_inputs": into_inputs, "into_outputs": into_outputs, "init": init, "prefix": prefix}, run, {"from": source})
+    return step("transfer-structure", model, {"inputs": inputs, "outputs": outputs, "into_inputs": into_inputs,
+        "into_outputs": into_outputs, "init": init, "prefix": prefix}, run, {"from": source})
 
 
 def widen(
@@ -1167,7 +1209,7 @@ def widen(
     ratio: float | None = None,
     layers: Sequence[str] | None = None,
     round_to: int | None = None,
-    shares: Literal['random', 'equal'] | None = None,
+    shares: Literal["random", "equal"] | None = None,
     **run: Unpack[RunOptions],
 ) -> Outcome:
     """Makes layers wider without changing what the model computes, as a start for further training.
@@ -1182,7 +1224,7 @@ def widen(
         ratio: Size of each layer afterwards, as a multiple of its size before. Default: `1.5`.
         layers: Layers to widen: patterns over names of nodes and weights; all by default.
         round_to: New sizes are rounded up to a multiple of this. Default: `1`.
-        shares: Copies of a unit count alike, or for seeded random shares, so that training moves them apart. Default: `"random"`.
+        shares: Copies of a unit count alike, or for seeded random shares, so that training moves them apart. Default: `'random'`.
         run: see :class:`RunOptions`.
     """
     return step("widen", model, {"ratio": ratio, "layers": layers, "round_to": round_to, "shares": shares}, run)

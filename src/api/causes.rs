@@ -181,6 +181,16 @@ impl From<DataError> for Error {
             return Self::from(*source);
         }
         let made = Self::new(error.code(), error.to_string());
+        let hint = match error {
+            DataError::NoArray { .. } => {
+                Some("`inputs: {INPUT: ARRAY}` in the description says which array fills an input")
+            }
+            DataError::Shape { .. } => Some(
+                "the first axis of an array is that of its samples, the others are those of the input behind its batch",
+            ),
+            _ => None,
+        };
+        let made = hinted(made, hint);
         match error.file() {
             Some(file) => made.in_file(file),
             None => made,

@@ -221,9 +221,7 @@ impl std::error::Error for Error {}
 
 impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut document = ErrorDocument::of(self);
-        document.error.step = self.step();
-        document.serialize(serializer)
+        ErrorDocument::of(self).serialize(serializer)
     }
 }
 
@@ -253,7 +251,6 @@ struct ErrorBody<'a> {
     column: Option<u64>,
     /// The step of the pipeline at fault, from 1. The command line says it in the message.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     step: Option<usize>,
 }
 
@@ -270,7 +267,7 @@ impl<'a> ErrorDocument<'a> {
                 hint: error.hint(),
                 line: error.line(),
                 column: error.column(),
-                step: None,
+                step: error.step(),
             },
         }
     }

@@ -37,12 +37,16 @@ pub struct Evaluation {
 
 /// An evaluation as it is printed and reported.
 #[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Document")]
+#[schemars(rename = "Document", description = "A model measured on data.")]
 pub(crate) struct EvaluationDocument<'a> {
+    /// The figures.
     #[serde(flatten)]
     pub(crate) figures: &'a Figures,
+    /// What ran the model: `tract` or `ort`.
     pub(crate) engine: &'a str,
+    /// Each gate.
     pub(crate) gates: &'a [GateReport],
+    /// Files of the pictures that were drawn.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub(crate) pictures: &'a [String],
 }

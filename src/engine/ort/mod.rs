@@ -11,7 +11,7 @@ mod remote;
 mod value;
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ort::environment::Environment;
@@ -41,7 +41,9 @@ struct Loaded {
     environment: Option<Environment>,
 }
 
-static LOADED: OnceLock<Result<Loaded, EngineError>> = OnceLock::new();
+/// The library as workers load it, and as this process does. What could not be loaded is looked for again: the user may have
+/// installed or named another one.
+static LOADED: [Mutex<Option<&'static Loaded>>; 2] = [Mutex::new(None), Mutex::new(None)];
 
 /// The engine behind [`Engine`]: ONNX Runtime, from a file on the user's machine.
 #[derive(Clone, Copy)]
@@ -50,43 +52,57 @@ pub struct OrtEngine {
 }
 
 impl OrtEngine {
-    /// Loads the library that `ORT_DYLIB_PATH` names, or the one of an installed Python package. The first call decides for the
+    /// Loads the library that `ORT_DYLIB_PATH` names, or the one of an installed Python package. The first one that could be loaded is that of the
     /// whole process.
     pub fn load() -> Result<Self, EngineError> {
-        let loaded = LOADED.get_or_init(|| {
-            let unavailable = |reason: String| EngineError::Unavailable {
-                engine: ENGINE,
-                reason,
-            };
-            let path = library::find(&|name| std::env::var_os(name))
-                .map_err(|error| unavailable(error.to_string()))?;
-            #[cfg(target_os = "linux")]
-            if let Some(host) = super::worker::host() {
-                let version = remote::version(host, &path)
-                    .map_err(|error| unavailable(format!("{}: {error}", path.display())))?;
-                return Ok(Loaded {
-                    path,
-                    version,
-                    environment: None,
-                });
-            }
-            let environment = environment(&path)?;
-            Ok(Loaded {
-                version: version(&path),
+        let hosted = hosted();
+        let mut known = LOADED[usize::from(hosted)]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let loaded = match *known {
+            Some(loaded) => loaded,
+            None => known.insert(Box::leak(Box::new(Self::found(hosted)?))),
+        };
+        Ok(Self { loaded })
+    }
+
+    fn found(hosted: bool) -> Result<Loaded, EngineError> {
+        let unavailable = |reason: String| EngineError::Unavailable {
+            engine: ENGINE,
+            reason,
+        };
+        let path =
+            library::find(&|name| std::env::var_os(name)).map_err(|error| unavailable(error.to_string()))?;
+        #[cfg(target_os = "linux")]
+        if let Some(host) = super::worker::host().filter(|_| hosted) {
+            let version = remote::version(host, &path)
+                .map_err(|error| unavailable(format!("{}: {error}", path.display())))?;
+            return Ok(Loaded {
                 path,
-                environment: Some(environment),
-            })
-        });
-        loaded
-            .as_ref()
-            .map(|loaded| Self { loaded })
-            .map_err(Clone::clone)
+                version,
+                environment: None,
+            });
+        }
+        let environment = environment(&path)?;
+        Ok(Loaded {
+            version: version(&path),
+            path,
+            environment: Some(environment),
+        })
     }
 
     /// The library's file.
     pub fn path(&self) -> &Path {
         &self.loaded.path
     }
+}
+
+/// Whether workers run the library.
+fn hosted() -> bool {
+    #[cfg(target_os = "linux")]
+    return super::worker::host().is_some();
+    #[cfg(not(target_os = "linux"))]
+    false
 }
 
 /// Loads the library into this process.

@@ -1,5 +1,6 @@
 //! The pass `simplify`.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use regex::RegexSet;
@@ -103,12 +104,12 @@ impl Pass for Simplify {
 
 impl Simplify {
     /// The embedded rules and those of the folders.
-    fn rule_set(&self, context: &Context<'_>) -> Result<RuleSet, PassError> {
+    fn rule_set(&self, context: &Context<'_>) -> Result<Cow<'static, RuleSet>, PassError> {
         let failed = |error: crate::rewrite::RuleError| PassError::resource(NAME, error);
-        let mut rules = RuleSet::embedded().map_err(failed)?.clone();
+        let mut rules = Cow::Borrowed(RuleSet::embedded().map_err(failed)?);
         for folder in &self.rules {
             let more = RuleSet::load_dir(&context.base.join(folder)).map_err(failed)?;
-            rules = rules.with(&more).map_err(failed)?;
+            rules = Cow::Owned(rules.into_owned().with(&more).map_err(failed)?);
         }
         Ok(rules)
     }
