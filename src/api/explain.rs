@@ -77,7 +77,7 @@ pub(crate) fn catalogue(options: &Options) -> Result<Explanation, Error> {
         .collect();
     let width = entries.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
     let mut text = String::from("passes:\n");
-    for entry in &entries {
+    for entry in entries {
         text.push_str(&format!("  {:width$}  {}\n", entry.name, entry.summary()));
     }
     text.push_str("presets:\n");

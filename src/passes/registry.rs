@@ -1,5 +1,7 @@
 //! Every native pass, one line each: how pipelines build one from its options, and what `explain` and the book say about it.
 
+use std::sync::LazyLock;
+
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserializer;
 use serde::de::DeserializeOwned;
@@ -9,11 +11,14 @@ use super::{Needs, Pass, Safety};
 /// Lists the passes. A pass is a type with options that all have defaults.
 macro_rules! passes {
     ($($pass:ty),* $(,)?) => {
-        /// Every pass, by name.
-        pub fn entries() -> Vec<Entry> {
-            let mut entries = vec![$(Entry::of::<$pass>()),*];
-            entries.sort_by_key(|entry| entry.name);
-            entries
+        /// Every pass, by name. Schemas are made once.
+        pub fn entries() -> &'static [Entry] {
+            static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
+                let mut entries = vec![$(Entry::of::<$pass>()),*];
+                entries.sort_by_key(|entry| entry.name);
+                entries
+            });
+            &ENTRIES
         }
 
         /// The pass `name` with these options; `None` if there is no such pass.

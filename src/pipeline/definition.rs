@@ -214,9 +214,9 @@ fn wrong_value<T>(
     build: impl Fn(&Map<String, Value>) -> Result<T, serde_json::Error>,
 ) -> StepError {
     let schema = registry::entries()
-        .into_iter()
+        .iter()
         .find(|entry| entry.name == name)
-        .map(|entry| entry.schema.to_value())
+        .map(|entry| entry.schema.as_value().clone())
         .unwrap_or_default();
     let of = |option: &str| schema.get("properties")?.get(option);
     let faults = options.iter().filter_map(|(option, value)| {
@@ -276,7 +276,7 @@ const FOREIGN: [&str; 4] = ["invalid type", "invalid value", "invalid length", "
 
 /// Option names of a pass, from its JSON Schema.
 pub fn option_names(pass: &str) -> Vec<String> {
-    let Some(entry) = registry::entries().into_iter().find(|entry| entry.name == pass) else {
+    let Some(entry) = registry::entries().iter().find(|entry| entry.name == pass) else {
         return Vec::new();
     };
     let properties = entry.schema.get("properties").and_then(Value::as_object);
