@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import _native
 from ._data import counted, samples_for
 from ._errors import refusal, wrong
-from ._model import Model, ModelLike, taken
+from ._model import ModelLike, taken
 from ._outcome import (
     BISECTING,
     EVALUATING,

@@ -9,7 +9,8 @@ import math
 import os
 import tempfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Union
+from operator import index
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypedDict, TypeVar, Union
 
 from . import _native
 from ._arrays import packed
@@ -113,16 +114,25 @@ class _Unfit(Exception):
     """A value that an option does not take, and what it takes."""
 
 
+def _scalar(value: Any) -> Any:
+    """What NumPy or a framework holds as an array without axes, as Python has it; nothing of one with axes."""
+    if not hasattr(value, "dtype"):
+        return value
+    return value.item() if len(getattr(value, "shape", ())) == 0 else None
+
+
 def _truth(value: Any) -> bool:
-    if not isinstance(value, bool):
+    found = _scalar(value)
+    if not isinstance(found, bool):
         raise _Unfit(value, "True or False")
-    return value
+    return found
 
 
 def _whole(value: Any, least: int = 0, most: int = LARGEST) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or not least <= int(value) <= most:
+    found = _scalar(value)
+    if isinstance(found, bool) or not hasattr(found, "__index__") or not least <= index(found) <= most:
         raise _Unfit(value, f"a whole number from {least} to {most}")
-    return int(value)
+    return index(found)
 
 
 def _jobs(value: Any) -> int:
@@ -138,9 +148,10 @@ def _size_or_name(value: Any) -> int | str:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__") or not math.isfinite(value):
+    found = _scalar(value)
+    if isinstance(found, bool) or not isinstance(found, SupportsFloat) or not math.isfinite(found):
         raise _Unfit(value, "a finite number")
-    return float(value)
+    return float(found)
 
 
 def _seconds(value: Any) -> float:
@@ -241,16 +252,18 @@ FEATURES = _CALL
 
 
 def plain(value: Any) -> Any:
-    """A value of a caller as JSON has it: paths become texts, tuples lists, scalars of NumPy numbers."""
+    """A value of a caller as JSON has it: paths become texts, tuples and arrays lists, scalars of NumPy numbers."""
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):
+        return plain(value.tolist())
     if hasattr(value, "keys") and hasattr(value, "__getitem__"):
         return {str(plain(name)): plain(value[name]) for name in value.keys()}  # noqa: SIM118
     if hasattr(value, "__index__"):
         return int(value)
-    if hasattr(value, "__float__"):
+    if isinstance(value, SupportsFloat):
         if math.isfinite(value):
             return float(value)
     elif hasattr(value, "__iter__") and not isinstance(value, (bytes, bytearray, memoryview)):
@@ -515,7 +528,7 @@ def _file_of(value: Any, folder: str, key: str) -> Any:
     """The path of a file; what is in memory is written to a folder that lives as long as the call."""
     if isinstance(value, (list, tuple)):
         # The name of a file may become part of names in the result.
-        return [_file_of(one, folder, f"model{index}") for index, one in enumerate(value, 1)]
+        return [_file_of(one, folder, f"model{number}") for number, one in enumerate(value, 1)]
     if isinstance(value, (str, os.PathLike)):
         return os.fspath(value)
     path = os.path.join(folder, key)

@@ -110,3 +110,16 @@ def python(code: str, *arguments: str, cwd: Path, **more: str) -> subprocess.Com
     """Runs a program of one text in a process of its own."""
     words = [sys.executable, "-c", code, *arguments]
     return subprocess.run(words, cwd=cwd, env=environment(**more), capture_output=True, text=True, timeout=60)
+
+
+def children(of: int) -> list[int]:
+    """The processes that a process has started and that have not ended."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            state, parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:2] if entry.name.isdigit() else ("Z", "0")
+        except OSError:
+            continue
+        if int(parent) == of and state != "Z":
+            found.append(int(entry.name))
+    return found

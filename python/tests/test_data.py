@@ -250,9 +250,11 @@ def shaped(*shape: int, format_: str = "f") -> Any:
     ("data", "code", "said"),
     [
         ({"input": shaped(4, 1, 7, 8)}, "data-shape", "[batch, 1, 8, 8]"),
+        ({"input": shaped(4, 64)}, "data-shape", "hint: the first axis of an array is that of its samples"),
         ([{"input": shaped(4, 1, 7, 8)}], "data-shape", "[batch, 1, 8, 8]"),
         ({"input": shaped(4, 1, 8, 8, format_="i")}, "data-type", "float"),
         ({"first": shaped(4, 1, 8, 8), "second": shaped(4, 1, 8, 8)}, "data-no-array", "first, second"),
+        ({"first": shaped(4, 1, 8, 8), "second": shaped(4, 1, 8, 8)}, "data-no-array", "hint: `inputs: {INPUT: ARRAY}`"),
         ([{"input": shaped(2, 1, 8, 8)}, {"input": shaped(2, 1, 8, 7)}], "data-read", "piece 1"),
         ([{"input": shaped(2, 1, 8, 8)}, {"other": shaped(2, 1, 8, 8)}], "data-read", "piece 1"),
         ([(shaped(2, 1, 8, 8), shaped(2), shaped(2))], "data-array", "one array for each input, with labels last"),

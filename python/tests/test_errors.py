@@ -72,10 +72,8 @@ def test_an_error_is_that_of_the_command_line(name: str, tmp_path: Path, monkeyp
         call()
     printed = answer(*arguments, cwd=tmp_path)
     body = printed["error"]
-    document = caught.value.to_dict()
-    # The command line does not say which step it was.
-    document["error"].pop("step", None)
-    assert document == {"error": {name: value for name, value in body.items() if name != "step"}}
+    assert caught.value.to_dict() == printed
+    assert caught.value.step == body.get("step")
     for field in ("code", "message", "hint", "file", "node", "value", "line", "column"):
         assert getattr(caught.value, field) == body[field]
     assert str(caught.value).endswith(f"hint: {body['hint']}") is (body["hint"] is not None)
@@ -245,17 +243,28 @@ def test_a_document_is_not_shared() -> None:
 
 
 UNAVAILABLE = """
-import sys, secateur
+import os, sys, secateur
 try:
-    secateur.simplify(sys.argv[1], engine="ort")
+    secateur.verify(sys.argv[1], sys.argv[1], engine="ort")
 except secateur.EngineError as error:
     print(error.code)
+del os.environ["ORT_DYLIB_PATH"]
+if sys.argv[2:]:
+    print(secateur.verify(sys.argv[1], sys.argv[1], engine="ort").engine)
 """
 
 
 def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
-    found = python(UNAVAILABLE, str(CNN_BN), cwd=tmp_path, ORT_DYLIB_PATH=str(tmp_path / "no-such-library.so"))
+    missing = str(tmp_path / "no-such-library.so")
+    found = python(UNAVAILABLE, str(MLP), cwd=tmp_path, ORT_DYLIB_PATH=missing)
     assert (found.stdout, found.returncode) == ("engine-unavailable\n", 0), found.stderr
+
+
+def test_an_engine_that_comes_later(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    missing = str(tmp_path / "no-such-library.so")
+    found = python(UNAVAILABLE, str(MLP), "again", cwd=tmp_path, ORT_DYLIB_PATH=missing)
+    assert (found.stdout, found.returncode) == ("engine-unavailable\nort\n", 0), found.stderr
 
 
 def test_onnx_runtime_runs_where_it_is_installed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from subjects import MLP, chain_model, environment, pixels
+from subjects import MLP, chain_model, children, environment, pixels
 
 import secateur
 
@@ -46,7 +46,7 @@ def samples():
         yield {"x": memoryview(array("f", (random.random() for _ in range(64)))).cast("B").cast("f", (1, 64))}
 
 def work():
-    model = chain_model(120)
+    model = chain_model(60)
     if phase == "verify":
         return secateur.verify(model, model, data=samples(), progress=listen)
     secateur.quantize(
@@ -106,15 +106,17 @@ def test_a_program_that_does_not_catch_it_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize("whose", ["process", "group"])
 def test_the_command_ends_with_130_and_leaves_nothing(whose: str, tmp_path: Path) -> None:
     model, output = tmp_path / "model.onnx", tmp_path / "output"
-    model.write_bytes(chain_model(120))
+    model.write_bytes(chain_model(60))
     output.mkdir()
     words = [sys.executable, "-m", "secateur", "quantize", str(model), "--data", "{synthetic: {}, samples: 4000}"]
     words += ["-o", str(output / "out.onnx"), "--report", str(output / "report.md")]
     process = subprocess.Popen(
         words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    # Until its engine runs, the command is busy with other things; a signal before it listens would end the interpreter.
-    time.sleep(1.5)
+    # Once an engine runs, the command listens; a signal before that would end the interpreter.
+    until = time.monotonic() + 30
+    while not children(process.pid) and time.monotonic() < until:
+        time.sleep(0.01)
     assert process.poll() is None
     sent = time.monotonic()
     (os.killpg if whose == "group" else os.kill)(process.pid, signal.SIGINT)

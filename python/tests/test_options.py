@@ -346,8 +346,16 @@ def test_scalars_and_paths_of_other_packages(numpy: ModuleType, tmp_path: Path) 
         output=tmp_path / "out.onnx",
         only="exact",
         rules=(),
+        strict=numpy.bool_(False),
+        max_growth=numpy.array(0.5),
     )
     assert outcome.accepted
+    merged = secateur.Pipeline.of(("transfer-merge", {"with": [MLP], "weights": numpy.array([0.25, 0.75]), "align": numpy.True_}))
+    assert merged.variables["transfer-merge.weights"] == [0.25, 0.75]
+    assert merged.variables["transfer-merge.align"] is True
+    for wrong in ({"max_growth": numpy.array([0.5, 0.5])}, {"seed": numpy.array([1])}, {"seed": numpy.float64(1)}):
+        with pytest.raises(secateur.InputError):
+            secateur.simplify(CNN_BN, **wrong)
     assert (tmp_path / "out.onnx").is_file()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import re
 import shutil
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 from subjects import FIXTURES, ROOT, pixels
+
+import secateur
 
 #: A block, and a mark before it where it cannot run here.
 BLOCK = re.compile(r"(<!-- not run: [^\n]+ -->\n)?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -84,6 +87,31 @@ def test_a_page_that_is_wrong_fails(tmp_path: Path) -> None:
     page.write_text("<!-- not run: example -->\n```python\nno python\n```\n")
     with pytest.raises(SyntaxError):
         run(page, {})
+
+
+def declared(name: str) -> dict[str, str]:
+    """The keywords of a class of options in the source, those of its bases last, and their texts as a page has them."""
+    tree = ast.parse((ROOT / "python" / "secateur" / "_outcome.py").read_text())
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    found = {}
+    for field, text in zip(classes[name].body, classes[name].body[1:]):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+            assert isinstance(field.target, ast.Name)
+            words = " ".join(str(ast.literal_eval(text.value)).split()).replace("``", "`")
+            found[field.target.id] = re.sub(r":class:`(\w+)`", r"`\1`", words)
+    for base in classes[name].bases:
+        assert isinstance(base, ast.Name)
+        found.update(declared(base.id) if base.id in classes else {})
+    return found
+
+
+def test_the_table_of_options_is_that_of_the_source() -> None:
+    text = (ROOT / "docs" / "python.md").read_text()
+    section = re.search(r"^## Options of every run\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", section[1], re.MULTILINE)
+    assert rows == list(declared("RunOptions").items())
+    assert {name for name, _ in rows} == set(secateur.RunOptions.__annotations__)
 
 
 def test_links_of_the_tutorial_lead_somewhere() -> None:
