@@ -42,7 +42,9 @@ pub fn limit_calls(limit: Option<Duration>) {
     let milliseconds = limit.map_or(0, |limit| {
         u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1)
     });
-    CHOSEN.store(milliseconds, Ordering::Relaxed);
+    if CHOSEN.swap(milliseconds, Ordering::Relaxed) != milliseconds {
+        worker::retire();
+    }
 }
 
 /// The bound that the user chose.

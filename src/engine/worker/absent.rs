@@ -21,6 +21,8 @@ pub fn work_in_processes(_: Host) {}
 /// Nothing changes: this system has no workers.
 pub fn work_inside() {}
 
+pub(super) fn retire() {}
+
 /// There are none.
 pub fn workers_memory() -> u64 {
     0

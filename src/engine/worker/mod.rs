@@ -27,6 +27,7 @@ use std::sync::{PoisonError, RwLock};
 pub(super) use limits::Holds;
 pub(super) use locate::locate;
 pub(super) use packet::{Reader, Torn, Writer};
+pub(super) use process::retire;
 pub use process::workers_memory;
 pub use serve::serve;
 pub(super) use serve::{say, say_node, serving, telling};
@@ -67,6 +68,7 @@ pub fn work_in_processes(host: Host) {
     // Sessions keep it for as long as they live, and a program calls this once or twice.
     let host: &'static Host = Box::leak(Box::new(host));
     *HOST.write().unwrap_or_else(PoisonError::into_inner) = Some(host);
+    retire();
 }
 
 /// Takes back [`work_in_processes`]: engines that are started from then on run inside this process.
@@ -78,6 +80,7 @@ pub fn work_in_processes(host: Host) {
 /// ```
 pub fn work_inside() {
     *HOST.write().unwrap_or_else(PoisonError::into_inner) = None;
+    retire();
 }
 
 /// How workers are started, if they are to be used here.

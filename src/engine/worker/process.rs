@@ -43,6 +43,12 @@ pub fn workers_memory() -> u64 {
 
 static WAITING: Own<Vec<Arc<Worker>>> = Own::new(Vec::new());
 
+/// Ends the workers that wait: they keep to what they were told when they were started.
+pub(in crate::engine) fn retire() {
+    let waiting = WAITING.with(std::mem::take);
+    drop(waiting);
+}
+
 /// A process that runs engines. It ends with its last reference, and with this process, however that ends.
 pub(super) struct Worker {
     /// The process that started it.
