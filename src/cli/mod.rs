@@ -113,7 +113,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, program: &Path, before
     }
 }
 
-/// How a program that calls [`run`] is started to run an engine.
+/// How a program that calls [`run()`] is started to run an engine.
 pub fn engine_worker(program: &Path, before: &[OsString]) -> Host {
     Host {
         program: program.to_owned(),
