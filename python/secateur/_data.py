@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Union
 
 from . import _native
@@ -113,6 +112,8 @@ def by_role(data: DataLike | None, model: Model) -> list[tuple[str | None, _nati
     if isinstance(data, Mapping) and any(role in ROLES for role in data) and not _are_inputs(data, model):
         for role in data:
             if role not in ROLES:
+                from difflib import get_close_matches
+
                 near = get_close_matches(str(role), ROLES, 1)
                 hint = f"did you mean `{near[0]}`?" if near else f"roles are {', '.join(ROLES)}"
                 raise wrong("unknown-role", f"there is no role `{role}` of data", hint, str(role))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Union
 
 from . import _native
@@ -188,6 +187,8 @@ class Model:
         return f"<secateur.Model: {facts['nodes']} nodes, {facts['parameters']} parameters>"
 
     def _repr_html_(self) -> str:
+        from html import escape
+
         facts = self._facts()
         rows = [("nodes", f"{facts['nodes']:,}"), ("parameters", f"{facts['parameters']:,}")]
         rows.append(("bytes", f"{facts['bytes']:,}"))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import math
 import os
-import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from operator import index
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypedDict, TypeVar, Union
 
@@ -20,6 +18,7 @@ from ._model import Model, ModelLike, Saved, taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from .reports import RunReport
 
@@ -275,7 +274,9 @@ def refuse_unknown(given: Mapping[str, Any], known: Iterable[str], what: str, al
     """Refuses options that nobody knows, with the nearest one that somebody does. ``also`` is what the function takes as well."""
     for name in given:
         if name not in known and name not in also:
-            near = difflib.get_close_matches(name, [*known, *also], 1)
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, [*known, *also], 1)
             hint = f"did you mean `{near[0]}`?" if near else None
             raise wrong("unknown-option", f"{what} has no option `{name}`", hint, name)
 
@@ -492,12 +493,18 @@ def step(
     """Runs one step. ``files`` are the options that name files which are read: a path, or a model or statistics in memory."""
     refuse_unknown(run, RUNNING, f"`{name}`", ["data", "progress", "refused", *options, *(files or {})])
     given = {option_name(key): plain(value) for key, value in options.items() if value is not None}
-    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-        for key, value in (files or {}).items():
-            if value is not None:
-                given[key] = _file_of(value, folder, key)
+    read = {key: value for key, value in (files or {}).items() if value is not None}
+    with _folder() if read else nullcontext("") as folder:
+        given.update((key, _file_of(value, folder, key)) for key, value in read.items())
         pipeline = _native.Pipeline.step(name, json.dumps(given))
         return run_pipeline(pipeline, model, run, f"`{name}`", list(options))
+
+
+def _folder() -> AbstractContextManager[str]:
+    """A folder that lives as long as a call."""
+    from tempfile import TemporaryDirectory
+
+    return TemporaryDirectory(prefix="secateur-")
 
 
 def option_name(keyword: str) -> str:
@@ -520,7 +527,7 @@ def given_weights(source: Any, state_dict: Mapping[str, Any] | None) -> Iterator
     if state_dict is None:
         yield source
         return
-    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+    with _folder() as folder:
         yield state_file(state_dict, folder)
 
 
