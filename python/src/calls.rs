@@ -11,7 +11,7 @@ use crate::error::{OrRaise, defect};
 use crate::model::Model;
 use crate::options::Options;
 use crate::pipeline::Pipeline;
-use crate::work::{Listener, aside, call};
+use crate::work::{Listener, aside};
 
 /// An answer: its JSON, its text for people, its HTML.
 type Answer = (String, String, String);
@@ -100,15 +100,7 @@ impl Outcome {
     ) -> PyResult<(Vec<String>, Vec<String>)> {
         let outcome = slf.clone().unbind();
         let work = move |options: &secateur::Options| outcome.get().inner.save_with(path, options);
-        let saved = call(
-            py,
-            options.inner.clone(),
-            options.threads(),
-            &Listener::NOBODY,
-            work,
-        )?
-        .or_raise(py)?;
-        Ok((saved.files, saved.notes))
+        options.save(py, work)
     }
 }
 
@@ -125,7 +117,7 @@ pub(crate) fn run(
     let (pipeline, model) = (pipeline.inner.clone(), model.inner.clone());
     let listener = Listener { progress, note };
     let work = move |options: &secateur::Options| pipeline.run(&model, options);
-    let inner = call(py, options.inner.clone(), options.threads(), &listener, work)?.or_raise(py)?;
+    let inner = options.call(py, &listener, work)?;
     Ok(Outcome { inner })
 }
 
@@ -148,7 +140,7 @@ pub(crate) fn verify(
         let [text, html] = texts;
         Ok(((document(&found)?, text, html), found.holds()))
     };
-    call(py, options.inner.clone(), options.threads(), &listener, work)?.or_raise(py)
+    options.call(py, &listener, work)
 }
 
 /// Answers the figures, and whether the gates hold.
@@ -169,7 +161,7 @@ pub(crate) fn evaluate(
         let [text, html] = texts;
         Ok(((document(&found)?, text, html), found.accepted()))
     };
-    call(py, options.inner.clone(), options.threads(), &listener, work)?.or_raise(py)
+    options.call(py, &listener, work)
 }
 
 /// Statistics of values over data.
@@ -233,7 +225,7 @@ pub(crate) fn stats(
     let model = model.inner.clone();
     let listener = Listener { progress, note };
     let work = move |options: &secateur::Options| secateur::stats(&model, &purpose, options);
-    let inner = call(py, options.inner.clone(), options.threads(), &listener, work)?.or_raise(py)?;
+    let inner = options.call(py, &listener, work)?;
     Ok(Stats { inner })
 }
 
@@ -258,7 +250,7 @@ pub(crate) fn features(
     let model = model.inner.clone();
     let listener = Listener { progress, note };
     let work = move |options: &secateur::Options| secateur::features(&model, &at, output, options);
-    let found = call(py, options.inner.clone(), options.threads(), &listener, work)?.or_raise(py)?;
+    let found = options.call(py, &listener, work)?;
     Ok((found.value, found.samples, found.width, found.labelled))
 }
 
@@ -275,7 +267,7 @@ pub(crate) fn bisect(
     let (pipeline, model) = (pipeline.inner.clone(), model.inner.clone());
     let listener = Listener { progress, note };
     let work = move |options: &secateur::Options| document(&secateur::bisect(&pipeline, &model, options)?);
-    call(py, options.inner.clone(), options.threads(), &listener, work)?.or_raise(py)
+    options.call(py, &listener, work)
 }
 
 #[pyfunction]

@@ -9,7 +9,7 @@ use pyo3::types::PyBytes;
 use crate::arrays::Array;
 use crate::error::OrRaise;
 use crate::options::Options;
-use crate::work::{Listener, aside, call};
+use crate::work::aside;
 
 /// A model that was read and checked.
 #[pyclass(frozen, module = "secateur._native")]
@@ -41,15 +41,7 @@ impl Model {
     fn save(&self, py: Python<'_>, path: PathBuf, options: &Options) -> PyResult<(Vec<String>, Vec<String>)> {
         let inner = self.inner.clone();
         let work = move |options: &secateur::Options| inner.save_with(path, options);
-        let saved = call(
-            py,
-            options.inner.clone(),
-            options.threads(),
-            &Listener::NOBODY,
-            work,
-        )?
-        .or_raise(py)?;
-        Ok((saved.files, saved.notes))
+        options.save(py, work)
     }
 
     fn facts(&self, py: Python<'_>) -> PyResult<String> {

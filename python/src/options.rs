@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use pyo3::prelude::*;
-use secateur::{Error, NodeOptions, Runtime};
+use secateur::{Error, NodeOptions, Runtime, Saved};
 use serde::Deserialize;
 
 use crate::data::Data;
 use crate::error::{OrRaise, defect};
 use crate::model::Model;
-use crate::work;
+use crate::work::{self, Listener};
 
 /// How a call works; made once, used any number of times.
 #[pyclass(frozen, module = "secateur._native")]
@@ -148,8 +148,25 @@ fn given<T>(
 }
 
 impl Options {
-    pub(crate) fn threads(&self) -> usize {
-        self.jobs.unwrap_or_else(work::threads)
+    /// Does what may fail with these options, beside Python.
+    pub(crate) fn call<T: Send + 'static>(
+        &self,
+        py: Python<'_>,
+        listener: &Listener,
+        work: impl FnOnce(&secateur::Options) -> Result<T, Error> + Send + 'static,
+    ) -> PyResult<T> {
+        let threads = self.jobs.unwrap_or_else(work::threads);
+        work::call(py, self.inner.clone(), threads, listener, work)?.or_raise(py)
+    }
+
+    /// Does a save, which nobody listens to; answers the files and remarks.
+    pub(crate) fn save(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&secateur::Options) -> Result<Saved, Error> + Send + 'static,
+    ) -> PyResult<(Vec<String>, Vec<String>)> {
+        let saved = self.call(py, &Listener::NOBODY, work)?;
+        Ok((saved.files, saved.notes))
     }
 }
 
