@@ -171,7 +171,8 @@ pub mod yaml;
 pub use api::{
     Array, Data, Element, Error, ErrorPlace, Evaluation, Explanation, Features, IntoArray, IntoSamples,
     Model, Options, Outcome, Pipeline, Purpose, Runtime, Saved, Stats, StepOptions, Verification, bisect,
-    difference, evaluate, explain, explain_why_not, features, gradients, schema_of, stats, verify,
+    compare_reports, difference, evaluate, explain, explain_why_not, features, gradients, schema_of, stats,
+    verify,
 };
 pub use autodiff::{GradientOptions, InputIs, Loss, Wrt};
 pub use engine::{CancelToken, Host, limit_calls, work_in_processes, work_inside};

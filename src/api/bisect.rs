@@ -38,6 +38,7 @@ pub fn bisect(pipeline: &Pipeline, model: &Model, options: &Options) -> Result<B
         resources: None,
         progress: &tell,
         unchanged: Unchanged::Allowed,
+        node_errors: false,
         cancel: options.cancel.as_ref(),
     };
     let found = options.on_threads(|| inner::bisect(&pipeline.inner, &model.model, &*engine, &run))?;

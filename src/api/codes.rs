@@ -16,6 +16,7 @@ const CODES: [(&str, &[&str]); 13] = [
             "output-is-output",
             "read-failed",
             "report",
+            "stored-report",
             "write-failed",
         ],
     ),

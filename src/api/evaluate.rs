@@ -1,6 +1,9 @@
 //! Measuring a model on data.
 
+use std::fs;
 use std::path::Path;
+
+use base64::Engine as _;
 
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
@@ -10,14 +13,16 @@ use super::error::Error;
 use super::files::MODEL;
 use super::model::Model;
 use super::options::Options;
+use super::reports::{self, Form};
 use super::save::write_file;
 use crate::analysis;
 use crate::data::Dataset;
 use crate::engine::Engine;
 use crate::evaluate::{Checkpoint, Figures, State, StateSubject, Task, TaskState, names};
 use crate::pipeline::{GateReport, Judged, digest, weigh_input};
+use crate::report::page::{self, Picture};
 use crate::report::table::Style;
-use crate::report::{evaluation, pictures, whole};
+use crate::report::{evaluation, junit, pictures, whole};
 
 /// How well a model does, how fast, and whether that is enough.
 #[derive(Clone, Debug)]
@@ -120,10 +125,7 @@ pub(crate) fn check_evaluation(
         files.continues("--state", state);
     }
     if let Some(report) = &options.report {
-        let extension = report.extension().and_then(|extension| extension.to_str());
-        if !matches!(extension, Some("json" | "md" | "xml")) {
-            return Err(Error::usage("a report ends in .json, .md or .xml"));
-        }
+        Form::of(report)?;
         files.writes("--report", report);
     }
     files.check()
@@ -162,18 +164,45 @@ pub fn evaluate(model: &Model, options: &Options) -> Result<Evaluation, Error> {
     let found = options.on_threads(|| measure(model, data, &*engine, options))?;
     options.admit()?;
     let found = found?;
-    if let Some(path) = &options.report {
-        let text = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("json") => serde_json::to_string_pretty(&found.document())
-                .map_err(|error| Error::new("report", error.to_string()))?,
-            Some("xml") => {
-                evaluation::junit(&found.gates).map_err(|error| Error::new("report", error.to_string()))?
-            }
-            _ => evaluation::markdown(&found.figures, &found.gates),
-        };
-        write_file(path, text.as_bytes(), options.force)?;
-    }
+    options.write_report(|form| found.report(form, model, options))?;
     Ok(found)
+}
+
+impl Evaluation {
+    fn report(&self, form: Form, model: &Model, options: &Options) -> Result<String, Error> {
+        Ok(match form {
+            Form::Json => reports::json(&self.document())?,
+            Form::Markdown => evaluation::markdown(&self.figures, &self.gates),
+            Form::Junit => reports::junit(junit::measurement(&model.file_name(), &self.gates))?,
+            Form::Html => {
+                let reference = options.evaluation.against.as_ref();
+                let pictures: Vec<Picture> = self
+                    .pictures
+                    .iter()
+                    .map(|path| picture(path))
+                    .collect::<Result<_, _>>()?;
+                let mut models = vec![("the model", model)];
+                models.extend(reference.map(|reference| ("the reference", reference)));
+                page::measurement(
+                    &format!("secateur: evaluation of {}", model.file_name()),
+                    (reference.map(|reference| &reference.model), &model.model),
+                    &self.figures,
+                    (&self.gates, &pictures),
+                    &options.source(&models, self.engine),
+                )
+            }
+        })
+    }
+}
+
+/// A picture that was drawn, as a page holds it.
+fn picture(path: &str) -> Result<Picture, Error> {
+    let bytes = fs::read(path).map_err(|error| Error::new("report", format!("{path}: {error}")))?;
+    let name = Path::new(path).file_name().unwrap_or_default();
+    Ok(Picture {
+        name: name.to_string_lossy().into_owned(),
+        data: base64::engine::general_purpose::STANDARD.encode(bytes),
+    })
 }
 
 fn measure(model: &Model, data: Data, engine: &dyn Engine, options: &Options) -> Result<Evaluation, Error> {

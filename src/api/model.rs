@@ -165,6 +165,12 @@ impl Model {
         })
     }
 
+    /// The name of its file, for titles.
+    pub(crate) fn file_name(&self) -> String {
+        let path = self.origin.path.as_deref().and_then(Path::file_name);
+        path.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+    }
+
     /// Writes the model to a file that does not exist yet, all or nothing. What nothing changed is written byte for byte, with its
     /// external data; a changed model that had some, or that is too large for one message, gets a new data file beside it.
     ///

@@ -32,6 +32,16 @@ pub enum Runtime {
     OnnxRuntime,
 }
 
+impl Runtime {
+    /// How reports call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tract => "tract",
+            Self::OnnxRuntime => "ort",
+        }
+    }
+}
+
 type Report = Arc<dyn Fn(&str, u64, Option<u64>) + Send + Sync>;
 type Note = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -76,6 +86,7 @@ pub struct Options {
     pub(crate) force: bool,
     pub(crate) in_place: bool,
     pub(crate) report: Option<PathBuf>,
+    pub(crate) command: Option<String>,
     pub(crate) comparison: Comparison,
     pub(crate) evaluation: Measuring,
 }
@@ -133,6 +144,7 @@ impl Default for Options {
             force: false,
             in_place: false,
             report: None,
+            command: None,
             comparison: Comparison {
                 rounds: 1,
                 ..Comparison::default()
@@ -389,7 +401,7 @@ impl Options {
         self
     }
 
-    /// Writes a report of the run, as JSON, Markdown (`.md`) or JUnit XML (`.xml`, the gates) by its extension.
+    /// Writes a report of the call: a page with pictures (`.html`), JSON (`.json`), Markdown (`.md`) or JUnit XML (`.xml`), by its ending.
     ///
     /// # Examples
     ///
@@ -399,6 +411,19 @@ impl Options {
     #[must_use]
     pub fn report(mut self, path: impl AsRef<Path>) -> Self {
         self.report = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// The command that stands in a page of the report, to be run again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let options = secateur::Options::new().report("report.html").command("make small");
+    /// # let _ = options;
+    /// ```
+    pub fn command(mut self, words: impl Into<String>) -> Self {
+        self.command = Some(words.into());
         self
     }
 

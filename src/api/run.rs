@@ -8,14 +8,16 @@ use super::files::MODEL;
 use super::model::Model;
 use super::options::Options;
 use super::pipeline::Pipeline;
+use super::reports::{self, Form};
 use super::save::{Destination, Saved, write, write_file};
 use crate::engine::Engine;
 use crate::fold::TractEvaluator;
 use crate::passes::ReportFile;
 use crate::pipeline::{self, RunOptions, RunReport, StepResources, Unchanged};
+use crate::report::page::{self, Made};
 use crate::report::table::Style;
 use crate::report::whole::{self, Detail};
-use crate::report::{evaluation, markdown};
+use crate::report::{junit, markdown};
 use crate::verify::Verdict;
 
 /// What a pipeline made of a model, and whether it may be used.
@@ -277,6 +279,7 @@ impl Job<'_> {
     /// Refuses files that must not be read or written, before any work is done. `input` is the model's file.
     pub(crate) fn check_files(&self, input: Option<&Path>) -> Result<(), Error> {
         let options = self.options;
+        options.form()?;
         let mut files = options.files();
         if let Some(path) = &self.pipeline.path {
             files.reads("the pipeline", path);
@@ -330,11 +333,29 @@ impl Job<'_> {
         }
         let warnings = &mut outcome.report.warnings;
         warnings.splice(0..0, model.warnings.iter().cloned());
-        if let Some(path) = &options.report {
-            let text = report_text(path, &pipeline.name, &outcome.report)?;
-            write_file(path, text.as_bytes(), options.force)?;
-        }
+        options.write_report(|form| self.report(form, model, &outcome))?;
         Ok(outcome)
+    }
+
+    fn report(&self, form: Form, model: &Model, outcome: &Outcome) -> Result<String, Error> {
+        let (pipeline, report) = (&self.pipeline.inner, &outcome.report);
+        let title = format!("secateur: {}", pipeline.name);
+        Ok(match form {
+            Form::Json => reports::json(report)?,
+            Form::Markdown => markdown::run(&title, report),
+            Form::Junit => reports::junit(junit::run(&pipeline.name, &model.file_name(), report))?,
+            Form::Html => page::run(&Made {
+                title: &title,
+                before: &model.model,
+                after: &outcome.model.model,
+                report,
+                errors: report.node_errors.as_ref(),
+                pipeline: &pipeline.to_yaml(),
+                source: self
+                    .options
+                    .source(&[("the input", model)], self.options.engine.name()),
+            }),
+        })
     }
 
     fn execute(
@@ -369,22 +390,9 @@ impl Job<'_> {
             } else {
                 self.pipeline.unchanged
             },
+            node_errors: options.form()? == Some(Form::Html),
             cancel: options.cancel.as_ref(),
         };
         Ok(pipeline::run(pipeline, &model.model, &model.settled()?, &run)?)
     }
-}
-
-/// A report in the form that the extension of its file names.
-fn report_text(path: &Path, name: &str, report: &RunReport) -> Result<String, Error> {
-    Ok(match path.extension().and_then(|extension| extension.to_str()) {
-        Some("md") => markdown::run(&format!("secateur: {name}"), report),
-        Some("xml") => {
-            evaluation::junit(&report.gates).map_err(|error| Error::new("report", error.to_string()))?
-        }
-        _ => {
-            let failed = |error: serde_json::Error| Error::new("report", error.to_string());
-            serde_json::to_string_pretty(report).map_err(failed)? + "\n"
-        }
-    })
 }

@@ -8,11 +8,14 @@ use serde::Serialize;
 use super::error::Error;
 use super::model::Model;
 use super::options::Options;
+use super::reports::{self, Form};
 use crate::data::Dataset;
 use crate::engine::{Cancellable, Engine, EngineError, OrtEngine, TractEngine};
 use crate::report::table::Style;
-use crate::report::whole;
-use crate::verify::{self as inner, Divergence, Engines, NodeOptions, NodeReport, Verdict, VerifyReport};
+use crate::report::{junit, page, sanitise, whole};
+use crate::verify::{
+    self as inner, Divergence, Engines, NodeErrors, NodeOptions, NodeReport, Verdict, VerifyReport,
+};
 
 /// How two models compare.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -111,6 +114,7 @@ const ROLES: [&str; 3] = ["evaluation", "calibration", "training"];
 /// # Ok::<(), secateur::Error>(())
 /// ```
 pub fn verify(reference: &Model, model: &Model, options: &Options) -> Result<Verification, Error> {
+    options.form()?;
     let engine = options.make_engine()?;
     let mut how = options.comparing(&reference.model)?;
     how.every_size = true;
@@ -121,8 +125,49 @@ pub fn verify(reference: &Model, model: &Model, options: &Options) -> Result<Ver
     }
     let found = options.on_threads(|| compare(reference, model, &*engine, &how, options))?;
     options.admit()?;
-    found
+    let (found, errors) = found?;
+    options.write_report(|form| found.report(form, (reference, model), errors.as_ref(), options))?;
+    Ok(found)
 }
+
+impl Verification {
+    fn report(
+        &self,
+        form: Form,
+        (reference, model): (&Model, &Model),
+        errors: Option<&NodeErrors>,
+        options: &Options,
+    ) -> Result<String, Error> {
+        let title = format!(
+            "secateur: {} against {}",
+            model.file_name(),
+            reference.file_name()
+        );
+        Ok(match form {
+            Form::Json => reports::json(self)?,
+            Form::Markdown => format!("# {}\n\n{}\n", sanitise(&title), self.to_text(Style::Markdown)),
+            Form::Junit => reports::junit(junit::comparison(
+                &model.file_name(),
+                &self.report,
+                self.per_node.as_ref(),
+            ))?,
+            Form::Html => page::comparison(
+                &title,
+                (&reference.model, &model.model),
+                &self.report,
+                (self.per_node.as_ref(), errors),
+                self.divergence.as_ref(),
+                &options.source(
+                    &[("the reference", reference), ("the model", model)],
+                    &self.report.engine,
+                ),
+            ),
+        })
+    }
+}
+
+/// Batches on which each node is compared for a page.
+const NODE_BATCHES: u64 = 4;
 
 fn compare(
     reference: &Model,
@@ -130,7 +175,7 @@ fn compare(
     engine: &dyn Engine,
     how: &inner::VerifyOptions,
     options: &Options,
-) -> Result<Verification, Error> {
+) -> Result<(Verification, Option<NodeErrors>), Error> {
     let (first, second) = (&reference.model, &model.model);
     options.tell("verify", 0, None);
     let report = inner::verify(first, second, engine, how);
@@ -149,12 +194,22 @@ fn compare(
         options.tell("nodes", 0, None);
         nodes_of(reference, model, &report, (engine, how), (nodes, options))
     });
-    Ok(Verification {
+    let errors = match options.form()? {
+        Some(Form::Html) if report.verdict != Verdict::Equal && report.reason.is_none() => {
+            options.tell("nodes", 0, None);
+            let mut few = how.clone();
+            few.bounds.batches = Some(NODE_BATCHES);
+            Some(inner::node_errors(first, second, &report, engine, &few))
+        }
+        _ => None,
+    };
+    let found = Verification {
         report,
         warnings: [reference, model].map(|model| model.warnings.clone()).concat(),
         divergence,
         per_node,
-    })
+    };
+    Ok((found, errors))
 }
 
 /// Judges node by node, with ONNX Runtime beside tract where there is one.

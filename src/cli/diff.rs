@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::global::Global;
 use super::{Answer, model, terminal};
-use crate::api::{Error, difference};
+use crate::api::{Error, difference, write_difference};
 use crate::report::table;
 
 /// Show what differs between two models: interface, operators, nodes, constants
@@ -18,16 +18,25 @@ pub(super) struct Arguments {
     a: PathBuf,
     /// The second model
     b: PathBuf,
+    /// Write a report: a page with both graphs (.html) or JSON by its ending
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
     let mut files = global.files();
     files.reads("the first model", &arguments.a);
     files.reads("the second model", &arguments.b);
+    if let Some(report) = &arguments.report {
+        files.writes("--report", report);
+    }
     files.check()?;
     let a = model::read_to_show(global, &arguments.a)?;
     let b = model::read_to_show(global, &arguments.b)?;
     let found = difference(&a, &b);
+    let mut options = global.options();
+    options.report.clone_from(&arguments.report);
+    write_difference(&a, &b, &options)?;
     if global.json {
         terminal::json(&found);
     } else {

@@ -76,7 +76,7 @@ pub(super) struct Arguments {
     /// The folder that the pictures of --show go to
     #[arg(long, value_name = "FOLDER", default_value = "worst", requires = "show")]
     show_folder: PathBuf,
-    /// Write a report, as JSON, Markdown or JUnit XML by its extension
+    /// Write a report: a page with pictures (.html), JSON, Markdown or JUnit XML by its ending
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }

@@ -57,6 +57,9 @@ pub struct Global {
     /// Load the rewrite rules in this folder, too
     #[arg(id = "rules", long = "rules", global = true, value_name = "DIR")]
     pub(super) rule_folders: Vec<PathBuf>,
+    /// The command line, for reports.
+    #[arg(skip)]
+    pub(super) command: Option<String>,
 }
 
 /// An engine.
@@ -82,6 +85,7 @@ impl Global {
             .max_growth(self.max_growth)
             .compare(!self.no_verify);
         options.in_place = self.in_place;
+        options.command.clone_from(&self.command);
         options.jobs = self.jobs.and_then(|jobs| usize::try_from(jobs).ok());
         options.rules.clone_from(&self.rule_folders);
         if self.quiet == 0 {

@@ -21,6 +21,7 @@ mod outcome;
 mod print;
 mod progress;
 mod reference;
+mod report;
 mod rules;
 mod run;
 mod schema;
@@ -65,6 +66,7 @@ enum Verb {
     Evaluate(evaluate::Arguments),
     Inspect(inspect::Arguments),
     Diff(diff::Arguments),
+    Report(report::Arguments),
     Print(print::Arguments),
     Explain(explain::Arguments),
     Rules(rules::Arguments),
@@ -135,11 +137,13 @@ fn answered(arguments: impl IntoIterator<Item = OsString>, worker: &Host) -> u8 
         .take_while(|argument| *argument != "--")
         .any(|argument| argument == "--json");
     let answer = match parse(&arguments) {
-        Ok(Parsed::Verb(cli)) => {
+        Ok(Parsed::Verb(mut cli)) => {
+            cli.global.command = Some(typed(&arguments));
             cli.global.limit_engines(worker);
             dispatch(&cli).map_err(|failure| (failure, cli.global))
         }
-        Ok(Parsed::Step(step, global)) => {
+        Ok(Parsed::Step(step, mut global)) => {
+            global.command = Some(typed(&arguments));
             global.limit_engines(worker);
             step::execute(&global, &step).map_err(|failure| (failure, *global))
         }
@@ -153,6 +157,24 @@ fn answered(arguments: impl IntoIterator<Item = OsString>, worker: &Host) -> u8 
             if failure::is_interruption(&error) { 130 } else { 2 }
         }
     }
+}
+
+/// The command line as it can be typed again.
+fn typed(arguments: &[OsString]) -> String {
+    let plain = |letter: char| letter.is_alphanumeric() || "_./:=,+@%-".contains(letter);
+    let words = arguments.iter().enumerate().map(|(at, argument)| {
+        let word = argument.to_string_lossy();
+        if at == 0 {
+            // What the program is called, wherever it lies.
+            return "secateur".to_owned();
+        }
+        if !word.is_empty() && word.chars().all(plain) {
+            word.into_owned()
+        } else {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 enum Parsed {
@@ -186,16 +208,17 @@ fn parse(arguments: &[OsString]) -> Result<Parsed, clap::Error> {
 }
 
 /// Options of results, for verbs that only look: they would do nothing.
-const IDLE: [(&str, &[&str]); 9] = [
+const IDLE: [(&str, &[&str]); 10] = [
     ("bisect", &["in_place", "force", "no_verify"]),
     ("completions", RESULTS),
-    ("diff", RESULTS),
+    ("diff", &["in_place", "no_verify", "max_growth"]),
     ("explain", RESULTS),
     ("inspect", RESULTS),
     ("man", RESULTS),
     ("print", RESULTS),
     ("schema", RESULTS),
-    ("verify", RESULTS),
+    ("report", &["in_place", "no_verify", "max_growth"]),
+    ("verify", &["in_place", "no_verify", "max_growth"]),
 ];
 const RESULTS: &[&str] = &["in_place", "force", "no_verify", "max_growth"];
 
@@ -240,6 +263,7 @@ fn dispatch(cli: &Cli) -> Result<Answer, Error> {
         Verb::Evaluate(arguments) => evaluate::execute(global, arguments),
         Verb::Inspect(arguments) => inspect::execute(global, arguments),
         Verb::Diff(arguments) => diff::execute(global, arguments),
+        Verb::Report(arguments) => report::execute(global, arguments),
         Verb::Print(arguments) => print::execute(global, arguments),
         Verb::Explain(arguments) => explain::execute(global, arguments),
         Verb::Rules(arguments) => rules::execute(global, arguments),

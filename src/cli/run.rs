@@ -65,7 +65,7 @@ pub(super) struct Running {
     /// Print the pipeline as YAML and do nothing else
     #[arg(long)]
     pub(super) print_pipeline: bool,
-    /// Write a report, as JSON, Markdown or JUnit XML (the gates) by its extension
+    /// Write a report: a page with the graphs, errors and gates (.html), JSON, Markdown or JUnit XML by its ending
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
     /// Write the result and exit with status 0 even if what was asked for changed nothing

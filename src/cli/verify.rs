@@ -50,6 +50,9 @@ pub(super) struct Arguments {
     /// With --per-node: the lowest signal-to-quantization-noise ratio in decibels that a node may have
     #[arg(long, value_name = "DB", requires = "per_node")]
     node_sqnr: Option<f64>,
+    /// Write a report: a page with the graphs and where they differ (.html), JSON, Markdown or JUnit XML by its ending
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Exit with status 0 also for what could not be checked
     #[arg(long)]
     allow_not_checked: bool,
@@ -59,6 +62,9 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     let mut files = global.files();
     files.reads("the reference", &arguments.reference);
     files.reads(MODEL, &arguments.model);
+    if let Some(report) = &arguments.report {
+        files.writes("--report", report);
+    }
     files.check()?;
     let progress = Progress::new(global);
     let mut options = arguments
@@ -72,6 +78,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         least_sqnr: arguments.node_sqnr,
         ..NodeOptions::default()
     });
+    options.report.clone_from(&arguments.report);
     options.preprocess.clone_from(&arguments.preprocess);
     if let Some(text) = &arguments.data {
         options.data.push((None, Data::flag(text)?.1));

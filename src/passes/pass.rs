@@ -246,6 +246,11 @@ pub struct PassReport {
     #[serde(skip)]
     #[schemars(skip)]
     pub rebased: bool,
+    /// For passes that move factors between layers: the model right after. Values of what comes later stand for its values, not for
+    /// those of the input.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub evened: Option<Box<Model>>,
     /// Files to write once the result is accepted and written itself.
     #[serde(skip)]
     #[schemars(skip)]
@@ -362,6 +367,7 @@ impl PassReport {
         self.changed |= other.changed;
         self.rebased |= other.rebased;
         self.files.extend(other.files);
+        self.evened = other.evened.or(self.evened.take());
         self.transfer = other.transfer.or(self.transfer.take());
         self.training = other.training.or(self.training.take());
         self.times = other.times.or(self.times.take());

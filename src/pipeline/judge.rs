@@ -15,8 +15,8 @@ use crate::evaluate::{EvaluateError, Figures, State, StateSubject, Task};
 use crate::ir::Model;
 use crate::passes::{Aim, ResourceError, Safety};
 use crate::verify::{
-    Bounds, Names, NotChecked, OutputFigures, Verdict, VerifyOptions, VerifyReport, interface_difference,
-    localize, smallest_breaking, verify, watched, worst_node,
+    Bounds, Names, NodeErrors, NotChecked, OutputFigures, Verdict, VerifyOptions, VerifyReport,
+    interface_difference, localize, node_errors, smallest_breaking, verify, watched,
 };
 
 /// The least time that a comparison may take.
@@ -24,6 +24,9 @@ const FLOOR: Duration = Duration::from_secs(5);
 
 /// Batches of data that are compared at most, where they are not there for evaluation.
 const BATCHES: u64 = 64;
+
+/// Batches on which each node is compared, where a report asks for it.
+const NODE_BATCHES: u64 = 4;
 
 /// Decibels below which an approximation is worth a warning.
 const POOR: f64 = 10.0;
@@ -37,16 +40,27 @@ const COMPARED_ON: [&str; 3] = [EVALUATION, "calibration", "training"];
 /// The role of data that gates are judged on.
 const EVALUATION: &str = "evaluation";
 
+/// The models of a run.
+#[derive(Clone, Copy)]
+pub(super) struct Models<'a> {
+    /// What the result is compared with.
+    pub(super) input: &'a Model,
+    /// What its nodes are compared with, one by one.
+    pub(super) evened: &'a Model,
+    pub(super) result: &'a Model,
+    /// The model after each step that changed it.
+    pub(super) snapshots: &'a [(usize, Model)],
+}
+
 /// The comparison with the input and the gates. `work` is how long the steps took.
 pub(super) fn judge(
     pipeline: &Pipeline,
-    input: &Model,
-    model: &Model,
-    snapshots: &[(usize, Model)],
+    models: Models<'_>,
     work: Duration,
     options: &RunOptions<'_>,
     report: &mut RunReport,
 ) {
+    let (input, model) = (models.input, models.result);
     let gated = pipeline.gates.iter().any(Gate::needs_evaluation);
     let mut evaluation = match (gated, options.engine) {
         (true, _) => Some(Evaluation::open(pipeline, model, options, EVALUATION)),
@@ -60,8 +74,9 @@ pub(super) fn judge(
         let pair = Pair {
             pipeline,
             input,
+            evened: models.evened,
             model,
-            snapshots,
+            snapshots: models.snapshots,
             engine,
             options,
         };
@@ -98,6 +113,7 @@ pub(super) fn judge(
 struct Pair<'a> {
     pipeline: &'a Pipeline,
     input: &'a Model,
+    evened: &'a Model,
     model: &'a Model,
     snapshots: &'a [(usize, Model)],
     engine: &'a dyn Engine,
@@ -146,10 +162,18 @@ impl Pair<'_> {
         if found.verdict == Verdict::NotChecked {
             report.warnings.push(not_checked(&found.not_checked));
         }
-        let poor = found.outputs.iter().find(|output| is_poor(output, replaces));
-        if let Some(output) = poor.filter(|_| safety == Safety::Approximate) {
-            let warning = self.poor(output, &found, &options);
-            report.warnings.push(warning);
+        if safety == Safety::Approximate {
+            let poor = found.outputs.iter().find(|output| is_poor(output, replaces));
+            let batches = match poor {
+                _ if self.options.node_errors => Some(NODE_BATCHES),
+                Some(_) => Some(1),
+                None => None,
+            };
+            let errors = batches.map(|batches| self.node_errors(&found, &options, batches));
+            if let (Some(output), Some(errors)) = (poor, &errors) {
+                report.warnings.push(poor_output(output, errors, &options));
+            }
+            report.node_errors = errors.filter(|_| self.options.node_errors);
         }
         report.verify = Some(found);
         let slower = pace::slower(report, self.engine.name(), self.model);
@@ -218,44 +242,17 @@ impl Pair<'_> {
         options
     }
 
-    /// What to say of an approximation that is far from the input model.
-    fn poor(&self, output: &OutputFigures, found: &VerifyReport, options: &VerifyOptions) -> String {
-        let mut text = if output.undefined > 0 {
-            format!(
-                "output {} has {} elements that are NaN or infinite and are not in the input model",
-                output.name, output.undefined
-            )
-        } else {
-            let decibels = output
-                .sqnr_db
-                .map_or("no".to_owned(), |db| format!("{db:.1} dB of"));
-            format!(
-                "output {} is far from the input model's: {decibels} SQNR",
-                output.name
-            )
-        };
+    /// How far each node is off, on a few batches.
+    fn node_errors(&self, found: &VerifyReport, options: &VerifyOptions, batches: u64) -> NodeErrors {
         (self.options.progress)("nodes", 0, None);
-        let one = VerifyOptions {
+        let few = VerifyOptions {
             bounds: Bounds {
-                batches: Some(1),
+                batches: Some(batches),
                 ..options.bounds.clone()
             },
             ..options.clone()
         };
-        if let Some(worst) = worst_node(self.input, self.model, found, self.engine, &one) {
-            let error = match worst.sqnr_db {
-                Some(db) if worst.undefined == 0 => format!("{db:.1} dB"),
-                _ => worst.reason.clone().unwrap_or_else(|| "no signal".to_owned()),
-            };
-            text.push_str(&format!(
-                "; the worst node by itself is {} ({}): {error}",
-                worst.node, worst.operator
-            ));
-        }
-        if options.data.is_none() {
-            text.push_str("; the inputs are synthetic, --data gives real ones");
-        }
-        text
+        node_errors(self.evened, self.model, found, self.engine, &few)
     }
 
     /// The first step after which the outputs differ from the input's.
@@ -289,6 +286,38 @@ impl Pair<'_> {
             divergence,
         })
     }
+}
+
+/// What to say of an approximation that is far from the input model.
+fn poor_output(output: &OutputFigures, errors: &NodeErrors, options: &VerifyOptions) -> String {
+    let mut text = if output.undefined > 0 {
+        format!(
+            "output {} has {} elements that are NaN or infinite and are not in the input model",
+            output.name, output.undefined
+        )
+    } else {
+        let decibels = output
+            .sqnr_db
+            .map_or("no".to_owned(), |db| format!("{db:.1} dB of"));
+        format!(
+            "output {} is far from the input model's: {decibels} SQNR",
+            output.name
+        )
+    };
+    if let Some(worst) = errors.worst_node() {
+        let error = match worst.sqnr_db {
+            Some(db) if worst.undefined == 0 => format!("{db:.1} dB"),
+            _ => worst.reason.clone().unwrap_or_else(|| "no signal".to_owned()),
+        };
+        text.push_str(&format!(
+            "; the worst node by itself is {} ({}): {error}",
+            worst.node, worst.operator
+        ));
+    }
+    if options.data.is_none() {
+        text.push_str("; the inputs are synthetic, --data gives real ones");
+    }
+    text
 }
 
 fn not_checked(entries: &[NotChecked]) -> String {

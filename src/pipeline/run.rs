@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::definition::{Pipeline, Step};
 use super::gates::{GateReport, Weight};
-use super::judge::judge;
+use super::judge::{Models, judge};
 use super::until::{self, Searched};
 use super::weigh::{weigh, weigh_input};
 use crate::analysis::adopt;
@@ -24,7 +24,7 @@ use crate::passes::{
 use crate::proto::StringStringEntryProto;
 use crate::rewrite::Evaluator;
 use crate::transfer::parameters::Account;
-use crate::verify::{Divergence, Verdict, VerifyOptions, VerifyReport};
+use crate::verify::{Divergence, NodeErrors, Verdict, VerifyOptions, VerifyReport};
 
 /// How to run a pipeline.
 pub struct RunOptions<'a> {
@@ -49,6 +49,8 @@ pub struct RunOptions<'a> {
     pub progress: &'a (dyn Fn(&str, u64, Option<u64>) + Sync),
     /// What becomes of a result in which steps changed nothing that were asked to.
     pub unchanged: Unchanged,
+    /// Whether each node of an approximation is compared, on a few samples.
+    pub node_errors: bool,
     /// Asks the run to end before the next step.
     pub cancel: Option<&'a CancelToken>,
 }
@@ -127,6 +129,9 @@ pub struct RunReport {
     pub verdict: Verdict,
     /// The comparison; `null` when none was made.
     pub verify: Option<VerifyReport>,
+    /// How far each node is off by itself, where a report as HTML asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_errors: Option<NodeErrors>,
     /// Each gate.
     pub gates: Vec<GateReport>,
     /// Figures on the evaluation data, where a gate asks for them.
@@ -262,6 +267,7 @@ pub fn run(
         snapshots,
         idle,
         reference,
+        evened,
         changed,
         ..
     } = done;
@@ -279,6 +285,7 @@ pub fn run(
             Verdict::Equal
         },
         verify: None,
+        node_errors: None,
         gates: Vec::new(),
         evaluation: None,
         output: None,
@@ -300,15 +307,13 @@ pub fn run(
     let work = Duration::try_from_secs_f64(report.steps.iter().map(|step| step.seconds).sum());
     let work = work.unwrap_or_default();
     let reference = reference.as_ref().unwrap_or(input);
-    judge(
-        pipeline,
-        reference,
-        &model,
-        &snapshots,
-        work,
-        options,
-        &mut report,
-    );
+    let models = Models {
+        input: reference,
+        evened: evened.as_deref().unwrap_or(reference),
+        result: &model,
+        snapshots: &snapshots,
+    };
+    judge(pipeline, models, work, options, &mut report);
     report.accepted &= requirements.iter().all(|requirement| requirement.passed);
     report.gates.extend(requirements.into_iter().map(|requirement| {
         let (value, bound) = (Some(requirement.value), Some(requirement.bound));
@@ -339,6 +344,8 @@ struct Done {
     idle: Vec<String>,
     /// What comes after a step that makes another model on purpose is compared with its result.
     reference: Option<Model>,
+    /// The model whose values those of the result stand for, where steps moved factors between layers.
+    evened: Option<Box<Model>>,
     /// What the model weighs.
     last: Weight,
     changed: bool,
@@ -363,6 +370,7 @@ impl Done {
         (pipeline, options): (&Pipeline, &RunOptions<'_>),
     ) -> Result<(), RunError> {
         self.files.append(&mut report.files);
+        self.evened = report.evened.take().or(self.evened.take());
         if report.rebased {
             self.reference = Some(model.clone());
             self.snapshots.clear();

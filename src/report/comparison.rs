@@ -1,7 +1,7 @@
 //! What a comparison of two models found, for people.
 
 use super::sanitise;
-use super::table::{Style, number, table};
+use super::table::{Style, number, said, table};
 use crate::verify::{NodeReport, OutputFigures, Part, VerifyReport};
 
 /// Parts of an output that are told.
@@ -37,14 +37,16 @@ pub fn nodes_report(style: Style, report: &NodeReport) -> String {
     let decibels = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
     let share = |value: f64| format!("{:.4} %", value * 100.0);
     let errors = &report.errors;
-    text.push_str(&format!(
-        "against the reference: {} nodes, {} of them exact, median {} dB ({}, {} samples)\n",
+    let line = format!(
+        "against the reference: {} nodes, {} of them exact, median {} dB ({}, {} samples)",
         errors.nodes,
         errors.exact,
         decibels(errors.median_sqnr_db),
         errors.engine,
         errors.samples
-    ));
+    );
+    text.push_str(&said(style, &line));
+    text.push('\n');
     if !errors.worst.is_empty() {
         let rows = errors.worst.iter().map(|node| {
             vec![
@@ -63,13 +65,15 @@ pub fn nodes_report(style: Style, report: &NodeReport) -> String {
     if let [first, second] = agreement.engines.as_slice()
         && agreement.nodes > 0
     {
-        text.push_str(&format!(
-            "{first} and {second}: {} results, at most {} codes apart, {} of the elements differ ({} samples)\n",
+        let line = format!(
+            "{first} and {second}: {} results, at most {} codes apart, {} of the elements differ ({} samples)",
             agreement.nodes,
             agreement.most_codes.map_or("-".to_owned(), |codes| format!("{codes:.2}")),
             agreement.differing.map_or("-".to_owned(), share),
             agreement.samples
-        ));
+        );
+        text.push_str(&said(style, &line));
+        text.push('\n');
         if !agreement.worst.is_empty() {
             let rows = agreement.worst.iter().map(|node| {
                 vec![
@@ -84,17 +88,18 @@ pub fn nodes_report(style: Style, report: &NodeReport) -> String {
             text.push_str(&format!("{}\n", table(style, &heading, true, rows)));
         }
     }
-    text.push_str(&format!("nodes: {}", report.verdict));
+    let mut end = format!("nodes: {}", report.verdict);
     for reason in &report.reasons {
-        text.push_str(&format!("\n  {}", sanitise(reason)));
+        end.push_str(&format!("\n  {}", sanitise(reason)));
     }
     for entry in &report.not_checked {
-        text.push_str(&format!(
+        end.push_str(&format!(
             "\n  not checked: {}: {}",
             sanitise(&entry.what),
             sanitise(&entry.reason)
         ));
     }
+    text.push_str(&said(style, &end));
     text
 }
 

@@ -128,7 +128,7 @@ fn interface(a: &Model, b: &Model, found: &mut Vec<String>) {
 }
 
 /// Operators by label; equal labels are told apart by a running number.
-fn nodes(graph: &Graph) -> IndexMap<String, NodeId> {
+pub(super) fn nodes(graph: &Graph) -> IndexMap<String, NodeId> {
     let mut found = IndexMap::new();
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     for id in graph.topological_order() {
@@ -156,7 +156,8 @@ fn describe(graph: &Graph, label: &str, id: NodeId) -> String {
     })
 }
 
-fn node_difference(a: &Graph, left: NodeId, b: &Graph, right: NodeId) -> Option<String> {
+/// What differs between two nodes, with the old and the new value; `None` where nothing does.
+pub(super) fn node_difference(a: &Graph, left: NodeId, b: &Graph, right: NodeId) -> Option<String> {
     let (x, y) = (a.operator(left)?, b.operator(right)?);
     if x.op_type != y.op_type || x.domain() != y.domain() {
         return Some(format!("{}, then {}", x.op_type, y.op_type));

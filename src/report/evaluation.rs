@@ -1,9 +1,7 @@
 //! The figures of an evaluation for people, pull requests and CI.
 
-use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
-
 use super::sanitise;
-use super::table::{self, Style};
+use super::table::{self, Style, said};
 use crate::evaluate::{Figures, Interval, TaskFigures};
 use crate::pipeline::GateReport;
 
@@ -92,10 +90,12 @@ pub fn table(style: Style, figures: &Figures) -> String {
         text = format!("{}\n\n{text}", task(style, found));
     }
     for note in &figures.notes {
-        text.push_str(&format!("\n\nnote: {}", sanitise(note)));
+        text.push_str("\n\n");
+        text.push_str(&said(style, &format!("note: {}", sanitise(note))));
     }
     if let Some(note) = &figures.latency_note {
-        text.push_str(&format!("\n\nnote: {note}"));
+        text.push_str("\n\n");
+        text.push_str(&said(style, &format!("note: {note}")));
     }
     text
 }
@@ -153,7 +153,8 @@ pub fn task(style: Style, found: &TaskFigures) -> String {
         text.push_str(&classes(style, found));
     }
     for words in &found.words {
-        text.push_str(&format!("\n\n{}", sanitise(words)));
+        text.push_str("\n\n");
+        text.push_str(&said(style, &sanitise(words)));
     }
     text
 }
@@ -182,10 +183,8 @@ fn classes(style: Style, found: &TaskFigures) -> String {
     });
     let mut text = table::plain(style, &heading, rows);
     if classes.len() > CLASSES {
-        text.push_str(&format!(
-            "\n({} more classes are in --json)",
-            classes.len() - CLASSES
-        ));
+        let more = format!("({} more classes are in --json)", classes.len() - CLASSES);
+        text.push_str(&format!("\n{}", said(style, &more)));
     }
     text
 }
@@ -200,22 +199,4 @@ pub fn markdown(figures: &Figures, gates: &[GateReport]) -> String {
     }
     text.push('\n');
     text
-}
-
-/// Gates as JUnit test cases.
-pub fn junit(gates: &[GateReport]) -> Result<String, SerializeError> {
-    let mut report = Report::new("secateur");
-    let mut suite = TestSuite::new("gates");
-    for gate in gates {
-        let status = if gate.passed {
-            TestCaseStatus::success()
-        } else {
-            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-            status.set_message(gate.message.clone());
-            status
-        };
-        suite.add_test_case(TestCase::new(gate.name.clone(), status));
-    }
-    report.add_test_suite(suite);
-    report.to_string()
 }

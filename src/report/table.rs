@@ -87,6 +87,14 @@ pub(super) fn escaped(text: &str) -> String {
         .replace('"', "&quot;")
 }
 
+/// Words beside tables, which are harmless already.
+pub(super) fn said(style: Style, text: &str) -> String {
+    match style {
+        Style::Html => format!("<p style=\"white-space: pre-line\">{}</p>", escaped(text)),
+        Style::Terminal | Style::Markdown => text.to_owned(),
+    }
+}
+
 /// A table whose second and later columns stand right.
 pub fn plain(style: Style, heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     table(style, heading, true, rows)
@@ -191,7 +199,8 @@ pub fn weights(style: Style, report: &RunReport) -> String {
             format!("{:+.1} %", (after / before - 1.0) * 100.0),
         ]);
     }
-    table(style, &["", "before", "after", "change"], true, rows)
+    let first = if style == Style::Html { "what" } else { "" };
+    table(style, &[first, "before", "after", "change"], true, rows)
 }
 
 /// Each step with what it changed.
@@ -377,7 +386,8 @@ pub fn facts(style: Style, facts: &ModelFacts) -> String {
         .map(|(name, number)| vec![name.clone(), count(*number)]);
     text.push_str(&table(style, &["operator", "nodes"], true, rows));
     for conflict in &facts.conflicts {
-        text.push_str(&format!("\n\ncannot run: {}", sanitise(conflict)));
+        text.push_str("\n\n");
+        text.push_str(&said(style, &format!("cannot run: {}", sanitise(conflict))));
     }
     if let Some(list) = &facts.values {
         text.push_str("\n\n");

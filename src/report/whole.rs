@@ -1,6 +1,6 @@
 //! Whole answers for people: what is said after a run, a comparison, a measurement, in any style.
 
-use super::table::{self, Style};
+use super::table::{self, Style, said};
 use super::{comparison, evaluation, sanitise, searched, training};
 use crate::evaluate::Figures;
 use crate::pipeline::{GateReport, RunReport};
@@ -56,14 +56,6 @@ pub fn measurement(style: Style, figures: &Figures, gates: &[GateReport]) -> Str
 fn join(style: Style, parts: &[String]) -> String {
     // In Markdown a line behind a table would be a row of it.
     parts.join(if style == Style::Markdown { "\n\n" } else { "\n" })
-}
-
-/// Words between tables.
-fn said(style: Style, text: &str) -> String {
-    match style {
-        Style::Html => format!("<p style=\"white-space: pre-line\">{}</p>", table::escaped(text)),
-        Style::Terminal | Style::Markdown => text.to_owned(),
-    }
 }
 
 /// The tables of a run.

@@ -32,8 +32,8 @@ pub use interface::{Names, Unpaired, interface_difference};
 pub use judge::{NotChecked, VerifyOptions, VerifyReport, verify, watched};
 pub use localize::{Divergence, localize};
 pub use nodes::{
-    Agreement, Engines, NodeAgreement, NodeError, NodeErrors, NodeOptions, NodeReport, verify_nodes,
-    worst_node,
+    Agreement, Engines, NodeAgreement, NodeError, NodeErrors, NodeOptions, NodeReport, node_errors,
+    verify_nodes,
 };
 pub use sizes::{Sizes, unknown_size};
 pub use synthesize::{SampleKind, SynthesisError};

@@ -586,6 +586,7 @@ fn comparison_and_gates_share_one_run_over_the_evaluation_data() {
         provenance: true,
         resources: Some(&resources),
         progress: &|_, _, _| {},
+        node_errors: false,
         cancel: None,
         unchanged: Unchanged::Refused,
     };

@@ -73,6 +73,7 @@ fn options() -> RunOptions<'static> {
         resources: None,
         progress: &|_, _, _| {},
         unchanged: Unchanged::Allowed,
+        node_errors: false,
         cancel: None,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::codes::{self, is_code, is_dequantize, is_quantize};
 use super::cut::{Form, Plan, Source, name_of};
-use crate::ir::{DType, Graph, NodeId, NodeKind, Slot, ValueId};
+use crate::ir::{DType, Graph, NodeId, NodeKind, Slot, ValueId, ValueType};
 use crate::ops::Traits;
 
 /// How names of codes end that stand for the value before.
@@ -103,6 +103,21 @@ impl<'a> Known<'a> {
         self.types.get(name).map(|(_, dtype)| *dtype)
     }
 
+    /// Whether a value of the model may have the shape of the reference's value of this name: one that was made smaller on purpose is
+    /// neither given nor compared.
+    fn fits(&self, graph: &Graph, value: ValueId, name: &str) -> bool {
+        let shape = |ty: &ValueType| ty.shape().cloned();
+        let Some((theirs, _)) = self.types.get(name) else {
+            return true;
+        };
+        match (shape(self.graph.ty(*theirs)), shape(graph.ty(value))) {
+            (Some(theirs), Some(own)) => {
+                !ValueType::tensor(None, Some(own)).contradicts(&ValueType::tensor(None, Some(theirs)))
+            }
+            _ => true,
+        }
+    }
+
     /// The value that codes made from `name` stand for: behind clamps that the model leaves to the range of its codes.
     fn behind_clamps(&self, name: String) -> String {
         let Some((value, _)) = self.types.get(&name) else {
@@ -144,13 +159,14 @@ impl Counterparts {
     fn find(graph: &Graph, known: &Known<'_>) -> Self {
         let mut found = Self::default();
         for (value, name, dtype) in named(graph) {
-            let theirs = known.dtype(&name);
+            let theirs = known.dtype(&name).filter(|_| known.fits(graph, value, &name));
             let computed = graph.operator(value.node).is_some();
             if let Some(coded) = found.decoded(graph, value.node) {
                 let name = if theirs.is_some() { name } else { coded };
                 found.given.push((value, name));
             } else if is_code(dtype) && computed {
-                if let Some(coded) = found.coded(graph, known, value, &name) {
+                let coded = found.coded(graph, known, value, &name);
+                if let Some(coded) = coded.filter(|coded| known.fits(graph, value, coded)) {
                     found.codes.insert(value, coded);
                 }
             } else if theirs.is_some_and(DType::is_float) && dtype.is_float() {

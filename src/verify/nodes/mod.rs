@@ -134,15 +134,15 @@ pub fn verify_nodes(
     }
 }
 
-/// The node of `model` that is worst by itself, if one is off: first those whose numbers are none, then by SQNR. Nodes whose
-/// values have other shapes than the reference's are left out.
-pub fn worst_node(
+/// How far each node of `model` is off when it gets the values of `reference`, the worst first; nodes with values of other shapes than
+/// the reference's come last, with the reason. `whole` is the report of [`super::verify`] on the same pair.
+pub fn node_errors(
     reference: &Model,
     model: &Model,
     whole: &VerifyReport,
     engine: &dyn Engine,
     options: &VerifyOptions,
-) -> Option<NodeError> {
+) -> NodeErrors {
     let (mut reference, mut model) = (reference.clone(), model.clone());
     reference.name_values();
     model.name_values();
@@ -151,7 +151,7 @@ pub fn worst_node(
         worst: usize::MAX,
         ..NodeOptions::default()
     };
-    let found = errors::errors(
+    errors::errors(
         &reference,
         &model,
         engine,
@@ -159,11 +159,16 @@ pub fn worst_node(
         options,
         &all,
         &mut Vec::new(),
-    );
-    let undefined = found.worst.iter().find(|node| node.undefined > 0);
-    undefined
-        .or_else(|| found.worst.iter().find(|node| node.reason.is_none()))
-        .cloned()
+    )
+}
+
+impl NodeErrors {
+    /// The node that is worst by itself, if one is off: first those whose numbers are none, then by SQNR. Nodes whose values have other
+    /// shapes than the reference's are left out.
+    pub fn worst_node(&self) -> Option<&NodeError> {
+        let undefined = self.worst.iter().find(|node| node.undefined > 0);
+        undefined.or_else(|| self.worst.iter().find(|node| node.reason.is_none()))
+    }
 }
 
 /// Nodes whose bodies hold operators: those are not judged one by one.

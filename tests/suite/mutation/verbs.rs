@@ -124,6 +124,7 @@ pub(super) fn library(path: &Path, number: u64, every_step: bool, say: &dyn Fn(&
             resources: None,
             progress: &|_, _, _| {},
             unchanged: Unchanged::Allowed,
+            node_errors: false,
             cancel: None,
         };
         let pipeline = Pipeline::of(name, vec![step]);

@@ -504,6 +504,7 @@ impl Quantize {
             report.add("channel-evened-out", change.count);
         }
         model.name_values();
+        report.evened = evened.evened.map(|_| Box::new(model.clone()));
         Ok(())
     }
 

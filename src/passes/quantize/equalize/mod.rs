@@ -137,6 +137,7 @@ impl Pass for Equalize {
             WriteError::Tensor(error) => PassError::resource(NAME, error),
         })?;
         analysis::infer(model);
+        report.evened = Some(Box::new(model.clone()));
         report.notes = notes;
         report.add("pair", pairs.len() as u64);
         report.add("residual group", groups.len() as u64);

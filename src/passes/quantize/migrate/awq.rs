@@ -123,6 +123,7 @@ impl Pass for Awq {
             return Ok(report);
         }
         analysis::infer(model);
+        report.evened = Some(Box::new(model.clone()));
         report.add("site", moved);
         Ok(report)
     }

@@ -97,6 +97,7 @@ impl Pass for SmoothQuant {
             move_factors(model, site, &factors, NAME)?;
         }
         analysis::infer(model);
+        report.evened = Some(Box::new(model.clone()));
         report.add("site", found.len() as u64);
         report.add("channel", channels);
         Ok(report)

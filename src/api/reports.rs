@@ -1,0 +1,158 @@
+//! Report files: which form the ending of a name asks for, and what is written in it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::error::Error;
+use super::model::{Model, difference};
+use super::options::Options;
+use super::save::write_file;
+use crate::files::read_text;
+use crate::pipeline::digest;
+use crate::report::page::{self, Source, Stored};
+
+/// The form of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The answer as `--json` prints it.
+    Json,
+    /// For pull requests.
+    Markdown,
+    /// JUnit XML: what was asked for as test cases.
+    Junit,
+    /// One page with pictures.
+    Html,
+}
+
+impl Form {
+    /// The form that the ending of a file's name asks for.
+    pub(crate) fn of(path: &Path) -> Result<Self, Error> {
+        match path.extension().and_then(OsStr::to_str) {
+            Some("json") => Ok(Self::Json),
+            Some("md") => Ok(Self::Markdown),
+            Some("xml") => Ok(Self::Junit),
+            Some("html" | "htm") => Ok(Self::Html),
+            _ => Err(Error::usage(&format!(
+                "{}: a report ends in .html, .json, .md or .xml",
+                path.display()
+            ))),
+        }
+    }
+}
+
+impl Options {
+    /// The form of the report that is asked for.
+    pub(crate) fn form(&self) -> Result<Option<Form>, Error> {
+        self.report.as_deref().map(Form::of).transpose()
+    }
+
+    /// Writes the report, if one is asked for, in the words that `say` has for its form.
+    pub(crate) fn write_report(&self, say: impl FnOnce(Form) -> Result<String, Error>) -> Result<(), Error> {
+        let Some(path) = &self.report else { return Ok(()) };
+        let text = say(Form::of(path)?)?;
+        write_file(path, text.as_bytes(), self.force)
+    }
+
+    /// What makes an answer about these models again.
+    pub(crate) fn source(&self, models: &[(&str, &Model)], engine: &str) -> Source {
+        let mut facts = vec![
+            (
+                "version of secateur".to_owned(),
+                env!("CARGO_PKG_VERSION").to_owned(),
+            ),
+            ("engine".to_owned(), engine.to_owned()),
+            ("seed".to_owned(), self.seed.to_string()),
+        ];
+        for (role, model) in models {
+            let role = *role;
+            if let Some(path) = &model.origin.path {
+                facts.push((role.to_owned(), path.display().to_string()));
+            }
+            if let Ok(origin) = model.settled() {
+                facts.push((format!("BLAKE3 of {role}"), digest(&origin)));
+            }
+        }
+        Source {
+            command: self.command.clone(),
+            facts,
+        }
+    }
+}
+
+/// A document of test cases.
+pub(crate) fn junit<E: std::fmt::Display>(made: Result<String, E>) -> Result<String, Error> {
+    made.map_err(|error| Error::new("report", error.to_string()))
+}
+
+/// An answer as JSON.
+pub(crate) fn json(answer: &impl Serialize) -> Result<String, Error> {
+    let text =
+        serde_json::to_string_pretty(answer).map_err(|error| Error::new("report", error.to_string()))?;
+    Ok(text + "\n")
+}
+
+/// A page that has stored results of `run`, `verify` and `evaluate` side by side: their figures, what is worse than in the first, and what
+/// costs and quality buy each other. `results` are names and the JSON that `--json` or `--report FILE.json` wrote.
+///
+/// # Errors
+///
+/// `stored-report`: a text that is no JSON report.
+///
+/// # Examples
+///
+/// ```
+/// use secateur::{Model, Options, Pipeline, compare_reports};
+/// let model = Model::open("fixtures/digits_cnn_bn.onnx")?;
+/// let outcome = Pipeline::preset("simplify")?.run(&model, &Options::new())?;
+/// let json = serde_json::to_string(&outcome.report).unwrap();
+/// let page = compare_reports(&[("monday", &json), ("tuesday", &json)])?;
+/// assert!(page.contains("none is worse than monday"));
+/// # Ok::<(), secateur::Error>(())
+/// ```
+pub fn compare_reports(results: &[(&str, &str)]) -> Result<String, Error> {
+    let failed = |message: String| Error::new("stored-report", message);
+    let mut stored = Vec::with_capacity(results.len());
+    for (name, text) in results {
+        let document = serde_json::from_str(text).map_err(|error| failed(format!("{name}: {error}")))?;
+        stored.push(Stored {
+            name: (*name).to_owned(),
+            document,
+        });
+    }
+    let source = Source {
+        command: None,
+        facts: vec![("secateur".to_owned(), env!("CARGO_PKG_VERSION").to_owned())],
+    };
+    page::several("secateur: results side by side", &stored, &source).map_err(failed)
+}
+
+/// Writes the page of [`compare_reports`] on files.
+pub(crate) fn compare_files(results: &[PathBuf], output: &Path, force: bool) -> Result<(), Error> {
+    let mut texts = Vec::with_capacity(results.len());
+    for path in results {
+        let name = path.display().to_string();
+        let text =
+            read_text(path).map_err(|error| Error::new("stored-report", format!("{name}: {error}")))?;
+        texts.push((name, text));
+    }
+    let named: Vec<(&str, &str)> = texts
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
+    write_file(output, compare_reports(&named)?.as_bytes(), force)
+}
+
+/// Writes the report on what differs between two models, if the options ask for one.
+pub(crate) fn write_difference(a: &Model, b: &Model, options: &Options) -> Result<(), Error> {
+    options.write_report(|form| match form {
+        Form::Json => json(&difference(a, b)),
+        Form::Html => Ok(page::difference(
+            &format!("secateur: {} and {}", a.file_name(), b.file_name()),
+            (&a.model, &b.model),
+            &options.source(&[("the first", a), ("the second", b)], "none"),
+        )),
+        Form::Markdown | Form::Junit => Err(Error::usage("a report on differences ends in .html or .json")),
+    })
+}
