@@ -7,6 +7,7 @@ const CODES: [(&str, &[&str]); 13] = [
     (
         "files",
         &[
+            "baseline",
             "external-output-exists",
             "interrupted",
             "not-a-file",

@@ -22,7 +22,7 @@ use crate::evaluate::{Checkpoint, Figures, State, StateSubject, Task, TaskState,
 use crate::pipeline::{GateReport, Judged, digest, weigh_input};
 use crate::report::page::{self, Picture};
 use crate::report::table::Style;
-use crate::report::{evaluation, junit, pictures, whole};
+use crate::report::{pictures, whole};
 
 /// How well a model does, how fast, and whether that is enough.
 #[derive(Clone, Debug)]
@@ -171,9 +171,6 @@ pub fn evaluate(model: &Model, options: &Options) -> Result<Evaluation, Error> {
 impl Evaluation {
     fn report(&self, form: Form, model: &Model, options: &Options) -> Result<String, Error> {
         Ok(match form {
-            Form::Json => reports::json(&self.document())?,
-            Form::Markdown => evaluation::markdown(&self.figures, &self.gates),
-            Form::Junit => reports::junit(junit::measurement(&model.file_name(), &self.gates))?,
             Form::Html => {
                 let reference = options.evaluation.against.as_ref();
                 let pictures: Vec<Picture> = self
@@ -191,6 +188,7 @@ impl Evaluation {
                     &options.source(&models, self.engine),
                 )
             }
+            _ => reports::of_measurement(form, self, model)?,
         })
     }
 }

@@ -6,6 +6,7 @@
 
 mod adjust;
 mod array;
+mod baseline;
 mod bisect;
 mod causes;
 mod channels;
@@ -32,6 +33,7 @@ mod verify;
 
 pub(crate) use adjust::sizes_of;
 pub use array::{Array, Element, IntoArray, IntoSamples};
+pub(crate) use baseline::hold;
 pub use bisect::bisect;
 pub(crate) use channels::Pruning;
 pub use data::Data;
@@ -51,7 +53,7 @@ pub(crate) use options::{Comparison, Measuring};
 pub use options::{Options, Runtime};
 pub use pipeline::{Pipeline, StepOptions};
 pub use reports::compare_reports;
-pub(crate) use reports::{compare_files, write_difference};
+pub(crate) use reports::{Form, compare_files, of_comparison, of_measurement, of_run, write_difference};
 pub(crate) use rules::{prove_rules, rules, rules_in};
 pub use run::Outcome;
 pub use save::Saved;

@@ -171,6 +171,11 @@ impl Model {
         path.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
     }
 
+    /// Its file, as it was named.
+    pub(crate) fn file(&self) -> Option<String> {
+        self.origin.path.as_deref().map(|path| path.display().to_string())
+    }
+
     /// Writes the model to a file that does not exist yet, all or nothing. What nothing changed is written byte for byte, with its
     /// external data; a changed model that had some, or that is too large for one message, gets a new data file beside it.
     ///

@@ -98,6 +98,11 @@ impl Pipeline {
         Err(Error::new("unknown-preset", format!("there is no preset `{name}`")).with_hint(hint))
     }
 
+    /// How it is called: its file, preset or pass.
+    pub(crate) fn name(&self) -> &str {
+        &self.inner.name
+    }
+
     /// The names of all steps, sorted. [`schema_of`](crate::schema_of()) has the options of each, [`explain`](crate::explain()) what it does.
     ///
     /// # Examples

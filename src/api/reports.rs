@@ -6,12 +6,17 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::error::Error;
+use super::evaluate::Evaluation;
 use super::model::{Model, difference};
 use super::options::Options;
 use super::save::write_file;
+use super::verify::Verification;
 use crate::files::read_text;
-use crate::pipeline::digest;
-use crate::report::page::{self, Source, Stored};
+use crate::pipeline::{RunReport, digest};
+use crate::report::page::{self, Source};
+use crate::report::stored::Stored;
+use crate::report::table::Style;
+use crate::report::{evaluation, github, junit, markdown, sanitise};
 
 /// The form of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +29,8 @@ pub(crate) enum Form {
     Junit,
     /// One page with pictures.
     Html,
+    /// Commands of a GitHub workflow.
+    Github,
 }
 
 impl Form {
@@ -34,6 +41,7 @@ impl Form {
             Some("md") => Ok(Self::Markdown),
             Some("xml") => Ok(Self::Junit),
             Some("html" | "htm") => Ok(Self::Html),
+            // Commands are for the log of a job, not for files.
             _ => Err(Error::usage(&format!(
                 "{}: a report ends in .html, .json, .md or .xml",
                 path.display()
@@ -81,8 +89,66 @@ impl Options {
     }
 }
 
+/// A run in a form of text. `model` is the file that was run on.
+pub(crate) fn of_run(form: Form, name: &str, model: &Model, report: &RunReport) -> Result<String, Error> {
+    match form {
+        Form::Json => json(report),
+        Form::Markdown => Ok(markdown::run(&format!("secateur: {name}"), report)),
+        Form::Junit => junit(junit::run(name, &model.file_name(), report)),
+        Form::Github => Ok(github::run(name, model.file().as_deref(), report)),
+        Form::Html => Err(page_is_a_file()),
+    }
+}
+
+/// A comparison in a form of text.
+pub(crate) fn of_comparison(
+    form: Form,
+    found: &Verification,
+    (reference, model): (&Model, &Model),
+) -> Result<String, Error> {
+    let (report, nodes) = (&found.report, found.per_node.as_ref());
+    match form {
+        Form::Json => json(found),
+        Form::Markdown => Ok(format!(
+            "# secateur: {} against {}\n\n{}\n",
+            sanitise(&model.file_name()),
+            sanitise(&reference.file_name()),
+            found.to_text(Style::Markdown)
+        )),
+        Form::Junit => junit(junit::comparison(&model.file_name(), report, nodes)),
+        Form::Github => Ok(github::comparison(model.file().as_deref(), report, nodes)),
+        Form::Html => Err(page_is_a_file()),
+    }
+}
+
+/// A measurement in a form of text.
+pub(crate) fn of_measurement(form: Form, found: &Evaluation, model: &Model) -> Result<String, Error> {
+    match form {
+        Form::Json => json(&found.document()),
+        Form::Markdown => Ok(evaluation::markdown(&found.figures, &found.gates)),
+        Form::Junit => junit(junit::measurement(
+            &model.file_name(),
+            found.figures.samples,
+            &found.gates,
+        )),
+        Form::Github => {
+            let samples = found.figures.samples;
+            Ok(github::measurement(
+                model.file().as_deref(),
+                samples,
+                &found.gates,
+            ))
+        }
+        Form::Html => Err(page_is_a_file()),
+    }
+}
+
+fn page_is_a_file() -> Error {
+    Error::usage("a page goes to a file: --report FILE.html")
+}
+
 /// A document of test cases.
-pub(crate) fn junit<E: std::fmt::Display>(made: Result<String, E>) -> Result<String, Error> {
+fn junit<E: std::fmt::Display>(made: Result<String, E>) -> Result<String, Error> {
     made.map_err(|error| Error::new("report", error.to_string()))
 }
 
@@ -112,36 +178,48 @@ pub(crate) fn json(answer: &impl Serialize) -> Result<String, Error> {
 /// # Ok::<(), secateur::Error>(())
 /// ```
 pub fn compare_reports(results: &[(&str, &str)]) -> Result<String, Error> {
-    let failed = |message: String| Error::new("stored-report", message);
-    let mut stored = Vec::with_capacity(results.len());
-    for (name, text) in results {
-        let document = serde_json::from_str(text).map_err(|error| failed(format!("{name}: {error}")))?;
-        stored.push(Stored {
-            name: (*name).to_owned(),
-            document,
-        });
-    }
-    let source = Source {
-        command: None,
-        facts: vec![("secateur".to_owned(), env!("CARGO_PKG_VERSION").to_owned())],
-    };
-    page::several("secateur: results side by side", &stored, &source).map_err(failed)
+    let stored: Vec<Stored> = results
+        .iter()
+        .map(|(name, text)| parsed(name, text))
+        .collect::<Result<_, _>>()?;
+    side_by_side(&stored)
 }
 
 /// Writes the page of [`compare_reports`] on files.
 pub(crate) fn compare_files(results: &[PathBuf], output: &Path, force: bool) -> Result<(), Error> {
-    let mut texts = Vec::with_capacity(results.len());
-    for path in results {
-        let name = path.display().to_string();
-        let text =
-            read_text(path).map_err(|error| Error::new("stored-report", format!("{name}: {error}")))?;
-        texts.push((name, text));
-    }
-    let named: Vec<(&str, &str)> = texts
+    let stored: Vec<Stored> = results
         .iter()
-        .map(|(name, text)| (name.as_str(), text.as_str()))
-        .collect();
-    write_file(output, compare_reports(&named)?.as_bytes(), force)
+        .map(|path| stored(path))
+        .collect::<Result<_, _>>()?;
+    write_file(output, side_by_side(&stored)?.as_bytes(), force)
+}
+
+/// A stored result in a file.
+pub(crate) fn stored(path: &Path) -> Result<Stored, Error> {
+    let name = path.display().to_string();
+    let text = read_text(path).map_err(|error| Error::new("stored-report", format!("{name}: {error}")))?;
+    parsed(&name, &text)
+}
+
+fn parsed(name: &str, text: &str) -> Result<Stored, Error> {
+    let document = serde_json::from_str(text)
+        .map_err(|error| Error::new("stored-report", format!("{name}: this is no JSON: {error}")))?;
+    Ok(Stored {
+        name: name.to_owned(),
+        document,
+    })
+}
+
+fn side_by_side(stored: &[Stored]) -> Result<String, Error> {
+    let source = Source {
+        command: None,
+        facts: vec![(
+            "version of secateur".to_owned(),
+            env!("CARGO_PKG_VERSION").to_owned(),
+        )],
+    };
+    let page = page::several("secateur: results side by side", stored, &source);
+    page.map_err(|message| Error::new("stored-report", message))
 }
 
 /// Writes the report on what differs between two models, if the options ask for one.
@@ -153,6 +231,8 @@ pub(crate) fn write_difference(a: &Model, b: &Model, options: &Options) -> Resul
             (&a.model, &b.model),
             &options.source(&[("the first", a), ("the second", b)], "none"),
         )),
-        Form::Markdown | Form::Junit => Err(Error::usage("a report on differences ends in .html or .json")),
+        Form::Markdown | Form::Junit | Form::Github => {
+            Err(Error::usage("a report on differences ends in .html or .json"))
+        }
     })
 }

@@ -17,7 +17,6 @@ use crate::pipeline::{self, RunOptions, RunReport, StepResources, Unchanged};
 use crate::report::page::{self, Made};
 use crate::report::table::Style;
 use crate::report::whole::{self, Detail};
-use crate::report::{junit, markdown};
 use crate::verify::Verdict;
 
 /// What a pipeline made of a model, and whether it may be used.
@@ -341,9 +340,6 @@ impl Job<'_> {
         let (pipeline, report) = (&self.pipeline.inner, &outcome.report);
         let title = format!("secateur: {}", pipeline.name);
         Ok(match form {
-            Form::Json => reports::json(report)?,
-            Form::Markdown => markdown::run(&title, report),
-            Form::Junit => reports::junit(junit::run(&pipeline.name, &model.file_name(), report))?,
             Form::Html => page::run(&Made {
                 title: &title,
                 before: &model.model,
@@ -355,6 +351,7 @@ impl Job<'_> {
                     .options
                     .source(&[("the input", model)], self.options.engine.name()),
             }),
+            _ => reports::of_run(form, &pipeline.name, model, report)?,
         })
     }
 

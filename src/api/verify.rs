@@ -12,7 +12,7 @@ use super::reports::{self, Form};
 use crate::data::Dataset;
 use crate::engine::{Cancellable, Engine, EngineError, OrtEngine, TractEngine};
 use crate::report::table::Style;
-use crate::report::{junit, page, sanitise, whole};
+use crate::report::{page, whole};
 use crate::verify::{
     self as inner, Divergence, Engines, NodeErrors, NodeOptions, NodeReport, Verdict, VerifyReport,
 };
@@ -144,13 +144,6 @@ impl Verification {
             reference.file_name()
         );
         Ok(match form {
-            Form::Json => reports::json(self)?,
-            Form::Markdown => format!("# {}\n\n{}\n", sanitise(&title), self.to_text(Style::Markdown)),
-            Form::Junit => reports::junit(junit::comparison(
-                &model.file_name(),
-                &self.report,
-                self.per_node.as_ref(),
-            ))?,
             Form::Html => page::comparison(
                 &title,
                 (&reference.model, &model.model),
@@ -162,6 +155,7 @@ impl Verification {
                     &self.report.engine,
                 ),
             ),
+            _ => reports::of_comparison(form, self, (reference, model))?,
         })
     }
 }

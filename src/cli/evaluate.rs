@@ -9,7 +9,7 @@ use super::progress::Progress;
 use super::{Answer, model, options, terminal};
 use crate::api::{
     self, Data, Error, EvaluationDocument, Figures, Gate, Measuring, PreprocessSpec, Shard, check_evaluation,
-    check_parts, merged_states,
+    check_parts, merged_states, of_measurement,
 };
 use crate::report::table::{self, Style};
 use crate::report::{evaluation, pictures, sanitise};
@@ -133,7 +133,10 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     }
     let found = api::evaluate(&loaded, &options)?;
     drop(progress);
-    show(global, &found.document());
+    match global.form() {
+        Some(form) => terminal::answer(&of_measurement(form, &found, &loaded)?),
+        None => show(global, &found.document()),
+    }
     Ok(if found.accepted() {
         Answer::Done
     } else {

@@ -6,15 +6,18 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::terminal;
-use crate::api::{Files, Host, Options, Runtime, limit_calls, work_in_processes};
+use crate::api::{Files, Form, Host, Options, Runtime, limit_calls, work_in_processes};
 
 /// Options of every verb.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Options of every verb")]
 pub struct Global {
     /// Print one JSON document on stdout
-    #[arg(long, global = true)]
+    #[arg(long, global = true, conflicts_with = "format")]
     pub(super) json: bool,
+    /// In which form the answer is printed
+    #[arg(long, global = true, value_enum, default_value_t = FormatName::Text)]
+    pub(super) format: FormatName,
     /// Threads; the results do not depend on it [default: all cores]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub(super) jobs: Option<u64>,
@@ -62,6 +65,21 @@ pub struct Global {
     pub(super) command: Option<String>,
 }
 
+/// A form of answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormatName {
+    /// Tables
+    Text,
+    /// As --json does
+    Json,
+    /// For pull requests and summaries of jobs
+    Markdown,
+    /// Commands of a GitHub workflow, shown beside the change
+    Github,
+    /// Test cases
+    Junit,
+}
+
 /// An engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum EngineName {
@@ -72,6 +90,22 @@ pub(super) enum EngineName {
 }
 
 impl Global {
+    /// Keeps the command line as it was typed.
+    pub(super) fn called(&mut self, typed: String) {
+        self.command = Some(typed);
+        self.json |= self.format == FormatName::Json;
+    }
+
+    /// The form that is neither tables nor JSON.
+    pub(super) fn form(&self) -> Option<Form> {
+        match self.format {
+            FormatName::Text | FormatName::Json => None,
+            FormatName::Markdown => Some(Form::Markdown),
+            FormatName::Github => Some(Form::Github),
+            FormatName::Junit => Some(Form::Junit),
+        }
+    }
+
     /// What these flags say, with a remark on the engine for people.
     pub(super) fn options(&self) -> Options {
         let mut options = Options::new()

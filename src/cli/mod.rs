@@ -4,6 +4,7 @@
 //! 2 it could not be done, 130 interrupted.
 
 mod bisect;
+mod ci;
 mod classes;
 mod completions;
 mod diff;
@@ -67,6 +68,7 @@ enum Verb {
     Inspect(inspect::Arguments),
     Diff(diff::Arguments),
     Report(report::Arguments),
+    Ci(ci::Arguments),
     Print(print::Arguments),
     Explain(explain::Arguments),
     Rules(rules::Arguments),
@@ -132,18 +134,24 @@ fn answered(arguments: impl IntoIterator<Item = OsString>, worker: &Host) -> u8 
         return serve(own);
     }
     signals::install();
-    let json = arguments
+    let own: Vec<&OsString> = arguments
         .iter()
         .take_while(|argument| *argument != "--")
-        .any(|argument| argument == "--json");
+        .collect();
+    let json = own
+        .iter()
+        .any(|argument| *argument == "--json" || *argument == "--format=json")
+        || own
+            .windows(2)
+            .any(|pair| pair[0] == "--format" && pair[1] == "json");
     let answer = match parse(&arguments) {
         Ok(Parsed::Verb(mut cli)) => {
-            cli.global.command = Some(typed(&arguments));
+            cli.global.called(typed(&arguments));
             cli.global.limit_engines(worker);
             dispatch(&cli).map_err(|failure| (failure, cli.global))
         }
         Ok(Parsed::Step(step, mut global)) => {
-            global.command = Some(typed(&arguments));
+            global.called(typed(&arguments));
             global.limit_engines(worker);
             step::execute(&global, &step).map_err(|failure| (failure, *global))
         }
@@ -208,8 +216,9 @@ fn parse(arguments: &[OsString]) -> Result<Parsed, clap::Error> {
 }
 
 /// Options of results, for verbs that only look: they would do nothing.
-const IDLE: [(&str, &[&str]); 10] = [
+const IDLE: [(&str, &[&str]); 11] = [
     ("bisect", &["in_place", "force", "no_verify"]),
+    ("ci", RESULTS),
     ("completions", RESULTS),
     ("diff", &["in_place", "no_verify", "max_growth"]),
     ("explain", RESULTS),
@@ -222,6 +231,9 @@ const IDLE: [(&str, &[&str]); 10] = [
 ];
 const RESULTS: &[&str] = &["in_place", "force", "no_verify", "max_growth"];
 
+/// Verbs beside the passes whose answers have more forms than tables and JSON.
+const FORMATTED: &[&str] = &["ci", "evaluate", "run", "verify"];
+
 /// Refuses options that mean nothing to the verb.
 fn refuse_idle(matches: &clap::ArgMatches, command: &mut Command) -> Result<(), clap::Error> {
     let Some(verb) = matches.subcommand_name() else {
@@ -231,6 +243,22 @@ fn refuse_idle(matches: &clap::ArgMatches, command: &mut Command) -> Result<(), 
         .iter()
         .find(|(name, _)| *name == verb)
         .map_or(&[][..], |(_, idle)| *idle);
+    let only_looks = Cli::command()
+        .get_subcommands()
+        .any(|known| known.get_name() == verb);
+    let form = matches.get_one::<global::FormatName>("format").copied();
+    if let Some(form) =
+        form.filter(|form| !matches!(form, global::FormatName::Text | global::FormatName::Json))
+        && only_looks
+        && !FORMATTED.contains(&verb)
+    {
+        let name = clap::ValueEnum::to_possible_value(&form).map(|value| value.get_name().to_owned());
+        let message = format!(
+            "{verb} has no answer as {}: text and json are",
+            name.unwrap_or_default()
+        );
+        return Err(command.error(clap::error::ErrorKind::ArgumentConflict, message));
+    }
     for option in idle {
         if matches.value_source(option) == Some(clap::parser::ValueSource::CommandLine) {
             let name = option.replace('_', "-");
@@ -263,6 +291,7 @@ fn dispatch(cli: &Cli) -> Result<Answer, Error> {
         Verb::Evaluate(arguments) => evaluate::execute(global, arguments),
         Verb::Inspect(arguments) => inspect::execute(global, arguments),
         Verb::Diff(arguments) => diff::execute(global, arguments),
+        Verb::Ci(arguments) => ci::execute(global, arguments),
         Verb::Report(arguments) => report::execute(global, arguments),
         Verb::Print(arguments) => print::execute(global, arguments),
         Verb::Explain(arguments) => explain::execute(global, arguments),

@@ -8,7 +8,7 @@ use super::global::Global;
 use super::options::{self, Comparing};
 use super::progress::Progress;
 use super::{Answer, model, outcome, terminal};
-use crate::api::{Data, Error, Options, Pipeline, PreprocessSpec};
+use crate::api::{Data, Destination, Error, Options, Pipeline, PreprocessSpec, of_run};
 
 /// Run a pipeline on a model and write the result, if it is as good as the pipeline asks
 ///
@@ -136,10 +136,16 @@ pub(super) fn rewrite(
     global.limit_threads();
     let outcome = job.run(&loaded)?;
     drop(progress);
-    // People were told of the file when it was read.
-    if global.json {
+    if let Some(form) = global.form() {
+        let text = of_run(form, pipeline.name(), &loaded, &outcome.report)?;
+        match options.output {
+            Some(Destination::Stdout) => terminal::note(&text),
+            _ => terminal::answer(&text),
+        }
+    } else if global.json {
         outcome::show(global, &outcome.report, options.output.as_ref(), running);
     } else {
+        // People were told of the file when it was read.
         outcome::show(global, &outcome.own_report(), options.output.as_ref(), running);
     }
     let refused = !outcome.accepted() && !running.dry_run;

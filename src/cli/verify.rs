@@ -8,7 +8,9 @@ use super::global::Global;
 use super::options::{self, Comparing};
 use super::progress::Progress;
 use super::{Answer, model, terminal};
-use crate::api::{self, Data, Error, MODEL, NodeOptions, PreprocessSpec, Verdict, Verification};
+use crate::api::{
+    self, Data, Error, MODEL, NodeOptions, PreprocessSpec, Verdict, Verification, of_comparison,
+};
 use crate::report::table::Style;
 
 /// Compare the outputs of two models on the same inputs
@@ -88,7 +90,10 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     let judged = model::read(global, &arguments.model)?;
     let found = api::verify(&reference, &judged, &options)?;
     drop(progress);
-    show(global, arguments, &found);
+    match global.form() {
+        Some(form) => terminal::answer(&of_comparison(form, &found, (&reference, &judged))?),
+        None => show(global, arguments, &found),
+    }
     Ok(match found.verdict() {
         Verdict::Equal | Verdict::Within => Answer::Done,
         Verdict::NotChecked if arguments.allow_not_checked => Answer::Done,

@@ -68,7 +68,9 @@ pub fn nodes_report(style: Style, report: &NodeReport) -> String {
         let line = format!(
             "{first} and {second}: {} results, at most {} codes apart, {} of the elements differ ({} samples)",
             agreement.nodes,
-            agreement.most_codes.map_or("-".to_owned(), |codes| format!("{codes:.2}")),
+            agreement
+                .most_codes
+                .map_or("-".to_owned(), |codes| format!("{codes:.2}")),
             agreement.differing.map_or("-".to_owned(), share),
             agreement.samples
         );

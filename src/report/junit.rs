@@ -81,9 +81,29 @@ pub fn comparison(
     document("secateur.verify", model, cases)
 }
 
-/// A measurement: its gates.
-pub fn measurement(model: &str, gates: &[GateReport]) -> Result<String, SerializeError> {
-    document("secateur.evaluate", model, gates.iter().map(gate).collect())
+/// A measurement: that it was made, and its gates.
+pub fn measurement(model: &str, samples: u64, gates: &[GateReport]) -> Result<String, SerializeError> {
+    let mut cases = vec![Case {
+        name: format!("measured on {samples} samples"),
+        failure: None,
+        seconds: None,
+    }];
+    cases.extend(gates.iter().map(gate));
+    document("secateur.evaluate", model, cases)
+}
+
+/// Cases by name, each with why it fails if it does.
+pub fn cases(
+    class: &str,
+    subject: &str,
+    cases: Vec<(String, Option<String>)>,
+) -> Result<String, SerializeError> {
+    let cases = cases.into_iter().map(|(name, failure)| Case {
+        name,
+        failure,
+        seconds: None,
+    });
+    document(class, subject, cases.collect())
 }
 
 fn gate(gate: &GateReport) -> Case {

@@ -100,6 +100,11 @@ pub fn plain(style: Style, heading: &[&str], rows: impl IntoIterator<Item = Vec<
     table(style, heading, true, rows)
 }
 
+/// A table of words: every column stands left.
+pub fn plain_words(style: Style, heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    table(style, heading, false, rows)
+}
+
 /// A number of bytes in a unit that reads well.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];

@@ -17,7 +17,7 @@ mod weights;
 pub use comparison::{comparison, difference_page as difference};
 pub use measurement::{Picture, measurement};
 pub use run::{Made, run};
-pub use several::{Stored, several};
+pub use several::several;
 
 use std::fmt::Write as _;
 

@@ -86,9 +86,13 @@ fn card(pair: &Pair<'_>, before: &Weight, after: &Weight) -> String {
         .chain(&after.values)
         .copied()
         .filter(|value| value.is_finite());
-    let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-        (low.min(value), high.max(value))
-    });
+    // The ends of the codes are drawn, too.
+    let ends = after.range.into_iter().flat_map(|(least, most)| [least, most]);
+    let (low, high) = finite
+        .chain(ends)
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
     let (low, high) = if low < high {
         (low, high)
     } else {

@@ -16,6 +16,7 @@ mod judging;
 mod killed;
 mod outputs;
 mod reading;
+mod reports;
 mod searching;
 mod snapshots;
 mod streams;
