@@ -55,8 +55,8 @@ def options(step: str) -> dict[str, Any]:
 
 def flags(heading: str, verb: str) -> set[str]:
     """The flags under a heading of a verb's page in the reference of the command line."""
-    text = (ROOT / "docs" / "cli.md").read_text()
-    page = re.search(rf"^#+ {verb}\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
+    text = (ROOT / "docs" / "cli" / f"{verb.split()[0]}.md").read_text()
+    page = re.search(rf"^#+ (?:secateur )?{verb}\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
     assert page is not None, verb
     parts = re.split(r"^(Options of the step|Options of every verb|Options):$", page[1], flags=re.MULTILINE)
     own = parts[parts.index(heading) + 1] if heading in parts else ""
@@ -387,7 +387,8 @@ def test_what_steps_leave_beside_the_model(tmp_path: Path) -> None:
 
 
 def test_statistics_have_the_defaults_of_the_command_line() -> None:
-    page = re.search(r"^## stats\n(.*?)^#", (ROOT / "docs" / "cli.md").read_text(), re.MULTILINE | re.DOTALL)
+    text = (ROOT / "docs" / "cli" / "stats.md").read_text()
+    page = re.search(r"^# secateur stats\n(.*?)(?:^## |\Z)", text, re.MULTILINE | re.DOTALL)
     assert page is not None
     parameters = inspect.signature(secateur.stats).parameters
     rows = re.search(r"--rows-per-sample.*?\[default: (\d+)\]", page[1], re.DOTALL)

@@ -42,6 +42,10 @@ pub(crate) struct StepSchema {
     pub(crate) schema: Value,
     pub(crate) documentation: String,
     pub(crate) summary: String,
+    /// What it preserves with default options, in a word.
+    pub(crate) safety: &'static str,
+    /// The role of the data that it needs with default options.
+    pub(crate) role: Option<&'static str>,
 }
 
 /// Every step there is, by name.
@@ -54,6 +58,12 @@ pub(crate) fn step_schemas() -> Vec<StepSchema> {
             schema: entry.schema.as_value().clone(),
             documentation: entry.documentation().to_owned(),
             summary: entry.summary().to_owned(),
+            safety: entry.safety.name(),
+            role: match entry.needs {
+                needs if needs.training => Some("training"),
+                needs if needs.calibration => Some("calibration"),
+                _ => None,
+            },
         })
         .collect()
 }

@@ -17,7 +17,7 @@ use crate::format::{self, ExternalFiles, Origin, ReadOptions, Source, Warning};
 use crate::ir::{self, CheckError, Dim};
 use crate::passes::Size;
 use crate::report::difference::{Difference, difference as compare};
-use crate::report::facts::{ModelFacts, NodeFacts, ValueFacts, facts, nodes};
+use crate::report::facts::{Listed, ModelFacts, NodeFacts, ValueFacts, facts, nodes};
 
 /// An ONNX model that was read and checked. Its weights are parts of the mapped file, so clones are cheap.
 ///
@@ -285,7 +285,7 @@ impl Model {
         analysis::infer(&mut model);
         let settled = self.settled();
         let origin = settled.as_ref().unwrap_or(&self.origin);
-        let mut facts = facts(&model, origin, &BTreeMap::new(), false);
+        let mut facts = facts(&model, origin, &BTreeMap::new(), Listed::default());
         facts.warnings.clone_from(&self.warnings);
         if let Err(error) = &settled {
             let warning = format!("bytes are those of the file that the model was read from: {error}");
@@ -366,12 +366,12 @@ impl Model {
         &self.warnings
     }
 
-    /// The facts with these sizes of free dimensions, and with every value of the main graph if `values` says so.
-    pub(crate) fn facts_at(&self, sizes: &[(String, Size)], values: bool) -> Result<ModelFacts, Error> {
+    /// The facts with these sizes of free dimensions, and with what is to be listed.
+    pub(crate) fn facts_at(&self, sizes: &[(String, Size)], listed: Listed) -> Result<ModelFacts, Error> {
         let mut model = self.model.clone();
         analysis::infer(&mut model);
         let sizes = known_sizes(sizes, &model)?;
-        let mut facts = facts(&model, &self.origin, &sizes, values);
+        let mut facts = facts(&model, &self.origin, &sizes, listed);
         facts.warnings.clone_from(&self.warnings);
         Ok(facts)
     }

@@ -338,7 +338,8 @@ impl Job<'_> {
 
     fn report(&self, form: Form, model: &Model, outcome: &Outcome) -> Result<String, Error> {
         let (pipeline, report) = (&self.pipeline.inner, &outcome.report);
-        let title = format!("secateur: {}", pipeline.name);
+        let name = Path::new(&pipeline.name).file_name().unwrap_or_default();
+        let title = format!("secateur: {} on {}", name.to_string_lossy(), model.file_name());
         Ok(match form {
             Form::Html => page::run(&Made {
                 title: &title,

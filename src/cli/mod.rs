@@ -26,6 +26,7 @@ mod report;
 mod rules;
 mod run;
 mod schema;
+mod shelves;
 mod signals;
 mod stats;
 mod step;
@@ -134,6 +135,10 @@ fn answered(arguments: impl IntoIterator<Item = OsString>, worker: &Host) -> u8 
         return serve(own);
     }
     signals::install();
+    if asks_for_help(&arguments) {
+        terminal::answer(&shelves::help());
+        return 0;
+    }
     let own: Vec<&OsString> = arguments
         .iter()
         .take_while(|argument| *argument != "--")
@@ -183,6 +188,14 @@ fn typed(arguments: &[OsString]) -> String {
         }
     });
     words.collect::<Vec<_>>().join(" ")
+}
+
+/// Whether the help of the program itself is asked for, not that of a verb.
+fn asks_for_help(arguments: &[OsString]) -> bool {
+    match arguments.get(1..).unwrap_or_default() {
+        [only] => ["help", "-h", "--help"].iter().any(|word| only == word),
+        _ => false,
+    }
 }
 
 enum Parsed {

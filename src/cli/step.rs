@@ -119,6 +119,64 @@ pub(super) fn commands() -> Vec<Command> {
         .collect()
 }
 
+/// Whether a verb is that of a pass.
+pub(super) fn is_pass(command: &Command) -> bool {
+    command.get_arguments().any(|argument| argument.get_id() == "set")
+}
+
+/// Whether every verb of a pass has this option, and `run` as well.
+pub(super) fn is_common(option: &str) -> bool {
+    let option = option.replace('_', "-");
+    COMMON.contains(&option.as_str()) && !matches!(option.as_str(), "model" | "explain" | "set")
+}
+
+/// What an example of a verb needs beside a model, data and an output.
+const EXAMPLES: [(&str, &str); 14] = [
+    ("bake", "--preprocess torchvision"),
+    ("bind", "--bind batch=1"),
+    ("convert-opset", "--to 21"),
+    ("chain", "head.onnx"),
+    ("deepen", "--after relu1"),
+    ("extract", "--outputs features"),
+    ("merge-lora", "--adapter adapter.safetensors"),
+    ("prune-channels", "--target-macs 0.7"),
+    ("prune-weights", "--sparsity 0.5"),
+    ("transfer-features", "--at features"),
+    ("transfer-merge", "other.onnx"),
+    ("transfer-parameters", "trained.safetensors"),
+    ("transfer-structure", "--from donor.onnx"),
+    ("widen", "--factor 1.5"),
+];
+
+/// What a verb preserves, and a command that calls it.
+fn example(entry: &StepSchema, word: &str) -> String {
+    let verb = grouped(entry.name).map_or_else(|| word.to_owned(), |(group, word)| format!("{group} {word}"));
+    let special = EXAMPLES
+        .iter()
+        .find(|(pass, _)| *pass == entry.name)
+        .map(|(_, words)| *words);
+    let first = POSITIONAL
+        .iter()
+        .any(|(pass, .., before)| *pass == entry.name && *before);
+    let mut words = vec!["secateur".to_owned(), verb];
+    let special = special.map(str::to_owned);
+    if first {
+        words.extend(special.clone());
+    }
+    words.push("model.onnx".to_owned());
+    if !first {
+        words.extend(special);
+    }
+    words.extend(entry.role.map(|role| format!("--data {role}=samples.npz")));
+    words.push("-o out.onnx".to_owned());
+    let preserved = match entry.safety {
+        "exact" => "exact: every output keeps its bits, as far as an engine adds in the same order",
+        "rounding" => "rounding: outputs differ by rounding alone",
+        _ => "approximate: outputs differ; the comparison, figures and gates say by how much",
+    };
+    format!("Safety: {preserved}\n\nExample:\n  {}", words.join(" "))
+}
+
 fn command(entry: &'static StepSchema, word: &'static str) -> Command {
     let schema = &entry.schema;
     let positional = POSITIONAL.iter().find(|(pass, ..)| *pass == entry.name);
@@ -134,6 +192,7 @@ fn command(entry: &'static StepSchema, word: &'static str) -> Command {
     command = command
         .about(entry.summary.trim_end_matches('.').to_owned())
         .long_about(plain(&entry.documentation))
+        .after_long_help(example(entry, word))
         .arg(
             Arg::new("model")
                 .value_name("MODEL")
@@ -454,6 +513,17 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn every_example_is_a_command_that_is_understood() {
+        for entry in ENTRIES.iter() {
+            let text = example(entry, entry.name);
+            let line = text.lines().last().unwrap().trim();
+            let words: Vec<&str> = line.split(' ').collect();
+            let parsed = crate::cli::command().try_get_matches_from(&words);
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
 
     /// Identifiers and long names of arguments, as options of a pass would be spelt.
     fn names(command: &Command) -> BTreeSet<String> {

@@ -114,16 +114,50 @@ impl Entry {
     pub fn summary(&self) -> String {
         let paragraph = self.documentation().split("\n\n").next().unwrap_or("");
         let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-        match line.split_once(". ") {
-            Some((sentence, _)) => format!("{sentence}."),
-            None => line,
+        first_sentence(&line).to_owned()
+    }
+}
+
+/// What stands before the first full stop that ends a sentence: not one within brackets, and not one of an abbreviation.
+fn first_sentence(text: &str) -> &str {
+    const ABBREVIATIONS: [&str; 4] = ["al.", "e.g.", "i.e.", "vs."];
+    let mut depth = 0_i32;
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            '.' if depth == 0 && text.get(at + 1..).is_some_and(|rest| rest.starts_with(' ')) => {
+                let sentence = text.get(..=at).unwrap_or(text);
+                let word = sentence.rsplit(' ').next().unwrap_or_default();
+                if !ABBREVIATIONS.contains(&word) {
+                    return sentence;
+                }
+            }
+            _ => {}
         }
     }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sentence_ends_where_a_reader_would_end_it() {
+        let cases = [
+            (
+                "Moves scales (Lin et al. 2023). More.",
+                "Moves scales (Lin et al. 2023).",
+            ),
+            ("As Xiao et al. did. Then more.", "As Xiao et al. did."),
+            ("One sentence only", "One sentence only"),
+            ("Version 1.5 of it. More.", "Version 1.5 of it."),
+        ];
+        for (text, sentence) in cases {
+            assert_eq!(first_sentence(text), sentence);
+        }
+    }
 
     #[test]
     fn every_pass_is_documented_and_builds_from_nothing_and_from_its_defaults() {

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use crate::analysis;
 use crate::format::Origin;
-use crate::ir::{AttributeValue, Dim, Graph, Model, Name, NodeKind, Tensor, ValueType};
+use crate::ir::{
+    AttributeValue, Dim, Graph, GraphPath, Model, Name, NodeId, NodeKind, Tensor, ValueId, ValueType,
+};
 
 /// What `inspect` shows.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -51,6 +53,35 @@ pub struct ModelFacts {
     /// Inferred types of the values of the main graph, when asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<Vec<ValueFacts>>,
+    /// Operators of the main graph that have parameters or multiply, when asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Vec<LayerFacts>>,
+}
+
+/// What one operator of the main graph costs.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct LayerFacts {
+    /// How messages call it.
+    pub name: String,
+    /// Operator.
+    pub op_type: String,
+    /// Type of its first output.
+    pub output: String,
+    /// Elements of the constants that it reads, itself or as codes; a constant with several readers counts for each.
+    pub parameters: u64,
+    /// Multiply-accumulates of one run; `null` where sizes are not known.
+    pub macs: Option<u64>,
+    /// Its share of the multiply-accumulates of the operators that are listed.
+    pub macs_share: Option<f64>,
+}
+
+/// What is listed beside totals.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Listed {
+    /// Every value of the main graph.
+    pub values: bool,
+    /// Every operator that costs something.
+    pub layers: bool,
 }
 
 /// A value's name and type.
@@ -138,7 +169,7 @@ fn attribute_facts(value: &AttributeValue) -> Value {
 
 /// Collects the facts of a model whose types have been inferred. `sizes` are those of free dimensions, by symbol or as
 /// `input[axis]`, that operations are counted with; the others count as 1.
-pub fn facts(model: &Model, origin: &Origin, sizes: &BTreeMap<String, i64>, values: bool) -> ModelFacts {
+pub fn facts(model: &Model, origin: &Origin, sizes: &BTreeMap<String, i64>, listed: Listed) -> ModelFacts {
     let assumed = RefCell::new(BTreeMap::new());
     let cost = analysis::cost(model, &|symbol| {
         let name = symbol.trim_start_matches('?');
@@ -201,7 +232,8 @@ pub fn facts(model: &Model, origin: &Origin, sizes: &BTreeMap<String, i64>, valu
             .iter()
             .map(ToString::to_string)
             .collect(),
-        values: values.then(|| all_values(model)),
+        values: listed.values.then(|| all_values(model)),
+        layers: listed.layers.then(|| layers(model, &cost)),
     }
 }
 
@@ -236,6 +268,57 @@ pub(super) fn operators(model: &Model) -> IndexMap<String, u64> {
     }
     ops.sort_unstable_keys();
     ops
+}
+
+fn layers(model: &Model, cost: &analysis::Cost) -> Vec<LayerFacts> {
+    let graph = &model.graph;
+    let own = cost.by_node.iter().filter(|node| node.path == GraphPath::MAIN);
+    let macs: BTreeMap<NodeId, Option<u64>> = own.map(|node| (node.node, node.macs)).collect();
+    let elements = |value: ValueId| -> u64 {
+        let constant = graph.get(value.node).and_then(|node| node.constant());
+        constant
+            .filter(|tensor| tensor.dtype().is_float() || tensor.dtype().bits() <= 8)
+            .map_or(0, |tensor| tensor.dims().iter().product())
+    };
+    let parameters = |id: NodeId| -> u64 {
+        let read = graph.inputs_of(id).into_iter().flatten();
+        read.map(|value| match graph.operator(value.node) {
+            Some(codes) if codes.is("DequantizeLinear") => graph.input(value.node, 0).map_or(0, elements),
+            _ => elements(value),
+        })
+        .sum()
+    };
+    let mut found = Vec::new();
+    for id in graph.topological_order() {
+        let Some(operator) = graph.operator(id) else {
+            continue;
+        };
+        let (parameters, macs) = (parameters(id), macs.get(&id).copied());
+        // Scales and codes count for what reads the values.
+        let rounds = operator.is("QuantizeLinear") || operator.is("DequantizeLinear");
+        if rounds || parameters == 0 && macs.is_none() {
+            continue;
+        }
+        let first = graph.get(id).and_then(|node| node.outputs().first());
+        found.push(LayerFacts {
+            name: graph.label(id),
+            op_type: operator.op_type.to_string(),
+            output: first.map_or(String::new(), |value| {
+                analysis::public_type(&value.ty).to_string()
+            }),
+            parameters,
+            macs: macs.unwrap_or(Some(0)),
+            macs_share: None,
+        });
+    }
+    let total: u64 = found.iter().filter_map(|layer| layer.macs).sum();
+    for layer in &mut found {
+        layer.macs_share = layer
+            .macs
+            .filter(|_| total > 0)
+            .map(|macs| macs as f64 / total as f64);
+    }
+    found
 }
 
 fn all_values(model: &Model) -> Vec<ValueFacts> {

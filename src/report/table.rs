@@ -3,7 +3,7 @@
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
 use super::difference::Difference;
-use super::facts::{ModelFacts, ValueFacts};
+use super::facts::{LayerFacts, ModelFacts, ValueFacts};
 use super::sanitise;
 use crate::passes::{PlannedNode, Runs};
 use crate::pipeline::{Decision, GateReport, RunReport};
@@ -152,6 +152,23 @@ fn change(before: u64, after: u64) -> String {
         return format!("+{}", count(after));
     }
     format!("{:+.1} %", (after as f64 / before as f64 - 1.0) * 100.0)
+}
+
+fn layers(style: Style, layers: &[LayerFacts]) -> String {
+    let rows = layers.iter().map(|layer| {
+        vec![
+            layer.name.clone(),
+            layer.op_type.clone(),
+            layer.output.clone(),
+            count(layer.parameters),
+            layer.macs.map_or("unknown".to_owned(), count),
+            layer
+                .macs_share
+                .map_or(String::new(), |share| format!("{:.1} %", 100.0 * share)),
+        ]
+    });
+    let heading = ["layer", "operator", "output", "parameters", "MACs", "share"];
+    table(style, &heading, true, rows)
 }
 
 /// Before and after.
@@ -393,6 +410,10 @@ pub fn facts(style: Style, facts: &ModelFacts) -> String {
     for conflict in &facts.conflicts {
         text.push_str("\n\n");
         text.push_str(&said(style, &format!("cannot run: {}", sanitise(conflict))));
+    }
+    if let Some(list) = &facts.layers {
+        text.push_str("\n\n");
+        text.push_str(&layers(style, list));
     }
     if let Some(list) = &facts.values {
         text.push_str("\n\n");

@@ -16,6 +16,8 @@ const LARGEST: usize = 6000;
 const GROUPS: usize = 40;
 /// Nodes from which on there is an overview.
 const OVERVIEW: usize = 60;
+/// What nodes without a scope before the first that has one belong to.
+const NO_SCOPE: &str = "without a scope";
 /// Differences that are listed outside of the table of all nodes.
 const LISTED: usize = 200;
 
@@ -505,7 +507,11 @@ fn own_scopes(nodes: &[&Drawn]) -> Vec<String> {
                     if !own.is_empty() {
                         last = own;
                     }
-                    last.clone()
+                    if last.is_empty() {
+                        NO_SCOPE.to_owned()
+                    } else {
+                        last.clone()
+                    }
                 })
                 .collect();
             let mut distinct: Vec<&String> = names.iter().collect();

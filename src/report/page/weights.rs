@@ -144,11 +144,8 @@ fn card(pair: &Pair<'_>, before: &Weight, after: &Weight) -> String {
     if let Some(error) = pair.error {
         facts.push(format!("the node: {error:.1} dB"));
     }
-    let words = format!(
-        "{}: weights between {low:.5} and {high:.5}; {}",
-        pair.label,
-        facts.join("; ")
-    );
+    facts.push(format!("drawn from {low:.4} to {high:.4}"));
+    let words = format!("{}: {}", pair.label, facts.join("; "));
     let histogram = |weight: &Weight| histogram(&weight.values, low, high);
     let drawn = draw::histograms(&histogram(before), &histogram(after), after.range, &words);
     format!(

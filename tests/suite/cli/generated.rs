@@ -4,7 +4,18 @@ use super::super::committed;
 
 #[test]
 fn the_reference_of_the_command_line_is_up_to_date() {
-    committed("docs/cli.md", &secateur::cli::reference());
+    let pages = secateur::cli::reference();
+    for (path, text) in &pages {
+        committed(path, text);
+    }
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = format!("docs/cli/{}", entry.unwrap().file_name().to_string_lossy());
+        assert!(
+            pages.iter().any(|(path, _)| *path == name),
+            "{name} is the page of no verb"
+        );
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use secateur::format::{self, ReadOptions, Target, WriteOptions};
 use secateur::passes::Limits;
 use secateur::pipeline::{self, Pipeline, RunOptions, Step, Unchanged};
 use secateur::report::difference::difference;
-use secateur::report::facts::facts;
+use secateur::report::facts::{Listed, facts};
 use secateur::report::table::{self, Style};
 use secateur::verify::VerifyOptions;
 
@@ -83,7 +83,11 @@ pub(super) fn library(path: &Path, number: u64, every_step: bool, say: &dyn Fn(&
     say("conflicts");
     let conflicts = analysis::conflicts(&model);
     say("inspect");
-    let facts = facts(&inferred, &decoded.origin, &Default::default(), true);
+    let listed = Listed {
+        values: true,
+        layers: true,
+    };
+    let facts = facts(&inferred, &decoded.origin, &Default::default(), listed);
     assert!(!table::facts(Style::Terminal, &facts).is_empty());
     say("diff");
     let _ = table::difference(&difference(&model, &inferred));
