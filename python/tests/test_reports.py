@@ -127,6 +127,7 @@ ANSWERS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "inspect": (lambda: secateur.Model(CNN_BN).facts, ("inspect", CNN_BN)),
     "diff": (lambda: secateur.difference(MLP, CNN_BN), ("diff", MLP, CNN_BN)),
+    "check": (lambda: secateur.check(CNN_BN), ("check", CNN_BN)),
     "bisect": (
         lambda: secateur.bisect(secateur.Pipeline.of("simplify"), CNN_BN),
         ("bisect", CNN_BN, "--pipeline", "simplify"),

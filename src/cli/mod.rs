@@ -4,6 +4,7 @@
 //! 2 it could not be done, 130 interrupted.
 
 mod bisect;
+mod check;
 mod classes;
 mod completions;
 mod diff;
@@ -65,6 +66,7 @@ enum Verb {
     Evaluate(evaluate::Arguments),
     Inspect(inspect::Arguments),
     Diff(diff::Arguments),
+    Check(check::Arguments),
     Print(print::Arguments),
     Explain(explain::Arguments),
     Rules(rules::Arguments),
@@ -240,6 +242,7 @@ fn dispatch(cli: &Cli) -> Result<Answer, Error> {
         Verb::Evaluate(arguments) => evaluate::execute(global, arguments),
         Verb::Inspect(arguments) => inspect::execute(global, arguments),
         Verb::Diff(arguments) => diff::execute(global, arguments),
+        Verb::Check(arguments) => check::execute(global, arguments),
         Verb::Print(arguments) => print::execute(global, arguments),
         Verb::Explain(arguments) => explain::execute(global, arguments),
         Verb::Rules(arguments) => rules::execute(global, arguments),
