@@ -1,5 +1,6 @@
 //! Findings about a model, and mending what steps can mend.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -402,14 +403,13 @@ pub(crate) fn fix(
         Some(outcome) => found_in(&outcome.model, check_options),
         None => before.findings.clone(),
     };
-    let mended: Vec<Finding> = before
-        .findings
-        .iter()
-        .filter(|one| !holds(&after, one))
-        .cloned()
-        .collect();
-    let wanted = before.findings.iter().filter(|one| one.fix.is_some());
-    let remaining = wanted.filter(|one| holds(&after, one)).count() as u64;
+    // What a finding is about may have other figures now.
+    let name = |one: &Finding| (one.code.clone(), one.place.clone(), one.target.clone());
+    let left: BTreeSet<_> = after.iter().map(name).collect();
+    let (remaining, mended): (Vec<&Finding>, Vec<&Finding>) =
+        before.findings.iter().partition(|one| left.contains(&name(one)));
+    let remaining = remaining.iter().filter(|one| one.fix.is_some()).count() as u64;
+    let mended: Vec<Finding> = mended.into_iter().cloned().collect();
     let worth = !mended.is_empty() || options.allow_unchanged;
     let mut saved = None;
     if let Some(output) = output.filter(|_| worth && outcome.as_ref().is_none_or(Outcome::accepted)) {
@@ -439,13 +439,6 @@ pub(crate) fn fix(
         outcome,
         saved,
     })
-}
-
-/// Whether a finding is still there: what it is about may have other figures now.
-fn holds(findings: &[Finding], one: &Finding) -> bool {
-    findings
-        .iter()
-        .any(|other| other.code == one.code && other.place == one.place && other.target == one.target)
 }
 
 /// Steps that ran, those that could not with the reason, and what came out.

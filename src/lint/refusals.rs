@@ -34,7 +34,7 @@ pub(super) fn refusals(model: &Model) -> Vec<Refusal> {
                 operator,
                 reason,
             };
-            if !found.contains(&refusal) {
+            if found.last() != Some(&refusal) {
                 found.push(refusal);
             }
         }

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use indexmap::IndexMap;
+use petgraph::unionfind::UnionFind;
+
 use super::check::FindingPlace;
 use super::weights::Weights;
 use crate::analysis::{Conflict, Contradiction};
@@ -186,6 +189,25 @@ pub(super) struct ExternalRange<'m> {
     pub(super) start: u64,
     /// The byte behind the last.
     pub(super) end: u64,
+}
+
+/// Nodes in groups: those that edges lead between, directly or through others, together. The groups, and the nodes in them, stand in the
+/// order of `nodes`.
+pub(super) fn joined(
+    view: &GraphView<'_>,
+    edges: impl IntoIterator<Item = (NodeId, NodeId)>,
+    nodes: impl IntoIterator<Item = NodeId>,
+) -> Vec<Vec<NodeId>> {
+    let last = view.order.iter().map(|id| id.index()).max();
+    let mut sets = UnionFind::<usize>::new(last.map_or(0, |last| last + 1));
+    for (a, b) in edges {
+        sets.union(a.index(), b.index());
+    }
+    let mut groups: IndexMap<usize, Vec<NodeId>> = IndexMap::new();
+    for id in nodes {
+        groups.entry(sets.find(id.index())).or_default().push(id);
+    }
+    groups.into_values().collect()
 }
 
 /// What messages call an operator: with its domain, where that is not ONNX's own.

@@ -1,38 +1,42 @@
 //! `denormal-weights`
 
 use crate::ir::tensor_type;
-use crate::lint::check::{Check, Cure, Example, Found, Severity, onnx};
+use crate::lint::check::{Check, Cure, Example, Found, Severity, onnx, sixteen};
 use crate::lint::subject::Subject;
 
 /// One in so many elements has to be subnormal: fewer cost nothing that can be measured.
 const SHARE: u64 = 200;
 /// Smaller constants are read too seldom to matter.
-const LEAST: u64 = 16;
+const LEAST: u64 = 256;
 
 pub(super) const CHECK: Check = Check {
     code: "denormal-weights",
     severity: Severity::Warning,
     summary: "A weight holds subnormal numbers, which make kernels slow.",
     about: "Numbers below 1.18e-38 are what weight decay leaves of weights that nothing needs. Processors multiply them by microcode, up to a \
-            hundred times slower, unless flushing to zero is on; they add nothing to any result. Reported from one element in 200 on.",
+            hundred times slower, unless flushing to zero is on; they add nothing to any result. Reported from one element in 200 on, in constants of 256 \
+            elements and more.",
     cure: Cure::advice(
         "set them to zero before the export (`weight[weight.abs() < 1e-30] = 0`), or turn flushing on: \
          `session.set_denormal_as_zero` in ONNX Runtime",
     ),
     examples: &[
-        Example::found(
-            onnx!(
+        Example::found(onnx!(
                 17,
-                "g (float[1, 16] x) => (float[1, 1] y) <float[16, 1] w = {1e-40, 2e-39, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}> \
-                 { y = MatMul(x, w) }"
+                "g (float[1, 256] x) => (float[1, 1] y) <float[256, 1] w = {",
+                sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"),
+                "-2e-39, 1e-40, 1e-41, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,",
+                "-2e-39}> { y = MatMul(x, w) }"
             ),
             &["w"],
         ),
         Example::silent(onnx!(
-            17,
-            "g (float[1, 16] x) => (float[1, 1] y) <float[16, 1] w = {1e-37, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}> \
-             { y = MatMul(x, w) }"
-        )),
+                17,
+                "g (float[1, 256] x) => (float[1, 1] y) <float[256, 1] w = {",
+                sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"), sixteen!("1,"),
+                "0, 1e-37, -0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,",
+                "1e-37}> { y = MatMul(x, w) }"
+            )),
     ],
     run,
 };

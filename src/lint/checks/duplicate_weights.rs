@@ -1,6 +1,7 @@
 //! `duplicate-weights`
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use crate::ir::{DType, Dims, tensor_type};
 use crate::lint::check::{Check, Cure, Example, Found, Severity, elements256, onnx, sixteen};
@@ -48,6 +49,7 @@ fn run(subject: &Subject<'_>, found: &mut Found<'_>) {
     type Key = (usize, DType, Dims, [u8; 32]);
     let mut groups: HashMap<Key, Vec<&Weight<'_>>> = HashMap::new();
     let mut order: Vec<Key> = Vec::new();
+    let mut ranges = HashSet::new();
     for weight in &subject.weights.all {
         let (bytes, dtype) = (weight.tensor.byte_len(), weight.tensor.dtype());
         if weight.held == Held::Default || bytes < LEAST || dtype == DType::String {
@@ -55,11 +57,13 @@ fn run(subject: &Subject<'_>, found: &mut Found<'_>) {
         }
         let dims = weight.tensor.dims().iter().copied().collect();
         let key = (weight.graph, dtype, dims, weight.scan.digest);
-        let group = groups.entry(key.clone()).or_default();
         // Two names for one range of a file.
-        if group.iter().any(|known| known.tensor.shares_data_with(weight.tensor)) {
+        if let Ok(Cow::Borrowed(stored)) = weight.tensor.raw()
+            && !ranges.insert((weight.graph, stored.as_ptr()))
+        {
             continue;
         }
+        let group = groups.entry(key.clone()).or_default();
         group.push(weight);
         if group.len() == 2 {
             order.push(key);

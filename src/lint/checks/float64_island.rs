@@ -1,10 +1,8 @@
 //! `float64-island`
 
-use std::collections::HashMap;
-
 use crate::ir::{DType, NodeId, ValueId};
 use crate::lint::check::{Check, Cure, Example, Found, Severity, onnx};
-use crate::lint::subject::{GraphView, Subject};
+use crate::lint::subject::{GraphView, Subject, joined};
 
 /// Tensors up to this many elements are arithmetic on sizes, which costs nothing.
 const SMALL: i64 = 16;
@@ -81,32 +79,12 @@ fn is_large(view: &GraphView<'_>, id: NodeId) -> bool {
 
 /// Nodes whose results are doubles, joined where one reads another, each in the order of the graph.
 fn islands(view: &GraphView<'_>) -> Vec<Vec<NodeId>> {
-    let mut island_of: HashMap<NodeId, usize> = HashMap::new();
-    let mut islands: Vec<Vec<NodeId>> = Vec::new();
-    for id in view.order.iter().copied().filter(|id| is_double(view, *id)) {
-        let inputs = view.graph.inputs_of(id).into_iter().flatten();
-        let mut joined: Vec<usize> = inputs
-            .filter_map(|value| island_of.get(&value.node).copied())
-            .collect();
-        joined.sort_unstable();
-        joined.dedup();
-        let home = joined.first().copied().unwrap_or_else(|| {
-            islands.push(Vec::new());
-            islands.len() - 1
-        });
-        for other in joined.into_iter().skip(1) {
-            let moved = islands.get_mut(other).map(std::mem::take).unwrap_or_default();
-            moved.iter().for_each(|one| {
-                island_of.insert(*one, home);
-            });
-            if let Some(island) = islands.get_mut(home) {
-                island.extend(moved);
-            }
-        }
-        island_of.insert(id, home);
-        if let Some(island) = islands.get_mut(home) {
-            island.push(id);
-        }
-    }
-    islands
+    let ordered = || view.order.iter().copied().filter(|id| is_double(view, *id));
+    let sources = |id: NodeId| view.graph.inputs_of(id).into_iter().flatten().map(|value| value.node);
+    let edges = ordered().flat_map(|id| {
+        sources(id)
+            .filter(|source| is_double(view, *source))
+            .map(move |source| (id, source))
+    });
+    joined(view, edges, ordered())
 }

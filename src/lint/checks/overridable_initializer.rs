@@ -46,11 +46,15 @@ fn run(subject: &Subject<'_>, found: &mut Found<'_>) {
         let NodeKind::Input(input) = &node.kind else { continue };
         let Some((tensor, _)) = &input.default else { continue };
         let readers = main.graph.readers(*id).count();
+        let readers = match readers {
+            0 => "nothing reads it".to_owned(),
+            1 => "its reader cannot be folded".to_owned(),
+            count => format!("its {count} readers cannot be folded"),
+        };
         let message = format!(
-            "{} ({} bytes) is a graph input with a default; {readers} {} it and cannot be folded",
+            "{} ({} bytes) is a graph input with a default; {readers}",
             tensor_type(tensor),
             tensor.byte_len(),
-            if readers == 1 { "node reads" } else { "nodes read" },
         );
         let finding = found.add(main.value(&main.graph.label(*id)), message);
         if tensor.elements() <= 1 {

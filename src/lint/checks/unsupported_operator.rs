@@ -1,5 +1,7 @@
 //! `unsupported-operator`
 
+use std::collections::HashMap;
+
 use crate::ir::{DType, Node, NodeId, Operator, ValueId, opset_version};
 use crate::lint::check::{Check, Cure, Example, FindingPlace, Found, Severity, onnx};
 use crate::lint::refusals::refusals;
@@ -185,19 +187,26 @@ fn takes(kernel: &Kernel, types: &[(&str, DType)]) -> bool {
 }
 
 fn tract(subject: &Subject<'_>, found: &mut Found<'_>, target: &Target) {
+    let mut graph_of: HashMap<String, Option<String>> = HashMap::new();
+    for view in &subject.graphs {
+        let labels = view.order.iter().map(|id| view.graph.label(*id));
+        labels.for_each(|label| {
+            graph_of.entry(label).or_insert_with(|| view.name.clone());
+        });
+    }
     for refusal in refusals(subject.model) {
-        let named = |view: &&GraphView<'_>| {
-            view.order
-                .iter()
-                .any(|id| Some(view.graph.label(*id)) == refusal.node)
-        };
-        let view = subject.graphs.iter().find(named);
+        let graph = refusal.node.as_ref().and_then(|node| graph_of.get(node).cloned());
         let place = FindingPlace {
-            graph: view.and_then(|view| view.name.clone()),
-            node: refusal.node.clone(),
+            graph: graph.flatten(),
+            node: refusal.node,
             operator: Some(refusal.operator.clone()),
             value: None,
         };
-        found.add_for(target, Severity::Error, place, format!("{}: {}", refusal.operator, refusal.reason));
+        found.add_for(
+            target,
+            Severity::Error,
+            place,
+            format!("{}: {}", refusal.operator, refusal.reason),
+        );
     }
 }

@@ -36,10 +36,12 @@ pub(super) const CHECK: Check = Check {
 };
 
 fn run(subject: &Subject<'_>, found: &mut Found<'_>) {
-    for (index, view) in subject.graphs.iter().enumerate() {
+    // Constants stand in the order of their graphs.
+    for group in subject.weights.all.chunk_by(|a, b| a.graph == b.graph) {
+        let view = group.first().and_then(|weight| subject.graphs.get(weight.graph));
+        let Some(view) = view else { continue };
         let needed = needed(view.graph);
-        let all = subject.weights.all.iter();
-        for weight in all.filter(|weight| weight.graph == index && weight.held != Held::Default) {
+        for weight in group.iter().filter(|weight| weight.held != Held::Default) {
             if needed.contains(&weight.id) {
                 continue;
             }
