@@ -1,6 +1,6 @@
 //! `check MODEL`: findings about a model, and mending what steps can mend.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with = "list")]
     fix: bool,
     /// Where the mended model goes; `-` is stdout
-    #[arg(short, long, value_name = "FILE", requires = "fix")]
+    #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Write the result and exit by what remains even if nothing could be mended
     #[arg(long, requires = "fix")]
@@ -119,13 +119,14 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         return Err(Error::usage("--json and --format name two forms of one answer"));
     }
     let options = arguments.options()?;
-    let output = destination(global, arguments, path)?;
+    let output = model::output(global, path, arguments.output.as_deref())?;
     let mut files = global.files();
     files.reads(MODEL, path);
     if let Some(output) = &output {
         files.output(output, global.in_place);
     }
     files.check()?;
+    let output = destination(global, arguments, output)?;
     global.limit_threads();
     let checked = examine(Source::from_argument(path), Some(path), global.strict, &options)?;
     match (output, checked.model) {
@@ -141,22 +142,25 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
 }
 
 /// Where the mended model goes; `None` where nothing is mended.
-fn destination(global: &Global, arguments: &Arguments, path: &Path) -> Result<Option<Destination>, Error> {
+fn destination(
+    global: &Global,
+    arguments: &Arguments,
+    output: Option<Destination>,
+) -> Result<Option<Destination>, Error> {
     if !arguments.fix {
-        if global.in_place || global.force {
+        if output.is_some() || global.force {
             return Err(Error::usage("without --fix no model is written")
                 .with_hint("--fix -o FILE, or --fix --in-place"));
         }
         return Ok(None);
     }
-    let output = model::output(global, path, arguments.output.as_deref())?;
     let output = output.ok_or_else(|| {
         Error::usage("there is no output").with_hint("choose one with -o FILE, or pass --in-place")
     })?;
     let machine = !matches!(arguments.format, Format::Text | Format::Markdown);
     if output == Destination::Stdout && machine {
         return Err(Error::usage("a model and a report cannot both go to stdout")
-            .with_hint(format!("write the model to a file with -o, not to {STDIO}")));
+            .with_hint("write the model to a file with -o"));
     }
     Ok(Some(output))
 }

@@ -5,6 +5,7 @@ use super::run::{Selection, run};
 use super::subject::FileFacts;
 use super::targets::Target;
 use crate::analysis;
+use crate::files::Draft;
 use crate::format::text::parse_model;
 use crate::format::{self, ExternalFiles, ReadOptions, Source};
 use crate::ir::Model;
@@ -73,8 +74,9 @@ fn read(example: &Example) -> Result<(Model, FileFacts), String> {
         Some((bytes, tensors)) => {
             let data = outside(&mut message, bytes, tensors)?;
             let path = folder.path().join("model.onnx");
-            std::fs::write(folder.path().join(DATA), data).map_err(|error| text(&error))?;
-            std::fs::write(&path, format::encode_to_bytes(&message)).map_err(|error| text(&error))?;
+            let model = format::encode_to_bytes(&message);
+            Draft::write_file(&folder.path().join(DATA), &data, false).map_err(|error| text(&error))?;
+            Draft::write_file(&path, &model, false).map_err(|error| text(&error))?;
             Source::Path(path)
         }
     };

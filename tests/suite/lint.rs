@@ -211,7 +211,7 @@ const PLANTED: &[(&str, Option<&str>, &[&str])] = &[
            <body = b (int64 i, bool l, float[2] a) => (bool o, float[2] r) <bool t = {0}> { o = Identity(l) [never] r = If (t)
            <then_branch = p () => (float[2] d) { d = Relu(a) }, else_branch = q () => (float[2] e) { e = Neg(a) }> }> }"#,
         None,
-        &["constant-condition never"],
+        &["constant-condition never", "unsupported-operator y"],
     ),
     (
         r#"<ir_version: 8, opset_import: ["" : 17]> g (float[1, 1, 4, 4] x) => (float[1, 1, 4, 4] y) <float[1, 1, 1, 1] w = {1}, float[1] s = {1},

@@ -10,7 +10,11 @@ pub(super) const CHECK: Check = Check {
     summary: "An If whose condition is a constant, or a Loop that never runs.",
     about: "A branch on a flag that was fixed when the model was exported. The other branch and its weights stay in the file, fusions stop at \
             the body, and TensorRT and WebGPU treat the node as control flow.",
-    cure: Cure::step("`secateur fold-constants` puts the branch that is taken in its place", "fold-constants", "{}"),
+    cure: Cure::step(
+        "`secateur simplify` puts the branch that is taken in its place",
+        "simplify",
+        r#"{"only": ["fold-constants"]}"#,
+    ),
     examples: &[
         Example::found(
             onnx!(

@@ -14,7 +14,11 @@ pub(super) const CHECK: Check = Check {
     about: "All that they read are constants. ONNX Runtime folds them each time it loads the model; tract, TensorRT's parser and converters \
             may need the result while they read the next node, and refuse a Reshape whose sizes are computed. What would be larger than what \
             it is computed from is left out, and so is a DequantizeLinear, whose codes are the point of it.",
-    cure: Cure::step("`secateur fold-constants` computes them once", "fold-constants", "{}"),
+    cure: Cure::step(
+        "`secateur simplify` computes them once",
+        "simplify",
+        r#"{"only": ["fold-constants"]}"#,
+    ),
     examples: &[
         Example::found(
             onnx!(
