@@ -441,7 +441,7 @@ def check(
     one_of("deny", deny, ("error", "warning", "note"))
     chosen = [[one] if isinstance(one, str) else list(one) for one in (target, only, skip)]
     found = _native.check(path, opened, *chosen, deny)
-    return Findings.from_dict(json.loads(found[0]), found[1:])
+    return Findings.from_dict(json.loads(found[0]), *found[1:])
 
 
 def bisect(pipeline: Pipeline, model: ModelLike, **options: Unpack[ComparingOptions]) -> Bisection:

@@ -20,6 +20,7 @@ __all__ = [
     "Stats",
     "__version__",
     "bisect",
+    "check",
     "cli",
     "difference",
     "engines_in_processes",
