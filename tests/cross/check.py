@@ -3,7 +3,8 @@
 What it says of operators is compared with whether ONNX Runtime makes a session: on every node test of ONNX, an error for the target `ort`
 where the session is made is wrong, and so is silence where the runtime says that it has no implementation. The table of its kernels is
 written again and compared. `--fix` on real models gives files that `onnx.checker` takes and that compute the same in ONNX Runtime, and
-nothing that was mended is found again. The log in SARIF has the properties that version 2.1.0 asks for.
+nothing that was mended is found again. Operators between quantized values that are said to stay in float are there when ONNX Runtime has
+optimised the graph, and no others are. The log in SARIF has the properties that version 2.1.0 asks for.
 """
 
 import json
@@ -13,6 +14,7 @@ import tempfile
 import xml.etree.ElementTree
 
 import onnx
+import onnxruntime
 
 import corpus
 import runtime
@@ -37,6 +39,7 @@ def check(report, secateur):
         for model in found:
             if report.wants(model.name):
                 fixed(report, secateur, model, folder)
+        fusions(report, secateur, found, folder)
         forms(report, secateur, found, folder)
 
 
@@ -124,6 +127,44 @@ def fixed(report, secateur, model, folder):
     else:
         steps = ", ".join(step["step"] for step in document["fix"]["steps"])
         report.passed(model.name, f"{len(document['fix']['mended'])} mended by {steps}")
+
+
+def fusions(report, secateur, found, folder):
+    """Operators that are said to stay in float, beside what is left of the graph when ONNX Runtime has optimised it."""
+    for model in found:
+        graph = onnx.load(model.path).graph
+        if not any(node.op_type == "DequantizeLinear" for node in graph.node) or not report.wants(model.name):
+            continue
+        document = secateur.run("check", model.path, "--target", "ort", "--only", "unfused-qdq", "--json", "-qq").json()
+        said = {one["place"]["node"] for one in document["findings"]}
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.optimized_model_filepath = os.path.join(folder, "optimised.onnx")
+        options.log_severity_level = 4
+        onnxruntime.InferenceSession(model.path, options, providers=["CPUExecutionProvider"])
+        left = onnx.load(options.optimized_model_filepath).graph.node
+        floats = {node.name or node.output[0]: node for node in left if node.domain in ("", "ai.onnx")}
+        gone = sorted(said - set(floats))
+        makers = {name: node for node in left for name in node.output}
+        readers = {}
+        for node in left:
+            for name in node.input:
+                readers.setdefault(name, []).append(node)
+        between = {
+            label
+            for label, node in floats.items()
+            if node.op_type not in ("QuantizeLinear", "DequantizeLinear")
+            and any(name in makers and makers[name].op_type == "DequantizeLinear" for name in node.input)
+            and [reader.op_type for reader in readers.get(node.output[0], [])] == ["QuantizeLinear"]
+        }
+        silent = sorted(between - said)
+        name = f"fusions of {model.name}"
+        if gone:
+            report.failed(name, f"said to stay in float, and fused: {gone[:5]}")
+        elif silent:
+            report.failed(name, f"left between two pairs, and not noticed: {silent[:5]}")
+        else:
+            report.passed(name, f"{len(said)} operators stay in float, as is said")
 
 
 def forms(report, secateur, found, folder):

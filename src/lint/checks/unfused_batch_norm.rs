@@ -51,8 +51,9 @@ fn run(subject: &Subject<'_>, found: &mut Found<'_>) {
             if let Some((layer, name)) = layer_before(view, id) {
                 let channels = view.constant(id, 1).map_or(0, |scale| scale.elements());
                 let message = format!(
-                    "{channels} channels of {name} {} could take it into their weights",
-                    view.graph.label(layer)
+                    "the weights of {name} {} could take it in, with {channels} {}",
+                    view.graph.label(layer),
+                    if channels == 1 { "channel" } else { "channels" }
                 );
                 found.add(view.node(id), message);
             }

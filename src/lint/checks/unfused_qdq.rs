@@ -1,6 +1,7 @@
 //! `unfused-qdq`
 
-use crate::ir::{NodeId, Operator};
+use crate::analysis::linear::weight_slots;
+use crate::ir::{DType, NodeId, Operator, ValueId};
 use crate::lint::check::{Check, Cure, Example, Found, Severity, onnx};
 use crate::lint::subject::{GraphView, Subject};
 use crate::lint::targets::Target;
@@ -13,8 +14,9 @@ pub(super) const CHECK: Check = Check {
     about: "A runtime fuses DequantizeLinear, the operator and QuantizeLinear into one integer kernel, where it has one and all sides are \
             there. It has none for the operator (Gelu, LayerNormalization and the like between two pairs), one operand came without a pair, \
             or a convolution has no QuantizeLinear behind it: then values are dequantized, computed in float and rounded again, slower than \
-            the float model and less accurate. By the kernels that `secateur quantize --profile` knows of ONNX Runtime on the CPU and of \
-            TensorRT.",
+            the float model and less accurate. With signed activations on x86 there is one more way: ONNX Runtime turns int8 codes into \
+            uint8 only where one node reads them, and what lies beside a branch or a constant stays in float. By the kernels that \
+            `secateur quantize --profile` knows of ONNX Runtime on the CPU and of TensorRT.",
     cure: Cure::advice(
         "quantize the float model again with `secateur quantize`, which places pairs by the kernels of a profile; or leave the operator out \
          (`--exclude`)",
@@ -48,6 +50,17 @@ pub(super) const CHECK: Check = Check {
                  { a = DequantizeLinear(x, s, z) [sum] b = Add(a, f) y = QuantizeLinear(b, s, z) }"
             ),
             &["sum"],
+        )
+        .on("ort"),
+        // Signed codes that two nodes read.
+        Example::found(
+            onnx!(
+                17,
+                "g (float[2] x) => (int8[2] y, int8[2] w) <float s = {0.1}, int8 z = {0}> \
+                 { q = QuantizeLinear(x, s, z) a = DequantizeLinear(q, s, z) [sum] b = Add(a, a) y = QuantizeLinear(b, s, z) \
+                 [product] c = Mul(a, a) w = QuantizeLinear(c, s, z) }"
+            ),
+            &["sum", "product"],
         )
         .on("ort"),
         Example::silent(onnx!(
@@ -107,7 +120,9 @@ enum Side {
 }
 
 fn unfused(view: &GraphView<'_>, id: NodeId, operator: &Operator, profile: Profile) -> Option<String> {
-    let pair = ["QuantizeLinear", "DequantizeLinear"].iter().any(|name| operator.is(name));
+    let pair = ["QuantizeLinear", "DequantizeLinear"]
+        .iter()
+        .any(|name| operator.is(name));
     if pair || !operator.domain().is_empty() || operator.has_bodies() {
         return None;
     }
@@ -115,23 +130,71 @@ fn unfused(view: &GraphView<'_>, id: NodeId, operator: &Operator, profile: Profi
     if !sides.contains(&Side::Codes) {
         return None;
     }
-    let quantized = is_quantized(view, id);
+    let quantized = quantizer(view, id);
     let form = profile.integer_form(&operator.op_type);
     let name = &operator.op_type;
-    let around = profile == Profile::OrtX86;
-    match form {
-        None if quantized && !sides.contains(&Side::Float) => {
-            Some(format!("{name} has no integer kernel: it computes in float between two pairs"))
-        }
-        Some(IntegerForm::Codes) if quantized && sides.contains(&Side::Float) => {
+    let ort = profile == Profile::OrtX86;
+    let lost = match form {
+        None if quantized.is_some() && !sides.contains(&Side::Float) => Some(format!(
+            "{name} has no integer kernel: it computes in float between two pairs"
+        )),
+        Some(IntegerForm::Codes | IntegerForm::Moves) if quantized.is_some() && sides.contains(&Side::Float) => {
             Some(format!("{name} reads codes and a float value: one operand has no pair"))
         }
-        Some(IntegerForm::Codes) if operator.is("Conv") && around && !quantized => {
-            let weight = view.producer(id, 1).is_some_and(|(_, source)| source.is("DequantizeLinear"));
-            weight.then(|| format!("{name} reads codes, but no QuantizeLinear is behind it: it computes in float"))
+        Some(IntegerForm::Codes) if operator.is("Conv") && ort && quantized.is_none() => {
+            let weight = view
+                .producer(id, 1)
+                .is_some_and(|(_, source)| source.is("DequantizeLinear"));
+            weight.then(|| {
+                format!("{name} reads codes, but no QuantizeLinear is behind it: it computes in float")
+            })
         }
         _ => None,
+    };
+    lost.or_else(|| {
+        let signed = ort && signed_on_x86(view, id, form?, quantized);
+        signed.then(|| {
+            format!(
+                "{name} has int8 codes on one side that are constant or that several nodes read: x86 has kernels for uint8, and ONNX \
+                 Runtime converts computed codes with one reader alone"
+            )
+        })
+    })
+}
+
+/// Whether ONNX Runtime on x86 leaves an operator in float because of signed codes. It turns the int8 codes of a pair into uint8 where one
+/// node reads what the pair gives; its kernels take uint8, and moves take what is the same on both sides.
+fn signed_on_x86(view: &GraphView<'_>, id: NodeId, form: IntegerForm, quantizer: Option<NodeId>) -> bool {
+    // A weight may be signed; what is added to or multiplied with codes element by element has their type.
+    let weighted = view.graph.operator(id).is_some_and(|operator| !weight_slots(operator).is_empty());
+    let inputs = view.graph.inputs_of(id).into_iter().flatten();
+    let dequantized = inputs.filter(|value| {
+        let producer = view.graph.operator(value.node);
+        producer.is_some_and(|source| source.is("DequantizeLinear"))
+            && !(weighted && view.constant(value.node, 0).is_some())
+    });
+    let mut stays: Vec<bool> = dequantized.map(|value| stays_signed(view, value.node)).collect();
+    if let Some(quantizer) = quantizer {
+        let behind = view.only_reader(quantizer);
+        let signed = view.graph.ty(ValueId::new(quantizer, 0)).dtype() == Some(DType::I8);
+        stays.push(signed && behind.is_none_or(|reader| stays_signed(view, reader)));
     }
+    match form {
+        IntegerForm::Codes | IntegerForm::FloatResult => stays.contains(&true),
+        IntegerForm::Moves => stays.contains(&true) && stays.contains(&false),
+        IntegerForm::Implied => false,
+    }
+}
+
+/// Whether the codes that a DequantizeLinear reads are int8 and stay so: they do not come from a pair with one reader.
+fn stays_signed(view: &GraphView<'_>, dequantize: NodeId) -> bool {
+    let signed = view.input_type(dequantize, 0).and_then(|ty| ty.dtype()) == Some(DType::I8);
+    let source = view.producer(dequantize, 0);
+    let pair = source.is_some_and(|(source, operator)| {
+        operator.is("QuantizeLinear") && view.only_reader(source) == Some(dequantize)
+    });
+    let back = view.graph.operator(dequantize).is_some_and(|operator| operator.is("DequantizeLinear"));
+    signed && !(back && pair && view.graph.use_count(ValueId::new(dequantize, 0)) == 1)
 }
 
 /// Operands of the same data; sizes, axes and the like are none.
@@ -152,16 +215,16 @@ fn sides(view: &GraphView<'_>, id: NodeId) -> Vec<Side> {
         .collect()
 }
 
-/// Whether all that reads the result makes codes of it, through a clamp at most.
-fn is_quantized(view: &GraphView<'_>, id: NodeId) -> bool {
+/// The QuantizeLinear that alone reads the result, through a clamp at most.
+fn quantizer(view: &GraphView<'_>, id: NodeId) -> Option<NodeId> {
     let makes_codes = |at: NodeId| {
-        view.only_reader(at)
-            .and_then(|reader| view.graph.operator(reader))
-            .is_some_and(|reader| reader.is("QuantizeLinear"))
+        let reader = view.only_reader(at)?;
+        let operator = view.graph.operator(reader)?;
+        operator.is("QuantizeLinear").then_some(reader)
     };
     let clamp = view.only_reader(id).filter(|reader| {
         let operator = view.graph.operator(*reader);
         operator.is_some_and(|operator| operator.is("Relu") || operator.is("Clip"))
     });
-    makes_codes(id) || clamp.is_some_and(makes_codes)
+    makes_codes(id).or_else(|| makes_codes(clamp?))
 }

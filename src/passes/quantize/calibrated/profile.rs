@@ -303,6 +303,8 @@ pub fn operators() -> Vec<&'static str> {
 pub enum IntegerForm {
     /// A kernel whose inputs and result are codes.
     Codes,
+    /// A kernel that moves codes of any type without changing them.
+    Moves,
     /// A kernel that reads codes and whose result may be float.
     FloatResult,
     /// Nothing of its own: a range of codes implies it.
@@ -318,7 +320,8 @@ impl Profile {
             .iter()
             .find(|(_, names)| names.contains(&op_type));
         match entry.map_or(traits.others.0, |(role, _)| *role) {
-            Role::Anchor | Role::Elementwise | Role::Residual | Role::Moving => Some(IntegerForm::Codes),
+            Role::Anchor | Role::Elementwise | Role::Residual => Some(IntegerForm::Codes),
+            Role::Moving => Some(IntegerForm::Moves),
             Role::FloatOutAnchor => Some(IntegerForm::FloatResult),
             Role::Clamp => Some(IntegerForm::Implied),
             Role::Float => None,
