@@ -53,6 +53,7 @@ ANSWERS = {
     "evaluate": "EvaluationReport",
     "inspect": "ModelFacts",
     "diff": "Difference",
+    "check": "Findings",
     "bisect": "Bisection",
 }
 

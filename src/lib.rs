@@ -77,6 +77,7 @@
 //! | steps and gates: presets, YAML, one step at a time | [`Pipeline`]; [`explain()`] says what steps there are and what they take |
 //! | engine, data, threads, seed, progress, cancelling, files that are written | [`Options`] |
 //! | comparing two models, measuring one, statistics for later steps | [`verify()`], [`evaluate()`], [`stats()`] |
+//! | what is wrong with a model, what costs, what a runtime refuses | [`check()`], [`check_file`] |
 //! | what differs by names; the rewrite that breaks a model | [`difference()`], [`bisect()`] |
 //! | what a model computes at a value; a model of a loss and its gradients | [`features()`], [`gradients()`] |
 //! | what went wrong: a stable code, file, node, value, step, hint | [`Error`] |
@@ -142,6 +143,8 @@ pub mod ir;
 #[doc(hidden)]
 pub mod linalg;
 #[doc(hidden)]
+pub mod lint;
+#[doc(hidden)]
 pub mod lower;
 #[doc(hidden)]
 pub mod ops;
@@ -169,14 +172,15 @@ pub mod verify;
 pub mod yaml;
 
 pub use api::{
-    Array, Data, Element, Error, ErrorPlace, Evaluation, Explanation, Features, IntoArray, IntoSamples,
-    Model, Options, Outcome, Pipeline, Purpose, Runtime, Saved, Stats, StepOptions, Verification, bisect,
-    compare_reports, difference, evaluate, explain, explain_why_not, features, gradients, schema_of, stats,
-    verify,
+    Array, CheckOptions, Data, Element, Error, ErrorPlace, Evaluation, Explanation, Features, FindingCounts,
+    Findings, IntoArray, IntoSamples, Mending, Model, Options, Outcome, Pipeline, Purpose, Runtime, Saved,
+    Stats, StepOptions, Verification, bisect, check, check_file, compare_reports, difference, evaluate,
+    explain, explain_why_not, features, gradients, schema_of, stats, verify,
 };
 pub use autodiff::{GradientOptions, InputIs, Loss, Wrt};
 pub use engine::{CancelToken, Host, limit_calls, work_in_processes, work_inside};
 pub use evaluate::Figures;
+pub use lint::{Finding, FindingPlace, Fix, Severity};
 pub use passes::{LossKind, ReportFile};
 pub use pipeline::{Bisection, GateReport, RunReport, StepReport, Weight};
 pub use report::difference::Difference;

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from ._data import DataLike
     from ._outcome import RunOptions
-    from .reports import Bisection, Difference, EvaluationReport, Verification
+    from .reports import Bisection, Difference, EvaluationReport, Findings, Verification
 
 
 class Pipeline:
@@ -410,6 +410,38 @@ def difference(a: ModelLike, b: ModelLike) -> Difference:
 
     document = _native.difference(taken(a)[0]._native, taken(b)[0]._native)
     return Difference.from_dict(json.loads(document))
+
+
+def check(
+    model: ModelLike,
+    *,
+    target: str | Sequence[str] = (),
+    only: str | Sequence[str] = (),
+    skip: str | Sequence[str] = (),
+    deny: Literal["error", "warning", "note"] = "error",
+) -> Findings:
+    """What is wrong with a model, what costs and what a runtime refuses; nothing is changed.
+
+    Args:
+        model: the model. A file that is read but is no valid model is answered by findings with the codes of errors.
+        target: runtimes that the model is to run on, such as ``"tensorrt"`` or ``"ort@1.16"``.
+        only: codes of the checks that run.
+        skip: codes of checks that do not run.
+        deny: the severity from which on a finding makes ``passed`` false.
+
+    >>> import secateur
+    >>> found = secateur.check("fixtures/digits_cnn_bn.onnx")
+    >>> found.passed, found.findings[0].code
+    (True, 'unfused-batch-norm')
+    """
+    from .reports import Findings
+
+    path = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
+    opened = None if path is not None else taken(model)[0]._native
+    one_of("deny", deny, ("error", "warning", "note"))
+    chosen = [[one] if isinstance(one, str) else list(one) for one in (target, only, skip)]
+    found = _native.check(path, opened, *chosen, deny)
+    return Findings.from_dict(json.loads(found[0]), *found[1:])
 
 
 def bisect(pipeline: Pipeline, model: ModelLike, **options: Unpack[ComparingOptions]) -> Bisection:

@@ -20,6 +20,7 @@ __all__ = [
     "Stats",
     "__version__",
     "bisect",
+    "check",
     "cli",
     "difference",
     "engines_in_processes",
@@ -143,6 +144,14 @@ class Stats:
 def bisect(
     pipeline: Pipeline, model: Model, options: Options, progress: _Progress | None = None, note: _Note | None = None
 ) -> str: ...
+def check(
+    path: _Path | None,
+    model: Model | None,
+    targets: Sequence[str],
+    only: Sequence[str],
+    skip: Sequence[str],
+    deny: str,
+) -> _Answer: ...
 def cli(arguments: Sequence[_Path], program: _Path, before: Sequence[_Path]) -> int: ...
 def difference(a: Model, b: Model) -> str: ...
 def engines_in_processes(program: _Path, before: Sequence[_Path], memory: int | None = None) -> None: ...

@@ -47,7 +47,9 @@ class Record:
 
 
 def frozen(value: Any) -> Any:
-    """Lists become tuples."""
+    """Lists become tuples, in mappings, too."""
+    if isinstance(value, dict):
+        return {name: frozen(one) for name, one in value.items()}
     return tuple(frozen(one) for one in value) if isinstance(value, list) else value
 
 

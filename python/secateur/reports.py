@@ -30,11 +30,17 @@ __all__ = [
     "Divergence",
     "EvaluationReport",
     "Figures",
+    "Finding",
+    "FindingCounts",
+    "FindingPlace",
+    "Findings",
+    "Fix",
     "GateReport",
     "HeadTraining",
     "Interval",
     "KeptLayer",
     "Latency",
+    "Mending",
     "ModelFacts",
     "NodeAgreement",
     "NodeError",
@@ -437,6 +443,104 @@ class Figures(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Finding(Record):
+    """Something that was found."""
+
+    code: str
+    """The check; stable."""
+    severity: Literal["note", "warning", "error"]
+    """How much it matters."""
+    message: str
+    """What is there, with the figures that show it."""
+    place: FindingPlace
+    """Where."""
+    target: str | None = None
+    """The runtime that it is about, where it is about one."""
+    cure: str
+    """What mends it."""
+    fix: Fix | None
+    """The step that `--fix` runs for it; `null` where no step mends it without loss."""
+
+    @classmethod
+    def _readers(cls) -> Readers:
+        return {"place": ("place", FindingPlace.from_dict), "fix": ("fix", Fix.from_dict)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingCounts(Record):
+    """How many findings there are."""
+
+    errors: int
+    """Errors."""
+    warnings: int
+    """Warnings."""
+    notes: int
+    """Notes."""
+
+    @classmethod
+    def _readers(cls) -> Readers:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingPlace(Record):
+    """Where something was found."""
+
+    graph: str | None = None
+    """The graph, where it is not the main graph: `function domain.name`, or the body by its node and attribute, as in
+    `loop/body`."""
+    node: str | None = None
+    """The node: its name, else that of its first output."""
+    operator: str | None = None
+    """The operator of the node."""
+    value: str | None = None
+    """The value: an initializer, an input, an output, or what a node computes."""
+
+    @classmethod
+    def _readers(cls) -> Readers:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings(Record):
+    """What was found in a model."""
+
+    file: str | None
+    """The file; `null` for a model in memory."""
+    targets: tuple[str, ...]
+    """The runtimes that were asked for."""
+    deny: Literal["note", "warning", "error"]
+    """The severity from which on a finding is denied."""
+    passed: bool
+    """Whether nothing that was found is denied."""
+    counts: FindingCounts
+    """Findings of each severity."""
+    findings: tuple[Finding, ...]
+    """The findings, errors first, then by code."""
+    fix: Mending | None = None
+    """What `--fix` did; the findings are those of the result then."""
+
+    @classmethod
+    def _readers(cls) -> Readers:
+        return {"counts": ("counts", FindingCounts.from_dict), "findings": ("findings", many(Finding.from_dict)),
+            "fix": ("fix", Mending.from_dict)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fix(Record):
+    """A step of a pipeline that mends a finding."""
+
+    step: str
+    """The pass."""
+    options: Mapping[str, Any]
+    """Its options."""
+
+    @classmethod
+    def _readers(cls) -> Readers:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
 class GateReport(Record):
     """What a gate found."""
 
@@ -534,6 +638,27 @@ class Latency(Record):
     @classmethod
     def _readers(cls) -> Readers:
         return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mending(Record):
+    """What became of the findings that a step mends."""
+
+    steps: tuple[Fix, ...]
+    """The steps that ran, in order."""
+    failed: tuple[str, ...]
+    """Steps that could not be done for this model, each with the reason."""
+    mended: tuple[Finding, ...]
+    """Findings that are gone."""
+    remaining: int
+    """Findings that a step was run for and that are still there."""
+    report: RunReport | None
+    """The run of the steps: what each did, and how the result compares with the model. `null` where no step could run."""
+
+    @classmethod
+    def _readers(cls) -> Readers:
+        return {"steps": ("steps", many(Fix.from_dict)), "mended": ("mended", many(Finding.from_dict)),
+            "report": ("report", RunReport.from_dict)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use secateur::{Error, Explanation, Purpose, Style};
+use secateur::{CheckOptions, Error, Explanation, Purpose, Severity, Style};
 use serde::Serialize;
 
 use crate::error::{OrRaise, defect};
@@ -268,6 +268,45 @@ pub(crate) fn bisect(
     let listener = Listener { progress, note };
     let work = move |options: &secateur::Options| document(&secateur::bisect(&pipeline, &model, options)?);
     options.call(py, &listener, work)
+}
+
+/// Looks for findings: in a file, which need be no valid model, or in a model.
+#[pyfunction]
+#[pyo3(signature = (path, model, targets, only, skip, deny))]
+pub(crate) fn check(
+    py: Python<'_>,
+    path: Option<PathBuf>,
+    model: Option<&Model>,
+    targets: Vec<String>,
+    only: Vec<String>,
+    skip: Vec<String>,
+    deny: &str,
+) -> PyResult<Answer> {
+    let model = model.map(|model| model.inner.clone());
+    let deny = match deny {
+        "note" => Severity::Note,
+        "warning" => Severity::Warning,
+        _ => Severity::Error,
+    };
+    let work = move || {
+        let mut options = CheckOptions::new().deny(deny);
+        for name in &targets {
+            options = options.target(name)?;
+        }
+        for code in &only {
+            options = options.only(code)?;
+        }
+        for code in &skip {
+            options = options.skip(code)?;
+        }
+        let found = match (&model, &path) {
+            (Some(model), _) => secateur::check(model, &options)?,
+            (None, path) => secateur::check_file(path.clone().unwrap_or_default(), &options)?,
+        };
+        let texts = (found.to_text(Style::Terminal), found.to_text(Style::Html));
+        Ok((document(&found)?, texts.0, texts.1))
+    };
+    aside(py, work)?.or_raise(py)
 }
 
 #[pyfunction]

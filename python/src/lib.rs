@@ -22,7 +22,7 @@ mod _native {
     use crate::arrays::Array;
     #[pymodule_export]
     use crate::calls::{
-        Outcome, Stats, bisect, difference, evaluate, explain, explain_why_not, features, merge_stats,
+        Outcome, Stats, bisect, check, difference, evaluate, explain, explain_why_not, features, merge_stats,
         presets, run, schema, stats, step_names, verify,
     };
     #[pymodule_export]

@@ -33,7 +33,7 @@ def test_examples_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_functions_that_are_no_steps_have_an_example() -> None:
-    for name in ("run", "verify", "evaluate", "stats", "features", "difference", "bisect", "explain", "schema", "configure"):
+    for name in ("run", "verify", "evaluate", "stats", "features", "difference", "check", "bisect", "explain", "schema", "configure"):
         assert ">>> " in (getattr(secateur, name).__doc__ or ""), name
     for name in ("Model", "Data", "Pipeline", "Stats", "SecateurError"):
         assert ">>> " in (getattr(secateur, name).__doc__ or ""), name

@@ -127,6 +127,7 @@ ANSWERS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "inspect": (lambda: secateur.Model(CNN_BN).facts, ("inspect", CNN_BN)),
     "diff": (lambda: secateur.difference(MLP, CNN_BN), ("diff", MLP, CNN_BN)),
+    "check": (lambda: secateur.check(CNN_BN), ("check", CNN_BN)),
     "bisect": (
         lambda: secateur.bisect(secateur.Pipeline.of("simplify"), CNN_BN),
         ("bisect", CNN_BN, "--pipeline", "simplify"),
@@ -195,12 +196,33 @@ def test_a_report_is_pickled(answered: tuple[Record, dict[str, Any]]) -> None:
 
 def test_there_is_a_class_for_every_answer_that_has_a_schema() -> None:
     assert {type(called(name)).__name__ for name in ANSWERS} == {
-        *("RunReport", "Verification", "EvaluationReport", "ModelFacts", "Difference", "Bisection")
+        *("RunReport", "Verification", "EvaluationReport", "ModelFacts", "Difference", "Findings", "Bisection")
     }
     for name in reports.__all__:
         kind = getattr(reports, name)
         assert issubclass(kind, Record)
         assert kind.__dataclass_params__.frozen
+
+
+def test_findings_of_files_that_are_no_models_and_of_models_in_memory(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    wrong = tmp_path / "wrong.onnx"
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["x", "i"], ["y"], "sum")],
+        "g",
+        [value("x", 1, [2]), value("i", 7, [2])],
+        [value("y", 1, [2])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, wrong)
+    found = secateur.check(wrong)
+    assert [(one.code, one.place.node) for one in found.findings] == [("type-mismatch", "sum")]
+    assert not found.passed and "type-mismatch" in str(found)
+    in_memory = secateur.check(secateur.Model(CNN_BN), only="unfused-batch-norm", deny="warning")
+    assert {one.code for one in in_memory.findings} == {"unfused-batch-norm"} and not in_memory.passed
+    with pytest.raises(secateur.SecateurError, match="tensorrt"):
+        secateur.check(CNN_BN, target="tensortr")
 
 
 def test_fields_have_the_names_of_the_document() -> None:

@@ -13,8 +13,9 @@ use super::save::{Destination, Saved, write};
 use crate::analysis::{self, Dimensions};
 use crate::format::save::{Target, WriteOptions};
 use crate::format::text::{PrintOptions, print_model};
-use crate::format::{self, ExternalFiles, Origin, ReadOptions, Source, Warning};
+use crate::format::{self, ExternalFiles, FormatError, Origin, ReadOptions, Source, Warning};
 use crate::ir::{self, CheckError, Dim};
+use crate::lint;
 use crate::passes::Size;
 use crate::report::difference::{Difference, difference as compare};
 use crate::report::facts::{Listed, ModelFacts, NodeFacts, ValueFacts, facts, nodes};
@@ -39,6 +40,34 @@ pub struct Model {
     pub(crate) repaired: bool,
     /// Whether something changed it since.
     pub(crate) changed: bool,
+}
+
+/// What reading a file gave.
+pub(crate) enum Examined {
+    /// A model, and what is unusual about its file: codes and sentences.
+    Model(Box<Model>, Vec<(&'static str, String)>),
+    /// No valid model, and everything that is known to be wrong with it.
+    Faults(Vec<Fault>),
+}
+
+/// Something that makes a file no valid model.
+pub(crate) struct Fault {
+    /// The same as an error.
+    pub(crate) error: Error,
+    /// What is wrong, without the place.
+    pub(crate) message: String,
+    /// What places call the graph; `None` for the main graph.
+    pub(crate) graph: Option<String>,
+}
+
+impl Examined {
+    fn fault(error: Error) -> Self {
+        Self::Faults(vec![Fault {
+            message: error.message().to_owned(),
+            graph: None,
+            error,
+        }])
+    }
 }
 
 impl Model {
@@ -99,41 +128,66 @@ impl Model {
 
     /// Reads and checks a model that is only looked at. Under `strict` the first warning is an error.
     pub(crate) fn read_to_show(source: Source, name: Option<&Path>, strict: bool) -> Result<Self, Error> {
+        match Self::examine(source, name, strict)? {
+            Examined::Model(model, _) => Ok(*model),
+            Examined::Faults(faults) => Err(match faults.into_iter().next() {
+                Some(fault) => fault.error.in_source(name),
+                None => Error::new("missing-graph", "the file is no model").in_source(name),
+            }),
+        }
+    }
+
+    /// Reads a model and says all that is wrong with it, as far as it can be read. Under `strict` the first warning is an error.
+    ///
+    /// # Errors
+    /// What is no model at all: a file that cannot be read, malformed bytes.
+    pub(crate) fn examine(source: Source, name: Option<&Path>, strict: bool) -> Result<Examined, Error> {
         let options = ReadOptions {
             strict,
             ..ReadOptions::default()
         };
-        let decoded =
-            format::read_proto(source, &options).map_err(|error| Error::from(error).in_source(name))?;
+        let decoded = match format::read_proto(source, &options) {
+            Ok(decoded) => decoded,
+            Err(error @ FormatError::External { .. }) => return Ok(Examined::fault(error.into())),
+            Err(error) => return Err(Error::from(error).in_source(name)),
+        };
         let mut warnings = decoded.warnings;
-        let mut model = format::lift_noting(decoded.model, &decoded.origin.external, &mut warnings)
-            .map_err(|error| Error::from(error).in_source(name))?;
+        let mut model = match format::lift_noting(decoded.model, &decoded.origin.external, &mut warnings) {
+            Ok(model) => model,
+            Err(error) => return Ok(Examined::fault(error.into())),
+        };
         options
             .admit(&warnings)
             .map_err(|error| Error::from(error).in_source(name))?;
         let notices = analysis::adopt(&mut model);
-        if let Some(error) = analysis::check(&model)
-            .err()
-            .and_then(|errors| errors.into_iter().next())
-        {
-            return Err(Error::from(error).in_source(name));
+        if let Err(errors) = analysis::check(&model) {
+            let faults = errors.into_iter().map(|error| Fault {
+                message: error.problem.to_string(),
+                graph: error
+                    .path
+                    .as_ref()
+                    .and_then(|path| lint::graph_name(&model, path)),
+                error: error.into(),
+            });
+            return Ok(Examined::Faults(faults.collect()));
         }
         if let Some(notice) = notices.first().filter(|_| strict) {
             return Err(Error::from(CheckError::from(notice.clone())).in_source(name));
         }
         let repaired = warnings.iter().any(Warning::repaired) || notices.iter().any(|notice| notice.repaired);
-        let warnings = warnings
+        let remarks: Vec<(&'static str, String)> = warnings
             .iter()
-            .map(ToString::to_string)
-            .chain(notices.into_iter().map(|notice| notice.message))
+            .map(|warning| (warning.kind.code(), warning.to_string()))
+            .chain(notices.into_iter().map(|notice| (notice.code, notice.message)))
             .collect();
-        Ok(Self {
+        let model = Self {
             model,
             origin: decoded.origin,
-            warnings,
+            warnings: remarks.iter().map(|(_, message)| message.clone()).collect(),
             repaired,
             changed: false,
-        })
+        };
+        Ok(Examined::Model(Box::new(model), remarks))
     }
 
     /// What something made of this model, which keeps where it came from.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
+use super::check::Findings;
 use super::error::{Error, ErrorDocument};
 use super::evaluate::EvaluationDocument;
 use super::gradients::GradientDocument;
@@ -15,7 +16,7 @@ use crate::report::difference::Difference;
 use crate::report::facts::ModelFacts;
 use crate::schema::nearest;
 
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 11] = [
     "pipeline",
     "data",
     "run",
@@ -24,12 +25,13 @@ const DOCUMENTS: [&str; 10] = [
     "gradients",
     "inspect",
     "diff",
+    "check",
     "bisect",
     "error",
 ];
 
 /// The JSON Schema of pipelines (`pipeline`), descriptions of data (`data`), the options of a pass, or what a verb prints under
-/// `--json` (`run`, `verify`, `evaluate`, `gradients`, `inspect`, `diff`, `bisect`, `error`).
+/// `--json` (`run`, `verify`, `evaluate`, `gradients`, `inspect`, `diff`, `check`, `bisect`, `error`).
 ///
 /// # Errors
 ///
@@ -52,6 +54,7 @@ pub fn schema_of(name: &str) -> Result<Value, Error> {
         "gradients" => answer::<GradientDocument>(),
         "inspect" => answer::<ModelFacts>(),
         "diff" => answer::<Difference>(),
+        "check" => answer::<Findings>(),
         "bisect" => answer::<Bisection>(),
         "data" => Spec::schema(),
         "error" => answer::<ErrorDocument<'_>>(),

@@ -78,6 +78,8 @@ pub(super) enum FormatName {
     Github,
     /// Test cases
     Junit,
+    /// A log of code scanning, of check alone
+    Sarif,
 }
 
 /// An engine.
@@ -99,7 +101,7 @@ impl Global {
     /// The form that is neither tables nor JSON.
     pub(super) fn form(&self) -> Option<Form> {
         match self.format {
-            FormatName::Text | FormatName::Json => None,
+            FormatName::Text | FormatName::Json | FormatName::Sarif => None,
             FormatName::Markdown => Some(Form::Markdown),
             FormatName::Github => Some(Form::Github),
             FormatName::Junit => Some(Form::Junit),

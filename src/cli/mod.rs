@@ -4,6 +4,7 @@
 //! 2 it could not be done, 130 interrupted.
 
 mod bisect;
+mod check;
 mod ci;
 mod classes;
 mod completions;
@@ -40,6 +41,7 @@ use std::process::ExitCode;
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::api::{Error, Host, serve};
+use global::FormatName;
 pub use global::Global;
 pub use reference::reference;
 
@@ -70,6 +72,7 @@ enum Verb {
     Diff(diff::Arguments),
     Report(report::Arguments),
     Ci(ci::Arguments),
+    Check(check::Arguments),
     Print(print::Arguments),
     Explain(explain::Arguments),
     Rules(rules::Arguments),
@@ -245,7 +248,7 @@ const IDLE: [(&str, &[&str]); 11] = [
 const RESULTS: &[&str] = &["in_place", "force", "no_verify", "max_growth"];
 
 /// Verbs beside the passes whose answers have more forms than tables and JSON.
-const FORMATTED: &[&str] = &["ci", "evaluate", "run", "verify"];
+const FORMATTED: &[&str] = &["check", "ci", "evaluate", "run", "verify"];
 
 /// Refuses options that mean nothing to the verb.
 fn refuse_idle(matches: &clap::ArgMatches, command: &mut Command) -> Result<(), clap::Error> {
@@ -259,17 +262,15 @@ fn refuse_idle(matches: &clap::ArgMatches, command: &mut Command) -> Result<(), 
     let only_looks = Cli::command()
         .get_subcommands()
         .any(|known| known.get_name() == verb);
-    let form = matches.get_one::<global::FormatName>("format").copied();
-    if let Some(form) =
-        form.filter(|form| !matches!(form, global::FormatName::Text | global::FormatName::Json))
-        && only_looks
-        && !FORMATTED.contains(&verb)
-    {
+    let form = matches.get_one::<FormatName>("format").copied();
+    let unknown = match form {
+        None | Some(FormatName::Text | FormatName::Json) => false,
+        Some(FormatName::Sarif) => verb != "check",
+        Some(_) => only_looks && !FORMATTED.contains(&verb),
+    };
+    if let (Some(form), true) = (form, unknown) {
         let name = clap::ValueEnum::to_possible_value(&form).map(|value| value.get_name().to_owned());
-        let message = format!(
-            "{verb} has no answer as {}: text and json are",
-            name.unwrap_or_default()
-        );
+        let message = format!("{verb} has no answer as {}", name.unwrap_or_default());
         return Err(command.error(clap::error::ErrorKind::ArgumentConflict, message));
     }
     for option in idle {
@@ -306,6 +307,7 @@ fn dispatch(cli: &Cli) -> Result<Answer, Error> {
         Verb::Diff(arguments) => diff::execute(global, arguments),
         Verb::Ci(arguments) => ci::execute(global, arguments),
         Verb::Report(arguments) => report::execute(global, arguments),
+        Verb::Check(arguments) => check::execute(global, arguments),
         Verb::Print(arguments) => print::execute(global, arguments),
         Verb::Explain(arguments) => explain::execute(global, arguments),
         Verb::Rules(arguments) => rules::execute(global, arguments),

@@ -45,7 +45,10 @@ const SHELVES: [(&str, &[&str]); 8] = [
     ),
     ("Prune and train", &["prune", "finetune", "widen", "deepen"]),
     ("Transfer", &["transfer", "merge-lora"]),
-    ("Judge", &["verify", "evaluate", "bisect", "ci", "report"]),
+    (
+        "Judge",
+        &["verify", "evaluate", "check", "bisect", "ci", "report"],
+    ),
     (
         "Look",
         &[

@@ -29,7 +29,7 @@ pub use held::{FloatOutputs, HeldSession, hold};
 pub use latency::{Latency, Pace, measure, pace, peak_memory};
 pub use ort::OrtEngine;
 pub use parallel::{run_many, run_ordered};
-pub use tract::{TractEngine, run_node, runs as tract_runs};
+pub use tract::{TractEngine, refusals as tract_refusals, run_node, runs as tract_runs};
 pub use worker::{Host, serve, work_in_processes, work_inside, workers_memory};
 
 use std::collections::BTreeMap;

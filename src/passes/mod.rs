@@ -39,9 +39,9 @@ pub use pass::{
 };
 pub use prune::{PruneChannels, PruneWeights, Update, WeightCriterion, WeightScope};
 pub use quantize::{
-    Awq, BitsBy, CorrectBias, Equalize, Form, Heads, LayerPrecision, LayerTypes, Precision, PrecisionRung,
-    Profile, QuantizableLayer, Quantize, QuantizeDynamic, QuantizeStart, QuantizeWeights, Rounding,
-    Saturation, SearchPrecision, Sensitivity, SmoothQuant, Target, Widths, collect_gram_statistics,
+    Awq, BitsBy, CorrectBias, Equalize, Form, Heads, IntegerForm, LayerPrecision, LayerTypes, Precision,
+    PrecisionRung, Profile, QuantizableLayer, Quantize, QuantizeDynamic, QuantizeStart, QuantizeWeights,
+    Rounding, Saturation, SearchPrecision, Sensitivity, SmoothQuant, Target, Widths, collect_gram_statistics,
     collect_statistics, quantized_operators,
 };
 pub use resources::{ResourceError, Resources};

@@ -5,6 +5,7 @@ pub mod comparison;
 pub mod difference;
 pub mod evaluation;
 pub mod facts;
+pub mod findings;
 pub mod github;
 pub mod junit;
 pub mod markdown;

@@ -23,6 +23,7 @@ mod face;
 mod fold;
 mod format;
 mod judging;
+mod lint;
 mod lowering;
 mod malice;
 mod mutation;

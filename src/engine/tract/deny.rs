@@ -27,18 +27,25 @@ const OTHER_DOMAINS: &[(&str, &str)] = &[
 
 /// The first part of a model that tract must not run, as an [`EngineError::Unsupported`].
 pub(super) fn refusal(model: &Model) -> Option<EngineError> {
+    walk(model).next()
+}
+
+/// Every operator of a lowered model that tract must not run, as [`EngineError::Unsupported`], in the order of graphs.
+pub fn refusals(model: &Model) -> Vec<EngineError> {
+    walk(model).collect()
+}
+
+fn walk(model: &Model) -> impl Iterator<Item = EngineError> + '_ {
     let functions = model.function_index();
-    for path in model.graph_paths() {
-        let Some(graph) = model.graph_at(&path) else {
-            continue;
-        };
-        for id in graph.node_ids() {
-            if let Some(refusal) = node(model, &functions, &path, graph, id) {
-                return Some(refusal);
-            }
-        }
-    }
-    None
+    model.graph_paths().into_iter().flat_map(move |path| {
+        let graph = model.graph_at(&path);
+        let found: Vec<EngineError> = graph
+            .into_iter()
+            .flat_map(|graph| graph.node_ids().map(move |id| (graph, id)))
+            .filter_map(|(graph, id)| node(model, &functions, &path, graph, id))
+            .collect();
+        found
+    })
 }
 
 fn node(

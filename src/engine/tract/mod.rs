@@ -18,7 +18,7 @@ mod session;
 mod tensor;
 mod widened;
 
-pub use deny::runs;
+pub use deny::{refusals, runs};
 pub use node::run_node;
 #[cfg(target_os = "linux")]
 pub(super) use remote::{receive, receive_node};

@@ -15,7 +15,7 @@ mod precision;
 mod weights;
 
 pub use calibrated::{
-    Heads, LayerTypes, Profile, QuantizableLayer, Quantize, QuantizeStart, Saturation, Target,
+    Heads, IntegerForm, LayerTypes, Profile, QuantizableLayer, Quantize, QuantizeStart, Saturation, Target,
     collect_statistics, operators as quantized_operators,
 };
 pub use correct_bias::CorrectBias;

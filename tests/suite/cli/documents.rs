@@ -191,6 +191,7 @@ fn names_from_a_model_cannot_steer_the_terminal() {
     for arguments in [
         "inspect terminal-escape-name.onnx --values",
         "print terminal-escape-name.onnx",
+        "check terminal-escape-name.onnx --target qnn",
         "diff terminal-escape-name.onnx dim-zero.onnx",
         "verify terminal-escape-name.onnx terminal-escape-name.onnx",
         "bind terminal-escape-name.onnx --bind nothing=1 --dry-run",

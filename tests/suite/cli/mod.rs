@@ -3,6 +3,7 @@
 mod baking;
 mod batch;
 mod calibration;
+mod checking;
 mod compare;
 mod data;
 mod documents;

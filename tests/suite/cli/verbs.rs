@@ -239,8 +239,9 @@ fn no_verb_ends_with_0_having_done_nothing_that_it_was_asked_to() {
 
 /// For every verb that changes no model a call that it answers: its arguments, its status, and a field of its JSON. `clean.yaml` has
 /// nothing to do.
-const ANSWERS: [(&str, &str, i32, &str); 19] = [
+const ANSWERS: [(&str, &str, i32, &str); 20] = [
     ("bisect", "relu.onnx --pipeline clean.yaml", 0, "breaking"),
+    ("check", "dead.onnx --deny warning", 1, "findings"),
     ("completions", "bash", 0, "script"),
     ("diff", "relu.onnx sigmoid.onnx", 1, "same"),
     (

@@ -40,6 +40,8 @@ pub(super) const CALLS: &[&str] = &[
     "simplify M -o O --force --verify-time 1 --engine-time 5",
     "inspect M --values --json",
     "print M",
+    "check M --json --target ort --target tract --target tensorrt --target qnn --target webgpu",
+    "check M --fix -o O --force --engine-time 5",
     "diff M M",
     "prune channels M --explain --json",
     "prune channels M --ratio 0.5 -o O --force --verify-time 1 --engine-time 5",

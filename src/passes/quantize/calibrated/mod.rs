@@ -45,7 +45,7 @@ use crate::statistics;
 
 pub use apply::Saturation;
 pub use candidates::{QuantizableLayer, QuantizeStart};
-pub use profile::{Profile, operators};
+pub use profile::{IntegerForm, Profile, operators};
 pub use scheme::Target;
 pub use statistics_run::collect_statistics;
 pub use types::LayerTypes;

@@ -298,7 +298,36 @@ pub fn operators() -> Vec<&'static str> {
         .collect()
 }
 
+/// What an engine has on codes for an operator between pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntegerForm {
+    /// A kernel whose inputs and result are codes.
+    Codes,
+    /// A kernel that moves codes of any type without changing them.
+    Moves,
+    /// A kernel that reads codes and whose result may be float.
+    FloatResult,
+    /// Nothing of its own: a range of codes implies it.
+    Implied,
+}
+
 impl Profile {
+    /// What the engine has on codes for an operator of ONNX's own domain; `None` where it runs in float.
+    pub fn integer_form(self, op_type: &str) -> Option<IntegerForm> {
+        let traits = self.traits();
+        let entry = traits
+            .operators
+            .iter()
+            .find(|(_, names)| names.contains(&op_type));
+        match entry.map_or(traits.others.0, |(role, _)| *role) {
+            Role::Anchor | Role::Elementwise | Role::Residual => Some(IntegerForm::Codes),
+            Role::Moving => Some(IntegerForm::Moves),
+            Role::FloatOutAnchor => Some(IntegerForm::FloatResult),
+            Role::Clamp => Some(IntegerForm::Implied),
+            Role::Float => None,
+        }
+    }
+
     /// Every profile.
     pub const ALL: [Self; 7] = [
         Self::OrtX86,
