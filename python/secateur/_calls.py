@@ -188,6 +188,10 @@ class VerifyOptions(ComparingOptions, total=False):
     """Whether each node of a quantized model is judged alone, too."""
     node_sqnr: float | None
     """The lowest signal-to-noise ratio in decibels that a node may have, with ``per_node``."""
+    report: PathLike | None
+    """The file of a report: a page with the graphs (``.html``), JSON, Markdown or JUnit XML by its ending."""
+    force: bool | None
+    """Whether a report that exists is replaced."""
 
 
 def verify(reference: ModelLike, model: ModelLike, **options: Unpack[VerifyOptions]) -> Verification:
@@ -230,7 +234,7 @@ class EvaluateOptions(CallOptions, total=False):
     state: PathLike | None
     """A file that keeps the counts, to go on after an interruption and to merge shards."""
     report: PathLike | None
-    """The file of a report, as JSON, Markdown or JUnit XML by its ending."""
+    """The file of a report: a page with pictures (``.html``), JSON, Markdown or JUnit XML by its ending."""
     force: bool | None
     """Whether a report that exists is replaced."""
     refused: Literal["raise", "return"] | None
@@ -442,6 +446,24 @@ def check(
     chosen = [[one] if isinstance(one, str) else list(one) for one in (target, only, skip)]
     found = _native.check(path, opened, *chosen, deny)
     return Findings.from_dict(json.loads(found[0]), *found[1:])
+
+
+def compare_reports(results: Mapping[str, PathLike]) -> str:
+    """A page in HTML that has stored results side by side: figures, what got worse, what costs and quality buy each other.
+
+    Args:
+        results: the files of results as JSON, by the names that the page gives them; the first one is what the others are measured by.
+
+    >>> import secateur
+    >>> outcome = secateur.simplify("fixtures/digits_cnn_bn.onnx", report="target/monday.json", force=True)
+    >>> "none is worse" in secateur.compare_reports({"monday": "target/monday.json", "tuesday": "target/monday.json"})
+    True
+    """
+    texts = []
+    for name, path in results.items():
+        with open(path, encoding="utf-8") as file:
+            texts.append((name, file.read()))
+    return _native.compare_reports(texts)
 
 
 def bisect(pipeline: Pipeline, model: ModelLike, **options: Unpack[ComparingOptions]) -> Bisection:

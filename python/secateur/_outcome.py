@@ -98,7 +98,7 @@ class RunOptions(ComparingOptions, total=False):
     in_place: bool | None
     """Whether an accepted result is written over the file of the model."""
     report: PathLike | None
-    """The file of a report, as JSON, Markdown or JUnit XML by its ending."""
+    """The file of a report: a page with the graphs (``.html``), JSON, Markdown or JUnit XML by its ending."""
     refused: Literal["raise", "return"] | None
     """Whether a result that is not accepted raises :class:`GateError`, or is returned with ``accepted`` false."""
 
@@ -235,6 +235,8 @@ VERIFYING: dict[str, Callable[[Any], Any]] = {
     "localize": _truth,
     "per_node": _truth,
     "node_sqnr": _number,
+    "report": _path,
+    "force": _truth,
 }
 EVALUATING: dict[str, Callable[[Any], Any]] = {
     **_CALL,

@@ -40,6 +40,7 @@ __all__ = [
     "Interval",
     "KeptLayer",
     "Latency",
+    "LayerFacts",
     "Mending",
     "ModelFacts",
     "NodeAgreement",
@@ -641,6 +642,28 @@ class Latency(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerFacts(Record):
+    """What one operator of the main graph costs."""
+
+    name: str
+    """How messages call it."""
+    op_type: str
+    """Operator."""
+    output: str
+    """Type of its first output."""
+    parameters: int
+    """Elements of the constants that it reads, itself or as codes; a constant with several readers counts for each."""
+    macs: int | None
+    """Multiply-accumulates of one run; `null` where sizes are not known."""
+    macs_share: float | None
+    """Its share of the multiply-accumulates of the operators that are listed."""
+
+    @classmethod
+    def _readers(cls) -> Readers:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mending(Record):
     """What became of the findings that a step mends."""
 
@@ -697,11 +720,13 @@ class ModelFacts(Record):
     """What is unusual about the file."""
     values: tuple[ValueFacts, ...] | None = None
     """Inferred types of the values of the main graph, when asked for."""
+    layers: tuple[LayerFacts, ...] | None = None
+    """Operators of the main graph that have parameters or multiply, when asked for."""
 
     @classmethod
     def _readers(cls) -> Readers:
         return {"inputs": ("inputs", many(ValueFacts.from_dict)), "outputs": ("outputs", many(ValueFacts.from_dict)),
-            "values": ("values", many(ValueFacts.from_dict))}
+            "values": ("values", many(ValueFacts.from_dict)), "layers": ("layers", many(LayerFacts.from_dict))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -932,6 +957,8 @@ class RunReport(Record):
     """How the result compares with the input."""
     verify: VerifyReport | None
     """The comparison; `null` when none was made."""
+    node_errors: NodeErrors | None = None
+    """How far each node is off by itself, where a report as HTML asks for it."""
     gates: tuple[GateReport, ...]
     """Each gate."""
     evaluation: Figures | None = None
@@ -960,9 +987,9 @@ class RunReport(Record):
     @classmethod
     def _readers(cls) -> Readers:
         return {"steps": ("steps", many(StepReport.from_dict)), "verify": ("verify", VerifyReport.from_dict),
-            "gates": ("gates", many(GateReport.from_dict)), "evaluation": ("evaluation", Figures.from_dict),
-            "before": ("before", Weight.from_dict), "after": ("after", Weight.from_dict),
-            "culprit": ("culprit", Culprit.from_dict)}
+            "node_errors": ("node_errors", NodeErrors.from_dict), "gates": ("gates", many(GateReport.from_dict)),
+            "evaluation": ("evaluation", Figures.from_dict), "before": ("before", Weight.from_dict),
+            "after": ("after", Weight.from_dict), "culprit": ("culprit", Culprit.from_dict)}
 
 
 @dataclass(frozen=True, kw_only=True)

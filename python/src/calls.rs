@@ -315,6 +315,19 @@ pub(crate) fn difference(py: Python<'_>, a: &Model, b: &Model) -> PyResult<Strin
     aside(py, move || document(&secateur::difference(&a, &b)))?.or_raise(py)
 }
 
+/// A page on stored results, by name.
+#[pyfunction]
+pub(crate) fn compare_reports(py: Python<'_>, results: Vec<(String, String)>) -> PyResult<String> {
+    let work = move || {
+        let named: Vec<(&str, &str)> = results
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.as_str()))
+            .collect();
+        secateur::compare_reports(&named)
+    };
+    aside(py, work)?.or_raise(py)
+}
+
 fn explained(found: &Explanation) -> (String, String) {
     (found.document.to_string(), found.to_string())
 }

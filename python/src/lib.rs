@@ -22,8 +22,8 @@ mod _native {
     use crate::arrays::Array;
     #[pymodule_export]
     use crate::calls::{
-        Outcome, Stats, bisect, check, difference, evaluate, explain, explain_why_not, features, merge_stats,
-        presets, run, schema, stats, step_names, verify,
+        Outcome, Stats, bisect, check, compare_reports, difference, evaluate, explain, explain_why_not,
+        features, merge_stats, presets, run, schema, stats, step_names, verify,
     };
     #[pymodule_export]
     use crate::data::Data;

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
+use super::baseline::Baseline;
 use super::check::Findings;
 use super::error::{Error, ErrorDocument};
 use super::evaluate::EvaluationDocument;
@@ -16,7 +17,7 @@ use crate::report::difference::Difference;
 use crate::report::facts::ModelFacts;
 use crate::schema::nearest;
 
-const DOCUMENTS: [&str; 11] = [
+const DOCUMENTS: [&str; 12] = [
     "pipeline",
     "data",
     "run",
@@ -26,12 +27,13 @@ const DOCUMENTS: [&str; 11] = [
     "inspect",
     "diff",
     "check",
+    "ci",
     "bisect",
     "error",
 ];
 
 /// The JSON Schema of pipelines (`pipeline`), descriptions of data (`data`), the options of a pass, or what a verb prints under
-/// `--json` (`run`, `verify`, `evaluate`, `gradients`, `inspect`, `diff`, `check`, `bisect`, `error`).
+/// `--json` (`run`, `verify`, `evaluate`, `gradients`, `inspect`, `diff`, `check`, `ci`, `bisect`, `error`).
 ///
 /// # Errors
 ///
@@ -55,6 +57,7 @@ pub fn schema_of(name: &str) -> Result<Value, Error> {
         "inspect" => answer::<ModelFacts>(),
         "diff" => answer::<Difference>(),
         "check" => answer::<Findings>(),
+        "ci" => answer::<Baseline>(),
         "bisect" => answer::<Bisection>(),
         "data" => Spec::schema(),
         "error" => answer::<ErrorDocument<'_>>(),

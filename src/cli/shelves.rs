@@ -68,7 +68,7 @@ const SHELVES: [(&str, &[&str]); 8] = [
 /// Columns of the help.
 const WIDTH: usize = 100;
 /// Columns of the names.
-const NAMES: usize = 33;
+const NAMES: usize = 35;
 
 /// What the program says of itself: its verbs by what they are for, then the options of every verb.
 pub(super) fn help() -> String {

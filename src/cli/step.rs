@@ -241,9 +241,21 @@ fn command(entry: &'static StepSchema, word: &'static str) -> Command {
     command
 }
 
-/// Documentation without its Markdown.
+/// Documentation without its Markdown: a paragraph and an item of a list are one line each, which the terminal wraps.
 fn plain(text: &str) -> String {
-    text.replace('`', "")
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let begins = |start: &str| line.trim_start().starts_with(start);
+        let apart = line.trim().is_empty() || begins("- ") || begins("|") || line.starts_with("    ");
+        match lines.last_mut() {
+            Some(last) if !apart && !last.trim().is_empty() && !last.starts_with("    ") => {
+                last.push(' ');
+                last.push_str(line.trim());
+            }
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    lines.join("\n").replace('`', "")
 }
 
 fn properties(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
@@ -513,6 +525,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn paragraphs_and_items_are_one_line_each() {
+        let text = "One `two`\nthree.\n\n- a\n  b\n- c\n\n    code\n    more\nend";
+        assert_eq!(
+            plain(text),
+            "One two three.\n\n- a b\n- c\n\n    code\n    more\nend"
+        );
+    }
 
     #[test]
     fn every_example_is_a_command_that_is_understood() {
