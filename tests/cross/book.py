@@ -317,7 +317,7 @@ def check_pages(report, place):
         for command in commands:
             wrong = judge(command)
             name = f"{page}:{command.line + 1}"
-            report.failed(name, f"{command.text.strip()}: {wrong}") if wrong else report.passed(name, command.text.strip())
+            report.failed(name, f"{command.text.strip()}: {wrong}") if wrong else report.passed(name, command.text.strip().splitlines()[0])
         if page.startswith("tutorials/") and not skipped:
             every = [command for block in blocks_of(text) if block.kind == "console" for command in block.commands()]
             figures = unfounded(text, every)
