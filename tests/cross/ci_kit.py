@@ -29,8 +29,19 @@ import tool
 SCRIPT = os.path.join(tool.ROOT, "ci", "secateur-ci.sh")
 HOOKS = os.path.join(tool.ROOT, "python", "secateur", "hooks.py")
 REQUIREMENTS = os.path.join(tool.ROOT, "tests", "cross", "requirements-ci.txt")
-PUBLISHED = (("vendor.github-actions", ["action.yml"]), ("vendor.github-workflows", [".github/workflows/ci.yml", ".github/workflows/release.yml"]), ("vendor.gitlab-ci", ["ci/gitlab.yml"]))
-GATES = "version: 1\ndata:\n  calibration: {{ npz: calibration.npz, samples: 32 }}\n  evaluation: {{ npz: test.npz, labels: y }}\nsteps:\n  - simplify\n  - quantize\ngates:\n  - accuracy: {{ drop: 0.02 }}\n  - size: {{ at-most: {most} }}\n"
+WORKFLOWS = [".github/workflows/ci.yml", ".github/workflows/release.yml"]
+PUBLISHED = (("vendor.github-actions", ["action.yml"]), ("vendor.github-workflows", WORKFLOWS), ("vendor.gitlab-ci", ["ci/gitlab.yml"]))
+GATES = """version: 1
+data:
+  calibration: {{ npz: calibration.npz, samples: 32 }}
+  evaluation: {{ npz: test.npz, labels: y }}
+steps:
+  - simplify
+  - quantize
+gates:
+  - accuracy: {{ drop: 0.02 }}
+  - size: {{ at-most: {most} }}
+"""
 HOSTILE = "a$(touch pwned)`touch pwned`|<b>@all.onnx"
 
 
@@ -190,7 +201,7 @@ RUNS = (
     ("verify a hyphen", {"SECATEUR_COMMAND": "verify", "SECATEUR_REFERENCE": "digits_cnn.onnx", "SECATEUR_MODEL": "-hyphen.onnx"},
      1, ["verify: outputs are different"], ["::error file=-hyphen.onnx"], 1),
     ("verify other shape", {"SECATEUR_COMMAND": "verify", "SECATEUR_REFERENCE": "digits_cnn.onnx", "SECATEUR_MODEL": "other-shape.onnx"},
-     2, ["could not be done|verify: "], ["::error file=other-shape.onnx,title=models::verify: "], 1),
+     2, [":warning: models: verify: "], ["::error file=other-shape.onnx,title=models::verify: "], 1),
     ("verify nothing", {"SECATEUR_COMMAND": "verify", "SECATEUR_REFERENCE": "digits_cnn.onnx", "SECATEUR_MODEL": "absent.onnx"},
      2, ["cannot read absent.onnx"], ["::error title=models::verify: cannot read absent.onnx"], 1),
     ("verify a hostile name", {"SECATEUR_COMMAND": "verify", "SECATEUR_REFERENCE": "digits_cnn.onnx", "SECATEUR_MODEL": HOSTILE},
@@ -219,7 +230,7 @@ def check_runs(report, kit):
             expect(done.returncode == status, f"status {done.returncode}, not {status}: {done.stderr[-300:]}")
             summary = kit.read("secateur-reports/summary.md") or ""
             for text in said:
-                expect(any(part in summary for part in text.split("|could|")) if "|could|" in text else any(part in summary for part in alternatives(text)), f"the summary lacks {text!r}: {summary!r}")
+                expect(text in summary, f"the summary lacks {text!r}: {summary!r}")
             expect(kit.read("step_summary") == summary, "the summary of the job is another one")
             expect(kit.read("output") == f"status={status}\n", f"output {kit.read('output')!r}")
             comment = kit.read("secateur-reports/comment.md") or ""
@@ -238,11 +249,6 @@ def check_runs(report, kit):
             expect(not os.path.exists(kit.path("pwned")), "a file name ran as a command")
             if name == "verify a hostile name":
                 expect("<b>" not in comment.replace(f"`{HOSTILE.replace('`', '')}`", ""), f"markup in {comment!r}")
-
-
-def alternatives(text):
-    """Texts of which one is enough: those with `|` between letters."""
-    return text.split("|") if not text.startswith("|") else [text]
 
 
 def check_script(report, kit):
@@ -325,7 +331,8 @@ def check_findings(report, kit):
             done = kit.script(kit.github(SECATEUR_MODEL="other-weight.onnx", SECATEUR_BASELINE="secateur.lock", **evaluated))
             expect(done.returncode == 1 and kit.read("output") == "status=1\n", f"worse: {done.returncode} {done.stderr}")
             expect("::error file=other-weight.onnx,title=models%3A accuracy::models: is 0, it was 0.9867" in done.stdout, done.stdout)
-            expect("| accuracy | error | models | is 0, it was 0.9867 |" in kit.read("step_summary") and "figures do not hold" in kit.read("step_summary"), kit.read("step_summary"))
+            summary = kit.read("step_summary")
+            expect("| accuracy | error | models | is 0, it was 0.9867 |" in summary and "figures do not hold" in summary, summary)
             expect(sum(failed for _, failed in kit.test_cases()) > 1, f"{kit.test_cases()}")
             done = kit.script(kit.github(**{**evaluated, "SECATEUR_NAME": "unknown"}, SECATEUR_MODEL="digits_cnn_bn.onnx", SECATEUR_BASELINE="secateur.lock"))
             expect(done.returncode == 1 and "the baseline does not know this result" in done.stdout, f"unknown: {done.returncode} {done.stdout}")
@@ -430,8 +437,9 @@ def check_hooks(report, kit, hooks):
     for suffix in (".onnx", ".data"):
         put(os.path.join(corpus.FIXTURES, "digits_mlp_external" + suffix), "digits_mlp_external" + suffix)
     commit()
-    for name, source, status in (("a model that computes the same", "digits_cnn_bn.onnx", 0), ("a model that does not", "other-weight.onnx", 1), ("a model that is none", "test.npz", 2)):
-        with Expect(report, f"hook verify: {name}") as expect:
+    cases = (("computes the same", "digits_cnn_bn.onnx", 0), ("does not", "other-weight.onnx", 1), ("is no model", "test.npz", 2))
+    for name, source, status in cases:
+        with Expect(report, f"hook verify: what {name}") as expect:
             put(source)
             done = hook("secateur-verify", "models/model.onnx")
             expect(done.returncode == status, f"{done.returncode}, not {status}: {done.stdout} {done.stderr}")
@@ -504,7 +512,7 @@ def check_files(report, folder, scratch):
                 file.write(broken + ("nonsense: true\n" if path.startswith(".github") else ""))
             done = subprocess.run([*command, spoilt], capture_output=True, text=True)
             report.passed(f"{path} spoilt") if done.returncode else report.failed(f"{path} spoilt", "the schema lets it pass")
-    for path in ("action.yml", ".github/workflows/ci.yml", ".github/workflows/release.yml"):
+    for path in ("action.yml", *WORKFLOWS):
         inside = [step.get("name") for step in steps(parsed(folder, path)) if "${{" in step.get("run", "")]
         report.failed(f"{path} scripts", f"expressions in {inside}") if inside else report.passed(f"{path} scripts")
     shellcheck = os.path.join(folder, "shellcheck")
@@ -512,7 +520,7 @@ def check_files(report, folder, scratch):
         shellcheck = shutil.which("shellcheck")
     if shellcheck:
         inline = [("action.yml", step) for step in steps(parsed(folder, "action.yml"))]
-        inline += [(path, step) for path in PUBLISHED[1][1] for step in steps(parsed(folder, path))]
+        inline += [(path, step) for path in WORKFLOWS for step in steps(parsed(folder, path))]
         scripts = [("ci/secateur-ci.sh", None, "sh"), (".ci/run", None, "bash")]
         scripts += [(f"{path}: {step['name']}", "#!/bin/bash\n" + step["run"], "bash") for path, step in inline if "run" in step]
         scripts.append(("ci/gitlab.yml", "#!/bin/sh\n" + "\n".join(parsed(folder, "ci/gitlab.yml")[".secateur"]["before_script"]) + "\n", "sh"))
@@ -527,7 +535,7 @@ def check_files(report, folder, scratch):
         report.skipped("shellcheck", "it is not installed")
     actionlint = os.environ.get("ACTIONLINT") or shutil.which("actionlint")
     if actionlint:
-        done = subprocess.run([actionlint, *(os.path.join(tool.ROOT, path) for path in PUBLISHED[1][1])], capture_output=True, text=True)
+        done = subprocess.run([actionlint, *(os.path.join(tool.ROOT, path) for path in WORKFLOWS)], capture_output=True, text=True)
         report.failed("actionlint", done.stdout + done.stderr) if done.returncode else report.passed("actionlint")
     else:
         report.skipped("actionlint", "it is not installed")
