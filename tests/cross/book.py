@@ -8,6 +8,7 @@ in their last places (`near`). Before a block may stand
     <!-- not run: REASON -->          what cannot run here
     <!-- needs: corpus -->            or `ort`, or `verb NAME`, or `option --NAME of VERB`: skipped, with the block, where that is not there
     <!-- starts with: fixtures -->    the page begins with a copy of fixtures/
+    <!-- before: COMMAND -->          what a reader has done, and the page does not show
 
 As a program it writes what commands print into the pages: `book.py --secateur BIN [PAGE ...]`. A command followed by a line `?` gets all
 of it; where lines are left out by one `...`, as many stand before and after it as did.
@@ -26,7 +27,7 @@ import tool
 DOCS = os.path.join(tool.ROOT, "docs")
 SECONDS = 1200
 FENCE = re.compile(r"^```(\w*)$")
-MARK = re.compile(r"^<!-- (not run|needs|starts with): (.+) -->$")
+MARK = re.compile(r"^<!-- (not run|needs|starts with|before): (.+) -->$")
 FILE = re.compile(r"^# ([\w.-]+(?:/[\w.-]+)*\.(?:yaml|yml|py|sh|tsv|txt))$")
 TIME = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:e-?\d+)?\s?(?:ns|µs|ms|s|min)(?=[\s,);:]|$)")
 TIMED = re.compile(r"latency|slower|faster|samples a second|peak memory")
@@ -169,7 +170,8 @@ def run_page(place, text):
                 name = block.file()
                 script.append(f"mkdir -p \"$(dirname '{name}')\" && cp {held} '{name}'")
             else:
-                for command in block.commands():
+                unseen = [Command(text, block.line) for text in block.mark("before")]
+                for command in [*unseen, *block.commands()]:
                     commands.append(command)
                     script.append("(exit ${status:-0})")
                     script.append(command.text.rstrip("\n"))
