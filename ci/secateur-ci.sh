@@ -15,7 +15,8 @@
 #   SECATEUR_NAME       what this report is called where there are several [secateur]
 #   SECATEUR_COMMENT    true: comment on the pull request, by `gh` and GH_TOKEN
 #   SECATEUR_DEFER      true: end with status 0 and leave secateur's to the output `status`
-#   SECATEUR_WHEEL, SECATEUR_VERSION   `secateur-ci.sh install FOLDER` installs this wheel, or this version from PyPI
+#   SECATEUR_WHEEL, SECATEUR_VERSION   `secateur-ci.sh install FOLDER` installs this wheel, or this version from PyPI, and ONNX Runtime
+#                       where the engine is ort
 #   SECATEUR_BIN        the program [secateur]
 #
 # It ends with secateur's status: 0 done, 1 the answer is no, 2 it could not be done, 130 interrupted.
@@ -46,6 +47,7 @@ install() {
         wanted=secateur
     fi
     "$1/bin/python" -m pip install --quiet --disable-pip-version-check -- "$wanted"
+    [ "${SECATEUR_ENGINE:-}" != ort ] || "$1/bin/python" -m pip install --quiet --disable-pip-version-check onnxruntime
     [ -z "${GITHUB_PATH:-}" ] || printf '%s\n' "$1/bin" >>"$GITHUB_PATH"
     "$1/bin/secateur" --version
 }

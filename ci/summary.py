@@ -2,7 +2,8 @@
 """What CI shows of a result: a summary and a comment in Markdown, annotations of GitHub, test cases for GitLab and others.
 
 `summary.py write` makes them out of what `secateur --json` printed. `summary.py comment` puts the comment on a pull request, by `gh`, and
-over its own earlier one. Python's standard library is all it needs. Every text that comes from a model or a file name is escaped for
+over its own earlier one. A run may take minutes, and `--format` and `--report` give two of its forms; so the others are made here, of one
+run. Python's standard library is all it needs. Every text that comes from a model or a file name is escaped for
 where it goes.
 """
 

@@ -349,6 +349,13 @@ def check_install(report, kit, wheel):
         expect(done.returncode not in (0, None), "it succeeded")
 
 
+def check_runtime(report, kit, wheel):
+    """ONNX Runtime is installed where it is the engine: without an index that fails, and the package itself does not."""
+    with Expect(report, "install ONNX Runtime") as expect:
+        done = kit.script(kit.github(SECATEUR_WHEEL=wheel, SECATEUR_ENGINE="ort", PIP_NO_INDEX="1"), "install", kit.path("runtime"))
+        expect(done.returncode != 0 and "onnxruntime" in done.stderr, f"{done.returncode} {done.stderr}")
+
+
 def expression(text, values):
     """A text of a workflow with its expressions replaced."""
     def value(found):
@@ -564,6 +571,7 @@ def check(report, secateur):
         check_findings(report, kit)
         wheel = kit.wheel()
         check_install(report, kit, wheel)
+        check_runtime(report, kit, wheel)
         if folder is None:
             report.skipped("action.yml, hooks, templates and workflows", why)
             return
