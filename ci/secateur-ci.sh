@@ -11,7 +11,8 @@
 #   SECATEUR_ENGINE     tract or ort
 #   SECATEUR_BASELINE   a lock file: the result is compared with it by `secateur ci`, too
 #   SECATEUR_ARGUMENTS  further arguments, one a line
-#   SECATEUR_REPORTS    the folder for report.html, result.json, summary.md, comment.md and junit.xml [secateur-reports]
+#   SECATEUR_REPORTS    the folder for report.html, result.json, summary.md, comment.md, junit.xml and, of check,
+#                       findings.sarif [secateur-reports]
 #   SECATEUR_NAME       what this report is called where there are several [secateur]
 #   SECATEUR_COMMENT    true: comment on the pull request, by `gh` and GH_TOKEN
 #   SECATEUR_DEFER      true: end with status 0 and leave secateur's to the output `status`
@@ -106,10 +107,16 @@ END
 esac
 
 mkdir -p "$reports"
-rm -f "$reports/report.html" "$reports/result.json" "$reports/summary.md" "$reports/comment.md" "$reports/junit.xml" "$reports/baseline.json"
+rm -f "$reports/report.html" "$reports/result.json" "$reports/summary.md" "$reports/comment.md" "$reports/junit.xml" "$reports/baseline.json" "$reports/findings.sarif"
 
 status=0
 "$program" "$SECATEUR_COMMAND" "$@" >"$reports/result.json" || status=$?
+
+# Findings for code scanning, which reads SARIF.
+if [ "$SECATEUR_COMMAND" = check ] && [ "$status" -le 1 ]; then
+    shift
+    "$program" check --format sarif "$@" >"$reports/findings.sarif" || [ $? -eq 1 ] || rm -f "$reports/findings.sarif"
+fi
 
 # The name of a stored result is what the baseline knows it by.
 compared=0

@@ -305,6 +305,8 @@ def check_verb(expect, kit):
     done = kit.script(kit.github(SECATEUR_COMMAND="check", SECATEUR_MODEL="digits_cnn_bn.onnx"))
     expect(done.returncode == 0 and "::error" not in done.stdout and "::warning" in done.stdout, f"{done.returncode} {done.stdout} {done.stderr}")
     expect(not any(failed for _, failed in kit.test_cases()), f"{kit.test_cases()}")
+    sarif = json.loads(kit.read("secateur-reports/findings.sarif") or "{}")
+    expect(sarif.get("version") == "2.1.0" and sarif["runs"][0]["results"], f"findings.sarif: {sarif}")
     done = kit.script(kit.github(SECATEUR_COMMAND="check", SECATEUR_MODEL="digits_cnn_bn.onnx", SECATEUR_ARGUMENTS="--deny\nwarning"))
     expect(done.returncode == 1 and "::error" in done.stdout and any(failed for _, failed in kit.test_cases()), f"{done.returncode} {done.stdout} {done.stderr}")
 
