@@ -130,6 +130,10 @@ def check(report, secateur):
             report.passed(name)
         else:
             report.failed(name, f"{outcome}: {reason}")
+    with open(DATA) as file:
+        stored = json.load(file)["tools"].get("secateur", {})
+    stale = sorted(name for name in {*stored, *results} if stored.get(name) != results.get(name, (None,))[0])
+    report.failed("docs/data/probes.json", f"other outcomes than secateur has now: {stale}") if stale else report.passed("docs/data/probes.json")
     positive, kept = totals({name: outcome for name, (outcome, _) in results.items()})
     report.note(f"probes: {positive} of 114 done, {kept} of 17 guards kept")
 
