@@ -10,7 +10,8 @@ pub(super) const CHECK: Check = Check {
     code: "unused-function",
     severity: Severity::Note,
     summary: "A model-local function that nothing calls.",
-    about: "What an exporter writes for every module stays when the calls are inlined.",
+    about: "What an exporter writes for every module stays when the calls are inlined. Readers have to know each opset that such a function \
+            imports, and refuse the model for one that it does not need.",
     cure: Cure::step("`secateur eliminate-dead-code` removes it", "eliminate-dead-code", "{}"),
     examples: &[
         Example::found(
