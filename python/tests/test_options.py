@@ -22,7 +22,7 @@ from secateur import _native, _outcome, steps
 
 STEPS = _native.step_names()
 #: Flags of every step that say what is shown or how flags are written, and those that `secateur.Data` has.
-SHOWN = {"help", "check", "print-pipeline", "set", "verify", "preprocess", "json", "quiet", "verbose"}
+SHOWN = {"help", "check", "print-pipeline", "set", "verify", "preprocess", "json", "format", "quiet", "verbose", "progress"}
 #: What the flags are called that have another name here.
 RENAMED = {"size": "sizes", "no-provenance": "provenance", "no-verify": "compare"}
 #: What is configured for the whole process.
@@ -55,8 +55,10 @@ def options(step: str) -> dict[str, Any]:
 
 def flags(heading: str, verb: str) -> set[str]:
     """The flags under a heading of a verb's page in the reference of the command line."""
-    text = (ROOT / "docs" / "cli" / f"{verb.split()[0]}.md").read_text()
-    page = re.search(rf"^#+ (?:secateur )?{verb}\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
+    folder = ROOT / "docs"
+    text = (folder / "cli.md" if verb == "secateur" else folder / "cli" / f"{verb.split()[0]}.md").read_text()
+    title = "Command line" if verb == "secateur" else f"(?:secateur )?{verb}"
+    page = re.search(rf"^#+ {title}\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
     assert page is not None, verb
     parts = re.split(r"^(Options of the step|Options of every verb|Options):$", page[1], flags=re.MULTILINE)
     own = parts[parts.index(heading) + 1] if heading in parts else ""
@@ -90,7 +92,7 @@ def test_a_function_has_the_options_of_the_schema(step: str) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_function_has_the_flags_of_the_command_line(step: str) -> None:
-    everywhere = flags("Options", verb(step)) | flags("Options of every verb", "secateur")
+    everywhere = flags("Options", "run") | flags("Options of every verb", "secateur")
     positional = {"with", "from"}
     renamed = {"version"}  # of convert-opset: a second name of `to`
     found = flags("Options of the step", verb(step))
@@ -100,7 +102,7 @@ def test_a_function_has_the_flags_of_the_command_line(step: str) -> None:
 
 
 def test_runs_take_the_flags_of_every_step() -> None:
-    wanted = flags("Options", "simplify") | flags("Options of every verb", "secateur")
+    wanted = flags("Options", "run") | flags("Options of every verb", "secateur")
     named = {RENAMED.get(flag, flag.replace("-", "_")) for flag in wanted - SHOWN - set(CONFIGURED)}
     assert named == set(secateur.RunOptions.__annotations__) - WITHOUT_FLAG
     assert set(CONFIGURED) <= wanted
@@ -109,7 +111,7 @@ def test_runs_take_the_flags_of_every_step() -> None:
 
 def test_verifying_takes_the_flags_of_the_verb() -> None:
     wanted = flags("Options", "verify") - SHOWN - {"worst", "allow-not-checked"}
-    named = {RENAMED.get(flag, flag.replace("-", "_")) for flag in wanted} | {"engine", "jobs", "seed", "strict"}
+    named = {RENAMED.get(flag, flag.replace("-", "_")) for flag in wanted} | {"engine", "jobs", "seed", "strict", "force"}
     assert named == set(secateur.VerifyOptions.__annotations__) - {"progress"}
 
 

@@ -124,11 +124,11 @@ pub(crate) fn check_evaluation(
     if let Some(state) = &options.evaluation.state {
         files.continues("--state", state);
     }
-    if let Some(report) = &options.report {
-        Form::of(report)?;
+    for report in &options.reports {
         files.writes("--report", report);
     }
-    files.check()
+    files.check()?;
+    options.check_reports()
 }
 
 /// Measures a model on the `evaluation` data, with the model of [`Options::against`] on the same samples where there is one. That a
@@ -164,7 +164,7 @@ pub fn evaluate(model: &Model, options: &Options) -> Result<Evaluation, Error> {
     let found = options.on_threads(|| measure(model, data, &*engine, options))?;
     options.admit()?;
     let found = found?;
-    options.write_report(|form| found.report(form, model, options))?;
+    options.write_reports(|form| found.report(form, model, options))?;
     Ok(found)
 }
 

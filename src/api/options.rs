@@ -85,7 +85,7 @@ pub struct Options {
     pub(crate) output: Option<Destination>,
     pub(crate) force: bool,
     pub(crate) in_place: bool,
-    pub(crate) report: Option<PathBuf>,
+    pub(crate) reports: Vec<PathBuf>,
     pub(crate) command: Option<String>,
     pub(crate) comparison: Comparison,
     pub(crate) evaluation: Measuring,
@@ -143,7 +143,7 @@ impl Default for Options {
             output: None,
             force: false,
             in_place: false,
-            report: None,
+            reports: Vec::new(),
             command: None,
             comparison: Comparison {
                 rounds: 1,
@@ -401,7 +401,8 @@ impl Options {
         self
     }
 
-    /// Writes a report of the call: a page with pictures (`.html`), JSON (`.json`), Markdown (`.md`) or JUnit XML (`.xml`), by its ending.
+    /// Writes a report of the call: a page with pictures (`.html`), JSON (`.json`), Markdown (`.md`) or JUnit XML (`.xml`), by its ending. Several
+    /// may be asked for.
     ///
     /// # Examples
     ///
@@ -410,7 +411,7 @@ impl Options {
     /// ```
     #[must_use]
     pub fn report(mut self, path: impl AsRef<Path>) -> Self {
-        self.report = Some(path.as_ref().to_owned());
+        self.reports.push(path.as_ref().to_owned());
         self
     }
 

@@ -51,16 +51,29 @@ impl Form {
 }
 
 impl Options {
-    /// The form of the report that is asked for.
-    pub(crate) fn form(&self) -> Result<Option<Form>, Error> {
-        self.report.as_deref().map(Form::of).transpose()
+    /// Refuses reports of no known form.
+    pub(crate) fn check_reports(&self) -> Result<(), Error> {
+        self.reports
+            .iter()
+            .try_for_each(|path| Form::of(path).map(|_| ()))
     }
 
-    /// Writes the report, if one is asked for, in the words that `say` has for its form.
-    pub(crate) fn write_report(&self, say: impl FnOnce(Form) -> Result<String, Error>) -> Result<(), Error> {
-        let Some(path) = &self.report else { return Ok(()) };
-        let text = say(Form::of(path)?)?;
-        write_file(path, text.as_bytes(), self.force)
+    /// Whether one of the reports is a page.
+    pub(crate) fn wants_page(&self) -> bool {
+        self.reports
+            .iter()
+            .any(|path| matches!(Form::of(path), Ok(Form::Html)))
+    }
+
+    /// Writes the reports that are asked for, in the words that `say` has for each form.
+    pub(crate) fn write_reports(&self, say: impl Fn(Form) -> Result<String, Error>) -> Result<(), Error> {
+        let texts: Vec<String> = self
+            .reports
+            .iter()
+            .map(|path| say(Form::of(path)?))
+            .collect::<Result<_, _>>()?;
+        let mut written = self.reports.iter().zip(texts);
+        written.try_for_each(|(path, text)| write_file(path, text.as_bytes(), self.force))
     }
 
     /// What makes an answer about these models again.
@@ -224,7 +237,7 @@ fn side_by_side(stored: &[Stored]) -> Result<String, Error> {
 
 /// Writes the report on what differs between two models, if the options ask for one.
 pub(crate) fn write_difference(a: &Model, b: &Model, options: &Options) -> Result<(), Error> {
-    options.write_report(|form| match form {
+    options.write_reports(|form| match form {
         Form::Json => json(&difference(a, b)),
         Form::Html => Ok(page::difference(
             &format!("secateur: {} and {}", a.file_name(), b.file_name()),

@@ -278,7 +278,6 @@ impl Job<'_> {
     /// Refuses files that must not be read or written, before any work is done. `input` is the model's file.
     pub(crate) fn check_files(&self, input: Option<&Path>) -> Result<(), Error> {
         let options = self.options;
-        options.form()?;
         let mut files = options.files();
         if let Some(path) = &self.pipeline.path {
             files.reads("the pipeline", path);
@@ -290,11 +289,12 @@ impl Job<'_> {
         if let Some(output) = &output {
             files.output(output, options.in_place);
         }
-        if let Some(report) = &options.report {
+        for report in &options.reports {
             files.writes("--report", report);
         }
         files.pipeline(&self.pipeline.inner, output.is_some());
-        files.check()
+        files.check()?;
+        options.check_reports()
     }
 
     /// Runs, judges, and writes what is accepted.
@@ -332,7 +332,7 @@ impl Job<'_> {
         }
         let warnings = &mut outcome.report.warnings;
         warnings.splice(0..0, model.warnings.iter().cloned());
-        options.write_report(|form| self.report(form, model, &outcome))?;
+        options.write_reports(|form| self.report(form, model, &outcome))?;
         Ok(outcome)
     }
 
@@ -388,7 +388,7 @@ impl Job<'_> {
             } else {
                 self.pipeline.unchanged
             },
-            node_errors: options.form()? == Some(Form::Html),
+            node_errors: options.wants_page(),
             cancel: options.cancel.as_ref(),
         };
         Ok(pipeline::run(pipeline, &model.model, &model.settled()?, &run)?)

@@ -114,7 +114,7 @@ const ROLES: [&str; 3] = ["evaluation", "calibration", "training"];
 /// # Ok::<(), secateur::Error>(())
 /// ```
 pub fn verify(reference: &Model, model: &Model, options: &Options) -> Result<Verification, Error> {
-    options.form()?;
+    options.check_reports()?;
     let engine = options.make_engine()?;
     let mut how = options.comparing(&reference.model)?;
     how.every_size = true;
@@ -126,7 +126,7 @@ pub fn verify(reference: &Model, model: &Model, options: &Options) -> Result<Ver
     let found = options.on_threads(|| compare(reference, model, &*engine, &how, options))?;
     options.admit()?;
     let (found, errors) = found?;
-    options.write_report(|form| found.report(form, (reference, model), errors.as_ref(), options))?;
+    options.write_reports(|form| found.report(form, (reference, model), errors.as_ref(), options))?;
     Ok(found)
 }
 
@@ -188,15 +188,13 @@ fn compare(
         options.tell("nodes", 0, None);
         nodes_of(reference, model, &report, (engine, how), (nodes, options))
     });
-    let errors = match options.form()? {
-        Some(Form::Html) if report.verdict != Verdict::Equal && report.reason.is_none() => {
-            options.tell("nodes", 0, None);
-            let mut few = how.clone();
-            few.bounds.batches = Some(NODE_BATCHES);
-            Some(inner::node_errors(first, second, &report, engine, &few))
-        }
-        _ => None,
-    };
+    let compared = report.verdict != Verdict::Equal && report.reason.is_none();
+    let errors = (compared && options.wants_page()).then(|| {
+        options.tell("nodes", 0, None);
+        let mut few = how.clone();
+        few.bounds.batches = Some(NODE_BATCHES);
+        inner::node_errors(first, second, &report, engine, &few)
+    });
     let found = Verification {
         report,
         warnings: [reference, model].map(|model| model.warnings.clone()).concat(),

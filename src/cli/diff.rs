@@ -18,16 +18,16 @@ pub(super) struct Arguments {
     a: PathBuf,
     /// The second model
     b: PathBuf,
-    /// Write a report: a page with both graphs (.html) or JSON by its ending
+    /// Write a report: a page with both graphs (.html) or JSON by its ending [may be given several times]
     #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
+    report: Vec<PathBuf>,
 }
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
     let mut files = global.files();
     files.reads("the first model", &arguments.a);
     files.reads("the second model", &arguments.b);
-    if let Some(report) = &arguments.report {
+    for report in &arguments.report {
         files.writes("--report", report);
     }
     files.check()?;
@@ -35,7 +35,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     let b = model::read_to_show(global, &arguments.b)?;
     let found = difference(&a, &b);
     let mut options = global.options();
-    options.report.clone_from(&arguments.report);
+    options.reports.clone_from(&arguments.report);
     write_difference(&a, &b, &options)?;
     if global.json {
         terminal::json(&found);

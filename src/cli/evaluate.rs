@@ -76,9 +76,9 @@ pub(super) struct Arguments {
     /// The folder that the pictures of --show go to
     #[arg(long, value_name = "FOLDER", default_value = "worst", requires = "show")]
     show_folder: PathBuf,
-    /// Write a report: a page with pictures (.html), JSON, Markdown or JUnit XML by its ending
+    /// Write a report: a page with pictures (.html), JSON, Markdown or JUnit XML by its ending [may be given several times]
     #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
+    report: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -115,7 +115,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     let progress = Progress::new(global);
     let mut options = global.options().progress(progress.teller());
     options.data.push((None, described(arguments, data)?));
-    options.report.clone_from(&arguments.report);
+    options.reports.clone_from(&arguments.report);
     options.evaluation = Measuring {
         against: None,
         output: arguments.output_name.clone(),

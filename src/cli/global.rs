@@ -57,12 +57,26 @@ pub struct Global {
     /// Print more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
+    /// How progress is told on stderr
+    #[arg(long, global = true, value_enum, default_value_t = ProgressName::Auto)]
+    pub(super) progress: ProgressName,
     /// Load the rewrite rules in this folder, too
     #[arg(id = "rules", long = "rules", global = true, value_name = "DIR")]
     pub(super) rule_folders: Vec<PathBuf>,
     /// The command line, for reports.
     #[arg(skip)]
     pub(super) command: Option<String>,
+}
+
+/// A form of progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProgressName {
+    /// A line on a terminal for what takes longer, and nothing elsewhere
+    Auto,
+    /// A JSON document a line: what goes on, how much of how much is done, seconds so far, seconds to go
+    Json,
+    /// Nothing
+    None,
 }
 
 /// A form of answers.

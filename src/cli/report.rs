@@ -31,7 +31,9 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     files.writes("--output", &arguments.output);
     files.check()?;
     compare_files(&arguments.results, &arguments.output, global.force)?;
-    if global.quiet == 0 {
+    if global.json {
+        terminal::json(&serde_json::json!({ "output": arguments.output }));
+    } else if global.quiet == 0 {
         terminal::answer(&format!(
             "written: {}",
             sanitise(&arguments.output.display().to_string())

@@ -65,9 +65,9 @@ pub(super) struct Running {
     /// Print the pipeline as YAML and do nothing else
     #[arg(long)]
     pub(super) print_pipeline: bool,
-    /// Write a report: a page with the graphs, errors and gates (.html), JSON, Markdown or JUnit XML by its ending
+    /// Write a report: a page with the graphs, errors and gates (.html), JSON, Markdown or JUnit XML by its ending [may be given several times]
     #[arg(long, value_name = "FILE")]
-    pub(super) report: Option<PathBuf>,
+    pub(super) report: Vec<PathBuf>,
     /// Write the result and exit with status 0 even if what was asked for changed nothing
     #[arg(long)]
     pub(super) allow_unchanged: bool,
@@ -91,7 +91,7 @@ impl Running {
         options.dry_run = self.dry_run;
         options.allow_unchanged = self.allow_unchanged || self.check;
         options.provenance = !self.no_provenance;
-        options.report.clone_from(&self.report);
+        options.reports.clone_from(&self.report);
         for text in &self.data {
             let (role, data) = Data::flag(text)?;
             options.data.push((role.map(str::to_owned), data));

@@ -53,6 +53,8 @@ const COMMON: &[&str] = &[
     "rounds",
     "unoptimised",
     "json",
+    "format",
+    "progress",
     "jobs",
     "engine",
     "engine-time",
@@ -136,7 +138,7 @@ const EXAMPLES: [(&str, &str); 14] = [
     ("bind", "--bind batch=1"),
     ("convert-opset", "--to 21"),
     ("chain", "head.onnx"),
-    ("deepen", "--after relu1"),
+    ("deepen", "--count 1"),
     ("extract", "--outputs features"),
     ("merge-lora", "--adapter adapter.safetensors"),
     ("prune-channels", "--target-macs 0.7"),
@@ -145,7 +147,7 @@ const EXAMPLES: [(&str, &str); 14] = [
     ("transfer-merge", "other.onnx"),
     ("transfer-parameters", "trained.safetensors"),
     ("transfer-structure", "--from donor.onnx"),
-    ("widen", "--factor 1.5"),
+    ("widen", "--ratio 1.5"),
 ];
 
 /// What a verb preserves, and a command that calls it.

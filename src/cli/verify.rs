@@ -52,9 +52,9 @@ pub(super) struct Arguments {
     /// With --per-node: the lowest signal-to-quantization-noise ratio in decibels that a node may have
     #[arg(long, value_name = "DB", requires = "per_node")]
     node_sqnr: Option<f64>,
-    /// Write a report: a page with the graphs and where they differ (.html), JSON, Markdown or JUnit XML by its ending
+    /// Write a report: a page with the graphs and where they differ (.html), JSON, Markdown or JUnit XML by its ending [may be given several times]
     #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
+    report: Vec<PathBuf>,
     /// Exit with status 0 also for what could not be checked
     #[arg(long)]
     allow_not_checked: bool,
@@ -64,7 +64,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     let mut files = global.files();
     files.reads("the reference", &arguments.reference);
     files.reads(MODEL, &arguments.model);
-    if let Some(report) = &arguments.report {
+    for report in &arguments.report {
         files.writes("--report", report);
     }
     files.check()?;
@@ -80,7 +80,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         least_sqnr: arguments.node_sqnr,
         ..NodeOptions::default()
     });
-    options.report.clone_from(&arguments.report);
+    options.reports.clone_from(&arguments.report);
     options.preprocess.clone_from(&arguments.preprocess);
     if let Some(text) = &arguments.data {
         options.data.push((None, Data::flag(text)?.1));

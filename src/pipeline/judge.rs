@@ -194,6 +194,15 @@ impl Pair<'_> {
                 before.join(", ")
             ));
         }
+        let pairs = self.input.graph.outputs().iter().zip(self.model.graph.outputs());
+        for (before, after) in pairs {
+            if before.ty.contradicts(&after.ty) {
+                return Some(format!(
+                    "its output {} is {} in place of {}",
+                    after.name, after.ty, before.ty
+                ));
+            }
+        }
         match Names::new(self.input, self.model, &self.options.verify.map) {
             Ok(names) => interface_difference(self.input, self.model, &names),
             Err(unpaired) => Some(unpaired.to_string()),

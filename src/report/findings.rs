@@ -411,7 +411,7 @@ mod tests {
         );
         assert_eq!(
             text,
-            "::warning file=a%2Cb%3Ac.onnx,title=secateur%3A dead-node (1)::n%0A::error::x: 50 %25%0D%0Amore, and: more%0Acure: mend it\n"
+            "::warning file=a%2Cb%3Ac.onnx,title=secateur%3A dead-node (1)::n%0A::error::x: 50 %25%0Amore, and: more%0Acure: mend it\n"
         );
     }
 

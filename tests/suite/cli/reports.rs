@@ -191,8 +191,14 @@ fn answers_have_the_forms_that_ci_reads() {
     );
     assert_eq!(text.trim_end().lines().count(), 1, "{text}");
 
-    let called = bench.call("run clean.yaml dead.onnx -o o.onnx --format junit");
+    let call = "run clean.yaml dead.onnx -o o.onnx --format junit --report both.md --report both.html";
+    let called = bench.call(call);
     done(&called);
+    page(&bench, "both.html");
+    assert!(
+        bench.read("both.md").starts_with(b"# secateur"),
+        "a report of each form"
+    );
     let text = called.text();
     assert!(
         text.contains("classname=\"secateur.clean.yaml\"") && text.contains("time=\""),
@@ -228,6 +234,32 @@ fn answers_have_the_forms_that_ci_reads() {
     );
     let called = bench.call("verify relu.onnx nothing.onnx --format json");
     assert_eq!((called.code, called.error_code().is_empty()), (2, false));
+}
+
+#[test]
+fn progress_is_a_document_a_line_where_a_program_asks_for_it() {
+    let bench = Bench::new();
+    let call = format!(
+        "evaluate {} --data {} --progress json",
+        fixture("digits_cnn.onnx"),
+        fixture("data/digits_test.yaml")
+    );
+    let called = bench.call(&call);
+    done(&called);
+    let told: Vec<Value> = called
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    assert!(!told.is_empty());
+    for document in &told {
+        assert!(
+            document["progress"].is_string() && document["seconds"].is_number(),
+            "{document}"
+        );
+    }
+    let quiet = bench.call(&format!("{call} -q"));
+    assert_eq!(quiet.stderr, "");
 }
 
 #[test]

@@ -239,7 +239,7 @@ fn no_verb_ends_with_0_having_done_nothing_that_it_was_asked_to() {
 
 /// For every verb that changes no model a call that it answers: its arguments, its status, and a field of its JSON. `clean.yaml` has
 /// nothing to do.
-const ANSWERS: [(&str, &str, i32, &str); 20] = [
+const ANSWERS: [(&str, &str, i32, &str); 22] = [
     ("bisect", "relu.onnx --pipeline clean.yaml", 0, "breaking"),
     ("check", "dead.onnx --deny warning", 1, "findings"),
     ("completions", "bash", 0, "script"),
@@ -269,7 +269,14 @@ const ANSWERS: [(&str, &str, i32, &str); 20] = [
     ("print", "relu.onnx", 0, "text"),
     ("rules list", "", 0, "rules"),
     ("rules test", "--name hard-swish", 0, "rules"),
-    ("run", "clean.yaml relu.onnx -o out.onnx --force", 0, "verdict"),
+    (
+        "run",
+        "clean.yaml relu.onnx -o out.onnx --report stored.json --force",
+        0,
+        "verdict",
+    ),
+    ("ci", "stored.json --update", 0, "holds"),
+    ("report", "stored.json -o stored.html --force", 0, "output"),
     ("schema", "", 0, "properties"),
     ("stats", "relu.onnx --data x.npz -o part --force", 0, "samples"),
     ("stats merge", "part -o whole --force", 0, "samples"),
