@@ -102,6 +102,7 @@ class GateError(SecateurError):
 
 FILES = frozenset(
     {
+        "baseline",
         "external-output-exists",
         "interrupted",
         "not-a-file",
@@ -111,6 +112,7 @@ FILES = frozenset(
         "output-is-output",
         "read-failed",
         "report",
+        "stored-report",
         "write-failed",
     }
 )

@@ -234,7 +234,7 @@ fn parse(arguments: &[OsString]) -> Result<Parsed, clap::Error> {
 /// Options of results, for verbs that only look: they would do nothing.
 const IDLE: [(&str, &[&str]); 11] = [
     ("bisect", &["in_place", "force", "no_verify"]),
-    ("ci", RESULTS),
+    ("ci", &["in_place", "no_verify", "max_growth"]),
     ("completions", RESULTS),
     ("diff", &["in_place", "no_verify", "max_growth"]),
     ("explain", RESULTS),
