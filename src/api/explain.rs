@@ -12,6 +12,7 @@ use crate::analysis;
 use crate::data;
 use crate::fold::TractEvaluator;
 use crate::ir::NodeId;
+use crate::lint;
 use crate::passes::{Safety, registry};
 use crate::pipeline::presets;
 use crate::report::sanitise;
@@ -107,7 +108,7 @@ pub(crate) fn catalogue(options: &Options) -> Result<Explanation, Error> {
     })
 }
 
-/// Explains a pass with its options, a rewrite rule, a preset, or with `data` how data are described.
+/// Explains a pass with its options, a rewrite rule, a check, a preset, or with `data` how data are described.
 ///
 /// # Errors
 ///
@@ -143,6 +144,20 @@ pub fn explain(name: &str, options: &Options) -> Result<Explanation, Error> {
             text: text.to_owned(),
         });
     }
+    if let Some(check) = lint::checks().iter().find(|check| check.code == name) {
+        return Ok(Explanation {
+            text: lint::section(check),
+            document: json!({
+                "name": name,
+                "kind": "check",
+                "severity": check.severity,
+                "summary": check.summary,
+                "documentation": check.about,
+                "cure": check.cure.text,
+                "step": check.cure.step.map(|(step, _)| step),
+            }),
+        });
+    }
     let rules = rules(options)?;
     if let Some(found) = rules.get(name) {
         return Ok(rule(found));
@@ -153,10 +168,11 @@ pub fn explain(name: &str, options: &Options) -> Result<Explanation, Error> {
         .map(|rule| rule.name.as_str())
         .chain(presets::names())
         .chain([DATA])
+        .chain(lint::checks().iter().map(|check| check.code))
         .chain(entries.iter().map(|entry| entry.name));
     let error = Error::new(
         "unknown-name",
-        format!("there is no pass, rule or preset `{name}`"),
+        format!("there is no pass, rule, check or preset `{name}`"),
     );
     Err(match nearest(name, names) {
         Some(name) => error.with_hint(format!("did you mean `{name}`?")),

@@ -188,15 +188,16 @@ fn account(global: &Global, fixed: &Fixed, to_stdout: bool) {
             terminal::note(&format!("warning: left out: {}", sanitise(failed)));
         }
         let steps: Vec<&str> = fix.steps.iter().map(|step| step.step.as_str()).collect();
+        let mended = fix.mended.len();
         say(&format!(
-            "mended {} of {} findings that have a step ({})",
-            fix.mended.len(),
-            fix.mended.len() as u64 + fix.remaining,
+            "mended {mended} {} ({}); {} with a step remain",
+            if mended == 1 { "finding" } else { "findings" },
             if steps.is_empty() {
-                "none ran".to_owned()
+                "no step ran".to_owned()
             } else {
                 steps.join(", ")
-            }
+            },
+            fix.remaining
         ));
         if let Some(outcome) = &fixed.outcome {
             say(&whole::verdict(&outcome.report, whole::Detail::default()));

@@ -9,10 +9,10 @@ use super::global::Global;
 use super::{Answer, model, terminal};
 use crate::api::{self, Error, Explanation};
 
-/// Explain a pass, a rule, a preset or how `data` are described; without a name, list them
+/// Explain a pass, a rule, a check, a preset or how `data` are described; without a name, list them
 #[derive(Clone, Debug, Args)]
 pub(super) struct Arguments {
-    /// A pass, a rule, a preset, or `data`
+    /// A pass, a rule, a check, a preset, or `data`
     name: Option<String>,
     /// Say why the rule does not fire at this node
     #[arg(long, value_name = "NODE", requires = "model", requires = "name")]

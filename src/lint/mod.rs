@@ -23,7 +23,7 @@ pub use check::{Check, Cure, Example, Finding, FindingPlace, Fix, Severity};
 pub use checks::checks;
 pub use cures::pipeline_of;
 pub use examples::{Proof, prove};
-pub use page::page;
+pub use page::{page, section};
 pub use run::{Selection, run};
 pub use subject::{FileFacts, graph_name};
 pub use targets::Target;

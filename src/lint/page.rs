@@ -69,7 +69,8 @@ fn runtimes() -> String {
     text
 }
 
-fn section(check: &Check) -> String {
+/// What there is to say about a check, in Markdown.
+pub fn section(check: &Check) -> String {
     let mut text = format!(
         "{} ({}.)\n\n{}\n\n",
         check.summary,

@@ -8,8 +8,16 @@ use regex::Regex;
 use super::Bench;
 
 /// A name, and the calls whose answers make the snapshot.
-const CASES: [(&str, &[&str]); 14] = [
+const CASES: [(&str, &[&str]); 15] = [
     ("inspect", &["inspect digits_cnn_bn.onnx"]),
+    (
+        "check",
+        &[
+            "check digits_cnn_bn.onnx",
+            "check digits_cnn_bn.onnx --only unfused-batch-norm --fix -o mended.onnx",
+            "explain unfused-batch-norm",
+        ],
+    ),
     ("inspect_values", &["inspect digits_mlp.onnx --values"]),
     (
         "verify_exact",
