@@ -52,7 +52,7 @@ fn a_list_option_takes_its_flag_several_times_or_a_yaml_list() {
         called.stderr
     );
     let help = bench.call("extract --help").text();
-    assert_eq!(help.matches("[may be given several times]").count(), 3, "{help}");
+    assert_eq!(help.matches("[may be given several times]").count(), 4, "{help}");
 }
 
 #[test]
