@@ -264,7 +264,7 @@ impl Findings {
 /// let model = Model::open("fixtures/digits_cnn.onnx")?;
 /// let found = check(&model, &CheckOptions::new().target("qnn")?)?;
 /// let dynamic = found.findings.iter().find(|finding| finding.code == "dynamic-shape").unwrap();
-/// assert_eq!(dynamic.place.value.as_deref(), Some("x"));
+/// assert_eq!(dynamic.place.value.as_deref(), Some("input"));
 /// # Ok::<(), secateur::Error>(())
 /// ```
 pub fn check(model: &Model, options: &CheckOptions) -> Result<Findings, Error> {
