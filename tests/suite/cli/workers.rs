@@ -110,7 +110,7 @@ impl Running {
         loop {
             let busy = children(self.child.id())
                 .into_iter()
-                .find(|id| process(*id).is_some_and(|(_, ticks)| ticks > 40));
+                .find(|id| process(*id).is_some_and(|(_, ticks)| ticks > 10));
             if let Some(id) = busy {
                 return id;
             }
