@@ -64,6 +64,7 @@ pub(crate) use save::{Destination, write};
 pub use schema::schema_of;
 pub(crate) use stats::check_stats;
 pub use stats::{Purpose, Stats, stats};
+pub(crate) use verify::check_comparison;
 pub use verify::{Verification, verify};
 
 // What the face takes and answers, under one roof: `cli` names these and nothing else of the modules below.

@@ -1,11 +1,13 @@
 //! Comparing two models.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::error::Error;
+use super::files::MODEL;
 use super::model::Model;
 use super::options::Options;
 use super::reports::{self, Form};
@@ -95,6 +97,29 @@ impl Verification {
 /// Roles of data on which models are compared, the best one first.
 const ROLES: [&str; 3] = ["evaluation", "calibration", "training"];
 
+/// Refuses files that must not be read or written.
+pub(crate) fn check_comparison(
+    options: &Options,
+    reference: Option<&Path>,
+    model: Option<&Path>,
+) -> Result<(), Error> {
+    let mut files = options.files();
+    if let Some(reference) = reference {
+        files.reads("the reference", reference);
+    }
+    if let Some(model) = model {
+        files.reads(MODEL, model);
+    }
+    for (_, data) in &options.data {
+        data.reads(&mut files);
+    }
+    for report in &options.reports {
+        files.writes("--report", report);
+    }
+    files.check()?;
+    options.check_reports()
+}
+
 /// Compares the outputs of `model` with those of `reference` on the same inputs: the data of the options, else synthetic ones at several
 /// sizes. That they differ is an answer and no error.
 ///
@@ -114,7 +139,11 @@ const ROLES: [&str; 3] = ["evaluation", "calibration", "training"];
 /// # Ok::<(), secateur::Error>(())
 /// ```
 pub fn verify(reference: &Model, model: &Model, options: &Options) -> Result<Verification, Error> {
-    options.check_reports()?;
+    check_comparison(
+        options,
+        reference.origin.path.as_deref(),
+        model.origin.path.as_deref(),
+    )?;
     let engine = options.make_engine()?;
     let mut how = options.comparing(&reference.model)?;
     how.every_size = true;

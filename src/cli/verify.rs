@@ -9,7 +9,7 @@ use super::options::{self, Comparing};
 use super::progress::Progress;
 use super::{Answer, model, terminal};
 use crate::api::{
-    self, Data, Error, MODEL, NodeOptions, PreprocessSpec, Verdict, Verification, of_comparison,
+    self, Data, Error, NodeOptions, PreprocessSpec, Verdict, Verification, check_comparison, of_comparison,
 };
 use crate::report::table::Style;
 
@@ -61,13 +61,6 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
-    let mut files = global.files();
-    files.reads("the reference", &arguments.reference);
-    files.reads(MODEL, &arguments.model);
-    for report in &arguments.report {
-        files.writes("--report", report);
-    }
-    files.check()?;
     let progress = Progress::new(global);
     let mut options = arguments
         .comparing
@@ -85,6 +78,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     if let Some(text) = &arguments.data {
         options.data.push((None, Data::flag(text)?.1));
     }
+    check_comparison(&options, Some(&arguments.reference), Some(&arguments.model))?;
     global.limit_threads();
     let reference = model::read(global, &arguments.reference)?;
     let judged = model::read(global, &arguments.model)?;

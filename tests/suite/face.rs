@@ -406,3 +406,24 @@ fn an_engine_that_is_not_there_is_said_and_nothing_runs() {
         Err(error) => assert_eq!(error.code(), "engine-unavailable", "{error}"),
     }
 }
+
+#[test]
+fn no_report_takes_the_place_of_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.json");
+    std::fs::copy("fixtures/digits_mlp.onnx", &path).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let model = Model::open(&path).unwrap();
+    let other = Model::open("fixtures/digits_cnn.onnx").unwrap();
+    let options = Options::new().report(&path).force(true);
+    for (reference, judged) in [(&model, &other), (&other, &model)] {
+        let error = secateur::verify(reference, judged, &options).unwrap_err();
+        assert_eq!(error.code(), "output-is-input");
+    }
+    let pipeline = Pipeline::preset("simplify").unwrap();
+    assert_eq!(
+        pipeline.run(&model, &options).unwrap_err().code(),
+        "output-is-input"
+    );
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
