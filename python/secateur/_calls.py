@@ -443,8 +443,8 @@ def check(
     path = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
     opened = None if path is not None else taken(model)[0]._native
     one_of("deny", deny, ("error", "warning", "note"))
-    chosen = [[one] if isinstance(one, str) else list(one) for one in (target, only, skip)]
-    found = _native.check(path, opened, *chosen, deny)
+    targets, kept, left = ([one] if isinstance(one, str) else list(one) for one in (target, only, skip))
+    found = _native.check(path, opened, targets, kept, left, deny)
     return Findings.from_dict(json.loads(found[0]), *found[1:])
 
 
