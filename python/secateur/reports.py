@@ -797,10 +797,12 @@ class NodeErrors(Record):
     """Half of the nodes with an error have at most this SQNR, in decibels."""
     worst: tuple[NodeError, ...]
     """The worst nodes, the worst first."""
+    not_checked: tuple[NotChecked, ...] = ()
+    """What kept nodes from being compared, where the errors stand by themselves."""
 
     @classmethod
     def _readers(cls) -> Readers:
-        return {"worst": ("worst", many(NodeError.from_dict))}
+        return {"worst": ("worst", many(NodeError.from_dict)), "not_checked": ("not_checked", many(NotChecked.from_dict))}
 
 
 @dataclass(frozen=True, kw_only=True)

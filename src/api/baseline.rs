@@ -95,7 +95,7 @@ pub(crate) fn hold(
     let mut found = Vec::with_capacity(results.len());
     for file in results {
         let stored = stored(file)?;
-        let summary = summary(&stored).map_err(|error| Error::new("stored-report", error))?;
+        let summary = summary(&stored).map_err(|error| Error::new("stored-report", error.to_string()))?;
         let stem = file
             .file_stem()
             .unwrap_or_default()

@@ -232,7 +232,7 @@ fn side_by_side(stored: &[Stored]) -> Result<String, Error> {
         )],
     };
     let page = page::several("secateur: results side by side", stored, &source);
-    page.map_err(|message| Error::new("stored-report", message))
+    page.map_err(|error| Error::new("stored-report", error.to_string()))
 }
 
 /// Writes the report on what differs between two models, if the options ask for one.

@@ -13,6 +13,11 @@ pub struct Stored {
     pub document: Value,
 }
 
+/// A document that is no stored result.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}: this is no JSON report of run, verify or evaluate")]
+pub struct NoReport(String);
+
 /// Figures of which less is better; of all others, more is.
 const LESS: &[&str] = &[
     "nodes",
@@ -56,7 +61,7 @@ pub struct Summary {
 ///
 /// # Errors
 /// A document that none of the three verbs writes.
-pub fn summary(stored: &Stored) -> Result<Summary, String> {
+pub fn summary(stored: &Stored) -> Result<Summary, NoReport> {
     let document = &stored.document;
     let mut figures = IndexMap::new();
     let mut set = |name: &str, value: Option<&Value>| {
@@ -118,10 +123,7 @@ pub fn summary(stored: &Stored) -> Result<Summary, String> {
         ratio(at("/against/latency_ms/p50"), at("/latency_ms/p50"), &mut set);
         measured(Some(document), &mut set);
     } else {
-        return Err(format!(
-            "{}: this is no JSON report of run, verify or evaluate",
-            stored.name
-        ));
+        return Err(NoReport(stored.name.clone()));
     }
     Ok(Summary {
         name: stored.name.clone(),

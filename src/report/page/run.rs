@@ -188,6 +188,12 @@ pub(super) fn along(errors: &NodeErrors, graphs: &Graphs) -> String {
         errors.nodes, errors.samples, errors.engine, errors.exact
     );
     let mut body = paragraph(&said);
+    for entry in &errors.not_checked {
+        body.push_str(&paragraph(&format!(
+            "not compared: {}: {}",
+            entry.what, entry.reason
+        )));
+    }
     if points.is_empty() {
         return body;
     }
@@ -308,4 +314,27 @@ fn steps(report: &RunReport) -> String {
         }
     }
     body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::NotChecked;
+
+    #[test]
+    fn what_kept_nodes_from_being_compared_is_said() {
+        let errors = NodeErrors {
+            not_checked: vec![NotChecked {
+                what: "nodes against the reference".to_owned(),
+                operator: None,
+                reason: "sizes do not fit <5>".to_owned(),
+            }],
+            ..NodeErrors::default()
+        };
+        let text = along(&errors, &Graphs::default());
+        assert!(
+            text.contains("not compared: nodes against the reference: sizes do not fit &lt;5&gt;"),
+            "{text}"
+        );
+    }
 }

@@ -2,11 +2,11 @@
 
 use super::draw::{self, Trade};
 use super::{Mood, Page, Source, paragraph, rows, source, wide};
-use crate::report::stored::{Stored, Summary, Worse, number, summary, usual, worse};
+use crate::report::stored::{NoReport, Stored, Summary, Worse, number, summary, usual, worse};
 use crate::report::table::{Style, table};
 
 /// The page; an error names the document that is none of ours.
-pub fn several(title: &str, stored: &[Stored], origin: &Source) -> Result<String, String> {
+pub fn several(title: &str, stored: &[Stored], origin: &Source) -> Result<String, NoReport> {
     let results: Vec<Summary> = stored.iter().map(summary).collect::<Result<_, _>>()?;
     let mut page = Page::new(title);
     let worse = regressions(&results);
@@ -175,6 +175,6 @@ mod tests {
             document: json!({ "a": 1 }),
         }];
         let error = several("t", &stored, &Source::default()).unwrap_err();
-        assert!(error.starts_with("x.json: "), "{error}");
+        assert!(error.to_string().starts_with("x.json: "), "{error}");
     }
 }

@@ -57,6 +57,9 @@ pub struct NodeErrors {
     pub median_sqnr_db: Option<f64>,
     /// The worst nodes, the worst first.
     pub worst: Vec<NodeError>,
+    /// What kept nodes from being compared, where the errors stand by themselves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_checked: Vec<NotChecked>,
 }
 
 #[derive(Clone, Default)]

@@ -151,15 +151,12 @@ pub fn node_errors(
         worst: usize::MAX,
         ..NodeOptions::default()
     };
-    errors::errors(
-        &reference,
-        &model,
-        engine,
-        &samples,
-        options,
-        &all,
-        &mut Vec::new(),
-    )
+    let mut blocked = in_bodies(&model.graph);
+    let found = errors::errors(&reference, &model, engine, &samples, options, &all, &mut blocked);
+    NodeErrors {
+        not_checked: blocked,
+        ..found
+    }
 }
 
 impl NodeErrors {
