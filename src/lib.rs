@@ -149,6 +149,8 @@ pub mod lower;
 #[doc(hidden)]
 pub mod ops;
 #[doc(hidden)]
+pub mod parts;
+#[doc(hidden)]
 pub mod passes;
 #[doc(hidden)]
 pub mod pipeline;

@@ -51,6 +51,7 @@ impl Pruning {
             original: None,
             jobs: options.threads(),
             strict: options.strict,
+            ledger: None,
         };
         let tell = |what: &str, done: u64, total: Option<u64>| options.tell(what, done, total);
         let context = Context {

@@ -3,7 +3,7 @@
 use super::error::Error;
 
 /// What errors are about, and their codes.
-const CODES: [(&str, &[&str]); 13] = [
+const CODES: [(&str, &[&str]); 14] = [
     (
         "files",
         &[
@@ -205,6 +205,19 @@ const CODES: [(&str, &[&str]); 13] = [
         ],
     ),
     ("statistics and features", &["features", "statistics"]),
+    (
+        "plans",
+        &[
+            "part-file",
+            "part-foreign",
+            "part-stale",
+            "parts-waiting",
+            "plan",
+            "plan-other",
+            "plan-stale",
+            "plan-task",
+        ],
+    ),
     (
         "calls",
         &[

@@ -216,7 +216,7 @@ fn measure(model: &Model, data: Data, engine: &dyn Engine, options: &Options) ->
         None => None,
     };
     let (spec, base) = data.usually_labelled().spec()?;
-    let dataset = Dataset::open(&spec, &base, &judged.graph)?;
+    let dataset = Dataset::open(&spec, &base, &judged.graph)?.shared(options.ledger.clone());
     let subject = StateSubject {
         model: digest(&origin),
         reference: reference.as_ref().map(|(_, origin)| digest(origin)),

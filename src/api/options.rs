@@ -12,6 +12,7 @@ use super::save::Destination;
 use crate::data::PreprocessSpec;
 use crate::engine::CancelToken;
 use crate::ir::DType;
+use crate::parts::Ledger;
 use crate::passes::Size;
 use crate::pipeline::Gate;
 use crate::verify::NodeOptions;
@@ -89,6 +90,8 @@ pub struct Options {
     pub(crate) command: Option<String>,
     pub(crate) comparison: Comparison,
     pub(crate) evaluation: Measuring,
+    /// Where work is shared with other processes.
+    pub(crate) ledger: Option<Arc<Ledger>>,
 }
 
 /// How outputs are compared.
@@ -158,6 +161,7 @@ impl Default for Options {
                 state: None,
                 show: None,
             },
+            ledger: None,
         }
     }
 }

@@ -372,6 +372,7 @@ impl Job<'_> {
             original: Some(&model.model),
             jobs: options.threads(),
             strict: options.strict,
+            ledger: options.ledger.clone(),
         };
         let run = RunOptions {
             evaluator: &TractEvaluator,

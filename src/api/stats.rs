@@ -243,7 +243,7 @@ fn collect(model: &Model, purpose: &Purpose, engine: &dyn Engine, options: &Opti
             .with_hint(format!("give them as the role `{role}`: --data DATA"))
     })?;
     let (spec, base) = data.spec()?;
-    let open = |graph: &Graph| Dataset::open(&spec, &base, graph);
+    let open = |graph: &Graph| Ok(Dataset::open(&spec, &base, graph)?.shared(options.ledger.clone()));
     let tell = |what: &str, done: u64, total: Option<u64>| options.tell(what, done, total);
     let threads = options.threads();
     let context = Context {

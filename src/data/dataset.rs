@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::annotations::ImageFile;
 use super::columns::Columns;
@@ -16,6 +17,7 @@ use super::truth::{Frame, Truth};
 use super::{synthetic, test_sets};
 use crate::engine::stream::Batch;
 use crate::ir::Graph;
+use crate::parts::{Ledger, Work};
 
 /// Samples for one model.
 #[derive(Debug)]
@@ -36,6 +38,7 @@ pub struct Dataset {
     digest: String,
     task: Option<TaskSetting>,
     known: Known,
+    ledger: Option<Arc<Ledger>>,
 }
 
 #[derive(Debug)]
@@ -137,6 +140,7 @@ impl Dataset {
             digest: String::new(),
             task,
             known,
+            ledger: None,
         };
         dataset.digest = dataset.compute_digest(spec, labels.as_ref())?;
         Ok(dataset)
@@ -171,6 +175,40 @@ impl Dataset {
         self
     }
 
+    /// The same samples, whose work is shared with other processes.
+    #[must_use]
+    pub fn shared(mut self, ledger: Option<Arc<Ledger>>) -> Self {
+        self.ledger = ledger;
+        self
+    }
+
+    /// Where work on the samples is shared, if it is.
+    pub fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.as_deref()
+    }
+
+    /// The batches of this shard in that many runs of neighbours, or as many as there are batches.
+    pub fn cuts(&self, count: usize) -> Vec<Range<u64>> {
+        let all = self.batches.end - self.batches.start;
+        let count = (count as u64).clamp(1, all.max(1));
+        let cut =
+            |part: u64| self.batches.start + (u128::from(all) * u128::from(part) / u128::from(count)) as u64;
+        (0..count).map(|part| cut(part)..cut(part + 1)).collect()
+    }
+
+    /// The samples of these batches, in words.
+    pub fn words(&self, batches: &Range<u64>) -> String {
+        let samples = self.samples_of(batches);
+        format!("samples {} to {}", samples.start, samples.end.saturating_sub(1))
+    }
+
+    /// The same work with what it depends on of the data.
+    pub fn described(&self, mut work: Work) -> Work {
+        work.inputs.insert("data", self.digest.clone());
+        work.inputs.insert("batch", self.batch.to_string());
+        work
+    }
+
     /// Samples of the whole data set, of every shard.
     pub fn samples(&self) -> u64 {
         self.samples
@@ -188,7 +226,13 @@ impl Dataset {
 
     /// The samples of this shard, as global indices.
     pub fn sample_range(&self) -> Range<u64> {
-        (self.batches.start * self.batch).min(self.samples)..(self.batches.end * self.batch).min(self.samples)
+        self.samples_of(&self.batches)
+    }
+
+    /// The samples of some batches, as global indices.
+    pub fn samples_of(&self, batches: &Range<u64>) -> Range<u64> {
+        let sample = |batch: u64| (batch * self.batch).min(self.samples);
+        sample(batches.start)..sample(batches.end)
     }
 
     /// Where the samples come from, for messages.

@@ -70,6 +70,9 @@ pub enum EvaluateError {
     /// Parts that do not belong together.
     #[error("cannot merge: {0}")]
     Merge(String),
+    /// Parts of shared work that are not there, or do not fit.
+    #[error(transparent)]
+    Parts(#[from] crate::parts::PartsError),
 }
 
 impl EvaluateError {
@@ -83,6 +86,7 @@ impl EvaluateError {
             Self::Label { .. } => "label",
             Self::State { .. } => "state",
             Self::Merge(_) => "merge",
+            Self::Parts(error) => error.code(),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::tasks::TaskState;
 use crate::files::{Draft, read_text};
 
 /// Version of the file format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Counts over some samples of one data set for one model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -141,6 +141,16 @@ impl State {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The state as a part of shared work.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads what [`State::to_bytes`] made.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, EvaluateError> {
+        serde_json::from_slice(bytes).map_err(|error| EvaluateError::Merge(error.to_string()))
     }
 
     /// Reads a state file.

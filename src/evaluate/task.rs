@@ -9,9 +9,10 @@ use super::state::State;
 use crate::data::Dataset;
 use crate::engine::stream::Stream;
 use crate::engine::{Engine, Latency, Session, measure, peak_memory};
-use crate::ir::{Graph, Model};
+use crate::ir::{Graph, Model, model_digest};
 use crate::lower::Lowering;
 use crate::ops::works_on_codes;
+use crate::parts::Work;
 
 /// What models are evaluated on, and how.
 pub struct Task<'a> {
@@ -74,6 +75,9 @@ impl Task<'_> {
     ) -> Result<Figures, EvaluateError> {
         let needs_labels = reference.is_none();
         check_labels(self.data, needs_labels)?;
+        if self.data.ledger().is_some() {
+            self.joined(model, reference, state)?;
+        }
         let todo = uncovered(self.data, state);
         if todo.is_empty() && self.latency_runs == 0 {
             // The part of a shard without samples merges with the others.
@@ -123,6 +127,68 @@ impl Task<'_> {
         }
         figures.peak_memory_bytes = peak_memory();
         Ok(figures)
+    }
+
+    /// Counts what `state` does not hold in parts that other processes may do.
+    fn joined(
+        &self,
+        model: &Model,
+        reference: Option<&Model>,
+        state: &mut State,
+    ) -> Result<(), EvaluateError> {
+        let Some(ledger) = self.data.ledger() else {
+            return Ok(());
+        };
+        if uncovered(self.data, state).is_empty() {
+            return Ok(());
+        }
+        let cuts = self.data.cuts(ledger.cuts());
+        let names: Vec<String> = cuts.iter().map(|cut| self.data.words(cut)).collect();
+        let work = Work::new(
+            "evaluate",
+            [
+                ("model", model_digest(model)),
+                ("reference", reference.map(model_digest).unwrap_or_default()),
+                ("output", self.output.clone().unwrap_or_default()),
+                ("threshold", self.threshold.to_string()),
+                (
+                    "labels",
+                    format!("{:?}", self.data.task().map(|task| task.from_reference)),
+                ),
+                ("engine", self.engine.name().to_owned()),
+            ],
+        );
+        let subject = state.subject.clone();
+        let counter = self.counter(model, reference);
+        let mut compiled = None;
+        let make = |index: usize| -> Result<Vec<u8>, EvaluateError> {
+            let (stream, other) = match &mut compiled {
+                Some(compiled) => compiled,
+                empty @ None => {
+                    let other = reference.map(|reference| self.compile(reference)).transpose()?;
+                    empty.insert((self.compile(model)?, other))
+                }
+            };
+            let mut part = State::new(subject.clone());
+            let options = Options {
+                jobs: self.jobs,
+                checkpoint: None,
+                progress: self.progress,
+            };
+            let todo = cuts.get(index).cloned().unwrap_or_default().collect();
+            evaluate(
+                &counter,
+                stream,
+                other.as_ref(),
+                (self.data, todo),
+                &mut part,
+                options,
+            )?;
+            Ok(part.to_bytes())
+        };
+        ledger.each(&self.data.described(work), &names, make, |_, bytes| {
+            state.merge(&State::from_bytes(&bytes)?)
+        })
     }
 
     fn latency(&self, sessions: &[Option<&dyn Session>]) -> Result<Vec<Latency>, EvaluateError> {

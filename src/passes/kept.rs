@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::data::Dataset;
-use crate::ir::Model;
+use crate::ir::{Model, model_digest};
+use crate::statistics::StatisticsError;
 use crate::statistics::gram::{Grams, Layer};
-use crate::statistics::{StatisticsError, model_digest};
 
 /// Second moments by the model, the data and the layers that they are of.
 #[derive(Debug, Default)]

@@ -10,6 +10,7 @@ use crate::features::FeatureError;
 use crate::finetune::FinetuneError;
 use crate::format::FormatError;
 use crate::ir::{CheckError, Graph, Model, Tensor, TensorError};
+use crate::parts::{Ledger, PartsError};
 use crate::rewrite::RuleError;
 use crate::statistics::{StatisticsError, StatisticsFileError};
 
@@ -55,6 +56,11 @@ pub trait Resources: Sync {
 
     /// What earlier runs of passes measured on data; `None` where each run measures anew.
     fn kept(&self) -> Option<&Kept> {
+        None
+    }
+
+    /// Where work is shared with other processes, if it is. Data know it by themselves.
+    fn ledger(&self) -> Option<&Ledger> {
         None
     }
 
@@ -130,6 +136,9 @@ pub enum ResourceError {
         /// Why.
         source: std::io::Error,
     },
+    /// Parts of shared work that are not there, or do not fit.
+    #[error(transparent)]
+    Parts(#[from] PartsError),
     /// A tensor does not hold what it declares.
     #[error(transparent)]
     Tensor(#[from] TensorError),
@@ -164,6 +173,7 @@ impl From<ResourceError> for StatisticsError {
             ResourceError::Data(error) => Self::Data(error),
             ResourceError::Engine(error) => Self::Engine(error),
             ResourceError::Statistics(error) => error,
+            ResourceError::Parts(error) => Self::Parts(error),
             other => Self::Opening(other.to_string()),
         }
     }
@@ -212,6 +222,7 @@ impl ResourceError {
             Self::Model { source, .. } => source.code(),
             Self::Invalid { source, .. } => source.code(),
             Self::Of { source, .. } => source.code(),
+            Self::Parts(error) => error.code(),
             Self::NoData { .. } => "data-missing",
             Self::NoEngine
             | Self::Features(_)

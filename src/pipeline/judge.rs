@@ -13,6 +13,7 @@ use crate::engine::stream::Batch;
 use crate::engine::{Engine, RunValues};
 use crate::evaluate::{EvaluateError, Figures, State, StateSubject, Task};
 use crate::ir::Model;
+use crate::parts::PartsError;
 use crate::passes::{Aim, ResourceError, Safety};
 use crate::verify::{
     Bounds, Names, NodeErrors, NotChecked, OutputFigures, Verdict, VerifyOptions, VerifyReport,
@@ -59,7 +60,7 @@ pub(super) fn judge(
     work: Duration,
     options: &RunOptions<'_>,
     report: &mut RunReport,
-) {
+) -> Result<(), PartsError> {
     let (input, model) = (models.input, models.result);
     let gated = pipeline.gates.iter().any(Gate::needs_evaluation);
     let mut evaluation = match (gated, options.engine) {
@@ -69,6 +70,9 @@ pub(super) fn judge(
         }
         _ => None,
     };
+    if let Some(Ok(evaluation)) = &mut evaluation {
+        evaluation.share(input, model, options)?;
+    }
     let bounded = pipeline.gates.iter().any(|gate| matches!(gate, Gate::Outputs(_)));
     if let Some(engine) = options.engine.filter(|_| report.changed || bounded) {
         let pair = Pair {
@@ -107,6 +111,7 @@ pub(super) fn judge(
     }
     report.evaluation = evaluated.and_then(|found| found.ok()).map(|(figures, _)| figures);
     report.accepted &= report.gates.iter().all(|gate| gate.passed);
+    Ok(())
 }
 
 /// What is compared with what, and how.
@@ -431,6 +436,26 @@ impl<'a> Evaluation<'a> {
         let report = watched(pair.input, pair.model, pair.engine, options, Some(&mut count));
         self.state = state;
         report
+    }
+
+    /// Counts in parts first where other processes do some of them: a comparison would run every sample.
+    fn share(&mut self, input: &Model, model: &Model, options: &RunOptions<'_>) -> Result<(), PartsError> {
+        if self.data.ledger().is_none() {
+            return Ok(());
+        }
+        let mut state = std::mem::replace(&mut self.state, State::new(StateSubject::default()));
+        let progress = |done| (options.progress)("evaluate", done, None);
+        let task = Task {
+            latency_runs: 0,
+            ..self.task(&progress)
+        };
+        let found = task.figures(model, Some(input), &mut state, None);
+        self.state = state;
+        match found {
+            Err(EvaluateError::Parts(error)) => Err(error),
+            // What cannot be counted is an error when it runs again.
+            _ => Ok(()),
+        }
     }
 
     /// The figures, after the samples ran that no comparison saw.

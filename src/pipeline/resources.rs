@@ -1,6 +1,7 @@
 //! Data by role, the engine and other files, for steps that need more than the model.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
@@ -11,6 +12,7 @@ use crate::data::{DataError, Dataset, Spec, read_weights};
 use crate::engine::Engine;
 use crate::format::{self, ReadOptions};
 use crate::ir::{CheckError, Graph, Model, Tensor};
+use crate::parts::Ledger;
 use crate::passes::{ResourceError, Resources};
 
 /// The data of a role.
@@ -56,6 +58,8 @@ pub struct StepResources<'a> {
     pub jobs: usize,
     /// Whether a second model's warnings are errors.
     pub strict: bool,
+    /// Where work is shared with other processes, if it is.
+    pub ledger: Option<Arc<Ledger>>,
 }
 
 impl Resources for StepResources<'_> {
@@ -67,7 +71,7 @@ impl Resources for StepResources<'_> {
         let described = self.data.get(role).ok_or_else(|| ResourceError::NoData {
             role: role.to_owned(),
         })?;
-        Ok(open_data(described, self.base, graph)?)
+        Ok(open_data(described, self.base, graph)?.shared(self.ledger.clone()))
     }
 
     fn describes(&self, role: &str) -> bool {
@@ -115,6 +119,10 @@ impl Resources for StepResources<'_> {
 
     fn original(&self) -> Option<&Model> {
         self.original
+    }
+
+    fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.as_deref()
     }
 
     fn jobs(&self) -> usize {

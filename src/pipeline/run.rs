@@ -17,6 +17,7 @@ use crate::evaluate::Figures;
 use crate::format::{Origin, ToProtoError};
 use crate::ir::{self, CheckError, Model};
 use crate::ops;
+use crate::parts::PartsError;
 use crate::passes::{
     Aim, Change, Context, HeadTraining, Limits, Pass, PassError, PassReport, PlannedNode, Reason, ReportFile,
     Requirement, Resources, Safety, Selector, Simplify, Times, overridable, unchanged, unmatched,
@@ -196,6 +197,9 @@ pub enum RunError {
     /// The caller asked the run to end.
     #[error("the run was cancelled")]
     Cancelled,
+    /// Parts of shared work that are not there, or do not fit.
+    #[error(transparent)]
+    Parts(#[from] PartsError),
     /// A pass left an invalid model: a defect of secateur.
     #[error(
         "step {step}, {name}, left an invalid model: {source}; this is a defect of secateur, please report it with the model"
@@ -226,6 +230,7 @@ impl RunError {
             Self::Keep { .. } | Self::Selector { .. } => "keep-pattern",
             Self::Pass { source, .. } => source.code(),
             Self::Cancelled => "cancelled",
+            Self::Parts(error) => error.code(),
             Self::Invalid { .. } => "pass-invalid-model",
             Self::Unwritable { .. } => "result-unwritable",
         }
@@ -313,7 +318,7 @@ pub fn run(
         result: &model,
         snapshots: &snapshots,
     };
-    judge(pipeline, models, work, options, &mut report);
+    judge(pipeline, models, work, options, &mut report)?;
     report.accepted &= requirements.iter().all(|requirement| requirement.passed);
     report.gates.extend(requirements.into_iter().map(|requirement| {
         let (value, bound) = (Some(requirement.value), Some(requirement.bound));

@@ -1,16 +1,20 @@
 //! Extremes and histograms of values over a data set.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use super::file::STATISTICS;
+use super::file::{FileFault, STATISTICS, Statistics, StatisticsFileError, Subject};
+use super::parts::{Joined, collected};
 use crate::autodiff::AutodiffError;
 use crate::data::{Batch, DataError, Dataset};
 use crate::engine::stream::{Sampled, Stream, in_order};
 use crate::engine::{Engine, EngineError, RunValue};
-use crate::ir::Model;
+use crate::ir::{Model, model_digest};
+use crate::linalg::Sums;
 use crate::lower::Lowering;
+use crate::parts::{PartsError, Work};
 use crate::quantize::{self, Histogram, extremes};
 
 /// What is known of one value.
@@ -19,11 +23,11 @@ pub struct Summary {
     /// Extremes, and counts where they were asked for.
     pub histogram: Histogram,
     /// Sum and number of the elements of each channel (axis 1), where means were asked for and samples do not lie on that axis.
-    pub channels: Option<(Vec<f64>, u64)>,
+    pub channels: Option<(Sums<3>, u64)>,
     /// Lowest and highest value of each channel (axis 1), where they were asked for.
     pub channel_extremes: Option<Vec<(f32, f32)>>,
     /// Sums over the samples of each one's lowest and highest value, and their number, where they were asked for.
-    pub sample_extremes: Option<(f64, f64, u64)>,
+    pub sample_extremes: Option<(Sums<3>, u64)>,
     /// Whether counts and sums have the repeats in them that filled up a last batch, because it is not known which elements are
     /// theirs. Extremes are right all the same.
     pub repeats: bool,
@@ -109,6 +113,15 @@ pub enum StatisticsError {
     /// A value that the engine did not return.
     #[error("the engine did not return {0:?}")]
     Missing(String),
+    /// Parts of shared work that are not there, or do not fit.
+    #[error(transparent)]
+    Parts(#[from] PartsError),
+    /// A part of shared work that is not of the form.
+    #[error("a part of shared work: {0}")]
+    Part(#[from] FileFault),
+    /// Parts of shared work that do not join.
+    #[error(transparent)]
+    Join(#[from] StatisticsFileError),
 }
 
 impl StatisticsError {
@@ -118,13 +131,21 @@ impl StatisticsError {
             Self::Data(error) => error.code(),
             Self::Engine(error) => error.code(),
             Self::Autodiff(error) => error.code(),
+            Self::Parts(error) => error.code(),
             _ => STATISTICS,
         }
     }
 }
 
-/// Refuses data that is zero in every input.
-pub(super) fn check_varying(stream: &Stream<'_>, data: &Dataset) -> Result<(), StatisticsError> {
+/// Refuses data that is zero in every input. A part of it may be.
+pub(super) fn check_varying(
+    stream: &Stream<'_>,
+    data: &Dataset,
+    batches: &Range<u64>,
+) -> Result<(), StatisticsError> {
+    if *batches != data.batches() {
+        return Ok(());
+    }
     match stream.constant_inputs() {
         Some(inputs) if inputs.iter().all(|(_, value)| *value == 0.0) => Err(StatisticsError::Zeros {
             file: data.origin().to_owned(),
@@ -136,7 +157,7 @@ pub(super) fn check_varying(stream: &Stream<'_>, data: &Dataset) -> Result<(), S
 }
 
 /// What to collect.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Counts beside extremes.
     pub histograms: bool,
@@ -159,28 +180,91 @@ pub fn collect(
     jobs: usize,
     progress: &dyn Fn(u64),
 ) -> Result<BTreeMap<String, Summary>, StatisticsError> {
-    let stream = Stream::compile(model, values, &Lowering(engine))?;
-    // What does not depend on the order of the samples is kept by thread, so that nothing is allocated or merged for each.
-    let idle: Mutex<Vec<Vec<Unordered>>> = Mutex::new(Vec::new());
-    let work = |index: u64| -> Result<(u64, Vec<Ordered>), StatisticsError> {
+    let mut compiled = None;
+    let mut over = |batches: Range<u64>| {
+        let stream = match &mut compiled {
+            Some(stream) => stream,
+            empty @ None => empty.insert(Stream::compile(model, values, &Lowering(engine))?),
+        };
+        let found = summaries(
+            (model, stream),
+            values,
+            wanted,
+            (data, batches.clone()),
+            jobs,
+            progress,
+        )?;
+        let subject = Subject {
+            samples: data.samples(),
+            ..Subject::default()
+        };
+        Ok(Statistics::of(
+            subject,
+            data.samples_of(&batches),
+            found,
+            BTreeMap::new(),
+        ))
+    };
+    if data.ledger().is_none() {
+        return Ok(over(data.batches())?.values);
+    }
+    let work = Work::new(
+        "ranges",
+        [
+            ("model", model_digest(model)),
+            ("values", values.join(" ")),
+            ("wanted", format!("{wanted:?}")),
+            ("engine", engine.name().to_owned()),
+        ],
+    );
+    Ok(collected(data, work, over)?.values)
+}
+
+impl Joined for Statistics {
+    fn to_part(&self) -> Result<Vec<u8>, StatisticsError> {
+        Ok(self.to_bytes()?)
+    }
+
+    fn of_part(bytes: &[u8]) -> Result<Self, StatisticsError> {
+        Ok(Self::from_bytes(bytes)?)
+    }
+
+    fn join(&mut self, other: Self) -> Result<(), StatisticsError> {
+        Ok(self.merge(&other)?)
+    }
+}
+
+/// What `stream` shows of the values over these batches.
+fn summaries(
+    (model, stream): (&Model, &Stream<'_>),
+    values: &[String],
+    wanted: Wanted,
+    (data, batches): (&Dataset, Range<u64>),
+    jobs: usize,
+    progress: &dyn Fn(u64),
+) -> Result<BTreeMap<String, Summary>, StatisticsError> {
+    // Nothing of it depends on the order of the samples: it is kept by thread, so that nothing is allocated or merged for each.
+    let idle: Mutex<Vec<Vec<Found>>> = Mutex::new(Vec::new());
+    let work = |index: u64| -> Result<u64, StatisticsError> {
         let batch = data.batch(index)?;
         let mut own = idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop()
-            .unwrap_or_else(|| vec![Unordered::default(); values.len()]);
-        let mut found = vec![Ordered::default(); values.len()];
+            .unwrap_or_else(|| vec![Found::default(); values.len()]);
+        let mut seen = vec![false; values.len()];
         stream.observe(&batch, &mut |at, value| {
             own[at].add(value, wanted);
-            found[at] = Ordered::of(value, wanted);
+            seen[at] = true;
         })?;
-        for (name, found) in values.iter().zip(&found) {
-            if !found.seen {
+        for (name, seen) in values.iter().zip(&seen) {
+            if !seen {
                 return Err(StatisticsError::Missing(name.clone()));
             }
         }
-        if own.iter().any(|own| own.histogram.not_finite() > 0) {
-            let wrong = |at: &usize| own.get(*at).is_some_and(|own| own.histogram.not_finite() > 0);
+        let is_wrong = |own: &Found| own.summary.histogram.not_finite() > 0;
+        if own.iter().any(is_wrong) {
+            let wrong = |at: &usize| own.get(*at).is_some_and(is_wrong);
             let wrong: BTreeSet<&str> = (0..values.len())
                 .filter(wrong)
                 .filter_map(|at| values.get(at).map(String::as_str))
@@ -188,21 +272,13 @@ pub fn collect(
             return Err(not_finite(model, &batch, &wrong, data));
         }
         idle.lock().unwrap_or_else(PoisonError::into_inner).push(own);
-        Ok((batch.first + batch.count as u64, found))
+        Ok(batch.first + batch.count as u64)
     };
-    let mut sums: Option<Vec<Ordered>> = None;
-    in_order(data.batches(), jobs, work, |(done, found)| {
-        match &mut sums {
-            Some(sums) => sums
-                .iter_mut()
-                .zip(found)
-                .for_each(|(sum, part)| sum.merge(&part)),
-            None => sums = Some(found),
-        }
+    in_order(batches.clone(), jobs, work, |done| {
         progress(done);
         Ok(())
     })?;
-    check_varying(&stream, data)?;
+    check_varying(stream, data, &batches)?;
     let mut parts = idle
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner)
@@ -214,14 +290,7 @@ pub fn collect(
             .zip(&part)
             .for_each(|(whole, part)| whole.merge(part));
     }
-    let summary = |(own, sums): (Unordered, Ordered)| Summary {
-        histogram: own.histogram,
-        channels: sums.channels,
-        channel_extremes: own.channel_extremes,
-        sample_extremes: sums.sample_extremes,
-        repeats: false,
-    };
-    let summaries = whole.into_iter().zip(sums.unwrap_or_default()).map(summary);
+    let summaries = whole.into_iter().map(|own| own.summary);
     let mut found: BTreeMap<String, Summary> = values.iter().cloned().zip(summaries).collect();
     for name in stream.repeated() {
         if let Some(summary) = found.get_mut(name) {
@@ -231,58 +300,42 @@ pub fn collect(
     Ok(found)
 }
 
-/// What is summed, so that the order of the samples shows in the last bits.
+/// What a thread has seen of a value.
 #[derive(Clone, Debug, Default)]
-struct Ordered {
+struct Found {
     seen: bool,
-    channels: Option<(Vec<f64>, u64)>,
-    sample_extremes: Option<(f64, f64, u64)>,
+    summary: Summary,
 }
 
-impl Ordered {
-    fn of(value: &Sampled<'_>, wanted: Wanted) -> Self {
-        Self {
-            seen: true,
-            channels: wanted.channel_means.then(|| channel_sums(value)).flatten(),
-            sample_extremes: wanted.sample_extremes.then(|| sample_extremes(value)),
-        }
-    }
-
-    fn merge(&mut self, other: &Self) {
-        merge_sums(&mut self.channels, &other.channels);
-        self.sample_extremes = merged_extremes(self.sample_extremes, other.sample_extremes);
-    }
-}
-
-/// What is the same in any order.
-#[derive(Clone, Debug, Default)]
-struct Unordered {
-    seen: bool,
-    histogram: Histogram,
-    channel_extremes: Option<Vec<(f32, f32)>>,
-}
-
-impl Unordered {
+impl Found {
     fn add(&mut self, value: &Sampled<'_>, wanted: Wanted) {
-        let channels = wanted.channel_extremes.then(|| channel_extremes(value)).flatten();
-        if self.seen {
-            merge_channels(&mut self.channel_extremes, &channels);
-        } else {
-            self.channel_extremes = channels;
-        }
-        self.seen = true;
+        let own = Summary {
+            channels: wanted.channel_means.then(|| channel_sums(value)).flatten(),
+            channel_extremes: wanted.channel_extremes.then(|| channel_extremes(value)).flatten(),
+            sample_extremes: wanted.sample_extremes.then(|| sample_extremes(value)),
+            ..Summary::default()
+        };
+        let histogram = &mut self.summary.histogram;
         for (_, elements) in value.stretches() {
             if wanted.histograms {
-                self.histogram.add(elements);
+                histogram.add(elements);
             } else {
-                self.histogram.add_extremes(elements);
+                histogram.add_extremes(elements);
             }
         }
+        if self.seen {
+            self.summary.merge_sums(&own);
+        } else {
+            self.summary = Summary {
+                histogram: std::mem::take(histogram),
+                ..own
+            };
+        }
+        self.seen = true;
     }
 
     fn merge(&mut self, other: &Self) {
-        self.histogram.merge(&other.histogram);
-        merge_channels(&mut self.channel_extremes, &other.channel_extremes);
+        self.summary.merge(&other.summary);
     }
 }
 
@@ -325,30 +378,37 @@ impl Summary {
     /// Adds what another part of the data says.
     pub fn merge(&mut self, other: &Summary) {
         self.histogram.merge(&other.histogram);
+        self.merge_sums(other);
+        self.repeats |= other.repeats;
+    }
+
+    /// The same without what is counted.
+    fn merge_sums(&mut self, other: &Summary) {
         merge_sums(&mut self.channels, &other.channels);
         merge_channels(&mut self.channel_extremes, &other.channel_extremes);
-        self.sample_extremes = merged_extremes(self.sample_extremes, other.sample_extremes);
-        self.repeats |= other.repeats;
+        merge_sums(&mut self.sample_extremes, &other.sample_extremes);
     }
 
     /// Means over the samples of their lowest and highest values.
     pub fn mean_extremes(&self) -> Option<(f32, f32)> {
-        let (low, high, count) = self.sample_extremes.filter(|(_, _, count)| *count > 0)?;
-        Some(((low / count as f64) as f32, (high / count as f64) as f32))
+        let (sums, count) = self.sample_extremes.as_ref().filter(|(_, count)| *count > 0)?;
+        let mean = |at: usize| (sums.value(at) / *count as f64) as f32;
+        Some((mean(0), mean(1)))
     }
 
     /// Means of the channels.
     pub fn channel_means(&self) -> Option<Vec<f64>> {
         let (sums, count) = self.channels.as_ref()?;
-        Some(sums.iter().map(|sum| sum / (*count).max(1) as f64).collect())
+        let means = sums.values().into_iter().map(|sum| sum / (*count).max(1) as f64);
+        Some(means.collect())
     }
 }
 
 /// Sums of parts with the same number of channels; without one, there are none.
-fn merge_sums(mine: &mut Option<(Vec<f64>, u64)>, other: &Option<(Vec<f64>, u64)>) {
+fn merge_sums(mine: &mut Option<(Sums<3>, u64)>, other: &Option<(Sums<3>, u64)>) {
     match (mine, other) {
         (Some((sums, count)), Some((more, number))) if sums.len() == more.len() => {
-            sums.iter_mut().zip(more).for_each(|(a, b)| *a += b);
+            sums.merge(more);
             *count += number;
         }
         (mine, _) => *mine = None,
@@ -367,21 +427,19 @@ fn merge_channels(mine: &mut Option<Vec<(f32, f32)>>, other: &Option<Vec<(f32, f
     }
 }
 
-fn merged_extremes(a: Option<(f64, f64, u64)>, b: Option<(f64, f64, u64)>) -> Option<(f64, f64, u64)> {
-    let (a, b) = (a?, b?);
-    Some((a.0 + b.0, a.1 + b.1, a.2 + b.2))
-}
-
 /// Lowest and highest value of each sample, added up. The engine's elements count as one sample where samples cannot be told apart.
-fn sample_extremes(value: &Sampled<'_>) -> (f64, f64, u64) {
-    (0..value.samples()).fold((0.0, 0.0, 0), |(lows, highs, count), sample| {
+fn sample_extremes(value: &Sampled<'_>) -> (Sums<3>, u64) {
+    let mut sums = Sums::new(2);
+    for sample in 0..value.samples() {
         let start = (f32::INFINITY, f32::NEG_INFINITY);
         let (low, high) = value.sample(sample).fold(start, |(low, high), (_, elements)| {
             let own = extremes(elements);
             (low.min(own.0), high.max(own.1))
         });
-        (lows + f64::from(low), highs + f64::from(high), count + 1)
-    })
+        sums.add(0, f64::from(low));
+        sums.add(1, f64::from(high));
+    }
+    (sums, value.samples() as u64)
 }
 
 /// The axis of the channels of `[N, C, ...]`: their number, and how many neighbouring elements are of one. `None` where the samples
@@ -406,7 +464,7 @@ fn each_channel(value: &Sampled<'_>, (channels, inner): (usize, usize), mut add:
     }
 }
 
-fn channel_sums(value: &Sampled<'_>) -> Option<(Vec<f64>, u64)> {
+fn channel_sums(value: &Sampled<'_>) -> Option<(Sums<3>, u64)> {
     let axis = channel_axis(value)?;
     let mut sums = vec![0f64; axis.0];
     let mut count = 0;
@@ -414,7 +472,7 @@ fn channel_sums(value: &Sampled<'_>) -> Option<(Vec<f64>, u64)> {
         sums[channel] += quantize::sum(elements);
         count += elements.len();
     });
-    Some((sums, (count / axis.0) as u64))
+    Some((Sums::of(&sums), (count / axis.0) as u64))
 }
 
 fn channel_extremes(value: &Sampled<'_>) -> Option<Vec<(f32, f32)>> {

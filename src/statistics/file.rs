@@ -2,9 +2,11 @@
 //!
 //! Fields of the kind `quantize`: `extremes` f32 `[2]`, `count` u64 `[2]` (finite, not finite), `exponent` i64 `[1]` and `counts`
 //! u64 `[8192]` of the histogram, `repeats` u64 `[1]` where those have repeats that filled up a last batch, and where asked for `channel_sums` f64 `[C]` with `channel_count` u64 `[1]`, and
-//! `channel_extremes` f32 `[C, 2]`, and sums of the samples' extremes `sample_extremes` f64 `[2]` with `sample_count` u64 `[1]`. Parts of one
-//! subject over disjoint samples merge: counts and extremes to equal bytes in any order, sums up to rounding. Fields of the kind `gram`, by [`Layer::key`](super::gram::Layer::key): `matrix` f64
-//! `[groups, D, D]`, `sum` f64 `[groups, D]`, `rows` u64 `[groups]`.
+//! `channel_extremes` f32 `[C, 2]`, and sums of the samples' extremes `sample_extremes` f64 `[2]` with `sample_count` u64 `[1]`. Fields of
+//! the kind `gram`, by [`Layer::key`](super::gram::Layer::key): `matrix` f64 `[groups, D, D]`, `sum` f64 `[groups, D]`, `rows` u64 `[groups]`.
+//!
+//! Parts of one subject over disjoint samples merge to the bytes of the whole, in any order: a file that lacks samples has each field of
+//! sums once more as `<field>_exact` i64 `[..., bins + 1]`, the words of [`Sums`], without rounding.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -14,8 +16,9 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::Summary;
-use super::gram::{Grams, fields};
+use super::gram::{Grams, SumsByKey, fields};
 use crate::files::{Draft, read_bytes};
+use crate::linalg::Sums;
 use crate::quantize::Histogram;
 
 /// Version of the file format.
@@ -129,6 +132,31 @@ impl StatisticsFileError {
 }
 
 impl Statistics {
+    /// Statistics of the samples in `range`; sums of rows are kept as they are only where samples are missing.
+    pub fn of(
+        subject: Subject,
+        range: std::ops::Range<u64>,
+        values: BTreeMap<String, Summary>,
+        grams: SumsByKey,
+    ) -> Self {
+        let ranges: Vec<(u64, u64)> = (!range.is_empty())
+            .then_some((range.start, range.end))
+            .into_iter()
+            .collect();
+        let complete = is_complete(&ranges, subject.samples);
+        Self {
+            subject,
+            ranges,
+            values,
+            grams: Grams::of_sums(grams, complete),
+        }
+    }
+
+    /// Whether they are of every sample of the data.
+    pub fn is_complete(&self) -> bool {
+        is_complete(&self.ranges, self.subject.samples)
+    }
+
     /// Adds another part of the same subject.
     pub fn merge(&mut self, other: &Statistics) -> Result<(), StatisticsFileError> {
         same_subject(&self.subject, &other.subject)?;
@@ -146,26 +174,50 @@ impl Statistics {
                 "the parts are of different values".to_owned(),
             ));
         }
-        self.ranges = join_ranges(&self.ranges, &other.ranges)?;
+        let ranges = join_ranges(&self.ranges, &other.ranges)?;
+        if [&self.grams, &other.grams]
+            .iter()
+            .any(|grams| grams.sums.len() != grams.by_key.len())
+        {
+            return Err(StatisticsFileError::Merge(ROUNDED.to_owned()));
+        }
+        self.ranges = ranges;
         for (name, summary) in &other.values {
             if let Some(mine) = self.values.get_mut(name) {
                 mine.merge(summary);
             }
         }
-        for (key, groups) in &other.grams.by_key {
-            let mine = self.grams.by_key.get_mut(key).into_iter().flatten();
+        let mut sums = std::mem::take(&mut self.grams.sums);
+        for (key, groups) in &other.grams.sums {
+            let mine = sums.get_mut(key).into_iter().flatten();
             mine.zip(groups).for_each(|(mine, more)| mine.merge(more));
         }
+        self.grams = Grams::of_sums(sums, self.is_complete());
         Ok(())
     }
 
     /// The file's bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>, FileFault> {
+        let complete = self.is_complete();
         let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
         for (value, summary) in &self.values {
             let mut add = |field: &str, dtype: Dtype, shape: &[usize], data: Vec<u8>| {
                 tensors.push((format!("{KIND}/{value}/{field}"), dtype, shape.to_vec(), data));
             };
+            let mut add_sums = |field: &str, sums: &Sums<3>| {
+                let bytes = sums.values().iter().flat_map(|sum| sum.to_le_bytes()).collect();
+                add(field, Dtype::F64, &[sums.len()], bytes);
+                if !complete {
+                    let bytes = sums.words().iter().flat_map(|word| word.to_le_bytes()).collect();
+                    add(&format!("{field}_exact"), Dtype::I64, &[sums.len(), 4], bytes);
+                }
+            };
+            if let Some((sums, _)) = &summary.channels {
+                add_sums("channel_sums", sums);
+            }
+            if let Some((sums, _)) = &summary.sample_extremes {
+                add_sums("sample_extremes", sums);
+            }
             let histogram = &summary.histogram;
             let (low, high) = histogram.extremes().unwrap_or((f32::INFINITY, f32::NEG_INFINITY));
             add("extremes", Dtype::F32, &[2], floats(&[low, high]));
@@ -183,9 +235,7 @@ impl Statistics {
                 i64::from(exponent).to_le_bytes().to_vec(),
             );
             add("counts", Dtype::U64, &[counts.len()], integers(&counts));
-            if let Some((sums, count)) = &summary.channels {
-                let bytes = sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
-                add("channel_sums", Dtype::F64, &[sums.len()], bytes);
+            if let Some((_, count)) = &summary.channels {
                 add("channel_count", Dtype::U64, &[1], integers(&[*count]));
             }
             if let Some(extremes) = &summary.channel_extremes {
@@ -197,10 +247,8 @@ impl Statistics {
                     floats(&flat),
                 );
             }
-            if let Some((low, high, count)) = summary.sample_extremes {
-                let bytes = [low, high].iter().flat_map(|sum| sum.to_le_bytes()).collect();
-                add("sample_extremes", Dtype::F64, &[2], bytes);
-                add("sample_count", Dtype::U64, &[1], integers(&[count]));
+            if let Some((_, count)) = &summary.sample_extremes {
+                add("sample_count", Dtype::U64, &[1], integers(&[*count]));
             }
             if summary.repeats {
                 add("repeats", Dtype::U64, &[1], integers(&[1]));
@@ -327,6 +375,15 @@ pub(super) fn same_subject(a: &Subject, b: &Subject) -> Result<(), StatisticsFil
     Ok(())
 }
 
+/// Why rounded sums do not merge.
+pub(super) const ROUNDED: &str =
+    "a part holds rounded sums: it is complete, or of an earlier release and has to be collected again";
+
+/// Whether ranges are all of so many samples.
+pub(super) fn is_complete(ranges: &[(u64, u64)], samples: u64) -> bool {
+    matches!(ranges, [(0, end)] if *end == samples)
+}
+
 /// Ranges of samples together, ascending and apart; refused where a sample would count twice.
 pub(super) fn join_ranges(
     ranges: &[(u64, u64)],
@@ -379,6 +436,25 @@ fn read_f32(bytes: &[u8]) -> Vec<f32> {
         .collect()
 }
 
+/// Sums before rounding where a part has them, with the number of their addends.
+fn sums(fields: &BTreeMap<String, Vec<u8>>, field: &str, count: &str) -> Option<(Sums<3>, u64)> {
+    let count = *words(fields.get(count)?).first()?;
+    let sums = match fields.get(&format!("{field}_exact")) {
+        Some(exact) => {
+            let words: Vec<i64> = words(exact).into_iter().map(u64::cast_signed).collect();
+            Sums::from_words(&words)?
+        }
+        None => {
+            let rounded: Vec<f64> = words(fields.get(field)?)
+                .into_iter()
+                .map(f64::from_bits)
+                .collect();
+            Sums::of(&rounded)
+        }
+    };
+    Some((sums, count))
+}
+
 fn summary(fields: &BTreeMap<String, Vec<u8>>) -> Option<Summary> {
     let extremes = read_f32(fields.get("extremes")?);
     let count = words(fields.get("count")?);
@@ -391,13 +467,7 @@ fn summary(fields: &BTreeMap<String, Vec<u8>>) -> Option<Summary> {
         *count.first()?,
         *count.get(1)?,
     )?;
-    let channels = match (fields.get("channel_sums"), fields.get("channel_count")) {
-        (Some(sums), Some(count)) => {
-            let sums = words(sums).into_iter().map(f64::from_bits).collect();
-            Some((sums, *words(count).first()?))
-        }
-        _ => None,
-    };
+    let channels = sums(fields, "channel_sums", "channel_count");
     let channel_extremes = fields.get("channel_extremes").map(|bytes| {
         read_f32(bytes)
             .as_chunks::<2>()
@@ -406,14 +476,7 @@ fn summary(fields: &BTreeMap<String, Vec<u8>>) -> Option<Summary> {
             .map(|[low, high]| (*low, *high))
             .collect()
     });
-    let sample_extremes = match (fields.get("sample_extremes"), fields.get("sample_count")) {
-        (Some(sums), Some(count)) => {
-            let sums = words(sums);
-            let at = |index: usize| sums.get(index).map(|word| f64::from_bits(*word));
-            Some((at(0)?, at(1)?, *words(count).first()?))
-        }
-        _ => None,
-    };
+    let sample_extremes = sums(fields, "sample_extremes", "sample_count");
     Some(Summary {
         histogram,
         channels,
@@ -436,32 +499,27 @@ mod tests {
             repeats: start == 0,
             histogram,
             channels: Some((
-                vec![(end - start) as f64, 2.0 * (end - start) as f64],
+                Sums::of(&[(end - start) as f64, 2.0 * (end - start) as f64]),
                 end - start,
             )),
             channel_extremes: Some(vec![(start as f32, end as f32)]),
             sample_extremes: Some((
-                (start..end).sum::<u64>() as f64,
-                (end - start) as f64 * 0.5,
+                Sums::of(&[(start..end).sum::<u64>() as f64, (end - start) as f64 * 0.5]),
                 end - start,
             )),
         };
-        let mut gram = super::super::gram::Gram::new(2);
+        let mut gram = super::super::gram::GramSums::new(2);
         for sample in start..end {
-            gram.add(ndarray::array![[sample as f64, 1.0]].view());
+            gram.add(ndarray::array![[sample as f64 * 0.1, 1.0]].view());
         }
-        Statistics {
-            subject: Subject {
-                samples: 9,
-                batch: 1,
-                ..Subject::default()
-            },
-            ranges: vec![(start, end)],
-            values: BTreeMap::from([("a/b".to_owned(), summary)]),
-            grams: Grams {
-                by_key: BTreeMap::from([("a/b rows".to_owned(), vec![gram; 2])]),
-            },
-        }
+        let subject = Subject {
+            samples: 9,
+            batch: 1,
+            ..Subject::default()
+        };
+        let values = BTreeMap::from([("a/b".to_owned(), summary)]);
+        let grams = BTreeMap::from([("a/b rows".to_owned(), vec![gram; 2])]);
+        Statistics::of(subject, start..end, values, grams)
     }
 
     #[test]

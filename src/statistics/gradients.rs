@@ -1,16 +1,19 @@
 //! Sums over the gradients of single samples: how much a loss depends on each parameter.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::activations::StatisticsError;
-use super::digest::model_digest;
 use super::file::Subject;
+use super::parts::{Joined, collected};
 use crate::autodiff::{GradientOptions, Loss, Wrt, gradients};
 use crate::data::{Batch, Dataset, targets};
 use crate::engine::{CompileOptions, Engine, EngineError, RunValue, Session, run_ordered};
-use crate::ir::{DType, Model, Shape, Tensor, ValueId};
+use crate::ir::{DType, Model, Shape, Tensor, ValueId, model_digest};
+use crate::linalg::Sums;
 use crate::lower;
+use crate::parts::Work;
 
 /// Sums over samples of what the gradient of one parameter tensor is, element by element in the tensor's order.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,6 +28,48 @@ pub struct Gradient {
     pub squared: Vec<f64>,
 }
 
+/// The same sums while they grow: the same bits in whatever order samples are added, and however they are grouped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GradientSums {
+    /// Σ g, Σ |g| and Σ g².
+    pub(super) sums: [Sums<2>; 3],
+}
+
+impl GradientSums {
+    fn new(count: usize) -> Self {
+        Self {
+            sums: std::array::from_fn(|_| Sums::new(count)),
+        }
+    }
+
+    fn add(&mut self, gradient: &[f32]) {
+        let [sum, absolute, squared] = &mut self.sums;
+        for (at, g) in gradient.iter().enumerate() {
+            let g = f64::from(*g);
+            sum.add(at, g);
+            absolute.add(at, g.abs());
+            squared.add(at, g * g);
+        }
+    }
+
+    /// Adds the sums over other samples.
+    pub(super) fn merge(&mut self, other: &Self) {
+        let each = self.sums.iter_mut().zip(&other.sums);
+        each.for_each(|(mine, more)| mine.merge(more));
+    }
+
+    /// The sums, rounded.
+    pub(super) fn rounded(&self, dims: &[u64]) -> Gradient {
+        let [sum, absolute, squared] = &self.sums;
+        Gradient {
+            dims: dims.to_vec(),
+            sum: sum.values(),
+            absolute: absolute.values(),
+            squared: squared.values(),
+        }
+    }
+}
+
 /// Gradient statistics of a model over some samples, by parameter (initializer) name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GradientStatistics {
@@ -35,11 +80,13 @@ pub struct GradientStatistics {
     /// How many gradients were added up: samples, or whole batches where the model fixes its batch size.
     pub gradients: u64,
     /// Σ of the loss.
-    pub loss_sum: f64,
+    pub loss_sum: Sums<3>,
     /// Ranges of global sample indices, ascending and apart.
     pub ranges: Vec<(u64, u64)>,
     /// By parameter.
     pub values: BTreeMap<String, Gradient>,
+    /// The same before rounding, where samples of other parts are to be added.
+    pub sums: BTreeMap<String, GradientSums>,
 }
 
 /// What is differentiated.
@@ -62,17 +109,17 @@ impl Objective {
 }
 
 /// Bytes that the sums of all lanes may take together.
-const LANE_BYTES: u64 = 512 << 20;
+const LANE_BYTES: u64 = 1 << 30;
 /// Most lanes.
 const LANES: u64 = 8;
 
 /// Adds up the gradients of `objective` with respect to `wrt` over the data set's shard, a sample at a time, with `jobs`
 /// threads.
 ///
-/// Samples are dealt to a number of lanes that depends on the model alone; each lane adds in the order of its samples and the
-/// lanes are added in their order, so the result does not depend on the number of threads. A model that fixes its batch size
+/// Samples are dealt to a number of lanes that depends on the model alone. Sums have the same bits in any order, so the result depends
+/// neither on the number of threads nor on how the data were cut into shards. A model that fixes its batch size
 /// is differentiated a batch at a time, with respect to the batch's mean loss; a last batch that is not full is left out, and
-/// [`GradientStatistics::gradients`] counts batches. Memory is three `f64` a parameter and lane (at most 512 MiB from two lanes
+/// [`GradientStatistics::gradients`] counts batches. Memory is 54 bytes a parameter and lane (at most 1 GiB from two lanes
 /// on) and does not grow with the data.
 pub fn collect_gradients(
     model: &Model,
@@ -83,90 +130,180 @@ pub fn collect_gradients(
     jobs: usize,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<GradientStatistics, StatisticsError> {
-    let options = GradientOptions {
-        output: objective.output.clone(),
-        ..GradientOptions::default()
-    };
-    let differentiated = gradients(model, &objective.loss, wrt, &options)?;
-    let lowered = lower::for_engine(&differentiated, engine).map_err(EngineError::from)?;
-    let compile = CompileOptions::side_by_side();
-    let session = engine.compile(&lowered, &compile)?;
-    let outputs = wanted(&differentiated);
-    let (dtype, shape) = target_type(&differentiated, objective.loss.input_name());
     let per_run = data.largest_selection().unwrap_or(1);
-    let range = data.sample_range();
-    let first = range.start.div_ceil(per_run);
-    let last = range.end / per_run;
-    if first >= last {
+    let all = data.sample_range();
+    if all.start.div_ceil(per_run) >= all.end / per_run {
         return Err(StatisticsError::NoFullBatch {
-            samples: range.end - range.start,
+            samples: all.end - all.start,
             batch: per_run,
         });
     }
-    let elements: u64 = outputs.iter().map(|(_, shape)| elements(shape)).sum();
-    let lanes = (LANE_BYTES / (24 * elements).max(1)).clamp(1, LANES);
-    let done = AtomicU64::new(0);
-    // The first run that failed; lanes go on up to it, so that the error does not depend on threads.
-    let failed = AtomicU64::new(u64::MAX);
-    let work = |lane: u64| {
-        let mut sums = Sums::new(&outputs);
-        for run in (first..last).filter(|run| run % lanes == lane) {
-            if run > failed.load(Ordering::Relaxed) {
-                break;
-            }
-            let samples: Vec<u64> = (run * per_run..(run + 1) * per_run).collect();
-            let one = data
-                .select(&samples)
-                .map_err(StatisticsError::from)
-                .and_then(|batch| {
-                    let labels = targets(data, &batch, dtype, shape.as_ref())?;
-                    sums.add(&*session, batch, objective.loss.input_name(), labels, &outputs)
-                });
-            if let Err(error) = one {
-                failed.fetch_min(run, Ordering::Relaxed);
-                return Err((run, error));
-            }
-            progress(done.fetch_add(per_run, Ordering::Relaxed) + per_run);
-        }
-        Ok(sums)
+    let mut prepared = None;
+    let mut over = |batches: Range<u64>| {
+        let prepared = match &mut prepared {
+            Some(prepared) => prepared,
+            empty @ None => empty.insert(Prepared::new(model, objective, wrt, engine)?),
+        };
+        prepared.over((data, data.samples_of(&batches), per_run), jobs, progress)
     };
-    let mut whole: Option<Sums> = None;
-    let mut failure: Option<(u64, StatisticsError)> = None;
-    run_ordered(0..lanes, jobs, work, |_, result| {
-        match result {
-            Ok(sums) => match &mut whole {
-                Some(whole) => whole.merge(&sums),
-                None => whole = Some(sums),
+    if data.ledger().is_none() {
+        return over(data.batches());
+    }
+    let work = Work::new(
+        "gradients",
+        [
+            ("model", model_digest(model)),
+            ("loss", objective.describe()),
+            ("of", format!("{wrt:?}")),
+            ("engine", engine.name().to_owned()),
+        ],
+    );
+    collected(data, work, over)
+}
+
+impl Joined for GradientStatistics {
+    fn to_part(&self) -> Result<Vec<u8>, StatisticsError> {
+        Ok(self.to_bytes()?)
+    }
+
+    fn of_part(bytes: &[u8]) -> Result<Self, StatisticsError> {
+        Ok(Self::from_bytes(bytes)?)
+    }
+
+    fn join(&mut self, other: Self) -> Result<(), StatisticsError> {
+        Ok(self.merge(&other)?)
+    }
+}
+
+/// A differentiated model, compiled.
+struct Prepared<'a> {
+    session: Box<dyn Session>,
+    outputs: Vec<(String, Shape)>,
+    /// Element type and shape of the labels.
+    target: (DType, Option<Shape>),
+    objective: &'a Objective,
+    /// What is known of the results before any sample.
+    start: GradientStatistics,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(
+        model: &Model,
+        objective: &'a Objective,
+        wrt: &Wrt,
+        engine: &dyn Engine,
+    ) -> Result<Self, StatisticsError> {
+        let options = GradientOptions {
+            output: objective.output.clone(),
+            ..GradientOptions::default()
+        };
+        let differentiated = gradients(model, &objective.loss, wrt, &options)?;
+        let lowered = lower::for_engine(&differentiated, engine).map_err(EngineError::from)?;
+        let session = engine.compile(&lowered, &CompileOptions::side_by_side())?;
+        Ok(Self {
+            session,
+            outputs: wanted(&differentiated),
+            target: target_type(&differentiated, objective.loss.input_name()),
+            objective,
+            start: GradientStatistics {
+                subject: Subject {
+                    model: model_digest(model),
+                    engine: engine.name().to_owned(),
+                    ..Subject::default()
+                },
+                loss: objective.describe(),
+                ..GradientStatistics::default()
             },
-            Err((run, error)) => {
-                if failure.as_ref().is_none_or(|(earlier, _)| run < *earlier) {
-                    failure = Some((run, error));
+        })
+    }
+
+    /// Sums over these samples.
+    fn over(
+        &self,
+        (data, range, per_run): (&Dataset, Range<u64>, u64),
+        jobs: usize,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<GradientStatistics, StatisticsError> {
+        let first = range.start.div_ceil(per_run);
+        let last = (range.end / per_run).max(first);
+        let whole = self.lanes((data, first..last, per_run), jobs, progress)?;
+        whole.check_finite(&self.outputs, range.start)?;
+        let mut found = self.start.clone();
+        found.subject.data = data.digest().to_owned();
+        found.subject.samples = data.samples();
+        found.subject.batch = per_run;
+        found.gradients = last - first;
+        found.loss_sum = whole.loss;
+        found
+            .ranges
+            .extend((first < last).then_some((first * per_run, last * per_run)));
+        let complete = found.is_complete();
+        for ((name, shape), sums) in self.outputs.iter().zip(whole.values) {
+            found.values.insert(name.clone(), sums.rounded(&dims(shape)));
+            if !complete {
+                found.sums.insert(name.clone(), sums);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Deals runs to lanes, and adds up the lanes.
+    fn lanes(
+        &self,
+        (data, runs, per_run): (&Dataset, Range<u64>, u64),
+        jobs: usize,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Lane, StatisticsError> {
+        let elements: u64 = self.outputs.iter().map(|(_, shape)| elements(shape)).sum();
+        let lanes = (LANE_BYTES / (54 * elements).max(1)).clamp(1, LANES);
+        let done = AtomicU64::new(0);
+        // The first run that failed; lanes go on up to it, so that the error does not depend on threads.
+        let failed = AtomicU64::new(u64::MAX);
+        let work = |lane: u64| {
+            let mut sums = Lane::new(&self.outputs);
+            for run in runs.clone().filter(|run| run % lanes == lane) {
+                if run > failed.load(Ordering::Relaxed) {
+                    break;
+                }
+                let samples: Vec<u64> = (run * per_run..(run + 1) * per_run).collect();
+                if let Err(error) = self.add(data, &samples, &mut sums) {
+                    failed.fetch_min(run, Ordering::Relaxed);
+                    return Err((run, error));
+                }
+                progress(done.fetch_add(per_run, Ordering::Relaxed) + per_run);
+            }
+            Ok(sums)
+        };
+        let mut whole: Option<Lane> = None;
+        let mut failure: Option<(u64, StatisticsError)> = None;
+        run_ordered(0..lanes, jobs, work, |_, result| {
+            match result {
+                Ok(sums) => match &mut whole {
+                    Some(whole) => whole.merge(&sums),
+                    None => whole = Some(sums),
+                },
+                Err((run, error)) => {
+                    if failure.as_ref().is_none_or(|(earlier, _)| run < *earlier) {
+                        failure = Some((run, error));
+                    }
                 }
             }
+            true
+        });
+        match failure {
+            Some((_, error)) => Err(error),
+            None => Ok(whole.unwrap_or_else(|| Lane::new(&self.outputs))),
         }
-        true
-    });
-    if let Some((_, error)) = failure {
-        return Err(error);
     }
-    let whole = whole.unwrap_or_else(|| Sums::new(&outputs));
-    let loss_sum = whole.loss;
-    let values = finite(&outputs, whole, range.start)?;
-    Ok(GradientStatistics {
-        subject: Subject {
-            model: model_digest(model),
-            data: data.digest().to_owned(),
-            samples: data.samples(),
-            batch: per_run,
-            engine: engine.name().to_owned(),
-            rows_per_sample: None,
-        },
-        loss: objective.describe(),
-        gradients: last - first,
-        loss_sum,
-        ranges: vec![(first * per_run, last * per_run)],
-        values,
-    })
+
+    /// Adds the gradients of one run.
+    fn add(&self, data: &Dataset, samples: &[u64], sums: &mut Lane) -> Result<(), StatisticsError> {
+        let batch = data.select(samples)?;
+        let (dtype, shape) = &self.target;
+        let labels = targets(data, &batch, *dtype, shape.as_ref())?;
+        let name = self.objective.loss.input_name();
+        sums.add(&*self.session, batch, name, labels, &self.outputs)
+    }
 }
 
 /// The parameters whose gradients a model answers, with their shapes.
@@ -182,34 +319,13 @@ fn wanted(differentiated: &Model) -> Vec<(String, Shape)> {
         .collect()
 }
 
-/// The sums by parameter, all of them finite.
-fn finite(
-    outputs: &[(String, Shape)],
-    whole: Sums,
-    first: u64,
-) -> Result<BTreeMap<String, Gradient>, StatisticsError> {
-    let values: BTreeMap<String, Gradient> = outputs
-        .iter()
-        .map(|(name, _)| name.clone())
-        .zip(whole.values)
-        .collect();
-    match values
-        .iter()
-        .find(|(_, gradient)| !gradient.squared.iter().all(|sum| sum.is_finite()))
-    {
-        None => Ok(values),
-        Some((name, _)) => Err(StatisticsError::NotFinite {
-            value: format!("grad/{name}"),
-            sample: first,
-        }),
-    }
+fn dims(shape: &Shape) -> Vec<u64> {
+    let size = |dim: &crate::ir::Dim| dim.fixed().unwrap_or(1).max(0) as u64;
+    shape.iter().map(size).collect()
 }
 
 fn elements(shape: &Shape) -> u64 {
-    shape
-        .iter()
-        .map(|dim| dim.fixed().unwrap_or(1).max(0) as u64)
-        .product()
+    dims(shape).iter().product()
 }
 
 /// Element type and shape of the input that a loss adds.
@@ -227,27 +343,16 @@ pub fn target_type(differentiated: &Model, name: &str) -> (DType, Option<Shape>)
 }
 
 /// The sums of one lane.
-struct Sums {
-    loss: f64,
-    values: Vec<Gradient>,
+struct Lane {
+    loss: Sums<3>,
+    values: Vec<GradientSums>,
 }
 
-impl Sums {
+impl Lane {
     fn new(outputs: &[(String, Shape)]) -> Self {
-        let one = |(_, shape): &(String, Shape)| {
-            let count = elements(shape) as usize;
-            Gradient {
-                dims: shape
-                    .iter()
-                    .map(|dim| dim.fixed().unwrap_or(1).max(0) as u64)
-                    .collect(),
-                sum: vec![0.0; count],
-                absolute: vec![0.0; count],
-                squared: vec![0.0; count],
-            }
-        };
+        let one = |(_, shape): &(String, Shape)| GradientSums::new(elements(shape) as usize);
         Self {
-            loss: 0.0,
+            loss: Sums::new(1),
             values: outputs.iter().map(one).collect(),
         }
     }
@@ -274,43 +379,35 @@ impl Sums {
                 sample: batch.first,
             });
         }
-        self.loss += loss;
-        for ((name, _), sums) in outputs.iter().zip(&mut self.values) {
+        self.loss.add(0, loss);
+        for ((name, shape), sums) in outputs.iter().zip(&mut self.values) {
             let name = format!("grad/{name}");
             let gradient = tensor(&name)?
                 .to_f32()
                 .map_err(|_| StatisticsError::Missing(name.clone()))?;
-            if gradient.len() != sums.sum.len() {
+            if gradient.len() as u64 != elements(shape) {
                 return Err(StatisticsError::Missing(name));
             }
-            let sums = sums.sum.iter_mut().zip(&mut sums.absolute).zip(&mut sums.squared);
-            for (((sum, absolute), squared), g) in sums.zip(gradient.iter()) {
-                let g = f64::from(*g);
-                *sum += g;
-                *absolute += g.abs();
-                *squared += g * g;
-            }
+            sums.add(&gradient);
         }
         Ok(())
     }
 
     fn merge(&mut self, other: &Self) {
-        self.loss += other.loss;
-        for (mine, more) in self.values.iter_mut().zip(&other.values) {
-            mine.merge(more);
-        }
+        self.loss.merge(&other.loss);
+        let each = self.values.iter_mut().zip(&other.values);
+        each.for_each(|(mine, more)| mine.merge(more));
     }
-}
 
-impl Gradient {
-    /// Adds the sums over other samples.
-    pub(super) fn merge(&mut self, other: &Self) {
-        for (mine, more) in [
-            (&mut self.sum, &other.sum),
-            (&mut self.absolute, &other.absolute),
-            (&mut self.squared, &other.squared),
-        ] {
-            mine.iter_mut().zip(more).for_each(|(a, b)| *a += b);
+    /// Refuses gradients that were not finite on samples from `first` on.
+    fn check_finite(&self, outputs: &[(String, Shape)], first: u64) -> Result<(), StatisticsError> {
+        let mut each = outputs.iter().zip(&self.values);
+        match each.find(|(_, sums)| !sums.sums[0].is_finite()) {
+            None => Ok(()),
+            Some(((name, _), _)) => Err(StatisticsError::NotFinite {
+                value: format!("grad/{name}"),
+                sample: first,
+            }),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Gradient statistics as a file: safetensors with `gradients/<parameter>/<field>`, fields `sum`, `absolute` and `squared` as
-//! f64 in the parameter's shape.
+//! f64 in the parameter's shape. A file that lacks samples has them before rounding, too, as `<field>_exact` i64 `[elements, 3]`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -8,12 +8,15 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::file::{
-    self, ENTRY, FORMAT, FileFault, StatisticsFileError, Subject, check_format, join_ranges, read_with,
-    same_subject, value_and_field, words, write_bytes,
+    self, ENTRY, FORMAT, FileFault, ROUNDED, StatisticsFileError, Subject, check_format, is_complete,
+    join_ranges, read_with, same_subject, value_and_field, words, write_bytes,
 };
-use super::gradients::{Gradient, GradientStatistics};
+use super::gradients::{Gradient, GradientStatistics, GradientSums};
+use crate::linalg::Sums;
 
 const KIND: &str = "gradients";
+/// The fields of a parameter.
+const FIELDS: [&str; 3] = ["sum", "absolute", "squared"];
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +27,8 @@ struct Header {
     loss: String,
     gradients: u64,
     loss_sum: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loss_exact: Option<Sums<3>>,
     ranges: Vec<(u64, u64)>,
 }
 
@@ -42,35 +47,62 @@ impl GradientStatistics {
         if !self.values.keys().eq(other.values.keys()) {
             return refused("parameters");
         }
-        self.ranges = join_ranges(&self.ranges, &other.ranges)?;
+        let ranges = join_ranges(&self.ranges, &other.ranges)?;
+        if [&*self, other]
+            .iter()
+            .any(|part| part.sums.len() != part.values.len())
+        {
+            return Err(StatisticsFileError::Merge(ROUNDED.to_owned()));
+        }
+        self.ranges = ranges;
         self.gradients += other.gradients;
-        self.loss_sum += other.loss_sum;
-        for (name, gradient) in &other.values {
-            if let Some(mine) = self.values.get_mut(name) {
-                mine.merge(gradient);
-            }
+        self.loss_sum.merge(&other.loss_sum);
+        for (name, more) in &other.sums {
+            let (Some(mine), Some(value)) = (self.sums.get_mut(name), self.values.get_mut(name)) else {
+                continue;
+            };
+            mine.merge(more);
+            *value = mine.rounded(&value.dims);
+        }
+        if self.is_complete() {
+            self.sums.clear();
         }
         Ok(())
     }
 
+    /// Whether they are of every sample that gradients are taken of: a last batch that is not full is left out.
+    pub(super) fn is_complete(&self) -> bool {
+        let batch = self.subject.batch.max(1);
+        is_complete(&self.ranges, self.subject.samples / batch * batch)
+    }
+
     /// The file's bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>, FileFault> {
-        let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+        let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
         for (name, gradient) in &self.values {
             let shape: Vec<usize> = gradient.dims.iter().map(|dim| *dim as usize).collect();
-            for (field, values) in [
-                ("sum", &gradient.sum),
-                ("absolute", &gradient.absolute),
-                ("squared", &gradient.squared),
-            ] {
+            for (field, values) in FIELDS
+                .iter()
+                .zip([&gradient.sum, &gradient.absolute, &gradient.squared])
+            {
                 let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                tensors.push((format!("{KIND}/{name}/{field}"), shape.clone(), bytes));
+                tensors.push((format!("{KIND}/{name}/{field}"), Dtype::F64, shape.clone(), bytes));
+            }
+            for (field, sums) in self
+                .sums
+                .get(name)
+                .iter()
+                .flat_map(|own| FIELDS.iter().zip(&own.sums))
+            {
+                let bytes = sums.words().into_iter().flat_map(i64::to_le_bytes).collect();
+                let name = format!("{KIND}/{name}/{field}_exact");
+                tensors.push((name, Dtype::I64, vec![sums.len(), 3], bytes));
             }
         }
         let views: Vec<(&str, TensorView<'_>)> = tensors
             .iter()
-            .map(|(name, shape, bytes)| {
-                TensorView::new(Dtype::F64, shape.clone(), bytes).map(|view| (name.as_str(), view))
+            .map(|(name, dtype, shape, bytes)| {
+                TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
             })
             .collect::<Result<_, _>>()?;
         let header = Header {
@@ -79,7 +111,8 @@ impl GradientStatistics {
             subject: self.subject.clone(),
             loss: self.loss.clone(),
             gradients: self.gradients,
-            loss_sum: self.loss_sum,
+            loss_sum: self.loss_sum.value(0),
+            loss_exact: (!self.is_complete()).then(|| self.loss_sum.clone()),
             ranges: self.ranges.clone(),
         };
         let header = serde_json::to_string(&header)?;
@@ -98,10 +131,20 @@ impl GradientStatistics {
         check_format(header.format)?;
         let tensors = SafeTensors::deserialize(bytes)?;
         let mut values: BTreeMap<String, Gradient> = BTreeMap::new();
+        let mut exact: BTreeMap<String, GradientSums> = BTreeMap::new();
         for (name, view) in tensors.iter() {
             let Some((parameter, field)) = value_and_field(name, KIND) else {
                 continue;
             };
+            if let Some(at) = field
+                .strip_suffix("_exact")
+                .and_then(|field| FIELDS.iter().position(|own| *own == field))
+            {
+                let words: Vec<i64> = words(view.data()).into_iter().map(u64::cast_signed).collect();
+                let sums = Sums::from_words(&words).ok_or_else(|| FileFault::Fields(parameter.to_owned()))?;
+                exact.entry(parameter.to_owned()).or_default().sums[at] = sums;
+                continue;
+            }
             if view.dtype() != Dtype::F64 {
                 return Err(FileFault::NotF64(name.to_owned()));
             }
@@ -122,7 +165,8 @@ impl GradientStatistics {
                 gradient.absolute.len(),
                 gradient.squared.len(),
             ];
-            if sizes != [count; 3] {
+            let own = exact.get(name).map(|own| own.sums.each_ref().map(Sums::len));
+            if sizes != [count; 3] || own.is_some_and(|own| own != sizes) {
                 return Err(FileFault::Fields(name.clone()));
             }
         }
@@ -130,9 +174,10 @@ impl GradientStatistics {
             subject: header.subject,
             loss: header.loss,
             gradients: header.gradients,
-            loss_sum: header.loss_sum,
+            loss_sum: header.loss_exact.unwrap_or_else(|| Sums::of(&[header.loss_sum])),
             ranges: header.ranges,
             values,
+            sums: exact,
         })
     }
 
@@ -164,13 +209,19 @@ mod tests {
     use super::*;
 
     fn part(start: u64, end: u64) -> GradientStatistics {
-        let sum = (start..end).map(|sample| sample as f64).sum::<f64>();
-        let gradient = Gradient {
-            dims: vec![1, 2],
-            sum: vec![sum, -sum],
-            absolute: vec![sum, sum],
-            squared: vec![sum * 4.0, sum],
+        let mut loss = Sums::new(1);
+        let mut sums = GradientSums {
+            sums: std::array::from_fn(|_| Sums::new(2)),
         };
+        for sample in start..end {
+            let value = sample as f64 * 0.1;
+            loss.add(0, value);
+            sums.sums[0].add_all(&[value, -value]);
+            sums.sums[1].add_all(&[value, value]);
+            sums.sums[2].add_all(&[value * value, value]);
+        }
+        let complete = (start, end) == (0, 9);
+        let own = BTreeMap::from([("layer/weight".to_owned(), sums.clone())]);
         GradientStatistics {
             subject: Subject {
                 samples: 9,
@@ -179,9 +230,10 @@ mod tests {
             },
             loss: "cross-entropy".to_owned(),
             gradients: end - start,
-            loss_sum: sum,
+            loss_sum: loss,
             ranges: vec![(start, end)],
-            values: BTreeMap::from([("layer/weight".to_owned(), gradient)]),
+            values: BTreeMap::from([("layer/weight".to_owned(), sums.rounded(&[1, 2]))]),
+            sums: if complete { BTreeMap::new() } else { own },
         }
     }
 
@@ -192,7 +244,9 @@ mod tests {
         assert_eq!(merged, part(0, 9));
         let bytes = merged.to_bytes().unwrap();
         assert!(GradientStatistics::recognises(&bytes));
-        assert_eq!(GradientStatistics::from_bytes(&bytes).unwrap(), merged);
+        assert_eq!(bytes, part(0, 9).to_bytes().unwrap());
+        let bytes = part(0, 4).to_bytes().unwrap();
+        assert_eq!(GradientStatistics::from_bytes(&bytes).unwrap(), part(0, 4));
     }
 
     #[test]

@@ -3,15 +3,14 @@
 //! May use data sets, engines, lowering, gradients and the numeric core of quantization; knows no pass.
 
 mod activations;
-mod digest;
 mod file;
 mod gradients;
 mod gradients_file;
 pub mod gram;
+mod parts;
 mod second_moments;
 
 pub use activations::{StatisticsError, Summary, Wanted, collect};
-pub use digest::model_digest;
 pub use file::{FileFault, Statistics, StatisticsFileError, Subject};
-pub use gradients::{Gradient, GradientStatistics, Objective, collect_gradients, target_type};
+pub use gradients::{Gradient, GradientStatistics, GradientSums, Objective, collect_gradients, target_type};
 pub use second_moments::{Along, SecondMoments, second_moments};

@@ -1,16 +1,23 @@
 //! Second moments of activations along an axis: Σ x² of each channel or feature, and the largest |x|.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
 
 use super::activations::{StatisticsError, check_varying};
+use super::file::FileFault;
+use super::parts::{Joined, collected};
 use crate::data::Dataset;
 use crate::engine::Engine;
 use crate::engine::stream::{Sampled, Stream, in_order};
-use crate::ir::Model;
+use crate::ir::{Model, model_digest};
+use crate::linalg::Sums;
 use crate::lower::Lowering;
+use crate::parts::Work;
 
 /// A value and one of its axes, from the front or, negative, from the back.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Along {
     /// The value, by name.
     pub value: String,
@@ -19,10 +26,10 @@ pub struct Along {
 }
 
 /// Σ x² at each index of an axis, and how many elements each index has seen.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SecondMoments {
     /// Sums, one an index of the axis.
-    pub squared: Vec<f64>,
+    pub squared: Sums<3>,
     /// Largest magnitudes, one an index of the axis.
     pub largest: Vec<f32>,
     /// Elements an index.
@@ -31,12 +38,13 @@ pub struct SecondMoments {
 
 impl SecondMoments {
     fn merge(&mut self, part: &Self) {
-        self.squared
-            .resize(self.squared.len().max(part.squared.len()), 0.0);
-        self.squared
-            .iter_mut()
-            .zip(&part.squared)
-            .for_each(|(a, b)| *a += b);
+        if self.squared.len() < part.squared.len() {
+            let mut longer = part.squared.clone();
+            longer.merge(&self.squared);
+            self.squared = longer;
+        } else {
+            self.squared.merge(&part.squared);
+        }
         self.largest.resize(self.squared.len(), 0.0);
         self.largest
             .iter_mut()
@@ -47,7 +55,7 @@ impl SecondMoments {
 
     /// ‖x‖₂ of each index over everything seen.
     pub fn norms(&self) -> Vec<f64> {
-        self.squared.iter().map(|sum| sum.sqrt()).collect()
+        self.squared.values().into_iter().map(f64::sqrt).collect()
     }
 }
 
@@ -63,7 +71,58 @@ pub fn second_moments(
 ) -> Result<BTreeMap<Along, SecondMoments>, StatisticsError> {
     let names: BTreeSet<&String> = wanted.iter().map(|along| &along.value).collect();
     let names: Vec<String> = names.into_iter().cloned().collect();
-    let stream = Stream::compile(model, &names, &Lowering(engine))?;
+    let mut compiled = None;
+    let mut over = |batches: Range<u64>| {
+        let stream = match &mut compiled {
+            Some(stream) => stream,
+            empty @ None => empty.insert(Stream::compile(model, &names, &Lowering(engine))?),
+        };
+        let sums = sums_over((stream, &names), wanted, (data, batches.clone()), jobs, progress)?;
+        check_varying(stream, data, &batches)?;
+        Ok(Part(wanted.iter().cloned().zip(sums).collect()))
+    };
+    if data.ledger().is_none() {
+        return Ok(over(data.batches())?.0.into_iter().collect());
+    }
+    let work = Work::new(
+        "second-moments",
+        [
+            ("model", model_digest(model)),
+            ("values", format!("{wanted:?}")),
+            ("engine", engine.name().to_owned()),
+        ],
+    );
+    Ok(collected(data, work, over)?.0.into_iter().collect())
+}
+
+/// Sums over a part of the samples.
+#[derive(Serialize, Deserialize)]
+struct Part(Vec<(Along, SecondMoments)>);
+
+impl Joined for Part {
+    fn to_part(&self) -> Result<Vec<u8>, StatisticsError> {
+        Ok(serde_json::to_vec(self).map_err(FileFault::from)?)
+    }
+
+    fn of_part(bytes: &[u8]) -> Result<Self, StatisticsError> {
+        Ok(serde_json::from_slice(bytes).map_err(FileFault::from)?)
+    }
+
+    fn join(&mut self, other: Self) -> Result<(), StatisticsError> {
+        let each = self.0.iter_mut().zip(&other.0);
+        each.for_each(|((_, mine), (_, more))| mine.merge(more));
+        Ok(())
+    }
+}
+
+/// Sums over these batches, by place among what is wanted.
+fn sums_over(
+    (stream, names): (&Stream<'_>, &[String]),
+    wanted: &[Along],
+    (data, batches): (&Dataset, Range<u64>),
+    jobs: usize,
+    progress: &dyn Fn(u64),
+) -> Result<Vec<SecondMoments>, StatisticsError> {
     let work = |index: u64| -> Result<(u64, Vec<SecondMoments>), StatisticsError> {
         let batch = data.batch(index)?;
         let mut found: Vec<Option<SecondMoments>> = vec![None; wanted.len()];
@@ -76,7 +135,7 @@ pub fn second_moments(
         })?;
         let found = found.into_iter().zip(wanted).map(|(moments, along)| {
             let moments = moments.ok_or_else(|| StatisticsError::Missing(along.value.clone()))?;
-            match moments.squared.iter().all(|sum| sum.is_finite()) {
+            match moments.squared.is_finite() {
                 true => Ok(moments),
                 false => Err(StatisticsError::NotFinite {
                     value: along.value.clone(),
@@ -89,15 +148,14 @@ pub fn second_moments(
             found.collect::<Result<_, StatisticsError>>()?,
         ))
     };
-    let mut sums: BTreeMap<Along, SecondMoments> = BTreeMap::new();
-    in_order(data.batches(), jobs, work, |(done, found)| {
-        for (along, part) in wanted.iter().zip(found) {
-            sums.entry(along.clone()).or_default().merge(&part);
-        }
+    let mut sums = vec![SecondMoments::default(); wanted.len()];
+    in_order(batches, jobs, work, |(done, found)| {
+        sums.iter_mut()
+            .zip(&found)
+            .for_each(|(sum, part)| sum.merge(part));
         progress(done);
         Ok(())
     })?;
-    check_varying(&stream, data)?;
     Ok(sums)
 }
 
@@ -121,7 +179,7 @@ fn squares(value: &Sampled<'_>, axis: i64) -> Option<SecondMoments> {
         count += at - start;
     }
     Some(SecondMoments {
-        squared,
+        squared: Sums::of(&squared),
         largest,
         count: (count / size.max(1)) as u64,
     })

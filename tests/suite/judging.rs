@@ -575,6 +575,7 @@ fn comparison_and_gates_share_one_run_over_the_evaluation_data() {
         original: Some(&loaded.model),
         jobs: 2,
         strict: false,
+        ledger: None,
     };
     let options = RunOptions {
         evaluator: &TractEvaluator,

@@ -3,16 +3,17 @@
 //! A file is of the model as it was given. Passes prepare the model first, which keeps the meaning of named values, so layers are
 //! found by the value that they read and how; a layer whose input lost its name has no entry.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::analysis;
 use crate::data::{DataError, Dataset};
 use crate::engine::Engine;
-use crate::ir::{Graph, Model};
+use crate::ir::{Graph, Model, model_digest};
 use crate::passes::simplify::Simplify;
 use crate::passes::{Context, Kept, Pass as _, PassError, PassReport, prepare};
 use crate::statistics::gram::{self, GramOptions, Grams, Layer};
-use crate::statistics::{self, FileFault, Statistics, StatisticsFileError, Subject};
+use crate::statistics::{FileFault, Statistics, StatisticsFileError, Subject};
 
 /// Where Gram matrices come from.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +30,7 @@ pub(super) struct GramSource<'a> {
 fn digest(model: &Model) -> String {
     let mut named = model.clone();
     named.name_values();
-    statistics::model_digest(&named)
+    model_digest(&named)
 }
 
 /// Gram matrices for `layers` of `prepared`, which was made from `given` without changing what its values are.
@@ -101,20 +102,21 @@ pub fn collect_gram_statistics(
     let total = samples.end - samples.start;
     let progress =
         |done: u64| (context.progress)("collecting", done.saturating_sub(samples.start), Some(total));
-    let grams = gram::collect(&prepared, &layers, options, &data, engine, jobs, &progress)
+    let (grams, range) = gram::collect_sums(&prepared, &layers, options, &data, engine, jobs, &progress)
         .map_err(|error| PassError::resource(pass, error))?;
-    let statistics = Statistics {
-        subject: Subject {
-            model: digest(model),
-            data: data.digest().to_owned(),
-            samples: data.samples(),
-            batch: data.batch_size(),
-            engine: engine.name().to_owned(),
-            rows_per_sample: Some(options.rows_per_sample as u64),
-        },
-        ranges: vec![(samples.start, samples.end)],
-        grams,
-        ..Statistics::default()
+    let subject = Subject {
+        model: digest(model),
+        data: data.digest().to_owned(),
+        samples: data.samples(),
+        batch: data.batch_size(),
+        engine: engine.name().to_owned(),
+        rows_per_sample: Some(options.rows_per_sample as u64),
     };
-    Ok((statistics, report))
+    if range.is_empty() {
+        report.notes.push(format!(
+            "no samples: rows are added up in chunks of {} samples, and none begins in this part",
+            gram::CHUNK_SAMPLES
+        ));
+    }
+    Ok((Statistics::of(subject, range, BTreeMap::new(), grams), report))
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::data::Dataset;
 use crate::engine::Engine;
 use crate::ir::{Graph, Model, Tensor};
+use crate::parts::Ledger;
 use crate::passes::{Kept, ResourceError, Resources};
 
 /// The same resources for every candidate.
@@ -53,6 +54,10 @@ impl Resources for Shared<'_> {
 
     fn kept(&self) -> Option<&Kept> {
         Some(&self.kept)
+    }
+
+    fn ledger(&self) -> Option<&Ledger> {
+        self.own.ledger()
     }
 
     fn jobs(&self) -> usize {

@@ -1,19 +1,22 @@
 //! Streaming rows of every layer through an engine.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use ndarray::{Array2, Axis, concatenate, s};
 use rayon::prelude::*;
 
 use super::rows::gather;
-use super::{Cross, Gram, Grams, Layer};
+use super::{Cross, GramSums, Grams, Layer};
 use crate::data::{Batch, Dataset};
 use crate::engine::stream::{Sampled, Stream, in_order};
 use crate::engine::{Engine, RunValue};
-use crate::ir::Model;
+use crate::ir::{Model, model_digest};
 use crate::lower::Lowering;
-use crate::statistics::StatisticsError;
+use crate::parts::Work;
 use crate::statistics::activations::check_varying;
+use crate::statistics::parts::{Joined, collected};
+use crate::statistics::{Statistics, StatisticsError, Subject};
 
 /// How rows are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +34,16 @@ impl Default for GramOptions {
 /// Rows that are gathered before they are added up: products of tall matrices are faster.
 const CHUNK: usize = 256;
 
-/// Sums up the rows of `layers` over the data set's shard, with `jobs` threads. Memory does not depend on the number of samples,
-/// and the result not on the number of threads.
+/// Samples whose rows are added up together. Where a chunk begins depends on the data set alone, so that shards have the same ones.
+pub const CHUNK_SAMPLES: u64 = 8;
+
+/// Sums over the rows of layers by [`Layer::key`], one for each group.
+pub type SumsByKey = BTreeMap<String, Vec<GramSums>>;
+
+/// Moments of the rows of `layers` over the data set's shard: see [`collect_sums`].
 ///
 /// # Errors
-/// When the data cannot be read, the engine cannot run the model, or a value is not finite.
+/// As [`collect_sums`].
 pub fn collect(
     model: &Model,
     layers: &[Layer],
@@ -45,45 +53,151 @@ pub fn collect(
     jobs: usize,
     progress: &dyn Fn(u64),
 ) -> Result<Grams, StatisticsError> {
+    let (sums, _) = collect_sums(model, layers, options, data, engine, jobs, progress)?;
+    Ok(Grams::of_sums(sums, true))
+}
+
+/// The batches of the chunks that begin in `own`, and how many batches a chunk has.
+fn chunks(data: &Dataset, own: &Range<u64>) -> (Range<u64>, u64) {
+    let size = (CHUNK_SAMPLES / data.batch_size()).max(1);
+    let all = data.samples().div_ceil(data.batch_size());
+    let begin = |batch: u64| batch.div_ceil(size).saturating_mul(size).min(all);
+    (begin(own.start)..begin(own.end), size)
+}
+
+/// Sums up the rows of `layers` over the data set's shard, with `jobs` threads: of the chunks of samples that begin in it, so that shards
+/// together give the bits of the whole. Answers the samples that they are of. Memory does not depend on the number of samples, and
+/// the result not on the number of threads.
+///
+/// # Errors
+/// When the data cannot be read, the engine cannot run the model, or a value is not finite.
+pub fn collect_sums(
+    model: &Model,
+    layers: &[Layer],
+    options: GramOptions,
+    data: &Dataset,
+    engine: &dyn Engine,
+    jobs: usize,
+    progress: &dyn Fn(u64),
+) -> Result<(SumsByKey, Range<u64>), StatisticsError> {
     let mut distinct: BTreeMap<String, &Layer> = BTreeMap::new();
     for layer in layers {
         distinct.entry(layer.key()).or_insert(layer);
     }
     let layers: Vec<&Layer> = distinct.values().copied().collect();
-    let stream = compile(model, &layers, engine)?;
-    let mut sums: Vec<(Vec<Gram>, Vec<Array2<f32>>)> = layers
-        .iter()
-        .map(|layer| (vec![Gram::new(layer.columns); layer.groups], Vec::new()))
-        .collect();
-    let work = |index: u64| -> Result<(u64, Vec<Array2<f32>>), StatisticsError> {
-        let batch = data.batch(index)?;
-        let rows = run(&stream, &layers, &batch, options)?;
-        Ok((batch.first + batch.count as u64, rows))
+    let mut compiled = None;
+    let mut over = |batches: Range<u64>| {
+        let stream = match &mut compiled {
+            Some(stream) => stream,
+            empty @ None => empty.insert(compile(model, &layers, engine)?),
+        };
+        let (own, size) = chunks(data, &batches);
+        let sums = sums_over(
+            stream,
+            &layers,
+            options,
+            (data, own.clone(), size),
+            jobs,
+            progress,
+        )?;
+        if batches == data.batches() && !own.is_empty() {
+            check_varying(stream, data, &batches)?;
+        }
+        Ok(Part {
+            range: data.samples_of(&own),
+            sums: distinct.keys().cloned().zip(sums).collect(),
+        })
     };
-    in_order(data.batches(), jobs, work, |(done, found)| {
+    if data.ledger().is_none() {
+        let whole = over(data.batches())?;
+        return Ok((whole.sums, whole.range));
+    }
+    let keys: Vec<&str> = distinct.keys().map(String::as_str).collect();
+    let work = Work::new(
+        "gram",
+        [
+            ("model", model_digest(model)),
+            ("layers", keys.join(" ")),
+            ("rows", options.rows_per_sample.to_string()),
+            ("engine", engine.name().to_owned()),
+        ],
+    );
+    let whole = collected(data, work, over)?;
+    Ok((whole.sums, whole.range))
+}
+
+/// Sums over a part of the samples.
+struct Part {
+    range: Range<u64>,
+    sums: SumsByKey,
+}
+
+impl Joined for Part {
+    fn to_part(&self) -> Result<Vec<u8>, StatisticsError> {
+        // Not complete, whatever the range: the sums are what is kept.
+        let subject = Subject {
+            samples: u64::MAX,
+            ..Subject::default()
+        };
+        Statistics::of(subject, self.range.clone(), BTreeMap::new(), self.sums.clone()).to_part()
+    }
+
+    fn of_part(bytes: &[u8]) -> Result<Self, StatisticsError> {
+        let found = Statistics::of_part(bytes)?;
+        let range = found.ranges.first().map_or(0..0, |(start, end)| *start..*end);
+        Ok(Self {
+            range,
+            sums: found.grams.sums,
+        })
+    }
+
+    fn join(&mut self, other: Self) -> Result<(), StatisticsError> {
+        for (key, groups) in other.sums {
+            let mine = self.sums.get_mut(&key).into_iter().flatten();
+            mine.zip(&groups).for_each(|(mine, more)| mine.merge(more));
+        }
+        if self.range.is_empty() {
+            self.range = other.range;
+        } else if !other.range.is_empty() {
+            self.range.end = other.range.end;
+        }
+        Ok(())
+    }
+}
+
+/// Sums over the rows of these batches, chunk by chunk.
+fn sums_over(
+    stream: &Stream<'_>,
+    layers: &[&Layer],
+    options: GramOptions,
+    (data, batches, size): (&Dataset, Range<u64>, u64),
+    jobs: usize,
+    progress: &dyn Fn(u64),
+) -> Result<Vec<Vec<GramSums>>, StatisticsError> {
+    let mut sums: Vec<(Vec<GramSums>, Vec<Array2<f32>>)> = layers
+        .iter()
+        .map(|layer| (vec![GramSums::new(layer.columns); layer.groups], Vec::new()))
+        .collect();
+    let work = |index: u64| -> Result<(u64, u64, Vec<Array2<f32>>), StatisticsError> {
+        let batch = data.batch(index)?;
+        let rows = run(stream, layers, &batch, options)?;
+        Ok((index + 1, batch.first + batch.count as u64, rows))
+    };
+    in_order(batches.clone(), jobs, work, |(next, done, found)| {
+        let ends = next.is_multiple_of(size) || next == batches.end;
         sums.par_iter_mut()
-            .zip(&layers)
+            .zip(layers)
             .zip(found)
             .for_each(|(((grams, waiting), layer), rows)| {
                 waiting.push(rows);
-                if waiting.iter().map(Array2::nrows).sum::<usize>() >= CHUNK {
+                if ends {
                     add_up(layer, grams, waiting);
                 }
             });
         progress(done);
         Ok(())
     })?;
-    check_varying(&stream, data)?;
-    sums.par_iter_mut()
-        .zip(&layers)
-        .for_each(|((grams, waiting), layer)| add_up(layer, grams, waiting));
-    Ok(Grams {
-        by_key: distinct
-            .keys()
-            .cloned()
-            .zip(sums.into_iter().map(|(grams, _)| grams))
-            .collect(),
-    })
+    Ok(sums.into_iter().map(|(grams, _)| grams).collect())
 }
 
 /// Rows that wait to be added to the moments of a pair.
@@ -158,7 +272,7 @@ fn joined(waiting: &mut Vec<Array2<f32>>) -> Option<Array2<f64>> {
     Some(rows)
 }
 
-fn add_up(layer: &Layer, grams: &mut [Gram], waiting: &mut Vec<Array2<f32>>) {
+fn add_up(layer: &Layer, grams: &mut [GramSums], waiting: &mut Vec<Array2<f32>>) {
     let Some(rows) = joined(waiting) else { return };
     for (group, gram) in grams.iter_mut().enumerate() {
         let start = group * layer.columns;

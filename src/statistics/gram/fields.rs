@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use ndarray::{Array1, Array2};
 use safetensors::tensor::{Dtype, SafeTensors};
 
-use super::{Gram, Grams};
+use super::{Gram, GramSums, Grams};
+use crate::linalg::Sums;
 use crate::statistics::file::{FileFault, value_and_field, words};
 
 const KIND: &str = "gram";
@@ -13,7 +14,8 @@ const KIND: &str = "gram";
 /// Name, type, shape and bytes of a tensor.
 pub(in crate::statistics) type Field = (String, Dtype, Vec<usize>, Vec<u8>);
 
-/// The tensors: for each key `matrix` f64 `[groups, D, D]`, `sum` f64 `[groups, D]` and `rows` u64 `[groups]`.
+/// The tensors: for each key `matrix` f64 `[groups, D, D]`, `sum` f64 `[groups, D]` and `rows` u64 `[groups]`. A part has the sums before
+/// rounding beside them: `matrix_exact` i64 `[groups, D (D + 1) / 2, 3]` and `sum_exact` i64 `[groups, D, 3]`.
 pub(in crate::statistics) fn write(grams: &Grams) -> Vec<Field> {
     let mut fields = Vec::new();
     for (key, groups) in &grams.by_key {
@@ -37,13 +39,22 @@ pub(in crate::statistics) fn write(grams: &Grams) -> Vec<Field> {
         );
         let rows = groups.iter().flat_map(|gram| gram.rows.to_le_bytes());
         add("rows", Dtype::U64, vec![groups.len()], rows.collect());
+        let Some(sums) = grams.sums.get(key) else { continue };
+        let mut exact = |field: &str, of: fn(&GramSums) -> &Sums<2>| {
+            let count = sums.first().map_or(0, |first| of(first).len());
+            let words = sums.iter().flat_map(|sums| of(sums).words());
+            let bytes = words.flat_map(i64::to_le_bytes).collect();
+            add(field, Dtype::I64, vec![groups.len(), count, 3], bytes);
+        };
+        exact("matrix_exact", |sums| &sums.triangle);
+        exact("sum_exact", |sums| &sums.sum);
     }
     fields
 }
 
 /// Reads what [`write`] wrote.
 pub(in crate::statistics) fn read(tensors: &SafeTensors<'_>) -> Result<Grams, FileFault> {
-    let mut keys: BTreeMap<String, [Option<Vec<u64>>; 3]> = BTreeMap::new();
+    let mut keys: BTreeMap<String, [Option<Vec<u64>>; 5]> = BTreeMap::new();
     let mut shapes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (name, view) in tensors.iter() {
         let Some((key, field)) = value_and_field(name, KIND) else {
@@ -54,6 +65,8 @@ pub(in crate::statistics) fn read(tensors: &SafeTensors<'_>) -> Result<Grams, Fi
             "matrix" => (0, Dtype::F64),
             "sum" => (1, Dtype::F64),
             "rows" => (2, Dtype::U64),
+            "matrix_exact" => (3, Dtype::I64),
+            "sum_exact" => (4, Dtype::I64),
             _ => continue,
         };
         if view.dtype() != dtype {
@@ -66,16 +79,35 @@ pub(in crate::statistics) fn read(tensors: &SafeTensors<'_>) -> Result<Grams, Fi
             *place = Some(words);
         }
     }
-    let mut by_key = BTreeMap::new();
+    let mut grams = Grams::default();
     for (key, fields) in keys {
         let groups = shapes.get(&key).and_then(|shape| group_list(shape, &fields));
-        by_key.insert(key.clone(), groups.ok_or(FileFault::Fields(key))?);
+        let groups = groups.ok_or_else(|| FileFault::Fields(key.clone()))?;
+        if let [_, _, Some(rows), Some(matrices), Some(sums)] = &fields {
+            let sums = sum_list(groups.len(), rows, matrices, sums);
+            grams
+                .sums
+                .insert(key.clone(), sums.ok_or_else(|| FileFault::Fields(key.clone()))?);
+        }
+        grams.by_key.insert(key, groups);
     }
-    Ok(Grams { by_key })
+    Ok(grams)
 }
 
-fn group_list(shape: &[usize], fields: &[Option<Vec<u64>>; 3]) -> Option<Vec<Gram>> {
-    let ([groups, columns], [Some(matrices), Some(sums), Some(rows)]) = (shape, fields) else {
+fn sum_list(groups: usize, rows: &[u64], matrices: &[u64], sums: &[u64]) -> Option<Vec<GramSums>> {
+    let read = |words: &[u64], group: usize| {
+        let each = words.len() / groups.max(1);
+        let own = words.get(group * each..(group + 1) * each)?;
+        let words: Vec<i64> = own.iter().map(|word| word.cast_signed()).collect();
+        Sums::from_words(&words)
+    };
+    let each = rows.iter().enumerate();
+    each.map(|(group, rows)| GramSums::stored(read(matrices, group)?, read(sums, group)?, *rows))
+        .collect()
+}
+
+fn group_list(shape: &[usize], fields: &[Option<Vec<u64>>; 5]) -> Option<Vec<Gram>> {
+    let ([groups, columns], [Some(matrices), Some(sums), Some(rows), ..]) = (shape, fields) else {
         return None;
     };
     let (groups, columns) = (*groups, *columns);

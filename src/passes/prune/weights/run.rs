@@ -11,13 +11,13 @@ use super::score::{Evidence, scores};
 use super::select::{Rule, select};
 use super::update::{Moments, ReadError, Update, UpdateError};
 use crate::data::npz_bytes;
-use crate::ir::{GraphPath, Model, Tensor};
+use crate::ir::{GraphPath, Model, Tensor, model_digest};
 use crate::passes::train::gradient_statistics;
 use crate::passes::{
     About, Change, Context, Needs, Pass, PassError, PassReport, ReportFile, ResourceError, Safety, Selector,
     prepare,
 };
-use crate::statistics::{Along, GradientStatistics, model_digest, second_moments};
+use crate::statistics::{Along, GradientStatistics, second_moments};
 
 impl Pass for PruneWeights {
     fn about(&self) -> About {

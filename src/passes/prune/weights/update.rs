@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use super::layers::Layer;
 use crate::data::Dataset;
 use crate::engine::Engine;
-use crate::ir::{DType, GraphPath, Model, Tensor, TensorError, ValueId};
+use crate::ir::{DType, GraphPath, Model, Tensor, TensorError, ValueId, model_digest};
 use crate::linalg::{Cholesky, LinalgError};
 use crate::statistics::gram::{self, GramOptions, Grams};
-use crate::statistics::{Statistics, StatisticsError, StatisticsFileError, model_digest};
+use crate::statistics::{Statistics, StatisticsError, StatisticsFileError};
 
 /// Share of the mean second moment that is added to each.
 const DAMPING: f64 = 0.01;

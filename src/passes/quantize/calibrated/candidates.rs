@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock};
 use super::types::Types;
 use super::{NAME, Profile, Quantize, Target, explain, is_product, label};
 use crate::analysis::cost;
-use crate::ir::{DType, Dim, Graph, GraphPath, Model, NodeId, ValueId};
+use crate::ir::{DType, Dim, Graph, GraphPath, Model, NodeId, ValueId, model_digest};
 use crate::passes::layer_patterns::layer_names;
 use crate::passes::quantize::weights::Moments;
 use crate::passes::select::names;
@@ -140,10 +140,7 @@ impl Quantize {
                 .flat_map(|id| around(*id))
                 .map(|value| label(model, value)),
         );
-        let collected_of = self
-            .stats
-            .as_ref()
-            .map(|_| crate::statistics::model_digest(model));
+        let collected_of = self.stats.as_ref().map(|_| model_digest(model));
         drop(self.ranges(model, values, (start, collected_of.as_deref()), context)?);
         let macs = start.macs();
         let names = Names::of(graph, replayable(&start.original, context)?);

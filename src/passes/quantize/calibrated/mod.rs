@@ -30,7 +30,7 @@ use super::gram_statistics::GramSource;
 use super::weights::{Moments, collect};
 use super::{Equalize, Rounding};
 use crate::analysis;
-use crate::ir::{Graph, Model, NodeId, ValueId};
+use crate::ir::{Graph, Model, NodeId, ValueId, model_digest};
 use crate::passes::distinct::distinct_names;
 use crate::passes::form::ConvertOpset;
 use crate::passes::layer_patterns::layer_names;
@@ -41,7 +41,6 @@ use crate::passes::{
     Until,
 };
 use crate::quantize::{Calibrator, Kind};
-use crate::statistics;
 
 pub use apply::Saturation;
 pub use candidates::{QuantizableLayer, QuantizeStart};
@@ -229,7 +228,7 @@ impl Quantize {
         let mut made = start.ready.clone();
         let model = &mut made;
         // Statistics are of the model as it is before types of few engines raise the opset.
-        let collected_of = self.stats.as_ref().map(|_| statistics::model_digest(model));
+        let collected_of = self.stats.as_ref().map(|_| model_digest(model));
         let mut heads = self.head_nodes(model, &types);
         if convert(model, types.opset().max(heads.opset()), context, &mut report)? {
             heads = self.head_nodes(model, &types);

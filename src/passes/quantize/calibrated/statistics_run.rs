@@ -1,11 +1,11 @@
 //! Statistics for `quantize`, collected apart from it: on one machine, or on several that each take a part of the data.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{NAME, Profile, Quantize, label, plan};
 use crate::data::{DataError, Dataset};
 use crate::engine::Engine;
-use crate::ir::{Graph, Model};
+use crate::ir::{Graph, Model, model_digest};
 use crate::passes::{Context, PassError, PassReport, ResourceError};
 use crate::statistics::{self, Statistics, Subject, Wanted};
 
@@ -58,19 +58,15 @@ pub fn collect_statistics(
         |done: u64| (context.progress)("collecting", done.saturating_sub(samples.start), Some(total));
     let values =
         statistics::collect(model, &names, wanted, &data, engine, jobs, &progress).map_err(resource)?;
-    Ok(Statistics {
-        subject: Subject {
-            model: statistics::model_digest(model),
-            data: data.digest().to_owned(),
-            samples: data.samples(),
-            batch: data.batch_size(),
-            engine: engine.name().to_owned(),
-            rows_per_sample: None,
-        },
-        ranges: vec![(samples.start, samples.end)],
-        values,
-        ..Statistics::default()
-    })
+    let subject = Subject {
+        model: model_digest(model),
+        data: data.digest().to_owned(),
+        samples: data.samples(),
+        batch: data.batch_size(),
+        engine: engine.name().to_owned(),
+        rows_per_sample: None,
+    };
+    Ok(Statistics::of(subject, samples, values, BTreeMap::new()))
 }
 
 fn resource(error: impl Into<ResourceError>) -> PassError {

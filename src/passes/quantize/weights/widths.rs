@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use super::rounding::Coded;
 use super::target::{Search, Target};
 use super::{NAME, QuantizeWeights, WeightError};
-use crate::ir::{Graph, Model, Tensor, TensorError, ValueId};
+use crate::ir::{Graph, Model, Tensor, TensorError, ValueId, model_digest};
 use crate::passes::left::LeftAlone;
 use crate::passes::train::gradient_statistics;
 use crate::passes::{Change, Context, PassError, PassReport, ResourceError};
 use crate::quantize::{Kind, QuantizeError, Unit, allocate, code_row, normalised, pack};
-use crate::statistics::{GradientStatistics, StatisticsError, model_digest};
+use crate::statistics::{GradientStatistics, StatisticsError};
 
 /// The least number of bits a weight gets.
 const LEAST: u32 = 2;

@@ -1,6 +1,6 @@
-//! A digest of what a model computes, for statistics that must not be used with another one.
+//! A digest of what a model computes, for results that must not be used with another one.
 
-use crate::ir::{Graph, Model, NodeKind};
+use super::{Graph, Model, NodeKind};
 
 /// BLAKE3 over operators, their attributes and inputs, constants and the interface, in topological order; bodies included.
 pub fn model_digest(model: &Model) -> String {

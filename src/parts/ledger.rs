@@ -1,0 +1,307 @@
+//! The folder of results, and what of a plan this process does.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{Part, PartsError, Task, Work, inside, kept};
+
+/// The folder of results in that of a plan.
+const PARTS: &str = "parts";
+
+/// Which tasks this process does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// None: it plans, and joins what is there.
+    None,
+    /// Those of these names.
+    Tasks(BTreeSet<String>),
+}
+
+/// Results that are there, tasks that are planned, and which of them this process does.
+#[derive(Debug)]
+pub struct Ledger {
+    folder: PathBuf,
+    /// Into how many parts data are cut.
+    cuts: usize,
+    planned: BTreeMap<String, Task>,
+    own: Own,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Works begun.
+    begun: u64,
+    /// Keys of the results that are there, as far as known.
+    there: HashSet<String>,
+    /// Tasks that have to be done before the run can go on.
+    wanted: Vec<Task>,
+    /// Names of the tasks that this process did.
+    made: Vec<String>,
+    /// Own tasks that are done, by this process or before.
+    settled: BTreeSet<String>,
+}
+
+impl Ledger {
+    /// The ledger of the plan in `folder`, whose tasks so far are `planned`.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or made.
+    pub fn open(folder: &Path, cuts: usize, planned: Vec<Task>, own: Own) -> Result<Self, PartsError> {
+        let parts = folder.join(PARTS);
+        let failed = |source: std::io::Error| PartsError::Io {
+            file: parts.clone(),
+            source,
+        };
+        std::fs::create_dir_all(&parts).map_err(failed)?;
+        let mut there = HashSet::new();
+        for entry in std::fs::read_dir(&parts).map_err(failed)? {
+            if let Ok(name) = entry.map_err(failed)?.file_name().into_string() {
+                there.insert(name);
+            }
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            cuts: cuts.max(1),
+            planned: planned.into_iter().map(|task| (task.id.clone(), task)).collect(),
+            own,
+            state: Mutex::new(State {
+                there,
+                ..State::default()
+            }),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Into how many parts data are cut.
+    pub fn cuts(&self) -> usize {
+        self.cuts
+    }
+
+    /// Tasks that have to be done before the run can go on.
+    pub fn wanted(&self) -> Vec<Task> {
+        self.state().wanted.clone()
+    }
+
+    /// Names of the tasks that this process did.
+    pub fn made(&self) -> Vec<String> {
+        self.state().made.clone()
+    }
+
+    /// Own tasks that the run did not come to: they are planned for something else, or for a later stage.
+    pub fn unsettled(&self) -> Vec<String> {
+        let state = self.state();
+        match &self.own {
+            Own::None => Vec::new(),
+            Own::Tasks(own) => own.difference(&state.settled).cloned().collect(),
+        }
+    }
+
+    fn file(&self, key: &str) -> PathBuf {
+        self.folder.join(PARTS).join(key)
+    }
+
+    /// Whether a result is there, now or since the folder was read.
+    fn has(&self, key: &str) -> bool {
+        if self.state().there.contains(key) {
+            return true;
+        }
+        let there = self.file(key).is_file();
+        if there {
+            self.state().there.insert(key.to_owned());
+        }
+        there
+    }
+
+    /// Refuses a task that was planned for other inputs than those that the run has.
+    fn check(&self, task: &Task) -> Result<(), PartsError> {
+        let Some(planned) = self
+            .planned
+            .get(&task.id)
+            .filter(|planned| planned.key != task.key)
+        else {
+            return Ok(());
+        };
+        let all = planned.inputs.keys().chain(task.inputs.keys());
+        let differs = all
+            .into_iter()
+            .find(|name| planned.inputs.get(*name) != task.inputs.get(*name));
+        let said = |task: &Task, name: &str| {
+            task.inputs
+                .get(name)
+                .cloned()
+                .unwrap_or_else(|| "nothing".to_owned())
+        };
+        let (what, planned, found) = match differs {
+            Some(name) => (name.as_str(), said(planned, name), said(task, name)),
+            None if planned.of != task.of => ("share", planned.of.clone(), task.of.clone()),
+            None => ("release", planned.key.clone(), task.key.clone()),
+        };
+        Err(PartsError::Stale {
+            task: task.id.clone(),
+            what: what.to_owned(),
+            planned,
+            found,
+        })
+    }
+
+    /// Does the own parts of some work, and hands over the results of all of them in their order once they are there: `make` answers
+    /// that of one, by its index, and `take` gets them.
+    ///
+    /// # Errors
+    /// [`PartsError::Waiting`] where some are missing, and where this process has nothing more to do; what is wrong with parts; what
+    /// `make` and `take` answer.
+    pub fn each<E: From<PartsError>>(
+        &self,
+        work: &Work,
+        parts: &[String],
+        mut make: impl FnMut(usize) -> Result<Vec<u8>, E>,
+        mut take: impl FnMut(usize, Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let begun = {
+            let mut state = self.state();
+            state.begun += 1;
+            state.begun
+        };
+        let count = parts.len();
+        let mut missing = Vec::new();
+        for (index, of) in parts.iter().enumerate() {
+            let task = self.task(work, (begun, count), index, of);
+            self.check(&task)?;
+            let own = matches!(&self.own, Own::Tasks(own) if own.contains(&task.id));
+            let mut there = self.has(&task.key);
+            if own && !there {
+                kept(&self.file(&task.key), &task.key, &make(index)?)?;
+                let mut state = self.state();
+                state.there.insert(task.key.clone());
+                state.made.push(task.id.clone());
+                there = true;
+            }
+            if own {
+                self.state().settled.insert(task.id.clone());
+            }
+            if !there {
+                missing.push(task);
+            }
+        }
+        let nothing_left = matches!(&self.own, Own::Tasks(own) if own.len() == self.state().settled.len());
+        if !missing.is_empty() || nothing_left {
+            let error = PartsError::Waiting {
+                work: work.name,
+                missing: missing.len(),
+            };
+            self.state().wanted = missing;
+            return Err(error.into());
+        }
+        for (index, of) in parts.iter().enumerate() {
+            let key = self.task(work, (begun, count), index, of).key;
+            take(index, inside(&self.file(&key), &key)?)?;
+        }
+        Ok(())
+    }
+
+    fn task(&self, work: &Work, (begun, count): (u64, usize), index: usize, of: &str) -> Task {
+        let part = Part {
+            index,
+            of: of.to_owned(),
+        };
+        let key = part.key(work, count);
+        let id = format!("{begun}-{}-{}-of-{count}", work.name, index + 1);
+        let inputs = work.inputs.iter();
+        Task {
+            command: vec![
+                "secateur".to_owned(),
+                "work".to_owned(),
+                self.folder.display().to_string(),
+                "--task".to_owned(),
+                id.clone(),
+            ],
+            id,
+            stage: begun,
+            work: work.name.to_owned(),
+            of: part.of,
+            inputs: inputs
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect(),
+            output: format!("{PARTS}/{key}"),
+            key,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn work(model: &str) -> Work {
+        Work::new("sums", [("model", model.to_owned())])
+    }
+
+    fn run(ledger: &Ledger, model: &str) -> Result<Vec<u8>, PartsError> {
+        let parts = ["a", "b", "c"].map(str::to_owned);
+        let mut all = Vec::new();
+        ledger.each(
+            &work(model),
+            &parts,
+            |index| Ok(vec![index as u8; index]),
+            |_, bytes| {
+                all.extend(bytes);
+                Ok::<_, PartsError>(())
+            },
+        )?;
+        Ok(all)
+    }
+
+    fn ledger(folder: &Path, planned: &[Task], own: &[&str]) -> Ledger {
+        let own = match own {
+            [] => Own::None,
+            own => Own::Tasks(own.iter().map(|id| (*id).to_owned()).collect()),
+        };
+        Ledger::open(folder, 3, planned.to_vec(), own).unwrap()
+    }
+
+    #[test]
+    fn parts_are_planned_done_apart_and_joined_in_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let planner = ledger(folder.path(), &[], &[]);
+        assert!(matches!(
+            run(&planner, "m"),
+            Err(PartsError::Waiting { missing: 3, .. })
+        ));
+        let tasks = planner.wanted();
+        let ids: Vec<&str> = tasks.iter().map(|task| task.id.as_str()).collect();
+        assert_eq!(ids, ["1-sums-1-of-3", "1-sums-2-of-3", "1-sums-3-of-3"]);
+        for (own, missing) in [(&ids[2..], 2), (&ids[..2], 0)] {
+            let worker = ledger(folder.path(), &tasks, own);
+            let waiting = run(&worker, "m").unwrap_err();
+            assert!(matches!(waiting, PartsError::Waiting { missing: left, .. } if left == missing));
+            assert_eq!(worker.made(), own);
+            assert!(worker.unsettled().is_empty());
+        }
+        let again = ledger(folder.path(), &tasks, &ids[..1]);
+        assert!(run(&again, "m").is_err() && again.made().is_empty());
+        assert_eq!(run(&ledger(folder.path(), &tasks, &[]), "m").unwrap(), [1, 2, 2]);
+    }
+
+    #[test]
+    fn tasks_of_another_model_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let planner = ledger(folder.path(), &[], &[]);
+        run(&planner, "m").unwrap_err();
+        let worker = ledger(folder.path(), &planner.wanted(), &["1-sums-1-of-3"]);
+        let error = run(&worker, "other").unwrap_err();
+        assert_eq!(error.code(), "part-stale");
+        assert!(
+            error
+                .to_string()
+                .contains("another model: m, and there is other now")
+        );
+        let unknown = ledger(folder.path(), &planner.wanted(), &["9-sums-1-of-3"]);
+        assert!(run(&unknown, "m").is_err());
+        assert_eq!(unknown.unsettled(), ["9-sums-1-of-3"]);
+    }
+}
