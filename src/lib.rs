@@ -78,6 +78,7 @@
 //! | engine, data, threads, seed, progress, cancelling, files that are written | [`Options`] |
 //! | comparing two models, measuring one, statistics for later steps | [`verify()`], [`evaluate()`], [`stats()`] |
 //! | what is wrong with a model, what costs, what a runtime refuses | [`check()`], [`check_file`] |
+//! | statistics, evaluations and pipelines by several processes | [`Plan`] |
 //! | what differs by names; the rewrite that breaks a model | [`difference()`], [`bisect()`] |
 //! | what a model computes at a value; a model of a loss and its gradients | [`features()`], [`gradients()`] |
 //! | what went wrong: a stable code, file, node, value, step, hint | [`Error`] |
@@ -175,9 +176,10 @@ pub mod yaml;
 
 pub use api::{
     Array, CheckOptions, Data, Element, Error, ErrorPlace, Evaluation, Explanation, Features, FindingCounts,
-    Findings, IntoArray, IntoSamples, Mending, Model, Options, Outcome, Pipeline, Purpose, Runtime, Saved,
-    Stats, StepOptions, Verification, bisect, check, check_file, compare_reports, difference, evaluate,
-    explain, explain_why_not, features, gradients, schema_of, stats, verify,
+    Findings, IntoArray, IntoSamples, Made, Mending, Merged, Model, Options, Outcome, Pipeline, Plan,
+    Purpose, Runtime, Saved, Stats, StepOptions, Task, Verification, Worked, bisect, check, check_file,
+    compare_reports, difference, evaluate, explain, explain_why_not, features, gradients, schema_of, stats,
+    verify,
 };
 pub use autodiff::{GradientOptions, InputIs, Loss, Wrt};
 pub use engine::{CancelToken, Host, limit_calls, work_in_processes, work_inside};

@@ -11,6 +11,7 @@ use crate::features::FeatureError;
 use crate::finetune::FinetuneError;
 use crate::format::{FormatError, LiftError, ToProtoError};
 use crate::ir::CheckError;
+use crate::parts::PartsError;
 use crate::passes::{PassError, ResourceError};
 use crate::pipeline::{ConfigError, LackError, ReadError, RunError, StepError};
 use crate::rewrite::RuleError;
@@ -117,6 +118,7 @@ impl From<RunError> for Error {
                 made.at_step(step).at_node(source.node).at_value(source.value)
             }
             RunError::Cancelled => Self::cancelled(),
+            RunError::Parts(error) => error.into(),
             _ => made,
         }
     }
@@ -142,6 +144,7 @@ impl From<ResourceError> for Error {
             ResourceError::StatisticsFile(error) => error.into(),
             ResourceError::Evaluate(error) => error.into(),
             ResourceError::Rule(error) => error.into(),
+            ResourceError::Parts(error) => error.into(),
             ResourceError::Features(FeatureError::Data(error))
             | ResourceError::Training(FinetuneError::Data(error)) => error.into(),
             ResourceError::Features(FeatureError::Engine(error))
@@ -214,6 +217,7 @@ impl From<EvaluateError> for Error {
         match error {
             EvaluateError::Data(error) => error.into(),
             EvaluateError::Engine(error) => error.into(),
+            EvaluateError::Parts(error) => error.into(),
             EvaluateError::State { ref file, .. } => Self::new(error.code(), error.to_string()).in_file(file),
             EvaluateError::Output { ref output, .. } => {
                 Self::new(error.code(), error.to_string()).at_value(Some(output.clone()))
@@ -246,9 +250,20 @@ impl From<AutodiffError> for Error {
     }
 }
 
+impl From<PartsError> for Error {
+    fn from(error: PartsError) -> Self {
+        let made = Self::new(error.code(), error.to_string());
+        match error {
+            PartsError::Foreign { file, .. } | PartsError::Io { file, .. } => made.in_file(&file),
+            PartsError::Waiting { .. } | PartsError::Stale { .. } => made,
+        }
+    }
+}
+
 impl From<StatisticsError> for Error {
     fn from(error: StatisticsError) -> Self {
         match error {
+            StatisticsError::Parts(error) => error.into(),
             StatisticsError::Autodiff(error) => error.into(),
             StatisticsError::Data(error) => error.into(),
             StatisticsError::Engine(error) => error.into(),

@@ -9,7 +9,7 @@ use super::error::Error;
 use super::model::Model;
 use super::options::Options;
 use crate::fold::TractEvaluator;
-use crate::passes::prune::channels::{Plan, PruneChannels};
+use crate::passes::prune::channels::{ClassPlan, PruneChannels};
 use crate::passes::{Context, Limits};
 use crate::pipeline::{Pipeline, RunError, Step, StepResources};
 
@@ -37,7 +37,7 @@ impl Pruning {
     }
 
     /// Every class of units, what it would lose and free, or what pins it.
-    pub(crate) fn plan(self, model: &Model, options: &Options) -> Result<Plan, Error> {
+    pub(crate) fn plan(self, model: &Model, options: &Options) -> Result<ClassPlan, Error> {
         let runs = self
             .pipeline
             .steps

@@ -112,7 +112,7 @@ impl Data {
         }
     }
 
-    fn described(spec: Spec, base: PathBuf) -> Self {
+    pub(crate) fn described(spec: Spec, base: PathBuf) -> Self {
         Self::from(Source::Described(Box::new(spec), base))
     }
 

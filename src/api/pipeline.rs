@@ -145,6 +145,13 @@ impl Pipeline {
         Ok(Self::of(parsed, Unchanged::RefusedAltogether))
     }
 
+    /// A pipeline as a value of another file, whose relative paths start from `base`.
+    pub(crate) fn inline(value: &Value, base: &Path) -> Result<Self, Error> {
+        let text = serde_yaml::to_string(value).unwrap_or_default();
+        let parsed = inner::Pipeline::parse("pipeline", &text, base)?;
+        Ok(Self::of(parsed, Unchanged::RefusedAltogether))
+    }
+
     /// Reads a pipeline from a file; relative paths in it start from its folder.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use super::check::Findings;
 use super::error::{Error, ErrorDocument};
 use super::evaluate::EvaluationDocument;
 use super::gradients::GradientDocument;
+use super::job_schema;
 use super::verify::Verification;
 use crate::data::Spec;
 use crate::passes::registry;
@@ -17,8 +18,9 @@ use crate::report::difference::Difference;
 use crate::report::facts::ModelFacts;
 use crate::schema::nearest;
 
-const DOCUMENTS: [&str; 12] = [
+const DOCUMENTS: [&str; 13] = [
     "pipeline",
+    "job",
     "data",
     "run",
     "verify",
@@ -32,7 +34,7 @@ const DOCUMENTS: [&str; 12] = [
     "error",
 ];
 
-/// The JSON Schema of pipelines (`pipeline`), descriptions of data (`data`), the options of a pass, or what a verb prints under
+/// The JSON Schema of pipelines (`pipeline`), of jobs of several processes (`job`), descriptions of data (`data`), the options of a pass, or what a verb prints under
 /// `--json` (`run`, `verify`, `evaluate`, `gradients`, `inspect`, `diff`, `check`, `ci`, `bisect`, `error`).
 ///
 /// # Errors
@@ -50,6 +52,7 @@ const DOCUMENTS: [&str; 12] = [
 pub fn schema_of(name: &str) -> Result<Value, Error> {
     Ok(match name {
         "pipeline" => pipeline_schema(),
+        "job" => job_schema(),
         "run" => answer::<RunReport>(),
         "verify" => answer::<Verification>(),
         "evaluate" => answer::<EvaluationDocument<'_>>(),

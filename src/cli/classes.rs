@@ -8,7 +8,7 @@ use super::global::Global;
 use super::progress::Progress;
 use super::run::Running;
 use super::{Answer, model, terminal};
-use crate::api::{Error, MemberReport, Plan, Pruning};
+use crate::api::{ClassPlan, Error, MemberReport, Pruning};
 use crate::report::sanitise;
 use crate::report::table::{self, Style};
 
@@ -42,7 +42,7 @@ pub(super) fn execute(
 }
 
 /// One table of what can go, one of what cannot.
-fn describe(plan: &Plan) -> String {
+fn describe(plan: &ClassPlan) -> String {
     let (pinned, free): (Vec<_>, Vec<_>) = plan.classes.iter().partition(|class| class.pinned_by.is_some());
     let rows = free.iter().map(|class| {
         let (low, high) = class.scores.unwrap_or_default();

@@ -200,7 +200,7 @@ fn merge(global: &Global, parts: &[PathBuf], target: Option<&Path>) -> Result<An
     Ok(Answer::Done)
 }
 
-fn show(global: &Global, document: &EvaluationDocument<'_>) {
+pub(super) fn show(global: &Global, document: &EvaluationDocument<'_>) {
     if global.json {
         return terminal::json(document);
     }

@@ -20,6 +20,7 @@ mod man;
 mod model;
 mod options;
 mod outcome;
+mod plan;
 mod print;
 mod progress;
 mod reference;
@@ -78,6 +79,9 @@ enum Verb {
     Rules(rules::Arguments),
     Bisect(bisect::Arguments),
     Stats(stats::Arguments),
+    Plan(plan::Arguments),
+    Work(plan::Work),
+    Merge(plan::Merge),
     Features(features::Arguments),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
@@ -313,6 +317,9 @@ fn dispatch(cli: &Cli) -> Result<Answer, Error> {
         Verb::Rules(arguments) => rules::execute(global, arguments),
         Verb::Bisect(arguments) => bisect::execute(global, arguments),
         Verb::Stats(arguments) => stats::execute(global, arguments),
+        Verb::Plan(arguments) => plan::plan(global, arguments),
+        Verb::Work(arguments) => plan::work(global, arguments),
+        Verb::Merge(arguments) => plan::merge(global, arguments),
         Verb::Features(arguments) => features::execute(global, arguments),
         Verb::Schema(arguments) => schema::execute(global, arguments),
         Verb::Completions(arguments) => completions::execute(global, arguments),

@@ -5,7 +5,7 @@ use clap::Command;
 use super::command;
 
 /// What verbs are for, and the verbs.
-const SHELVES: [(&str, &[&str]); 8] = [
+const SHELVES: [(&str, &[&str]); 9] = [
     (
         "Rewrite a model",
         &[
@@ -62,6 +62,7 @@ const SHELVES: [(&str, &[&str]); 8] = [
             "rules",
         ],
     ),
+    ("Scale out", &["plan", "work", "merge"]),
     ("Set up", &["schema", "completions", "man"]),
 ];
 

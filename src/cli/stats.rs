@@ -139,17 +139,19 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
             .for_each(|note| terminal::note(&format!("left out: {}", sanitise(note))));
     }
     found.write(output)?;
-    Ok(finish(global, &found, output))
+    finish(global, &found, output);
+    Ok(Answer::Done)
 }
 
 fn join(global: &Global, merge: &Merge) -> Result<Answer, Error> {
     check_parts(global.files(), &merge.parts, Some(("-o", &merge.output)))?;
     let whole = Stats::merge(&merge.parts)?;
     whole.write(&merge.output)?;
-    Ok(finish(global, &whole, &merge.output))
+    finish(global, &whole, &merge.output);
+    Ok(Answer::Done)
 }
 
-fn finish(global: &Global, found: &Stats, output: &Path) -> Answer {
+pub(super) fn finish(global: &Global, found: &Stats, output: &Path) {
     let (ranges, values) = (found.ranges(), found.values());
     let samples = ranges.iter().map(|(start, end)| end - start).sum();
     if global.json {
@@ -165,5 +167,4 @@ fn finish(global: &Global, found: &Stats, output: &Path) -> Answer {
             output.display()
         ));
     }
-    Answer::Done
 }

@@ -204,8 +204,8 @@ impl Dataset {
 
     /// The same work with what it depends on of the data.
     pub fn described(&self, mut work: Work) -> Work {
-        work.inputs.insert("data", self.digest.clone());
-        work.inputs.insert("batch", self.batch.to_string());
+        work.depends("data", self.digest.clone());
+        work.depends("batch", self.batch.to_string());
         work
     }
 

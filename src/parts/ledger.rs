@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::{Part, PartsError, Task, Work, inside, kept};
 
 /// The folder of results in that of a plan.
@@ -159,6 +162,17 @@ impl Ledger {
         &self,
         work: &Work,
         parts: &[String],
+        make: impl FnMut(usize) -> Result<Vec<u8>, E>,
+        take: impl FnMut(usize, Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.each_with(work, parts, &E::from, make, take)
+    }
+
+    fn each_with<E>(
+        &self,
+        work: &Work,
+        parts: &[String],
+        wrap: &dyn Fn(PartsError) -> E,
         mut make: impl FnMut(usize) -> Result<Vec<u8>, E>,
         mut take: impl FnMut(usize, Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -171,11 +185,11 @@ impl Ledger {
         let mut missing = Vec::new();
         for (index, of) in parts.iter().enumerate() {
             let task = self.task(work, (begun, count), index, of);
-            self.check(&task)?;
+            self.check(&task).map_err(wrap)?;
             let own = matches!(&self.own, Own::Tasks(own) if own.contains(&task.id));
             let mut there = self.has(&task.key);
             if own && !there {
-                kept(&self.file(&task.key), &task.key, &make(index)?)?;
+                kept(&self.file(&task.key), &task.key, &make(index)?).map_err(wrap)?;
                 let mut state = self.state();
                 state.there.insert(task.key.clone());
                 state.made.push(task.id.clone());
@@ -195,13 +209,39 @@ impl Ledger {
                 missing: missing.len(),
             };
             self.state().wanted = missing;
-            return Err(error.into());
+            return Err(wrap(error));
         }
         for (index, of) in parts.iter().enumerate() {
             let key = self.task(work, (begun, count), index, of).key;
-            take(index, inside(&self.file(&key), &key)?)?;
+            take(index, inside(&self.file(&key), &key).map_err(wrap)?)?;
         }
         Ok(())
+    }
+
+    /// Values in place of bytes: see [`Ledger::each`]. `wrap` makes what is wrong with parts an error of the caller.
+    ///
+    /// # Errors
+    /// As [`Ledger::each`].
+    pub fn values<T: Serialize + DeserializeOwned, E>(
+        &self,
+        work: &Work,
+        parts: &[String],
+        wrap: impl Fn(PartsError) -> E,
+        mut make: impl FnMut(usize) -> Result<T, E>,
+    ) -> Result<Vec<T>, E> {
+        let odd = |error: serde_json::Error| {
+            wrap(PartsError::Foreign {
+                file: self.folder.join(PARTS),
+                reason: format!("a part of {} is not of the form: {error}", work.name),
+            })
+        };
+        let mut values = Vec::with_capacity(parts.len());
+        let bytes = |index: usize| serde_json::to_vec(&make(index)?).map_err(odd);
+        self.each_with(work, parts, &wrap, bytes, |_, bytes| {
+            values.push(serde_json::from_slice(&bytes).map_err(odd)?);
+            Ok(())
+        })?;
+        Ok(values)
     }
 
     fn task(&self, work: &Work, (begun, count): (u64, usize), index: usize, of: &str) -> Task {

@@ -3,6 +3,9 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+/// Longest text that stands in a task as it is.
+const LONGEST: usize = 80;
+
 /// Something that is cut into parts, with everything that its results depend on.
 #[derive(Clone, Debug)]
 pub struct Work {
@@ -15,10 +18,21 @@ pub struct Work {
 impl Work {
     /// Work of this name on what `inputs` say.
     pub fn new<const N: usize>(name: &'static str, inputs: [(&'static str, String); N]) -> Self {
-        Self {
+        let mut work = Self {
             name,
-            inputs: inputs.into_iter().collect(),
-        }
+            inputs: IndexMap::new(),
+        };
+        inputs.into_iter().for_each(|(name, value)| work.depends(name, value));
+        work
+    }
+
+    /// Adds what the results depend on; long texts count by their digest.
+    pub fn depends(&mut self, name: &'static str, value: String) {
+        let value = match value.len() {
+            0..=LONGEST => value,
+            _ => format!("blake3:{}", blake3::hash(value.as_bytes()).to_hex()),
+        };
+        self.inputs.insert(name, value);
     }
 }
 

@@ -112,7 +112,7 @@ pub struct Weight {
 }
 
 /// What a gate found.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GateReport {
     /// Gate name.
     pub name: String,
@@ -121,7 +121,7 @@ pub struct GateReport {
     /// The same, with what the samples do not decide.
     pub decision: Decision,
     /// About how many more samples would decide, where these do not.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more_samples: Option<u64>,
     /// The figure that decided; `null` if there is none.
     pub value: Option<f64>,
@@ -132,7 +132,7 @@ pub struct GateReport {
 }
 
 /// What a gate says of a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Decision {
     /// It holds.

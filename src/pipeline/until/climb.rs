@@ -1,9 +1,15 @@
 //! The search itself: from the cheapest candidate up, to the first that keeps the bounds.
 
+use std::collections::VecDeque;
+
 use super::super::gates::GateReport;
 use super::report::{Candidate, JudgedOn};
 use crate::ir::Model;
+use crate::parts::Work;
 use crate::passes::{PassError, PassReport};
+
+/// Rungs that are looked at ahead of a halving at most.
+const MOST_AHEAD: usize = 64;
 
 /// Candidates that are judged at most to do without single layers again.
 const MOST_SPARED: usize = 10;
@@ -56,6 +62,37 @@ pub(super) trait Bench {
     fn is_budget(&self, gate: &str) -> bool;
 }
 
+/// A candidate that is judged apart from others: by which bounds, on samples that the search sees or on others.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Trial {
+    pub(super) choice: Choice,
+    pub(super) which: Which,
+    pub(super) held_out: bool,
+}
+
+impl Trial {
+    /// What tells it from others of the search.
+    pub(super) fn words(&self) -> String {
+        let on = if self.held_out { "held out" } else { "search" };
+        format!("candidate {:?}, {:?} bounds, on {on} samples", self.choice, self.which)
+    }
+}
+
+/// Makes a candidate and judges it.
+pub(super) type MakeTrial<'a> = dyn FnMut(&Trial) -> Result<Vec<GateReport>, PassError> + 'a;
+
+/// How candidates are judged by several processes: those that the search may ask for next, all at once.
+pub(super) struct Sharing<'a> {
+    /// What the judgements depend on.
+    pub(super) work: Work,
+    /// How many candidates are judged at once.
+    pub(super) ahead: usize,
+    /// The judgements of trials, wherever they are made.
+    #[allow(clippy::type_complexity)]
+    pub(super) apart:
+        &'a dyn Fn(&Work, &[Trial], &mut MakeTrial<'_>) -> Result<Vec<Vec<GateReport>>, PassError>,
+}
+
 /// Which bounds are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
@@ -76,6 +113,9 @@ pub(super) struct Climb<'a> {
     made: Option<(Choice, Made)>,
     /// Each judgement, beside its candidate: whether on samples that the search does not see, by how much bounds were missed.
     missed: Vec<(bool, f64, Choice)>,
+    sharing: Option<Sharing<'a>>,
+    /// What other processes found, or this one found for them.
+    judged: Vec<(Trial, Vec<GateReport>)>,
 }
 
 impl<'a> Climb<'a> {
@@ -86,7 +126,40 @@ impl<'a> Climb<'a> {
             candidates: Vec::new(),
             made: None,
             missed: Vec::new(),
+            sharing: None,
+            judged: Vec::new(),
         }
+    }
+
+    /// The same search, whose candidates several processes judge.
+    pub(super) fn sharing(self, sharing: Sharing<'a>) -> Self {
+        Self {
+            sharing: Some(sharing),
+            ..self
+        }
+    }
+
+    /// Has candidates judged that the search may ask for, the likeliest first, where several processes do that.
+    fn ahead(&mut self, which: Which, held_out: bool, choices: impl Iterator<Item = Choice>) -> Result<(), PassError> {
+        let Some(sharing) = &self.sharing else {
+            return Ok(());
+        };
+        let known = |trial: &Trial| self.judged.iter().any(|(judged, _)| judged == trial);
+        let mut trials: Vec<Trial> = Vec::new();
+        for choice in choices {
+            let trial = Trial { choice, which, held_out };
+            if trials.len() < sharing.ahead && !known(&trial) && !trials.contains(&trial) {
+                trials.push(trial);
+            }
+        }
+        if trials.is_empty() {
+            return Ok(());
+        }
+        let (ladder, bench) = (self.ladder, self.bench);
+        let mut make = |trial: &Trial| bench.judge(&ladder.make(&trial.choice)?, trial.which, trial.held_out);
+        let found = (sharing.apart)(&sharing.work, &trials, &mut make)?;
+        self.judged.extend(trials.into_iter().zip(found));
+        Ok(())
     }
 
     /// The cheapest candidate that keeps bounds on quality; where all bounds are budgets, the dearest that keeps them.
@@ -142,9 +215,7 @@ impl<'a> Climb<'a> {
         if let Some(known) = known.and_then(|at| self.candidates.get(at)) {
             return Ok(known.holds);
         }
-        let made = self.make(choice)?;
-        let gates = self.bench.judge(&made, which, held_out)?;
-        self.made = Some((choice.to_vec(), made));
+        let gates = self.gates(choice, which, held_out)?;
         let holds = gates.iter().all(|gate| gate.passed);
         let miss: f64 = gates.iter().map(missed).sum();
         self.missed.push((held_out, miss, choice.to_vec()));
@@ -156,6 +227,23 @@ impl<'a> Climb<'a> {
             gates,
         });
         Ok(holds)
+    }
+
+    /// What the bounds say of a candidate.
+    fn gates(&mut self, choice: &[usize], which: Which, held_out: bool) -> Result<Vec<GateReport>, PassError> {
+        self.ahead(which, held_out, std::iter::once(choice.to_vec()))?;
+        let trial = Trial {
+            choice: choice.to_vec(),
+            which,
+            held_out,
+        };
+        if let Some((_, gates)) = self.judged.iter().find(|(judged, _)| *judged == trial) {
+            return Ok(gates.clone());
+        }
+        let made = self.make(choice)?;
+        let gates = self.bench.judge(&made, which, held_out)?;
+        self.made = Some((choice.to_vec(), made));
+        Ok(gates)
     }
 
     fn cheapest(&mut self) -> Result<Option<Choice>, PassError> {
@@ -171,6 +259,8 @@ impl<'a> Climb<'a> {
         // Samples that confirm do not choose: from here on candidates go up in steps that grow, and the first that holds is taken.
         let mut step = 1;
         let mut next = if choice == whole { rung + 1 } else { rung };
+        let ladder = self.ladder;
+        self.ahead(Which::All, true, rising(next, top).map(|rung| ladder.choice(rung)))?;
         while next <= top && self.only_quality_is_missed() {
             let choice = self.ladder.choice(next);
             if self.judge(&choice, Which::All, true)? {
@@ -183,6 +273,14 @@ impl<'a> Climb<'a> {
             step *= 2;
         }
         Ok(None)
+    }
+
+    /// Whether other processes judged a candidate.
+    fn is_judged(&self, choice: &[usize], which: Which, held_out: bool) -> bool {
+        let trials = self.judged.iter().map(|(trial, _)| trial);
+        trials
+            .filter(|trial| trial.choice == choice)
+            .any(|trial| trial.which == which && trial.held_out == held_out)
     }
 
     /// Whether the last candidate keeps every budget: only then may a dearer one keep all bounds.
@@ -201,7 +299,9 @@ impl<'a> Climb<'a> {
         };
         // All rungs below `low` are taken to break the bounds.
         let (mut low, mut high) = (0, top);
+        let ladder = self.ladder;
         if self.ladder.likely_low() {
+            self.ahead(Which::Quality, false, rising(0, top).map(|rung| ladder.choice(rung)))?;
             let (mut rung, mut step) = (0, 1);
             while !holds(self, rung)? {
                 if rung == top {
@@ -212,11 +312,19 @@ impl<'a> Climb<'a> {
                 step *= 2;
             }
             high = rung;
-        } else if !holds(self, top)? {
-            return Ok(None);
+        } else {
+            let first = std::iter::once(top).chain(middles(0, top, false));
+            self.ahead(Which::Quality, false, first.map(|rung| ladder.choice(rung)))?;
+            if !holds(self, top)? {
+                return Ok(None);
+            }
         }
         while low < high {
             let middle = usize::midpoint(low, high);
+            if !self.is_judged(&ladder.choice(middle), Which::Quality, false) {
+                let next = middles(low, high, false).into_iter();
+                self.ahead(Which::Quality, false, next.map(|rung| ladder.choice(rung)))?;
+            }
             if holds(self, middle)? {
                 high = middle;
             } else {
@@ -255,12 +363,19 @@ impl<'a> Climb<'a> {
             let choice = climb.ladder.choice(rung);
             climb.judge(&choice, Which::Budget, false)
         };
+        let ladder = self.ladder;
+        let first = std::iter::once(0).chain(middles(0, top, true));
+        self.ahead(Which::Budget, false, first.map(|rung| ladder.choice(rung)))?;
         if !holds(self, 0)? {
             return Ok(None);
         }
         let (mut low, mut high) = (0, top);
         while low < high {
             let middle = usize::midpoint(low, high + 1);
+            if !self.is_judged(&ladder.choice(middle), Which::Budget, false) {
+                let next = middles(low, high, true).into_iter();
+                self.ahead(Which::Budget, false, next.map(|rung| ladder.choice(rung)))?;
+            }
             if holds(self, middle)? {
                 low = middle;
             } else {
@@ -269,6 +384,36 @@ impl<'a> Climb<'a> {
         }
         Ok(Some(self.ladder.choice(low)))
     }
+}
+
+/// Rungs from `first` on, in steps that grow, to the top.
+fn rising(first: usize, top: usize) -> impl Iterator<Item = usize> {
+    let mut next = Some((first, 1));
+    std::iter::from_fn(move || {
+        let (rung, step) = next.filter(|(rung, _)| *rung <= top)?;
+        next = (rung < top).then(|| ((rung + step).min(top), step * 2));
+        Some(rung)
+    })
+}
+
+/// The rungs that halving may ask for between two, those that it asks for first before the others. `up`: as the search for the highest
+/// rung halves, else as that for the lowest.
+fn middles(low: usize, high: usize, up: bool) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut ranges = VecDeque::from([(low, high)]);
+    while let Some((low, high)) = ranges.pop_front().filter(|_| found.len() < MOST_AHEAD) {
+        if low >= high {
+            continue;
+        }
+        let middle = usize::midpoint(low, high + usize::from(up));
+        found.push(middle);
+        let (below, above) = match up {
+            true => ((low, middle - 1), (middle, high)),
+            false => ((low, middle), (middle + 1, high)),
+        };
+        ranges.extend([below, above]);
+    }
+    found
 }
 
 /// Puts both halves of a group on the stack, the first one on top.

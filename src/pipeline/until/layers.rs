@@ -69,26 +69,34 @@ impl<'a> LayerLadder<'a> {
     /// Quantizes each layer alone.
     fn rank(&mut self, layers: Vec<QuantizableLayer>, ranking: &Ranking<'_>) -> Result<(), PassError> {
         let total = layers.len() as u64;
-        let mut ranked = Vec::new();
-        for (at, layer) in layers.iter().enumerate() {
-            let others: Vec<&str> = layers
-                .iter()
-                .filter(|other| other.pattern != layer.pattern)
-                .map(|other| other.pattern.as_str())
+        let mut done = 0;
+        let failed = |error: ResourceError| PassError::resource(self.ground.pass, error);
+        let mut alone = |at: usize| -> Result<Loss, PassError> {
+            let own = layers.get(at).map(|layer| &layer.pattern);
+            let patterns = layers.iter().map(|layer| &layer.pattern);
+            let others: Vec<&str> = patterns
+                .filter(|other| Some(*other) != own)
+                .map(String::as_str)
                 .collect();
-            let loss = match others.is_empty() {
-                true => Loss::default(),
-                false => {
-                    let others = put_back(format!("(?:{})", others.join("|")), None);
-                    let (model, _) = self.with(vec![others]).finish(&self.start, self.ground.context)?;
-                    ranking
-                        .loss(&model)
-                        .map_err(|error| PassError::resource(self.ground.pass, error))?
-                }
-            };
-            ranked.push(loss);
-            (self.ground.context.progress)("sensitivities", at as u64 + 1, Some(total));
-        }
+            if others.is_empty() {
+                return Ok(Loss::default());
+            }
+            let others = put_back(format!("(?:{})", others.join("|")), None);
+            let (model, _) = self.with(vec![others]).finish(&self.start, self.ground.context)?;
+            let loss = ranking.loss(&model).map_err(failed)?;
+            done += 1;
+            (self.ground.context.progress)("sensitivities", done, Some(total));
+            Ok(loss)
+        };
+        let ledger = self.ground.context.resources.and_then(|resources| resources.ledger());
+        let ranked: Vec<Loss> = match ledger {
+            Some(ledger) => {
+                let names: Vec<String> = layers.iter().map(|layer| layer.pattern.clone()).collect();
+                let work = ranking.described(self.ground.work("ranking"));
+                ledger.values(&work, &names, |error| failed(error.into()), &mut alone)?
+            }
+            None => (0..layers.len()).map(&mut alone).collect::<Result<_, _>>()?,
+        };
         let mut ranked: Vec<Ranked> = layers
             .into_iter()
             .zip(ranked)

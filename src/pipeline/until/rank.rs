@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::gates::Gate;
 use super::figures::Samples;
 use crate::engine::RunValue;
 use crate::engine::stream::Sampled;
 use crate::evaluate::{State, StateSubject};
 use crate::ir::Model;
+use crate::parts::Work;
 use crate::passes::ResourceError;
 
 /// What a candidate loses.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Loss {
     /// Power of the error of the outputs over the power of what varies in them, summed over the outputs.
     pub(super) noise: f64,
@@ -57,6 +60,13 @@ impl<'m> Ranking<'m> {
     /// Samples that are run for each layer.
     pub(super) fn count(&self) -> u64 {
         (self.batches * self.samples.data.batch_size()).min(self.samples.count())
+    }
+
+    /// Work with what ranking depends on.
+    pub(super) fn described(&self, mut work: Work) -> Work {
+        work.depends("batches", self.batches.to_string());
+        work.depends("figure", self.figure.unwrap_or_default().to_owned());
+        self.samples.data.described(work)
     }
 
     /// What ranking goes by, in words.

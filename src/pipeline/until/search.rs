@@ -7,7 +7,7 @@ use super::super::gates::{Gate, GateReport, Weight};
 use super::super::weigh::weigh;
 use super::bounds::words;
 use super::channels::ChannelLadder;
-use super::climb::{Bench, Climb, Found, Ladder, Made, Which};
+use super::climb::{Bench, Climb, Found, Ladder, Made, MakeTrial, Sharing, Trial, Which};
 use super::figures::{Samples, Terms};
 use super::layers::LayerLadder;
 use super::precision::PrecisionLadder;
@@ -16,7 +16,8 @@ use super::report::{JudgedOn, Searched, SearchedSamples};
 use super::sharing::Shared;
 use super::{NamedStep, UNTIL, file_option, needs_evaluation};
 use crate::engine::Engine;
-use crate::ir::Model;
+use crate::ir::{Model, model_digest};
+use crate::parts::{PartsError, Work};
 use crate::passes::{Context, PassError, PassReport, Requirement, ResourceError, Resources};
 use crate::verify::VerifyOptions;
 
@@ -68,6 +69,21 @@ impl Ground<'_> {
     pub(super) fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T, PassError> {
         serde_json::from_value(Value::Object(self.options.clone()))
             .map_err(|error| self.wrong(error.to_string()))
+    }
+
+    /// Work on the step, with what it depends on.
+    pub(super) fn work(&self, name: &'static str) -> Work {
+        let engine = self.context.engine().name().to_owned();
+        let options = Value::Object(self.options.clone()).to_string();
+        Work::new(
+            name,
+            [
+                ("model", model_digest(self.input)),
+                ("step", format!("{} {options}", self.pass)),
+                ("seed", self.context.seed.to_string()),
+                ("engine", engine),
+            ],
+        )
     }
 
     pub(super) fn wrong(&self, message: String) -> PassError {
@@ -138,7 +154,29 @@ pub(in crate::pipeline) fn search(
         },
         samples,
     };
+    let apart = |work: &Work, parts: &[Trial], make: &mut MakeTrial<'_>| -> Result<Vec<Vec<GateReport>>, PassError> {
+        let Some(ledger) = resources.ledger() else {
+            return Ok(Vec::new());
+        };
+        let names: Vec<String> = parts.iter().map(Trial::words).collect();
+        let wrap = |error: PartsError| failed(error.into());
+        ledger.values(work, &names, wrap, |index| match parts.get(index) {
+            Some(trial) => make(trial),
+            None => Ok(Vec::new()),
+        })
+    };
     let mut climb = Climb::new(&*ladder, &judging);
+    if let Some(ledger) = resources.ledger() {
+        let mut work = ground.work("candidate");
+        work.depends("bounds", means.gates.iter().map(words).collect::<Vec<_>>().join(", "));
+        let digests = samples.map(|(search, rest)| [search.data.digest(), rest.data.digest()].join(" "));
+        work.depends("data", digests.unwrap_or_default());
+        climb = climb.sharing(Sharing {
+            work,
+            ahead: ledger.cuts(),
+            apart: &apart,
+        });
+    }
     let found = climb.run()?;
     let candidates = std::mem::take(&mut climb.candidates);
     let mut searched = Searched {

@@ -23,5 +23,5 @@ pub use explain::{Explained, MemberReport, explain};
 pub use history::{History, HistoryError, HistoryGroup, HistoryMember};
 pub use options::{AttentionUnits, Criterion, Norm, PruneChannels, RefitOrder, Scope};
 pub use oracle::{OracleReport, OracleVerdict, oracle};
-pub use run::{Plan, Pruned, plan, prune};
+pub use run::{ClassPlan, Pruned, plan, prune};
 pub use unreached::Unreached;

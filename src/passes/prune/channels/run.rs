@@ -184,7 +184,7 @@ impl PruneChannels {
     }
 
     /// What the first round would do to a model, and why it would leave the rest alone; the model only gets its shape arithmetic folded.
-    pub fn plan(&self, model: &mut Model, context: &Context<'_>) -> Result<Plan, PassError> {
+    pub fn plan(&self, model: &mut Model, context: &Context<'_>) -> Result<ClassPlan, PassError> {
         prepare::fold(model, context)?;
         let replay = self.replayed(context)?;
         let seed = self.seed.unwrap_or(context.seed);
@@ -200,7 +200,7 @@ impl PruneChannels {
 
 /// Every class of units and what is planned for it.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct Plan {
+pub struct ClassPlan {
     /// Groups of units that play the same part, in graph order.
     pub classes: Vec<Explained>,
     /// Parameters that no class covers.
@@ -218,7 +218,7 @@ pub fn plan(
     replay: Option<&History>,
     measured: Measured<'_>,
     seed: u64,
-) -> Result<(Plan, Solution, Chosen), PassError> {
+) -> Result<(ClassPlan, Solution, Chosen), PassError> {
     validate(options)?;
     let own = RegexSet::new(&options.keep).map_err(|error| option(format!("keep: {error}")))?;
     let solution = solve(model);
@@ -254,7 +254,7 @@ pub fn plan(
     };
     let classes = describe(model, &solution, &scores, &left, &chosen);
     let unreached = unreached(model, &classes);
-    Ok((Plan { classes, unreached }, solution, chosen))
+    Ok((ClassPlan { classes, unreached }, solution, chosen))
 }
 
 /// Prunes a model whose types have been inferred and whose shape arithmetic has been folded. `keep` are patterns beside the

@@ -1,7 +1,9 @@
 //! Which layer gets more bits next: the one whose noise falls most for each bit that is added.
 
+use serde::{Deserialize, Serialize};
+
 /// One precision that a layer may have.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Choice {
     /// Bits of all codes of the layer.
     pub(super) bits: u64,

@@ -1,14 +1,16 @@
 //! How much noise each layer makes at each precision, alone: everything else stays float.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use super::choose::Choice;
 use super::{NAME, SearchPrecision, Sensitivity};
 use crate::data::Batch;
 use crate::engine::stream::{Sampled, Stream, in_order};
 use crate::engine::{Engine, EngineError, RunValue, RunValues};
-use crate::ir::Model;
+use crate::ir::{Model, model_digest};
 use crate::lower::Lowering;
+use crate::parts::{PartsError, Work};
 use crate::passes::quantize::Precision;
 use crate::passes::quantize::weights::{Layers, QuantizedLayer};
 use crate::passes::{Context, PassError, PassReport, ResourceError};
@@ -36,9 +38,16 @@ pub(super) fn measure(
 ) -> Result<Vec<Measured>, PassError> {
     let resources = context.resources(NAME, "needs calibration data")?;
     let engine = resources.engine().map_err(resource)?;
-    let reference = match options.sensitivity {
-        Sensitivity::Layer => None,
-        Sensitivity::Output => Some(reference(model, options, engine, context)?),
+    let float = OnceLock::new();
+    let reference = || match options.sensitivity {
+        Sensitivity::Layer => Ok(None),
+        Sensitivity::Output => match float.get() {
+            Some(known) => Ok(Some(known)),
+            None => {
+                let found = reference(model, options, engine, context)?;
+                Ok(Some(float.get_or_init(|| found)))
+            }
+        },
     };
     let cases: Vec<(usize, Precision)> = (0..layers.count())
         .flat_map(|layer| precisions.iter().map(move |precision| (layer, *precision)))
@@ -56,7 +65,7 @@ pub(super) fn measure(
         let mut quantized = model.clone();
         let QuantizedLayer { bytes, own_noise } =
             layers.quantize_one(&mut quantized, layer, kind, &mut PassReport::default())?;
-        let noise = match &reference {
+        let noise = match reference()? {
             None => own_noise.ok_or_else(|| {
                 resource(format!(
                     "sensitivity: layer: there are no rows of {}; use sensitivity: output",
@@ -77,6 +86,31 @@ pub(super) fn measure(
             choices: Vec::new(),
         })
         .collect();
+    if let Some(ledger) = resources.ledger() {
+        let names: Vec<String> = cases
+            .iter()
+            .map(|(layer, precision)| format!("{} as {precision:?}", layers.name(model, *layer)))
+            .collect();
+        let data = resources.data(&options.data, &model.graph).map_err(resource)?;
+        let work_of = Work::new(
+            "sensitivity",
+            [
+                ("model", model_digest(model)),
+                ("options", format!("{options:?}")),
+                ("engine", engine.name().to_owned()),
+            ],
+        );
+        let wrap = |error: PartsError| resource(error);
+        let choices = ledger.values(&data.described(work_of), &names, wrap, |index| {
+            cases.get(index).map_or_else(|| Err(resource("no such layer")), |case| work(*case))
+        })?;
+        for ((layer, _), choice) in cases.iter().zip(choices) {
+            measured.get_mut(*layer).into_iter().for_each(|entry| entry.choices.push(choice));
+        }
+        return Ok(measured);
+    }
+    // What every case needs is made once, before the first of them.
+    reference()?;
     let mut done = 0;
     in_order(
         cases.iter().copied(),
