@@ -145,6 +145,11 @@ impl Pipeline {
         Ok(Self::of(parsed, Unchanged::RefusedAltogether))
     }
 
+    /// A digest of what the steps do and of the files that they read.
+    pub(crate) fn content_digest(&self) -> Result<String, (PathBuf, std::io::Error)> {
+        self.inner.content_digest()
+    }
+
     /// A pipeline as a value of another file, whose relative paths start from `base`.
     pub(crate) fn inline(value: &Value, base: &Path) -> Result<Self, Error> {
         let text = serde_yaml::to_string(value).unwrap_or_default();

@@ -25,6 +25,8 @@ pub enum Own {
 #[derive(Debug)]
 pub struct Ledger {
     folder: PathBuf,
+    /// What every result depends on beside what its work names.
+    context: String,
     /// Into how many parts data are cut.
     cuts: usize,
     planned: BTreeMap<String, Task>,
@@ -47,11 +49,17 @@ struct State {
 }
 
 impl Ledger {
-    /// The ledger of the plan in `folder`, whose tasks so far are `planned`.
+    /// The ledger of the plan in `folder`, whose tasks so far are `planned`; data are cut into `cuts` parts, and every result depends on
+    /// `context`.
     ///
     /// # Errors
     /// When the folder cannot be read or made.
-    pub fn open(folder: &Path, cuts: usize, planned: Vec<Task>, own: Own) -> Result<Self, PartsError> {
+    pub fn open(
+        folder: &Path,
+        (cuts, context): (usize, String),
+        planned: Vec<Task>,
+        own: Own,
+    ) -> Result<Self, PartsError> {
         let parts = folder.join(PARTS);
         let failed = |source: std::io::Error| PartsError::Io {
             file: parts.clone(),
@@ -66,6 +74,7 @@ impl Ledger {
         }
         Ok(Self {
             folder: folder.to_owned(),
+            context,
             cuts: cuts.max(1),
             planned: planned.into_iter().map(|task| (task.id.clone(), task)).collect(),
             own,
@@ -182,6 +191,11 @@ impl Ledger {
             state.begun
         };
         let count = parts.len();
+        let mut work = work.clone();
+        if !self.context.is_empty() {
+            work.depends("pipeline", self.context.clone());
+        }
+        let work = &work;
         let mut missing = Vec::new();
         for (index, of) in parts.iter().enumerate() {
             let task = self.task(work, (begun, count), index, of);
@@ -301,7 +315,7 @@ mod tests {
             [] => Own::None,
             own => Own::Tasks(own.iter().map(|id| (*id).to_owned()).collect()),
         };
-        Ledger::open(folder, 3, planned.to_vec(), own).unwrap()
+        Ledger::open(folder, (3, String::new()), planned.to_vec(), own).unwrap()
     }
 
     #[test]

@@ -22,7 +22,9 @@ impl Work {
             name,
             inputs: IndexMap::new(),
         };
-        inputs.into_iter().for_each(|(name, value)| work.depends(name, value));
+        inputs
+            .into_iter()
+            .for_each(|(name, value)| work.depends(name, value));
         work
     }
 

@@ -247,15 +247,20 @@ impl Job {
 
     /// The job with `options` for how it is done: what it says of itself comes first.
     fn options(&self, base: &Path, options: &Options) -> Result<Options, Error> {
-        let mut own = options.clone();
+        let mut own = Options {
+            jobs: options.jobs,
+            progress: options.progress.clone(),
+            note: options.note.clone(),
+            cancel: options.cancel.clone(),
+            force: options.force,
+            ledger: options.ledger.clone(),
+            ..Options::new()
+        };
         own.engine = match self.engine {
             EngineKind::Tract => Runtime::Tract,
             EngineKind::Ort => Runtime::OnnxRuntime,
         };
         own.seed = self.seed;
-        own.output = None;
-        own.reports = Vec::new();
-        own.evaluation.state = None;
         for (role, described) in &self.data {
             let (spec, base) = describe_data(&Described::Written(described.clone()), base)?;
             own.data.push((Some(role.clone()), Data::described(spec, base)));
@@ -316,6 +321,17 @@ impl Job {
                 Ok(Made::Model(Box::new(outcome)))
             }
         }
+    }
+
+    /// What every result of the job depends on beside models and data.
+    pub(super) fn context(&self, base: &Path) -> Result<String, Error> {
+        if self.job != Kind::Run {
+            return Ok(String::new());
+        }
+        let content = self.pipeline(base)?.content_digest().map_err(|(path, error)| {
+            Error::new("read-failed", format!("{}: {error}", path.display())).in_file(&path)
+        })?;
+        Ok(format!("{content} seed {}", self.seed))
     }
 
     fn check_outputs(&self, base: &Path, model: &Path, options: &Options) -> Result<(), Error> {

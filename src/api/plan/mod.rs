@@ -280,7 +280,8 @@ impl Plan {
     }
 
     fn ledger(&self, own: Own) -> Result<Arc<Ledger>, Error> {
-        let ledger = Ledger::open(self.folder.path(), self.job.parts(), self.tasks.clone(), own)?;
+        let how = (self.job.parts(), self.job.context(&self.base)?);
+        let ledger = Ledger::open(self.folder.path(), how, self.tasks.clone(), own)?;
         Ok(Arc::new(ledger))
     }
 

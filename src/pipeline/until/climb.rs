@@ -74,7 +74,10 @@ impl Trial {
     /// What tells it from others of the search.
     pub(super) fn words(&self) -> String {
         let on = if self.held_out { "held out" } else { "search" };
-        format!("candidate {:?}, {:?} bounds, on {on} samples", self.choice, self.which)
+        format!(
+            "candidate {:?}, {:?} bounds, on {on} samples",
+            self.choice, self.which
+        )
     }
 }
 
@@ -140,14 +143,23 @@ impl<'a> Climb<'a> {
     }
 
     /// Has candidates judged that the search may ask for, the likeliest first, where several processes do that.
-    fn ahead(&mut self, which: Which, held_out: bool, choices: impl Iterator<Item = Choice>) -> Result<(), PassError> {
+    fn ahead(
+        &mut self,
+        which: Which,
+        held_out: bool,
+        choices: impl Iterator<Item = Choice>,
+    ) -> Result<(), PassError> {
         let Some(sharing) = &self.sharing else {
             return Ok(());
         };
         let known = |trial: &Trial| self.judged.iter().any(|(judged, _)| judged == trial);
         let mut trials: Vec<Trial> = Vec::new();
         for choice in choices {
-            let trial = Trial { choice, which, held_out };
+            let trial = Trial {
+                choice,
+                which,
+                held_out,
+            };
             if trials.len() < sharing.ahead && !known(&trial) && !trials.contains(&trial) {
                 trials.push(trial);
             }
@@ -230,7 +242,12 @@ impl<'a> Climb<'a> {
     }
 
     /// What the bounds say of a candidate.
-    fn gates(&mut self, choice: &[usize], which: Which, held_out: bool) -> Result<Vec<GateReport>, PassError> {
+    fn gates(
+        &mut self,
+        choice: &[usize],
+        which: Which,
+        held_out: bool,
+    ) -> Result<Vec<GateReport>, PassError> {
         self.ahead(which, held_out, std::iter::once(choice.to_vec()))?;
         let trial = Trial {
             choice: choice.to_vec(),
@@ -260,7 +277,11 @@ impl<'a> Climb<'a> {
         let mut step = 1;
         let mut next = if choice == whole { rung + 1 } else { rung };
         let ladder = self.ladder;
-        self.ahead(Which::All, true, rising(next, top).map(|rung| ladder.choice(rung)))?;
+        self.ahead(
+            Which::All,
+            true,
+            rising(next, top).map(|rung| ladder.choice(rung)),
+        )?;
         while next <= top && self.only_quality_is_missed() {
             let choice = self.ladder.choice(next);
             if self.judge(&choice, Which::All, true)? {
@@ -301,7 +322,11 @@ impl<'a> Climb<'a> {
         let (mut low, mut high) = (0, top);
         let ladder = self.ladder;
         if self.ladder.likely_low() {
-            self.ahead(Which::Quality, false, rising(0, top).map(|rung| ladder.choice(rung)))?;
+            self.ahead(
+                Which::Quality,
+                false,
+                rising(0, top).map(|rung| ladder.choice(rung)),
+            )?;
             let (mut rung, mut step) = (0, 1);
             while !holds(self, rung)? {
                 if rung == top {

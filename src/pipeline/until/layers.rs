@@ -88,7 +88,11 @@ impl<'a> LayerLadder<'a> {
             (self.ground.context.progress)("sensitivities", done, Some(total));
             Ok(loss)
         };
-        let ledger = self.ground.context.resources.and_then(|resources| resources.ledger());
+        let ledger = self
+            .ground
+            .context
+            .resources
+            .and_then(|resources| resources.ledger());
         let ranked: Vec<Loss> = match ledger {
             Some(ledger) => {
                 let names: Vec<String> = layers.iter().map(|layer| layer.pattern.clone()).collect();

@@ -154,21 +154,25 @@ pub(in crate::pipeline) fn search(
         },
         samples,
     };
-    let apart = |work: &Work, parts: &[Trial], make: &mut MakeTrial<'_>| -> Result<Vec<Vec<GateReport>>, PassError> {
-        let Some(ledger) = resources.ledger() else {
-            return Ok(Vec::new());
+    let apart =
+        |work: &Work, parts: &[Trial], make: &mut MakeTrial<'_>| -> Result<Vec<Vec<GateReport>>, PassError> {
+            let Some(ledger) = resources.ledger() else {
+                return Ok(Vec::new());
+            };
+            let names: Vec<String> = parts.iter().map(Trial::words).collect();
+            let wrap = |error: PartsError| failed(error.into());
+            ledger.values(work, &names, wrap, |index| match parts.get(index) {
+                Some(trial) => make(trial),
+                None => Ok(Vec::new()),
+            })
         };
-        let names: Vec<String> = parts.iter().map(Trial::words).collect();
-        let wrap = |error: PartsError| failed(error.into());
-        ledger.values(work, &names, wrap, |index| match parts.get(index) {
-            Some(trial) => make(trial),
-            None => Ok(Vec::new()),
-        })
-    };
     let mut climb = Climb::new(&*ladder, &judging);
     if let Some(ledger) = resources.ledger() {
         let mut work = ground.work("candidate");
-        work.depends("bounds", means.gates.iter().map(words).collect::<Vec<_>>().join(", "));
+        work.depends(
+            "bounds",
+            means.gates.iter().map(words).collect::<Vec<_>>().join(", "),
+        );
         let digests = samples.map(|(search, rest)| [search.data.digest(), rest.data.digest()].join(" "));
         work.depends("data", digests.unwrap_or_default());
         climb = climb.sharing(Sharing {

@@ -102,10 +102,15 @@ pub(super) fn measure(
         );
         let wrap = |error: PartsError| resource(error);
         let choices = ledger.values(&data.described(work_of), &names, wrap, |index| {
-            cases.get(index).map_or_else(|| Err(resource("no such layer")), |case| work(*case))
+            cases
+                .get(index)
+                .map_or_else(|| Err(resource("no such layer")), |case| work(*case))
         })?;
         for ((layer, _), choice) in cases.iter().zip(choices) {
-            measured.get_mut(*layer).into_iter().for_each(|entry| entry.choices.push(choice));
+            measured
+                .get_mut(*layer)
+                .into_iter()
+                .for_each(|entry| entry.choices.push(choice));
         }
         return Ok(measured);
     }

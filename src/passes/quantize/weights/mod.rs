@@ -26,13 +26,18 @@ pub use self::widths::{BitsBy, Widths};
 use super::gram_statistics::GramSource;
 use crate::analysis;
 use crate::format::spill;
-use crate::ir::{EditError, Editor, GraphPath, Model, Name, OpsetImport, Tensor, TensorError, opset_version};
+use crate::ir::{
+    EditError, Editor, GraphPath, Model, Name, OpsetImport, Tensor, TensorError, model_digest, opset_version,
+};
 use crate::linalg::LinalgError;
+use crate::parts::Work;
 use crate::passes::distinct::distinct_names;
 use crate::passes::form::ConvertOpset;
 use crate::passes::left::LeftAlone;
 use crate::passes::simplify::EliminateDeadCode;
-use crate::passes::{About, Context, Needs, Pass, PassError, PassReport, Safety, Selector, prepare};
+use crate::passes::{
+    About, Context, Needs, Pass, PassError, PassReport, ResourceError, Safety, Selector, prepare,
+};
 use crate::quantize::QuantizeError;
 
 const NAME: &str = "quantize-weights";
@@ -115,7 +120,7 @@ impl QuantizeWeights {
         if sink::sink(model, &search).map_err(|source| PassError::Edit { pass: NAME, source })? > 0 {
             analysis::infer(model);
         }
-        let moments = match self.rounding {
+        let mut moments = match self.rounding {
             Rounding::Nearest => None,
             Rounding::Gptq | Rounding::Adaround => Some(self.moments(&original, model, context)?),
         };
@@ -160,6 +165,9 @@ impl QuantizeWeights {
                     target.coding.kind = planned.kind;
                     target.planned = Some(planned);
                 }
+            }
+            if let (Some(moments), true) = (&mut moments, path == GraphPath::MAIN) {
+                self.share(model, &found, moments, context)?;
             }
             if !found.is_empty() {
                 done.add(self.convert(model, &path, found, moments.as_ref(), &mut left, &mut report)?);
@@ -221,6 +229,41 @@ impl QuantizeWeights {
             stats: self.stats.as_deref(),
         };
         collect(source, given, prepared, &self.operators, context)
+    }
+
+    /// Has the codes of the weights of the main graph chosen in parts where other processes may do some of them.
+    fn share(
+        &self,
+        model: &Model,
+        found: &[Target],
+        moments: &mut Moments,
+        context: &Context<'_>,
+    ) -> Result<(), PassError> {
+        let Some((resources, ledger)) = context.resources.and_then(|own| Some((own, own.ledger()?))) else {
+            return Ok(());
+        };
+        let failed = |error: ResourceError| PassError::resource(NAME, error);
+        let mut work = Work::new(
+            "codes",
+            [
+                ("model", model_digest(model)),
+                ("rounding", format!("{:?}", self.rounding)),
+                ("statistics", format!("{:?}", self.stats)),
+                ("engine", context.engine().name().to_owned()),
+            ],
+        );
+        if self.stats.is_none() {
+            let data = resources.data(&self.data, &model.graph).map_err(failed)?;
+            work = data.described(work);
+        }
+        let centred = |target: &Target| self.correct_bias && bias::places(&model.graph, target).is_some();
+        let targets: Vec<(Target, bool)> = found
+            .iter()
+            .map(|target| (target.clone(), centred(target)))
+            .collect();
+        moments
+            .share((&model.graph, &targets), (ledger, &work), self.rounding)
+            .map_err(|error| failed(error.into()))
     }
 
     /// Whether the codes of a weight depend on nothing else.
@@ -338,9 +381,10 @@ impl QuantizeWeights {
             return Ok(None);
         };
         let places = bias::places(editor.graph(), target).filter(|_| self.correct_bias);
-        match moments.and_then(|moments| moments.of(target, places.is_some())) {
-            Some(rows) => {
-                let (coded, apart) = rounding::reconstruct(&tensor, target, &rows, self.rounding)?;
+        let rows = moments.and_then(|moments| Some((moments, moments.of(target, places.is_some())?)));
+        match rows {
+            Some((moments, rows)) => {
+                let (coded, apart) = moments.solve(&tensor, target, &rows, self.rounding)?;
                 if let Some(places) = places {
                     let corrected = bias::correct(editor, &places, &rows, &apart)?;
                     report.add("bias-corrected", corrected);

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::WeightError;
 use super::target::Target;
-use crate::ir::{DType, Model, NodeId, Tensor, ValueId};
+use crate::ir::{DType, Graph, Model, NodeId, Tensor, ValueId};
+use crate::parts::{Ledger, PartsError, Work};
 use crate::passes::quantize::gram_statistics::{GramSource, grams};
 use crate::passes::{Context, PassError};
 use crate::quantize::{
@@ -44,6 +45,7 @@ pub enum Rounding {
 }
 
 /// A weight as codes.
+#[derive(Clone)]
 pub(in crate::passes::quantize) struct Coded {
     /// In the order of the scale tensor.
     pub(in crate::passes::quantize) parameters: Vec<Parameters>,
@@ -55,7 +57,12 @@ pub(in crate::passes::quantize) struct Coded {
 pub(in crate::passes::quantize) struct Moments {
     layers: BTreeMap<ValueId, Vec<Layer>>,
     grams: Grams,
+    /// Weights whose codes were chosen already, by other processes or for them.
+    solved: BTreeMap<ValueId, Solved>,
 }
+
+/// The codes of a weight, and what it loses by them: see [`reconstruct`].
+type Solved = (Coded, Array3<f64>);
 
 /// What is known of the rows that a weight multiplies.
 pub(in crate::passes::quantize) struct Rows<'a> {
@@ -92,10 +99,68 @@ pub(in crate::passes::quantize) fn collect(
     for layer in wanted {
         layers.entry(layer.weight).or_default().push(layer);
     }
-    Ok(Moments { layers, grams })
+    Ok(Moments {
+        layers,
+        grams,
+        solved: BTreeMap::new(),
+    })
 }
 
 impl Moments {
+    /// Chooses the codes of these weights of `graph` in parts that other processes may do, a weight each; `centred` says of each
+    /// whether a bias makes up for its mean.
+    pub(super) fn share(
+        &mut self,
+        (graph, targets): (&Graph, &[(Target, bool)]),
+        (ledger, work): (&Ledger, &Work),
+        rounding: Rounding,
+    ) -> Result<(), PartsError> {
+        let ready = |(target, centred): &(Target, bool)| self.of(target, *centred).is_some();
+        let cases: Vec<&(Target, bool)> = targets.iter().filter(|case| ready(case)).collect();
+        let tensor = |target: &Target| graph.constant(target.weight);
+        let names: Vec<String> = cases
+            .iter()
+            .map(|(target, centred)| {
+                let name = graph.value(target.weight).map(|value| value.name.to_string());
+                format!("{} with {:?}, {centred}", name.unwrap_or_default(), target.coding)
+            })
+            .collect();
+        let make = |index: usize| -> Result<Vec<u8>, PartsError> {
+            let solved = cases.get(index).and_then(|(target, centred)| {
+                let rows = self.of(target, *centred)?;
+                reconstruct(tensor(target)?, target, &rows, rounding).ok()
+            });
+            // A weight that cannot be coded so is looked at again where that is said.
+            Ok(solved.as_ref().and_then(stored).unwrap_or_default())
+        };
+        let mut found = BTreeMap::new();
+        ledger.each(work, &names, make, |index, bytes| {
+            if let Some((target, _)) = cases.get(index)
+                && let Some(tensor) = tensor(target)
+                && let Some(solved) = restored(&bytes, target, tensor)
+            {
+                found.insert(target.weight, solved);
+            }
+            Ok::<_, PartsError>(())
+        })?;
+        self.solved = found;
+        Ok(())
+    }
+
+    /// The codes of a weight and what it loses by them, chosen before or now.
+    pub(super) fn solve(
+        &self,
+        tensor: &Tensor,
+        target: &Target,
+        rows: &Rows<'_>,
+        rounding: Rounding,
+    ) -> Result<Solved, WeightError> {
+        match self.solved.get(&target.weight) {
+            Some(solved) => Ok(solved.clone()),
+            None => reconstruct(tensor, target, rows, rounding),
+        }
+    }
+
     /// The rows of all that read the weight the same way, about their means if `centred`. `None` when a reader is unlike the
     /// target or has no rows.
     pub(in crate::passes::quantize) fn of(&self, target: &Target, centred: bool) -> Option<Rows<'_>> {
@@ -132,6 +197,62 @@ impl Moments {
         }
         Some(rows)
     }
+}
+
+/// Codes as the bytes of a part: parameters, codes, losses, each behind its number.
+fn stored((coded, apart): &Solved) -> Option<Vec<u8>> {
+    let mut bytes = (coded.parameters.len() as u64).to_le_bytes().to_vec();
+    for one in &coded.parameters {
+        bytes.extend(one.scale.to_le_bytes());
+        bytes.extend(one.zero_point.to_le_bytes());
+    }
+    let codes = coded.codes.raw().ok()?;
+    bytes.extend((codes.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&codes);
+    let (groups, outputs, columns) = apart.dim();
+    for size in [groups, outputs, columns] {
+        bytes.extend((size as u64).to_le_bytes());
+    }
+    bytes.extend(apart.iter().flat_map(|value| value.to_le_bytes()));
+    Some(bytes)
+}
+
+/// What [`stored`] made of the codes of this weight; `None` where it made nothing.
+fn restored(bytes: &[u8], target: &Target, tensor: &Tensor) -> Option<Solved> {
+    fn number(bytes: &mut &[u8]) -> Option<usize> {
+        let (number, rest) = bytes.split_first_chunk::<8>()?;
+        *bytes = rest;
+        usize::try_from(u64::from_le_bytes(*number)).ok()
+    }
+    let mut rest = bytes;
+    let count = number(&mut rest)?;
+    let (parameters, mut rest) = rest.split_at_checked(count.checked_mul(8)?)?;
+    let parameters = parameters
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|[a, b, c, d, e, f, g, h]| Parameters {
+            scale: f32::from_le_bytes([*a, *b, *c, *d]),
+            zero_point: i32::from_le_bytes([*e, *f, *g, *h]),
+        });
+    let length = number(&mut rest)?;
+    let (codes, mut rest) = rest.split_at_checked(length)?;
+    let codes = Tensor::from_raw(
+        target.coding.kind.dtype(),
+        tensor.dims().iter().copied(),
+        codes.to_vec(),
+    );
+    let dims = (number(&mut rest)?, number(&mut rest)?, number(&mut rest)?);
+    let values = rest
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|value| f64::from_le_bytes(*value));
+    let coded = Coded {
+        parameters: parameters.collect(),
+        codes: codes.ok()?,
+    };
+    Some((coded, Array3::from_shape_vec(dims, values.collect()).ok()?))
 }
 
 /// `sum x xᵀ`, of `x` less its mean if `centred`.
