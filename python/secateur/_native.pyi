@@ -17,6 +17,7 @@ __all__ = [
     "Options",
     "Outcome",
     "Pipeline",
+    "Plan",
     "Stats",
     "__version__",
     "bisect",
@@ -129,6 +130,32 @@ class Pipeline:
     def steps(self) -> list[str]: ...
     def variables(self) -> str: ...
     def to_yaml(self) -> str: ...
+
+@final
+class Plan:
+    @staticmethod
+    def make(
+        job: _Path,
+        folder: _Path,
+        options: Options,
+        base: _Path | None = None,
+        progress: _Progress | None = None,
+        note: _Note | None = None,
+    ) -> Plan: ...
+    @staticmethod
+    def open(folder: _Path, base: _Path | None = None) -> Plan: ...
+    def tasks(self) -> str: ...
+    def pending(self) -> list[str]: ...
+    def work(
+        self,
+        tasks: Sequence[str],
+        options: Options,
+        progress: _Progress | None = None,
+        note: _Note | None = None,
+    ) -> tuple[list[str], list[str]]: ...
+    def merge(
+        self, options: Options, progress: _Progress | None = None, note: _Note | None = None
+    ) -> tuple[tuple[str, _Answer | None, Outcome | None, bool] | None, int, list[str]]: ...
 
 @final
 class Stats:

@@ -14,9 +14,9 @@ use crate::pipeline::Pipeline;
 use crate::work::{Listener, aside};
 
 /// An answer: its JSON, its text for people, its HTML.
-type Answer = (String, String, String);
+pub(crate) type Answer = (String, String, String);
 
-fn document(value: &impl Serialize) -> Result<String, Error> {
+pub(crate) fn document(value: &impl Serialize) -> Result<String, Error> {
     // What is answered has names and numbers, which JSON can say.
     Ok(serde_json::to_string(value).unwrap_or_default())
 }
@@ -24,7 +24,7 @@ fn document(value: &impl Serialize) -> Result<String, Error> {
 /// What a pipeline made of a model.
 #[pyclass(frozen, module = "secateur._native")]
 pub(crate) struct Outcome {
-    inner: secateur::Outcome,
+    pub(crate) inner: secateur::Outcome,
 }
 
 #[pymethods]

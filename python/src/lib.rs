@@ -11,6 +11,7 @@ mod error;
 mod model;
 mod options;
 mod pipeline;
+mod plan;
 mod process;
 mod work;
 
@@ -33,6 +34,8 @@ mod _native {
     use crate::options::Options;
     #[pymodule_export]
     use crate::pipeline::Pipeline;
+    #[pymodule_export]
+    use crate::plan::Plan;
     #[pymodule_export]
     use crate::process::{cli, engines_in_processes, engines_inside, limit_engine_calls};
 

@@ -38,6 +38,8 @@ pub struct Ledger {
 struct State {
     /// Works begun.
     begun: u64,
+    /// Whether a part is being made: what it needs of other works it does itself.
+    inside: bool,
     /// Keys of the results that are there, as far as known.
     there: HashSet<String>,
     /// Tasks that have to be done before the run can go on.
@@ -187,8 +189,11 @@ impl Ledger {
     ) -> Result<(), E> {
         let begun = {
             let mut state = self.state();
-            state.begun += 1;
-            state.begun
+            state.begun += u64::from(!state.inside);
+            (!state.inside).then_some(state.begun)
+        };
+        let Some(begun) = begun else {
+            return (0..parts.len()).try_for_each(|index| take(index, make(index)?));
         };
         let count = parts.len();
         let mut work = work.clone();
@@ -203,7 +208,10 @@ impl Ledger {
             let own = matches!(&self.own, Own::Tasks(own) if own.contains(&task.id));
             let mut there = self.has(&task.key);
             if own && !there {
-                kept(&self.file(&task.key), &task.key, &make(index)?).map_err(wrap)?;
+                self.state().inside = true;
+                let made = make(index);
+                self.state().inside = false;
+                kept(&self.file(&task.key), &task.key, &made?).map_err(wrap)?;
                 let mut state = self.state();
                 state.there.insert(task.key.clone());
                 state.made.push(task.id.clone());
@@ -339,6 +347,30 @@ mod tests {
         let again = ledger(folder.path(), &tasks, &ids[..1]);
         assert!(run(&again, "m").is_err() && again.made().is_empty());
         assert_eq!(run(&ledger(folder.path(), &tasks, &[]), "m").unwrap(), [1, 2, 2]);
+    }
+
+    #[test]
+    fn a_part_does_by_itself_what_it_needs_of_other_works() {
+        let folder = tempfile::tempdir().unwrap();
+        let outer = |ledger: &Ledger| {
+            let parts = ["whole".to_owned()];
+            let mut all = Vec::new();
+            let make = |_| run(ledger, "inner");
+            let work = Work::new("outer", []);
+            ledger.each(&work, &parts, make, |_, bytes| {
+                all = bytes;
+                Ok::<_, PartsError>(())
+            })?;
+            Ok::<_, PartsError>(all)
+        };
+        let planner = ledger(folder.path(), &[], &[]);
+        outer(&planner).unwrap_err();
+        let tasks = planner.wanted();
+        assert_eq!(tasks.len(), 1);
+        let worker = ledger(folder.path(), &tasks, &["1-outer-1-of-1"]);
+        outer(&worker).unwrap_err();
+        assert_eq!(worker.made(), ["1-outer-1-of-1"]);
+        assert_eq!(outer(&ledger(folder.path(), &tasks, &[])).unwrap(), [1, 2, 2]);
     }
 
     #[test]

@@ -98,9 +98,31 @@ impl Plan {
     /// See [`Plan`].
     pub fn make(job: impl AsRef<Path>, folder: impl AsRef<Path>, options: &Options) -> Result<Self, Error> {
         let path = job.as_ref();
-        let job = Job::read(path)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let base = std::path::absolute(parent.unwrap_or(Path::new("."))).map_err(|error| {
+        Self::make_based(path, parent.unwrap_or(Path::new(".")), folder, options)
+    }
+
+    /// The same for a job whose paths start from `base`, and not from its own folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::make`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let plan = secateur::Plan::make_based("/tmp/job.yaml", ".", "plan", &secateur::Options::new())?;
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn make_based(
+        job: impl AsRef<Path>,
+        base: impl AsRef<Path>,
+        folder: impl AsRef<Path>,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let path = job.as_ref();
+        let job = Job::read(path)?;
+        let base = std::path::absolute(base).map_err(|error| {
             Error::new("read-failed", format!("{}: {error}", path.display())).in_file(path)
         })?;
         let folder = Folder::begin(folder.as_ref(), &job, &base)?;

@@ -16,6 +16,7 @@ mod generated;
 mod judging;
 mod killed;
 mod outputs;
+mod plans;
 mod reading;
 mod reports;
 mod searching;
