@@ -366,20 +366,40 @@ def _stage(
 ) -> int:
     """Has tasks done, and answers how many."""
     size = max(1, math.ceil(len(pending) / (TURNS * pool.workers)))
-    turns = [tuple(pending[at : at + size]) for at in range(0, len(pending), size)]
+    queue = [tuple(pending[at : at + size]) for at in range(0, len(pending), size)][::-1]
     waiting: dict[Future[Any], tuple[str, ...]] = {}
     lost: dict[tuple[str, ...], int] = {}
     done = 0
 
-    def give(turn: tuple[str, ...]) -> None:
-        waiting[pool.executor.submit(_done, plan.folder, plan.base, turn, jobs)] = turn
+    def lose(turn: tuple[str, ...], error: BaseException) -> None:
+        lost[turn] = lost.get(turn, 0) + 1
+        if lost[turn] > retries or not _is_loss(error):
+            raise error
+        LOG.warning("a worker was lost (%s); its tasks are done again", type(error).__name__)
+        queue.append(turn)
 
-    for turn in turns:
-        give(turn)
+    def restart() -> None:
+        """Every call of a broken pool is lost with it."""
+        queue.extend(waiting.values())
+        waiting.clear()
+        if not pool.renew():
+            raise wrong(
+                "usage",
+                "the pool of processes broke: one of its workers was ended",
+                "make a new one and call again with the same folder: what is done stays done",
+            )
+
     try:
-        while waiting:
+        while queue or waiting:
+            try:
+                while queue:
+                    waiting[pool.executor.submit(_done, plan.folder, plan.base, queue[-1], jobs)] = queue[-1]
+                    queue.pop()
+            except BrokenProcessPool:
+                restart()
+                continue
             finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            broken = []
+            is_broken = False
             for future in finished:
                 turn = waiting.pop(future)
                 try:
@@ -387,27 +407,14 @@ def _stage(
                 except SecateurError:
                     raise
                 except Exception as error:
-                    lost[turn] = lost.get(turn, 0) + 1
-                    if lost[turn] > retries or not _is_loss(error):
-                        raise
-                    LOG.warning("a worker was lost (%s); its tasks are done again", type(error).__name__)
-                    broken.append((turn, isinstance(error, BrokenProcessPool)))
+                    lose(turn, error)
+                    is_broken = is_broken or isinstance(error, BrokenProcessPool)
                 else:
                     done += len(turn)
                     if progress is not None:
                         progress("tasks", done, len(pending))
-            if any(whole for _, whole in broken):
-                # Every call of a broken pool is lost with it.
-                broken.extend((turn, True) for turn in waiting.values())
-                waiting.clear()
-                if not pool.renew():
-                    raise wrong(
-                        "usage",
-                        "the pool of processes broke: one of its workers was ended",
-                        "make a new one and call again with the same folder: what is done stays done",
-                    )
-            for turn, _ in broken:
-                give(turn)
+            if is_broken:
+                restart()
     except BaseException:
         for future in waiting:
             future.cancel()
