@@ -22,27 +22,27 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _native
-from ._calls import PathLike
 from ._data import counted
-from ._errors import SecateurError, refusal, wrong
-from ._outcome import LOG, Outcome
+from ._errors import SecateurError, made, refusal, wrong
+from ._outcome import LOG, Outcome, PathLike
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .reports import EvaluationReport
 
-__all__ = ["Made", "Plan", "Task", "ray_executor", "run"]
+__all__ = ["Made", "Plan", "Task", "Waiting", "WorkerLost", "ray_executor", "run"]
 
 #: Times that the tasks of a lost worker are given to another one.
 RETRIES = 3
@@ -172,10 +172,10 @@ class Plan:
         progress: Callable[[str, int, int | None], object] | None = None,
     ) -> Made | Waiting:
         """Joins what is done: to the result, which is written, or to the tasks of the next stage, which are planned then."""
-        made, stage, missing = self._native.merge(_options(jobs, force), progress, LOG.info)
-        if made is None:
+        joined, stage, missing = self._native.merge(_options(jobs, force), progress, LOG.info)
+        if joined is None:
             return Waiting(stage, tuple(missing))
-        kind, answer, outcome, accepted = made
+        kind, answer, outcome, accepted = joined
         evaluation = None
         if answer is not None:
             from .reports import EvaluationReport
@@ -202,7 +202,7 @@ def run(
 
     Args:
         job: a file, or what such a file holds (``secateur schema job``).
-        executor: a ``concurrent.futures.Executor``, a Dask client, or what :func:`ray_executor` answers; a pool of processes on this
+        executor: a ``concurrent.futures.Executor``, a Dask client, or what :func:`ray_executor` answers; processes on this
             machine if nothing is said.
         folder: the folder of the plan, which every worker has to see; one that a driver left is gone on with. A temporary one if
             nothing is said, for workers on this machine.
@@ -232,12 +232,12 @@ def run(
             if isinstance(merged, Made):
                 break
             plan = Plan.open(plan.folder, plan.base)
-        made = merged._replace(tasks=len(plan.tasks), done=done)
-    if not made.accepted and refused == "raise":
+        found = merged._replace(tasks=len(plan.tasks), done=done)
+    if not found.accepted and refused == "raise":
         error = refusal("the result is not accepted", "refused='return' raises nothing")
-        error.outcome, error.evaluation = made.outcome, made.evaluation
+        error.outcome, error.evaluation = found.outcome, found.evaluation
         raise error
-    return made
+    return found
 
 
 def ray_executor(**options: Any) -> Executor:
@@ -263,7 +263,8 @@ class _Ray(Executor):
     @property
     def workers(self) -> int:
         """The processors of the cluster."""
-        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        resources: dict[str, float] = self._ray.cluster_resources()  # type: ignore[no-untyped-call, unused-ignore]
+        return max(1, int(resources.get("CPU", 1)))
 
     def submit(self, call: Callable[..., Any], /, *arguments: Any, **more: Any) -> Future[Any]:
         if call is not _done or more:
@@ -280,21 +281,55 @@ class _Ray(Executor):
         self._refs.clear()
 
 
-class _Pool:
-    """An executor, how many workers it has, and how a new one is made when it broke."""
+class _Processes(Executor):
+    """Processes of the command line, one for each call: nothing is pickled, and the caller's program is not read again."""
 
-    def __init__(self, executor: Executor, workers: int, remake: Callable[[], Executor] | None) -> None:
-        self.executor = executor
-        self.workers = workers
-        self._remake = remake
+    def __init__(self, count: int) -> None:
+        self._threads = ThreadPoolExecutor(count)
+        self._running: set[subprocess.Popen[str]] = set()
+        places = [os.path.dirname(os.path.dirname(os.path.abspath(__file__))), os.environ.get("PYTHONPATH", "")]
+        self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
 
-    def renew(self) -> bool:
-        """Another pool in the place of one that broke; not one that the caller made."""
-        if self._remake is None:
-            return False
-        self.executor.shutdown(wait=False, cancel_futures=True)
-        self.executor = self._remake()
-        return True
+    def submit(self, call: Callable[..., Any], /, *arguments: Any, **more: Any) -> Future[Any]:
+        if call is not _done or more:
+            raise wrong("usage", "this executor does tasks of plans alone")
+        return self._threads.submit(self._work, *arguments)
+
+    def _work(self, folder: str, base: str | None, tasks: Sequence[str], jobs: int) -> tuple[str, ...]:
+        words = [sys.executable, "-m", "secateur", "work", folder, "--json", "--progress", "none", "--jobs", str(jobs)]
+        words += [word for task in tasks for word in ("--task", task)]
+        words += [] if base is None else ["--base", base]
+        with subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=self._environment
+        ) as process:
+            self._running.add(process)
+            try:
+                said, _ = process.communicate()
+            finally:
+                self._running.discard(process)
+        if process.returncode not in (0, 2):
+            raise WorkerLost(f"it ended with status {process.returncode}")
+        document = json.loads(said)
+        if "error" in document:
+            raise made(said, document["error"]["message"])
+        return tuple(document["done"])
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        if cancel_futures:
+            for process in list(self._running):
+                process.kill()
+        self._threads.shutdown(wait, cancel_futures=cancel_futures)
+
+
+class WorkerLost(RuntimeError):
+    """A process that ended before its tasks were done."""
+
+
+class _Pool(NamedTuple):
+    """An executor, and how many workers it has."""
+
+    executor: Executor
+    workers: int
 
 
 @contextmanager
@@ -302,28 +337,23 @@ def _pool(executor: Any, workers: int | None) -> Iterator[_Pool]:
     count = None if workers is None else counted("workers", workers, 1)
     if executor is None:
         many = count or os.cpu_count() or 1
-
-        def make() -> Executor:
-            # Not forked: threads of the driver do not survive that.
-            return ProcessPoolExecutor(many, mp_context=multiprocessing.get_context("spawn"))
-
-        own = _Pool(make(), many, make)
+        own = _Processes(many)
         try:
-            yield own
+            yield _Pool(own, many)
         finally:
-            own.executor.shutdown(wait=True, cancel_futures=True)
+            own.shutdown(cancel_futures=True)
         return
     if hasattr(executor, "get_executor"):
         # A Dask client: a call of a lost worker is done again by itself.
         many = count or sum(executor.nthreads().values()) or 1
-        with executor.get_executor(retries=RETRIES) as made:
-            yield _Pool(made, many, None)
+        with executor.get_executor(retries=RETRIES) as client:
+            yield _Pool(client, many)
         return
     if not hasattr(executor, "submit"):
         hint = "give a concurrent.futures.Executor, a Dask client, or secateur.distributed.ray_executor()"
         raise wrong("usage", f"{type(executor).__name__} is no executor", hint, "executor")
     known = getattr(executor, "workers", None) or getattr(executor, "_max_workers", None)
-    yield _Pool(executor, count or known or os.cpu_count() or 1, None)
+    yield _Pool(executor, count or known or os.cpu_count() or 1)
 
 
 @contextmanager
@@ -331,8 +361,8 @@ def _folder(folder: PathLike | None) -> Iterator[str]:
     if folder is not None:
         yield os.fspath(folder)
         return
-    with tempfile.TemporaryDirectory(prefix="secateur-plan-") as made:
-        yield os.path.join(made, "plan")
+    with tempfile.TemporaryDirectory(prefix="secateur-plan-") as parent:
+        yield os.path.join(parent, "plan")
 
 
 @contextmanager
@@ -378,43 +408,30 @@ def _stage(
         LOG.warning("a worker was lost (%s); its tasks are done again", type(error).__name__)
         queue.append(turn)
 
-    def restart() -> None:
-        """Every call of a broken pool is lost with it."""
-        queue.extend(waiting.values())
-        waiting.clear()
-        if not pool.renew():
-            raise wrong(
-                "usage",
-                "the pool of processes broke: one of its workers was ended",
-                "make a new one and call again with the same folder: what is done stays done",
-            )
-
     try:
         while queue or waiting:
-            try:
-                while queue:
-                    waiting[pool.executor.submit(_done, plan.folder, plan.base, queue[-1], jobs)] = queue[-1]
-                    queue.pop()
-            except BrokenProcessPool:
-                restart()
-                continue
+            while queue:
+                turn = queue.pop()
+                waiting[pool.executor.submit(_done, plan.folder, plan.base, turn, jobs)] = turn
             finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            is_broken = False
             for future in finished:
                 turn = waiting.pop(future)
                 try:
                     future.result()
-                except SecateurError:
+                except (SecateurError, BrokenProcessPool):
                     raise
                 except Exception as error:
                     lose(turn, error)
-                    is_broken = is_broken or isinstance(error, BrokenProcessPool)
                 else:
                     done += len(turn)
                     if progress is not None:
                         progress("tasks", done, len(pending))
-            if is_broken:
-                restart()
+    except BrokenProcessPool as error:
+        raise wrong(
+            "usage",
+            "the pool of processes broke: one of its workers was ended",
+            "make a new one and call again with the same folder: what is done stays done",
+        ) from error
     except BaseException:
         for future in waiting:
             future.cancel()
@@ -425,4 +442,4 @@ def _stage(
 def _is_loss(error: BaseException) -> bool:
     """Whether an error says that a worker is gone, and nothing of the task."""
     names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"BrokenExecutor", "KilledWorker", "WorkerCrashedError", "NodeDiedError", "CommClosedError"})
+    return bool(names & {"WorkerLost", "KilledWorker", "WorkerCrashedError", "NodeDiedError", "CommClosedError"})

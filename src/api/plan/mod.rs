@@ -31,16 +31,18 @@ const WAITING: &str = "parts-waiting";
 /// # Examples
 ///
 /// ```
+/// use std::io::Write as _;
 /// use secateur::{Merged, Options, Plan};
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let here = std::env::current_dir().unwrap();
-/// let job = folder.path().join("job.yaml");
-/// std::fs::write(&job, format!(
+/// let mut job = tempfile::NamedTempFile::with_suffix_in(".yaml", folder.path()).unwrap();
+/// write!(
+///     job,
 ///     "{{job: stats, for: gram, model: {0}/fixtures/digits_mlp.onnx, parts: 2, output: gram.safetensors,
 ///       data: {{calibration: {{npz: {0}/fixtures/data/digits_calib.npz, samples: 32}}}}}}", here.display()
-/// )).unwrap();
+/// ).unwrap();
 /// let options = Options::new();
-/// let plan = Plan::make(&job, folder.path().join("plan"), &options)?;
+/// let plan = Plan::make(job.path(), folder.path().join("plan"), &options)?;
 /// assert_eq!(plan.pending().len(), 2);
 /// for task in plan.pending() {
 ///     plan.work(&[task.id.as_str()], &options)?;
@@ -120,12 +122,18 @@ impl Plan {
         folder: impl AsRef<Path>,
         options: &Options,
     ) -> Result<Self, Error> {
-        let path = job.as_ref();
+        let (path, folder) = (job.as_ref(), folder.as_ref());
+        let mut files = options.files();
+        files.reads("the job", path);
+        if !folder.is_dir() {
+            files.writes("-o", folder);
+        }
+        files.check()?;
         let job = Job::read(path)?;
         let base = std::path::absolute(base).map_err(|error| {
             Error::new("read-failed", format!("{}: {error}", path.display())).in_file(path)
         })?;
-        let folder = Folder::begin(folder.as_ref(), &job, &base)?;
+        let folder = Folder::begin(folder, &job, &base)?;
         let mut plan = Self {
             tasks: folder.tasks()?,
             folder,
