@@ -19,7 +19,11 @@ pub(crate) struct Plan {
 
 /// What a merge came to: the kind of what was made, its JSON and texts where it has any, the outcome of a pipeline, and whether it is
 /// accepted; or the stage and the tasks that are to be done first.
-type Joined = (Option<(String, Option<Answer>, Option<Outcome>, bool)>, u64, Vec<String>);
+type Joined = (
+    Option<(String, Option<Answer>, Option<Outcome>, bool)>,
+    u64,
+    Vec<String>,
+);
 
 #[pymethods]
 impl Plan {
@@ -62,7 +66,11 @@ impl Plan {
 
     /// The names of those that are not done.
     fn pending(&self) -> Vec<String> {
-        self.inner.pending().into_iter().map(|task| task.id.clone()).collect()
+        self.inner
+            .pending()
+            .into_iter()
+            .map(|task| task.id.clone())
+            .collect()
     }
 
     /// Does tasks; answers those that were done now and those that were done before.
@@ -99,7 +107,11 @@ impl Plan {
                 let (kind, answer, outcome) = match made {
                     Made::Evaluation(found) => {
                         let [text, html] = [Style::Terminal, Style::Html].map(|style| found.to_text(style));
-                        ("evaluate", Some((document(&*found).or_raise(py)?, text, html)), None)
+                        (
+                            "evaluate",
+                            Some((document(&*found).or_raise(py)?, text, html)),
+                            None,
+                        )
                     }
                     Made::Model(outcome) => ("run", None, Some(Outcome { inner: *outcome })),
                     _ => ("stats", None, None),

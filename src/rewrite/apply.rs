@@ -57,17 +57,7 @@ pub(crate) fn apply(
     plan: &Plan,
     bounds: &Bounds<'_>,
 ) -> Result<Applied, Refusal> {
-    check_results(graph, plan)?;
-    let dead = dead_nodes(graph, plan, bounds)?;
-    let growth = added_bytes(plan) + OPERATOR_BYTES * plan.nodes.len() as i64 - dead_bytes(graph, &dead);
-    if growth > bounds.growth.max(0) {
-        return Err(Refusal::NoEffect(Reason::Owned(format!(
-            "the constants would grow by {growth} bytes"
-        ))));
-    }
-    if bounds.must_pay {
-        check_cost(graph, plan, &dead, bounds.pattern)?;
-    }
+    let (dead, growth) = check(graph, plan, bounds)?;
     let identity = inherited_identity(graph, plan, &dead);
     let freed: Vec<ValueId> = dead
         .iter()
@@ -157,6 +147,23 @@ pub(crate) fn apply(
         values,
         freed,
     })
+}
+
+/// Refuses a plan that is not possible, adds too much or does not pay: none of it depends on the values of constants. Answers the nodes
+/// that nothing reads then, and the bytes that are added.
+pub(crate) fn check(graph: &Graph, plan: &Plan, bounds: &Bounds<'_>) -> Result<(Vec<NodeId>, i64), Refusal> {
+    check_results(graph, plan)?;
+    let dead = dead_nodes(graph, plan, bounds)?;
+    let growth = added_bytes(plan) + OPERATOR_BYTES * plan.nodes.len() as i64 - dead_bytes(graph, &dead);
+    if growth > bounds.growth.max(0) {
+        return Err(Refusal::NoEffect(Reason::Owned(format!(
+            "the constants would grow by {growth} bytes"
+        ))));
+    }
+    if bounds.must_pay {
+        check_cost(graph, plan, &dead, bounds.pattern)?;
+    }
+    Ok((dead, growth))
 }
 
 /// Whether every result can take the place of what it stands for.

@@ -5,14 +5,16 @@ use std::rc::Rc;
 
 use crate::ir::{Graph, GraphPath, Imports, Model, NodeId, Operator, ValueId, opset_version};
 
-use super::apply::{Applied, Bounds, Refusal, apply as apply_plan, readers_of};
+use super::apply::{Applied, Bounds, Refusal, apply as apply_plan, check, readers_of};
+use super::draft::Draft;
 use super::evaluator::Evaluator;
-use super::matcher::{Matcher, Miss, operands_may_fit};
-use super::plan::{Folding, plan};
+use super::matcher::{Match, Matcher, Miss, operands_may_fit};
+use super::plan::{Folding, Plan, plan};
 use super::report::{Fired, RewriteReport, WhyNot};
-use super::rule::Rule;
+use super::rule::{Instance, Rule};
 use super::safety::Safety;
 use super::set::RuleSet;
+use super::value::Reason;
 
 /// Nodes around a change that are looked at again at once, and how far away; the next sweep finds the others.
 const NEIGHBOURHOOD: usize = 24;
@@ -155,6 +157,7 @@ pub fn why_not(model: &Model, rule: &Rule, path: &GraphPath, node: NodeId, optio
                 let folding = Folding {
                     evaluator: Some(options.evaluator),
                     bytes: options.fold_bytes,
+                    draft: None,
                 };
                 match plan(graph, imports, instance, &found, folding) {
                     Err(reason) => WhyNot::NoEffect(reason.into_owned()),
@@ -382,11 +385,13 @@ impl<'a> Driver<'a> {
                 self.report.exhausted = true;
                 return Ok(None);
             }
-            let folding = Folding {
-                evaluator: Some(self.options.evaluator),
-                bytes: self.options.fold_bytes,
+            let bounds = Bounds {
+                keep: &|name| (self.options.keep)(name),
+                growth: self.growth,
+                pattern: instance.pattern.nodes.len(),
+                must_pay: rule.family != "lowering",
             };
-            let planned = match plan(graph, self.imports, instance, &found, folding) {
+            let planned = match self.planned(graph, instance, &found, &bounds) {
                 Ok(planned) => planned,
                 Err(reason) => {
                     note(&mut self.refusals, rule, &reason);
@@ -394,12 +399,6 @@ impl<'a> Driver<'a> {
                 }
             };
             let label = graph.label(id);
-            let bounds = Bounds {
-                keep: &|name| (self.options.keep)(name),
-                growth: self.growth,
-                pattern: instance.pattern.nodes.len(),
-                must_pay: rule.family != "lowering",
-            };
             match apply_plan(graph, self.imports, &rule.name, id, &planned, &bounds) {
                 Ok(applied) => {
                     let after = applied.added.iter().map(|new| graph.label(*new)).collect();
@@ -423,6 +422,32 @@ impl<'a> Driver<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// The plan of a match. Large constants are computed only where the rewrite is not refused for what their shapes tell.
+    fn planned(
+        &self,
+        graph: &Graph,
+        instance: &Instance,
+        found: &Match,
+        bounds: &Bounds<'_>,
+    ) -> Result<Plan, Reason> {
+        let draft = Draft::default();
+        let folding = |draft| Folding {
+            evaluator: Some(self.options.evaluator),
+            bytes: self.options.fold_bytes,
+            draft,
+        };
+        let drawn = plan(graph, self.imports, instance, found, folding(Some(&draft)));
+        if !draft.is_drawn() {
+            return drawn;
+        }
+        if let Ok(drawn) = &drawn
+            && let Err(Refusal::NoEffect(reason)) = check(graph, drawn, bounds)
+        {
+            return Err(reason);
+        }
+        plan(graph, self.imports, instance, found, folding(None))
     }
 
     /// New nodes, what reads the new values, and what shares operands with removed nodes may match now.

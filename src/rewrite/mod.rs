@@ -12,6 +12,7 @@ mod apply;
 mod canonical;
 mod compile;
 mod cost;
+mod draft;
 mod driver;
 mod error;
 mod eval;

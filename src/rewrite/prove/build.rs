@@ -175,6 +175,7 @@ pub(super) fn build(
         folding: Folding {
             evaluator: None,
             bytes: 0,
+            draft: None,
         },
         literal,
         nodes: Vec::new(),
