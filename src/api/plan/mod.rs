@@ -31,18 +31,16 @@ const WAITING: &str = "parts-waiting";
 /// # Examples
 ///
 /// ```
-/// use std::io::Write as _;
 /// use secateur::{Merged, Options, Plan};
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let here = std::env::current_dir().unwrap();
-/// let mut job = tempfile::NamedTempFile::with_suffix_in(".yaml", folder.path()).unwrap();
-/// write!(
-///     job,
+/// let job = folder.path().join("job.yaml");
+/// std::fs::write(&job, format!(
 ///     "{{job: stats, for: gram, model: {0}/fixtures/digits_mlp.onnx, parts: 2, output: gram.safetensors,
 ///       data: {{calibration: {{npz: {0}/fixtures/data/digits_calib.npz, samples: 32}}}}}}", here.display()
-/// ).unwrap();
+/// )).unwrap();
 /// let options = Options::new();
-/// let plan = Plan::make(job.path(), folder.path().join("plan"), &options)?;
+/// let plan = Plan::make(&job, folder.path().join("plan"), &options)?;
 /// assert_eq!(plan.pending().len(), 2);
 /// for task in plan.pending() {
 ///     plan.work(&[task.id.as_str()], &options)?;
