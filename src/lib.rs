@@ -172,10 +172,11 @@ pub mod verify;
 pub mod yaml;
 
 pub use api::{
-    Array, CheckOptions, Data, Element, Error, ErrorPlace, Evaluation, Explanation, Features, FindingCounts,
-    Findings, IntoArray, IntoSamples, Mending, Model, Options, Outcome, Pipeline, Purpose, Runtime, Saved,
-    Stats, StepOptions, Verification, bisect, check, check_file, compare_reports, difference, evaluate,
-    explain, explain_why_not, features, gradients, schema_of, stats, verify,
+    Array, CheckOptions, Data, Element, Error, ErrorPlace, Evaluation, Explanation, Family, Features,
+    FindingCounts, Findings, IntoArray, IntoSamples, Member, MemberOutcome, Mending, Model, Options, Outcome,
+    Pipeline, Purpose, Runtime, Saved, Stats, StepOptions, Verification, bisect, check, check_file,
+    compare_reports, difference, evaluate, explain, explain_why_not, features, gradients, schema_of, stats,
+    verify,
 };
 pub use autodiff::{GradientOptions, InputIs, Loss, Wrt};
 pub use engine::{CancelToken, Host, limit_calls, work_in_processes, work_inside};

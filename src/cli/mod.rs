@@ -12,6 +12,7 @@ mod diff;
 mod evaluate;
 mod explain;
 mod failure;
+mod family;
 mod features;
 mod global;
 mod gradients;
@@ -94,6 +95,8 @@ enum Answer {
     Done,
     /// Exit status 1: not equivalent, a gate is broken, something would change.
     No,
+    /// Exit status 2: of several parts one could not be done, which the answer says.
+    Failed,
 }
 
 /// The whole command line, with a verb for every pass.
@@ -168,6 +171,7 @@ fn answered(arguments: impl IntoIterator<Item = OsString>, worker: &Host) -> u8 
     match answer {
         Ok(Answer::Done) => 0,
         Ok(Answer::No) => 1,
+        Ok(Answer::Failed) => 2,
         Err((error, global)) => {
             failure::show(&error, &global);
             if failure::is_interruption(&error) { 130 } else { 2 }
