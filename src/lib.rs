@@ -165,6 +165,8 @@ pub mod schema;
 #[doc(hidden)]
 pub mod statistics;
 #[doc(hidden)]
+pub mod sweep;
+#[doc(hidden)]
 pub mod transfer;
 #[doc(hidden)]
 pub mod verify;
@@ -174,9 +176,9 @@ pub mod yaml;
 pub use api::{
     Array, CheckOptions, Data, Element, Error, ErrorPlace, Evaluation, Explanation, Family, Features,
     FindingCounts, Findings, IntoArray, IntoSamples, Member, MemberOutcome, Mending, Model, Options, Outcome,
-    Pipeline, Purpose, Runtime, Saved, Stats, StepOptions, Verification, bisect, check, check_file,
-    compare_reports, difference, evaluate, explain, explain_why_not, features, gradients, schema_of, stats,
-    verify,
+    Pipeline, Purpose, Runtime, Saved, Stats, StepOptions, Sweep, SweepPlan, SweepPoint, Verification,
+    bisect, check, check_file, compare_reports, difference, evaluate, explain, explain_why_not, features,
+    gradients, schema_of, stats, verify,
 };
 pub use autodiff::{GradientOptions, InputIs, Loss, Wrt};
 pub use engine::{CancelToken, Host, limit_calls, work_in_processes, work_inside};
@@ -187,4 +189,5 @@ pub use pipeline::{Bisection, GateReport, RunReport, StepReport, Weight};
 pub use report::difference::Difference;
 pub use report::facts::{ModelFacts, NodeFacts, ValueFacts};
 pub use report::table::Style;
+pub use sweep::{Measure, PointResult, Record as PointRecord, Status as PointStatus, SweepReport};
 pub use verify::{Divergence, NodeOptions, NodeReport, OutputFigures, Verdict, VerifyReport};

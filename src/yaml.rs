@@ -118,7 +118,12 @@ impl Document {
                 .location()
                 .map(|location| spot_of(location, &self.text))
                 .unwrap_or_default();
-            self.error("yaml-syntax", spot, plain_message(&error.to_string()), None)
+            // A variable between brackets looks like a map to the parser.
+            let line = self.text.lines().nth((spot.line as usize).saturating_sub(1));
+            let hint = line.filter(|line| line.contains("${")).map(|_| {
+                "between brackets a variable stands in quotes: [\"${NAME}\"], { KEY: \"${NAME}\" }".to_owned()
+            });
+            self.error("yaml-syntax", spot, plain_message(&error.to_string()), hint)
         })
     }
 }

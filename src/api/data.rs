@@ -112,7 +112,8 @@ impl Data {
         }
     }
 
-    fn described(spec: Spec, base: PathBuf) -> Self {
+    /// Samples as a description has them.
+    pub(crate) fn described(spec: Spec, base: PathBuf) -> Self {
         Self::from(Source::Described(Box::new(spec), base))
     }
 

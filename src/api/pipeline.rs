@@ -112,6 +112,20 @@ impl Pipeline {
             .try_fold(pipeline, |pipeline, (name, value)| pipeline.set(&name, value))
     }
 
+    /// One setting of a sweep, with options of steps that it sets beside variables.
+    pub(crate) fn of_setting(
+        written: &Written,
+        path: Option<&Path>,
+        given: &Given,
+        options: &Values,
+    ) -> Result<Self, Error> {
+        let pipeline = Self::of_member(written.resolve(given)?, path);
+        let mut options = options.iter();
+        options.try_fold(pipeline, |pipeline, (name, value)| {
+            pipeline.set(name, value.clone())
+        })
+    }
+
     /// One member of a family, resolved.
     pub(crate) fn of_member(inner: inner::Pipeline, path: Option<&Path>) -> Self {
         let mut pipeline = Self::of(inner, Unchanged::RefusedAltogether);

@@ -32,6 +32,7 @@ mod shelves;
 mod signals;
 mod stats;
 mod step;
+mod sweep;
 mod terminal;
 mod verify;
 
@@ -66,6 +67,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Run(run::Arguments),
+    Sweep(sweep::Arguments),
     Verify(verify::Arguments),
     Gradients(gradients::Arguments),
     Evaluate(evaluate::Arguments),
@@ -236,7 +238,7 @@ fn parse(arguments: &[OsString]) -> Result<Parsed, clap::Error> {
 }
 
 /// Options of results, for verbs that only look: they would do nothing.
-const IDLE: [(&str, &[&str]); 11] = [
+const IDLE: [(&str, &[&str]); 12] = [
     ("bisect", &["in_place", "force", "no_verify"]),
     ("ci", &["in_place", "no_verify", "max_growth"]),
     ("completions", RESULTS),
@@ -246,13 +248,14 @@ const IDLE: [(&str, &[&str]); 11] = [
     ("man", RESULTS),
     ("print", RESULTS),
     ("schema", RESULTS),
+    ("sweep", &["in_place"]),
     ("report", &["in_place", "no_verify", "max_growth"]),
     ("verify", &["in_place", "no_verify", "max_growth"]),
 ];
 const RESULTS: &[&str] = &["in_place", "force", "no_verify", "max_growth"];
 
 /// Verbs beside the passes whose answers have more forms than tables and JSON.
-const FORMATTED: &[&str] = &["check", "ci", "evaluate", "run", "verify"];
+const FORMATTED: &[&str] = &["check", "ci", "evaluate", "run", "sweep", "verify"];
 
 /// Refuses options that mean nothing to the verb.
 fn refuse_idle(matches: &clap::ArgMatches, command: &mut Command) -> Result<(), clap::Error> {
@@ -304,6 +307,7 @@ fn dispatch(cli: &Cli) -> Result<Answer, Error> {
     let global = &cli.global;
     match &cli.verb {
         Verb::Run(arguments) => run::execute(global, arguments),
+        Verb::Sweep(arguments) => sweep::execute(global, arguments),
         Verb::Verify(arguments) => verify::execute(global, arguments),
         Verb::Gradients(arguments) => gradients::execute(global, arguments),
         Verb::Evaluate(arguments) => evaluate::execute(global, arguments),

@@ -16,6 +16,7 @@ mod pace;
 pub mod presets;
 mod read;
 mod resources;
+mod rooted;
 mod run;
 mod schema;
 mod score_gate;
@@ -38,4 +39,6 @@ pub use schema::pipeline_schema;
 pub use score_gate::ScoreGate;
 pub use until::{Candidate, JudgedOn, KeptLayer, Searched, SearchedSamples};
 pub use weigh::{weigh, weigh_input};
-pub use written::{Combination, Given, MODEL, Matrix, Values, Written, fill, is_variable_name, label};
+pub use written::{
+    Combination, Given, MODEL, Matrix, Values, Written, fill, is_variable_name, label, matches,
+};

@@ -134,7 +134,7 @@ impl Matrix {
 }
 
 /// Whether a combination has all values of a pattern; a list there stands for any of its values.
-pub(crate) fn matches(pattern: &Map<String, Value>, combination: &Values) -> bool {
+pub fn matches(pattern: &Map<String, Value>, combination: &Values) -> bool {
     pattern.iter().all(|(name, wanted)| {
         combination.get(name).is_some_and(|value| match wanted {
             Value::Array(all) => all.iter().any(|one| same(one, value)) || same(wanted, value),

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde_json::Value;
 
-pub use matrix::{Combination, Matrix, label};
+pub use matrix::{Combination, Matrix, label, matches};
 use parts::Part;
 use variables::{Declared, unknown};
 pub use variables::{Values, fill, is_variable_name};

@@ -1,6 +1,6 @@
 //! A pipeline out of its text, what it includes and the values of its variables.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
@@ -14,9 +14,9 @@ use crate::passes::registry;
 use crate::pipeline::definition::{
     Pipeline, ROLES, Step, StepError, VERSION, bind_options, did_you_mean, option_names,
 };
-use crate::pipeline::files::FILE_KEY;
 use crate::pipeline::gate::gate;
 use crate::pipeline::resources::Described;
+use crate::pipeline::rooted::{join_options, joined};
 use crate::schema::{Place, nearest};
 use crate::yaml::{ConfigError, Document, Key, Located, Location, Yaml};
 
@@ -230,7 +230,7 @@ fn data(part: &Part, value: &Located) -> Result<IndexMap<String, Described>, Con
         }
         let own = part.folder == PathBuf::new();
         let described = match &value.value {
-            Yaml::Text(path) if !own => Value::String(part.folder.join(path).to_string_lossy().into_owned()),
+            Yaml::Text(path) if !own => Value::String(joined(&part.folder, path)),
             Yaml::Text(_) => value.to_json(),
             Yaml::Map(_) => {
                 let spec = Spec::from_located(document, value)?;
@@ -375,7 +375,7 @@ fn step(part: &Part, key: &Key, options: Option<&Located>, name: &str) -> Result
         .map(|(key, value)| (key.name.clone(), value.to_json()))
         .collect();
     let mut map = if name == "bind" { bind_options(map) } else { map };
-    moved(name, &mut map, &part.folder);
+    join_options(name, &mut map, &part.folder);
     let made = Step::new(name, map).map(|step| Step {
         spot: Some(Location {
             document: document.clone(),
@@ -404,31 +404,4 @@ fn step(part: &Part, key: &Key, options: Option<&Located>, name: &str) -> Result
         };
         document.error(error.code(), spot, error.to_string(), error.hint())
     })
-}
-
-/// Lets the options that are paths start from another folder.
-fn moved(step: &str, options: &mut Map<String, Value>, folder: &Path) {
-    if folder == Path::new("") {
-        return;
-    }
-    let entries = registry::entries();
-    let Some(entry) = entries.iter().find(|entry| entry.name == step) else {
-        return;
-    };
-    let join = |value: &mut Value| {
-        if let Value::String(path) = value {
-            *path = folder.join(&*path).to_string_lossy().into_owned();
-        }
-    };
-    let properties = entry.schema.get("properties");
-    for (option, value) in options {
-        let is_file = properties
-            .and_then(|properties| properties.get(option)?.get(FILE_KEY))
-            .is_some();
-        match value {
-            Value::Array(items) if is_file => items.iter_mut().for_each(join),
-            one if is_file => join(one),
-            _ => {}
-        }
-    }
 }

@@ -158,7 +158,7 @@ fn mistakes_with_variables_have_a_code_a_place_and_a_hint() {
         (
             "vars: { r: 1 }\nsteps:\n- prune-channels: { ratio: ${r} }\n",
             json!({}),
-            ("yaml-syntax", 3, 28, "in quotes"),
+            ("yaml-syntax", 3, 29, "in quotes"),
         ),
         (
             "vars: { r: 1 }\nkeep: [${r}]\nsteps: []\n",
