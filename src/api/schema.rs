@@ -8,6 +8,7 @@ use super::baseline::Baseline;
 use super::check::Findings;
 use super::error::{Error, ErrorDocument};
 use super::evaluate::EvaluationDocument;
+use super::family::MemberOutcome;
 use super::gradients::GradientDocument;
 use super::verify::Verification;
 use crate::data::Spec;
@@ -16,11 +17,14 @@ use crate::pipeline::{Bisection, RunReport, pipeline_schema};
 use crate::report::difference::Difference;
 use crate::report::facts::ModelFacts;
 use crate::schema::nearest;
+use crate::sweep::SweepReport;
 
-const DOCUMENTS: [&str; 12] = [
+const DOCUMENTS: [&str; 14] = [
     "pipeline",
     "data",
     "run",
+    "family",
+    "sweep",
     "verify",
     "evaluate",
     "gradients",
@@ -33,7 +37,8 @@ const DOCUMENTS: [&str; 12] = [
 ];
 
 /// The JSON Schema of pipelines (`pipeline`), descriptions of data (`data`), the options of a pass, or what a verb prints under
-/// `--json` (`run`, `verify`, `evaluate`, `gradients`, `inspect`, `diff`, `check`, `ci`, `bisect`, `error`).
+/// `--json` (`run`, or `family` where it runs one, `sweep`, `verify`, `evaluate`, `gradients`, `inspect`, `diff`, `check`, `ci`, `bisect`,
+/// `error`).
 ///
 /// # Errors
 ///
@@ -51,6 +56,8 @@ pub fn schema_of(name: &str) -> Result<Value, Error> {
     Ok(match name {
         "pipeline" => pipeline_schema(),
         "run" => answer::<RunReport>(),
+        "family" => answer::<Vec<MemberOutcome>>(),
+        "sweep" => answer::<SweepReport>(),
         "verify" => answer::<Verification>(),
         "evaluate" => answer::<EvaluationDocument<'_>>(),
         "gradients" => answer::<GradientDocument>(),

@@ -160,6 +160,11 @@ fn bench() -> Bench {
     write_npz(&bench.path("x.npz"), [("x", &x)]).unwrap();
     write_npz(&bench.path("xy.npz"), [("x", &x), ("y", &y)]).unwrap();
     std::fs::write(bench.path("labelled.yaml"), "npz: xy.npz\nlabels: y\n").unwrap();
+    std::fs::write(
+        bench.path("sweep.yaml"),
+        "{ model: relu.onnx, pipeline: clean.yaml, data: { evaluation: labelled.yaml } }\n",
+    )
+    .unwrap();
     let one = Tensor::from_slice(&[1, 3], &[1f32, 2.0, 3.0]).unwrap();
     let other = Tensor::from_slice(&[2, 1], &[1f32, 2.0]).unwrap();
     let adapter = [("far.lora_A.weight", &one), ("far.lora_B.weight", &other)];
@@ -239,7 +244,7 @@ fn no_verb_ends_with_0_having_done_nothing_that_it_was_asked_to() {
 
 /// For every verb that changes no model a call that it answers: its arguments, its status, and a field of its JSON. `clean.yaml` has
 /// nothing to do.
-const ANSWERS: [(&str, &str, i32, &str); 22] = [
+const ANSWERS: [(&str, &str, i32, &str); 23] = [
     ("bisect", "relu.onnx --pipeline clean.yaml", 0, "breaking"),
     ("check", "dead.onnx --deny warning", 1, "findings"),
     ("completions", "bash", 0, "script"),
@@ -280,6 +285,7 @@ const ANSWERS: [(&str, &str, i32, &str); 22] = [
     ("schema", "", 0, "properties"),
     ("stats", "relu.onnx --data x.npz -o part --force", 0, "samples"),
     ("stats merge", "part -o whole --force", 0, "samples"),
+    ("sweep", "sweep.yaml -o swept", 0, "front"),
     ("verify", "relu.onnx sigmoid.onnx", 1, "verdict"),
     ("verify", "relu.onnx relu.onnx", 0, "verdict"),
 ];
