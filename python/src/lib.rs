@@ -12,6 +12,7 @@ mod model;
 mod options;
 mod pipeline;
 mod process;
+mod sweep;
 mod work;
 
 use pyo3::prelude::*;
@@ -35,6 +36,8 @@ mod _native {
     use crate::pipeline::Pipeline;
     #[pymodule_export]
     use crate::process::{cli, engines_in_processes, engines_inside, limit_engine_calls};
+    #[pymodule_export]
+    use crate::sweep::Sweep;
 
     use pyo3::prelude::*;
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::global::Global;
+use super::outcome::lines;
 use super::progress::Progress;
 use super::run::Running;
 use super::{Answer, terminal};
@@ -132,7 +133,7 @@ fn show(results: &[MemberOutcome]) {
             terminal::note(&format!("error: {}: {error}", called(result)));
         }
         for warning in result.report.iter().flat_map(|report| &report.warnings) {
-            terminal::note(&format!("warning: {}: {}", called(result), sanitise(warning)));
+            terminal::note(&format!("warning: {}: {}", called(result), lines(warning)));
         }
         let broken = result
             .report
