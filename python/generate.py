@@ -49,6 +49,7 @@ TAKEN = {*RUNNING, "data", "progress", "refused", "model", "state_dict"}
 #: The schemas of answers, and how their classes are called.
 ANSWERS = {
     "run": "RunReport",
+    "sweep": "SweepReport",
     "verify": "Verification",
     "evaluate": "EvaluationReport",
     "inspect": "ModelFacts",

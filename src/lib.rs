@@ -168,6 +168,8 @@ pub mod schema;
 #[doc(hidden)]
 pub mod statistics;
 #[doc(hidden)]
+pub mod sweep;
+#[doc(hidden)]
 pub mod transfer;
 #[doc(hidden)]
 pub mod verify;
@@ -175,11 +177,11 @@ pub mod verify;
 pub mod yaml;
 
 pub use api::{
-    Array, CheckOptions, Data, Element, Error, ErrorPlace, Evaluation, Explanation, Features, FindingCounts,
-    Findings, IntoArray, IntoSamples, Made, Mending, Merged, Model, Options, Outcome, Pipeline, Plan,
-    Purpose, Runtime, Saved, Stats, StepOptions, Task, Verification, Worked, bisect, check, check_file,
-    compare_reports, difference, evaluate, explain, explain_why_not, features, gradients, schema_of, stats,
-    verify,
+    Array, CheckOptions, Data, Element, Error, ErrorPlace, Evaluation, Explanation, Family, Features,
+    FindingCounts, Findings, IntoArray, IntoSamples, Made, Member, MemberOutcome, Mending, Merged, Model,
+    Options, Outcome, Pipeline, Plan, Purpose, Runtime, Saved, Stats, StepOptions, Sweep, SweepPlan,
+    SweepPoint, Task, Verification, Worked, bisect, check, check_file, compare_reports, difference, evaluate,
+    explain, explain_why_not, features, gradients, schema_of, stats, verify,
 };
 pub use autodiff::{GradientOptions, InputIs, Loss, Wrt};
 pub use engine::{CancelToken, Host, limit_calls, work_in_processes, work_inside};
@@ -190,4 +192,5 @@ pub use pipeline::{Bisection, GateReport, RunReport, StepReport, Weight};
 pub use report::difference::Difference;
 pub use report::facts::{ModelFacts, NodeFacts, ValueFacts};
 pub use report::table::Style;
+pub use sweep::{Measure, PointResult, Record as PointRecord, Status as PointStatus, SweepReport};
 pub use verify::{Divergence, NodeOptions, NodeReport, OutputFigures, Verdict, VerifyReport};

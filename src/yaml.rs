@@ -72,6 +72,25 @@ pub(crate) struct Document {
     pub(crate) text: Arc<str>,
 }
 
+/// A place in one of several texts.
+#[derive(Clone, Debug)]
+pub struct Location {
+    pub(crate) document: Document,
+    pub(crate) spot: Spot,
+}
+
+impl Location {
+    /// An error that points there.
+    pub(crate) fn error(
+        &self,
+        code: &'static str,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) -> ConfigError {
+        self.document.error(code, self.spot, message, hint)
+    }
+}
+
 impl Document {
     pub(crate) fn error(
         &self,
@@ -99,7 +118,12 @@ impl Document {
                 .location()
                 .map(|location| spot_of(location, &self.text))
                 .unwrap_or_default();
-            self.error("yaml-syntax", spot, plain_message(&error.to_string()), None)
+            // A variable between brackets looks like a map to the parser.
+            let line = self.text.lines().nth((spot.line as usize).saturating_sub(1));
+            let hint = line.filter(|line| line.contains("${")).map(|_| {
+                "between brackets a variable stands in quotes: [\"${NAME}\"], { KEY: \"${NAME}\" }".to_owned()
+            });
+            self.error("yaml-syntax", spot, plain_message(&error.to_string()), hint)
         })
     }
 }
@@ -159,6 +183,34 @@ impl Located {
                     .collect(),
             ),
         }
+    }
+
+    /// A value that stands for something at a place, and each of its parts for the same.
+    pub(crate) fn of_json(value: &serde_json::Value, spot: Spot) -> Self {
+        use serde_json::Value;
+        let value = match value {
+            Value::Null => Yaml::Null,
+            Value::Bool(value) => Yaml::Bool(*value),
+            Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(integer), _) => Yaml::Integer(integer),
+                (None, float) => Yaml::Float(float.unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => Yaml::Text(text.clone()),
+            Value::Array(items) => Yaml::List(items.iter().map(|item| Self::of_json(item, spot)).collect()),
+            Value::Object(entries) => {
+                let entry = |(name, value): (&String, &Value)| {
+                    let name = name.clone();
+                    (Key { spot, name }, Self::of_json(value, spot))
+                };
+                Yaml::Map(entries.iter().map(entry).collect())
+            }
+        };
+        Self { spot, value }
+    }
+
+    /// The value of a key, where this is a map that has it.
+    pub(crate) fn get(&self, name: &str) -> Option<&(Key, Located)> {
+        self.entries()?.iter().find(|(key, _)| key.name == name)
     }
 
     /// Where a value, or its key, stands; the nearest place around it where the text does not have it.

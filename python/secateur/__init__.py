@@ -37,6 +37,7 @@ from ._model import Model, ModelLike, Node, Saved, Value
 from ._native import __version__
 from ._outcome import CallOptions, ComparingOptions, Outcome, RunOptions
 from ._process import configure
+from ._sweep import SweepOptions, sweep
 from .steps import *  # noqa: F403
 from .steps import __all__ as _steps
 from .steps import transfer_merge as merge
@@ -63,6 +64,7 @@ __all__ = [
     "SecateurError",
     "Stats",
     "StatsOptions",
+    "SweepOptions",
     "Value",
     "VerifyOptions",
     "__version__",
@@ -78,6 +80,7 @@ __all__ = [
     "run",
     "schema",
     "stats",
+    "sweep",
     "verify",
 ]
 __all__ += _steps

@@ -80,15 +80,21 @@ class Pipeline:
         return tuple(_native.presets())
 
     @classmethod
-    def parse(cls, yaml: str) -> Pipeline:
-        """A pipeline in YAML; relative paths in it start from the working directory."""
-        return cls._of("parse", yaml)
+    def parse(cls, yaml: str, vars: Mapping[str, Any] | None = None) -> Pipeline:
+        """A pipeline in YAML, with values of its variables; relative paths in it start from the working directory.
+
+        >>> import secateur
+        >>> yaml = "vars: { opset: 17 }\\nsteps: [{ convert-opset: { version: '${opset}' } }]"
+        >>> secateur.Pipeline.parse(yaml, {"opset": 18}).variables["opset"]
+        18
+        """
+        return cls._of("parse", yaml, json.dumps(plain(vars or {})))
 
     @classmethod
-    def open(cls, path: PathLike) -> Pipeline:
-        """A pipeline file; relative paths in it start from its folder."""
-        name = os.fspath(path)
-        return cls(_native.Pipeline.open(name), (("open", os.path.abspath(name)),))
+    def open(cls, path: PathLike, vars: Mapping[str, Any] | None = None) -> Pipeline:
+        """A pipeline file, with values of its variables; relative paths in it start from its folder."""
+        name, values = os.fspath(path), json.dumps(plain(vars or {}))
+        return cls(_native.Pipeline.open(name, values), (("open", os.path.abspath(name), values),))
 
     @classmethod
     def of(cls, *steps: str | tuple[str, Mapping[str, Any]]) -> Pipeline:
@@ -106,7 +112,7 @@ class Pipeline:
         return self._with("then", name, _options(options))
 
     def set(self, variable: str, value: Any) -> Pipeline:
-        """The same with another value of an option of a step, as ``"quantize.calibrate"``."""
+        """The same with another value of a variable, or of an option of a step, as ``"quantize.calibrate"``."""
         return self._with("set", variable, json.dumps(plain(value)))
 
     @property
@@ -116,7 +122,7 @@ class Pipeline:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The options of all steps with their values."""
+        """The variables that it declares, and the options of all steps, with their values."""
         found: dict[str, Any] = json.loads(self._native.variables())
         return found
 

@@ -121,6 +121,15 @@ def by_role(data: DataLike | None, model: Model) -> list[tuple[str | None, _nati
     return [(None, _of(data, model))]
 
 
+def by_roles(data: Mapping[str, DataLike] | None) -> list[tuple[str | None, _native.Data]]:
+    """Data with their roles, for models that are not open here."""
+    if data is None:
+        return []
+    if not isinstance(data, Mapping) or not all(role in ROLES for role in data):
+        raise wrong("unknown-role", "data come with their roles", f"a mapping of {', '.join(ROLES)}")
+    return [(role, _read(one, None)) for role, one in data.items()]
+
+
 def samples_for(role: str, data: DataLike, model: Model) -> list[tuple[str | None, _native.Data]]:
     """Data for this role."""
     return [(role, _of(data, model))]

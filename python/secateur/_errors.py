@@ -113,6 +113,7 @@ FILES = frozenset(
         "read-failed",
         "report",
         "stored-report",
+        "sweep-record",
         "write-failed",
     }
 )

@@ -248,6 +248,7 @@ EVALUATING: dict[str, Callable[[Any], Any]] = {
     "report": _path,
     "force": _truth,
 }
+SWEEPING: dict[str, Callable[[Any], Any]] = {**_COMPARING, "compare": _truth, "report": _path, "force": _truth}
 STATISTICS: dict[str, Callable[[Any], Any]] = {**_CALL, "max_growth": _number}
 FEATURES = _CALL
 
@@ -292,7 +293,7 @@ def one_of(name: str, value: Any, words: Sequence[str]) -> None:
 def options_of(
     given: Mapping[str, Any],
     known: Mapping[str, Callable[[Any], Any]],
-    model: Model,
+    model: Model | None,
     data: Sequence[tuple[str | None, _native.Data]] = (),
     against: Model | None = None,
 ) -> _native.Options:
@@ -307,7 +308,7 @@ def options_of(
                 raise wrong("option-value", f"{name}: {found!r} is not {wanted}", None, name) from None
     if values.get("engine") == "ort":
         _find_runtime()
-    found = data or by_role(given.get("data"), model)
+    found = data if data or model is None else by_role(given.get("data"), model)
     return _native.Options(json.dumps(values), found, against._native if against else None)
 
 

@@ -13,6 +13,7 @@ mod options;
 mod pipeline;
 mod plan;
 mod process;
+mod sweep;
 mod work;
 
 use pyo3::prelude::*;
@@ -38,6 +39,8 @@ mod _native {
     use crate::plan::Plan;
     #[pymodule_export]
     use crate::process::{cli, engines_in_processes, engines_inside, limit_engine_calls};
+    #[pymodule_export]
+    use crate::sweep::Sweep;
 
     use pyo3::prelude::*;
 

@@ -28,6 +28,14 @@ pub(crate) fn json(py: Python<'_>, text: &str) -> PyResult<Value> {
     serde_json::from_str(text).map_err(|error| defect(py, &format!("not JSON: {error}")))
 }
 
+/// The values of variables.
+fn values(py: Python<'_>, text: &str) -> PyResult<Map<String, Value>> {
+    match json(py, text)? {
+        Value::Object(values) => Ok(values),
+        other => Err(defect(py, &format!("not variables: {other}"))),
+    }
+}
+
 #[pymethods]
 impl Pipeline {
     #[staticmethod]
@@ -35,14 +43,18 @@ impl Pipeline {
         Self::of(py, secateur::Pipeline::preset(name))
     }
 
+    /// `variables` is a JSON object.
     #[staticmethod]
-    fn parse(py: Python<'_>, yaml: &str) -> PyResult<Self> {
-        Self::of(py, secateur::Pipeline::parse(yaml))
+    #[pyo3(signature = (yaml, variables = "{}"))]
+    fn parse(py: Python<'_>, yaml: &str, variables: &str) -> PyResult<Self> {
+        Self::of(py, secateur::Pipeline::parse_with(yaml, values(py, variables)?))
     }
 
+    /// `variables` is a JSON object.
     #[staticmethod]
-    fn open(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        Self::of(py, secateur::Pipeline::open(path))
+    #[pyo3(signature = (path, variables = "{}"))]
+    fn open(py: Python<'_>, path: PathBuf, variables: &str) -> PyResult<Self> {
+        Self::of(py, secateur::Pipeline::open_with(path, values(py, variables)?))
     }
 
     /// One step; `options` is a JSON object.

@@ -56,7 +56,7 @@ fn set(step: &mut Step, option: &str, value: Value) -> Result<(), Error> {
         let mut options = step.options.clone();
         options.insert(option.to_owned(), value);
         *step = Step {
-            spot: step.spot,
+            spot: step.spot.clone(),
             ..Step::new(&step.name, options)?
         };
     }

@@ -16,6 +16,7 @@ use crate::passes::{PassError, ResourceError};
 use crate::pipeline::{ConfigError, LackError, ReadError, RunError, StepError};
 use crate::rewrite::RuleError;
 use crate::statistics::{StatisticsError, StatisticsFileError};
+use crate::sweep::RecordError;
 
 /// An error with a hint, where there is one.
 fn hinted(error: Error, hint: Option<impl Into<String>>) -> Error {
@@ -96,6 +97,16 @@ impl From<ReadError> for Error {
         match error {
             ReadError::Config(error) => error.into(),
             ReadError::File { ref path, .. } => Self::new("read-failed", error.to_string()).in_file(path),
+        }
+    }
+}
+
+impl From<RecordError> for Error {
+    fn from(error: RecordError) -> Self {
+        let made = Self::new(error.code(), error.to_string()).in_file(error.path());
+        match error {
+            RecordError::Foreign { .. } => made.with_hint("remove the file, and the point is computed again"),
+            RecordError::Read { .. } => made,
         }
     }
 }

@@ -112,6 +112,7 @@ impl Data {
         }
     }
 
+    /// Samples as a description has them.
     pub(crate) fn described(spec: Spec, base: PathBuf) -> Self {
         Self::from(Source::Described(Box::new(spec), base))
     }

@@ -121,6 +121,12 @@ impl Error {
         self
     }
 
+    /// The document of an error inside another one: its fields alone.
+    pub(crate) fn body_of<S: Serializer>(error: &Option<Self>, serializer: S) -> Result<S::Ok, S::Error> {
+        let body = error.as_ref().map(|error| ErrorDocument::of(error).error);
+        body.serialize(serializer)
+    }
+
     /// Points at a place of the text in `file`.
     pub(crate) fn pointing(mut self, file: &str, place: ErrorPlace) -> Self {
         self.0.file = Some(file.to_owned());

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use super::error::Error;
 use crate::passes::registry;
-use crate::pipeline::{self as inner, Step, Unchanged, presets};
+use crate::pipeline::{self as inner, Given, Step, Unchanged, Values, Written, presets};
 use crate::schema::nearest;
 
 /// Steps that rewrite a model, and gates that the result has to pass. It may be run any number of times, on any model.
@@ -26,6 +28,19 @@ pub struct Pipeline {
     pub(crate) path: Option<PathBuf>,
     /// What becomes of a result in which a step changed nothing that was asked to.
     pub(crate) unchanged: Unchanged,
+    /// The text with its variables, where it has one.
+    written: Option<Arc<Written>>,
+    /// Values of variables that were given.
+    given: Given,
+    /// What was changed since the text was read.
+    edits: Vec<Edit>,
+}
+
+/// A change of a pipeline that was read.
+#[derive(Clone, Debug)]
+enum Edit {
+    Then(String, Map<String, Value>),
+    Set(String, Value),
 }
 
 /// Options of a step: JSON, or `()` for none.
@@ -69,7 +84,53 @@ impl Pipeline {
             inner,
             path: None,
             unchanged,
+            written: None,
+            given: Given::default(),
+            edits: Vec::new(),
         }
+    }
+
+    /// What a text is with these values of its variables. Names with a dot are options of its steps.
+    pub(crate) fn of_written(
+        written: Arc<Written>,
+        path: Option<&Path>,
+        values: &Values,
+    ) -> Result<Self, Error> {
+        let (options, values): (Values, Values) = values
+            .clone()
+            .into_iter()
+            .partition(|(name, _)| name.contains('.'));
+        let given = Given {
+            values,
+            beside: Values::new(),
+        };
+        let mut pipeline = Self::of(written.alone(&given)?, Unchanged::RefusedAltogether);
+        pipeline.path = path.map(Path::to_owned);
+        (pipeline.written, pipeline.given) = (Some(written), given);
+        options
+            .into_iter()
+            .try_fold(pipeline, |pipeline, (name, value)| pipeline.set(&name, value))
+    }
+
+    /// One setting of a sweep, with options of steps that it sets beside variables.
+    pub(crate) fn of_setting(
+        written: &Written,
+        path: Option<&Path>,
+        given: &Given,
+        options: &Values,
+    ) -> Result<Self, Error> {
+        let pipeline = Self::of_member(written.resolve(given)?, path);
+        let mut options = options.iter();
+        options.try_fold(pipeline, |pipeline, (name, value)| {
+            pipeline.set(name, value.clone())
+        })
+    }
+
+    /// One member of a family, resolved.
+    pub(crate) fn of_member(inner: inner::Pipeline, path: Option<&Path>) -> Self {
+        let mut pipeline = Self::of(inner, Unchanged::RefusedAltogether);
+        pipeline.path = path.map(Path::to_owned);
+        pipeline
     }
 
     /// A pipeline that comes with secateur: see [`Pipeline::presets`].
@@ -87,15 +148,7 @@ impl Pipeline {
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn preset(name: &str) -> Result<Self, Error> {
-        if let Some(pipeline) = inner::Pipeline::preset(name) {
-            return Ok(Self::of(pipeline?, Unchanged::RefusedAltogether));
-        }
-        let known = presets::names();
-        let hint = match nearest(name, known.iter().copied()) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => format!("presets are {}; a file ends in .yaml", known.join(", ")),
-        };
-        Err(Error::new("unknown-preset", format!("there is no preset `{name}`")).with_hint(hint))
+        Self::of_written(Arc::new(preset(name)?), None, &Values::new())
     }
 
     /// How it is called: its file, preset or pass.
@@ -141,8 +194,32 @@ impl Pipeline {
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn parse(yaml: &str) -> Result<Self, Error> {
-        let parsed = inner::Pipeline::parse("pipeline", yaml, Path::new(""))?;
-        Ok(Self::of(parsed, Unchanged::RefusedAltogether))
+        Self::parse_with(yaml, NONE)
+    }
+
+    /// The same with values of the variables that it declares under `vars`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pipeline::parse`]; `unknown-variable`, with the nearest name as a hint; `variable-unset`, at the place where a variable without a
+    /// value is used.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use secateur::Pipeline;
+    /// let yaml = "vars: { share: 0.7 }\nsteps:\n- prune-channels: { target-macs: \"${share}\" }\n";
+    /// let pipeline = Pipeline::parse_with(yaml, [("share", 0.5)])?;
+    /// assert!(pipeline.to_yaml().contains("target-macs: 0.5"));
+    /// assert_eq!(Pipeline::parse_with(yaml, [("shore", 0.5)]).unwrap_err().hint(), Some("did you mean `share`?"));
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn parse_with<N: Into<String>, V: Into<Value>>(
+        yaml: &str,
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self, Error> {
+        let written = Written::parse("pipeline", yaml, Path::new(""))?;
+        Self::of_written(Arc::new(written), None, &values(variables))
     }
 
     /// A digest of what the steps do and of the files that they read.
@@ -169,21 +246,33 @@ impl Pipeline {
     /// assert_eq!(secateur::Pipeline::open("nowhere.yaml").unwrap_err().code(), "read-failed");
     /// ```
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::open_with(path, NONE)
+    }
+
+    /// The same with values of the variables that it declares under `vars`.
+    ///
+    /// # Errors
+    ///
+    /// `read-failed`, or as [`Pipeline::parse_with`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(secateur::Pipeline::open_with("nowhere.yaml", [("share", 0.5)]).is_err());
+    /// ```
+    pub fn open_with<N: Into<String>, V: Into<Value>>(
+        path: impl AsRef<Path>,
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self, Error> {
         let path = path.as_ref();
-        let mut pipeline = Self::of(inner::read(path)?, Unchanged::RefusedAltogether);
-        pipeline.path = Some(path.to_owned());
-        Ok(pipeline)
+        let written = Arc::new(inner::read_written(path)?);
+        Self::of_written(written, Some(path), &values(variables))
     }
 
     /// What a word names: a file, or a preset.
     pub(crate) fn find(name: &Path) -> Result<Self, Error> {
-        let is_there = name.metadata().is_ok_and(|found| !found.is_dir());
-        let is_file = is_there || name.components().count() > 1 || name.extension().is_some();
-        if is_file {
-            Self::open(name)
-        } else {
-            Self::preset(&name.to_string_lossy())
-        }
+        let (written, path) = find_written(name)?;
+        Self::of_written(Arc::new(written), path, &Values::new())
     }
 
     /// One step: a pass with its options, as its verb on the command line. `bind` takes sizes by name, as in YAML.
@@ -230,9 +319,11 @@ impl Pipeline {
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn then(mut self, pass: &str, options: impl StepOptions) -> Result<Self, Error> {
-        let step = Step::new(pass, named(pass, options.into_options()?))?;
+        let options = named(pass, options.into_options()?);
+        let step = Step::new(pass, options.clone())?;
         self.inner.steps.push(step);
         self.unchanged = Unchanged::RefusedAltogether;
+        self.edits.push(Edit::Then(pass.to_owned(), options));
         Ok(self)
     }
 
@@ -255,6 +346,9 @@ impl Pipeline {
             inner: self.inner.again()?,
             path: self.path.clone(),
             unchanged: self.unchanged,
+            written: self.written.clone(),
+            given: self.given.clone(),
+            edits: self.edits.clone(),
         })
     }
 
@@ -270,8 +364,8 @@ impl Pipeline {
         self.inner.steps.iter().map(|step| step.name.as_str())
     }
 
-    /// What can be set in each step: `STEP.OPTION`, and its value where the pipeline has one, else its default. `STEP` is the name of
-    /// the pass, or its number from 1 where the pass is there more than once.
+    /// What can be set: the variables that the pipeline declares, then for each step `STEP.OPTION`, and its value where the pipeline has one,
+    /// else its default. `STEP` is the name of the pass, or its number from 1 where the pass is there more than once.
     ///
     /// # Examples
     ///
@@ -284,7 +378,11 @@ impl Pipeline {
     /// ```
     pub fn variables(&self) -> Vec<(String, Value)> {
         let entries = registry::entries();
-        let mut variables = Vec::new();
+        let declared = self.declared().into_iter().map(|(name, default)| {
+            let value = self.given.values.get(&name).cloned().or(default);
+            (name, value.unwrap_or_default())
+        });
+        let mut variables: Vec<(String, Value)> = declared.collect();
         for (index, step) in self.inner.steps.iter().enumerate() {
             let Some(entry) = entries.iter().find(|entry| entry.name == step.name) else {
                 continue;
@@ -299,11 +397,17 @@ impl Pipeline {
         variables
     }
 
-    /// Sets a variable; see [`Pipeline::variables`].
+    /// The variables of the text.
+    fn declared(&self) -> IndexMap<String, Option<Value>> {
+        let declared = self.written.as_ref().and_then(|written| written.variables().ok());
+        declared.unwrap_or_default()
+    }
+
+    /// Sets a variable; see [`Pipeline::variables`]. Steps that were added or changed stay so when a variable of the text is set.
     ///
     /// # Errors
     ///
-    /// `unknown-variable` where there is no such step, `unknown-option`, `option-value`.
+    /// `unknown-variable` where there is no such variable or step, `unknown-option`, `option-value`.
     ///
     /// # Examples
     ///
@@ -316,26 +420,59 @@ impl Pipeline {
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn set(mut self, variable: &str, value: impl Into<Value>) -> Result<Self, Error> {
+        let value = value.into();
+        if !variable.contains('.')
+            && let Some(written) = self.written.clone()
+            && self.declared().contains_key(variable)
+        {
+            self.given.values.insert(variable.to_owned(), value);
+            return self.written_anew(&written);
+        }
         let at = variable
             .rsplit_once('.')
             .and_then(|(label, option)| Some((self.index(label)?, option)));
         let Some((index, option)) = at else {
-            let names: Vec<String> = (0..self.inner.steps.len())
-                .map(|index| self.label(index))
-                .collect();
-            let message = format!("the pipeline has no variable `{variable}`");
-            return Err(Error::new("unknown-variable", message)
-                .with_hint(format!("write STEP.OPTION; steps are {}", names.join(", "))));
+            return Err(self.no_variable(variable));
         };
         if let Some(step) = self.inner.steps.get_mut(index) {
             let mut options = step.options.clone();
-            options.insert(option.to_owned(), value.into());
+            options.insert(option.to_owned(), value.clone());
             *step = Step {
-                spot: step.spot,
+                spot: step.spot.clone(),
                 ..Step::new(&step.name, options)?
             };
         }
+        self.edits.push(Edit::Set(variable.to_owned(), value));
         Ok(self)
+    }
+
+    /// The text with the values that are given now, and what was changed since.
+    fn written_anew(mut self, written: &Written) -> Result<Self, Error> {
+        self.inner = written.alone(&self.given)?;
+        let edits = std::mem::take(&mut self.edits);
+        edits.into_iter().try_fold(self, |pipeline, edit| match edit {
+            Edit::Then(pass, options) => pipeline.then(&pass, options),
+            Edit::Set(variable, value) => pipeline.set(&variable, value),
+        })
+    }
+
+    fn no_variable(&self, variable: &str) -> Error {
+        let declared = self.declared();
+        let steps: Vec<String> = (0..self.inner.steps.len())
+            .map(|index| self.label(index))
+            .collect();
+        let hint = match nearest(variable, declared.keys().map(String::as_str)) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None if declared.is_empty() || variable.contains('.') => {
+                format!("write STEP.OPTION; steps are {}", steps.join(", "))
+            }
+            None => {
+                let names: Vec<&str> = declared.keys().map(String::as_str).collect();
+                format!("variables are {}, and STEP.OPTION", names.join(", "))
+            }
+        };
+        let message = format!("the pipeline has no variable `{variable}`");
+        Error::new("unknown-variable", message).with_hint(hint)
     }
 
     /// How variables call a step.
@@ -365,6 +502,41 @@ impl Pipeline {
     /// ```
     pub fn to_yaml(&self) -> String {
         self.inner.to_yaml()
+    }
+}
+
+/// No variables.
+const NONE: [(&str, Value); 0] = [];
+
+/// Values by name.
+pub(crate) fn values<N: Into<String>, V: Into<Value>>(variables: impl IntoIterator<Item = (N, V)>) -> Values {
+    variables
+        .into_iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect()
+}
+
+/// The text of a preset.
+fn preset(name: &str) -> Result<Written, Error> {
+    if let Some(written) = Written::preset(name) {
+        return Ok(written?);
+    }
+    let known = presets::names();
+    let hint = match nearest(name, known.iter().copied()) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("presets are {}; a file ends in .yaml", known.join(", ")),
+    };
+    Err(Error::new("unknown-preset", format!("there is no preset `{name}`")).with_hint(hint))
+}
+
+/// What a word names, as it is written: a file, which is answered as well, or a preset.
+pub(crate) fn find_written(name: &Path) -> Result<(Written, Option<&Path>), Error> {
+    let is_there = name.metadata().is_ok_and(|found| !found.is_dir());
+    let is_file = is_there || name.components().count() > 1 || name.extension().is_some();
+    if is_file {
+        Ok((inner::read_written(name)?, Some(name)))
+    } else {
+        Ok((preset(&name.to_string_lossy())?, None))
     }
 }
 

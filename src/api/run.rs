@@ -184,6 +184,13 @@ impl Outcome {
     }
 
     fn refused(&self) -> Error {
+        let message = format!("the result is not accepted: {}", self.reasons().join("; "));
+        Error::new("not-accepted", message)
+            .with_hint("`Outcome::report` says why; `Outcome::model` can be saved all the same")
+    }
+
+    /// Why a result is not accepted.
+    pub(crate) fn reasons(&self) -> Vec<String> {
         let broken = self.report.gates.iter().filter(|gate| !gate.passed);
         let mut reasons: Vec<String> = broken.map(|gate| gate.message.clone()).collect();
         if self.report.unchanged {
@@ -192,11 +199,7 @@ impl Outcome {
         if reasons.is_empty() {
             reasons.push("its outputs differ".to_owned());
         }
-        Error::new(
-            "not-accepted",
-            format!("the result is not accepted: {}", reasons.join("; ")),
-        )
-        .with_hint("`Outcome::report` says why; `Outcome::model` can be saved all the same")
+        reasons
     }
 
     /// The report without what was said of the file when it was read.

@@ -8,6 +8,7 @@ use super::baseline::Baseline;
 use super::check::Findings;
 use super::error::{Error, ErrorDocument};
 use super::evaluate::EvaluationDocument;
+use super::family::MemberOutcome;
 use super::gradients::GradientDocument;
 use super::job_schema;
 use super::verify::Verification;
@@ -17,12 +18,15 @@ use crate::pipeline::{Bisection, RunReport, pipeline_schema};
 use crate::report::difference::Difference;
 use crate::report::facts::ModelFacts;
 use crate::schema::nearest;
+use crate::sweep::SweepReport;
 
-const DOCUMENTS: [&str; 13] = [
+const DOCUMENTS: [&str; 15] = [
     "pipeline",
     "job",
     "data",
     "run",
+    "family",
+    "sweep",
     "verify",
     "evaluate",
     "gradients",
@@ -34,8 +38,9 @@ const DOCUMENTS: [&str; 13] = [
     "error",
 ];
 
-/// The JSON Schema of pipelines (`pipeline`), of jobs of several processes (`job`), descriptions of data (`data`), the options of a pass, or what a verb prints under
-/// `--json` (`run`, `verify`, `evaluate`, `gradients`, `inspect`, `diff`, `check`, `ci`, `bisect`, `error`).
+/// The JSON Schema of pipelines (`pipeline`), of jobs of several processes (`job`), descriptions of data (`data`), the options of a pass, or
+/// what a verb prints under `--json` (`run`, or `family` where it runs one, `sweep`, `verify`, `evaluate`, `gradients`, `inspect`, `diff`,
+/// `check`, `ci`, `bisect`, `error`).
 ///
 /// # Errors
 ///
@@ -54,6 +59,8 @@ pub fn schema_of(name: &str) -> Result<Value, Error> {
         "pipeline" => pipeline_schema(),
         "job" => job_schema(),
         "run" => answer::<RunReport>(),
+        "family" => answer::<Vec<MemberOutcome>>(),
+        "sweep" => answer::<SweepReport>(),
         "verify" => answer::<Verification>(),
         "evaluate" => answer::<EvaluationDocument<'_>>(),
         "gradients" => answer::<GradientDocument>(),

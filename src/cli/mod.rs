@@ -12,6 +12,7 @@ mod diff;
 mod evaluate;
 mod explain;
 mod failure;
+mod family;
 mod features;
 mod global;
 mod gradients;
@@ -32,6 +33,7 @@ mod shelves;
 mod signals;
 mod stats;
 mod step;
+mod sweep;
 mod terminal;
 mod verify;
 
@@ -66,6 +68,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Run(run::Arguments),
+    Sweep(sweep::Arguments),
     Verify(verify::Arguments),
     Gradients(gradients::Arguments),
     Evaluate(evaluate::Arguments),
@@ -98,6 +101,8 @@ enum Answer {
     Done,
     /// Exit status 1: not equivalent, a gate is broken, something would change.
     No,
+    /// Exit status 2: of several parts one could not be done, which the answer says.
+    Failed,
 }
 
 /// The whole command line, with a verb for every pass.
@@ -172,6 +177,7 @@ fn answered(arguments: impl IntoIterator<Item = OsString>, worker: &Host) -> u8 
     match answer {
         Ok(Answer::Done) => 0,
         Ok(Answer::No) => 1,
+        Ok(Answer::Failed) => 2,
         Err((error, global)) => {
             failure::show(&error, &global);
             if failure::is_interruption(&error) { 130 } else { 2 }
@@ -236,7 +242,7 @@ fn parse(arguments: &[OsString]) -> Result<Parsed, clap::Error> {
 }
 
 /// Options of results, for verbs that only look: they would do nothing.
-const IDLE: [(&str, &[&str]); 11] = [
+const IDLE: [(&str, &[&str]); 12] = [
     ("bisect", &["in_place", "force", "no_verify"]),
     ("ci", &["in_place", "no_verify", "max_growth"]),
     ("completions", RESULTS),
@@ -246,13 +252,14 @@ const IDLE: [(&str, &[&str]); 11] = [
     ("man", RESULTS),
     ("print", RESULTS),
     ("schema", RESULTS),
+    ("sweep", &["in_place"]),
     ("report", &["in_place", "no_verify", "max_growth"]),
     ("verify", &["in_place", "no_verify", "max_growth"]),
 ];
 const RESULTS: &[&str] = &["in_place", "force", "no_verify", "max_growth"];
 
 /// Verbs beside the passes whose answers have more forms than tables and JSON.
-const FORMATTED: &[&str] = &["check", "ci", "evaluate", "run", "verify"];
+const FORMATTED: &[&str] = &["check", "ci", "evaluate", "run", "sweep", "verify"];
 
 /// Refuses options that mean nothing to the verb.
 fn refuse_idle(matches: &clap::ArgMatches, command: &mut Command) -> Result<(), clap::Error> {
@@ -304,6 +311,7 @@ fn dispatch(cli: &Cli) -> Result<Answer, Error> {
     let global = &cli.global;
     match &cli.verb {
         Verb::Run(arguments) => run::execute(global, arguments),
+        Verb::Sweep(arguments) => sweep::execute(global, arguments),
         Verb::Verify(arguments) => verify::execute(global, arguments),
         Verb::Gradients(arguments) => gradients::execute(global, arguments),
         Verb::Evaluate(arguments) => evaluate::execute(global, arguments),

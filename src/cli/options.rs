@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::api::{Comparison, DType, Options, PreprocessSpec, Size};
+use indexmap::IndexMap;
+use serde_json::Value;
+
+use crate::api::{Comparison, DType, Error, Options, PreprocessSpec, Size, parse_value};
 
 /// How outputs are compared.
 #[derive(Clone, Debug, Default, Args)]
@@ -101,6 +104,31 @@ pub(super) fn size(text: &str) -> Result<(String, i64), String> {
         return Err("write NAME=SIZE with a size of at least 0".to_owned());
     }
     Ok((name.to_owned(), size))
+}
+
+/// A variable and its value.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Variable(String, Value);
+
+/// Reads `NAME=VALUE`, the value as YAML on one line.
+pub(super) fn variable(text: &str) -> Result<Variable, String> {
+    let (name, value) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.trim().is_empty())
+        .ok_or("write NAME=VALUE, for example macs=0.7")?;
+    let value = parse_value(value).ok_or_else(|| format!("{value:?} is no value in YAML"))?;
+    Ok(Variable(name.trim().to_owned(), value))
+}
+
+/// The values of all variables, each of which may have one.
+pub(super) fn values_of(variables: &[Variable]) -> Result<IndexMap<String, Value>, Error> {
+    let mut values = IndexMap::new();
+    for Variable(name, value) in variables {
+        if values.insert(name.clone(), value.clone()).is_some() {
+            return Err(Error::usage(&format!("variable `{name}` is given twice")));
+        }
+    }
+    Ok(values)
 }
 
 /// Reads preprocessing: a preset's name or a map of fields.

@@ -94,6 +94,6 @@ fn refusal(report: &RunReport) -> String {
 }
 
 /// Text of several lines, each made harmless.
-fn lines(text: &str) -> String {
+pub(super) fn lines(text: &str) -> String {
     text.lines().map(sanitise).collect::<Vec<_>>().join("\n")
 }

@@ -5,23 +5,28 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::global::Global;
-use super::options::{self, Comparing};
+use super::options::{self, Comparing, Variable};
 use super::progress::Progress;
-use super::{Answer, model, outcome, terminal};
-use crate::api::{Data, Destination, Error, Options, Pipeline, PreprocessSpec, of_run};
+use super::{Answer, family, model, outcome, terminal};
+use crate::api::{Data, Destination, Error, Found, Options, Pipeline, PreprocessSpec, of_run};
 
 /// Run a pipeline on a model and write the result, if it is as good as the pipeline asks
 ///
 /// The result is compared with the input model. Exit status 1, and nothing written, when a pipeline of exact and rounding steps
 /// gives different outputs or when a gate is broken.
+///
+/// A pipeline with a `matrix` is run on each combination of it: -o and --report are templates then, as in 'out/${model}-${bits}.onnx', and
+/// the exit status is the worst of all.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Arguments {
     /// A pipeline file, or the name of a preset
     #[arg(value_name = "PIPELINE")]
     pipeline: PathBuf,
     /// The model; `-` is stdin
-    #[arg(required_unless_present = "print_pipeline")]
     model: Option<PathBuf>,
+    /// The value of a variable that the pipeline declares, or of an option of a step as STEP.OPTION=VALUE
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = options::variable)]
+    variables: Vec<Variable>,
     #[command(flatten)]
     running: Running,
 }
@@ -101,8 +106,12 @@ impl Running {
 }
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
-    let pipeline = Pipeline::find(&arguments.pipeline)?;
-    rewrite(global, &pipeline, arguments.model.as_deref(), &arguments.running)
+    let variables = options::values_of(&arguments.variables)?;
+    let (model, running) = (arguments.model.as_deref(), &arguments.running);
+    match Found::find(&arguments.pipeline, &variables)? {
+        Found::Alone(pipeline) => rewrite(global, &pipeline, model, running),
+        Found::Family(found) => family::rewrite(global, &found, model, running),
+    }
 }
 
 /// Runs a pipeline on a model as the options say, reports and writes.
@@ -118,7 +127,8 @@ pub(super) fn rewrite(
         terminal::answer(&adjusted.to_yaml());
         return Ok(Answer::Done);
     }
-    let input = input.ok_or_else(|| Error::usage("a model is needed"))?;
+    let input = input
+        .ok_or_else(|| Error::usage("a model is needed").with_hint("secateur run PIPELINE MODEL -o OUT"))?;
     if running.dry_run || running.check {
         options.in_place = false;
     } else {

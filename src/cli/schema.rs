@@ -9,7 +9,7 @@ use crate::api::{Error, schema_of};
 /// Print the JSON Schema of pipelines, of a pass's options or of what a verb prints under --json
 #[derive(Clone, Debug, Args)]
 pub(super) struct Arguments {
-    /// pipeline, job, data, a pass, or one of run, verify, evaluate, gradients, inspect, diff, check, bisect, error
+    /// pipeline, job, data, a pass, or one of run, family, sweep, verify, evaluate, gradients, inspect, diff, check, bisect, error
     #[arg(default_value = "pipeline")]
     name: String,
 }

@@ -10,6 +10,7 @@ const SHELVES: [(&str, &[&str]); 9] = [
         "Rewrite a model",
         &[
             "run",
+            "sweep",
             "simplify",
             "fold-constants",
             "eliminate-dead-code",

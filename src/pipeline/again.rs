@@ -11,7 +11,7 @@ impl Pipeline {
     pub fn again(&self) -> Result<Self, StepError> {
         let again = |step: &Step| {
             Ok(Step {
-                spot: step.spot,
+                spot: step.spot.clone(),
                 ..Step::new(&step.name, step.options.clone())?
             })
         };
@@ -22,7 +22,8 @@ impl Pipeline {
             data: self.data.clone(),
             steps: self.steps.iter().map(again).collect::<Result<_, _>>()?,
             gates: self.gates.clone(),
-            source: self.source.clone(),
+            gate_places: self.gate_places.clone(),
+            included: self.included.clone(),
         })
     }
 }

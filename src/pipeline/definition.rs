@@ -5,19 +5,16 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
-use super::gate::gate;
 use super::gates::Gate;
 use super::resources::Described;
-use super::{presets, until};
-use crate::data::Spec;
+use super::until;
+use super::written::{Given, Written};
 use crate::passes::{Pass, Safety, registry};
 use crate::schema::{self, Fault, Place, nearest};
-use crate::yaml::{ConfigError, Document, Key, Located, Spot, Yaml};
+use crate::yaml::{ConfigError, Document, Location};
 
 /// Version of the format that this release reads.
 pub const VERSION: i64 = 1;
-
-const KEYS: [&str; 6] = ["version", "bind", "keep", "data", "steps", "gates"];
 
 /// Roles of data in a pipeline.
 pub const ROLES: [&str; 3] = ["calibration", "evaluation", "training"];
@@ -36,16 +33,10 @@ pub struct Pipeline {
     pub steps: Vec<Step>,
     /// Conditions on the result.
     pub gates: Vec<Gate>,
-    /// The text that it was read from, with the places of its steps and gates; `None` where there is none.
-    pub(super) source: Option<Source>,
-}
-
-/// The text of a pipeline, and where things stand in it.
-#[derive(Clone, Debug)]
-pub(super) struct Source {
-    pub(super) document: Document,
-    /// The place of each gate.
-    pub(super) gates: Vec<Spot>,
+    /// The place of each gate that was read from a text; gates without one follow.
+    pub(super) gate_places: Vec<Location>,
+    /// The files that it includes.
+    pub(super) included: Vec<PathBuf>,
 }
 
 /// One step: a pass with its options.
@@ -59,7 +50,7 @@ pub struct Step {
     /// What the result of a search has to keep; without any the pass runs as it is.
     pub until: Vec<Gate>,
     /// Where it stands in the pipeline's text.
-    pub spot: Option<Spot>,
+    pub spot: Option<Location>,
 }
 
 impl std::fmt::Debug for Step {
@@ -295,84 +286,20 @@ impl Pipeline {
             data: IndexMap::new(),
             steps,
             gates: Vec::new(),
-            source: None,
+            gate_places: Vec::new(),
+            included: Vec::new(),
         }
     }
 
-    /// The preset with this name, if there is one.
+    /// The preset with this name, if there is one. Variables have their defaults.
     pub fn preset(name: &str) -> Option<Result<Self, ConfigError>> {
-        let text = presets::text(name)?;
-        Some(
-            Self::parse(&format!("preset {name}"), text, Path::new("")).map(|pipeline| Self {
-                name: name.to_owned(),
-                ..pipeline
-            }),
-        )
+        let written = Written::preset(name)?;
+        Some(written.and_then(|written| written.alone(&Given::default())))
     }
 
-    /// Reads a pipeline. `file` is what errors call the text; relative paths in it start from `base`.
+    /// Reads a pipeline. `file` is what errors call the text; relative paths in it start from `base`. Variables have their defaults.
     pub fn parse(file: &str, text: &str, base: &Path) -> Result<Self, ConfigError> {
-        let document = Document {
-            file: file.to_owned(),
-            text: text.into(),
-        };
-        let tree = document.parse()?;
-        let entries = match tree.entries() {
-            Some(entries) if matches!(tree.value, Yaml::Map(_)) => entries,
-            _ => {
-                let message = format!("a pipeline is a map with `steps`, not {}", tree.kind());
-                return Err(document.error("pipeline-shape", tree.spot, message, None));
-            }
-        };
-        let mut pipeline = Self::of(file, Vec::new());
-        pipeline.base = base.to_owned();
-        let mut bind = None;
-        let mut spots = Vec::new();
-        let mut has_steps = false;
-        for (key, value) in entries {
-            match key.name.as_str() {
-                "version" => version(&document, value)?,
-                "bind" => bind = Some(step(&document, key, Some(value), "bind")?),
-                "keep" => pipeline.keep = texts(&document, value)?,
-                "data" => pipeline.data = data(&document, value)?,
-                "steps" => {
-                    has_steps = true;
-                    pipeline.steps = list(&document, value, "steps")?
-                        .iter()
-                        .map(|item| parse_step(&document, item))
-                        .collect::<Result<_, _>>()?;
-                }
-                "gates" => {
-                    let items = list(&document, value, "gates")?;
-                    spots = items.iter().map(|item| item.spot).collect();
-                    pipeline.gates = items
-                        .iter()
-                        .map(|item| gate(&document, item))
-                        .collect::<Result<_, _>>()?;
-                }
-                other => {
-                    let hint = did_you_mean(
-                        nearest(other, KEYS),
-                        &format!("a pipeline has {}", KEYS.join(", ")),
-                    );
-                    return Err(document.error(
-                        "unknown-key",
-                        key.spot,
-                        format!("unknown key `{other}`"),
-                        Some(hint),
-                    ));
-                }
-            }
-        }
-        if !has_steps && bind.is_none() {
-            return Err(document.error("pipeline-shape", tree.spot, "a pipeline needs `steps`", None));
-        }
-        pipeline.steps.splice(0..0, bind);
-        pipeline.source = Some(Source {
-            document,
-            gates: spots,
-        });
-        Ok(pipeline)
+        Written::parse(file, text, base)?.alone(&Given::default())
     }
 
     /// What the steps preserve together.
@@ -406,172 +333,6 @@ impl Pipeline {
     pub fn digest(&self) -> String {
         blake3::hash(self.to_yaml().as_bytes()).to_hex().to_string()
     }
-}
-
-fn version(document: &Document, value: &Located) -> Result<(), ConfigError> {
-    match value.value {
-        Yaml::Integer(VERSION) => Ok(()),
-        Yaml::Integer(other) => {
-            let hint = format!("this release reads version {VERSION}");
-            Err(document.error(
-                "pipeline-version",
-                value.spot,
-                format!("version {other} is not known"),
-                Some(hint),
-            ))
-        }
-        _ => Err(document.error(
-            "pipeline-version",
-            value.spot,
-            format!("the version is a number, not {}", value.kind()),
-            None,
-        )),
-    }
-}
-
-fn list<'a>(document: &Document, value: &'a Located, key: &str) -> Result<&'a [Located], ConfigError> {
-    match &value.value {
-        Yaml::List(items) => Ok(items),
-        Yaml::Null => Ok(&[]),
-        _ => Err(document.error(
-            "pipeline-shape",
-            value.spot,
-            format!("`{key}` is a list, not {}", value.kind()),
-            None,
-        )),
-    }
-}
-
-fn texts(document: &Document, value: &Located) -> Result<Vec<String>, ConfigError> {
-    let text = |item: &Located| match &item.value {
-        Yaml::Text(text) => Ok(text.clone()),
-        _ => Err(document.error(
-            "pipeline-shape",
-            item.spot,
-            format!("a pattern is a text, not {}", item.kind()),
-            None,
-        )),
-    };
-    match &value.value {
-        Yaml::Text(_) => Ok(vec![text(value)?]),
-        _ => list(document, value, "keep")?.iter().map(text).collect(),
-    }
-}
-
-fn data(document: &Document, value: &Located) -> Result<IndexMap<String, Described>, ConfigError> {
-    let Some(entries) = value.entries() else {
-        return Err(document.error(
-            "pipeline-shape",
-            value.spot,
-            format!("`data` is a map of roles, not {}", value.kind()),
-            None,
-        ));
-    };
-    let mut data = IndexMap::new();
-    for (key, value) in entries {
-        if !ROLES.contains(&key.name.as_str()) {
-            let hint = did_you_mean(
-                nearest(&key.name, ROLES),
-                &format!("roles are {}", ROLES.join(", ")),
-            );
-            return Err(document.error(
-                "unknown-role",
-                key.spot,
-                format!("unknown role `{}`", key.name),
-                Some(hint),
-            ));
-        }
-        match &value.value {
-            Yaml::Text(_) => {}
-            Yaml::Map(_) => {
-                Spec::from_located(document, value)?;
-            }
-            _ => {
-                let message = format!("data are a path or a map, not {}", value.kind());
-                return Err(document.error("pipeline-shape", value.spot, message, None));
-            }
-        }
-        data.insert(key.name.clone(), Described::Written(value.to_json()));
-    }
-    Ok(data)
-}
-
-/// `name`, `name:` or `{ name: options }`.
-fn parse_step(document: &Document, item: &Located) -> Result<Step, ConfigError> {
-    match &item.value {
-        Yaml::Text(name) => step(
-            document,
-            &Key {
-                spot: item.spot,
-                name: name.clone(),
-            },
-            None,
-            name,
-        ),
-        Yaml::Map(entries) => match entries.as_slice() {
-            [(key, options)] => step(document, key, Some(options), &key.name),
-            _ => {
-                let hint =
-                    "write each step as its own list item; options go below its name, indented".to_owned();
-                Err(document.error(
-                    "pipeline-shape",
-                    item.spot,
-                    "a step is one name with its options",
-                    Some(hint),
-                ))
-            }
-        },
-        _ => Err(document.error(
-            "pipeline-shape",
-            item.spot,
-            format!("a step is a name, not {}", item.kind()),
-            None,
-        )),
-    }
-}
-
-fn step(document: &Document, key: &Key, options: Option<&Located>, name: &str) -> Result<Step, ConfigError> {
-    let entries = match options {
-        None => &[],
-        Some(value) => value.entries().ok_or_else(|| {
-            document.error(
-                "pipeline-shape",
-                value.spot,
-                format!("the options of `{name}` are a map, not {}", value.kind()),
-                None,
-            )
-        })?,
-    };
-    let map: Map<String, Value> = entries
-        .iter()
-        .map(|(key, value)| (key.name.clone(), value.to_json()))
-        .collect();
-    let map = if name == "bind" { bind_options(map) } else { map };
-    let made = Step::new(name, map).map(|step| Step {
-        spot: Some(key.spot),
-        ..step
-    });
-    made.map_err(|error| {
-        let at = |option: &str| entries.iter().find(|(key, _)| key.name == option);
-        let spot = match &error {
-            StepError::Unknown { .. } => key.spot,
-            StepError::Option { option, .. } => at(option.as_str()).map_or(key.spot, |(key, _)| key.spot),
-            StepError::Value { fault, .. } => {
-                let mut path = fault.path.as_slice();
-                if let (true, [Place::Key(first), rest @ ..]) = (name == "bind", path)
-                    && first == "sizes"
-                    && at("sizes").is_none()
-                {
-                    path = rest;
-                }
-                options
-                    .and_then(|options| options.spot_of(path, fault.is_key))
-                    .unwrap_or(key.spot)
-            }
-            StepError::Options { .. } => key.spot,
-        };
-        document.error(error.code(), spot, error.to_string(), error.hint())
-    })
 }
 
 /// The options of the step `bind` from sizes by name.

@@ -42,6 +42,11 @@ impl Pipeline {
                 of_step(step, entry.schema.as_value(), &self.base, &mut files);
             }
         }
+        files.extend(self.included.iter().map(|path| NamedFile {
+            name: "a file that the pipeline includes".to_owned(),
+            path: path.clone(),
+            usage: Usage::Read(&[]),
+        }));
         for (role, described) in &self.data {
             let name = format!("the {role} data");
             let read = |path: PathBuf, endings| NamedFile {

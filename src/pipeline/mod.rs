@@ -16,13 +16,15 @@ mod pace;
 pub mod presets;
 mod read;
 mod resources;
+mod rooted;
 mod run;
 mod schema;
 mod score_gate;
 mod until;
 mod weigh;
+mod written;
 
-pub use crate::yaml::{ConfigError, Spot};
+pub use crate::yaml::{ConfigError, Location, Spot};
 pub use bisect::{Bisection, bisect};
 pub use definition::{Pipeline, ROLES, Step, StepError, VERSION, bind_options, option_names, parse_value};
 pub use figure_gate::FigureGate;
@@ -30,10 +32,13 @@ pub use files::{FILE_KEY, NamedFile, Usage};
 pub use gates::{Decision, Gate, GateReport, Judged, Share, Weight};
 pub use needs::LackError;
 pub use outputs_gate::OutputsGate;
-pub use read::{ReadError, read};
+pub use read::{ReadError, read, read_written};
 pub use resources::{Described, StepResources, describe_data, open_data};
 pub use run::{Culprit, Outcome, RunError, RunOptions, RunReport, StepReport, Unchanged, digest, run};
 pub use schema::pipeline_schema;
 pub use score_gate::ScoreGate;
 pub use until::{Candidate, JudgedOn, KeptLayer, Searched, SearchedSamples};
 pub use weigh::{weigh, weigh_input};
+pub use written::{
+    Combination, Given, MODEL, Matrix, Values, Written, fill, is_variable_name, label, matches,
+};

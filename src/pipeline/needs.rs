@@ -8,7 +8,7 @@ use super::resources::open_data;
 use crate::data::DataError;
 use crate::ir::Graph;
 use crate::passes::Aim;
-use crate::yaml::{ConfigError, Spot};
+use crate::yaml::{ConfigError, Location};
 
 /// Why a pipeline cannot run as it is.
 #[derive(Debug, thiserror::Error)]
@@ -48,21 +48,18 @@ impl Pipeline {
             for role in step.data_roles() {
                 if !self.data.contains_key(&role) {
                     let what = format!("step `{}` reads {role} data, and there are none", step.name);
-                    return Err(self.missing(what, &role, step.spot));
+                    return Err(missing(what, &role, step.spot.as_ref()));
                 }
             }
         }
         for (index, gate) in self.gates.iter().enumerate() {
             if gate.needs_evaluation() && !self.data.contains_key("evaluation") {
-                let spot = self
-                    .source
-                    .as_ref()
-                    .and_then(|source| source.gates.get(index).copied());
+                let spot = self.gate_places.get(index);
                 let what = format!(
                     "gate `{}` is judged on evaluation data, and there are none",
                     gate.name()
                 );
-                return Err(self.missing(what, "evaluation", spot));
+                return Err(missing(what, "evaluation", spot));
             }
         }
         let keeps_inputs = |step: &Step| step.name != "bind" && step.pass.about().aim != Aim::Replace;
@@ -87,7 +84,7 @@ impl Pipeline {
                     "`until` of step `{}` is on {name}, which needs labels, and the evaluation data have none",
                     step.name
                 );
-                return Err(self.at(what, LABELS.to_owned(), step.spot));
+                return Err(at(what, LABELS.to_owned(), step.spot.as_ref()));
             }
         }
         Ok(())
@@ -96,33 +93,22 @@ impl Pipeline {
     fn unlabelled(&self, index: usize) -> LackError {
         let name = self.gates.get(index).map_or("", Gate::name);
         let message = format!("gate `{name}` needs labels, and the evaluation data have none");
-        self.at(
-            message,
-            LABELS.to_owned(),
-            self.source
-                .as_ref()
-                .and_then(|source| source.gates.get(index).copied()),
-        )
+        at(message, LABELS.to_owned(), self.gate_places.get(index))
     }
+}
 
-    fn missing(&self, what: String, role: &str, spot: Option<Spot>) -> LackError {
-        let hint = if ROLES.contains(&role) {
-            format!("describe them under `data: {role}:` in the pipeline, or give --data {role}=DATA")
-        } else {
-            format!("roles of data are {}", ROLES.join(", "))
-        };
-        self.at(what, hint, spot)
-    }
+fn missing(what: String, role: &str, place: Option<&Location>) -> LackError {
+    let hint = if ROLES.contains(&role) {
+        format!("describe them under `data: {role}:` in the pipeline, or give --data {role}=DATA")
+    } else {
+        format!("roles of data are {}", ROLES.join(", "))
+    };
+    at(what, hint, place)
+}
 
-    fn at(&self, message: String, hint: String, spot: Option<Spot>) -> LackError {
-        match (&self.source, spot) {
-            (Some(source), Some(spot)) => LackError::At(Box::new(source.document.error(
-                MISSING,
-                spot,
-                message,
-                Some(hint),
-            ))),
-            _ => LackError::Missing { message, hint },
-        }
+fn at(message: String, hint: String, place: Option<&Location>) -> LackError {
+    match place {
+        Some(place) => LackError::At(Box::new(place.error(MISSING, message, Some(hint)))),
+        None => LackError::Missing { message, hint },
     }
 }

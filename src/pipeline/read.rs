@@ -4,15 +4,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::definition::Pipeline;
+use super::written::{Given, Written};
 
-/// Reads a pipeline from a file.
+/// Reads a pipeline from a file. Variables have their defaults.
 pub fn read(path: &Path) -> Result<Pipeline, ReadError> {
+    Ok(read_written(path)?.alone(&Given::default())?)
+}
+
+/// Reads a pipeline from a file as it is written.
+pub fn read_written(path: &Path) -> Result<Written, ReadError> {
     let text = crate::files::read_text(path).map_err(|source| ReadError::File {
         path: path.to_owned(),
         source: Arc::new(source),
     })?;
     let base = path.parent().unwrap_or(Path::new(""));
-    Ok(Pipeline::parse(&path.display().to_string(), &text, base)?)
+    Ok(Written::parse(&path.display().to_string(), &text, base)?)
 }
 
 /// Why a pipeline file could not be read.

@@ -16,16 +16,28 @@ pub fn pipeline_schema() -> Value {
         hoist(&mut schema, &mut definitions);
         if let Some(object) = schema.as_object_mut() {
             object.insert("type".to_owned(), json!(["object", "null"]));
+            if let Some(Value::Object(options)) = object.get_mut("properties") {
+                options.values_mut().for_each(or_variable);
+            }
         }
         alternatives.push(json!({
             "type": "object",
             "description": entry.summary(),
-            "properties": { entry.name: schema },
+            "properties": { entry.name: schema, "when": { "$ref": "#/$defs/When" } },
             "required": [entry.name],
             "additionalProperties": false,
         }));
         alternatives.push(json!({ "const": entry.name, "description": entry.summary() }));
     }
+    alternatives.push(json!({
+        "type": "object",
+        "description": "The steps of another file.",
+        "properties": { "include": { "type": "string" }, "when": { "$ref": "#/$defs/When" } },
+        "required": ["include"],
+        "additionalProperties": false,
+    }));
+    alternatives.push(json!({ "$ref": "#/$defs/Variable" }));
+    definitions.extend(of_variables());
     let mut gate = schema_for!(Gate).to_value();
     hoist(&mut gate, &mut definitions);
     definitions.insert(
@@ -49,13 +61,28 @@ pub fn pipeline_schema() -> Value {
         "description": "Steps that rewrite an ONNX model, and conditions on the result.",
         "type": "object",
         "additionalProperties": false,
-        "required": ["steps"],
+        "anyOf": [{ "required": ["steps"] }, { "required": ["include"] }, { "required": ["bind"] }],
         "properties": {
             "version": { "const": super::definition::VERSION, "description": "Version of this format." },
+            "include": {
+                "description": "Files, or presets, whose steps, data, gates and variables come first. Paths in a file start from its folder.",
+                "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
+            },
+            "vars": {
+                "description": "Variables and their values where nobody gives others, for ${NAME}; nothing for one that has to be given.",
+                "type": "object",
+                "propertyNames": { "pattern": VARIABLE },
+            },
+            "matrix": {
+                "description": "A family: lists of values of variables, and of models under `model`. The pipeline is run with each combination.",
+                "type": "object",
+                "properties": { "exclude": { "type": "array", "items": { "type": "object" } } },
+                "additionalProperties": { "type": "array", "minItems": 1 },
+            },
             "bind": {
                 "description": "Sizes for symbolic dimensions, by name or as `input[axis]`; the output model has them.",
                 "type": "object",
-                "additionalProperties": { "type": "integer", "minimum": 0 },
+                "additionalProperties": { "anyOf": [{ "type": "integer", "minimum": 0 }, { "$ref": "#/$defs/Variable" }] },
             },
             "keep": {
                 "description": "Regular expressions: nodes and values with a matching name are neither removed nor changed.",
@@ -80,6 +107,35 @@ pub fn pipeline_schema() -> Value {
         },
         "$defs": definitions,
     })
+}
+
+/// What a name of a variable is.
+const VARIABLE: &str = "^[A-Za-z_][A-Za-z0-9_-]*$";
+
+/// The definitions of what variables bring.
+fn of_variables() -> Map<String, Value> {
+    let variable = json!({
+        "description": "The value of a variable.",
+        "type": "string",
+        "pattern": "\\$\\{[A-Za-z_][A-Za-z0-9_-]*\\}",
+    });
+    let when = json!({
+        "description": "Whether the step is done: not for nothing, false and 0; or variables and the values that they may have.",
+    });
+    Map::from_iter([("Variable".to_owned(), variable), ("When".to_owned(), when)])
+}
+
+/// Lets a variable stand in the place of a value. What the value is stays where editors look for it.
+fn or_variable(schema: &mut Value) {
+    let mut own = schema.take();
+    let mut outer = Map::new();
+    if let Some(object) = own.as_object_mut() {
+        for key in ["description", "default"] {
+            outer.extend(object.remove(key).map(|value| (key.to_owned(), value)));
+        }
+    }
+    outer.insert("anyOf".to_owned(), json!([own, { "$ref": "#/$defs/Variable" }]));
+    *schema = Value::Object(outer);
 }
 
 /// Moves a schema's own definitions to the shared ones and drops what only a whole document has. Where another definition has

@@ -13,6 +13,7 @@ pub mod page;
 pub mod pictures;
 pub mod searched;
 pub mod stored;
+pub mod sweep;
 pub mod table;
 pub mod training;
 pub mod whole;

@@ -44,6 +44,22 @@ pub const TIME: &str = "latency ms";
 /// The time as a share of the reference's, which depends on it less.
 pub const RATIO: &str = "latency ratio";
 
+/// Whether less of a figure is better.
+pub fn less_is_better(figure: &str) -> bool {
+    LESS.contains(&figure)
+}
+
+/// Figures that say how dear a result is, not how good.
+const COSTS: [&str; 6] = ["nodes", "parameters", "bytes", "MACs", TIME, RATIO];
+
+/// The figure that says best how good a measured model is: the task's first one, else the first that is no cost.
+pub fn main_figure(measured: &Value, figures: &IndexMap<String, f64>) -> Option<String> {
+    let task = measured.pointer("/task/figures").and_then(Value::as_object);
+    let of_task = task.and_then(|task| task.keys().find(|name| figures.contains_key(*name)));
+    let other = || figures.keys().find(|name| !COSTS.contains(&name.as_str()));
+    of_task.or_else(other).cloned()
+}
+
 /// What a result has in figures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
@@ -208,7 +224,7 @@ pub fn worse(
         let Some(reference) = first.get(figure) else {
             continue;
         };
-        let by = if LESS.contains(&figure.as_str()) {
+        let by = if less_is_better(figure) {
             value - reference
         } else {
             reference - value

@@ -50,7 +50,7 @@ pub(in crate::pipeline) fn replayed(
         };
     }
     replay.base = PathBuf::new();
-    replay.source = None;
+    replay.gate_places.clear();
     Ok(replay)
 }
 

@@ -1,7 +1,7 @@
 //! Reports as one HTML file: no request, readable without scripts, every figure of a picture in words as well.
 //!
 //! A page is a heading, a verdict and sections. What stands in them: `run` for what a pipeline made, `comparison` for two models,
-//! `measurement` for a model on data, `several` for stored results side by side. `graph` says how two graphs differ, `sketch` draws
+//! `measurement` for a model on data, `several` for stored results side by side, `sweep` for many settings. `graph` says how two graphs differ, `sketch` draws
 //! them in the places that `layers` finds, `weights` counts weights before and after, `draw` has the plots.
 
 mod comparison;
@@ -12,12 +12,14 @@ mod measurement;
 mod run;
 mod several;
 mod sketch;
+mod sweep;
 mod weights;
 
 pub use comparison::{comparison, difference_page as difference};
 pub use measurement::{Picture, measurement};
 pub use run::{Made, run};
 pub use several::several;
+pub use sweep::sweep;
 
 use std::fmt::Write as _;
 

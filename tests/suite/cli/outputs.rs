@@ -93,7 +93,9 @@ fn no_other_code_makes_files() {
             }
             let text = std::fs::read_to_string(&path).unwrap();
             let product = text.split("#[cfg(test)]").next().unwrap();
-            let code = product.lines().filter(|line| !line.trim_start().starts_with("///"));
+            let code = product
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("///"));
             let product: String = code.collect();
             for call in [
                 "fs::write(",

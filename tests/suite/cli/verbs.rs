@@ -162,6 +162,11 @@ fn bench() -> Bench {
     std::fs::write(bench.path("labelled.yaml"), "npz: xy.npz\nlabels: y\n").unwrap();
     let job = "{job: stats, model: relu.onnx, data: {calibration: x.npz}, parts: 2, output: joined}";
     std::fs::write(bench.path("job.yaml"), job).unwrap();
+    std::fs::write(
+        bench.path("sweep.yaml"),
+        "{ model: relu.onnx, pipeline: clean.yaml, data: { evaluation: labelled.yaml } }\n",
+    )
+    .unwrap();
     let one = Tensor::from_slice(&[1, 3], &[1f32, 2.0, 3.0]).unwrap();
     let other = Tensor::from_slice(&[2, 1], &[1f32, 2.0]).unwrap();
     let adapter = [("far.lora_A.weight", &one), ("far.lora_B.weight", &other)];
@@ -241,7 +246,7 @@ fn no_verb_ends_with_0_having_done_nothing_that_it_was_asked_to() {
 
 /// For every verb that changes no model a call that it answers: its arguments, its status, and a field of its JSON. `clean.yaml` has
 /// nothing to do.
-const ANSWERS: [(&str, &str, i32, &str); 25] = [
+const ANSWERS: [(&str, &str, i32, &str); 26] = [
     ("bisect", "relu.onnx --pipeline clean.yaml", 0, "breaking"),
     ("check", "dead.onnx --deny warning", 1, "findings"),
     ("completions", "bash", 0, "script"),
@@ -285,6 +290,7 @@ const ANSWERS: [(&str, &str, i32, &str); 25] = [
     ("plan", "job.yaml -o plan", 0, "pending"),
     ("work", "plan", 0, "done"),
     ("merge", "plan --force", 0, "samples"),
+    ("sweep", "sweep.yaml -o swept", 0, "front"),
     ("verify", "relu.onnx sigmoid.onnx", 1, "verdict"),
     ("verify", "relu.onnx relu.onnx", 0, "verdict"),
 ];

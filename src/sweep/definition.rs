@@ -1,0 +1,601 @@
+//! A sweep as a user writes it, with a place for every error.
+
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use serde_json::{Map, Value};
+
+use super::search::{Halving, Search, Setting, passes, settings};
+use super::values::{Axis, axis};
+use crate::data::Spec;
+use crate::pipeline::{ConfigError, Described, MODEL, ROLES, Values, Written, is_variable_name};
+use crate::schema::nearest;
+use crate::yaml::{Document, Key, Located, Location, Spot, Yaml};
+
+const KEYS: [&str; 10] = [
+    "version", "model", "models", "pipeline", "vars", "search", "data", "measure", "exclude", "only",
+];
+
+/// Version of the format that this release reads.
+const VERSION: i64 = 1;
+
+/// The code of what is wrong with the shape of a sweep.
+const SHAPE: &str = "sweep-shape";
+
+/// A sweep that is read.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// Its file, or how it came in.
+    pub name: String,
+    /// The folder that relative paths in it start from.
+    pub base: PathBuf,
+    /// Files of models, as seen from there.
+    pub models: Vec<PathBuf>,
+    /// The pipeline.
+    pub source: Source,
+    /// What each variable varies over.
+    pub axes: Vec<(String, Axis)>,
+    /// Which settings are tried.
+    pub search: Search,
+    /// Data by role, in the place of the pipeline's.
+    pub data: IndexMap<String, Described>,
+    /// Figures that points are judged by; the usual ones where there are none.
+    pub measure: Vec<String>,
+    only: Vec<Map<String, Value>>,
+    exclude: Vec<Map<String, Value>>,
+    document: Document,
+    places: IndexMap<String, Spot>,
+    whole: Spot,
+}
+
+/// Where the pipeline of a sweep is.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// In a file, or a preset of this name.
+    Named(String),
+    /// In the text of the sweep.
+    Inline(Box<Written>),
+}
+
+impl Definition {
+    /// Reads a sweep. `file` is what errors call the text; relative paths in it start from `base`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, with its place.
+    pub fn parse(file: &str, text: &str, base: &Path) -> Result<Self, ConfigError> {
+        let document = Document {
+            file: file.to_owned(),
+            text: text.into(),
+        };
+        let tree = document.parse()?;
+        let reader = Reader {
+            document: &document,
+            base,
+        };
+        let entries = match tree.entries() {
+            Some(entries) if matches!(tree.value, Yaml::Map(_)) => entries,
+            _ => {
+                let message = format!(
+                    "a sweep is a map with `models` and `pipeline`, not {}",
+                    tree.kind()
+                );
+                return Err(reader.wrong(tree.spot, message, ""));
+            }
+        };
+        if let Some((key, _)) = entries.iter().find(|(key, _)| !KEYS.contains(&key.name.as_str())) {
+            return Err(reader.unknown_key(key, &KEYS, "a sweep has"));
+        }
+        let get = |name: &str| tree.get(name).map(|(_, value)| value);
+        if let Some(value) = get("version").filter(|value| !matches!(value.value, Yaml::Integer(VERSION))) {
+            let hint = format!("this release reads version {VERSION}");
+            return Err(reader.wrong(value.spot, "the version is not known", &hint));
+        }
+        let Some(pipeline) = get("pipeline") else {
+            return Err(reader.wrong(
+                tree.spot,
+                "a sweep needs a `pipeline`",
+                "a file, a preset, or steps in place",
+            ));
+        };
+        let (axes, places) = reader.axes(get("vars"))?;
+        let models = reader.models(tree.get("model"), tree.get("models"), tree.spot)?;
+        let data = get("data").map_or_else(|| Ok(IndexMap::new()), |data| reader.data(data))?;
+        let measure = get("measure").map_or_else(|| Ok(Vec::new()), |measure| reader.measure(measure))?;
+        let patterns = |key: &str| match get(key) {
+            Some(value) => reader.patterns(value, key, &axes),
+            None => Ok(Vec::new()),
+        };
+        let (only, exclude) = (patterns("only")?, patterns("exclude")?);
+        let search = reader.search(get("search"))?;
+        Ok(Self {
+            name: file.to_owned(),
+            base: base.to_owned(),
+            models,
+            source: reader.pipeline(pipeline)?,
+            search,
+            data,
+            measure,
+            only,
+            exclude,
+            axes,
+            places,
+            whole: tree.get("vars").map_or(tree.spot, |(key, _)| key.spot),
+            document,
+        })
+    }
+
+    /// The settings that the search tries first.
+    ///
+    /// # Errors
+    ///
+    /// `sweep-shape` for none or too many.
+    pub fn settings(&self) -> Result<Vec<Setting>, ConfigError> {
+        let stem = |path: &PathBuf| {
+            path.file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
+        let models: Vec<String> = self.models.iter().map(stem).collect();
+        let taken = |values: &Values| passes(values, &self.only, &self.exclude);
+        settings(&self.search, &self.axes, &models, &taken)
+            .map_err(|reason| self.document.error(SHAPE, self.whole, reason, None))
+    }
+
+    /// An error at the place of a variable.
+    pub fn at_variable(&self, name: &str, code: &'static str, message: String, hint: String) -> ConfigError {
+        let location = Location {
+            document: self.document.clone(),
+            spot: self.places.get(name).copied().unwrap_or(self.whole),
+        };
+        location.error(code, message, Some(hint))
+    }
+}
+
+/// What reads the parts of a sweep.
+struct Reader<'a> {
+    document: &'a Document,
+    base: &'a Path,
+}
+
+impl Reader<'_> {
+    fn wrong(&self, spot: Spot, message: impl Into<String>, hint: &str) -> ConfigError {
+        let hint = Some(hint.to_owned()).filter(|hint| !hint.is_empty());
+        self.document.error(SHAPE, spot, message, hint)
+    }
+
+    fn unknown_key(&self, key: &Key, known: &[&str], has: &str) -> ConfigError {
+        let hint = match nearest(&key.name, known.iter().copied()) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => format!("{has} {}", known.join(", ")),
+        };
+        let message = format!("unknown key `{}`", key.name);
+        self.document.error("unknown-key", key.spot, message, Some(hint))
+    }
+
+    /// The entries of a map.
+    fn entries<'t>(&self, tree: &'t Located, what: &str) -> Result<&'t [(Key, Located)], ConfigError> {
+        let entries = tree.entries();
+        entries.ok_or_else(|| self.wrong(tree.spot, format!("{what} is a map, not {}", tree.kind()), ""))
+    }
+
+    /// The items of a list, or one by itself.
+    fn items<'t>(&self, tree: &'t Located) -> Vec<&'t Located> {
+        match &tree.value {
+            Yaml::List(items) => items.iter().collect(),
+            Yaml::Null => Vec::new(),
+            _ => vec![tree],
+        }
+    }
+
+    fn texts(&self, tree: &Located, what: &str) -> Result<Vec<String>, ConfigError> {
+        let text = |item: &Located| match &item.value {
+            Yaml::Text(text) => Ok(text.clone()),
+            _ => Err(self.wrong(item.spot, format!("{what} is a text, not {}", item.kind()), "")),
+        };
+        self.items(tree).into_iter().map(text).collect()
+    }
+
+    fn models(
+        &self,
+        one: Option<&(Key, Located)>,
+        several: Option<&(Key, Located)>,
+        whole: Spot,
+    ) -> Result<Vec<PathBuf>, ConfigError> {
+        if let (Some(_), Some((key, _))) = (one, several) {
+            return Err(self.wrong(
+                key.spot,
+                "a sweep has `model` or `models`",
+                "take one of them away",
+            ));
+        }
+        let Some((key, tree)) = one.or(several) else {
+            return Err(self.wrong(whole, "a sweep needs `models`", "models: [FILE, FILE]"));
+        };
+        let names = self.texts(tree, "a model")?;
+        if names.is_empty() {
+            return Err(self.wrong(key.spot, "there are no models", "models: [FILE, FILE]"));
+        }
+        let mut stems = Vec::new();
+        for (name, item) in names.iter().zip(self.items(tree)) {
+            let stem = Path::new(name).file_stem().unwrap_or_default().to_owned();
+            if stems.contains(&stem) {
+                let message = format!("two models are called {}", stem.to_string_lossy());
+                return Err(self.wrong(item.spot, message, "the names of their files tell models apart"));
+            }
+            stems.push(stem);
+        }
+        Ok(names.iter().map(|name| self.base.join(name)).collect())
+    }
+
+    fn pipeline(&self, tree: &Located) -> Result<Source, ConfigError> {
+        match &tree.value {
+            Yaml::Text(name) => Ok(Source::Named(name.clone())),
+            Yaml::Map(_) => {
+                let written = Written::of_tree(self.document.clone(), tree.clone(), self.base)?;
+                Ok(Source::Inline(Box::new(written)))
+            }
+            _ => {
+                let message = format!(
+                    "a pipeline is a file, a preset or a map with `steps`, not {}",
+                    tree.kind()
+                );
+                Err(self.wrong(tree.spot, message, ""))
+            }
+        }
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn axes(
+        &self,
+        tree: Option<&Located>,
+    ) -> Result<(Vec<(String, Axis)>, IndexMap<String, Spot>), ConfigError> {
+        let (mut axes, mut places) = (Vec::new(), IndexMap::new());
+        let Some(tree) = tree else {
+            return Ok((axes, places));
+        };
+        for (key, value) in self.entries(tree, "`vars`")? {
+            if key.name == MODEL || !(is_variable_name(&key.name) || key.name.contains('.')) {
+                let message = format!("`{}` is no variable", key.name);
+                let hint =
+                    "a name has letters, digits, _ and -, or is STEP.OPTION; `models` names the models";
+                return Err(self
+                    .document
+                    .error("variable-syntax", key.spot, message, Some(hint.to_owned())));
+            }
+            axes.push((key.name.clone(), axis(self.document, &key.name, value)?));
+            places.insert(key.name.clone(), key.spot);
+        }
+        Ok((axes, places))
+    }
+
+    fn data(&self, tree: &Located) -> Result<IndexMap<String, Described>, ConfigError> {
+        let mut data = IndexMap::new();
+        for (key, value) in self.entries(tree, "`data`")? {
+            if !ROLES.contains(&key.name.as_str()) {
+                let hint = match nearest(&key.name, ROLES) {
+                    Some(name) => format!("did you mean `{name}`?"),
+                    None => format!("roles are {}", ROLES.join(", ")),
+                };
+                let message = format!("unknown role `{}`", key.name);
+                return Err(self.document.error("unknown-role", key.spot, message, Some(hint)));
+            }
+            match &value.value {
+                Yaml::Text(_) => {}
+                Yaml::Map(_) => {
+                    Spec::from_located(self.document, value)?;
+                }
+                _ => {
+                    let message = format!("data are a path or a map, not {}", value.kind());
+                    return Err(self.wrong(value.spot, message, ""));
+                }
+            }
+            data.insert(key.name.clone(), Described::Written(value.to_json()));
+        }
+        Ok(data)
+    }
+
+    fn measure(&self, tree: &Located) -> Result<Vec<String>, ConfigError> {
+        let names = self.texts(tree, "a measure")?;
+        if names.is_empty() {
+            return Err(self.wrong(
+                tree.spot,
+                "there is nothing to measure",
+                "measure: [accuracy, bytes, latency]",
+            ));
+        }
+        Ok(names)
+    }
+
+    fn patterns(
+        &self,
+        tree: &Located,
+        what: &str,
+        axes: &[(String, Axis)],
+    ) -> Result<Vec<Map<String, Value>>, ConfigError> {
+        let mut found = Vec::new();
+        for item in self.items(tree) {
+            for (key, _) in self.entries(item, &format!("each of `{what}`"))? {
+                if key.name != MODEL && !axes.iter().any(|(name, _)| *name == key.name) {
+                    let mut names: Vec<&str> = axes.iter().map(|(name, _)| name.as_str()).collect();
+                    names.push(MODEL);
+                    let hint = match nearest(&key.name, names.iter().copied()) {
+                        Some(name) => format!("did you mean `{name}`?"),
+                        None => format!("variables are {}", names.join(", ")),
+                    };
+                    let message = format!("the sweep has no variable `{}`", key.name);
+                    return Err(self
+                        .document
+                        .error("unknown-variable", key.spot, message, Some(hint)));
+                }
+            }
+            if let Value::Object(pattern) = item.to_json() {
+                found.push(pattern);
+            }
+        }
+        Ok(found)
+    }
+
+    fn search(&self, tree: Option<&Located>) -> Result<Search, ConfigError> {
+        const HINT: &str = "grid, { random: { samples: 20 } } or { halving: { rungs: [64, 256], eta: 3 } }";
+        let Some(tree) = tree else {
+            return Ok(Search::Grid);
+        };
+        match &tree.value {
+            Yaml::Text(name) if name == "grid" => return Ok(Search::Grid),
+            Yaml::Map(entries) => {
+                if let [(key, value)] = entries.as_slice() {
+                    match key.name.as_str() {
+                        "grid" if matches!(value.value, Yaml::Null) => return Ok(Search::Grid),
+                        "random" => return self.random(value),
+                        "halving" => return self.halving(value),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+        Err(self.wrong(tree.spot, "this is no search", HINT))
+    }
+
+    /// A whole number of at least `least`.
+    fn whole(&self, value: &Located, what: &str, least: i64) -> Result<u64, ConfigError> {
+        match value.value {
+            Yaml::Integer(number) if number >= least => Ok(number.unsigned_abs()),
+            _ => {
+                let message = format!("{what} is a whole number of at least {least}");
+                Err(self.wrong(value.spot, message, ""))
+            }
+        }
+    }
+
+    fn random(&self, tree: &Located) -> Result<Search, ConfigError> {
+        let (mut samples, mut seed) = (None, 0);
+        for (key, value) in self.entries(tree, "`random`")? {
+            match key.name.as_str() {
+                "samples" => samples = Some(self.whole(value, "`samples`", 1)? as usize),
+                "seed" => seed = self.whole(value, "`seed`", 0)?,
+                _ => return Err(self.unknown_key(key, &["samples", "seed"], "`random` has")),
+            }
+        }
+        match samples {
+            Some(samples) => Ok(Search::Random { samples, seed }),
+            None => Err(self.wrong(
+                tree.spot,
+                "`random` needs `samples`",
+                "{ random: { samples: 20, seed: 1 } }",
+            )),
+        }
+    }
+
+    fn halving(&self, tree: &Located) -> Result<Search, ConfigError> {
+        let (mut rungs, mut eta, mut samples, mut seed) = (Vec::new(), 3.0, None, 0);
+        for (key, value) in self.entries(tree, "`halving`")? {
+            match key.name.as_str() {
+                "rungs" => rungs = self.rungs(value)?,
+                "eta" => match value.value {
+                    Yaml::Integer(number) if number >= 2 => eta = number as f64,
+                    Yaml::Float(number) if number > 1.0 && number.is_finite() => eta = number,
+                    _ => {
+                        return Err(self.wrong(
+                            value.spot,
+                            "`eta` is a number above 1",
+                            "one of `eta` settings goes on",
+                        ));
+                    }
+                },
+                "samples" => samples = Some(self.whole(value, "`samples`", 1)? as usize),
+                "seed" => seed = self.whole(value, "`seed`", 0)?,
+                _ => {
+                    return Err(self.unknown_key(key, &["rungs", "eta", "samples", "seed"], "`halving` has"));
+                }
+            }
+        }
+        if rungs.len() < 2 {
+            return Err(self.wrong(
+                tree.spot,
+                "`halving` needs two `rungs` or more",
+                "rungs: [64, 256, all]",
+            ));
+        }
+        Ok(Search::Halving(Halving {
+            rungs,
+            eta,
+            random: samples.map(|samples| (samples, seed)),
+        }))
+    }
+
+    fn rungs(&self, tree: &Located) -> Result<Vec<Option<u64>>, ConfigError> {
+        let items = self.items(tree);
+        let mut rungs: Vec<Option<u64>> = Vec::new();
+        for item in items {
+            let samples = match &item.value {
+                Yaml::Text(word) if word == "all" => None,
+                _ => Some(self.whole(item, "a rung", 1)?),
+            };
+            let grows = match (rungs.last(), samples) {
+                (None, _) => true,
+                (Some(Some(before)), Some(samples)) => samples > *before,
+                (Some(before), None) => before.is_some(),
+                (Some(None), Some(_)) => false,
+            };
+            if !grows {
+                return Err(self.wrong(item.spot, "each rung has more samples than the one before", ""));
+            }
+            rungs.push(samples);
+        }
+        Ok(rungs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Definition, ConfigError> {
+        Definition::parse("sweep.yaml", text, Path::new("dir"))
+    }
+
+    #[test]
+    fn a_sweep_has_models_a_pipeline_and_what_varies() {
+        let text = "version: 1\nmodels: [a.onnx, sub/b.onnx]\npipeline: { steps: [simplify] }\nvars: { x: [1, 2], quantize.type: int8 }\nsearch: { halving: { rungs: [4, 8, all], eta: 2, samples: 3, seed: 7 } }\ndata: { evaluation: e.npz }\nmeasure: accuracy\nexclude: { x: 1, model: b }\n";
+        let sweep = read(text).unwrap();
+        assert_eq!(
+            sweep.models,
+            [Path::new("dir/a.onnx"), Path::new("dir/sub/b.onnx")]
+        );
+        assert!(matches!(&sweep.source, Source::Inline(_)));
+        assert_eq!(
+            sweep.search,
+            Search::Halving(Halving {
+                rungs: vec![Some(4), Some(8), None],
+                eta: 2.0,
+                random: Some((3, 7))
+            })
+        );
+        assert_eq!(sweep.settings().unwrap().len(), 3);
+        let least = read("model: a.onnx\npipeline: simplify\n").unwrap();
+        assert_eq!(least.settings().unwrap().len(), 1);
+        assert_eq!(least.search, Search::Grid);
+    }
+
+    #[test]
+    fn mistakes_have_a_code_a_place_and_a_hint() {
+        for (text, expected) in [
+            ("- a\n", "sweep-shape 1:1 a sweep is a map"),
+            ("models: a\n", "sweep-shape 1:1 a sweep needs a `pipeline`"),
+            ("pipeline: p\n", "sweep-shape 1:1 a sweep needs `models`"),
+            ("pipeline: p\nmodels: []\n", "sweep-shape 2:1 there are no models"),
+            (
+                "pipeline: p\nmodels: [1]\n",
+                "sweep-shape 2:10 a model is a text, not a number",
+            ),
+            (
+                "pipeline: p\nmodels: [a.onnx, b/a.onnx]\n",
+                "sweep-shape 2:18 two models are called a",
+            ),
+            (
+                "pipeline: p\nmodels: a\nmodel: b\n",
+                "sweep-shape 2:1 a sweep has `model` or `models`",
+            ),
+            (
+                "pipeline: p\nmodel: a\nvar: {}\n",
+                "unknown-key 3:1 unknown key `var`|did you mean `vars`?",
+            ),
+            ("pipeline: 3\nmodel: a\n", "sweep-shape 1:11 a pipeline is a file"),
+            (
+                "pipeline: { include: nowhere.yaml }\nmodel: a\n",
+                "include 1:22 cannot read dir/nowhere.yaml",
+            ),
+            (
+                "version: 2\npipeline: p\nmodel: a\n",
+                "sweep-shape 1:10 the version",
+            ),
+            (
+                "pipeline: p\nmodel: a\nvars: [1]\n",
+                "sweep-shape 3:7 `vars` is a map, not a list",
+            ),
+            (
+                "pipeline: p\nmodel: a\nvars: { model: [1] }\n",
+                "variable-syntax 3:9",
+            ),
+            (
+                "pipeline: p\nmodel: a\nvars: { x: [] }\n",
+                "sweep-shape 3:12 `x` has no values",
+            ),
+            (
+                "pipeline: p\nmodel: a\nsearch: best\n",
+                "sweep-shape 3:9 this is no search|grid, ",
+            ),
+            (
+                "pipeline: p\nmodel: a\nsearch: { random: {} }\n",
+                "sweep-shape 3:19 `random` needs `samples`",
+            ),
+            (
+                "pipeline: p\nmodel: a\nsearch: { random: { samples: 0 } }\n",
+                "sweep-shape 3:30 `samples` is a whole",
+            ),
+            (
+                "pipeline: p\nmodel: a\nsearch: { random: { sample: 1 } }\n",
+                "unknown-key 3:21 unknown key `sample`|did you mean `samples`?",
+            ),
+            (
+                "pipeline: p\nmodel: a\nsearch: { halving: { rungs: [4] } }\n",
+                "sweep-shape 3:20 `halving` needs two",
+            ),
+            (
+                "pipeline: p\nmodel: a\nsearch: { halving: { rungs: [4, 4] } }\n",
+                "sweep-shape 3:33 each rung",
+            ),
+            (
+                "pipeline: p\nmodel: a\nsearch: { halving: { rungs: [all, 4] } }\n",
+                "sweep-shape 3:35 each rung",
+            ),
+            (
+                "pipeline: p\nmodel: a\nsearch: { halving: { rungs: [4, 8], eta: 1 } }\n",
+                "sweep-shape 3:42 `eta` is",
+            ),
+            (
+                "pipeline: p\nmodel: a\ndata: { evalation: x }\n",
+                "unknown-role 3:9 unknown role `evalation`|did you mean `evaluation`?",
+            ),
+            (
+                "pipeline: p\nmodel: a\ndata: { evaluation: 3 }\n",
+                "sweep-shape 3:21 data are",
+            ),
+            (
+                "pipeline: p\nmodel: a\nmeasure: []\n",
+                "sweep-shape 3:10 there is nothing",
+            ),
+            (
+                "pipeline: p\nmodel: a\nvars: { ratio: [1] }\nexclude: [{ rato: 1 }]\n",
+                "unknown-variable 4:13 the sweep has no variable `rato`|did you mean `ratio`?",
+            ),
+            (
+                "pipeline: p\nmodel: a\nonly: [3]\n",
+                "sweep-shape 3:8 each of `only` is a map",
+            ),
+        ] {
+            let error = read(text).map(|_| ()).unwrap_err();
+            let (expected, hint) = expected.split_once('|').unwrap_or((expected, ""));
+            let found = format!("{} {}:{} {error}", error.code, error.spot.line, error.spot.column);
+            assert!(found.starts_with(expected), "{text}: {found}");
+            assert!(
+                error.hint.clone().unwrap_or_default().contains(hint),
+                "{text}: {:?}",
+                error.hint
+            );
+        }
+        let none = read("pipeline: p\nmodel: a\nvars: { x: [1] }\nexclude: [{ x: 1 }]\n").unwrap();
+        assert_eq!(none.settings().unwrap_err().code, "sweep-shape");
+        let range = read("pipeline: p\nmodel: a\nvars: { x: { from: 0, to: 1 } }\n").unwrap();
+        assert!(
+            range
+                .settings()
+                .unwrap_err()
+                .to_string()
+                .contains("random search")
+        );
+    }
+}
