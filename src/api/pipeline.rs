@@ -228,10 +228,14 @@ impl Pipeline {
     }
 
     /// A pipeline as a value of another file, whose relative paths start from `base`.
-    pub(crate) fn inline(value: &Value, base: &Path) -> Result<Self, Error> {
+    pub(crate) fn inline<N: Into<String>, V: Into<Value>>(
+        value: &Value,
+        base: &Path,
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self, Error> {
         let text = serde_yaml::to_string(value).unwrap_or_default();
-        let parsed = inner::Pipeline::parse("pipeline", &text, base)?;
-        Ok(Self::of(parsed, Unchanged::RefusedAltogether))
+        let written = Written::parse("pipeline", &text, base)?;
+        Self::of_written(Arc::new(written), None, &values(variables))
     }
 
     /// Reads a pipeline from a file; relative paths in it start from its folder.

@@ -53,9 +53,9 @@ pub(super) struct Job {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("oneOf" = [{"type": "string"}, {"type": "object"}]))]
     pipeline: Option<Value>,
-    /// For `run`: options of steps, as `STEP.OPTION: VALUE`.
+    /// For `run`: variables of the pipeline, and options of steps as `STEP.OPTION`.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
-    set: IndexMap<String, Value>,
+    vars: IndexMap<String, Value>,
     /// Data by role: a path, or a description.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     #[schemars(schema_with = "data_schema")]
@@ -219,7 +219,7 @@ impl Job {
             ("latency-runs", self.latency_runs.is_some(), own(&[Evaluate])),
             ("state", self.state.is_some(), own(&[Evaluate])),
             ("pipeline", self.pipeline.is_some(), own(&[Run])),
-            ("set", !self.set.is_empty(), own(&[Run])),
+            ("vars", !self.vars.is_empty(), own(&[Run])),
             ("gates", !self.gates.is_empty(), own(&[Evaluate, Run])),
             ("report", !self.report.is_empty(), own(&[Evaluate, Run])),
         ];
@@ -365,11 +365,13 @@ impl Job {
             Some(Value::String(name)) if Pipeline::presets().contains(&name.as_str()) => {
                 Pipeline::preset(name)?
             }
-            Some(Value::String(path)) => Pipeline::open(base.join(path))?,
-            Some(inline) => Pipeline::inline(inline, base)?,
+            Some(Value::String(path)) => {
+                return Pipeline::open_with(base.join(path), self.vars.clone());
+            }
+            Some(inline) => return Pipeline::inline(inline, base, self.vars.clone()),
             None => return Err(Error::new("plan", "there is no pipeline")),
         };
-        for (variable, value) in &self.set {
+        for (variable, value) in &self.vars {
             pipeline = pipeline.set(variable, value.clone())?;
         }
         Ok(pipeline)
