@@ -40,9 +40,9 @@ from ._outcome import LOG, Outcome, PathLike
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .reports import EvaluationReport
+    from .reports import EvaluationReport, SweepReport
 
-__all__ = ["Made", "Plan", "Task", "Waiting", "WorkerLost", "ray_executor", "run"]
+__all__ = ["Made", "Plan", "Task", "Waiting", "WorkerLost", "ray_executor", "run", "sweep"]
 
 #: Times that the tasks of a lost worker are given to another one.
 RETRIES = 3
@@ -225,9 +225,10 @@ def run(
         plan = Plan.make(job, where)
         done = 0
         while True:
-            pending = plan.pending
-            if pending:
-                done += _stage(plan, pending, pool, threads, again, progress)
+            def work(tasks: tuple[str, ...], plan: Plan = plan) -> Future[Any]:
+                return pool.executor.submit(_done, plan.folder, plan.base, tasks, threads)
+
+            done += _stage(work, plan.pending, pool.workers, again, told("tasks", progress))
             merged = plan.merge(force=force)
             if isinstance(merged, Made):
                 break
@@ -238,6 +239,60 @@ def run(
         error.outcome, error.evaluation = found.outcome, found.evaluation
         raise error
     return found
+
+
+def sweep(
+    sweep: Mapping[str, Any] | PathLike,
+    executor: Any = None,
+    *,
+    folder: PathLike,
+    workers: int | None = None,
+    jobs: int = 1,
+    retries: int = RETRIES,
+    keep_models: bool = False,
+    progress: Callable[[str, int, int | None], object] | None = None,
+) -> SweepReport:
+    """Runs a sweep by several processes: see :func:`secateur.sweep`. Each point is computed by one worker, whole.
+
+    Times are measured beside what else the workers do: sweep by one process where latency counts.
+
+    Args:
+        sweep: a file, or what such a file holds. Data are described in it; paths start from its folder, or the working directory.
+        executor, workers, jobs, retries: as of :func:`run`.
+        folder: the folder of the results, which every worker has to see. What is there is not computed again.
+        keep_models: whether the models of all points are kept that were accepted, and not those of the front alone.
+        progress: called with ``"points"``, how many are done, and of how many that are known.
+    """
+    threads = counted("jobs", jobs, 1)
+    again = counted("retries", retries, 0)
+    where = os.path.abspath(os.fspath(folder))
+    is_text = isinstance(sweep, Mapping)
+    source = _rooted(sweep) if isinstance(sweep, Mapping) else os.path.abspath(os.fspath(sweep))
+    opened = _native.Sweep.parse(source) if is_text else _native.Sweep.open(source)
+    computed = 0
+    with _pool(executor, workers) as pool:
+        while True:
+            points = json.loads(opened.points(where, _options(None)))
+            pending = [point["id"] for point in points if not point["done"]]
+            if not pending:
+                break
+
+            def work(ids: tuple[str, ...]) -> Future[Any]:
+                return pool.executor.submit(_points, source, is_text, where, ids, threads)
+
+            # A point takes long beside what a worker does to begin: each is a turn of its own.
+            computed += _stage(work, pending, pool.workers, again, told("points", progress), len(pending))
+    from .reports import SweepReport
+
+    document = json.loads(opened.gather(where, keep_models, _options(None)))
+    return SweepReport.from_dict({**document, "computed": computed})
+
+
+def _rooted(sweep: Mapping[str, Any]) -> str:
+    """A sweep as text, as :func:`secateur.sweep` sends it."""
+    from ._outcome import plain
+
+    return json.dumps(plain(sweep))
 
 
 def ray_executor(**options: Any) -> Executor:
@@ -256,7 +311,8 @@ class _Ray(Executor):
             import ray
         except ImportError as error:
             raise wrong("usage", "Ray is not installed", "pip install 'secateur[ray]'") from error
-        self._remote = ray.remote(_done).options(**{"num_cpus": 1, "max_retries": RETRIES, **options})
+        how = {"num_cpus": 1, "max_retries": RETRIES, **options}
+        self._remotes = {call: ray.remote(call).options(**how) for call in CALLS}
         self._ray = ray
         self._refs: list[Any] = []
 
@@ -267,9 +323,9 @@ class _Ray(Executor):
         return max(1, int(resources.get("CPU", 1)))
 
     def submit(self, call: Callable[..., Any], /, *arguments: Any, **more: Any) -> Future[Any]:
-        if call is not _done or more:
-            raise wrong("usage", "this executor does tasks of plans alone")
-        reference = self._remote.remote(*arguments)
+        if call not in CALLS or more:
+            raise wrong("usage", "this executor does tasks of plans and points of sweeps alone")
+        reference = self._remotes[call].remote(*arguments)
         self._refs.append(reference)
         future: Future[Any] = reference.future()
         return future
@@ -282,7 +338,7 @@ class _Ray(Executor):
 
 
 class _Processes(Executor):
-    """Processes of the command line, one for each call: nothing is pickled, and the caller's program is not read again."""
+    """Processes of their own, one for each call: nothing is pickled, and the caller's program is not read again."""
 
     def __init__(self, count: int) -> None:
         self._threads = ThreadPoolExecutor(count)
@@ -291,23 +347,21 @@ class _Processes(Executor):
         self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
 
     def submit(self, call: Callable[..., Any], /, *arguments: Any, **more: Any) -> Future[Any]:
-        if call is not _done or more:
-            raise wrong("usage", "this executor does tasks of plans alone")
-        return self._threads.submit(self._work, *arguments)
+        if call not in CALLS or more:
+            raise wrong("usage", "this executor does tasks of plans and points of sweeps alone")
+        return self._threads.submit(self._work, call.__name__, arguments)
 
-    def _work(self, folder: str, base: str | None, tasks: Sequence[str], jobs: int) -> tuple[str, ...]:
-        words = [sys.executable, "-m", "secateur", "work", folder, "--json", "--progress", "none", "--jobs", str(jobs)]
-        words += [word for task in tasks for word in ("--task", task)]
-        words += [] if base is None else ["--base", base]
+    def _work(self, call: str, arguments: Sequence[Any]) -> tuple[str, ...]:
+        words = [sys.executable, "-m", "secateur.distributed"]
         with subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=self._environment
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment
         ) as process:
             self._running.add(process)
             try:
-                said, _ = process.communicate()
+                said, _ = process.communicate(json.dumps([call, arguments]))
             finally:
                 self._running.discard(process)
-        if process.returncode not in (0, 2):
+        if process.returncode != 0 or not said:
             raise WorkerLost(f"it ended with status {process.returncode}")
         document = json.loads(said)
         if "error" in document:
@@ -386,16 +440,35 @@ def _done(folder: str, base: str | None, tasks: Sequence[str], jobs: int) -> tup
     return Plan.open(folder, base).work(tasks, jobs=jobs)
 
 
+def _points(sweep: str, is_text: bool, folder: str, points: Sequence[str], jobs: int) -> tuple[str, ...]:
+    """What a worker does: points of a sweep, by their ids."""
+    opened = _native.Sweep.parse(sweep) if is_text else _native.Sweep.open(sweep)
+    for point in points:
+        opened.run_point(point, folder, _options(jobs), None, LOG.info)
+    return tuple(points)
+
+
+#: What workers are asked for.
+CALLS: tuple[Callable[..., tuple[str, ...]], ...] = (_done, _points)
+
+
+def told(
+    what: str, progress: Callable[[str, int, int | None], object] | None
+) -> Callable[[int, int], object] | None:
+    """Tells how much of something is done."""
+    return None if progress is None else lambda done, total: progress(what, done, total)
+
+
 def _stage(
-    plan: Plan,
+    work: Callable[[tuple[str, ...]], Future[Any]],
     pending: Sequence[str],
-    pool: _Pool,
-    jobs: int,
+    workers: int,
     retries: int,
-    progress: Callable[[str, int, int | None], object] | None,
+    progress: Callable[[int, int], object] | None,
+    turns: int = TURNS,
 ) -> int:
-    """Has tasks done, and answers how many."""
-    size = max(1, math.ceil(len(pending) / (TURNS * pool.workers)))
+    """Has things done by their names, each turn of a worker several, and answers how many."""
+    size = max(1, math.ceil(len(pending) / (turns * workers)))
     queue = [tuple(pending[at : at + size]) for at in range(0, len(pending), size)][::-1]
     waiting: dict[Future[Any], tuple[str, ...]] = {}
     lost: dict[tuple[str, ...], int] = {}
@@ -412,7 +485,7 @@ def _stage(
         while queue or waiting:
             while queue:
                 turn = queue.pop()
-                waiting[pool.executor.submit(_done, plan.folder, plan.base, turn, jobs)] = turn
+                waiting[work(turn)] = turn
             finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
                 turn = waiting.pop(future)
@@ -425,7 +498,7 @@ def _stage(
                 else:
                     done += len(turn)
                     if progress is not None:
-                        progress("tasks", done, len(pending))
+                        progress(done, len(pending))
     except BrokenProcessPool as error:
         raise wrong(
             "usage",
@@ -443,3 +516,18 @@ def _is_loss(error: BaseException) -> bool:
     """Whether an error says that a worker is gone, and nothing of the task."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool(names & {"WorkerLost", "KilledWorker", "WorkerCrashedError", "NodeDiedError", "CommClosedError"})
+
+
+def _main() -> None:
+    """What a process of its own does: one call, read from its input, answered on its output."""
+    name, arguments = json.load(sys.stdin)
+    call = next(call for call in CALLS if call.__name__ == name)
+    try:
+        answer: dict[str, Any] = {"done": call(*arguments)}
+    except SecateurError as error:
+        answer = error.to_dict()
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    _main()

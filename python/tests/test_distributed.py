@@ -85,7 +85,7 @@ def test_statistics_in_one_call_have_the_bytes_of_a_job(tmp_path: Path) -> None:
 def is_worker(process: int) -> bool:
     """Whether this is a process that does tasks."""
     try:
-        return b"secateur\0work" in Path("/proc", str(process), "cmdline").read_bytes()
+        return b"secateur.distributed" in Path("/proc", str(process), "cmdline").read_bytes()
     except OSError:
         return False
 
