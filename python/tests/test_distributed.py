@@ -273,3 +273,28 @@ def test_ray_gives_the_same_bytes_after_a_killed_worker(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
     assert "tasks 24" in ran.stdout
     assert kept("gradients", output) == alone("gradients", tmp_path, samples)
+
+
+SWEEP: dict[str, Any] = {
+    "model": str(FIXTURES / "digits_mlp.onnx"),
+    "pipeline": {"steps": [{"quantize-weights": {"type": "${type}", "minimum-elements": 0}, "when": "${type}"}]},
+    "vars": {"type": [None, "int8", "int4"]},
+    "data": {"evaluation": {"npz": str(FIXTURES / "data" / "digits_test.npz"), "labels": "y", "samples": 100}},
+    "measure": ["accuracy", "bytes"],
+}
+
+
+def test_a_sweep_by_several_processes_finds_what_one_finds(tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int | None]] = []
+    found = distributed.sweep(
+        SWEEP, folder=tmp_path / "several", workers=2, progress=lambda *told: seen.append(told)
+    )
+    one = secateur.sweep(SWEEP, tmp_path / "one")
+    assert found.computed == 3 and seen[-1] == ("points", 3, 3)
+    told = [[(point.id, point.status, point.figures["accuracy"], point.figures["bytes"]) for point in report.points] for report in (found, one)]
+    assert told[0] == told[1]
+    names = [sorted(path.name for path in (tmp_path / folder / "models").iterdir()) for folder in ("several", "one")]
+    assert names[0] == names[1]
+    for name in names[0]:
+        assert (tmp_path / "several" / "models" / name).read_bytes() == (tmp_path / "one" / "models" / name).read_bytes()
+    assert distributed.sweep(SWEEP, folder=tmp_path / "several", workers=1).computed == 0
