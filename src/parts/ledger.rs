@@ -55,7 +55,7 @@ impl Ledger {
     /// `context`.
     ///
     /// # Errors
-    /// When the folder cannot be read or made.
+    /// When the folder is there and cannot be read.
     pub fn open(
         folder: &Path,
         (cuts, context): (usize, String),
@@ -67,9 +67,13 @@ impl Ledger {
             file: parts.clone(),
             source,
         };
-        std::fs::create_dir_all(&parts).map_err(failed)?;
+        let entries = match std::fs::read_dir(&parts) {
+            Ok(entries) => Some(entries),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
         let mut there = HashSet::new();
-        for entry in std::fs::read_dir(&parts).map_err(failed)? {
+        for entry in entries.into_iter().flatten() {
             if let Ok(name) = entry.map_err(failed)?.file_name().into_string() {
                 there.insert(name);
             }
@@ -319,6 +323,7 @@ mod tests {
     }
 
     fn ledger(folder: &Path, planned: &[Task], own: &[&str]) -> Ledger {
+        std::fs::create_dir_all(folder.join(PARTS)).unwrap();
         let own = match own {
             [] => Own::None,
             own => Own::Tasks(own.iter().map(|id| (*id).to_owned()).collect()),

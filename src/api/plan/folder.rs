@@ -30,22 +30,26 @@ struct Planned {
     job: Job,
 }
 
-impl Folder {
-    /// Begins a plan, or goes on with that of the same job.
-    pub(super) fn begin(folder: &Path, job: &Job, base: &Path) -> Result<Self, Error> {
-        let planned = Planned {
+impl Planned {
+    fn text(job: &Job, base: &Path) -> String {
+        let planned = Self {
             plan: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             base: base.to_owned(),
             job: job.clone(),
         };
-        let text = serde_json::to_string_pretty(&planned).unwrap_or_default() + "\n";
-        let own = Self(folder.to_owned());
+        serde_json::to_string_pretty(&planned).unwrap_or_default() + "\n"
+    }
+}
+
+impl Folder {
+    /// The folder of a new plan, or of one of the same job, which is gone on with. Nothing is written yet.
+    pub(super) fn begin(folder: &Path, job: &Job, base: &Path) -> Result<Self, Error> {
         let file = folder.join(PLAN);
         if file.exists() {
             let there = read_text(&file).map_err(|error| unreadable(&file, &error.to_string()))?;
-            if there == text {
-                return Ok(own);
+            if there == Planned::text(job, base) {
+                return Ok(Self(folder.to_owned()));
             }
             let message = format!(
                 "{}: it holds the plan of another job, or of another release",
@@ -55,11 +59,20 @@ impl Folder {
                 .in_file(&file)
                 .with_hint("choose another folder, or remove this one"));
         }
-        std::fs::create_dir_all(folder.join(PARTS)).map_err(|error| {
-            Error::new("write-failed", format!("{}: {error}", folder.display())).in_file(folder)
-        })?;
-        write_file(&file, text.as_bytes(), true)?;
-        Ok(own)
+        Ok(Self(folder.to_owned()))
+    }
+
+    /// Writes what the plan is of, once its tasks are there.
+    pub(super) fn write_job(&self, job: &Job, base: &Path) -> Result<(), Error> {
+        self.make()?;
+        write_file(&self.0.join(PLAN), Planned::text(job, base).as_bytes(), true)
+    }
+
+    fn make(&self) -> Result<(), Error> {
+        let made = std::fs::create_dir_all(self.0.join(PARTS));
+        made.map_err(|error| {
+            Error::new("write-failed", format!("{}: {error}", self.0.display())).in_file(&self.0)
+        })
     }
 
     /// The plan in a folder.
@@ -115,6 +128,7 @@ impl Folder {
             .iter()
             .map(|task| serde_json::to_string(task).unwrap_or_default() + "\n")
             .collect();
+        self.make()?;
         write_file(&self.list(), lines.concat().as_bytes(), true)
     }
 

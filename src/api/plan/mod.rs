@@ -139,6 +139,7 @@ impl Plan {
             base,
         };
         plan.advance(options, false)?;
+        plan.folder.write_job(&plan.job, &plan.base)?;
         Ok(plan)
     }
 

@@ -419,6 +419,30 @@ fn jobs_that_are_none_are_refused_at_their_place() {
 }
 
 #[test]
+fn a_plan_that_cannot_be_made_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let data = digits("digits_calib", ", samples: 8");
+    job(
+        folder,
+        "nowhere.onnx",
+        &format!("job: stats\ndata: {{calibration: {data}}}\noutput: out\n"),
+        2,
+    );
+    refused(folder, "plan job.yaml -o plan", "read-failed", "nowhere.onnx");
+    job(
+        folder,
+        "digits_mlp.onnx",
+        "job: stats\ndata: {calibration: nowhere.npz}\noutput: out\n",
+        2,
+    );
+    assert_eq!(call(folder, "plan job.yaml -o plan").code, 2);
+    job(folder, "digits_mlp.onnx", "job: stats\noutput: out\n", 2);
+    refused(folder, "plan job.yaml -o plan", "data-missing", "calibration");
+    assert!(!folder.join("plan").exists());
+}
+
+#[test]
 #[cfg(unix)]
 fn a_killed_worker_changes_no_byte() {
     let folder = tempfile::tempdir().unwrap();
