@@ -41,6 +41,7 @@ __all__ = [
     "KeptLayer",
     "Latency",
     "LayerFacts",
+    "Measure",
     "Mending",
     "ModelFacts",
     "NodeAgreement",
@@ -52,6 +53,7 @@ __all__ = [
     "Pace",
     "Part",
     "PlannedNode",
+    "PointResult",
     "Reason",
     "RunReport",
     "Scores",
@@ -59,6 +61,7 @@ __all__ = [
     "SearchedSamples",
     "SourceWeight",
     "StepReport",
+    "SweepReport",
     "TargetWeight",
     "TaskFigures",
     "Times",
@@ -664,6 +667,22 @@ class LayerFacts(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Measure(Record):
+    """A figure that points are judged by."""
+
+    name: str
+    """Its name."""
+    less_is_better: bool
+    """Whether less of it is better."""
+    timed: bool
+    """Whether it is a time, which depends on the machine."""
+
+    @classmethod
+    def _readers(cls) -> Readers:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mending(Record):
     """What became of the findings that a step mends."""
 
@@ -932,6 +951,44 @@ class PlannedNode(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PointResult(Record):
+    """A point and what was found of it."""
+
+    id: str
+    """The digest of all that decides about the result."""
+    name: str
+    """How it is called: the model and the values."""
+    model: str
+    """The model's file."""
+    vars: Mapping[str, Any]
+    """The values by variable."""
+    also: tuple[Mapping[str, Any], ...] = ()
+    """Other values with which the pipeline is the same."""
+    samples: int | None
+    """Evaluation samples of the last rung that it reached; `null` for all there are."""
+    finished: bool
+    """Whether it reached the last rung; `true` in searches without."""
+    status: Literal["done", "refused", "failed"] | None
+    """What became of it; `null` while it is missing."""
+    reasons: tuple[str, ...] = ()
+    """Why it was refused or failed."""
+    code: str | None = None
+    """The code of the error with which it failed."""
+    verdict: str | None = None
+    """How outputs compare with those of the model."""
+    figures: Mapping[str, float]
+    """Figures by name."""
+    best: bool
+    """Whether no other beats it."""
+    seconds: float
+    """How long it took."""
+
+    @classmethod
+    def _readers(cls) -> Readers:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reason(Record):
     """One reason for which things were left alone."""
 
@@ -1114,6 +1171,34 @@ class StepReport(Record):
             "nodes": ("nodes", many(PlannedNode.from_dict)), "times": ("times", Times.from_dict),
             "until": ("until", Searched.from_dict), "transfer": ("transfer", Account.from_dict),
             "training": ("training", HeadTraining.from_dict)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepReport(Record):
+    """Settings of a pipeline on models, and which of them no other beats."""
+
+    name: str
+    """The sweep."""
+    version: str
+    """The version of secateur."""
+    engine: str
+    """What ran models."""
+    seed: int
+    """The seed of everything random in the pipelines."""
+    measures: tuple[Measure, ...]
+    """What points are judged by, the main figure first."""
+    missing: int
+    """Points that are not computed yet."""
+    computed: int
+    """Points that were computed by the call that answers this."""
+    points: tuple[PointResult, ...]
+    """Every point: those of models in their order, settings in the order of the search."""
+    front: tuple[str, ...]
+    """The names of the points that no other beats, the smallest first."""
+
+    @classmethod
+    def _readers(cls) -> Readers:
+        return {"measures": ("measures", many(Measure.from_dict)), "points": ("points", many(PointResult.from_dict))}
 
 
 @dataclass(frozen=True, kw_only=True)
