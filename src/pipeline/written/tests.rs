@@ -163,7 +163,7 @@ const MISTAKES: [(&str, &str, (&str, u64, u64, &str)); 24] = [
     (
         "vars: { r: 1 }\nkeep: [${r}]\nsteps: []\n",
         r#"{}"#,
-        ("yaml-syntax", 2, 8, "in quotes"),
+        ("yaml-syntax", 2, 9, "in quotes"),
     ),
     (
         "include: nowhere.yaml\nsteps: []\n",
