@@ -21,8 +21,8 @@ import secateur
 from secateur import _native, _outcome, steps
 
 STEPS = _native.step_names()
-#: Flags of every step that say what is shown or how flags are written, and those that `secateur.Data` has.
-SHOWN = {"help", "check", "print-pipeline", "set", "verify", "preprocess", "json", "format", "quiet", "verbose", "progress"}
+#: Flags of every step that say what is shown or how flags are written, and those that `secateur.Data` and `secateur.Pipeline` have.
+SHOWN = {"help", "check", "print-pipeline", "set", "var", "verify", "preprocess", "json", "format", "quiet", "verbose", "progress"}
 #: What the flags are called that have another name here.
 RENAMED = {"size": "sizes", "no-provenance": "provenance", "no-verify": "compare"}
 #: What is configured for the whole process.

@@ -44,23 +44,8 @@ impl Digests {
         let mut without_data = inner.again()?;
         without_data.data.clear();
         let mut hasher = blake3::Hasher::new();
-        let mut add = |word: &str| {
-            hasher.update(&(word.len() as u64).to_le_bytes());
-            hasher.update(word.as_bytes());
-        };
-        add(&format!("secateur {} point {FORMAT}", env!("CARGO_PKG_VERSION")));
-        add(model);
-        add(&without_data.to_yaml());
-        for (role, digest) in &data {
-            add(role);
-            add(digest);
-        }
-        let read = without_data.files();
-        for file in read.iter().filter(|file| file.usage == Usage::Read(&[])) {
-            add(&self.of_file(&file.path)?.to_hex());
-        }
-        add(&format!(
-            "{} {} {:?} {:?} {} {} {} {:?} {}",
+        let how = format!(
+            "{} {} {:?} {:?} {} {} {} {:?} {} {:?}",
             options.seed,
             options.engine.name(),
             options.keep,
@@ -70,8 +55,27 @@ impl Digests {
             options.provenance,
             options.evaluation.output,
             options.evaluation.threshold,
-        ));
-        add(&format!("{:?}", options.comparison.sizes));
+            options.comparison.sizes,
+        );
+        let version = format!("secateur {} point {FORMAT}", env!("CARGO_PKG_VERSION"));
+        let pipeline = without_data.to_yaml();
+        let words = [version.as_str(), model, &pipeline, &how].into_iter();
+        let of_data = data.iter().flat_map(|(role, digest)| [role.as_str(), digest]);
+        for word in words.chain(of_data) {
+            // With their lengths, no two lists of words are the same bytes.
+            hasher.update(&(word.len() as u64).to_le_bytes());
+            hasher.update(word.as_bytes());
+        }
+        for file in without_data.files() {
+            let Usage::Read(endings) = file.usage else {
+                continue;
+            };
+            if file.path.is_dir() {
+                self.add_folder(&mut hasher, &file.path, endings)?;
+            } else if file.path.exists() {
+                hasher.update(self.of_file(&file.path)?.as_bytes());
+            }
+        }
         Ok((hasher.finalize(), data))
     }
 

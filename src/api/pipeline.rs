@@ -222,11 +222,6 @@ impl Pipeline {
         Self::of_written(Arc::new(written), None, &values(variables))
     }
 
-    /// A digest of what the steps do and of the files that they read.
-    pub(crate) fn content_digest(&self) -> Result<String, (PathBuf, std::io::Error)> {
-        self.inner.content_digest()
-    }
-
     /// A pipeline as a value of another file, whose relative paths start from `base`.
     pub(crate) fn inline<N: Into<String>, V: Into<Value>>(
         value: &Value,

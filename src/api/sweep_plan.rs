@@ -275,8 +275,24 @@ impl SweepPlan {
         Ok(())
     }
 
-    /// Makes the folder, or refuses one that holds something else.
+    /// Makes the folder, or refuses one that holds something else, or what the sweep reads.
     pub(crate) fn check_folder(&self, folder: &Path) -> Result<(), Error> {
+        let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let results = whole(folder);
+        let mut read: Vec<PathBuf> = self.models.iter().map(|(path, ..)| path.clone()).collect();
+        for candidate in &self.candidates {
+            read.extend(candidate.pipeline.inner.files().into_iter().map(|file| file.path));
+        }
+        read.dedup();
+        if let Some(path) = read.iter().find(|path| whole(path).starts_with(&results)) {
+            let message = format!(
+                "{} is read, and lies in the folder of the results",
+                path.display()
+            );
+            return Err(Error::new("output-is-input", message)
+                .in_file(path)
+                .with_hint("choose another folder with -o"));
+        }
         match fs::read_dir(folder) {
             Ok(mut entries) => {
                 if entries.next().is_some() && !folder.join("points").is_dir() {

@@ -12,6 +12,7 @@ use super::model::Model;
 use super::reports::{Form, json};
 use super::save::write_file;
 use super::sweep_plan::{Candidate, SweepPlan, failed, model_file};
+use crate::files::read_text;
 use crate::report::page;
 use crate::report::stored::{TIME, less_is_better};
 use crate::report::sweep::{markdown, resolve_measure};
@@ -154,17 +155,22 @@ impl SweepPlan {
             }
         }
         let stays = |name: &str| best.iter().any(|point| name == format!("{}.yaml", point.name));
-        remove_others(&front, &stays)?;
+        let replay = |path: &Path| read_text(path).is_ok_and(|text| text.starts_with(REPLAY));
+        remove_others(&front, &replay, &stays)?;
         if report.missing == 0 && !keep_models {
             let of_front = |name: &str| best.iter().any(|point| name.starts_with(&point.id));
-            remove_others(&folder.join("models"), &of_front)?;
+            let model = |path: &Path| {
+                path.file_name()
+                    .is_some_and(|name| is_id(&name.to_string_lossy()))
+            };
+            remove_others(&folder.join("models"), &model, &of_front)?;
         }
         write_file(&folder.join("result.json"), json(report)?.as_bytes(), true)
     }
 
     /// The pipeline of a point with the command that runs it.
     fn replay(&self, candidate: &Candidate, rung: usize, point: &PointResult) -> Result<String, Error> {
-        let mut command = format!("secateur run {}.yaml {} -o OUT.onnx", point.name, point.model);
+        let mut command = format!("{}.yaml {} -o OUT.onnx", point.name, point.model);
         if self.options.seed != 0 {
             command.push_str(&format!(" --seed {}", self.options.seed));
         }
@@ -175,7 +181,7 @@ impl SweepPlan {
         if pipeline.inner.steps.is_empty() {
             command.push_str(" --allow-unchanged");
         }
-        Ok(format!("# {command}\n{}", pipeline.to_yaml()))
+        Ok(format!("{REPLAY}{command}\n{}", pipeline.to_yaml()))
     }
 
     /// The model of a point whose record is there and whose model is not.
@@ -234,8 +240,21 @@ fn mark(points: &mut [PointResult], measures: &[Measure]) {
     }
 }
 
-/// Removes the files of a folder but those that stay.
-fn remove_others(folder: &Path, stays: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+/// How the pipeline of a point begins.
+const REPLAY: &str = "# secateur run ";
+
+/// Whether the name of a file begins with the digest of a point.
+fn is_id(name: &str) -> bool {
+    name.get(..64)
+        .is_some_and(|id| id.chars().all(|digit| digit.is_ascii_hexdigit()))
+}
+
+/// Removes the files of a folder that are of a sweep, but those that stay.
+fn remove_others(
+    folder: &Path,
+    ours: &dyn Fn(&Path) -> bool,
+    stays: &dyn Fn(&str) -> bool,
+) -> Result<(), Error> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -243,8 +262,9 @@ fn remove_others(folder: &Path, stays: &dyn Fn(&str) -> bool) -> Result<(), Erro
     };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !stays(&name) && entry.path().is_file() {
-            fs::remove_file(entry.path()).map_err(|error| failed(&entry.path(), &error))?;
+        let path = entry.path();
+        if !stays(&name) && path.is_file() && ours(&path) {
+            fs::remove_file(&path).map_err(|error| failed(&path, &error))?;
         }
     }
     Ok(())

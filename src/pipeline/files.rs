@@ -70,59 +70,6 @@ impl Pipeline {
     }
 }
 
-impl Pipeline {
-    /// A digest of what the steps do and of the content of the files that they read; data have digests of their own.
-    ///
-    /// # Errors
-    /// The file that cannot be read.
-    pub fn content_digest(&self) -> Result<String, (PathBuf, std::io::Error)> {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(self.digest().as_bytes());
-        let entries = registry::entries();
-        let mut files = Vec::new();
-        for step in &self.steps {
-            if let Some(entry) = entries.iter().find(|entry| entry.name == step.name) {
-                of_step(step, entry.schema.as_value(), &self.base, &mut files);
-            }
-        }
-        for file in files {
-            let Usage::Read(endings) = file.usage else {
-                continue;
-            };
-            for path in contents(&file.path, endings) {
-                let failed = |error| (path.clone(), error);
-                let content = std::fs::File::open(&path).map_err(failed)?;
-                hasher.update(
-                    &blake3::Hasher::new()
-                        .update_reader(content)
-                        .map_err(failed)?
-                        .finalize()
-                        .as_bytes()[..],
-                );
-            }
-        }
-        Ok(hasher.finalize().to_hex().to_string())
-    }
-}
-
-/// The file, or those of the folder that have one of the endings, in their order; none where there is nothing.
-fn contents(path: &Path, endings: &[&str]) -> Vec<PathBuf> {
-    if !path.is_dir() {
-        return path.exists().then(|| path.to_owned()).into_iter().collect();
-    }
-    let has_ending = |path: &PathBuf| {
-        let ending = path.extension().and_then(|ending| ending.to_str());
-        ending.is_some_and(|ending| endings.contains(&ending))
-    };
-    let entries = std::fs::read_dir(path).into_iter().flatten();
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(has_ending)
-        .collect();
-    files.sort();
-    files
-}
-
 fn of_step(step: &Step, schema: &Value, base: &Path, files: &mut Vec<NamedFile>) {
     for (option, value) in &step.options {
         let kind = schema

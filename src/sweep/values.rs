@@ -145,9 +145,7 @@ fn range(document: &Document, name: &str, tree: &Located) -> Result<Axis, Config
         (None, Some(_)) => return Err(wrong(tree, format!("`{name}` has more than {MOST} values"))),
         (None, None) => return Ok(Axis::Range(range)),
     };
-    Ok(Axis::List(
-        values.into_iter().map(|value| number(value)).collect(),
-    ))
+    Ok(Axis::List(values.into_iter().map(number).collect()))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::data::Data;
+use super::super::digests::Digests;
 use super::super::error::Error;
 use super::super::evaluate::{Evaluation, evaluate};
 use super::super::model::Model;
@@ -328,10 +329,12 @@ impl Job {
         if self.job != Kind::Run {
             return Ok(String::new());
         }
-        let content = self.pipeline(base)?.content_digest().map_err(|(path, error)| {
-            Error::new("read-failed", format!("{}: {error}", path.display())).in_file(&path)
-        })?;
-        Ok(format!("{content} seed {}", self.seed))
+        // Data have digests of their own, by work.
+        let mut pipeline = self.pipeline(base)?;
+        pipeline.inner.data.clear();
+        let options = Options::new().seed(self.seed);
+        let (digest, _) = Digests::default().key(&pipeline, "", &options)?;
+        Ok(digest.to_hex().to_string())
     }
 
     fn check_outputs(&self, base: &Path, model: &Path, options: &Options) -> Result<(), Error> {

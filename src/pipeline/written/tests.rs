@@ -51,126 +51,131 @@ fn a_step_is_left_out_by_when_and_by_a_variable_that_is_off() {
     assert_eq!(names(one), ["bind"]);
 }
 
+/// A text, the values that are given, and the code, the place and the hint of what is wrong.
+#[allow(clippy::type_complexity)] // A table.
+const MISTAKES: [(&str, &str, (&str, u64, u64, &str)); 24] = [
+    (
+        "vars: { a: 1 }\nsteps: []\n",
+        r#"{}"#,
+        ("unused-variable", 1, 9, "write ${a} where"),
+    ),
+    (
+        "vars: { macs: 1 }\nkeep: \"${mcs}${macs}\"\nsteps: []\n",
+        r#"{}"#,
+        ("unknown-variable", 2, 7, "did you mean `macs`?"),
+    ),
+    (
+        "keep: \"${x}\"\nsteps: []\n",
+        r#"{}"#,
+        ("unknown-variable", 1, 7, "declared under `vars`"),
+    ),
+    (
+        "vars: { macs: 1 }\nkeep: \"${macs}\"\nsteps: []\n",
+        r#"{ "mac": 1 }"#,
+        ("unknown-variable", 1, 1, "did you mean `macs`?"),
+    ),
+    (
+        "vars: { a: null }\nkeep: \"${a}\"\nsteps: []\n",
+        r#"{}"#,
+        ("variable-unset", 2, 7, "--var a=VALUE"),
+    ),
+    (
+        "vars: { a: [1] }\nkeep: \"x${a}\"\nsteps: []\n",
+        r#"{}"#,
+        ("variable-value", 2, 7, "a text, a number"),
+    ),
+    (
+        "vars: { a: 1, b: \"${a}\" }\nkeep: \"${b}\"\nsteps: []\n",
+        r#"{}"#,
+        ("variable-value", 1, 18, "of its own"),
+    ),
+    (
+        "vars: { \"a b\": 1 }\nsteps: []\n",
+        r#"{}"#,
+        ("variable-syntax", 1, 9, "letters"),
+    ),
+    ("vars: [a]\nsteps: []\n", r#"{}"#, ("pipeline-shape", 1, 7, "")),
+    (
+        "keep: \"${a b}\"\nsteps: []\n",
+        r#"{}"#,
+        ("variable-syntax", 1, 7, "$${ for ${"),
+    ),
+    (
+        "vars: { r: x }\nsteps:\n- prune-channels: { ratio: \"${r}\" }\n",
+        r#"{}"#,
+        ("option-value", 3, 28, ""),
+    ),
+    (
+        "vars: { w: no }\nsteps:\n- simplify:\n  when: ${w}\n",
+        r#"{}"#,
+        ("pipeline-shape", 4, 9, "true or false"),
+    ),
+    (
+        "vars: { w: false }\nsteps:\n- simplfy:\n  when: ${w}\n",
+        r#"{}"#,
+        ("unknown-pass", 3, 3, "did you mean `simplify`?"),
+    ),
+    (
+        "vars: { w: false }\nsteps:\n- quantize: { calibarte: x }\n  when: ${w}\n",
+        r#"{}"#,
+        ("unknown-option", 3, 15, "did you mean `calibrate`?"),
+    ),
+    (
+        "steps:\n- simplify:\n  when: { w: 1 }\n",
+        r#"{}"#,
+        ("unknown-variable", 3, 11, "declared"),
+    ),
+    (
+        "steps:\n- when: true\n",
+        r#"{}"#,
+        ("pipeline-shape", 2, 3, "own list item"),
+    ),
+    (
+        "vars: { s: simplfy }\nsteps: [\"${s}\"]\n",
+        r#"{}"#,
+        ("unknown-pass", 2, 9, "did you mean `simplify`?"),
+    ),
+    (
+        "vars: { s: { include: a.yaml } }\nsteps: [\"${s}\"]\n",
+        r#"{}"#,
+        ("include", 2, 9, "text of the pipeline"),
+    ),
+    (
+        "matrix: { a: [1] }\nkeep: \"${a}\"\nsteps: []\n",
+        r#"{}"#,
+        ("pipeline-matrix", 1, 1, "secateur run"),
+    ),
+    (
+        "include: \"${a}.yaml\"\nsteps: []\n",
+        r#"{}"#,
+        ("include", 1, 10, "when"),
+    ),
+    (
+        "include: { a: b }\nsteps: []\n",
+        r#"{}"#,
+        ("include", 1, 10, "FILE"),
+    ),
+    (
+        "vars: { r: 1 }\nsteps:\n- prune-channels: { ratio: ${r} }\n",
+        r#"{}"#,
+        ("yaml-syntax", 3, 29, "in quotes"),
+    ),
+    (
+        "vars: { r: 1 }\nkeep: [${r}]\nsteps: []\n",
+        r#"{}"#,
+        ("yaml-syntax", 2, 9, "in quotes"),
+    ),
+    (
+        "include: nowhere.yaml\nsteps: []\n",
+        r#"{}"#,
+        ("include", 1, 10, "folder of the file"),
+    ),
+];
+
 #[test]
 fn mistakes_with_variables_have_a_code_a_place_and_a_hint() {
-    for (text, given, expected) in [
-        (
-            "vars: { a: 1 }\nsteps: []\n",
-            json!({}),
-            ("unused-variable", 1, 9, "write ${a} where"),
-        ),
-        (
-            "vars: { macs: 1 }\nkeep: \"${mcs}${macs}\"\nsteps: []\n",
-            json!({}),
-            ("unknown-variable", 2, 7, "did you mean `macs`?"),
-        ),
-        (
-            "keep: \"${x}\"\nsteps: []\n",
-            json!({}),
-            ("unknown-variable", 1, 7, "declared under `vars`"),
-        ),
-        (
-            "vars: { macs: 1 }\nkeep: \"${macs}\"\nsteps: []\n",
-            json!({ "mac": 1 }),
-            ("unknown-variable", 1, 1, "did you mean `macs`?"),
-        ),
-        (
-            "vars: { a: null }\nkeep: \"${a}\"\nsteps: []\n",
-            json!({}),
-            ("variable-unset", 2, 7, "--var a=VALUE"),
-        ),
-        (
-            "vars: { a: [1] }\nkeep: \"x${a}\"\nsteps: []\n",
-            json!({}),
-            ("variable-value", 2, 7, "a text, a number"),
-        ),
-        (
-            "vars: { a: 1, b: \"${a}\" }\nkeep: \"${b}\"\nsteps: []\n",
-            json!({}),
-            ("variable-value", 1, 18, "of its own"),
-        ),
-        (
-            "vars: { \"a b\": 1 }\nsteps: []\n",
-            json!({}),
-            ("variable-syntax", 1, 9, "letters"),
-        ),
-        ("vars: [a]\nsteps: []\n", json!({}), ("pipeline-shape", 1, 7, "")),
-        (
-            "keep: \"${a b}\"\nsteps: []\n",
-            json!({}),
-            ("variable-syntax", 1, 7, "$${ for ${"),
-        ),
-        (
-            "vars: { r: x }\nsteps:\n- prune-channels: { ratio: \"${r}\" }\n",
-            json!({}),
-            ("option-value", 3, 28, ""),
-        ),
-        (
-            "vars: { w: no }\nsteps:\n- simplify:\n  when: ${w}\n",
-            json!({}),
-            ("pipeline-shape", 4, 9, "true or false"),
-        ),
-        (
-            "vars: { w: false }\nsteps:\n- simplfy:\n  when: ${w}\n",
-            json!({}),
-            ("unknown-pass", 3, 3, "did you mean `simplify`?"),
-        ),
-        (
-            "vars: { w: false }\nsteps:\n- quantize: { calibarte: x }\n  when: ${w}\n",
-            json!({}),
-            ("unknown-option", 3, 15, "did you mean `calibrate`?"),
-        ),
-        (
-            "steps:\n- simplify:\n  when: { w: 1 }\n",
-            json!({}),
-            ("unknown-variable", 3, 11, "declared"),
-        ),
-        (
-            "steps:\n- when: true\n",
-            json!({}),
-            ("pipeline-shape", 2, 3, "own list item"),
-        ),
-        (
-            "vars: { s: simplfy }\nsteps: [\"${s}\"]\n",
-            json!({}),
-            ("unknown-pass", 2, 9, "did you mean `simplify`?"),
-        ),
-        (
-            "vars: { s: { include: a.yaml } }\nsteps: [\"${s}\"]\n",
-            json!({}),
-            ("include", 2, 9, "text of the pipeline"),
-        ),
-        (
-            "matrix: { a: [1] }\nkeep: \"${a}\"\nsteps: []\n",
-            json!({}),
-            ("pipeline-matrix", 1, 1, "secateur run"),
-        ),
-        (
-            "include: \"${a}.yaml\"\nsteps: []\n",
-            json!({}),
-            ("include", 1, 10, "when"),
-        ),
-        (
-            "include: { a: b }\nsteps: []\n",
-            json!({}),
-            ("include", 1, 10, "FILE"),
-        ),
-        (
-            "vars: { r: 1 }\nsteps:\n- prune-channels: { ratio: ${r} }\n",
-            json!({}),
-            ("yaml-syntax", 3, 29, "in quotes"),
-        ),
-        (
-            "vars: { r: 1 }\nkeep: [${r}]\nsteps: []\n",
-            json!({}),
-            ("yaml-syntax", 2, 8, "in quotes"),
-        ),
-        (
-            "include: nowhere.yaml\nsteps: []\n",
-            json!({}),
-            ("include", 1, 10, "folder of the file"),
-        ),
-    ] {
+    for (text, given, expected) in MISTAKES {
+        let given = serde_json::from_str(given).unwrap();
         let error = resolved(text, given).map(|_| ()).unwrap_err();
         let hint = error.hint.clone().unwrap_or_default();
         let found = (error.code, error.spot.line, error.spot.column);

@@ -288,7 +288,7 @@ fn the_preset_for_edge_devices_keeps_the_accuracy_of_the_fixtures_and_refuses_a_
     let pruned = preset
         .replace("  - quantize\n", "")
         .replace("at-most: 0.45", "at-most: 0.9");
-    let harder = pruned.replace("target-macs: 0.7", "target-macs: 0.05");
+    let harder = pruned.replace("macs: 0.7", "macs: 0.05");
     assert!(preset.len() > pruned.len() && harder != pruned);
     let run = |text: &str| {
         std::fs::write(bench.path("pipeline.yaml"), text).unwrap();

@@ -414,6 +414,8 @@ fn a_random_search_is_the_same_for_the_same_seed() {
 fn mistakes_end_with_2_and_a_place_and_write_nothing() {
     let bench = bench();
     let folder = bench.path();
+    std::fs::create_dir(folder.join("other")).unwrap();
+    std::fs::write(folder.join("other/own.txt"), "mine").unwrap();
     let before = names(folder);
     let all = |from: &str, to: &str| SWEEP.replace(from, to);
     for (text, code, file, line, hint) in [
@@ -549,8 +551,10 @@ fn mistakes_end_with_2_and_a_place_and_write_nothing() {
         ),
         ("sweep sweep.yaml -o out --report page.xml", ".html, .json or .md"),
         ("sweep sweep.yaml -o out --format junit", "text, JSON or Markdown"),
-        ("sweep sweep.yaml -o data", "something else than a sweep"),
+        ("sweep sweep.yaml -o .", "lies in the folder of the results"),
+        ("sweep sweep.yaml -o data", "lies in the folder of the results"),
         ("sweep sweep.yaml -o out --in-place", "--in-place"),
+        ("sweep sweep.yaml -o other", "something else than a sweep"),
         ("sweep nowhere.yaml -o out", "nowhere.yaml"),
     ] {
         let called = call(folder, call_it);
