@@ -61,6 +61,12 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     if let Some(Form::Github | Form::Junit) = global.form() {
         return Err(Error::usage("a sweep is answered as text, JSON or Markdown"));
     }
+    let mut files = global.files();
+    files.reads("the sweep", &arguments.sweep);
+    let folder = arguments.output.iter().filter(|folder| !folder.is_dir());
+    folder.for_each(|folder| files.writes("-o", folder));
+    arguments.report.iter().for_each(|report| files.writes("--report", report));
+    files.check()?;
     let sweep = Sweep::open(&arguments.sweep)?;
     let progress = Progress::new(global);
     let options = arguments.options(global)?.progress(progress.teller());
