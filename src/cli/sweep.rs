@@ -65,7 +65,10 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
     files.reads("the sweep", &arguments.sweep);
     let folder = arguments.output.iter().filter(|folder| !folder.is_dir());
     folder.for_each(|folder| files.writes("-o", folder));
-    arguments.report.iter().for_each(|report| files.writes("--report", report));
+    arguments
+        .report
+        .iter()
+        .for_each(|report| files.writes("--report", report));
     files.check()?;
     let sweep = Sweep::open(&arguments.sweep)?;
     let progress = Progress::new(global);

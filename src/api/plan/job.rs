@@ -136,7 +136,7 @@ enum EngineKind {
 #[non_exhaustive]
 pub enum Made {
     /// Statistics, in the file of the job's `output`.
-    Stats(Stats),
+    Stats(Box<Stats>),
     /// Figures, as JSON in the file of the job's `output`.
     Evaluation(Box<Evaluation>),
     /// What became of a pipeline: an accepted model is in the file of the job's `output`.
@@ -298,7 +298,7 @@ impl Job {
                 if writes {
                     found.write(&output)?;
                 }
-                Ok(Made::Stats(found))
+                Ok(Made::Stats(Box::new(found)))
             }
             Kind::Evaluate => {
                 if let Some(against) = &self.against {

@@ -17,7 +17,7 @@ use super::sharing::Shared;
 use super::{NamedStep, UNTIL, file_option, needs_evaluation};
 use crate::engine::Engine;
 use crate::ir::{Model, model_digest};
-use crate::parts::{PartsError, Work};
+use crate::parts::{Ledger, PartsError, Work};
 use crate::passes::{Context, PassError, PassReport, Requirement, ResourceError, Resources};
 use crate::verify::VerifyOptions;
 
@@ -154,20 +154,12 @@ pub(in crate::pipeline) fn search(
         },
         samples,
     };
-    let apart =
-        |work: &Work, parts: &[Trial], make: &mut MakeTrial<'_>| -> Result<Vec<Vec<GateReport>>, PassError> {
-            let Some(ledger) = resources.ledger() else {
-                return Ok(Vec::new());
-            };
-            let names: Vec<String> = parts.iter().map(Trial::words).collect();
-            let wrap = |error: PartsError| failed(error.into());
-            ledger.values(work, &names, wrap, |index| match parts.get(index) {
-                Some(trial) => make(trial),
-                None => Ok(Vec::new()),
-            })
-        };
+    let ledger = resources.ledger();
+    let apart = |work: &Work, trials: &[Trial], make: &mut MakeTrial<'_>| {
+        judged_apart((pass, ledger), work, trials, make)
+    };
     let mut climb = Climb::new(&*ladder, &judging);
-    if let Some(ledger) = resources.ledger() {
+    if let Some(ledger) = ledger {
         let mut work = ground.work("candidate");
         work.depends(
             "bounds",
@@ -205,6 +197,24 @@ pub(in crate::pipeline) fn search(
         report,
         searched,
         step,
+    })
+}
+
+/// What bounds say of candidates that several processes judge.
+fn judged_apart(
+    (pass, ledger): (&'static str, Option<&Ledger>),
+    work: &Work,
+    trials: &[Trial],
+    make: &mut MakeTrial<'_>,
+) -> Result<Vec<Vec<GateReport>>, PassError> {
+    let Some(ledger) = ledger else {
+        return Ok(Vec::new());
+    };
+    let names: Vec<String> = trials.iter().map(Trial::words).collect();
+    let wrap = |error: PartsError| PassError::resource(pass, error);
+    ledger.values(work, &names, wrap, |index| match trials.get(index) {
+        Some(trial) => make(trial),
+        None => Ok(Vec::new()),
     })
 }
 
