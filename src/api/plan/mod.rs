@@ -178,9 +178,11 @@ impl Plan {
         self
     }
 
-    /// Where the result of the job goes.
+    /// Where the result of the job goes, as seen from the working directory.
     pub(crate) fn output(&self) -> PathBuf {
-        self.base.join(&self.job.output)
+        let path = self.base.join(&self.job.output);
+        let here = std::env::current_dir().unwrap_or_default();
+        path.strip_prefix(here).map(Path::to_owned).unwrap_or(path)
     }
 
     /// Every task of the stages so far.
