@@ -31,7 +31,7 @@ const KIND: &str = "quantize";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Subject {
-    /// Digest of the model that ran: see [`super::model_digest`].
+    /// Digest of the model that ran: see [`crate::ir::model_digest`].
     pub model: String,
     /// Digest of data and preprocessing.
     pub data: String,
