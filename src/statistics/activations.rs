@@ -466,13 +466,14 @@ fn each_channel(value: &Sampled<'_>, (channels, inner): (usize, usize), mut add:
 
 fn channel_sums(value: &Sampled<'_>) -> Option<(Sums<3>, u64)> {
     let axis = channel_axis(value)?;
-    let mut sums = vec![0f64; axis.0];
+    // Sample by sample, so that the size of a batch does not show.
+    let mut sums = Sums::new(axis.0);
     let mut count = 0;
     each_channel(value, axis, |channel, elements| {
-        sums[channel] += quantize::sum(elements);
+        sums.add(channel, quantize::sum(elements));
         count += elements.len();
     });
-    Some((Sums::of(&sums), (count / axis.0) as u64))
+    Some((sums, (count / axis.0) as u64))
 }
 
 fn channel_extremes(value: &Sampled<'_>) -> Option<Vec<(f32, f32)>> {
