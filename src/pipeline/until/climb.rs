@@ -1,15 +1,10 @@
 //! The search itself: from the cheapest candidate up, to the first that keeps the bounds.
 
-use std::collections::VecDeque;
-
 use super::super::gates::GateReport;
 use super::report::{Candidate, JudgedOn};
+use super::trials::{Sharing, Trial, Trials, middles, rising};
 use crate::ir::Model;
-use crate::parts::Work;
 use crate::passes::{PassError, PassReport};
-
-/// Rungs that are looked at ahead of a halving at most.
-const MOST_AHEAD: usize = 64;
 
 /// Candidates that are judged at most to do without single layers again.
 const MOST_SPARED: usize = 10;
@@ -62,40 +57,6 @@ pub(super) trait Bench {
     fn is_budget(&self, gate: &str) -> bool;
 }
 
-/// A candidate that is judged apart from others: by which bounds, on samples that the search sees or on others.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Trial {
-    pub(super) choice: Choice,
-    pub(super) which: Which,
-    pub(super) held_out: bool,
-}
-
-impl Trial {
-    /// What tells it from others of the search.
-    pub(super) fn words(&self) -> String {
-        let on = if self.held_out { "held out" } else { "search" };
-        format!(
-            "candidate {:?}, {:?} bounds, on {on} samples",
-            self.choice, self.which
-        )
-    }
-}
-
-/// Makes a candidate and judges it.
-pub(super) type MakeTrial<'a> = dyn FnMut(&Trial) -> Result<Vec<GateReport>, PassError> + 'a;
-
-/// How candidates are judged by several processes: those that the search may ask for next, all at once.
-pub(super) struct Sharing<'a> {
-    /// What the judgements depend on.
-    pub(super) work: Work,
-    /// How many candidates are judged at once.
-    pub(super) ahead: usize,
-    /// The judgements of trials, wherever they are made.
-    #[allow(clippy::type_complexity)]
-    pub(super) apart:
-        &'a dyn Fn(&Work, &[Trial], &mut MakeTrial<'_>) -> Result<Vec<Vec<GateReport>>, PassError>,
-}
-
 /// Which bounds are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
@@ -116,9 +77,7 @@ pub(super) struct Climb<'a> {
     made: Option<(Choice, Made)>,
     /// Each judgement, beside its candidate: whether on samples that the search does not see, by how much bounds were missed.
     missed: Vec<(bool, f64, Choice)>,
-    sharing: Option<Sharing<'a>>,
-    /// What other processes found, or this one found for them.
-    judged: Vec<(Trial, Vec<GateReport>)>,
+    trials: Trials<'a>,
 }
 
 impl<'a> Climb<'a> {
@@ -129,49 +88,39 @@ impl<'a> Climb<'a> {
             candidates: Vec::new(),
             made: None,
             missed: Vec::new(),
-            sharing: None,
-            judged: Vec::new(),
+            trials: Trials::default(),
         }
     }
 
     /// The same search, whose candidates several processes judge.
     pub(super) fn sharing(self, sharing: Sharing<'a>) -> Self {
         Self {
-            sharing: Some(sharing),
+            trials: Trials::shared(sharing),
             ..self
         }
     }
 
-    /// Has candidates judged that the search may ask for, the likeliest first, where several processes do that.
+    /// Has rungs judged that the search may ask for, the likeliest first, where several processes do that.
     fn ahead(
         &mut self,
         which: Which,
         held_out: bool,
-        choices: impl Iterator<Item = Choice>,
+        rungs: impl Iterator<Item = usize>,
     ) -> Result<(), PassError> {
-        let Some(sharing) = &self.sharing else {
-            return Ok(());
-        };
-        let known = |trial: &Trial| self.judged.iter().any(|(judged, _)| judged == trial);
-        let mut trials: Vec<Trial> = Vec::new();
-        for choice in choices {
-            let trial = Trial {
-                choice,
-                which,
-                held_out,
-            };
-            if trials.len() < sharing.ahead && !known(&trial) && !trials.contains(&trial) {
-                trials.push(trial);
-            }
-        }
-        if trials.is_empty() {
-            return Ok(());
-        }
         let (ladder, bench) = (self.ladder, self.bench);
-        let mut make = |trial: &Trial| bench.judge(&ladder.make(&trial.choice)?, trial.which, trial.held_out);
-        let found = (sharing.apart)(&sharing.work, &trials, &mut make)?;
-        self.judged.extend(trials.into_iter().zip(found));
-        Ok(())
+        let trial = |rung| Trial::new(ladder.choice(rung), which, held_out);
+        self.trials.judge((ladder, bench), rungs.map(trial))
+    }
+
+    /// The same for the rungs that halving may ask for between two.
+    fn ahead_of_halving(&mut self, which: Which, (low, high): (usize, usize)) -> Result<(), PassError> {
+        let up = which == Which::Budget;
+        let middle = usize::midpoint(low, high + usize::from(up));
+        let next = Trial::new(self.ladder.choice(middle), which, false);
+        match self.trials.known(&next) {
+            Some(_) => Ok(()),
+            None => self.ahead(which, false, middles(low, high, up).into_iter()),
+        }
     }
 
     /// The cheapest candidate that keeps bounds on quality; where all bounds are budgets, the dearest that keeps them.
@@ -248,14 +197,12 @@ impl<'a> Climb<'a> {
         which: Which,
         held_out: bool,
     ) -> Result<Vec<GateReport>, PassError> {
-        self.ahead(which, held_out, std::iter::once(choice.to_vec()))?;
-        let trial = Trial {
-            choice: choice.to_vec(),
-            which,
-            held_out,
-        };
-        if let Some((_, gates)) = self.judged.iter().find(|(judged, _)| *judged == trial) {
-            return Ok(gates.clone());
+        let trial = Trial::new(choice.to_vec(), which, held_out);
+        let (ladder, bench) = (self.ladder, self.bench);
+        self.trials
+            .judge((ladder, bench), std::iter::once(trial.clone()))?;
+        if let Some(gates) = self.trials.known(&trial) {
+            return Ok(gates.to_vec());
         }
         let made = self.make(choice)?;
         let gates = self.bench.judge(&made, which, held_out)?;
@@ -276,12 +223,9 @@ impl<'a> Climb<'a> {
         // Samples that confirm do not choose: from here on candidates go up in steps that grow, and the first that holds is taken.
         let mut step = 1;
         let mut next = if choice == whole { rung + 1 } else { rung };
-        let ladder = self.ladder;
-        self.ahead(
-            Which::All,
-            true,
-            rising(next, top).map(|rung| ladder.choice(rung)),
-        )?;
+        if self.only_quality_is_missed() {
+            self.ahead(Which::All, true, rising(next, top))?;
+        }
         while next <= top && self.only_quality_is_missed() {
             let choice = self.ladder.choice(next);
             if self.judge(&choice, Which::All, true)? {
@@ -294,14 +238,6 @@ impl<'a> Climb<'a> {
             step *= 2;
         }
         Ok(None)
-    }
-
-    /// Whether other processes judged a candidate.
-    fn is_judged(&self, choice: &[usize], which: Which, held_out: bool) -> bool {
-        let trials = self.judged.iter().map(|(trial, _)| trial);
-        trials
-            .filter(|trial| trial.choice == choice)
-            .any(|trial| trial.which == which && trial.held_out == held_out)
     }
 
     /// Whether the last candidate keeps every budget: only then may a dearer one keep all bounds.
@@ -320,13 +256,8 @@ impl<'a> Climb<'a> {
         };
         // All rungs below `low` are taken to break the bounds.
         let (mut low, mut high) = (0, top);
-        let ladder = self.ladder;
         if self.ladder.likely_low() {
-            self.ahead(
-                Which::Quality,
-                false,
-                rising(0, top).map(|rung| ladder.choice(rung)),
-            )?;
+            self.ahead(Which::Quality, false, rising(0, top))?;
             let (mut rung, mut step) = (0, 1);
             while !holds(self, rung)? {
                 if rung == top {
@@ -339,17 +270,14 @@ impl<'a> Climb<'a> {
             high = rung;
         } else {
             let first = std::iter::once(top).chain(middles(0, top, false));
-            self.ahead(Which::Quality, false, first.map(|rung| ladder.choice(rung)))?;
+            self.ahead(Which::Quality, false, first)?;
             if !holds(self, top)? {
                 return Ok(None);
             }
         }
         while low < high {
             let middle = usize::midpoint(low, high);
-            if !self.is_judged(&ladder.choice(middle), Which::Quality, false) {
-                let next = middles(low, high, false).into_iter();
-                self.ahead(Which::Quality, false, next.map(|rung| ladder.choice(rung)))?;
-            }
+            self.ahead_of_halving(Which::Quality, (low, high))?;
             if holds(self, middle)? {
                 high = middle;
             } else {
@@ -388,19 +316,15 @@ impl<'a> Climb<'a> {
             let choice = climb.ladder.choice(rung);
             climb.judge(&choice, Which::Budget, false)
         };
-        let ladder = self.ladder;
         let first = std::iter::once(0).chain(middles(0, top, true));
-        self.ahead(Which::Budget, false, first.map(|rung| ladder.choice(rung)))?;
+        self.ahead(Which::Budget, false, first)?;
         if !holds(self, 0)? {
             return Ok(None);
         }
         let (mut low, mut high) = (0, top);
         while low < high {
             let middle = usize::midpoint(low, high + 1);
-            if !self.is_judged(&ladder.choice(middle), Which::Budget, false) {
-                let next = middles(low, high, true).into_iter();
-                self.ahead(Which::Budget, false, next.map(|rung| ladder.choice(rung)))?;
-            }
+            self.ahead_of_halving(Which::Budget, (low, high))?;
             if holds(self, middle)? {
                 low = middle;
             } else {
@@ -409,36 +333,6 @@ impl<'a> Climb<'a> {
         }
         Ok(Some(self.ladder.choice(low)))
     }
-}
-
-/// Rungs from `first` on, in steps that grow, to the top.
-fn rising(first: usize, top: usize) -> impl Iterator<Item = usize> {
-    let mut next = Some((first, 1));
-    std::iter::from_fn(move || {
-        let (rung, step) = next.filter(|(rung, _)| *rung <= top)?;
-        next = (rung < top).then(|| ((rung + step).min(top), step * 2));
-        Some(rung)
-    })
-}
-
-/// The rungs that halving may ask for between two, those that it asks for first before the others. `up`: as the search for the highest
-/// rung halves, else as that for the lowest.
-fn middles(low: usize, high: usize, up: bool) -> Vec<usize> {
-    let mut found = Vec::new();
-    let mut ranges = VecDeque::from([(low, high)]);
-    while let Some((low, high)) = ranges.pop_front().filter(|_| found.len() < MOST_AHEAD) {
-        if low >= high {
-            continue;
-        }
-        let middle = usize::midpoint(low, high + usize::from(up));
-        found.push(middle);
-        let (below, above) = match up {
-            true => ((low, middle - 1), (middle, high)),
-            false => ((low, middle), (middle + 1, high)),
-        };
-        ranges.extend([below, above]);
-    }
-    found
 }
 
 /// Puts both halves of a group on the stack, the first one on top.

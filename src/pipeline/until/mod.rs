@@ -2,7 +2,7 @@
 //! cheapest that keeps the bounds on samples that the search did not see.
 //!
 //! [`bounds`] reads what is to hold, [`figures`] runs candidates on samples and has gates judge them, [`rank`] measures what single
-//! layers lose, [`climb`] is the search itself and knows no pass; one file a pass says what its candidates are. [`replay`] is the
+//! layers lose, [`climb`] is the search itself and knows no pass, [`trials`] what several processes judge for it; one file a pass says what its candidates are. [`replay`] is the
 //! pipeline that gives the same model without a search. May use passes and the rest of the pipeline.
 
 pub(super) mod bounds;
@@ -16,6 +16,7 @@ mod replay;
 mod report;
 mod search;
 mod sharing;
+mod trials;
 
 pub(super) use replay::{is_wanted, replayed, written};
 pub use report::{Candidate, JudgedOn, KeptLayer, Searched, SearchedSamples};

@@ -7,17 +7,18 @@ use super::super::gates::{Gate, GateReport, Weight};
 use super::super::weigh::weigh;
 use super::bounds::words;
 use super::channels::ChannelLadder;
-use super::climb::{Bench, Climb, Found, Ladder, Made, MakeTrial, Sharing, Trial, Which};
+use super::climb::{Bench, Climb, Found, Ladder, Made, Which};
 use super::figures::{Samples, Terms};
 use super::layers::LayerLadder;
 use super::precision::PrecisionLadder;
 use super::rank::Ranking;
 use super::report::{JudgedOn, Searched, SearchedSamples};
 use super::sharing::Shared;
+use super::trials::Sharing;
 use super::{NamedStep, UNTIL, file_option, needs_evaluation};
 use crate::engine::Engine;
 use crate::ir::{Model, model_digest};
-use crate::parts::{Ledger, PartsError, Work};
+use crate::parts::Work;
 use crate::passes::{Context, PassError, PassReport, Requirement, ResourceError, Resources};
 use crate::verify::VerifyOptions;
 
@@ -154,12 +155,8 @@ pub(in crate::pipeline) fn search(
         },
         samples,
     };
-    let ledger = resources.ledger();
-    let apart = |work: &Work, trials: &[Trial], make: &mut MakeTrial<'_>| {
-        judged_apart((pass, ledger), work, trials, make)
-    };
     let mut climb = Climb::new(&*ladder, &judging);
-    if let Some(ledger) = ledger {
+    if let Some(ledger) = resources.ledger() {
         let mut work = ground.work("candidate");
         work.depends(
             "bounds",
@@ -167,11 +164,7 @@ pub(in crate::pipeline) fn search(
         );
         let digests = samples.map(|(search, rest)| [search.data.digest(), rest.data.digest()].join(" "));
         work.depends("data", digests.unwrap_or_default());
-        climb = climb.sharing(Sharing {
-            work,
-            ahead: ledger.cuts(),
-            apart: &apart,
-        });
+        climb = climb.sharing(Sharing { pass, ledger, work });
     }
     let found = climb.run()?;
     let candidates = std::mem::take(&mut climb.candidates);
@@ -197,24 +190,6 @@ pub(in crate::pipeline) fn search(
         report,
         searched,
         step,
-    })
-}
-
-/// What bounds say of candidates that several processes judge.
-fn judged_apart(
-    (pass, ledger): (&'static str, Option<&Ledger>),
-    work: &Work,
-    trials: &[Trial],
-    make: &mut MakeTrial<'_>,
-) -> Result<Vec<Vec<GateReport>>, PassError> {
-    let Some(ledger) = ledger else {
-        return Ok(Vec::new());
-    };
-    let names: Vec<String> = trials.iter().map(Trial::words).collect();
-    let wrap = |error: PartsError| PassError::resource(pass, error);
-    ledger.values(work, &names, wrap, |index| match trials.get(index) {
-        Some(trial) => make(trial),
-        None => Ok(Vec::new()),
     })
 }
 
