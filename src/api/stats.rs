@@ -92,7 +92,7 @@ impl Stats {
         })
     }
 
-    /// Statistics of the same model and data over other samples, as one: minima, maxima and histograms are those of one run.
+    /// Statistics of the same model and data over other samples, as one: the same as of one run, to the byte.
     ///
     /// # Errors
     ///

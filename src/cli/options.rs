@@ -7,7 +7,7 @@ use clap::Args;
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use crate::api::{Comparison, DType, Error, Options, PreprocessSpec, Size, parse_value};
+use crate::api::{Comparison, DType, Data, Error, Options, PreprocessSpec, Size, parse_value};
 
 /// How outputs are compared.
 #[derive(Clone, Debug, Default, Args)]
@@ -129,6 +129,15 @@ pub(super) fn values_of(variables: &[Variable]) -> Result<IndexMap<String, Value
         }
     }
     Ok(values)
+}
+
+/// The data of `--data [ROLE=]DATA`, with their roles.
+pub(super) fn data_of(texts: &[String]) -> Result<Vec<(Option<String>, Data)>, Error> {
+    let one = |text: &String| {
+        let (role, data) = Data::flag(text)?;
+        Ok((role.map(str::to_owned), data))
+    };
+    texts.iter().map(one).collect()
 }
 
 /// Reads preprocessing: a preset's name or a map of fields.

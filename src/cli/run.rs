@@ -8,7 +8,7 @@ use super::global::Global;
 use super::options::{self, Comparing, Variable};
 use super::progress::Progress;
 use super::{Answer, family, model, outcome, terminal};
-use crate::api::{Data, Destination, Error, Found, Options, Pipeline, PreprocessSpec, of_run};
+use crate::api::{Destination, Error, Found, Options, Pipeline, PreprocessSpec, of_run};
 
 /// Run a pipeline on a model and write the result, if it is as good as the pipeline asks
 ///
@@ -97,10 +97,7 @@ impl Running {
         options.allow_unchanged = self.allow_unchanged || self.check;
         options.provenance = !self.no_provenance;
         options.reports.clone_from(&self.report);
-        for text in &self.data {
-            let (role, data) = Data::flag(text)?;
-            options.data.push((role.map(str::to_owned), data));
-        }
+        options.data.extend(options::data_of(&self.data)?);
         Ok(options)
     }
 }

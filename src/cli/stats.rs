@@ -16,7 +16,7 @@ use crate::report::sanitise;
 
 /// Collect statistics of a model's values over data, for steps that take `stats`
 ///
-/// Parts of the data may be collected apart (`--shard 0/4`) and merged: minima, maxima and histograms are those of one run.
+/// Parts of the data may be collected apart (`--shard 0/4`) and merged: to the bytes of one run, in any order.
 #[derive(Clone, Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Arguments {

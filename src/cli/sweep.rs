@@ -6,10 +6,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::global::Global;
-use super::options::Comparing;
+use super::options::{self, Comparing};
 use super::progress::Progress;
 use super::{Answer, terminal};
-use crate::api::{Data, Error, Form, Options, Sweep, SweepReport};
+use crate::api::{Error, Form, Options, Sweep, SweepReport};
 use crate::report::sweep;
 use crate::report::table::{Style, plain_words};
 
@@ -49,10 +49,7 @@ impl Arguments {
     fn options(&self, global: &Global) -> Result<Options, Error> {
         let mut options = self.comparing.apply(global.options());
         options.reports.clone_from(&self.report);
-        for text in &self.data {
-            let (role, data) = Data::flag(text)?;
-            options.data.push((role.map(str::to_owned), data));
-        }
+        options.data.extend(options::data_of(&self.data)?);
         Ok(options)
     }
 }

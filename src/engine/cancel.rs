@@ -71,6 +71,10 @@ impl<E: Engine> Engine for Cancellable<E> {
         self.engine.name()
     }
 
+    fn release(&self) -> String {
+        self.engine.release()
+    }
+
     fn describe(&self) -> String {
         self.engine.describe()
     }
@@ -87,6 +91,10 @@ impl<E: Engine> Engine for Cancellable<E> {
 impl Engine for Arc<dyn Engine> {
     fn name(&self) -> &'static str {
         (**self).name()
+    }
+
+    fn release(&self) -> String {
+        (**self).release()
     }
 
     fn describe(&self) -> String {

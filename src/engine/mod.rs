@@ -210,6 +210,9 @@ pub trait Engine: Send + Sync {
     /// `tract` or `ort`, with the version in reports.
     fn name(&self) -> &'static str;
 
+    /// Name and version: what numbers may depend on, wherever the engine lies.
+    fn release(&self) -> String;
+
     /// Name, version and, for an engine that is loaded, the file it came from: for reports.
     fn describe(&self) -> String;
 

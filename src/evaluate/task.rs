@@ -155,7 +155,7 @@ impl Task<'_> {
                     "labels",
                     format!("{:?}", self.data.task().map(|task| task.from_reference)),
                 ),
-                ("engine", self.engine.name().to_owned()),
+                ("engine", self.engine.release()),
             ],
         );
         let subject = state.subject.clone();

@@ -105,6 +105,10 @@ impl Engine for Lowering<'_> {
         self.0.name()
     }
 
+    fn release(&self) -> String {
+        self.0.release()
+    }
+
     fn describe(&self) -> String {
         self.0.describe()
     }

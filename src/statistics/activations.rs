@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use super::file::{FileFault, STATISTICS, Statistics, StatisticsFileError, Subject};
-use super::parts::{Joined, collected};
+use super::parts::{Joined, Seen, collected, zeros};
 use crate::autodiff::AutodiffError;
 use crate::data::{Batch, DataError, Dataset};
 use crate::engine::stream::{Sampled, Stream, in_order};
@@ -137,25 +137,6 @@ impl StatisticsError {
     }
 }
 
-/// Refuses data that is zero in every input. A part of it may be.
-pub(super) fn check_varying(
-    stream: &Stream<'_>,
-    data: &Dataset,
-    batches: &Range<u64>,
-) -> Result<(), StatisticsError> {
-    if *batches != data.batches() {
-        return Ok(());
-    }
-    match stream.constant_inputs() {
-        Some(inputs) if inputs.iter().all(|(_, value)| *value == 0.0) => Err(StatisticsError::Zeros {
-            file: data.origin().to_owned(),
-            inputs: inputs.into_iter().map(|(name, _)| name).collect(),
-            samples: data.sample_range().end - data.sample_range().start,
-        }),
-        _ => Ok(()),
-    }
-}
-
 /// What to collect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
@@ -180,44 +161,32 @@ pub fn collect(
     jobs: usize,
     progress: &dyn Fn(u64),
 ) -> Result<BTreeMap<String, Summary>, StatisticsError> {
-    let mut compiled = None;
-    let mut over = |batches: Range<u64>| {
-        let stream = match &mut compiled {
-            Some(stream) => stream,
-            empty @ None => empty.insert(Stream::compile(model, values, &Lowering(engine))?),
-        };
-        let found = summaries(
-            (model, stream),
-            values,
-            wanted,
-            (data, batches.clone()),
-            jobs,
-            progress,
-        )?;
+    let work = || {
+        Work::new(
+            "ranges",
+            [
+                ("model", model_digest(model)),
+                ("values", values.join(" ")),
+                ("wanted", format!("{wanted:?}")),
+                ("engine", engine.release()),
+            ],
+        )
+    };
+    let compile = || Ok(Stream::compile(model, values, &Lowering(engine))?);
+    let over = |stream: &Stream<'_>, batches: Range<u64>| {
+        let within = (data, batches.clone());
+        let found = summaries((model, stream), values, wanted, within, jobs, progress)?;
         let subject = Subject {
             samples: data.samples(),
             ..Subject::default()
         };
-        Ok(Statistics::of(
-            subject,
-            data.samples_of(&batches),
-            found,
-            BTreeMap::new(),
-        ))
+        let range = data.samples_of(&batches);
+        Ok(Seen {
+            found: Statistics::of(subject, range, found, BTreeMap::new()),
+            zeros: zeros(stream),
+        })
     };
-    if data.ledger().is_none() {
-        return Ok(over(data.batches())?.values);
-    }
-    let work = Work::new(
-        "ranges",
-        [
-            ("model", model_digest(model)),
-            ("values", values.join(" ")),
-            ("wanted", format!("{wanted:?}")),
-            ("engine", engine.name().to_owned()),
-        ],
-    );
-    Ok(collected(data, work, over)?.values)
+    Ok(collected(data, work, compile, over)?.values)
 }
 
 impl Joined for Statistics {
@@ -274,11 +243,10 @@ fn summaries(
         idle.lock().unwrap_or_else(PoisonError::into_inner).push(own);
         Ok(batch.first + batch.count as u64)
     };
-    in_order(batches.clone(), jobs, work, |done| {
+    in_order(batches, jobs, work, |done| {
         progress(done);
         Ok(())
     })?;
-    check_varying(stream, data, &batches)?;
     let mut parts = idle
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner)

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::activations::StatisticsError;
 use super::file::Subject;
-use super::parts::{Joined, collected};
+use super::parts::{Joined, Seen, collected};
 use crate::autodiff::{GradientOptions, Loss, Wrt, gradients};
 use crate::data::{Batch, Dataset, targets};
 use crate::engine::{CompileOptions, Engine, EngineError, RunValue, Session, run_ordered};
@@ -138,27 +138,27 @@ pub fn collect_gradients(
             batch: per_run,
         });
     }
-    let mut prepared = None;
-    let mut over = |batches: Range<u64>| {
-        let prepared = match &mut prepared {
-            Some(prepared) => prepared,
-            empty @ None => empty.insert(Prepared::new(model, objective, wrt, engine)?),
-        };
-        prepared.over((data, data.samples_of(&batches), per_run), jobs, progress)
+    let work = || {
+        Work::new(
+            "gradients",
+            [
+                ("model", model_digest(model)),
+                ("loss", objective.describe()),
+                ("of", format!("{wrt:?}")),
+                ("engine", engine.release()),
+            ],
+        )
     };
-    if data.ledger().is_none() {
-        return over(data.batches());
-    }
-    let work = Work::new(
-        "gradients",
-        [
-            ("model", model_digest(model)),
-            ("loss", objective.describe()),
-            ("of", format!("{wrt:?}")),
-            ("engine", engine.name().to_owned()),
-        ],
-    );
-    collected(data, work, over)
+    let compile = || Prepared::new(model, objective, wrt, engine);
+    let over = |prepared: &Prepared<'_>, batches: Range<u64>| {
+        let within = (data, data.samples_of(&batches), per_run);
+        Ok(Seen {
+            found: prepared.over(within, jobs, progress)?,
+            // Gradients of inputs that are zero say as much as any.
+            zeros: None,
+        })
+    };
+    collected(data, work, compile, over)
 }
 
 impl Joined for GradientStatistics {

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::activations::{StatisticsError, check_varying};
+use super::activations::StatisticsError;
 use super::file::FileFault;
-use super::parts::{Joined, collected};
+use super::parts::{Joined, Seen, collected, zeros};
 use crate::data::Dataset;
 use crate::engine::Engine;
 use crate::engine::stream::{Sampled, Stream, in_order};
@@ -71,28 +71,25 @@ pub fn second_moments(
 ) -> Result<BTreeMap<Along, SecondMoments>, StatisticsError> {
     let names: BTreeSet<&String> = wanted.iter().map(|along| &along.value).collect();
     let names: Vec<String> = names.into_iter().cloned().collect();
-    let mut compiled = None;
-    let mut over = |batches: Range<u64>| {
-        let stream = match &mut compiled {
-            Some(stream) => stream,
-            empty @ None => empty.insert(Stream::compile(model, &names, &Lowering(engine))?),
-        };
-        let sums = sums_over((stream, &names), wanted, (data, batches.clone()), jobs, progress)?;
-        check_varying(stream, data, &batches)?;
-        Ok(Part(wanted.iter().cloned().zip(sums).collect()))
+    let work = || {
+        Work::new(
+            "second-moments",
+            [
+                ("model", model_digest(model)),
+                ("values", format!("{wanted:?}")),
+                ("engine", engine.release()),
+            ],
+        )
     };
-    if data.ledger().is_none() {
-        return Ok(over(data.batches())?.0.into_iter().collect());
-    }
-    let work = Work::new(
-        "second-moments",
-        [
-            ("model", model_digest(model)),
-            ("values", format!("{wanted:?}")),
-            ("engine", engine.name().to_owned()),
-        ],
-    );
-    Ok(collected(data, work, over)?.0.into_iter().collect())
+    let compile = || Ok(Stream::compile(model, &names, &Lowering(engine))?);
+    let over = |stream: &Stream<'_>, batches: Range<u64>| {
+        let sums = sums_over((stream, &names), wanted, (data, batches), jobs, progress)?;
+        Ok(Seen {
+            found: Part(wanted.iter().cloned().zip(sums).collect()),
+            zeros: zeros(stream),
+        })
+    };
+    Ok(collected(data, work, compile, over)?.0.into_iter().collect())
 }
 
 /// Sums over a part of the samples.

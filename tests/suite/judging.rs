@@ -363,6 +363,10 @@ impl Engine for WithoutNeg {
         "tract"
     }
 
+    fn release(&self) -> String {
+        "without Neg".to_owned()
+    }
+
     fn describe(&self) -> String {
         "without Neg".to_owned()
     }
@@ -536,6 +540,10 @@ impl Session for Counted {
 impl Engine for Counting {
     fn name(&self) -> &'static str {
         "tract"
+    }
+
+    fn release(&self) -> String {
+        TractEngine.release()
     }
 
     fn describe(&self) -> String {

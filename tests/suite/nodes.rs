@@ -46,6 +46,10 @@ impl Engine for Wrong {
         "tract"
     }
 
+    fn release(&self) -> String {
+        "wrong".to_owned()
+    }
+
     fn describe(&self) -> String {
         "wrong".to_owned()
     }

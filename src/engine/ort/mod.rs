@@ -136,9 +136,12 @@ impl Engine for OrtEngine {
         ENGINE
     }
 
+    fn release(&self) -> String {
+        format!("ONNX Runtime {}", self.loaded.version)
+    }
+
     fn describe(&self) -> String {
-        let Loaded { path, version, .. } = self.loaded;
-        format!("ONNX Runtime {version} ({})", path.display())
+        format!("{} ({})", self.release(), self.loaded.path.display())
     }
 
     fn compile(&self, model: &Model, options: &CompileOptions) -> Result<Box<dyn Session>, EngineError> {

@@ -39,8 +39,12 @@ impl Engine for TractEngine {
         ENGINE
     }
 
+    fn release(&self) -> String {
+        "tract 0.23.9".to_owned()
+    }
+
     fn describe(&self) -> String {
-        "tract 0.23.9 (built in)".to_owned()
+        format!("{} (built in)", self.release())
     }
 
     fn compile(&self, model: &Model, options: &CompileOptions) -> Result<Box<dyn Session>, EngineError> {

@@ -74,7 +74,7 @@ impl Ground<'_> {
 
     /// Work on the step, with what it depends on.
     pub(super) fn work(&self, name: &'static str) -> Work {
-        let engine = self.context.engine().name().to_owned();
+        let engine = self.context.engine().release();
         let options = Value::Object(self.options.clone()).to_string();
         Work::new(
             name,

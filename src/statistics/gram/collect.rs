@@ -14,8 +14,7 @@ use crate::engine::{Engine, RunValue};
 use crate::ir::{Model, model_digest};
 use crate::lower::Lowering;
 use crate::parts::Work;
-use crate::statistics::activations::check_varying;
-use crate::statistics::parts::{Joined, collected};
+use crate::statistics::parts::{Joined, Seen, collected, zeros};
 use crate::statistics::{Statistics, StatisticsError, Subject};
 
 /// How rows are taken.
@@ -85,44 +84,35 @@ pub fn collect_sums(
         distinct.entry(layer.key()).or_insert(layer);
     }
     let layers: Vec<&Layer> = distinct.values().copied().collect();
-    let mut compiled = None;
-    let mut over = |batches: Range<u64>| {
-        let stream = match &mut compiled {
-            Some(stream) => stream,
-            empty @ None => empty.insert(compile(model, &layers, engine)?),
-        };
+    let work = || {
+        let keys: Vec<&str> = distinct.keys().map(String::as_str).collect();
+        Work::new(
+            "gram",
+            [
+                ("model", model_digest(model)),
+                ("layers", keys.join(" ")),
+                ("rows", options.rows_per_sample.to_string()),
+                ("engine", engine.release()),
+            ],
+        )
+    };
+    let over = |stream: &Stream<'_>, batches: Range<u64>| {
         let (own, size) = chunks(data, &batches);
-        let sums = sums_over(
-            stream,
-            &layers,
-            options,
-            (data, own.clone(), size),
-            jobs,
-            progress,
-        )?;
-        if batches == data.batches() && !own.is_empty() {
-            check_varying(stream, data, &batches)?;
-        }
-        Ok(Part {
-            range: data.samples_of(&own),
-            sums: distinct.keys().cloned().zip(sums).collect(),
+        let within = (data, own.clone(), size);
+        let sums = sums_over(stream, &layers, options, within, jobs, progress)?;
+        Ok(Seen {
+            zeros: if own.is_empty() {
+                Some(Vec::new())
+            } else {
+                zeros(stream)
+            },
+            found: Part {
+                range: data.samples_of(&own),
+                sums: distinct.keys().cloned().zip(sums).collect(),
+            },
         })
     };
-    if data.ledger().is_none() {
-        let whole = over(data.batches())?;
-        return Ok((whole.sums, whole.range));
-    }
-    let keys: Vec<&str> = distinct.keys().map(String::as_str).collect();
-    let work = Work::new(
-        "gram",
-        [
-            ("model", model_digest(model)),
-            ("layers", keys.join(" ")),
-            ("rows", options.rows_per_sample.to_string()),
-            ("engine", engine.name().to_owned()),
-        ],
-    );
-    let whole = collected(data, work, over)?;
+    let whole = collected(data, work, || compile(model, &layers, engine), over)?;
     Ok((whole.sums, whole.range))
 }
 

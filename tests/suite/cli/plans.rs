@@ -443,6 +443,23 @@ fn a_plan_that_cannot_be_made_leaves_nothing() {
 }
 
 #[test]
+fn data_that_are_zero_everywhere_are_refused_in_parts_as_in_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for kind in ["quantize", "gram"] {
+        let own = format!(
+            "job: stats\nfor: {kind}\ndata: {{calibration: {{synthetic: {{range: [0, 0]}}, samples: 32}}}}\noutput: out\n"
+        );
+        job(folder, "digits_mlp.onnx", &own, 3);
+        let plan = format!("plan-{kind}");
+        done(&call(folder, &format!("plan job.yaml -o {plan}")));
+        done(&call(folder, &format!("work {plan}")));
+        refused(folder, &format!("merge {plan}"), "statistics", "0 everywhere");
+        assert!(!folder.join("out").exists());
+    }
+}
+
+#[test]
 #[cfg(unix)]
 fn a_killed_worker_changes_no_byte() {
     let folder = tempfile::tempdir().unwrap();

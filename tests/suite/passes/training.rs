@@ -77,6 +77,10 @@ impl Engine for Forgetful {
         TractEngine.name()
     }
 
+    fn release(&self) -> String {
+        TractEngine.release()
+    }
+
     fn describe(&self) -> String {
         TractEngine.describe()
     }

@@ -10,10 +10,10 @@ use crate::engine::stream::{Sampled, Stream, in_order};
 use crate::engine::{Engine, EngineError, RunValue, RunValues};
 use crate::ir::{Model, model_digest};
 use crate::lower::Lowering;
-use crate::parts::{PartsError, Work};
+use crate::parts::{Ledger, PartsError, Work};
 use crate::passes::quantize::Precision;
 use crate::passes::quantize::weights::{Layers, QuantizedLayer};
-use crate::passes::{Context, PassError, PassReport, ResourceError};
+use crate::passes::{Context, PassError, PassReport, ResourceError, Resources};
 
 /// A layer with what each precision costs.
 pub(super) struct Measured {
@@ -28,6 +28,20 @@ struct Reference {
     batches: Vec<(Batch, RunValues)>,
 }
 
+/// A layer, by its place, with a precision.
+type Case = (usize, Precision);
+
+/// What the cases are of.
+struct Subject<'a> {
+    model: &'a Model,
+    layers: &'a Layers<'a>,
+    options: &'a SearchPrecision,
+    engine: &'a dyn Engine,
+    context: &'a Context<'a>,
+    /// What the float model answers, once a case needs it.
+    float: OnceLock<Reference>,
+}
+
 /// Quantizes each of `layers` alone with each of `precisions` in `model`.
 pub(super) fn measure(
     model: &Model,
@@ -37,23 +51,86 @@ pub(super) fn measure(
     context: &Context<'_>,
 ) -> Result<Vec<Measured>, PassError> {
     let resources = context.resources(NAME, "needs calibration data")?;
-    let engine = resources.engine().map_err(resource)?;
-    let float = OnceLock::new();
-    let reference = || match options.sensitivity {
-        Sensitivity::Layer => Ok(None),
-        Sensitivity::Output => match float.get() {
-            Some(known) => Ok(Some(known)),
-            None => {
-                let found = reference(model, options, engine, context)?;
-                Ok(Some(float.get_or_init(|| found)))
-            }
-        },
+    let subject = Subject {
+        model,
+        layers,
+        options,
+        engine: resources.engine().map_err(resource)?,
+        context,
+        float: OnceLock::new(),
     };
-    let cases: Vec<(usize, Precision)> = (0..layers.count())
+    let cases: Vec<Case> = (0..layers.count())
         .flat_map(|layer| precisions.iter().map(move |precision| (layer, *precision)))
         .collect();
-    let total = cases.len() as u64;
-    let work = |(layer, precision): (usize, Precision)| -> Result<Choice, PassError> {
+    let choices = match resources.ledger() {
+        Some(ledger) => subject.shared(&cases, resources, ledger)?,
+        None => subject.alone(&cases, resources.jobs())?,
+    };
+    let mut measured: Vec<Measured> = (0..layers.count())
+        .map(|layer| Measured {
+            name: layers.name(model, layer),
+            choices: Vec::new(),
+        })
+        .collect();
+    for ((layer, _), choice) in cases.iter().zip(choices) {
+        if let Some(entry) = measured.get_mut(*layer) {
+            entry.choices.push(choice);
+        }
+    }
+    Ok(measured)
+}
+
+impl Subject<'_> {
+    /// Every case, side by side.
+    fn alone(&self, cases: &[Case], jobs: usize) -> Result<Vec<Choice>, PassError> {
+        // What every case needs is made once, before the first of them.
+        self.reference()?;
+        let mut choices = Vec::with_capacity(cases.len());
+        in_order(
+            cases.iter().copied(),
+            jobs,
+            |case| self.choice(case),
+            |choice| {
+                choices.push(choice);
+                let (done, total) = (choices.len() as u64, cases.len() as u64);
+                (self.context.progress)("sensitivities", done, Some(total));
+                Ok(())
+            },
+        )?;
+        Ok(choices)
+    }
+
+    /// Every case, each a part that other processes may do.
+    fn shared(
+        &self,
+        cases: &[Case],
+        resources: &dyn Resources,
+        ledger: &Ledger,
+    ) -> Result<Vec<Choice>, PassError> {
+        let (model, layers) = (self.model, self.layers);
+        let name = |(layer, precision): &Case| format!("{} as {precision:?}", layers.name(model, *layer));
+        let names: Vec<String> = cases.iter().map(name).collect();
+        let data = resources
+            .data(&self.options.data, &model.graph)
+            .map_err(resource)?;
+        let work = Work::new(
+            "sensitivity",
+            [
+                ("model", model_digest(model)),
+                ("options", format!("{:?}", self.options)),
+                ("engine", self.engine.release()),
+            ],
+        );
+        let wrap = |error: PartsError| resource(error);
+        ledger.values(&data.described(work), &names, wrap, |index| {
+            let case = cases.get(index).copied();
+            case.map_or_else(|| Err(resource("no such layer")), |case| self.choice(case))
+        })
+    }
+
+    /// What a layer costs and loses at a precision.
+    fn choice(&self, (layer, precision): Case) -> Result<Choice, PassError> {
+        let (model, layers) = (self.model, self.layers);
         let elements = layers.elements(model, layer);
         let Some(kind) = precision.kind() else {
             return Ok(Choice {
@@ -65,72 +142,33 @@ pub(super) fn measure(
         let mut quantized = model.clone();
         let QuantizedLayer { bytes, own_noise } =
             layers.quantize_one(&mut quantized, layer, kind, &mut PassReport::default())?;
-        let noise = match reference()? {
+        let noise = match self.reference()? {
             None => own_noise.ok_or_else(|| {
                 resource(format!(
                     "sensitivity: layer: there are no rows of {}; use sensitivity: output",
                     layers.name(model, layer)
                 ))
             })?,
-            Some(reference) => noise(&quantized, engine, reference).map_err(resource)?,
+            Some(reference) => noise(&quantized, self.engine, reference).map_err(resource)?,
         };
         Ok(Choice {
             bits: u64::from(kind.bits()) * elements,
             bytes,
             noise,
         })
-    };
-    let mut measured: Vec<Measured> = (0..layers.count())
-        .map(|layer| Measured {
-            name: layers.name(model, layer),
-            choices: Vec::new(),
-        })
-        .collect();
-    if let Some(ledger) = resources.ledger() {
-        let names: Vec<String> = cases
-            .iter()
-            .map(|(layer, precision)| format!("{} as {precision:?}", layers.name(model, *layer)))
-            .collect();
-        let data = resources.data(&options.data, &model.graph).map_err(resource)?;
-        let work_of = Work::new(
-            "sensitivity",
-            [
-                ("model", model_digest(model)),
-                ("options", format!("{options:?}")),
-                ("engine", engine.name().to_owned()),
-            ],
-        );
-        let wrap = |error: PartsError| resource(error);
-        let choices = ledger.values(&data.described(work_of), &names, wrap, |index| {
-            cases
-                .get(index)
-                .map_or_else(|| Err(resource("no such layer")), |case| work(*case))
-        })?;
-        for ((layer, _), choice) in cases.iter().zip(choices) {
-            measured
-                .get_mut(*layer)
-                .into_iter()
-                .for_each(|entry| entry.choices.push(choice));
-        }
-        return Ok(measured);
     }
-    // What every case needs is made once, before the first of them.
-    reference()?;
-    let mut done = 0;
-    in_order(
-        cases.iter().copied(),
-        resources.jobs(),
-        |case| Ok((case.0, work(case)?)),
-        |(layer, choice)| {
-            if let Some(entry) = measured.get_mut(layer) {
-                entry.choices.push(choice);
+
+    /// What the float model answers, where the options judge by that.
+    fn reference(&self) -> Result<Option<&Reference>, PassError> {
+        match (self.options.sensitivity, self.float.get()) {
+            (Sensitivity::Layer, _) => Ok(None),
+            (Sensitivity::Output, Some(known)) => Ok(Some(known)),
+            (Sensitivity::Output, None) => {
+                let found = reference(self.model, self.options, self.engine, self.context)?;
+                Ok(Some(self.float.get_or_init(|| found)))
             }
-            done += 1;
-            (context.progress)("sensitivities", done, Some(total));
-            Ok(())
-        },
-    )?;
-    Ok(measured)
+        }
+    }
 }
 
 fn reference(

@@ -249,7 +249,7 @@ impl QuantizeWeights {
                 ("model", model_digest(model)),
                 ("rounding", format!("{:?}", self.rounding)),
                 ("statistics", format!("{:?}", self.stats)),
-                ("engine", context.engine().name().to_owned()),
+                ("engine", context.engine().release()),
             ],
         );
         if self.stats.is_none() {
