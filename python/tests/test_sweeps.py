@@ -70,6 +70,6 @@ def test_mistakes_have_codes(tmp_path: Path) -> None:
         ({}, {"executor": object()}, "usage"),
     ]:
         with pytest.raises(secateur.SecateurError) as error:
-            secateur.sweep({**sweep(), **change}, output=tmp_path / "out", **options)  # type: ignore[arg-type]
+            secateur.sweep({**sweep(), **change}, output=tmp_path / "out", **options)  # type: ignore[arg-type,dict-item]
         assert error.value.code == code, (change, options)
     assert not (tmp_path / "out").exists()
