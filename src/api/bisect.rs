@@ -40,6 +40,7 @@ pub fn bisect(pipeline: &Pipeline, model: &Model, options: &Options) -> Result<B
         unchanged: Unchanged::Allowed,
         node_errors: false,
         cancel: options.cancel.as_ref(),
+        reuse: None,
     };
     let found = options.on_threads(|| inner::bisect(&pipeline.inner, &model.model, &*engine, &run))?;
     options.admit()?;

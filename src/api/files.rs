@@ -94,6 +94,7 @@ impl Files {
                 Usage::Read(endings) => self.read(&file.name, &file.path, endings),
                 Usage::Written if written => self.writes(&file.name, &file.path),
                 Usage::Written => {}
+                Usage::Continued => self.continues(&file.name, &file.path),
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::engine::CancelToken;
 use crate::ir::DType;
 use crate::parts::Ledger;
 use crate::passes::Size;
-use crate::pipeline::Gate;
+use crate::pipeline::{Gate, Reuse};
 use crate::verify::NodeOptions;
 
 /// What runs models.
@@ -92,6 +92,8 @@ pub struct Options {
     pub(crate) evaluation: Measuring,
     /// Where work is shared with other processes.
     pub(crate) ledger: Option<Arc<Ledger>>,
+    /// What runs under these options share.
+    pub(crate) reuse: Option<Reuse>,
 }
 
 /// How outputs are compared.
@@ -162,6 +164,7 @@ impl Default for Options {
                 show: None,
             },
             ledger: None,
+            reuse: None,
         }
     }
 }

@@ -394,6 +394,7 @@ impl Job<'_> {
             },
             node_errors: options.wants_page(),
             cancel: options.cancel.as_ref(),
+            reuse: options.reuse.as_ref(),
         };
         Ok(pipeline::run(pipeline, &model.model, &model.settled()?, &run)?)
     }

@@ -18,7 +18,7 @@ use super::pipeline::{Pipeline, find_written};
 use super::reports::Form;
 use super::sweep::{Sweep, SweepPoint};
 use crate::pipeline::{
-    Described, Given, MODEL, Usage, Values, Written, describe_data, digest, label, read_written,
+    Described, Given, MODEL, Reached, Usage, Values, Written, describe_data, digest, label, read_written,
 };
 use crate::schema::{flow, nearest};
 use crate::sweep::{Record, Search, Source, Status, read_record, survivors};
@@ -51,6 +51,8 @@ pub struct SweepPlan {
     eta: f64,
     pub(super) measure: Vec<String>,
     pub(super) retry: bool,
+    /// The steps that points have in common with the one before.
+    pub(super) reached: Arc<Reached>,
 }
 
 /// A setting on a model, ready to run.
@@ -117,6 +119,7 @@ impl SweepPlan {
             eta,
             measure: definition.measure.clone(),
             retry: false,
+            reached: Arc::default(),
             options,
         };
         plan.check_variables(sweep, &written)?;
@@ -246,7 +249,7 @@ impl SweepPlan {
             if let Some(file) = pipeline
                 .files()
                 .into_iter()
-                .find(|file| file.usage == Usage::Written)
+                .find(|file| matches!(file.usage, Usage::Written | Usage::Continued))
             {
                 let message = format!("{} is written, and a step of a sweep writes no file", file.name);
                 return Err(Error::usage(&message).with_hint("take the option away"));

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use indexmap::IndexMap;
+use serde_json::json;
 
 use super::data::Data;
 use super::error::Error;
@@ -12,7 +14,7 @@ use super::evaluate::evaluate;
 use super::options::Options;
 use super::sweep_plan::{Candidate, SweepPlan, failed, model_file, record_file};
 use crate::data::{REFERENCE, Spec};
-use crate::pipeline::{describe_data, digest};
+use crate::pipeline::{Reuse, describe_data, digest};
 use crate::report::stored::{Stored, main_figure, summary};
 use crate::report::sweep::resolve_measure;
 use crate::sweep::{FORMAT, Record, Status, read_record};
@@ -108,6 +110,10 @@ impl SweepPlan {
         };
         let pipeline = self.pipeline_of(candidate, rung)?;
         let mut how = self.running();
+        how.reuse = Some(Reuse {
+            reached: Arc::clone(&self.reached),
+            scope: json!([record.model, record.data, record.samples]).to_string(),
+        });
         let outcome = pipeline.run(model, &how)?;
         record.verdict = Some(outcome.verdict().to_string());
         if !outcome.accepted() {

@@ -26,10 +26,12 @@ pub enum Usage {
     Read(&'static [&'static str]),
     /// It is written, when the result is accepted.
     Written,
+    /// It is written on the way, and gone on with where it is there.
+    Continued,
 }
 
-/// The key in the schema of an option that says that its value is a file, and what becomes of it: `read`, `write`, or `rules` for a
-/// folder of rules.
+/// The key in the schema of an option that says that its value is a file, and what becomes of it: `read`, `write`, `state` for one
+/// that is gone on with, or `rules` for a folder of rules.
 pub const FILE_KEY: &str = "x-file";
 
 impl Pipeline {
@@ -77,6 +79,7 @@ fn of_step(step: &Step, schema: &Value, base: &Path, files: &mut Vec<NamedFile>)
             .and_then(|properties| properties.get(option)?.get(FILE_KEY)?.as_str());
         let usage = match kind {
             Some("write") => Usage::Written,
+            Some("state") => Usage::Continued,
             Some("rules") => Usage::Read(&["yaml", "yml"]),
             Some(_) => Usage::Read(&[]),
             None => continue,

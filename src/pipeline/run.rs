@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::definition::{Pipeline, Step};
 use super::gates::{GateReport, Weight};
 use super::judge::{Models, judge};
+use super::reuse::{Reuse, Trail};
 use super::until::{self, Searched};
 use super::weigh::{weigh, weigh_input};
 use crate::analysis::adopt;
@@ -54,6 +55,8 @@ pub struct RunOptions<'a> {
     pub node_errors: bool,
     /// Asks the run to end before the next step.
     pub cancel: Option<&'a CancelToken>,
+    /// States of other runs, of which this one starts from the last whose steps are its own, and where it leaves its own.
+    pub reuse: Option<&'a Reuse>,
 }
 
 /// What becomes of a result in which steps changed nothing that were asked to: steps of passes that tidy may always do so.
@@ -250,17 +253,7 @@ pub fn run(
     if let Some(message) = unmatched(input, &[kept]) {
         return Err(RunError::Selector { message });
     }
-    let mut model = input.clone();
-    adopt(&mut model);
-    let mut done = Done {
-        last: before,
-        ..Done::default()
-    };
-    for (index, step) in pipeline.steps.iter().enumerate() {
-        let (seconds, report) = runner.step(index, step, &mut model)?;
-        done.add((index, step), seconds, report, &model, (pipeline, options))?;
-    }
-    done.searched(std::mem::take(&mut runner.searched));
+    let (mut model, mut done) = runner.all(input, before)?;
     let replay = runner.replay()?;
     if let Some(replay) = &replay {
         done.files.extend(until::written(pipeline, replay));
@@ -338,8 +331,8 @@ pub fn run(
 }
 
 /// What the steps left so far.
-#[derive(Default)]
-struct Done {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Done {
     steps: Vec<StepReport>,
     files: Vec<ReportFile>,
     requirements: Vec<Requirement>,
@@ -428,11 +421,17 @@ pub(super) struct Runner<'a> {
     pipeline: &'a Pipeline,
     options: &'a RunOptions<'a>,
     keep: RegexSet,
+    found: Found,
+}
+
+/// What the steps of a run leave for those after them, beside the model.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
     fuel: Option<u64>,
     /// What searches found, by step.
     searched: Vec<(usize, Searched)>,
     /// The steps that make the same without a search.
-    found: Vec<(usize, until::NamedStep)>,
+    steps: Vec<(usize, until::NamedStep)>,
 }
 
 impl<'a> Runner<'a> {
@@ -445,20 +444,49 @@ impl<'a> Runner<'a> {
             pipeline,
             options,
             keep,
-            fuel: options.limits.fuel,
-            searched: Vec::new(),
-            found: Vec::new(),
+            found: Found {
+                fuel: options.limits.fuel,
+                ..Found::default()
+            },
         })
+    }
+
+    /// Runs all steps, or those that no other run has done.
+    fn all(&mut self, input: &Model, before: Weight) -> Result<(Model, Done), RunError> {
+        let (pipeline, options) = (self.pipeline, self.options);
+        let mut trail = Trail::of(options.reuse, pipeline);
+        let (from, mut model, mut done) = match trail.start() {
+            Some((from, state)) => {
+                self.found = state.found.clone();
+                (from, state.model.clone(), state.done.clone())
+            }
+            None => {
+                let mut model = input.clone();
+                adopt(&mut model);
+                let done = Done {
+                    last: before,
+                    ..Done::default()
+                };
+                (0, model, done)
+            }
+        };
+        for (index, step) in pipeline.steps.iter().enumerate().skip(from) {
+            let (seconds, report) = self.step(index, step, &mut model)?;
+            done.add((index, step), seconds, report, &model, (pipeline, options))?;
+            trail.reach(index, &model, &done, &self.found);
+        }
+        done.searched(std::mem::take(&mut self.found.searched));
+        Ok((model, done))
     }
 
     /// The pipeline that gives the same result without searches, where there were any or a step wants it in a file.
     fn replay(&self) -> Result<Option<Pipeline>, RunError> {
-        if self.found.is_empty() && !until::is_wanted(self.pipeline) {
+        if self.found.steps.is_empty() && !until::is_wanted(self.pipeline) {
             return Ok(None);
         }
-        let replay = until::replayed(self.pipeline, &self.found, &self.options.keep);
+        let replay = until::replayed(self.pipeline, &self.found.steps, &self.options.keep);
         replay.map(Some).map_err(|error| RunError::Pass {
-            step: self.found.first().map_or(0, |(index, _)| *index) + 1,
+            step: self.found.steps.first().map_or(0, |(index, _)| *index) + 1,
             source: PassError::Option {
                 pass: "until",
                 message: error.to_string(),
@@ -483,8 +511,8 @@ impl<'a> Runner<'a> {
             context,
         };
         let outcome = until::search(step, model, &means)?;
-        self.searched.push((index, outcome.searched));
-        self.found.push((index, outcome.step));
+        self.found.searched.push((index, outcome.searched));
+        self.found.steps.push((index, outcome.step));
         Ok(outcome.report)
     }
 
@@ -497,7 +525,7 @@ impl<'a> Runner<'a> {
         if self.options.cancel.is_some_and(CancelToken::is_cancelled) {
             return Err(RunError::Cancelled);
         }
-        if self.fuel == Some(0) {
+        if self.found.fuel == Some(0) {
             let mut report = PassReport::default();
             report.leave_curable("", "no rewrites are left", "--fuel N allows more");
             return Ok((0.0, report));
@@ -507,7 +535,7 @@ impl<'a> Runner<'a> {
         let context = Context {
             evaluator: self.options.evaluator,
             limits: Limits {
-                fuel: self.fuel,
+                fuel: self.found.fuel,
                 ..self.options.limits.clone()
             },
             keep: self.keep.clone(),
@@ -542,7 +570,7 @@ impl<'a> Runner<'a> {
                 source: Box::new(source),
             });
         }
-        if let Some(fuel) = &mut self.fuel {
+        if let Some(fuel) = &mut self.found.fuel {
             *fuel = fuel.saturating_sub(report.changes.iter().map(|change| change.count).sum());
         }
         Ok((start.elapsed().as_secs_f64(), report))

@@ -597,6 +597,7 @@ fn comparison_and_gates_share_one_run_over_the_evaluation_data() {
         progress: &|_, _, _| {},
         node_errors: false,
         cancel: None,
+        reuse: None,
         unchanged: Unchanged::Refused,
     };
     let outcome = pipeline::run(&pipeline, &loaded.model, &loaded.origin, &options).unwrap();

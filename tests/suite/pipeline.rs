@@ -75,6 +75,7 @@ fn options() -> RunOptions<'static> {
         unchanged: Unchanged::Allowed,
         node_errors: false,
         cancel: None,
+        reuse: None,
     }
 }
 
@@ -166,5 +167,69 @@ fn steps_that_change_nothing_warn_and_are_refused_as_far_as_the_caller_asks() {
         for warning in &report.warnings {
             assert!(warning.contains("Exp-to-Log changed nothing"), "{warning}");
         }
+    }
+}
+
+#[test]
+fn a_run_goes_on_from_where_its_steps_and_those_of_the_last_part() {
+    use secateur::pipeline::{Reached, Reuse};
+    use std::sync::{Arc, Mutex};
+
+    let input = model("a = Relu(x) b = Neg(a) y = Abs(b)");
+    let begun = Mutex::new(Vec::new());
+    let tell = |what: &str, _: u64, _: Option<u64>| begun.lock().unwrap().push(what.to_owned());
+    let reached = Arc::<Reached>::default();
+    let steps = |last: &'static str| {
+        vec![
+            step("Relu", "Elu", Safety::Approximate),
+            step("Neg", "Exp", Safety::Approximate),
+            step("Abs", last, Safety::Approximate),
+        ]
+    };
+    let of_steps = |begun: &Mutex<Vec<String>>| {
+        let all = std::mem::take(&mut *begun.lock().unwrap());
+        all.into_iter()
+            .filter(|what| what.contains("-to-"))
+            .collect::<Vec<_>>()
+    };
+    for (scope, last, expected) in [
+        ("one", "Neg", 3),
+        ("one", "Cos", 1),
+        ("other", "Cos", 3),
+        ("other", "Cos", 1),
+        ("one", "Neg", 3),
+    ] {
+        let reuse = Reuse {
+            reached: Arc::clone(&reached),
+            scope: scope.to_owned(),
+        };
+        let pipeline = Pipeline::of("test", steps(last));
+        let shared = RunOptions {
+            progress: &tell,
+            reuse: Some(&reuse),
+            ..options()
+        };
+        let made = run(&pipeline, &input, &Origin::default(), &shared).unwrap();
+        assert_eq!(of_steps(&begun).len(), expected, "{scope} {last}");
+        let alone = run(&pipeline, &input, &Origin::default(), &options()).unwrap();
+        let plain = |report: &secateur::pipeline::RunReport| {
+            let steps = report.steps.iter();
+            steps
+                .map(|step| {
+                    (
+                        step.name.clone(),
+                        step.changed,
+                        step.nodes_after,
+                        step.bytes_after,
+                    )
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(plain(&made.report), plain(&alone.report));
+        assert_eq!(made.report.verdict, alone.report.verdict);
+        let bytes = |model: &Model| {
+            format::encode_to_bytes(&format::model_to_proto(model, &Default::default()).unwrap())
+        };
+        assert_eq!(bytes(&made.model), bytes(&alone.model), "{scope} {last}");
     }
 }

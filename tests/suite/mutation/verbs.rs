@@ -132,6 +132,7 @@ pub(super) fn library(path: &Path, number: u64, every_step: bool, say: &dyn Fn(&
             unchanged: Unchanged::Allowed,
             node_errors: false,
             cancel: None,
+            reuse: None,
         };
         let pipeline = Pipeline::of(name, vec![step]);
         if let Ok(outcome) = pipeline::run(&pipeline, &model, &decoded.origin, &run) {
