@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::annotations::ImageFile;
+use super::augment::Augment;
 use super::columns::Columns;
 use super::error::DataError;
 use super::images::ImageFolder;
@@ -39,6 +40,7 @@ pub struct Dataset {
     task: Option<TaskSetting>,
     known: Known,
     ledger: Option<Arc<Ledger>>,
+    augment: Option<Augment>,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,7 @@ impl Dataset {
         }
         let mut known = Known::default();
         let source = spec.source()?;
+        spec.augment.as_ref().map(Augment::check).transpose()?;
         if let (false, Some(input)) = (matches!(source, SourceSpec::Onnx(_)), other.first()) {
             let message =
                 format!("the model's input {input} is not a tensor; only ONNX test sets can fill it");
@@ -141,7 +144,9 @@ impl Dataset {
             task,
             known,
             ledger: None,
+            augment: None,
         };
+        dataset.augment = spec.augment.clone().map(|augment| dataset.placed(augment));
         dataset.digest = dataset.compute_digest(spec, labels.as_ref())?;
         Ok(dataset)
     }
@@ -328,10 +333,7 @@ impl Dataset {
     /// Reads any samples, by global index and in any order, as one batch, of other shards as well. Where the model fixes its
     /// batch size there may be no more than that many, and fewer are filled up with the last one. Its `index` is 0.
     pub fn select(&self, samples: &[u64]) -> Result<Batch, DataError> {
-        let wrong = |reason: String| DataError::Read {
-            file: self.origin.clone(),
-            reason,
-        };
+        let wrong = |reason: String| self.unreadable(reason);
         let Some(first) = samples.first().copied() else {
             return Err(wrong("no samples are selected".to_owned()));
         };
@@ -388,6 +390,21 @@ impl Dataset {
         })
     }
 
+    /// The same, varied as the description says for training: in each epoch in another way.
+    pub fn select_varied(&self, samples: &[u64], epoch: u64) -> Result<Batch, DataError> {
+        let mut batch = self.select(samples)?;
+        if let Some(augment) = &self.augment {
+            let rows: Vec<u64> = samples.iter().map(|sample| self.row(*sample)).collect();
+            let found = augment.apply(&mut batch.inputs, &rows, (self.seed, epoch));
+            if !found.map_err(|error| self.unreadable(error.to_string()))? {
+                let message =
+                    "`augment`: no input holds images as float32, [N, C, H, W] or [N, H, W, C]".to_owned();
+                return Err(DataError::Spec { file: None, message });
+            }
+        }
+        Ok(batch)
+    }
+
     /// The most samples that one run of the model takes: its fixed batch size, 1 where each entry of the data is a whole input;
     /// `None` if the model leaves it open.
     pub fn largest_selection(&self) -> Option<u64> {
@@ -400,6 +417,21 @@ impl Dataset {
             Source::TestSets { .. } => true,
             Source::Arrays(columns) => columns.whole(),
             _ => false,
+        }
+    }
+
+    /// With the layout that the preprocessing of images says, where nothing else is said.
+    fn placed(&self, mut augment: Augment) -> Augment {
+        if let Source::Images(folder) = &self.source {
+            augment.layout.get_or_insert(folder.preprocess.layout);
+        }
+        augment
+    }
+
+    fn unreadable(&self, reason: String) -> DataError {
+        DataError::Read {
+            file: self.origin.clone(),
+            reason,
         }
     }
 

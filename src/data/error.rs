@@ -132,6 +132,14 @@ pub enum SpecError {
     /// A field of another task.
     #[error("`{0}` has no meaning for the task")]
     NotOfTask(&'static str),
+    /// A number of `augment` that it cannot have.
+    #[error("`augment`: {field}: {value} is out of range")]
+    OutOfRange {
+        /// The field.
+        field: &'static str,
+        /// The number.
+        value: f64,
+    },
     /// A field that stands twice.
     #[error("`{0}` stands in `images` and beside it: once is enough")]
     Twice(&'static str),

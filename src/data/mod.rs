@@ -7,6 +7,7 @@
 
 mod annotations;
 mod array;
+mod augment;
 mod boxes;
 mod columns;
 mod dataset;
@@ -32,6 +33,7 @@ mod truth;
 mod weights;
 
 pub use crate::engine::stream::Batch;
+pub use augment::Augment;
 pub use boxes::{
     Activation, Background, BoxCode, Boxes, BoxesError, BoxesSpec, ClassesOf, Combine, Numbers, Outputs,
     Part, Units,

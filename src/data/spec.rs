@@ -7,6 +7,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::augment::Augment;
 use super::boxes::Boxes;
 use super::error::SpecError;
 use super::memory::Arrays;
@@ -67,6 +68,9 @@ pub struct Spec {
     /// How pixels become input values, for image folders and for arrays of pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<PreprocessSpec>,
+    /// How images are varied in training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augment>,
     /// Use this many samples: the first ones, or with `seed` a random choice of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<u64>,

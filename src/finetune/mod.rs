@@ -1,13 +1,20 @@
-//! Training the parameters of a model further, on the gradient graph: [`optimizer`] moves parameters, [`teacher`]
-//! answers what another model puts out, [`train`] runs the epochs.
+//! Training the parameters of a model further, on the gradient graph: [`parameters`] says which, [`optimizer`] moves them, [`teacher`]
+//! answers what another model puts out, [`mimicry`] makes features of both models an output, [`feed`] runs samples, [`course`] does the
+//! steps, [`train`] the epochs, and [`checkpoint`] keeps what a run that is ended goes on from.
 //!
 //! BatchNormalization stays in inference mode: its running means and variances are constants and are not trained. May use
 //! gradients, data sets, engines and lowering; knows no pass.
 
+mod checkpoint;
+mod course;
+mod feed;
+mod mimicry;
 mod optimizer;
+mod parameters;
 mod teacher;
 mod train;
 
+pub use mimicry::FEATURES;
 pub use optimizer::Optimizer;
 pub use teacher::Teacher;
-pub use train::{Epoch, FinetuneError, Masks, Outcome, Training, finetune};
+pub use train::{Epoch, FinetuneError, Masks, Mimic, Outcome, Training, finetune};

@@ -46,6 +46,20 @@ impl State {
         }
     }
 
+    /// What was remembered before.
+    pub(super) fn of(first: Vec<f32>, second: Vec<f32>) -> Self {
+        Self { first, second }
+    }
+
+    pub(super) fn first(&self) -> &[f32] {
+        &self.first
+    }
+
+    /// Empty for [`Optimizer::Sgd`].
+    pub(super) fn second(&self) -> &[f32] {
+        &self.second
+    }
+
     /// Moves `parameters` against `gradient`. Where `kept` is 0 they stay zero; it holds 0 and 1.
     pub(super) fn step(
         &mut self,

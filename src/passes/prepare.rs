@@ -32,7 +32,7 @@ pub(super) fn simplify(
     })
 }
 
-/// Folds the shape arithmetic of a model: folding shows more shapes to inference, which shows more constants.
+/// Folds the shape arithmetic of a model and names its values: folding shows more shapes to inference, which shows more constants.
 pub(super) fn fold(model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
     let mut report = PassReport::default();
     infer(model);
@@ -45,6 +45,7 @@ pub(super) fn fold(model: &mut Model, context: &Context<'_>) -> Result<PassRepor
         }
         infer(model);
     }
+    model.name_values();
     Ok(report)
 }
 

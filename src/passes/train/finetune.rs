@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::objective::LossKind;
 use crate::autodiff::{InputIs, Loss};
-use crate::finetune::{self, FinetuneError, Optimizer, Teacher, Training, finetune};
+use crate::finetune::{self, FEATURES, FinetuneError, Mimic, Optimizer, Teacher, Training, finetune};
 use crate::ir::{DType, Model};
 use crate::passes::{
     About, Change, Context, Needs, Pass, PassError, PassReport, ResourceError, Resources, Safety, Selector,
@@ -42,9 +42,19 @@ pub enum TrainingLoss {
     /// T² · KL from the class probabilities of a teacher, both softened by the temperature T (Hinton et al. 2015). The data need
     /// no labels.
     Distillation,
+    /// Mean over values inside of the squared difference from the teacher's, relative to the teacher's own square (feature mimicking,
+    /// Romero et al. 2015, Wang et al. 2022). The data need no labels.
+    Features,
 }
 
-/// Trains a model further on labelled data, so that it recovers from pruning.
+impl TrainingLoss {
+    /// Whether the targets are another model's.
+    fn has_teacher(self) -> bool {
+        matches!(self, Self::Distillation | Self::Features)
+    }
+}
+
+/// Trains a model further, so that it recovers from pruning: on labels, or without any on what the model before puts out.
 ///
 /// Gradients are computed by the model's own gradient graph in the engine; no training framework is needed. The float32
 /// initializers that the loss depends on are trained, and the graph stays as it is. BatchNormalization stays in inference mode:
@@ -57,14 +67,19 @@ pub struct Finetune {
     pub epochs: u32,
     /// Samples a step.
     pub batch: u64,
-    /// Of the first step.
+    /// Of the first step, or of the last one of the warm-up.
     pub learning_rate: f64,
+    /// Share of the steps over which the learning rate rises in a line.
+    pub warmup: f64,
     /// How parameters move.
     pub optimizer: Optimizer,
     /// Momentum of `sgd`.
     pub momentum: f64,
     /// Decay of parameters, relative to the learning rate.
     pub weight_decay: f64,
+    /// What of moving averages of the parameters stays with each step, as 0.99: the model gets the averages. With 0 it gets the
+    /// parameters of the last step.
+    pub average: f64,
     /// What becomes of zeros.
     pub masks: Masks,
     /// An npz with a boolean array for each of some parameters, as `prune-weights` writes it under `masks`: where it is false the
@@ -79,13 +94,20 @@ pub struct Finetune {
     pub data: String,
     /// The loss.
     pub loss: TrainingLoss,
-    /// The teacher of the loss `distillation`, a model file; by default the model that the pipeline started with.
+    /// The teacher of the losses `distillation` and `features`, a model file; by default the model that the pipeline started with.
     #[schemars(extend("x-file" = "read"))]
     pub teacher: Option<PathBuf>,
     /// T of the loss `distillation`.
     pub temperature: f64,
+    /// The values that the loss `features` compares: patterns over their names, or over those of the nodes that compute them. By default
+    /// what the last layers before the outputs read, before it is averaged; where pruning cut that, the nearest before it that the
+    /// teacher has with the same shape, and the outputs.
+    pub features: Vec<String>,
     /// The output that the loss sits on; the first one by default.
     pub loss_output: Option<String>,
+    /// A file that is written after each epoch: a run that was ended goes on from it and ends with the same result.
+    #[schemars(extend("x-file" = "state"))]
+    pub checkpoint: Option<PathBuf>,
     /// Parameters that stay as they are: patterns over names.
     pub freeze: Vec<String>,
     /// Seed of the order of samples; the run's own by default.
@@ -98,9 +120,11 @@ impl Default for Finetune {
             epochs: 3,
             batch: 64,
             learning_rate: 0.01,
+            warmup: 0.0,
             optimizer: Optimizer::default(),
             momentum: 0.9,
             weight_decay: 0.0,
+            average: 0.0,
             masks: Masks::default(),
             masks_from: None,
             validation: 0.05,
@@ -109,7 +133,9 @@ impl Default for Finetune {
             loss: TrainingLoss::default(),
             teacher: None,
             temperature: 2.0,
+            features: Vec::new(),
             loss_output: None,
+            checkpoint: None,
             freeze: Vec::new(),
             shuffle_seed: None,
         }
@@ -128,7 +154,10 @@ impl Pass for Finetune {
     }
 
     fn selectors(&self) -> Vec<Selector> {
-        vec![Selector::new("freeze", &self.freeze)]
+        vec![
+            Selector::new("freeze", &self.freeze),
+            Selector::new("features", &self.features),
+        ]
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
@@ -139,29 +168,36 @@ impl Pass for Finetune {
         let resources = context.resources(NAME, "needs data and an engine")?;
         let data = resources.data(&self.data, &model.graph).map_err(resource)?;
         let objective = self.objective();
-        let loaded = match (&self.teacher, self.loss) {
-            (Some(path), TrainingLoss::Distillation) => Some(resources.model(path).map_err(resource)?),
+        let loaded = match &self.teacher {
+            Some(path) if self.loss.has_teacher() => Some(resources.model(path).map_err(resource)?),
             _ => None,
         };
-        let teacher = match self.loss {
-            TrainingLoss::Distillation => Some(Teacher {
+        let teacher = match self.loss.has_teacher() {
+            true => Some(Teacher {
                 model: loaded
                     .as_ref()
                     .or_else(|| resources.original())
                     .ok_or_else(|| resource("teacher: there is no model to learn from"))?,
                 output: self.loss_output.as_deref(),
             }),
-            _ => None,
+            false => None,
         };
+        let features = RegexSet::new(&self.features).map_err(|error| option(format!("features: {error}")))?;
         let masks = match &self.masks_from {
             Some(path) => read_masks(resources, path).map_err(resource)?,
             None => finetune::Masks::new(),
         };
+        let checkpoint = self.checkpoint.as_ref().map(|path| context.base.join(path));
         let training = Training {
             objective: &objective,
             teacher,
+            mimic: (self.loss == TrainingLoss::Features).then(|| Mimic {
+                wanted: Some(&features).filter(|patterns| !patterns.is_empty()),
+            }),
             optimizer: self.optimizer,
             learning_rate: self.learning_rate,
+            warmup: self.warmup,
+            average: self.average,
             momentum: self.momentum,
             weight_decay: self.weight_decay,
             epochs: self.epochs,
@@ -172,6 +208,7 @@ impl Pass for Finetune {
             hold_zeros: self.masks == Masks::HoldZeros,
             masks: &masks,
             frozen: &frozen,
+            checkpoint: checkpoint.as_deref(),
             jobs: resources.jobs(),
         };
         let progress = |done: u64, total: u64| (context.progress)("training", done, Some(total));
@@ -180,10 +217,21 @@ impl Pass for Finetune {
             FinetuneError::Edit(source) => PassError::Edit { pass: NAME, source },
             other => resource(other),
         })?;
+        Ok(self.report(&outcome, !masks.is_empty()))
+    }
+}
+
+impl Finetune {
+    fn report(&self, outcome: &finetune::Outcome, masked: bool) -> PassReport {
         let mut report = PassReport {
-            changed: outcome.best > 0 || !masks.is_empty(),
+            changed: outcome.best > 0 || masked,
             ..PassReport::default()
         };
+        if !outcome.features.is_empty() {
+            let features = outcome.features.join(", ");
+            report.notes.push(format!("learnt from the teacher: {features}"));
+        }
+        let before = outcome.before.map(|loss| format!("before: held out {loss:.5}"));
         let epochs = outcome
             .epochs
             .iter()
@@ -203,18 +251,16 @@ impl Pass for Finetune {
             } else {
                 0
             },
-            details: epochs.collect(),
+            details: before.into_iter().chain(epochs).collect(),
         });
         if outcome.best == 0 {
             report
                 .notes
                 .push("no epoch lowered the loss on the samples held out: nothing is changed".to_owned());
         }
-        Ok(report)
+        report
     }
-}
 
-impl Finetune {
     /// Refuses options that make no sense.
     fn check(&self) -> Result<(), PassError> {
         let option = |message: String| PassError::Option { pass: NAME, message };
@@ -227,13 +273,23 @@ impl Finetune {
                 self.learning_rate
             )));
         }
-        for (name, value) in [("momentum", self.momentum), ("validation", self.validation)] {
+        for (name, value) in [
+            ("momentum", self.momentum),
+            ("validation", self.validation),
+            ("warmup", self.warmup),
+            ("average", self.average),
+        ] {
             if !(0.0..1.0).contains(&value) {
                 return Err(option(format!("{name}: {value} is not in 0 to below 1")));
             }
         }
-        if self.loss != TrainingLoss::Distillation && self.teacher.is_some() {
-            return Err(option("teacher: only the loss distillation has one".to_owned()));
+        if !self.loss.has_teacher() && self.teacher.is_some() {
+            return Err(option(
+                "teacher: only the losses distillation and features have one".to_owned(),
+            ));
+        }
+        if self.loss != TrainingLoss::Features && !self.features.is_empty() {
+            return Err(option("features: only the loss features takes them".to_owned()));
         }
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             return Err(option(format!(
@@ -249,6 +305,12 @@ impl Finetune {
             TrainingLoss::CrossEntropy => LossKind::CrossEntropy,
             TrainingLoss::MeanSquaredError => LossKind::MeanSquaredError,
             TrainingLoss::BinaryCrossEntropy => LossKind::BinaryCrossEntropy,
+            TrainingLoss::Features => {
+                return Objective {
+                    loss: Loss::MeanSquaredError,
+                    output: Some(FEATURES.to_owned()),
+                };
+            }
             TrainingLoss::Distillation => {
                 return Objective {
                     loss: Loss::Distillation {

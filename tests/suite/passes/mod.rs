@@ -90,16 +90,21 @@ fn run_with(
     setting: &Setting,
     resources: Option<&dyn Resources>,
 ) -> Result<PassReport, PassError> {
-    let context = Context {
-        evaluator: &TractEvaluator,
-        limits: setting.limits.clone(),
-        keep: RegexSet::new(setting.keep.iter()).unwrap(),
-        seed: 0,
-        base: PathBuf::new(),
-        progress: &|_, _, _| {},
-        resources,
-    };
-    pass.run(model, &context)
+    pass.run(model, &setting.context(resources))
+}
+
+impl Setting {
+    fn context<'a>(&self, resources: Option<&'a dyn Resources>) -> Context<'a> {
+        Context {
+            evaluator: &TractEvaluator,
+            limits: self.limits.clone(),
+            keep: RegexSet::new(self.keep.iter()).unwrap(),
+            seed: 0,
+            base: PathBuf::new(),
+            progress: &|_, _, _| {},
+            resources,
+        }
+    }
 }
 
 /// What a pass says: its notes, and its reasons for what it left alone, a line each.

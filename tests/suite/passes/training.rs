@@ -6,6 +6,7 @@ use std::path::Path;
 use ndarray::{Array1, Array2, s};
 use secateur::data::{Dataset, Spec, write_npz};
 use secateur::engine::{EngineError, OrtEngine, RunValues, Session};
+use secateur::finetune::Optimizer;
 use secateur::ir::Graph;
 use secateur::passes::{Finetune, Masks, ResourceError, TrainingLoss};
 
@@ -172,7 +173,12 @@ fn nothing_better_to_be_had_stops_it_after_as_many_epochs_as_patience_says() {
             ..squares()
         };
         let (found, report) = train(&pass, &linear("N", &w), &desk);
-        assert_eq!(report.changes[0].details.len(), patience as usize, "{report:?}");
+        // The loss before the first epoch is the first line.
+        assert_eq!(
+            report.changes[0].details.len(),
+            patience as usize + 1,
+            "{report:?}"
+        );
         assert!(
             !report.changed && report.notes[0].contains("held out"),
             "{report:?}"
@@ -342,7 +348,7 @@ fn teachers_that_do_not_fit_are_refused() {
                 teacher: Some("t.onnx".into()),
                 ..squares()
             },
-            "only the loss distillation",
+            "only the losses distillation and features",
         ),
     ] {
         let desk = Desk {
@@ -467,4 +473,183 @@ fn batch_normalization_is_trained_with_its_statistics_held() {
 
 fn x_len(t: &Array2<f32>) -> f64 {
     t.len() as f64
+}
+
+/// `h = Relu(x W)`, `y = h V`: `h` is what the head reads.
+fn two_layers(hidden: &str, w: &Array2<f32>, v: &Array2<f32>) -> Model {
+    let listed = |array: &Array2<f32>| array.iter().map(f32::to_string).collect::<Vec<_>>().join(", ");
+    model(&format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        m (float[N, {0}] x) => (float[N, {2}] y) <float[{0}, {1}] w = {{{3}}}, float[{1}, {2}] v = {{{4}}}> {{
+          a = MatMul (x, w) {hidden} = Relu (a) y = MatMul ({hidden}, v)
+        }}"#,
+        w.nrows(),
+        w.ncols(),
+        v.ncols(),
+        listed(w),
+        listed(v),
+    ))
+}
+
+fn losses(report: &PassReport) -> Vec<f64> {
+    let lines = report.changes[0].details.iter();
+    lines
+        .map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn features_are_learnt_relative_to_their_own_size_and_the_head_stays() {
+    let (x, taught, start) = (numbers(8, 3, 41), numbers(3, 4, 42), numbers(3, 4, 43));
+    let head = numbers(4, 2, 44);
+    let desk = Desk {
+        labelled: false,
+        teacher: Some(two_layers("h", &taught, &head)),
+        ..Desk::new(&x, &numbers(8, 2, 45))
+    };
+    let pass = Finetune {
+        epochs: 300,
+        batch: 8,
+        learning_rate: 0.2,
+        momentum: 0.9,
+        loss: TrainingLoss::Features,
+        ..squares()
+    };
+    let (found, report) = train(&pass, &two_layers("h", &start, &head), &desk);
+    let hidden = |w: &Array2<f32>| {
+        x.mapv(f64::from)
+            .dot(&w.mapv(f64::from))
+            .mapv(|value| value.max(0.0))
+    };
+    let square = |array: &Array2<f64>| array.iter().map(|value| value * value).sum::<f64>();
+    let (t, h) = (hidden(&taught), hidden(&start));
+    let expected = square(&(&t - &h)) / square(&t);
+    let losses = losses(&report);
+    assert!(
+        (losses[0] - expected).abs() < 1e-5 * expected,
+        "{} {expected}",
+        losses[0]
+    );
+    assert!(losses[299] < 0.5 * losses[0], "{losses:?}");
+    assert_eq!(report.changes[0].count, 1);
+    assert!(
+        report.notes.iter().any(|note| note.ends_with(": h")),
+        "{report:?}"
+    );
+    let head_of = |model: &Model| {
+        let value = model.graph.find_value("v").unwrap();
+        model.graph.constant(value).unwrap().to_f64().unwrap()
+    };
+    assert_eq!(head_of(&found), head_of(&two_layers("h", &start, &head)));
+    assert_eq!(found.graph.outputs().len(), 1);
+
+    // Of two cuts each counts half, whatever their sizes.
+    let both = Finetune {
+        epochs: 1,
+        features: vec!["^h$".to_owned(), "^y$".to_owned()],
+        ..pass.clone()
+    };
+    let (_, report) = train(&both, &two_layers("h", &start, &head), &desk);
+    let out = |hidden: &Array2<f64>| hidden.dot(&head.mapv(f64::from));
+    let of_output = square(&(out(&t) - out(&h))) / square(&out(&t));
+    let found = self::losses(&report)[0];
+    let expected = 0.5 * (expected + of_output);
+    assert!((found - expected).abs() < 1e-5 * expected, "{found} {expected}");
+
+    // A teacher whose layer is wider: the output is what both have.
+    let wide = Desk {
+        labelled: false,
+        teacher: Some(two_layers("h", &numbers(3, 6, 46), &numbers(6, 2, 47))),
+        ..Desk::new(&x, &numbers(8, 2, 45))
+    };
+    let one = Finetune {
+        epochs: 1,
+        ..pass.clone()
+    };
+    let (_, report) = train(&one, &two_layers("h", &start, &head), &wide);
+    assert!(
+        report.notes.iter().any(|note| note.ends_with(": y")),
+        "{report:?}"
+    );
+    assert_eq!(report.changes[0].count, 2);
+
+    let named = Finetune {
+        features: vec!["^h$".to_owned()],
+        ..one.clone()
+    };
+    let mut student = two_layers("h", &start, &head);
+    let failure = run_with(&named, &mut student, &Setting::default(), Some(&wide)).unwrap_err();
+    assert!(
+        failure.to_string().contains("h: the teacher has no float value"),
+        "{failure}"
+    );
+    let labelled = Finetune {
+        features: vec!["^h$".to_owned()],
+        ..squares()
+    };
+    let failure = run_with(&labelled, &mut student, &Setting::default(), Some(&desk)).unwrap_err();
+    assert!(
+        failure.to_string().contains("only the loss features"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn training_that_was_ended_goes_on_to_the_same_result() {
+    let (x, start) = (numbers(24, 3, 51), numbers(3, 2, 52));
+    let y = numbers(24, 2, 53);
+    for (optimizer, average) in [(Optimizer::Sgd, 0.0), (Optimizer::Adam, 0.9)] {
+        let desk = Desk::new(&x, &y);
+        let pass = Finetune {
+            epochs: 6,
+            batch: 4,
+            learning_rate: 0.05,
+            momentum: 0.9,
+            validation: 0.25,
+            patience: 6,
+            warmup: 0.25,
+            optimizer,
+            average,
+            ..squares()
+        };
+        let (expected, whole) = train(&pass, &linear("N", &start), &desk);
+        let kept = Finetune {
+            checkpoint: Some(desk.folder.path().join("c.safetensors")),
+            ..pass.clone()
+        };
+        // Ends before the fourth epoch, as the steps of an epoch are five.
+        let steps = std::sync::atomic::AtomicU64::new(0);
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let tell = |_: &str, done: u64, _: Option<u64>| {
+                steps.fetch_max(done, std::sync::atomic::Ordering::Relaxed);
+                assert!(done < 17, "ended");
+            };
+            let setting = Setting::default();
+            let mut context = setting.context(Some(&desk));
+            context.progress = &tell;
+            kept.run(&mut linear("N", &start), &context).map(|_| ())
+        }));
+        assert!(ended.is_err());
+        assert_eq!(steps.into_inner(), 17);
+        let (found, resumed) = train(&kept, &linear("N", &start), &desk);
+        assert_eq!(weights(&found), weights(&expected));
+        assert_eq!(resumed.changes, whole.changes);
+        // Once more: all epochs are done.
+        let (again, _) = train(&kept, &linear("N", &start), &desk);
+        assert_eq!(weights(&again), weights(&expected));
+        // Another training does not take it up, and leaves it alone.
+        let before = std::fs::read(desk.folder.path().join("c.safetensors")).unwrap();
+        let other = Finetune {
+            learning_rate: 0.06,
+            ..kept.clone()
+        };
+        let failure =
+            run_with(&other, &mut linear("N", &start), &Setting::default(), Some(&desk)).unwrap_err();
+        assert!(failure.to_string().contains("of another training"), "{failure}");
+        assert_eq!(
+            std::fs::read(desk.folder.path().join("c.safetensors")).unwrap(),
+            before
+        );
+        assert_ne!(weights(&found), weights(&linear("N", &start)));
+    }
 }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::finetune::Optimizer;
 use crate::passes::Until;
-use crate::passes::train::LossKind;
+use crate::passes::train::{Finetune, LossKind, TrainingLoss};
 
 /// Removes whole channels, neurons, heads and hidden units, so that the model gets smaller and faster in every runtime.
 ///
@@ -35,6 +36,10 @@ pub struct PruneChannels {
     /// Rounds in which the model is cut: units are ranked anew, and with `refit` layers refitted, after each. Every round takes the
     /// same share of what it finds, so that all together reach the ratio or the target.
     pub iterations: u32,
+    /// Trains what is left after each round but the last, on the features of the model that the run started with. What is left after the
+    /// last round is for a step `finetune` of its own, with more epochs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recover: Option<Recover>,
     /// The number of units kept in a layer is a multiple of this.
     pub round_to: u32,
     /// Fewest units kept in a layer.
@@ -88,6 +93,7 @@ impl Default for PruneChannels {
             target_latency: None,
             target_bytes: None,
             iterations: 1,
+            recover: None,
             round_to: 1,
             min_keep: 1,
             max_ratio: 0.95,
@@ -104,6 +110,49 @@ impl Default for PruneChannels {
             training: "training".to_owned(),
             loss: LossKind::default(),
             loss_output: None,
+        }
+    }
+}
+
+/// Training between rounds: feature mimicry by Adam, on the data of `data`, which need no labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Recover {
+    /// Passes over the data.
+    pub epochs: u32,
+    /// Samples a step.
+    pub batch: u64,
+    /// Of the first step after a warm-up of a tenth of all; it falls to zero along a half cosine.
+    pub learning_rate: f64,
+    /// The values that are compared, as in `finetune`.
+    pub features: Vec<String>,
+}
+
+impl Default for Recover {
+    fn default() -> Self {
+        Self {
+            epochs: 1,
+            batch: 32,
+            learning_rate: 0.0003,
+            features: Vec::new(),
+        }
+    }
+}
+
+impl Recover {
+    /// The pass that does it, on the data of a role.
+    pub(super) fn pass(&self, data: &str) -> Finetune {
+        Finetune {
+            epochs: self.epochs,
+            batch: self.batch,
+            learning_rate: self.learning_rate,
+            warmup: 0.1,
+            optimizer: Optimizer::Adam,
+            validation: 0.0,
+            data: data.to_owned(),
+            loss: TrainingLoss::Features,
+            features: self.features.clone(),
+            ..Finetune::default()
         }
     }
 }

@@ -50,15 +50,15 @@ pub struct Pruned {
 impl Pass for PruneChannels {
     fn about(&self) -> About {
         About::new(NAME, Safety::Approximate).needing(Needs {
-            calibration: Evidence::takes_samples(self),
+            calibration: self.takes_samples(),
             training: Evidence::takes_labels(self),
-            engine: self.target_latency.is_some() || self.until.is_some(),
+            engine: self.target_latency.is_some() || self.until.is_some() || self.recover.is_some(),
             ..Needs::default()
         })
     }
 
     fn data_roles(&self) -> Vec<String> {
-        let samples = Evidence::takes_samples(self).then(|| self.data.clone());
+        let samples = self.takes_samples().then(|| self.data.clone());
         let labels = Evidence::takes_labels(self).then(|| self.training.clone());
         samples.into_iter().chain(labels).collect()
     }
@@ -96,6 +96,9 @@ impl Pass for PruneChannels {
             count(&pruned, &mut found);
             report.merge(found);
             last = Some(pruned);
+            if let Some(recover) = self.recover.as_ref().filter(|_| round + 1 < replays.len()) {
+                report.merge(recover.pass(&self.data).run(model, context)?);
+            }
         }
         if let Some(path) = &self.history
             && let Some(history) = &history
@@ -125,6 +128,11 @@ impl Pass for PruneChannels {
 }
 
 impl PruneChannels {
+    /// Whether samples without labels are needed.
+    fn takes_samples(&self) -> bool {
+        Evidence::takes_samples(self) || self.recover.is_some()
+    }
+
     /// The options of one of so many rounds.
     fn each_of(&self, rounds: usize) -> Self {
         let root = |share: f64| share.powf(1.0 / rounds.max(1) as f64);
