@@ -81,7 +81,7 @@ static ENTRIES: LazyLock<Vec<StepSchema>> = LazyLock::new(step_schemas);
 
 /// Verbs whose second word says what: passes named `<verb>-<word>` are their subcommands.
 const GROUPS: [(&str, &str); 2] = [
-    ("prune", "Remove channels or single weights"),
+    ("prune", "Remove blocks, channels or single weights"),
     (
         "transfer",
         "Take parameters, structure or features from other models",
@@ -133,7 +133,7 @@ pub(super) fn is_common(option: &str) -> bool {
 }
 
 /// What an example of a verb needs beside a model, data and an output.
-const EXAMPLES: [(&str, &str); 14] = [
+const EXAMPLES: [(&str, &str); 15] = [
     ("bake", "--preprocess torchvision"),
     ("bind", "--bind batch=1"),
     ("convert-opset", "--to 21"),
@@ -141,6 +141,7 @@ const EXAMPLES: [(&str, &str); 14] = [
     ("deepen", "--count 1"),
     ("extract", "--outputs features"),
     ("merge-lora", "--adapter adapter.safetensors"),
+    ("prune-blocks", "--count 2"),
     ("prune-channels", "--target-macs 0.7"),
     ("prune-weights", "--sparsity 0.5"),
     ("transfer-features", "--at features"),

@@ -171,6 +171,27 @@ impl Dataset {
         self
     }
 
+    /// The first samples of the shard, no more than `count`. A data set of its own, with indices of its own.
+    #[must_use]
+    pub fn first(self, count: u64) -> Self {
+        let range = self.sample_range();
+        let all = range.end - range.start;
+        if count >= all {
+            return self;
+        }
+        let mut first = self.part(0, 1);
+        first.samples = count;
+        first.batches = 0..count.div_ceil(first.batch);
+        if let Some(chosen) = &mut first.chosen {
+            chosen.truncate(count as usize);
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(first.digest.as_bytes());
+        hasher.update(&count.to_le_bytes());
+        first.digest = hasher.finalize().to_hex().to_string();
+        first
+    }
+
     /// The same samples, of which what a reference model answers is true, whatever their labels say. Classes and values keep their labels.
     #[must_use]
     pub fn judged_by_reference(mut self) -> Self {

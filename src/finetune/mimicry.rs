@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 
 use regex::RegexSet;
 
-use super::train::FinetuneError;
+use super::train::{FinetuneError, Mimic};
 use crate::analysis;
 use crate::analysis::linear::{self, Family};
 use crate::data::Dataset;
-use crate::engine::stream::Stream;
+use crate::engine::stream::{Stream, in_order};
 use crate::engine::{Engine, RunValue};
 use crate::ir::{DType, Dim, Graph, Model, NodeId, Operator, Shape, Tensor, Value, ValueId, ValueType};
 use crate::lower::Lowering;
@@ -69,6 +69,38 @@ impl Mimicry {
             cuts,
         })
     }
+}
+
+/// How far the features of a model are from its teacher's: the mean over the values that `mimic` names of the squared difference,
+/// relative to the teacher's own square.
+pub fn distance(
+    model: &Model,
+    teacher: &Model,
+    mimic: Mimic<'_>,
+    data: &Dataset,
+    (engine, jobs): (&dyn Engine, usize),
+) -> Result<f64, FinetuneError> {
+    let both = Mimicry::new(model, teacher, mimic.wanted, data, engine)?;
+    let (names, lowering) = ([FEATURES.to_owned()], Lowering(engine));
+    let student = Stream::compile(&both.student, &names, &lowering)?;
+    let teacher = Stream::compile(&both.teacher, &names, &lowering)?;
+    let work = |index: u64| -> Result<(f64, usize), FinetuneError> {
+        let batch = data.batch(index)?;
+        let run = |stream: &Stream<'_>| match stream.run(&batch)?.remove(FEATURES) {
+            Some(RunValue::Tensor(tensor)) => Ok(tensor),
+            _ => Err(refused("the engine answers no features".to_owned())),
+        };
+        let (own, other) = (run(&student)?, run(&teacher)?);
+        let (own, other) = (own.view::<f32>()?, other.view::<f32>()?);
+        let square = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).powi(2);
+        Ok((own.iter().zip(other.iter()).map(square).sum(), own.len()))
+    };
+    let (mut sum, mut count) = (0.0, 0usize);
+    in_order(data.batches(), jobs, work, |(square, elements)| {
+        (sum, count) = (sum + square, count + elements);
+        Ok(())
+    })?;
+    Ok(sum / count.max(1) as f64)
 }
 
 fn refused(reason: String) -> FinetuneError {

@@ -14,7 +14,7 @@ mod parameters;
 mod teacher;
 mod train;
 
-pub use mimicry::FEATURES;
+pub use mimicry::{FEATURES, distance};
 pub use optimizer::Optimizer;
 pub use teacher::Teacher;
 pub use train::{Epoch, FinetuneError, Masks, Mimic, Outcome, Training, finetune};

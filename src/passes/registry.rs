@@ -63,6 +63,7 @@ passes! {
     super::FoldConstants,
     super::InlineFunctions,
     super::MergeLora,
+    super::PruneBlocks,
     super::PruneChannels,
     super::PruneWeights,
     super::Quantize,

@@ -50,15 +50,28 @@ pub fn oracle(
     engine: &dyn Engine,
     seed: u64,
 ) -> OracleReport {
-    let not_checked = |reason: String| OracleReport {
+    match masked(model, solution, removal) {
+        Ok(reference) => compare_cut(model, &reference, cut, engine, seed),
+        Err(error) => not_checked(error.to_string()),
+    }
+}
+
+fn not_checked(reason: String) -> OracleReport {
+    OracleReport {
         verdict: OracleVerdict::NotChecked,
         max_difference: None,
         reason: Some(reason),
-    };
-    let reference = match masked(model, solution, removal) {
-        Ok(reference) => reference,
-        Err(error) => return not_checked(error.to_string()),
-    };
+    }
+}
+
+/// Runs a cut model and `reference`, `model` with what went masked, and compares every output, as [`oracle`] does.
+pub fn compare_cut(
+    model: &Model,
+    reference: &Model,
+    cut: &Model,
+    engine: &dyn Engine,
+    seed: u64,
+) -> OracleReport {
     let compile = |model: &Model| -> Result<Box<dyn Session>, EngineError> {
         engine.compile(&for_engine(model, engine)?, &CompileOptions::default())
     };
@@ -78,7 +91,7 @@ pub fn oracle(
         max_difference: None,
         reason: Some(format!("the cut model does not run: {error}")),
     };
-    let masked = match compile(&reference) {
+    let masked = match compile(reference) {
         Ok(session) => session,
         Err(error) => return not_checked(error.to_string()),
     };
