@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A sweep of 24 pipelines over EfficientNet-Lite0: pruning, types, equalization; accuracy, size and time of each, and the front.
 
-usage: sweep.py [--secateur BIN] [--folder FOLDER] [--samples N] [-o docs/sweep-table.md]
+usage: sweep.py [--secateur BIN] [--engine tract|ort] [--folder FOLDER] [--samples N] [-o docs/sweep-table.md]
 
 The sweep is docs/examples/efficientnet-lite0.yaml. Model and images are those of the corpus (SECATEUR_CORPUS): 64 calibration and 350 evaluation
 images. FOLDER keeps the points, so that a run that was ended goes on; times are those of the machine. With --samples only so many images of
@@ -70,6 +70,7 @@ def table(report):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--secateur", default=os.path.join(ROOT, "target/release/secateur"))
+    parser.add_argument("--engine", default="tract", help="what runs the models: tract, or ort, which is several times as fast on float16")
     parser.add_argument("--folder", help="where the points are kept [default: a folder that is removed]")
     parser.add_argument("--samples", type=int, help="images of either set [default: all]")
     parser.add_argument("-o", "--output", help="write the table to this file")
@@ -78,7 +79,8 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = os.path.abspath(args.folder or temporary)
         os.makedirs(folder, exist_ok=True)
-        words = [os.path.abspath(args.secateur), "sweep", place(folder, corpus), "-o", os.path.join(folder, "points-of-sweep"), "--json"]
+        words = [os.path.abspath(args.secateur), "sweep", place(folder, corpus), "-o", os.path.join(folder, "points-of-sweep"), "--json",
+                 "--engine", args.engine]
         if args.samples:
             words += fewer(folder, args.samples)
         done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)

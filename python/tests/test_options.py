@@ -431,7 +431,7 @@ def test_pipelines_are_made_of_steps_with_options() -> None:
     assert further.variables["quantize.per-channel"] is True
     assert pipeline.steps == ("simplify", "quantize"), "the one before stays as it is"
     assert secateur.Pipeline.parse(further.to_yaml()).variables == further.variables
-    assert set(secateur.Pipeline.presets()) == {"edge-int8", "simplify"}
+    assert set(secateur.Pipeline.presets()) == {"edge-int8", "prune-recover", "simplify"}
     with pytest.raises(secateur.InputError):
         secateur.Pipeline.of()
     with pytest.raises(secateur.InputError):

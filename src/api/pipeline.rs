@@ -172,7 +172,7 @@ impl Pipeline {
     /// # Examples
     ///
     /// ```
-    /// assert_eq!(secateur::Pipeline::presets(), ["edge-int8", "simplify"]);
+    /// assert_eq!(secateur::Pipeline::presets(), ["edge-int8", "prune-recover", "simplify"]);
     /// ```
     pub fn presets() -> Vec<&'static str> {
         presets::names()

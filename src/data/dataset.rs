@@ -146,7 +146,7 @@ impl Dataset {
             ledger: None,
             augment: None,
         };
-        dataset.augment = spec.augment.clone().map(|augment| dataset.placed(augment));
+        dataset.augment = spec.augment.as_ref().map(|augment| dataset.placed(augment));
         dataset.digest = dataset.compute_digest(spec, labels.as_ref())?;
         Ok(dataset)
     }
@@ -199,6 +199,22 @@ impl Dataset {
             task.from_reference = true;
         }
         self
+    }
+
+    /// The same samples, varied in training as `augment` says where the description does not say how.
+    ///
+    /// # Errors
+    /// When a number of it is out of range.
+    pub fn augmented(mut self, augment: &Augment) -> Result<Self, DataError> {
+        augment.check()?;
+        if self.augment.is_none() {
+            self.augment = Some(self.placed(augment));
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(self.digest.as_bytes());
+            hasher.update(serde_json::to_string(augment).unwrap_or_default().as_bytes());
+            self.digest = hasher.finalize().to_hex().to_string();
+        }
+        Ok(self)
     }
 
     /// The same samples, whose work is shared with other processes.
@@ -442,7 +458,8 @@ impl Dataset {
     }
 
     /// With the layout that the preprocessing of images says, where nothing else is said.
-    fn placed(&self, mut augment: Augment) -> Augment {
+    fn placed(&self, augment: &Augment) -> Augment {
+        let mut augment = augment.clone();
         if let Source::Images(folder) = &self.source {
             augment.layout.get_or_insert(folder.preprocess.layout);
         }

@@ -3,7 +3,7 @@
 //! The output holds the features of every cut side by side, each divided by the root mean square that it has in the teacher and weighted
 //! by its size, so that the loss is the mean over the cuts of the squared difference relative to the teacher's own square.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use regex::RegexSet;
 
@@ -40,7 +40,14 @@ pub(super) struct Mimicry {
     pub(super) student: Model,
     pub(super) teacher: Model,
     /// The values that are compared.
-    pub(super) cuts: Vec<String>,
+    pub(super) cuts: Vec<Cut>,
+}
+
+/// Two values that are compared, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub(super) student: String,
+    pub(super) teacher: String,
 }
 
 impl Mimicry {
@@ -58,9 +65,11 @@ impl Mimicry {
             analysis::infer(model);
         }
         let cuts = chosen(&student.graph, &teacher.graph, wanted)?;
-        let scales = scales(&teacher, &cuts, data, engine)?;
-        for model in [&mut student, &mut teacher] {
-            append(model, &cuts, &scales)?;
+        let names = |of: fn(&Cut) -> &String| cuts.iter().map(of).cloned().collect::<Vec<_>>();
+        let (own, others) = (names(|cut| &cut.student), names(|cut| &cut.teacher));
+        let scales = scales(&teacher, &others, data, engine)?;
+        for (model, names) in [(&mut student, own), (&mut teacher, others)] {
+            append(model, &names, &scales)?;
             analysis::infer(model);
         }
         Ok(Self {
@@ -68,6 +77,11 @@ impl Mimicry {
             teacher,
             cuts,
         })
+    }
+
+    /// The values of the student that are compared.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.cuts.iter().map(|cut| cut.student.clone()).collect()
     }
 }
 
@@ -107,17 +121,16 @@ fn refused(reason: String) -> FinetuneError {
     FinetuneError::Features { reason }
 }
 
-/// Whether both models compute a float value of this name and of one shape, with the samples along the first axis.
-fn is_shared(student: &Graph, teacher: &Graph, name: &str) -> bool {
-    let shape = |graph: &Graph| -> Option<Shape> {
-        let value = graph.find_value(name)?;
+/// Whether two values are computed, float, and of one shape, with the samples along the first axis.
+fn are_alike(student: &Graph, own: ValueId, teacher: &Graph, other: ValueId) -> bool {
+    let shape = |graph: &Graph, value: ValueId| -> Option<Shape> {
         graph.operator(value.node)?;
         match graph.ty(value) {
             ValueType::Tensor(tensor) if tensor.dtype == Some(DType::F32) => tensor.shape.clone(),
             _ => None,
         }
     };
-    let (Some(own), Some(other)) = (shape(student), shape(teacher)) else {
+    let (Some(own), Some(other)) = (shape(student, own), shape(teacher, other)) else {
         return false;
     };
     let fits = |(a, b): (&Dim, &Dim)| match (a.fixed(), b.fixed()) {
@@ -127,8 +140,22 @@ fn is_shared(student: &Graph, teacher: &Graph, name: &str) -> bool {
     own.len() >= 2 && own.len() == other.len() && own.iter().zip(&other).skip(1).all(fits)
 }
 
+/// The value of the same name that is alike in the teacher.
+fn namesake(student: &Graph, teacher: &Graph, value: ValueId) -> Option<ValueId> {
+    let name = &student.value(value)?.name;
+    let other = teacher.find_value(name)?;
+    are_alike(student, value, teacher, other).then_some(other)
+}
+
+fn name_of(graph: &Graph, value: ValueId) -> String {
+    graph
+        .value(value)
+        .map(|value| value.name.to_string())
+        .unwrap_or_default()
+}
+
 /// The cuts, in the order of the student's graph.
-fn chosen(student: &Graph, teacher: &Graph, wanted: Option<&RegexSet>) -> Result<Vec<String>, FinetuneError> {
+fn chosen(student: &Graph, teacher: &Graph, wanted: Option<&RegexSet>) -> Result<Vec<Cut>, FinetuneError> {
     let Some(wanted) = wanted else {
         return before_heads(student, teacher);
     };
@@ -139,11 +166,17 @@ fn chosen(student: &Graph, teacher: &Graph, wanted: Option<&RegexSet>) -> Result
             continue;
         };
         let own = node.name.as_deref().is_some_and(|name| wanted.is_match(name));
-        for value in node.outputs() {
-            match () {
-                () if !own && !wanted.is_match(&value.name) => {}
-                () if is_shared(student, teacher, &value.name) => cuts.push(value.name.to_string()),
-                () => other = other.or_else(|| Some(value.name.to_string())),
+        for (output, value) in node.outputs().iter().enumerate() {
+            if !own && !wanted.is_match(&value.name) {
+                continue;
+            }
+            let name = value.name.to_string();
+            match namesake(student, teacher, ValueId::new(id, output)) {
+                Some(_) => cuts.push(Cut {
+                    student: name.clone(),
+                    teacher: name,
+                }),
+                None => other = other.or(Some(name)),
             }
         }
     }
@@ -156,54 +189,54 @@ fn chosen(student: &Graph, teacher: &Graph, wanted: Option<&RegexSet>) -> Result
     }
 }
 
-/// What the last layers with weights read, before it is averaged or laid out anew; where the teacher has no such value, the nearest
-/// before it that it has, and the output itself.
-fn before_heads(student: &Graph, teacher: &Graph) -> Result<Vec<String>, FinetuneError> {
-    let mut cuts: BTreeSet<(usize, String)> = BTreeSet::new();
-    let place = |id: NodeId| student.topological_order().iter().position(|other| *other == id);
-    let mut add = |value: ValueId| {
-        let name = student.value(value).map(|value| value.name.to_string());
-        if let (Some(at), Some(name)) = (place(value.node), name) {
-            cuts.insert((at, name));
-        }
-    };
-    let is_known = |value: ValueId| {
-        let name = student.value(value).map(|value| &value.name);
-        name.is_some_and(|name| is_shared(student, teacher, name))
+/// What the last layers with weights read in both models, before it is averaged or laid out anew; where pruning cut that, the nearest
+/// values before it that the teacher has by name, and the output itself.
+fn before_heads(student: &Graph, teacher: &Graph) -> Result<Vec<Cut>, FinetuneError> {
+    let order = student.topological_order();
+    let place = |id: NodeId| order.iter().position(|other| *other == id).unwrap_or_default();
+    let mut cuts: BTreeMap<(usize, String), String> = BTreeMap::new();
+    let mut add = |own: ValueId, other: ValueId| {
+        cuts.insert((place(own.node), name_of(student, own)), name_of(teacher, other));
     };
     for output in student.output_values().into_iter().flatten() {
-        if !is_known(output) {
+        let Some(same_output) = namesake(student, teacher, output) else {
             continue;
-        }
-        for feature in read_by_heads(student, output) {
-            let feature = unpooled(student, feature, &is_known);
-            if is_known(feature) {
-                add(feature);
+        };
+        for (head, feature) in read_by_heads(student, output) {
+            let other = teacher
+                .find_value(&name_of(student, ValueId::new(head, 0)))
+                .and_then(|result| data_of_layer(teacher, result.node));
+            if let Some((own, other)) = other.and_then(|other| unpooled(student, feature, teacher, other)) {
+                add(own, other);
                 continue;
             }
-            add(output);
-            for nearest in nearest(student, feature, &is_known) {
-                add(nearest);
+            add(output, same_output);
+            for (own, other) in nearest(student, teacher, feature) {
+                add(own, other);
             }
         }
     }
     if cuts.is_empty() {
         return Err(refused(
-            "no output depends on a feature that model and teacher share; `features` names values that they do".to_owned(),
+            "no output depends on a feature that model and teacher share; `features` names values that they do"
+                .to_owned(),
         ));
     }
-    Ok(cuts.into_iter().map(|(_, name)| name).collect())
+    let cuts = cuts.into_iter();
+    Ok(cuts
+        .map(|((_, student), teacher)| Cut { student, teacher })
+        .collect())
 }
 
-/// The data inputs of the first layers with weights on the way back from an output.
-fn read_by_heads(graph: &Graph, output: ValueId) -> Vec<ValueId> {
+/// The first layers with weights on the way back from an output, each with its data input.
+fn read_by_heads(graph: &Graph, output: ValueId) -> Vec<(NodeId, ValueId)> {
     let (mut found, mut seen, mut pending) = (Vec::new(), BTreeSet::new(), vec![output.node]);
     while let Some(id) = pending.pop() {
         if !seen.insert(id) || graph.operator(id).is_none() {
             continue;
         }
         match data_of_layer(graph, id) {
-            Some(data) => found.push(data),
+            Some(data) => found.push((id, data)),
             None => pending.extend(graph.inputs_of(id).into_iter().flatten().map(|value| value.node)),
         }
     }
@@ -223,35 +256,36 @@ fn data_of_layer(graph: &Graph, id: NodeId) -> Option<ValueId> {
     linear::weight_slots(operator).iter().find_map(of_slot)
 }
 
-/// The value that was averaged or laid out anew, where that is known to the teacher.
-fn unpooled(graph: &Graph, value: ValueId, is_known: &dyn Fn(ValueId) -> bool) -> ValueId {
-    let (mut at, mut best) = (value, value);
-    while let Some(operator) = graph.operator(at.node) {
-        if !POOLING.iter().any(|name| operator.is(name)) {
-            break;
+/// The values that two were averaged or laid out anew from, as far back as they are alike.
+fn unpooled(student: &Graph, own: ValueId, teacher: &Graph, other: ValueId) -> Option<(ValueId, ValueId)> {
+    let read = |graph: &Graph, value: ValueId| -> Option<ValueId> {
+        let operator = graph.operator(value.node)?;
+        let pools = POOLING.iter().any(|name| operator.is(name));
+        graph.input(value.node, 0).filter(|_| pools)
+    };
+    let (mut own, mut other, mut best) = (own, other, None);
+    loop {
+        if are_alike(student, own, teacher, other) {
+            best = Some((own, other));
         }
-        let Some(read) = graph.input(at.node, 0) else {
-            break;
-        };
-        at = read;
-        if is_known(at) {
-            best = at;
+        match (read(student, own), read(teacher, other)) {
+            (Some(before), Some(same)) => (own, other) = (before, same),
+            _ => return best,
         }
     }
-    best
 }
 
-/// The nearest known values before one, on every way back from it.
-fn nearest(graph: &Graph, value: ValueId, is_known: &dyn Fn(ValueId) -> bool) -> Vec<ValueId> {
+/// The nearest values before one that the teacher has by name, on every way back from it.
+fn nearest(student: &Graph, teacher: &Graph, value: ValueId) -> Vec<(ValueId, ValueId)> {
     let (mut found, mut seen, mut pending) = (Vec::new(), BTreeSet::new(), vec![value.node]);
     while let Some(id) = pending.pop() {
-        if !seen.insert(id) || graph.operator(id).is_none() {
+        if !seen.insert(id) || student.operator(id).is_none() {
             continue;
         }
-        for read in graph.inputs_of(id).into_iter().flatten() {
-            match is_known(read) {
-                true => found.push(read),
-                false => pending.push(read.node),
+        for read in student.inputs_of(id).into_iter().flatten() {
+            match namesake(student, teacher, read) {
+                Some(other) => found.push((read, other)),
+                None => pending.push(read.node),
             }
         }
     }

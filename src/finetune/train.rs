@@ -185,7 +185,7 @@ pub fn finetune(
     let mut course = Course::new(training, feed, (step, held), cut, total)?;
     let mut outcome = Outcome {
         parameters: names,
-        features: mimicry.as_ref().map(|both| both.cuts.clone()).unwrap_or_default(),
+        features: mimicry.as_ref().map(Mimicry::names).unwrap_or_default(),
         ..Outcome::default()
     };
     let checkpoint = training.checkpoint.map(|path| {

@@ -37,7 +37,9 @@ pub use pass::{
     About, Aim, Change, Context, HeadTraining, Limits, Needs, Pass, PassError, PassReport, PlannedNode,
     ReportFile, Requirement, Runs, Safety, Times, TrainedClass,
 };
-pub use prune::{BlockCriterion, PruneBlocks, PruneChannels, PruneWeights, Update, WeightCriterion, WeightScope};
+pub use prune::{
+    BlockCriterion, PruneBlocks, PruneChannels, PruneWeights, Update, WeightCriterion, WeightScope,
+};
 pub use quantize::{
     Awq, BitsBy, CorrectBias, Equalize, Form, Heads, IntegerForm, LayerPrecision, LayerTypes, Precision,
     PrecisionRung, Profile, QuantizableLayer, Quantize, QuantizeDynamic, QuantizeStart, QuantizeWeights,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::objective::LossKind;
 use crate::autodiff::{InputIs, Loss};
+use crate::data::Augment;
 use crate::finetune::{self, FEATURES, FinetuneError, Mimic, Optimizer, Teacher, Training, finetune};
 use crate::ir::{DType, Model};
 use crate::passes::{
@@ -110,6 +111,9 @@ pub struct Finetune {
     pub checkpoint: Option<PathBuf>,
     /// Parameters that stay as they are: patterns over names.
     pub freeze: Vec<String>,
+    /// How images are varied in each epoch, where the description of the data does not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augment>,
     /// Seed of the order of samples; the run's own by default.
     pub shuffle_seed: Option<u64>,
 }
@@ -137,6 +141,7 @@ impl Default for Finetune {
             loss_output: None,
             checkpoint: None,
             freeze: Vec::new(),
+            augment: None,
             shuffle_seed: None,
         }
     }
@@ -166,7 +171,10 @@ impl Pass for Finetune {
         let frozen = RegexSet::new(&self.freeze).map_err(|error| option(format!("freeze: {error}")))?;
         let frozen = |name: &str| frozen.is_match(name) || context.keeps(name);
         let resources = context.resources(NAME, "needs data and an engine")?;
-        let data = resources.data(&self.data, &model.graph).map_err(resource)?;
+        let mut data = resources.data(&self.data, &model.graph).map_err(resource)?;
+        if let Some(augment) = &self.augment {
+            data = data.augmented(augment).map_err(resource)?;
+        }
         let objective = self.objective();
         let loaded = match &self.teacher {
             Some(path) if self.loss.has_teacher() => Some(resources.model(path).map_err(resource)?),

@@ -1,6 +1,7 @@
 //! Native passes, on models in ONNX text: what they change, what they leave alone, and that the outputs stay the same.
 
 mod baking;
+mod blocks;
 mod calibrating;
 mod chaining;
 mod corpus;

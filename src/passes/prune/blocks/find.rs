@@ -44,9 +44,14 @@ pub fn find(graph: &Graph) -> Found {
         }
         let before = |value: ValueId| ancestors(graph, value, &place);
         let both = [(a, b, before(b)), (b, a, before(a))];
-        let Some((skip, branch, nodes)) = both.into_iter().find(|(skip, _, nodes)| nodes.contains(&skip.node))
+        let Some((skip, branch, nodes)) = both
+            .into_iter()
+            .find(|(skip, _, nodes)| nodes.contains(&skip.node))
         else {
-            found.others.push((add, "neither summand is computed from the other: a projection stands beside"));
+            found.others.push((
+                add,
+                "neither summand is computed from the other: a projection stands beside",
+            ));
             continue;
         };
         let region = between(graph, skip, &nodes, &place);
@@ -93,9 +98,9 @@ fn have_one_shape(graph: &Graph, values: [ValueId; 3]) -> bool {
         return false;
     };
     let same = |(a, b): (&Dim, &Dim)| a == b;
-    [b, c].iter().all(|other| {
-        other.0 == a.0 && other.1.len() == a.1.len() && a.1.iter().zip(other.1.iter()).all(same)
-    })
+    [b, c]
+        .iter()
+        .all(|other| other.0 == a.0 && other.1.len() == a.1.len() && a.1.iter().zip(other.1.iter()).all(same))
 }
 
 /// The nodes that a value depends on, with its own.

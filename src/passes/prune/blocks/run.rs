@@ -10,7 +10,9 @@ use super::score::Judge;
 use crate::analysis::{self, cost};
 use crate::ir::{DType, EditError, Graph, Model, NodeId, Operator, Tensor, Value, ValueId};
 use crate::passes::prune::channels::{OracleVerdict, compare_cut};
-use crate::passes::{About, Context, Needs, Pass, PassError, PassReport, ResourceError, Safety, Selector, prepare};
+use crate::passes::{
+    About, Context, Needs, Pass, PassError, PassReport, ResourceError, Safety, Selector, prepare,
+};
 
 const NAME: &str = "prune-blocks";
 
@@ -85,8 +87,16 @@ impl PruneBlocks {
         ];
         match asked.iter().filter(|asked| **asked).count() {
             1 => {}
-            0 => return Err(option("what goes is not said: `count`, `target-macs` or `blocks`")),
-            _ => return Err(option("one of `count`, `target-macs` and `blocks` says what goes")),
+            0 => {
+                return Err(option(
+                    "what goes is not said: `count`, `target-macs` or `blocks`",
+                ));
+            }
+            _ => {
+                return Err(option(
+                    "one of `count`, `target-macs` and `blocks` says what goes",
+                ));
+            }
         }
         if let Some(share) = self.target_macs.filter(|share| !(0.0..=1.0).contains(share)) {
             return Err(option(&format!("target-macs: {share} is not in 0 to 1")));
@@ -106,7 +116,9 @@ impl PruneBlocks {
         let keep = Self::patterns("keep", &self.keep)?;
         let is_kept = |block: &Block| {
             let nodes = block.nodes.iter().chain([&block.add]);
-            nodes.flat_map(|id| names(graph, *id)).any(|name| keep.is_match(&name) || context.keeps(&name))
+            nodes
+                .flat_map(|id| names(graph, *id))
+                .any(|name| keep.is_match(&name) || context.keeps(&name))
         };
         let blocks = find(graph).blocks.into_iter();
         Ok(blocks.filter(|block| !is_kept(block)).collect())
@@ -124,7 +136,10 @@ impl PruneBlocks {
         loop {
             let blocks = self.candidates(&model.graph, context)?;
             let found = blocks.into_iter().find(|block| {
-                let branch = model.graph.value(block.branch).map(|value| value.name.to_string());
+                let branch = model
+                    .graph
+                    .value(block.branch)
+                    .map(|value| value.name.to_string());
                 let mut own = names(&model.graph, block.add).into_iter().chain(branch);
                 own.any(|name| wanted.is_match(&name))
             });
@@ -205,7 +220,9 @@ impl PruneBlocks {
         }
         let gone = |block: &Block| {
             let name = sum_name(graph, block);
-            removed.iter().any(|one| one.sum == name || one.inside.contains(&name))
+            removed
+                .iter()
+                .any(|one| one.sum == name || one.inside.contains(&name))
         };
         let may = self.candidates(graph, context).unwrap_or_default();
         for block in found.blocks.iter().filter(|block| !gone(block)) {
@@ -242,7 +259,11 @@ fn sum_name(graph: &Graph, block: &Block) -> String {
 }
 
 fn macs(model: &Model) -> u64 {
-    cost(model, &|_| None).by_node.iter().filter_map(|node| node.macs).sum()
+    cost(model, &|_| None)
+        .by_node
+        .iter()
+        .filter_map(|node| node.macs)
+        .sum()
 }
 
 /// Puts the value in the place of the sum and drops what nothing needs any more.
@@ -257,7 +278,9 @@ fn take(model: &mut Model, block: &Block, loss: Option<f64>) -> Result<Removed, 
     let freed: u64 = block.nodes.iter().filter_map(|id| by_node.get(id)).sum();
     let sum = sum_name(graph, block);
     let slot = usize::from(graph.input(block.add, 1) == Some(block.branch));
-    let change = loss.map(|loss| format!(", features change by {loss:.4}")).unwrap_or_default();
+    let change = loss
+        .map(|loss| format!(", features change by {loss:.4}"))
+        .unwrap_or_default();
     let words = format!(
         "{} nodes before {}: {freed} multiply-accumulates{change}",
         block.nodes.len(),
@@ -328,9 +351,9 @@ fn judge(
     match found.verdict {
         OracleVerdict::Equal => Ok(()),
         OracleVerdict::NotChecked => {
-            report
-                .notes
-                .push(format!("not checked against the model in which the blocks add zero: {reason}"));
+            report.notes.push(format!(
+                "not checked against the model in which the blocks add zero: {reason}"
+            ));
             Ok(())
         }
         OracleVerdict::Different => Err(PassError::Model {

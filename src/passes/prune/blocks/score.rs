@@ -23,7 +23,8 @@ pub(super) struct Judge<'a> {
 impl Judge<'_> {
     /// How far the features of a model are from those of the whole one, after training where the criterion asks for that.
     pub(super) fn loss(&self, cut: &Model) -> Result<f64, PassError> {
-        self.of(cut).map_err(|error| PassError::resource(self.pass, error))
+        self.of(cut)
+            .map_err(|error| PassError::resource(self.pass, error))
     }
 
     fn of(&self, cut: &Model) -> Result<f64, ResourceError> {
