@@ -193,7 +193,7 @@ def check(report, secateur):
     check_evaluation(report, secateur, "digits accuracy", model, labelled)
     both = {"calibration": calibration, "evaluation": {**labelled, "samples": 200}}
     search = {"steps": ["simplify", {"quantize": {"until": "accuracy.drop<=0.0"}}]}
-    check_pipeline(report, secateur, "digits until", model, search, both, (2, 5))
+    check_pipeline(report, secateur, "digits until", model, search, both, PARTS)
     root = os.environ.get("SECATEUR_CORPUS")
     if not root:
         report.skipped("corpus", "SECATEUR_CORPUS is not set")
