@@ -35,6 +35,7 @@ __all__ = [
     "fold_constants",
     "inline_functions",
     "merge_lora",
+    "prune_blocks",
     "prune_channels",
     "prune_weights",
     "quantize",
@@ -432,23 +433,28 @@ def finetune(
     epochs: int | None = None,
     batch: int | None = None,
     learning_rate: float | None = None,
+    warmup: float | None = None,
     optimizer: Literal["sgd", "adam"] | None = None,
     momentum: float | None = None,
     weight_decay: float | None = None,
+    average: float | None = None,
     masks: Literal["hold-zeros", "none"] | None = None,
     masks_from: PathLike | None = None,
     validation: float | None = None,
     patience: int | None = None,
     step_data: str | None = None,
-    loss: Literal["cross-entropy", "mean-squared-error", "binary-cross-entropy", "distillation"] | None = None,
+    loss: Literal["cross-entropy", "mean-squared-error", "binary-cross-entropy", "distillation", "features"] | None = None,
     teacher: ModelLike | None = None,
     temperature: float | None = None,
+    features: Sequence[str] | None = None,
     loss_output: str | None = None,
+    checkpoint: PathLike | None = None,
     freeze: Sequence[str] | None = None,
+    augment: Mapping[str, Any] | None = None,
     shuffle_seed: int | None = None,
     **run: Unpack[RunOptions],
 ) -> Outcome:
-    """Trains a model further on labelled data, so that it recovers from pruning.
+    """Trains a model further, so that it recovers from pruning: on labels, or without any on what the model before puts out.
 
     Gradients are computed by the model's own gradient graph in the engine; no training framework is needed. The float32
     initializers that the loss depends on are trained, and the graph stays as it is. BatchNormalization stays in inference mode:
@@ -459,10 +465,13 @@ def finetune(
         model: the model.
         epochs: Passes over the data. Default: `3`.
         batch: Samples a step. Default: `64`.
-        learning_rate: Of the first step. Default: `0.01`.
+        learning_rate: Of the first step, or of the last one of the warm-up. Default: `0.01`.
+        warmup: Share of the steps over which the learning rate rises in a line. Default: `0.0`.
         optimizer: How parameters move. Default: `'sgd'`.
         momentum: Momentum of `sgd`. Default: `0.9`.
         weight_decay: Decay of parameters, relative to the learning rate. Default: `0.0`.
+        average: What of moving averages of the parameters stays with each step, as 0.99: the model gets the averages. With 0 it
+            gets the parameters of the last step. Default: `0.0`.
         masks: What becomes of zeros. Default: `'hold-zeros'`.
         masks_from: An npz with a boolean array for each of some parameters, as `prune_weights` writes it under `masks`: where it
             is false the parameter becomes zero and stays zero.
@@ -470,16 +479,23 @@ def finetune(
         patience: Epochs without a lower loss on them before training stops. Default: `3`.
         step_data: The role of the data. Default: `'training'`.
         loss: The loss. Default: `'cross-entropy'`.
-        teacher: The teacher of the loss `distillation`, a model file; by default the model that the pipeline started with.
+        teacher: The teacher of the losses `distillation` and `features`, a model file; by default the model that the pipeline
+            started with.
         temperature: T of the loss `distillation`. Default: `2.0`.
+        features: The values that the loss `features` compares: patterns over their names, or over those of the nodes that compute
+            them. By default what the last layers before the outputs read, before it is averaged; where pruning cut that, the
+            nearest before it that the teacher has with the same shape, and the outputs.
         loss_output: The output that the loss sits on; the first one by default.
+        checkpoint: A file that is written after each epoch: a run that was ended goes on from it and ends with the same result.
         freeze: Parameters that stay as they are: patterns over names.
+        augment: How images are varied in each epoch, where the description of the data does not say it.
         shuffle_seed: Seed of the order of samples; the run's own by default.
         run: see :class:`RunOptions`.
     """
-    return step("finetune", model, {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "optimizer": optimizer,
-        "momentum": momentum, "weight_decay": weight_decay, "masks": masks, "validation": validation, "patience": patience,
-        "step_data": step_data, "loss": loss, "temperature": temperature, "loss_output": loss_output, "freeze": freeze,
+    return step("finetune", model, {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "warmup": warmup,
+        "optimizer": optimizer, "momentum": momentum, "weight_decay": weight_decay, "average": average, "masks": masks,
+        "validation": validation, "patience": patience, "step_data": step_data, "loss": loss, "temperature": temperature,
+        "features": features, "loss_output": loss_output, "checkpoint": checkpoint, "freeze": freeze, "augment": augment,
         "shuffle_seed": shuffle_seed}, run, {"masks-from": masks_from, "teacher": teacher})
 
 
@@ -575,6 +591,47 @@ def merge_lora(
         "rename": rename, "partial": partial}, run, {"adapter": adapter})
 
 
+def prune_blocks(
+    model: ModelLike,
+    *,
+    count: int | None = None,
+    target_macs: float | None = None,
+    blocks: Sequence[str] | None = None,
+    criterion: Literal["features", "recoverability"] | None = None,
+    samples: int | None = None,
+    step_keep: Sequence[str] | None = None,
+    features: Sequence[str] | None = None,
+    recover: Mapping[str, Any] | None = None,
+    step_data: str | None = None,
+    **run: Unpack[RunOptions],
+) -> Outcome:
+    """Removes whole residual blocks, so that the model gets shallower and faster in every runtime.
+
+    A block is a region between a value and an addition to it: a bottleneck of a ResNet or MobileNet, an attention or a
+    feed-forward part of a transformer. Without it the sum is the value, and what was computed for it goes. Blocks that change the
+    shape, with a projection beside them, stay. The blocks without which the features of the model change least go, one after the
+    other, each judged in the model that the ones before left. A step `finetune` with the loss `features` then recovers accuracy.
+    Every result is compared with the model in which the same blocks add zero; a difference is an error and nothing is changed.
+
+    Args:
+        model: the model.
+        count: Blocks that go.
+        target_macs: Multiply-accumulates that may remain, as a share of the model's: as many blocks go as that takes.
+        blocks: The blocks that go: patterns over the names of their last values and of the nodes that add them. No data are
+            needed then.
+        criterion: How blocks are ranked. With `target_macs` it counts per multiply-accumulate that goes. Default: `'features'`.
+        samples: Samples that rank. Default: `64`.
+        step_keep: Blocks to leave alone: patterns over the names of their nodes and values.
+        features: The values that are compared, as in `finetune`: by default what the last layers before the outputs read.
+        recover: The training of the criterion `recoverability`. Default: `{'epochs': 1, 'batch': 32, 'learning-rate': 0.0003,
+            'features': []}`.
+        step_data: The role of the data; they need no labels. Default: `'calibration'`.
+        run: see :class:`RunOptions`.
+    """
+    return step("prune-blocks", model, {"count": count, "target_macs": target_macs, "blocks": blocks, "criterion": criterion,
+        "samples": samples, "step_keep": step_keep, "features": features, "recover": recover, "step_data": step_data}, run)
+
+
 def prune_channels(
     model: ModelLike,
     *,
@@ -587,6 +644,7 @@ def prune_channels(
     target_latency: float | None = None,
     target_bytes: float | None = None,
     iterations: int | None = None,
+    recover: Mapping[str, Any] | None = None,
     round_to: int | None = None,
     min_keep: int | None = None,
     max_ratio: float | None = None,
@@ -624,6 +682,8 @@ def prune_channels(
         target_bytes: Bytes of constants that may remain, as a share of the model's.
         iterations: Rounds in which the model is cut: units are ranked anew, and with `refit` layers refitted, after each. Every
             round takes the same share of what it finds, so that all together reach the ratio or the target. Default: `1`.
+        recover: Trains what is left after each round but the last, on the features of the model that the run started with. What
+            is left after the last round is for a step `finetune` of its own, with more epochs.
         round_to: The number of units kept in a layer is a multiple of this. Default: `1`.
         min_keep: Fewest units kept in a layer. Default: `1`.
         max_ratio: Greatest share of a layer's units that may go, in all rounds together. Default: `0.95`.
@@ -648,10 +708,10 @@ def prune_channels(
     """
     return step("prune-channels", model, {"ratio": ratio, "criterion": criterion, "norm": norm, "scope": scope,
         "target_macs": target_macs, "target_latency": target_latency, "target_bytes": target_bytes, "iterations": iterations,
-        "round_to": round_to, "min_keep": min_keep, "max_ratio": max_ratio, "step_keep": step_keep, "attention": attention,
-        "step_seed": step_seed, "until": until, "write_pipeline": write_pipeline, "history": history, "refit": refit,
-        "refit_order": refit_order, "step_data": step_data, "training": training, "loss": loss, "loss_output": loss_output}, run,
-        {"replay": replay})
+        "recover": recover, "round_to": round_to, "min_keep": min_keep, "max_ratio": max_ratio, "step_keep": step_keep,
+        "attention": attention, "step_seed": step_seed, "until": until, "write_pipeline": write_pipeline, "history": history,
+        "refit": refit, "refit_order": refit_order, "step_data": step_data, "training": training, "loss": loss,
+        "loss_output": loss_output}, run, {"replay": replay})
 
 
 def prune_weights(
