@@ -99,7 +99,7 @@ enum Then {
 }
 
 /// For every verb that changes models a model, and what else it needs, on which nothing can be done.
-const CASES: [(&str, &str, Then); 31] = [
+const CASES: [(&str, &str, Then); 32] = [
     ("awq", "relu.onnx --data x.npz", Then::Refuses),
     ("bake", "relu.onnx --classes softmax", Then::Changes),
     ("bind", "relu.onnx", Then::Tidies),
@@ -126,6 +126,7 @@ const CASES: [(&str, &str, Then); 31] = [
         "linear.onnx --adapter adapter.npz --alpha 1 --partial",
         Then::Refuses,
     ),
+    ("prune blocks", "relu.onnx --count 1 --data x.npz", Then::Refuses),
     ("prune channels", "relu.onnx --ratio 0.5", Then::Refuses),
     ("prune weights", "relu.onnx --sparsity 0.5", Then::Refuses),
     ("quantize", "relu.onnx --data x.npz", Then::Refuses),
