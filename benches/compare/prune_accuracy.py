@@ -131,8 +131,14 @@ def main():
                 text.append(f"| {criterion} | {scope} | {refit or 'no'} | {epochs or 'no'} | " + " | ".join(cells) + " |")
                 print(text[-1], file=sys.stderr, flush=True)
             text.append("")
+    # The rest of the page is prune_recover.py's.
+    recovered = ""
+    if os.path.exists(args.output):
+        with open(args.output) as file:
+            _, heading, rest = file.read().partition("\n## Recovered")
+        recovered = heading + rest
     with open(args.output, "w") as file:
-        file.write("\n".join(text).rstrip() + "\n")
+        file.write("\n".join(text).rstrip() + "\n" + recovered)
 
 
 if __name__ == "__main__":
