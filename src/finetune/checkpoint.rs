@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::course::Course;
+use super::course::{Course, Slices};
 use super::train::{Epoch, FinetuneError, Outcome};
 use crate::files::{Draft, read_bytes};
 
@@ -71,7 +71,7 @@ impl Checkpoint {
             lowest: best.map(|(loss, _)| *loss),
         };
         let of_best = best.map(|(_, values)| ("best", values.iter().map(Vec::as_slice).collect::<Vec<_>>()));
-        let parts: Vec<(&str, Vec<&[f32]>)> = course.parts()?.into_iter().chain(of_best).collect();
+        let parts: Slices<'_> = course.parts()?.into_iter().chain(of_best).collect();
         let mut named = Vec::new();
         for (part, values) in &parts {
             for ((name, _), values) in course.held.iter().zip(values) {

@@ -27,6 +27,12 @@ pub(super) struct Course<'a, 's> {
     total: u64,
 }
 
+/// One slice a parameter, of each thing that the next step depends on.
+pub(super) type Slices<'a> = Vec<(&'static str, Vec<&'a [f32]>)>;
+
+/// What [`Course::parts`] answered under a name.
+pub(super) type Read<'a> = dyn Fn(&str) -> Result<Vec<Vec<f32>>, FinetuneError> + 'a;
+
 /// How samples become steps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
@@ -168,7 +174,7 @@ impl<'a, 's> Course<'a, 's> {
     }
 
     /// What the next step depends on, by what it is: a slice a parameter.
-    pub(super) fn parts(&self) -> Result<Vec<(&'static str, Vec<&[f32]>)>, FinetuneError> {
+    pub(super) fn parts(&self) -> Result<Slices<'_>, FinetuneError> {
         let now = (0..self.outputs.len()).map(|at| self.step.held(at));
         let mut parts = vec![("now", now.collect::<Result<_, _>>()?)];
         parts.push(("first", self.states.iter().map(State::first).collect()));
@@ -182,11 +188,7 @@ impl<'a, 's> Course<'a, 's> {
     }
 
     /// Goes on after `done` steps from what [`Course::parts`] answered then.
-    pub(super) fn resume(
-        &mut self,
-        done: u64,
-        part: &dyn Fn(&str) -> Result<Vec<Vec<f32>>, FinetuneError>,
-    ) -> Result<(), FinetuneError> {
+    pub(super) fn resume(&mut self, done: u64, part: &Read<'_>) -> Result<(), FinetuneError> {
         for (at, values) in part("now")?.into_iter().enumerate() {
             self.step.held_mut(at)?.copy_from_slice(&values);
         }

@@ -254,7 +254,7 @@ fn epochs(
         if epoch <= outcome.epochs.len() {
             continue;
         }
-        if !validation.is_empty() && epoch - 1 >= outcome.best + patience {
+        if !validation.is_empty() && epoch > outcome.best + patience {
             break;
         }
         let loss = course.epoch(&lesson.order, epoch, lesson.progress)?;
