@@ -116,6 +116,7 @@ def main():
     parser.add_argument("--choose", action="store_true", help="learn from 700 training images and judge by the other 300")
     parser.add_argument("--refit", action="store_true", help="also what pruning and refitting alone leaves: a run more for each row")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="more variables of the preset")
+    parser.add_argument("--note", default="", help="a sentence for the page, as on what else the machine did")
     parser.add_argument("-o", "--output", help="the page to write the table into")
     args = parser.parse_args()
     corpus = os.path.abspath(os.environ["SECATEUR_CORPUS"])
@@ -149,10 +150,10 @@ def main():
             )
             print(lines[-1], flush=True)
     if args.output:
-        write(args.output, lines)
+        write(args.output, lines, args.note)
 
 
-def write(path, lines):
+def write(path, lines, note):
     with open(path, encoding="utf-8") as file:
         text = file.read().split(HEADING)[0].rstrip("\n")
     about = (
@@ -160,6 +161,7 @@ def write(path, lines):
         " CIFAR-10 and MNIST. `refit` is the same without the training, the goal is what the project set itself. Made by"
         " benches/compare/prune_recover.py; constants were chosen on 300 of the training images that were held out, and no evaluation image was"
         " looked at for that."
+        + f" {note}".rstrip()
     )
     heading = "| model | MACs removed | before | refit | recovered | goal | time | command |\n|---|---:|---:|---:|---:|---:|---:|---|"
     with open(path, "w", encoding="utf-8") as file:
