@@ -137,7 +137,13 @@ fn as_many_go_as_the_target_takes_and_kept_ones_stay() {
             target_macs: Some(target),
             ..PruneBlocks::default()
         };
-        assert_eq!(labels(&run(&pass, &whole).0).len(), left, "{target}");
+        let (cut, report) = run(&pass, &whole);
+        assert_eq!(labels(&cut).len(), left, "{target}");
+        assert_eq!(
+            said(&report).contains("without a block less"),
+            left == 2,
+            "{report:?}"
+        );
     }
     let pass = PruneBlocks {
         target_macs: Some(0.1),

@@ -177,6 +177,13 @@ impl PruneBlocks {
             _ => true,
         };
         let mut removed = Vec::new();
+        if enough(model, 0) {
+            let reason = match (self.count, before) {
+                (None, 0) => "its multiply-accumulates are not known: `count` or `blocks` says what goes",
+                _ => "what is asked for is reached without a block less",
+            };
+            report.leave("", reason);
+        }
         while !enough(model, removed.len()) {
             let blocks = self.candidates(&model.graph, context)?;
             let mut best: Option<(f64, f64, Block)> = None;
