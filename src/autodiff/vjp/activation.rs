@@ -38,7 +38,7 @@ pub(super) const RULES: &[Rule] = &[
         c.answer(c.g() * (t + slope))
     }),
     all("PRelu", prelu),
-    first("Relu", |c| c.answer(c.g() * c.y().above(0.0))),
+    first("Relu", |c| c.answer(c.g() * c.y().sign())),
     first("Selu", selu),
     first("Shrink", |c| {
         let (x, lambda) = (c.x(), c.float("lambd", 0.5));
@@ -92,38 +92,46 @@ fn selu<'e>(c: &Call<'e>) -> Grads<'e> {
     c.answer(c.g() * slope * c.float("gamma", f64::from(1.050_701_f32)))
 }
 
-/// Inside the bounds, bounds included, the gradient passes; outside it belongs to the bound that holds.
+/// Between the bounds the gradient passes, outside it belongs to the bound that holds.
+///
+/// Whether a value lies between them is read off the output, as for Relu: a forward pass whose activations are fused into the layers
+/// before then need not keep what they read.
 fn clip<'e>(c: &Call<'e>) -> Grads<'e> {
-    let (x, g) = (c.x(), c.g());
+    let (x, y, g) = (c.x(), c.y(), c.g());
     let (low, high) = if c.e.opset >= 11 {
         (c.optional(1).cloned(), c.optional(2).cloned())
     } else {
         let bound = |name: &str| c.operator.float(name).map(|value| x.number(f64::from(value)));
         (bound("min"), bound("max"))
     };
-    let mut inside = g.clone();
-    if let Some(low) = &low {
-        inside = inside * x.at_least(low).cast(x.dtype);
-    }
-    if let Some(high) = &high {
-        inside = inside * x.at_most(high).cast(x.dtype);
-    }
+    let above_low = low.as_ref().map(|low| y.greater(low));
+    let below_high = high.as_ref().map(|high| y.less(high));
+    let between = match (above_low, below_high) {
+        (Some(above), Some(below)) => Some(above.and(&below)),
+        (one, other) => one.or(other),
+    };
+    let inside = match between {
+        Some(between) => between.choose(&g, &x.number(0.0)),
+        None => g.clone(),
+    };
     let axes: Vec<usize> = (0..x.rank()).collect();
-    let beyond = |slot: usize, outside: Option<Var<'e>>| {
+    let beyond = |slot: usize, outside: &dyn Fn() -> Option<Var<'e>>| {
         let bound = c.optional(slot).filter(|_| c.needs(slot))?;
         Some(
-            (&g * outside?.cast(x.dtype))
+            (&g * outside()?.cast(x.dtype))
                 .total_dropped(&axes)
                 .reshape_like(bound),
         )
     };
     // Where the bounds cross, the upper one holds.
-    let above = high.as_ref().map(|high| x.greater(high));
-    let below = low.as_ref().map(|low| match &high {
-        Some(high) => x.less(low).and(&low.at_most(high)),
-        None => x.less(low),
-    });
-    vec![Some(inside), beyond(1, below), beyond(2, above)]
+    let above = || high.as_ref().map(|high| x.greater(high));
+    let below = || {
+        low.as_ref().map(|low| match &high {
+            Some(high) => x.less(low).and(&low.at_most(high)),
+            None => x.less(low),
+        })
+    };
+    vec![Some(inside), beyond(1, &below), beyond(2, &above)]
 }
 
 fn gelu<'e>(c: &Call<'e>) -> Grads<'e> {

@@ -33,19 +33,7 @@ fn weight_gradient<'e>(windows: &Windows, x: &Var<'e>, g: &Var<'e>, group: i64) 
         .all(|size| *size == 1)
         && windows.before.iter().chain(&windows.after).all(|pad| *pad == 0);
     if pointwise && group == 1 {
-        // A matrix product over all positions.
-        let flat = |var: &Var<'e>| {
-            let rows = var.swap(0, 1);
-            let positions = others(rank + 2, &[0])
-                .iter()
-                .fold(Dim::Fixed(1), |size, axis| size.mul(&rows.dim(*axis)));
-            let channels = rows.dim(0);
-            rows.reshape(&[channels, positions])
-        };
-        let product = flat(g).matmul(&flat(x).transposed());
-        let (m, channels) = (product.dim(0), product.dim(1));
-        let shape: Shape = [m, channels].into_iter().chain(dims(&windows.kernel)).collect();
-        return product.reshape(&shape);
+        return pointwise_gradient(windows, x, g);
     }
     let (n, channels) = (x.dim(0), x.fixed(1));
     let per_group = channels / group.max(1);
@@ -81,6 +69,32 @@ fn weight_gradient<'e>(windows: &Windows, x: &Var<'e>, g: &Var<'e>, group: i64) 
         .collect();
     let correlated = x.e.one(operator, &[&image, &kernel], x.dtype, shape);
     correlated.fit(2, &windows.kernel).swap(0, 1)
+}
+
+/// The same for a kernel of one element: a matrix product over all positions.
+///
+/// Large maps are multiplied sample by sample and the products added up, so that no map is laid out anew; where the products would be
+/// larger than the maps, all samples are laid out as one matrix.
+fn pointwise_gradient<'e>(windows: &Windows, x: &Var<'e>, g: &Var<'e>) -> Var<'e> {
+    let rank = windows.rank();
+    let (m, channels) = (g.fixed(1), x.fixed(1));
+    let positions: i64 = windows.output.iter().product();
+    let product = if m * channels <= positions * (m + channels) {
+        let rows = |var: &Var<'e>| var.reshape(&[var.dim(0), var.dim(1), Dim::Fixed(positions)]);
+        rows(g).matmul(&rows(x).transposed()).total_dropped(&[0])
+    } else {
+        let flat = |var: &Var<'e>| {
+            let rows = var.swap(0, 1);
+            let positions = others(rank + 2, &[0])
+                .iter()
+                .fold(Dim::Fixed(1), |size, axis| size.mul(&rows.dim(*axis)));
+            let channels = rows.dim(0);
+            rows.reshape(&[channels, positions])
+        };
+        flat(g).matmul(&flat(x).transposed())
+    };
+    let shape: Shape = dims(&[&[m, channels], windows.kernel.as_slice()].concat());
+    product.reshape(&shape)
 }
 
 /// The transpose of a convolution: x plays the part of g there, y that of the input.

@@ -1,8 +1,8 @@
 //! What convolution and pooling share: windows, and their transpose.
 
-use super::super::emit::{Fault, Var};
+use super::super::emit::{Fault, Var, dims};
 use super::Call;
-use crate::ir::Operator;
+use crate::ir::{Operator, Shape};
 
 /// Windows over the spatial axes, one entry an axis.
 #[derive(Clone, Debug)]
@@ -115,9 +115,34 @@ impl Windows {
         with_windows(operator, &self.strides, &self.dilations, pads, group)
     }
 
+    /// The pads with which a plain convolution is the transpose of this one, where it is: without strides, and with pads that no window
+    /// lies in wholly.
+    fn pads_of_transpose(&self) -> Option<Vec<i64>> {
+        let both = self.axes().map(|[k, s, d, before, x, y]| {
+            let extent = (k - 1) * d;
+            let pads = (extent - before, x - y + before);
+            (s == 1 && pads.0 >= 0 && pads.1 >= 0).then_some(pads)
+        });
+        let both: Vec<(i64, i64)> = both.collect::<Option<_>>()?;
+        let (before, after): (Vec<i64>, Vec<i64>) = both.into_iter().unzip();
+        Some([before, after].concat())
+    }
+
+    /// [`Windows::spread`] as a convolution of `g`: engines have faster kernels for it than for ConvTranspose.
+    fn turned<'e>(&self, g: &Var<'e>, w: &Var<'e>, group: i64, pads: Vec<i64>) -> Var<'e> {
+        let kernel = turned_kernel(w, &self.kernel, group);
+        let operator = with_windows("Conv", &self.strides, &self.dilations, pads, group);
+        let mut shape: Shape = [g.dim(0), kernel.dim(0)].into_iter().collect();
+        shape.extend(dims(&self.input));
+        g.e.one(operator, &[g, &kernel], g.dtype, shape)
+    }
+
     /// The transpose of the convolution with kernel `w` (`[C out of windows, C/group, k...]`): sums what each window
     /// contributes to each input element. `g` is `[N, C, windows...]`; the result is `[N, channels, input...]`.
     pub(super) fn spread<'e>(&self, g: &Var<'e>, w: &Var<'e>, group: i64) -> Var<'e> {
+        if let Some(pads) = self.pads_of_transpose() {
+            return self.turned(g, w, group, pads);
+        }
         let channels = w.fixed(1) * group;
         // The end of the last window against the end of the input: what hangs over is cut by the end pad, what is missing
         // is padded afterwards. `output_shape` and `output_padding` say the same less exactly.
@@ -147,6 +172,26 @@ impl Windows {
         after.extend(missing);
         spread.pad(&vec![0; after.len()], &after, 0.0)
     }
+}
+
+/// The kernel of the transposed convolution: `[M, C/group, k...]` as `[C, M/group, k...]`, each axis of the window backwards.
+fn turned_kernel<'e>(w: &Var<'e>, kernel: &[i64], group: i64) -> Var<'e> {
+    let (rows, per_group) = (w.fixed(0) / group.max(1), w.fixed(1));
+    let exchanged = match (group, rows, per_group) {
+        (1, ..) => w.swap(0, 1),
+        (_, 1, 1) => w.clone(),
+        _ => {
+            let shape = |leading: &[i64]| dims(&[leading, kernel].concat());
+            w.reshape(&shape(&[group, rows, per_group]))
+                .swap(1, 2)
+                .reshape(&shape(&[group * per_group, rows]))
+        }
+    };
+    let wide = kernel.iter().enumerate().filter(|(_, size)| **size > 1);
+    wide.fold(exchanged, |turned, (axis, size)| {
+        let backwards: Vec<i64> = (0..*size).rev().collect();
+        turned.take(axis + 2, &backwards)
+    })
 }
 
 /// A convolution operator with these attributes. Attributes at their defaults are written: engines disagree about defaults.
