@@ -133,13 +133,14 @@ pub(super) fn is_common(option: &str) -> bool {
 }
 
 /// What an example of a verb needs beside a model, data and an output.
-const EXAMPLES: [(&str, &str); 15] = [
+const EXAMPLES: [(&str, &str); 16] = [
     ("bake", "--preprocess torchvision"),
     ("bind", "--bind batch=1"),
     ("convert-opset", "--to 21"),
     ("chain", "head.onnx"),
     ("deepen", "--count 1"),
     ("extract", "--outputs features"),
+    ("factorize", "--target-macs 0.7"),
     ("merge-lora", "--adapter adapter.safetensors"),
     ("prune-blocks", "--count 2"),
     ("prune-channels", "--target-macs 0.7"),

@@ -4,8 +4,10 @@
 
 mod assignment;
 mod cholesky;
+mod eigen;
 mod sums;
 
 pub use assignment::assign;
 pub use cholesky::{Cholesky, LinalgError};
+pub use eigen::{Eigen, symmetric};
 pub use sums::Sums;

@@ -16,7 +16,7 @@ struct Definition {
 
 /// Renames values whose name another value of the same graph, of a graph around it or of a body in it has. Names may be shared
 /// only by bodies that stand beside each other. What the file had keeps its names, and so do inputs and outputs.
-pub(super) fn distinct_names(model: &mut Model, pass: &'static str) -> Result<(), EditError> {
+pub(crate) fn distinct_names(model: &mut Model, pass: &'static str) -> Result<(), EditError> {
     let paths = model.graph_paths();
     let mut taken: HashSet<Name> = HashSet::new();
     let mut by_name: HashMap<Name, Vec<Definition>> = HashMap::new();

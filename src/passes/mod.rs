@@ -26,6 +26,7 @@ mod train;
 mod transfer;
 mod until;
 
+pub(crate) use distinct::distinct_names;
 pub use encoded_size::file_bytes;
 pub use form::{
     Bake, BakedClasses, Bind, BindDefaults, ConvertFloat, ConvertOpset, Extract, Half, Size, align_models,
@@ -38,7 +39,8 @@ pub use pass::{
     ReportFile, Requirement, Runs, Safety, Times, TrainedClass,
 };
 pub use prune::{
-    BlockCriterion, PruneBlocks, PruneChannels, PruneWeights, Update, WeightCriterion, WeightScope,
+    Basis, BlockCriterion, Factorize, PruneBlocks, PruneChannels, PruneWeights, Update, WeightCriterion,
+    WeightScope,
 };
 pub use quantize::{
     Awq, BitsBy, CorrectBias, Equalize, Form, Heads, IntegerForm, LayerPrecision, LayerTypes, Precision,

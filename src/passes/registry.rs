@@ -58,6 +58,7 @@ passes! {
     super::EliminateCommonSubexpressions,
     super::EliminateDeadCode,
     super::Equalize,
+    super::Factorize,
     super::Finetune,
     super::Extract,
     super::FoldConstants,

@@ -17,13 +17,13 @@ use crate::statistics::{FileFault, Statistics, StatisticsFileError, Subject};
 
 /// Where Gram matrices come from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct GramSource<'a> {
+pub(in crate::passes) struct GramSource<'a> {
     /// The pass that asks.
-    pub(super) pass: &'static str,
+    pub(in crate::passes) pass: &'static str,
     /// The role of the data.
-    pub(super) data: &'a str,
+    pub(in crate::passes) data: &'a str,
     /// A statistics file that takes the place of data.
-    pub(super) stats: Option<&'a Path>,
+    pub(in crate::passes) stats: Option<&'a Path>,
 }
 
 /// The digest that Gram matrices of `model` are kept under.
@@ -34,7 +34,7 @@ fn digest(model: &Model) -> String {
 }
 
 /// Gram matrices for `layers` of `prepared`, which was made from `given` without changing what its values are.
-pub(super) fn grams(
+pub(in crate::passes) fn grams(
     source: GramSource<'_>,
     given: &Model,
     prepared: &Model,

@@ -99,7 +99,7 @@ enum Then {
 }
 
 /// For every verb that changes models a model, and what else it needs, on which nothing can be done.
-const CASES: [(&str, &str, Then); 32] = [
+const CASES: [(&str, &str, Then); 33] = [
     ("awq", "relu.onnx --data x.npz", Then::Refuses),
     ("bake", "relu.onnx --classes softmax", Then::Changes),
     ("bind", "relu.onnx", Then::Tidies),
@@ -114,6 +114,11 @@ const CASES: [(&str, &str, Then); 32] = [
     ("eliminate-dead-code", "relu.onnx", Then::Tidies),
     ("equalize", "relu.onnx --data x.npz", Then::Refuses),
     ("extract", "chain.onnx --outputs b", Then::Changes),
+    (
+        "factorize",
+        "relu.onnx --energy 0.9 --basis weights",
+        Then::Refuses,
+    ),
     (
         "finetune",
         "relu.onnx --data training=labelled.yaml",

@@ -10,7 +10,7 @@ use secateur::passes::{BlockCriterion, PruneBlocks, ResourceError};
 use super::*;
 
 /// Synthetic samples.
-struct Samples(u64);
+pub(super) struct Samples(pub(super) u64);
 
 impl Resources for Samples {
     fn engine(&self) -> Result<&dyn Engine, ResourceError> {
@@ -152,9 +152,17 @@ fn as_many_go_as_the_target_takes_and_kept_ones_stay() {
     };
     let (cut, report) = run(&pass, &whole);
     assert_eq!(labels(&cut), ["w"]);
+    let missed = &report.requirements[0];
     assert!(
-        said(&report).contains("75.0 % of the multiply-accumulates remain"),
+        !missed.passed
+            && missed
+                .message
+                .contains("75.0 % of the multiply-accumulates remain"),
         "{report:?}"
+    );
+    assert_eq!(
+        (missed.name.as_str(), missed.value, missed.bound),
+        ("target-macs", 0.75, 0.1)
     );
     assert!(said(&report).contains("a keep pattern"), "{report:?}");
 }

@@ -6,6 +6,7 @@ mod calibrating;
 mod chaining;
 mod corpus;
 mod equalizing;
+mod factorize;
 mod features;
 mod folding;
 mod gram;

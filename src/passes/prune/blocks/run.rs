@@ -11,7 +11,7 @@ use crate::analysis::{self, cost};
 use crate::ir::{DType, EditError, Graph, Model, NodeId, Operator, Tensor, Value, ValueId};
 use crate::passes::prune::channels::{OracleVerdict, compare_cut};
 use crate::passes::{
-    About, Context, Needs, Pass, PassError, PassReport, ResourceError, Safety, Selector, prepare,
+    About, Context, Needs, Pass, PassError, PassReport, Requirement, ResourceError, Safety, Selector, prepare,
 };
 
 const NAME: &str = "prune-blocks";
@@ -203,16 +203,31 @@ impl PruneBlocks {
             }
             let Some((_, loss, block)) = best else {
                 let left = macs(model) as f64 / before.max(1) as f64;
-                report.notes.push(format!(
-                    "no block is left that may go: {} went, and {:.1} % of the multiply-accumulates remain",
-                    removed.len(),
-                    100.0 * left
-                ));
+                report.requirements.push(self.missed(removed.len(), left));
                 break;
             };
             removed.push(take(model, &block, Some(loss))?);
         }
         Ok(removed)
+    }
+
+    /// The target that was not reached with all blocks that may go.
+    fn missed(&self, removed: usize, left: f64) -> Requirement {
+        let message = format!(
+            "no block is left that may go: {removed} went, and {:.1} % of the multiply-accumulates remain",
+            100.0 * left
+        );
+        let (name, value, bound) = match (self.count, self.target_macs) {
+            (Some(count), _) => ("count", removed as f64, f64::from(count)),
+            (_, share) => ("target-macs", left, share.unwrap_or(0.0)),
+        };
+        Requirement {
+            name: name.to_owned(),
+            passed: false,
+            value,
+            bound,
+            message,
+        }
     }
 
     /// Says which blocks stay because of what.

@@ -21,7 +21,7 @@ pub use choose::Start;
 pub use evidence::{Evidence, Measured};
 pub use explain::{Explained, MemberReport, explain};
 pub use history::{History, HistoryError, HistoryGroup, HistoryMember};
-pub use options::{AttentionUnits, Criterion, Norm, PruneChannels, Recover, RefitOrder, Scope};
+pub use options::{AttentionUnits, Baseline, Criterion, Norm, PruneChannels, Recover, RefitOrder, Scope};
 pub use oracle::{OracleReport, OracleVerdict, compare_cut, oracle};
 pub use run::{ClassPlan, Pruned, plan, prune};
 pub use unreached::Unreached;

@@ -33,6 +33,8 @@ pub struct PruneChannels {
     pub target_latency: Option<f64>,
     /// Bytes of constants that may remain, as a share of the model's.
     pub target_bytes: Option<f64>,
+    /// What `target-macs` and `target-bytes` are shares of.
+    pub relative_to: Baseline,
     /// Rounds in which the model is cut: units are ranked anew, and with `refit` layers refitted, after each. Every round takes the
     /// same share of what it finds, so that all together reach the ratio or the target.
     pub iterations: u32,
@@ -92,6 +94,7 @@ impl Default for PruneChannels {
             target_macs: None,
             target_latency: None,
             target_bytes: None,
+            relative_to: Baseline::default(),
             iterations: 1,
             recover: None,
             round_to: 1,
@@ -112,6 +115,17 @@ impl Default for PruneChannels {
             loss_output: None,
         }
     }
+}
+
+/// What a share is of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Baseline {
+    /// The model that the step gets.
+    #[default]
+    Step,
+    /// The model that the run began with: steps before that make it smaller, as `prune-blocks`, count.
+    Run,
 }
 
 /// Training between rounds: feature mimicry by Adam, on the data of `data`, which need no labels.

@@ -17,8 +17,9 @@ use ndarray::{Array1, Array2, Axis as Along};
 use super::evidence::{Evidence, damp};
 use super::options::RefitOrder as Order;
 use crate::axes::{Removal, Solution};
-use crate::ir::{DType, EditError, Editor, Graph, Model, NodeId, Tensor, TensorError, ValueId};
+use crate::ir::{DType, EditError, Editor, Graph, Model, NodeId, Tensor, TensorError};
 use crate::linalg::{Cholesky, LinalgError};
+use crate::passes::prune::bias::{Bias, BiasError};
 use crate::passes::{Context, PassError, PassReport, ResourceError};
 use crate::statistics::gram::{self, GramOptions, Layer};
 use crate::transfer::region::extract;
@@ -34,6 +35,15 @@ enum RefitError {
     Tensor(#[from] TensorError),
     #[error(transparent)]
     Moments(#[from] LinalgError),
+}
+
+impl From<BiasError> for RefitError {
+    fn from(error: BiasError) -> Self {
+        match error {
+            BiasError::Edit(error) => Self::Edit(error),
+            BiasError::Tensor(error) => Self::Tensor(error),
+        }
+    }
 }
 
 /// A layer of the original that the cut model has, too.
@@ -104,7 +114,7 @@ fn at_once(
             continue;
         };
         let columns = one.columns();
-        let place = bias(editor.graph(), &one.layer, one.outputs.len());
+        let place = Bias::of(editor.graph(), &one.layer, one.outputs.len());
         let covariance = moments.covariance();
         let shrinkage = evidence.shrinkage(moments.rows, &covariance);
         let second = match place {
@@ -202,7 +212,7 @@ fn one_by_one(
         .map_err(resource)?;
         let mut editor = cut.graph.edit(NAME);
         for ((one, _), moments) in chunk.iter().zip(&moments) {
-            let place = bias(editor.graph(), &one.layer, one.outputs.len());
+            let place = Bias::of(editor.graph(), &one.layer, one.outputs.len());
             let own = moments.own.covariance();
             let shrinkage = evidence.shrinkage(moments.own.rows, &own);
             let (cross, own) = match place {
@@ -293,47 +303,6 @@ fn kept(
     found
 }
 
-/// Where the layer's mean error can go.
-enum Bias {
-    /// A constant that only this layer reads.
-    Constant(NodeId),
-    /// None yet: the operator takes one.
-    Missing(usize),
-    /// Nowhere: what the layer puts out is fitted as it is, means included.
-    Nowhere,
-}
-
-fn bias(graph: &Graph, layer: &Layer, outputs: usize) -> Bias {
-    let Some(slot) = layer.bias_slot else {
-        return Bias::Nowhere;
-    };
-    let gemm = graph
-        .operator(layer.node)
-        .is_some_and(|operator| operator.is("Gemm"));
-    let factor = |name: &str| {
-        let operator = graph.operator(layer.node);
-        operator.and_then(|operator| operator.float(name)).unwrap_or(1.0)
-    };
-    if gemm && (factor("alpha") != 1.0 || factor("beta") != 1.0) {
-        return Bias::Nowhere;
-    }
-    match graph.input(layer.node, slot) {
-        None => Bias::Missing(slot),
-        Some(value) => {
-            let fits = graph.constant(value).is_some_and(|tensor| {
-                tensor.dtype().is_float()
-                    && tensor.elements() == outputs as u64
-                    && tensor.dims().last() == Some(&(outputs as u64))
-            });
-            let own = graph.uses(value).len() == 1;
-            match fits && own {
-                true => Bias::Constant(value.node),
-                false => Bias::Nowhere,
-            }
-        }
-    }
-}
-
 /// Moves the weights and the bias of a layer of the cut model; `original` has the layer with all its inputs.
 fn adjust(
     editor: &mut Editor<'_>,
@@ -367,24 +336,16 @@ fn adjust(
     };
     let fresh = Tensor::from_f64(target.dtype(), target.dims(), &flat)?;
     let shift = weights.dot(&fit.mean) - fitted.dot(&fit.own_mean);
-    match place {
-        Bias::Nowhere => {}
-        Bias::Constant(id) => {
-            let value = ValueId::new(*id, 0);
-            let old = editor.graph().constant(value).ok_or_else(missing)?.clone();
-            let moved: Vec<f64> = old.to_f64()?.iter().zip(&shift).map(|(a, b)| a + b).collect();
-            editor.set_constant(*id, Tensor::from_f64(old.dtype(), old.dims(), &moved)?)?;
-        }
-        Bias::Missing(slot) => {
-            let dims = [kept.outputs.len() as u64];
-            let tensor = Tensor::from_f64(target.dtype(), &dims, &shift.to_vec())?;
-            let name = original
-                .value(layer.weight)
-                .map(|value| format!("{}_bias", value.name))
-                .unwrap_or_default();
-            let added = editor.add_constant(name, tensor);
-            editor.set_input(layer.node, *slot, Some(added))?;
-        }
+    if !matches!(place, Bias::Nowhere) {
+        let name = original
+            .value(layer.weight)
+            .map(|value| format!("{}_bias", value.name));
+        place.add(
+            editor,
+            layer.node,
+            &shift.to_vec(),
+            (target.dtype(), &name.unwrap_or_default()),
+        )?;
     }
     editor.set_constant(layer.weight.node, fresh)?;
     Ok(())

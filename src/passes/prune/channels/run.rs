@@ -12,12 +12,12 @@ use super::clock::Clock;
 use super::evidence::{Evidence, Measured};
 use super::explain::{Explained, describe, frees};
 use super::history::History;
-use super::options::PruneChannels;
+use super::options::{Baseline, PruneChannels};
 use super::oracle::{OracleReport, OracleVerdict, oracle};
 use super::refit::refit;
 use super::score;
 use super::unreached::{Unreached, unreached};
-use crate::analysis::cost;
+use crate::analysis::{Cost, cost};
 use crate::axes::rewrite::remove;
 use crate::axes::{Removal, Solution, solve};
 use crate::engine::Engine;
@@ -80,8 +80,12 @@ impl Pass for PruneChannels {
             Some(history) => history.rounds().map(Some).collect(),
             None => vec![None; self.iterations.max(1) as usize],
         };
-        let each = self.each_of(replays.len());
         let mut report = PassReport::default();
+        let Some(asked) = self.of_step(model, context)? else {
+            report.leave("", "what is asked for is reached without a unit less");
+            return Ok(report);
+        };
+        let each = asked.each_of(replays.len());
         let mut history: Option<History> = None;
         let mut last = None;
         let mut start = None;
@@ -131,6 +135,45 @@ impl PruneChannels {
     /// Whether samples without labels are needed.
     fn takes_samples(&self) -> bool {
         Evidence::takes_samples(self) || self.recover.is_some()
+    }
+
+    /// The same with targets that are shares of the model that the step gets; `None` where it holds them already.
+    fn of_step(&self, model: &Model, context: &Context<'_>) -> Result<Option<Self>, PassError> {
+        if self.relative_to == Baseline::Step || self.replay.is_some() {
+            return Ok(Some(self.clone()));
+        }
+        if self.target_latency.is_some() || self.target_macs.or(self.target_bytes).is_none() {
+            let message =
+                "relative-to: `target-macs` or `target-bytes` can be a share of what the run began with";
+            return Err(option(message.to_owned()));
+        }
+        let resources = context.resources(NAME, "relative-to: the run that it is a step of is not known")?;
+        let begun = resources
+            .original()
+            .ok_or_else(|| option("relative-to: there is no run".to_owned()))?;
+        let costs = |model: &Model| -> Result<Cost, PassError> {
+            let mut folded = model.clone();
+            prepare::fold(&mut folded, context)?;
+            Ok(cost(&folded, &|_| None))
+        };
+        let (begun, now) = (costs(begun)?, costs(model)?);
+        let (Some(macs), Some(left)) = (begun.macs, now.macs) else {
+            let message = "relative-to: the shapes of the model are not known well enough";
+            return Err(option(message.to_owned()));
+        };
+        let share = |target: f64, begun: u64, now: u64| target * begun as f64 / now.max(1) as f64;
+        let target_macs = self.target_macs.map(|target| share(target, macs, left));
+        let target_bytes = self
+            .target_bytes
+            .map(|target| share(target, begun.constant_bytes, now.constant_bytes));
+        if target_macs.unwrap_or(1.0) >= 1.0 && target_bytes.unwrap_or(1.0) >= 1.0 {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            target_macs: target_macs.map(|target| target.min(1.0)),
+            target_bytes: target_bytes.map(|target| target.min(1.0)),
+            ..self.clone()
+        }))
     }
 
     /// The options of one of so many rounds.
