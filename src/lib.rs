@@ -179,9 +179,9 @@ pub mod yaml;
 pub use api::{
     Array, CheckOptions, Data, Element, Error, ErrorPlace, Evaluation, Explanation, Family, Features,
     FindingCounts, Findings, IntoArray, IntoSamples, Made, Member, MemberOutcome, Mending, Merged, Model,
-    Options, Outcome, Pipeline, Plan, Purpose, Runtime, Saved, Stats, StepOptions, Sweep, SweepPlan,
-    SweepPoint, Task, Verification, Worked, bisect, check, check_file, compare_reports, difference, evaluate,
-    explain, explain_why_not, features, gradients, schema_of, stats, verify,
+    Options, Outcome, Pipeline, Plan, Purpose, Runtime, Saved, Stats, StepOptions, StructureSearch, Sweep,
+    SweepPlan, SweepPoint, Task, Verification, Worked, bisect, check, check_file, compare_reports,
+    difference, evaluate, explain, explain_why_not, features, gradients, schema_of, stats, verify,
 };
 pub use autodiff::{GradientOptions, InputIs, Loss, Wrt};
 pub use engine::{CancelToken, Host, limit_calls, work_in_processes, work_inside};

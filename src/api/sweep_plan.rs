@@ -21,7 +21,7 @@ use crate::pipeline::{
     Described, Given, MODEL, Reached, Usage, Values, Written, describe_data, digest, label, read_written,
 };
 use crate::schema::{flow, nearest};
-use crate::sweep::{Record, Search, Source, Status, read_record, survivors};
+use crate::sweep::{Budget, Record, Search, Source, Status, read_record, survivors};
 
 /// The points of a sweep, told apart by what decides about their results.
 ///
@@ -47,7 +47,7 @@ pub struct SweepPlan {
     pub(super) options: Options,
     pub(super) models: Vec<(PathBuf, Model, String)>,
     pub(super) candidates: Vec<Candidate>,
-    pub(super) rungs: Vec<Option<u64>>,
+    pub(super) rungs: Vec<Budget>,
     eta: f64,
     pub(super) measure: Vec<String>,
     pub(super) retry: bool,
@@ -61,10 +61,27 @@ pub(super) struct Candidate {
     pub(super) model: usize,
     pub(super) values: Values,
     pub(super) also: Vec<Values>,
-    pipeline: Pipeline,
+    /// By rung, or one for all rungs where these set no variables.
+    stages: Vec<Stage>,
     pub(super) data: IndexMap<String, String>,
-    /// What decides about the result beside the samples of a rung.
+}
+
+/// The pipeline of a candidate in a rung.
+struct Stage {
+    pipeline: Pipeline,
+    /// What decides about the result beside the samples of the rung.
     key: blake3::Hash,
+}
+
+impl Candidate {
+    fn stage(&self, rung: usize) -> Option<&Stage> {
+        self.stages.get(rung).or(self.stages.last())
+    }
+
+    /// The pipeline of the last rung.
+    fn last(&self) -> Option<&Pipeline> {
+        Some(&self.stages.last()?.pipeline)
+    }
 }
 
 /// A rung: its candidates, and the record of each that is there.
@@ -109,7 +126,7 @@ impl SweepPlan {
         }
         let (rungs, eta) = match &definition.search {
             Search::Halving(halving) => (halving.rungs.clone(), halving.eta),
-            _ => (vec![None], 1.0),
+            _ => (vec![Budget::default()], 1.0),
         };
         let mut plan = Self {
             name: definition.name.clone(),
@@ -146,7 +163,9 @@ impl SweepPlan {
     /// Refuses variables of the sweep that the pipeline has no use for.
     fn check_variables(&self, sweep: &Sweep, written: &Written) -> Result<(), Error> {
         let (declared, uses) = (written.variables()?, written.uses()?);
-        for (name, _) in &sweep.definition.axes {
+        let axes = sweep.definition.axes.iter().map(|(name, _)| name);
+        let of_rungs = self.rungs.iter().flat_map(|rung| rung.values.keys());
+        for name in axes.chain(of_rungs) {
             if name.contains('.') || declared.contains_key(name) || uses.contains_key(name) {
                 continue;
             }
@@ -172,46 +191,52 @@ impl SweepPlan {
         let here = std::env::current_dir().unwrap_or_default();
         let base = here.join(&written.base);
         let mut digests = Digests::default();
-        let mut known: BTreeMap<[u8; 32], usize> = BTreeMap::new();
+        let mut known: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+        let budgets: Vec<Values> = match self.rungs.iter().any(|rung| !rung.values.is_empty()) {
+            true => self.rungs.iter().map(|rung| rung.values.clone()).collect(),
+            false => vec![Values::new()],
+        };
         for setting in sweep.definition.settings()? {
             let Some((file, _, model)) = self.models.get(setting.model) else {
                 continue;
             };
-            let mut given = Given::default();
-            given.beside.insert(MODEL.to_owned(), stem(file).into());
-            let mut of_steps = Values::new();
-            for (name, value) in &setting.values {
-                let place = match () {
-                    () if name.contains('.') => &mut of_steps,
-                    () if declared.contains_key(name) => &mut given.values,
-                    () => &mut given.beside,
-                };
-                place.insert(name.clone(), value.clone());
+            let (mut stages, mut data) = (Vec::new(), IndexMap::new());
+            for budget in &budgets {
+                let mut given = Given::default();
+                given.beside.insert(MODEL.to_owned(), stem(file).into());
+                let mut of_steps = Values::new();
+                for (name, value) in setting.values.iter().chain(budget) {
+                    let place = match () {
+                        () if name.contains('.') => &mut of_steps,
+                        () if declared.contains_key(name) => &mut given.values,
+                        () => &mut given.beside,
+                    };
+                    place.insert(name.clone(), value.clone());
+                }
+                let made = Pipeline::of_setting(written, path, &given, &of_steps);
+                let made = made.and_then(|pipeline| pipeline.adjusted(&self.options));
+                let mut pipeline = made.map_err(|error| {
+                    let message = format!("{} (with {})", error.message(), in_words(&setting.values));
+                    error.saying(message)
+                })?;
+                let (key, digests) = digests.key(&pipeline, model, &self.options)?;
+                pipeline.inner = pipeline.inner.rooted(&base)?;
+                stages.push(Stage { pipeline, key });
+                data = digests;
             }
-            let made = Pipeline::of_setting(written, path, &given, &of_steps);
-            let made = made.and_then(|pipeline| pipeline.adjusted(&self.options));
-            let mut pipeline = made.map_err(|error| {
-                let message = format!("{} (with {})", error.message(), in_words(&setting.values));
-                error.saying(message)
-            })?;
-            let (key, data) = digests.key(&pipeline, model, &self.options)?;
-            if let Some(candidate) = known
-                .get(key.as_bytes())
-                .and_then(|at| self.candidates.get_mut(*at))
-            {
+            let keys: Vec<u8> = stages.iter().flat_map(|stage| *stage.key.as_bytes()).collect();
+            if let Some(candidate) = known.get(&keys).and_then(|at| self.candidates.get_mut(*at)) {
                 candidate.also.push(setting.values);
                 continue;
             }
-            known.insert(*key.as_bytes(), self.candidates.len());
-            pipeline.inner = pipeline.inner.rooted(&base)?;
+            known.insert(keys, self.candidates.len());
             self.candidates.push(Candidate {
                 name: called(file, &setting.values),
                 model: setting.model,
                 values: setting.values,
                 also: Vec::new(),
-                pipeline,
+                stages,
                 data,
-                key,
             });
         }
         self.tell_names_apart();
@@ -225,8 +250,9 @@ impl SweepPlan {
         }
         for candidate in &mut self.candidates {
             if count.get(&candidate.name).is_some_and(|count| *count > 1) {
-                let key = candidate.key.to_hex();
-                candidate.name = format!("{}-{}", candidate.name, key.get(..8).unwrap_or_default());
+                let key = candidate.stages.last().map(|stage| stage.key.to_hex());
+                let word = key.as_ref().and_then(|key| key.get(..8)).unwrap_or_default();
+                candidate.name = format!("{}-{word}", candidate.name);
             }
         }
     }
@@ -245,7 +271,9 @@ impl SweepPlan {
         }
         let mut seen = vec![false; self.models.len()];
         for candidate in &self.candidates {
-            let pipeline = &candidate.pipeline.inner;
+            let Some(pipeline) = candidate.last().map(|pipeline| &pipeline.inner) else {
+                continue;
+            };
             if let Some(file) = pipeline
                 .files()
                 .into_iter()
@@ -284,7 +312,8 @@ impl SweepPlan {
         let results = whole(folder);
         let mut read: Vec<PathBuf> = self.models.iter().map(|(path, ..)| path.clone()).collect();
         for candidate in &self.candidates {
-            read.extend(candidate.pipeline.inner.files().into_iter().map(|file| file.path));
+            let files = candidate.last().map(|pipeline| pipeline.inner.files());
+            read.extend(files.into_iter().flatten().map(|file| file.path));
         }
         read.dedup();
         if let Some(path) = read.iter().find(|path| whole(path).starts_with(&results)) {
@@ -311,11 +340,30 @@ impl SweepPlan {
         fs::create_dir_all(folder.join("points")).map_err(|error| failed(folder, &error))
     }
 
+    /// Evaluation samples of a rung; `None` for all there are.
+    pub(super) fn samples(&self, rung: usize) -> Option<u64> {
+        self.rungs.get(rung).and_then(|rung| rung.samples)
+    }
+
+    /// The values of a candidate in a rung, with those that the rung sets.
+    pub(super) fn values(&self, candidate: &Candidate, rung: usize) -> Values {
+        let mut values = candidate.values.clone();
+        values.extend(
+            self.rungs
+                .get(rung)
+                .into_iter()
+                .flat_map(|rung| rung.values.clone()),
+        );
+        values
+    }
+
     /// The digest of a candidate on the samples of a rung.
     pub(super) fn id(&self, candidate: &Candidate, rung: usize) -> String {
-        let samples = self.rungs.get(rung).copied().flatten();
+        let samples = self.samples(rung);
         let mut hasher = blake3::Hasher::new();
-        hasher.update(candidate.key.as_bytes());
+        if let Some(stage) = candidate.stage(rung) {
+            hasher.update(stage.key.as_bytes());
+        }
         hasher.update(format!("samples {samples:?}").as_bytes());
         hasher.finalize().to_hex().to_string()
     }
@@ -382,9 +430,9 @@ impl SweepPlan {
                     id: self.id(candidate, rung),
                     name: candidate.name.clone(),
                     model: self.file(candidate),
-                    vars: candidate.values.clone(),
+                    vars: self.values(candidate, rung),
                     rung,
-                    samples: self.rungs.get(rung).copied().flatten(),
+                    samples: self.samples(rung),
                     done: record.is_some(),
                 });
             }
@@ -432,8 +480,11 @@ impl SweepPlan {
 
     /// The pipeline of a candidate on the samples of a rung.
     pub(super) fn pipeline_of(&self, candidate: &Candidate, rung: usize) -> Result<Pipeline, Error> {
-        let mut pipeline = candidate.pipeline.try_clone()?;
-        if let Some(samples) = self.rungs.get(rung).copied().flatten() {
+        let Some(stage) = candidate.stage(rung) else {
+            return Err(Error::new("unknown-name", "the sweep has no such rung"));
+        };
+        let mut pipeline = stage.pipeline.try_clone()?;
+        if let Some(samples) = self.samples(rung) {
             let inner = &mut pipeline.inner;
             if let Some(described) = inner.data.get_mut("evaluation") {
                 let (mut spec, base) = describe_data(described, &inner.base)?;

@@ -75,7 +75,7 @@ impl SweepPlan {
             data: candidate.data.clone(),
             seed: self.options.seed,
             engine: self.options.engine.name().to_owned(),
-            samples: self.rungs.get(rung).copied().flatten(),
+            samples: self.samples(rung),
             status: Status::Done,
             reasons: Vec::new(),
             code: None,

@@ -33,6 +33,7 @@ mod shelves;
 mod signals;
 mod stats;
 mod step;
+mod structure;
 mod sweep;
 mod terminal;
 mod verify;
@@ -69,6 +70,7 @@ struct Cli {
 enum Verb {
     Run(run::Arguments),
     Sweep(sweep::Arguments),
+    SearchStructure(structure::Arguments),
     Verify(verify::Arguments),
     Gradients(gradients::Arguments),
     Evaluate(evaluate::Arguments),
@@ -242,7 +244,7 @@ fn parse(arguments: &[OsString]) -> Result<Parsed, clap::Error> {
 }
 
 /// Options of results, for verbs that only look: they would do nothing.
-const IDLE: [(&str, &[&str]); 12] = [
+const IDLE: [(&str, &[&str]); 13] = [
     ("bisect", &["in_place", "force", "no_verify"]),
     ("ci", &["in_place", "no_verify", "max_growth"]),
     ("completions", RESULTS),
@@ -252,6 +254,7 @@ const IDLE: [(&str, &[&str]); 12] = [
     ("man", RESULTS),
     ("print", RESULTS),
     ("schema", RESULTS),
+    ("search-structure", &["in_place"]),
     ("sweep", &["in_place"]),
     ("report", &["in_place", "no_verify", "max_growth"]),
     ("verify", &["in_place", "no_verify", "max_growth"]),
@@ -259,7 +262,15 @@ const IDLE: [(&str, &[&str]); 12] = [
 const RESULTS: &[&str] = &["in_place", "force", "no_verify", "max_growth"];
 
 /// Verbs beside the passes whose answers have more forms than tables and JSON.
-const FORMATTED: &[&str] = &["check", "ci", "evaluate", "run", "sweep", "verify"];
+const FORMATTED: &[&str] = &[
+    "check",
+    "ci",
+    "evaluate",
+    "run",
+    "search-structure",
+    "sweep",
+    "verify",
+];
 
 /// Refuses options that mean nothing to the verb.
 fn refuse_idle(matches: &clap::ArgMatches, command: &mut Command) -> Result<(), clap::Error> {
@@ -312,6 +323,7 @@ fn dispatch(cli: &Cli) -> Result<Answer, Error> {
     match &cli.verb {
         Verb::Run(arguments) => run::execute(global, arguments),
         Verb::Sweep(arguments) => sweep::execute(global, arguments),
+        Verb::SearchStructure(arguments) => structure::execute(global, arguments),
         Verb::Verify(arguments) => verify::execute(global, arguments),
         Verb::Gradients(arguments) => gradients::execute(global, arguments),
         Verb::Evaluate(arguments) => evaluate::execute(global, arguments),

@@ -11,6 +11,7 @@ const SHELVES: [(&str, &[&str]); 9] = [
         &[
             "run",
             "sweep",
+            "search-structure",
             "simplify",
             "fold-constants",
             "eliminate-dead-code",

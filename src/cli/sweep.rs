@@ -1,6 +1,6 @@
 //! `sweep FILE`: many settings of a pipeline on several models, and which of them no other beats.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
@@ -9,7 +9,7 @@ use super::global::Global;
 use super::options::{self, Comparing};
 use super::progress::Progress;
 use super::{Answer, terminal};
-use crate::api::{Error, Form, Options, Sweep, SweepReport};
+use crate::api::{Error, Files, Form, Options, Sweep, SweepPoint, SweepReport};
 use crate::report::sweep;
 use crate::report::table::{Style, plain_words};
 
@@ -55,49 +55,74 @@ impl Arguments {
 }
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
-    if let Some(Form::Github | Form::Junit) = global.form() {
-        return Err(Error::usage("a sweep is answered as text, JSON or Markdown"));
-    }
     let mut files = global.files();
     files.reads("the sweep", &arguments.sweep);
-    let folder = arguments.output.iter().filter(|folder| !folder.is_dir());
-    folder.for_each(|folder| files.writes("-o", folder));
-    arguments
-        .report
-        .iter()
-        .for_each(|report| files.writes("--report", report));
-    files.check()?;
-    let sweep = Sweep::open(&arguments.sweep)?;
-    let progress = Progress::new(global);
-    let options = arguments.options(global)?.progress(progress.teller());
-    global.limit_threads();
-    if arguments.dry_run {
-        return list(global, arguments, &sweep, &options);
-    }
-    let folder = arguments
-        .output
-        .as_deref()
-        .ok_or_else(|| Error::usage("a folder is needed: -o FOLDER"))?;
-    let plan = sweep.plan(&options)?.retrying(arguments.retry_failed);
-    let report = plan.run(folder, arguments.keep_models)?;
-    drop(progress);
-    show(global, &report);
-    if global.quiet == 0 && !global.json {
-        terminal::note(&format!("written: {}", folder.join("result.json").display()));
-    }
-    Ok(if report.front.is_empty() {
-        Answer::No
-    } else {
-        Answer::Done
+    let running = Running {
+        output: arguments.output.as_deref(),
+        reports: &arguments.report,
+        keep_models: arguments.keep_models,
+        retry_failed: arguments.retry_failed,
+        dry_run: arguments.dry_run,
+    };
+    running.execute(global, files, &|| arguments.options(global), &|| {
+        Sweep::open(&arguments.sweep)
     })
 }
 
+/// How a sweep is run and shown, wherever it comes from.
+pub(super) struct Running<'a> {
+    pub(super) output: Option<&'a Path>,
+    pub(super) reports: &'a [PathBuf],
+    pub(super) keep_models: bool,
+    pub(super) retry_failed: bool,
+    pub(super) dry_run: bool,
+}
+
+impl Running<'_> {
+    pub(super) fn execute(
+        &self,
+        global: &Global,
+        mut files: Files,
+        options: &dyn Fn() -> Result<Options, Error>,
+        sweep: &dyn Fn() -> Result<Sweep, Error>,
+    ) -> Result<Answer, Error> {
+        if let Some(Form::Github | Form::Junit) = global.form() {
+            return Err(Error::usage("a sweep is answered as text, JSON or Markdown"));
+        }
+        let fresh = self.output.iter().filter(|folder| !folder.is_dir());
+        fresh.for_each(|folder| files.writes("-o", folder));
+        self.reports
+            .iter()
+            .for_each(|report| files.writes("--report", report));
+        files.check()?;
+        let sweep = sweep()?;
+        let progress = Progress::new(global);
+        let options = options()?.progress(progress.teller());
+        global.limit_threads();
+        let plan = sweep.plan(&options)?.retrying(self.retry_failed);
+        if self.dry_run {
+            drop(progress);
+            return list(global, &plan.points(self.output.unwrap_or(Path::new("")))?);
+        }
+        let folder = self
+            .output
+            .ok_or_else(|| Error::usage("a folder is needed: -o FOLDER"))?;
+        let report = plan.run(folder, self.keep_models)?;
+        drop(progress);
+        show(global, &report);
+        if global.quiet == 0 && !global.json {
+            terminal::note(&format!("written: {}", folder.join("result.json").display()));
+        }
+        Ok(if report.front.is_empty() {
+            Answer::No
+        } else {
+            Answer::Done
+        })
+    }
+}
+
 /// The points, and whether the folder has them.
-fn list(global: &Global, arguments: &Arguments, sweep: &Sweep, options: &Options) -> Result<Answer, Error> {
-    let nowhere = PathBuf::new();
-    let folder = arguments.output.as_ref().unwrap_or(&nowhere);
-    let plan = sweep.plan(options)?.retrying(arguments.retry_failed);
-    let points = plan.points(folder)?;
+fn list(global: &Global, points: &[SweepPoint]) -> Result<Answer, Error> {
     if global.json {
         terminal::json(&json!({ "points": points }));
         return Ok(Answer::Done);

@@ -21,7 +21,8 @@ use crate::ops;
 use crate::parts::PartsError;
 use crate::passes::{
     Aim, Change, Context, HeadTraining, Limits, Pass, PassError, PassReport, PlannedNode, Reason, ReportFile,
-    Requirement, Resources, Safety, Selector, Simplify, Times, overridable, unchanged, unmatched,
+    Requirement, Resources, Safety, Selector, Simplify, Times, distinct_names, overridable, unchanged,
+    unmatched,
 };
 use crate::proto::StringStringEntryProto;
 use crate::rewrite::Evaluator;
@@ -269,6 +270,10 @@ pub fn run(
         changed,
         ..
     } = done;
+    if changed && options.provenance {
+        // What made the result is what makes it again. Before it is weighed: the file has it, too.
+        record(&mut model, replay.as_ref().unwrap_or(pipeline), origin);
+    }
     let after = if changed { weigh(&model, true)? } else { before };
     let fixes = |step: &StepReport| step.name == "bind-defaults";
     let mut warnings = idle.clone();
@@ -323,10 +328,6 @@ pub fn run(
             requirement.message,
         )
     }));
-    if changed && options.provenance {
-        // What made the result is what makes it again.
-        record(&mut model, replay.as_ref().unwrap_or(pipeline), origin);
-    }
     Ok(Outcome { model, report, files })
 }
 
@@ -503,7 +504,12 @@ impl<'a> Runner<'a> {
         context: &Context<'_>,
     ) -> Result<PassReport, PassError> {
         if step.until.is_empty() {
-            return step.pass.run(model, context);
+            let report = step.pass.run(model, context)?;
+            if report.changed {
+                let pass = step.pass.about().name;
+                distinct_names(model, pass).map_err(|source| PassError::Edit { pass, source })?;
+            }
+            return Ok(report);
         }
         let means = until::Means {
             gates: &step.until,

@@ -1,11 +1,12 @@
 //! A sweep as a user writes it, with a place for every error.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
-use super::search::{Halving, Search, Setting, passes, settings};
+use super::search::{Budget, Halving, Search, Setting, passes, settings};
 use super::values::{Axis, axis};
 use crate::data::Spec;
 use crate::pipeline::{ConfigError, Described, MODEL, ROLES, Values, Written, is_variable_name};
@@ -426,26 +427,69 @@ impl Reader<'_> {
         }))
     }
 
-    fn rungs(&self, tree: &Located) -> Result<Vec<Option<u64>>, ConfigError> {
-        let items = self.items(tree);
-        let mut rungs: Vec<Option<u64>> = Vec::new();
-        for item in items {
-            let samples = match &item.value {
-                Yaml::Text(word) if word == "all" => None,
-                _ => Some(self.whole(item, "a rung", 1)?),
+    fn rungs(&self, tree: &Located) -> Result<Vec<Budget>, ConfigError> {
+        let mut rungs: Vec<Budget> = Vec::new();
+        for item in self.items(tree) {
+            let rung = match &item.value {
+                Yaml::Map(_) => self.budget(item)?,
+                _ => Budget {
+                    samples: self.samples(item)?,
+                    values: Values::new(),
+                },
             };
-            let grows = match (rungs.last(), samples) {
-                (None, _) => true,
-                (Some(Some(before)), Some(samples)) => samples > *before,
-                (Some(before), None) => before.is_some(),
-                (Some(None), Some(_)) => false,
-            };
+            let grows = rungs.last().is_none_or(|before| {
+                let fewer = match (before.samples, rung.samples) {
+                    (Some(before), Some(samples)) => samples < before,
+                    (before, samples) => before.is_none() && samples.is_some(),
+                };
+                !fewer && rung != *before
+            });
             if !grows {
-                return Err(self.wrong(item.spot, "each rung has more samples than the one before", ""));
+                let message = "each rung has more samples than the one before, or other values";
+                return Err(self.wrong(
+                    item.spot,
+                    message,
+                    "rungs: [64, 256], or [{ epochs: 1 }, { epochs: 8 }]",
+                ));
             }
-            rungs.push(samples);
+            rungs.push(rung);
+        }
+        let names = |rung: &Budget| rung.values.keys().cloned().collect::<BTreeSet<_>>();
+        if let Some((item, _)) = self
+            .items(tree)
+            .into_iter()
+            .zip(&rungs)
+            .find(|(_, rung)| rungs.first().is_some_and(|first| names(first) != names(rung)))
+        {
+            return Err(self.wrong(item.spot, "every rung sets the same variables", ""));
         }
         Ok(rungs)
+    }
+
+    /// A rung as a map: `samples`, and variables with their values.
+    fn budget(&self, tree: &Located) -> Result<Budget, ConfigError> {
+        let mut budget = Budget::default();
+        for (key, value) in self.entries(tree, "a rung")? {
+            match key.name.as_str() {
+                "samples" => budget.samples = self.samples(value)?,
+                name if is_variable_name(name) || name.contains('.') => {
+                    budget.values.insert(name.to_owned(), value.to_json());
+                }
+                name => {
+                    let message = format!("`{name}` is no variable");
+                    return Err(self.document.error("variable-syntax", key.spot, message, None));
+                }
+            }
+        }
+        Ok(budget)
+    }
+
+    /// A number of samples, or all there are.
+    fn samples(&self, tree: &Located) -> Result<Option<u64>, ConfigError> {
+        match &tree.value {
+            Yaml::Text(word) if word == "all" => Ok(None),
+            _ => Ok(Some(self.whole(tree, "a rung", 1)?)),
+        }
     }
 }
 

@@ -14,5 +14,5 @@ pub use definition::{Definition, Source};
 pub use front::{Measure, front, layers};
 pub use record::{FORMAT, Record, RecordError, Status, read as read_record};
 pub use report::{PointResult, SweepReport};
-pub use search::{Halving, Search, Setting, settings, survivors};
+pub use search::{Budget, Halving, Search, Setting, settings, survivors};
 pub use values::{Axis, Range};

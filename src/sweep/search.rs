@@ -29,12 +29,21 @@ pub enum Search {
 /// Successive halving.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Halving {
-    /// Evaluation samples of each rung, growing; `None` for all there are.
-    pub rungs: Vec<Option<u64>>,
+    /// What each rung spends on a setting, growing.
+    pub rungs: Vec<Budget>,
     /// One of so many goes on.
     pub eta: f64,
     /// Settings drawn at random, with a seed; all of them where nobody says it.
     pub random: Option<(usize, u64)>,
+}
+
+/// What a rung spends on each setting.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Budget {
+    /// Evaluation samples; `None` for all there are.
+    pub samples: Option<u64>,
+    /// Values of variables that the rung sets, such as epochs.
+    pub values: Values,
 }
 
 /// One setting: a model by its number, and values of all variables.

@@ -4,6 +4,25 @@ fn read(text: &str) -> Result<Definition, ConfigError> {
     Definition::parse("sweep.yaml", text, Path::new("dir"))
 }
 
+fn of_samples(samples: Option<u64>) -> Budget {
+    Budget {
+        samples,
+        ..Budget::default()
+    }
+}
+
+#[test]
+fn rungs_may_set_variables() {
+    let text = "model: a.onnx\npipeline: p\nsearch: { halving: { rungs: [{ epochs: 1, samples: 8 }, { epochs: 4, samples: all }] } }\n";
+    let Search::Halving(halving) = read(text).unwrap().search else {
+        panic!("no rungs");
+    };
+    let samples: Vec<Option<u64>> = halving.rungs.iter().map(|rung| rung.samples).collect();
+    assert_eq!(samples, [Some(8), None]);
+    let epochs: Vec<&Value> = halving.rungs.iter().map(|rung| &rung.values["epochs"]).collect();
+    assert_eq!(epochs, [&Value::from(1), &Value::from(4)]);
+}
+
 #[test]
 fn a_sweep_has_models_a_pipeline_and_what_varies() {
     let text = "version: 1\nmodels: [a.onnx, sub/b.onnx]\npipeline: { steps: [simplify] }\nvars: { x: [1, 2], quantize.type: int8 }\nsearch: { halving: { rungs: [4, 8, all], eta: 2, samples: 3, seed: 7 } }\ndata: { evaluation: e.npz }\nmeasure: accuracy\nexclude: { x: 1, model: b }\n";
@@ -16,7 +35,7 @@ fn a_sweep_has_models_a_pipeline_and_what_varies() {
     assert_eq!(
         sweep.search,
         Search::Halving(Halving {
-            rungs: vec![Some(4), Some(8), None],
+            rungs: [Some(4), Some(8), None].map(of_samples).to_vec(),
             eta: 2.0,
             random: Some((3, 7))
         })
@@ -27,7 +46,7 @@ fn a_sweep_has_models_a_pipeline_and_what_varies() {
     assert_eq!(least.search, Search::Grid);
 }
 
-const MISTAKES: [(&str, &str); 27] = [
+const MISTAKES: [(&str, &str); 29] = [
     ("- a\n", "sweep-shape 1:1 a sweep is a map"),
     ("models: a\n", "sweep-shape 1:1 a sweep needs a `pipeline`"),
     ("pipeline: p\n", "sweep-shape 1:1 a sweep needs `models`"),
@@ -92,6 +111,14 @@ const MISTAKES: [(&str, &str); 27] = [
     (
         "pipeline: p\nmodel: a\nsearch: { halving: { rungs: [4, 4] } }\n",
         "sweep-shape 3:33 each rung",
+    ),
+    (
+        "pipeline: p\nmodel: a\nsearch: { halving: { rungs: [{ e: 1 }, { f: 1 }] } }\n",
+        "sweep-shape 3:41 every rung sets",
+    ),
+    (
+        "pipeline: p\nmodel: a\nsearch: { halving: { rungs: [{ e: 1 }, { e: 1 }] } }\n",
+        "sweep-shape 3:41 each rung",
     ),
     (
         "pipeline: p\nmodel: a\nsearch: { halving: { rungs: [all, 4] } }\n",

@@ -394,6 +394,105 @@ fn halving_gives_more_samples_to_fewer_points() {
 }
 
 #[test]
+fn rungs_may_spend_more_of_a_variable() {
+    let bench = bench();
+    let folder = bench.path();
+    let sweep = "model: digits_mlp.onnx
+pipeline: { steps: [{ prune-weights: { sparsity: \"${share}\" } }, { finetune: { epochs: \"${epochs}\", learning-rate: 0.05 } }] }
+vars: { share: [0.5, 0.9] }
+search: { halving: { rungs: [{ epochs: 1, samples: 64 }, { epochs: 3 }], eta: 2 } }
+data:
+  training: { npz: data/digits_calib.npz, labels: y, samples: 64 }
+  evaluation: { npz: data/digits_test.npz, labels: y }
+measure: [accuracy]
+";
+    std::fs::write(folder.join("sweep.yaml"), sweep).unwrap();
+    let report = json(&call(folder, "sweep sweep.yaml -o out --json"));
+    assert_eq!(report["computed"], 3, "{report}");
+    let epochs = |point: &Value| point["vars"]["epochs"].as_i64().unwrap();
+    let found = report["points"].as_array().unwrap();
+    assert_eq!(found.iter().map(epochs).max(), Some(3));
+    assert_eq!(found.iter().map(epochs).min(), Some(1));
+    let best = found.iter().find(|point| point["best"] == true).unwrap();
+    assert_eq!(
+        (epochs(best), &best["finished"], &best["samples"]),
+        (3, &Value::Bool(true), &Value::Null)
+    );
+    let name = best["name"].as_str().unwrap();
+    let replay = std::fs::read_to_string(folder.join(format!("out/front/{name}.yaml"))).unwrap();
+    assert!(replay.contains("epochs: 3"), "{replay}");
+    // A variable that the pipeline does not have is one in a rung, too.
+    std::fs::write(
+        folder.join("sweep.yaml"),
+        sweep
+            .replace("epochs: 1, ", "epoch: 1, ")
+            .replace("{ epochs: 3 }", "{ epoch: 3 }"),
+    )
+    .unwrap();
+    let called = call(folder, "sweep sweep.yaml -o other");
+    assert_eq!(called.code, 2);
+    assert!(called.stderr.contains("epoch"), "{}", called.stderr);
+}
+
+#[test]
+fn a_search_for_a_structure_is_a_sweep_of_blocks_widths_and_types() {
+    let bench = bench();
+    let folder = bench.path();
+    let vit = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/digits_vit.onnx");
+    std::fs::copy(vit, folder.join("digits_vit.onnx")).unwrap();
+    std::fs::write(
+        folder.join("eval.yaml"),
+        "npz: data/digits_test.npz\nlabels: y\nsamples: 50\n",
+    )
+    .unwrap();
+    let words = "--macs 0.9,0.8 --blocks 0,1 --precision float --epochs 3 --no-verify --json \
+                 --data calibration=data/digits_calib.npz --data evaluation=eval.yaml";
+    let report = json(&call(
+        folder,
+        &format!("search-structure digits_vit.onnx -o out {words}"),
+    ));
+    assert!(report["computed"].as_u64().unwrap() > 4, "{report}");
+    let best: Vec<&Value> = report["points"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|point| point["best"] == true)
+        .collect();
+    assert!(
+        !best.is_empty() && best.iter().all(|point| point["vars"]["epochs"] == 3),
+        "{best:?}"
+    );
+    let name = best[0]["name"].as_str().unwrap();
+    let replayed = call(
+        folder,
+        &format!("run out/front/{name}.yaml digits_vit.onnx -o again.onnx -qq --allow-unchanged"),
+    );
+    assert_eq!(replayed.code, 0, "{}", replayed.stderr);
+    let id = best[0]["id"].as_str().unwrap();
+    let made = std::fs::read(folder.join(format!("out/models/{id}.onnx"))).unwrap();
+    assert_eq!(std::fs::read(folder.join("again.onnx")).unwrap(), made);
+    let written = call(
+        folder,
+        "search-structure digits_vit.onnx --write search.yaml --macs 0.9",
+    );
+    assert_eq!(written.code, 0, "{}", written.stderr);
+    let text = std::fs::read_to_string(folder.join("search.yaml")).unwrap();
+    assert!(text.contains("halving") && Sweep::parse(&text).is_ok(), "{text}");
+    for (words, reason) in [
+        ("--macs 1.5", "no share"),
+        ("--precision int3", "int3"),
+        ("--epochs 0", "an epoch"),
+    ] {
+        let called = call(
+            folder,
+            &format!("search-structure digits_vit.onnx -o bad {words}"),
+        );
+        assert_eq!(called.code, 2, "{words}");
+        assert!(called.stderr.contains(reason), "{}", called.stderr);
+    }
+}
+
+#[test]
 fn a_random_search_is_the_same_for_the_same_seed() {
     let bench = bench();
     let folder = bench.path();
