@@ -22,6 +22,7 @@ pub use correct_bias::CorrectBias;
 pub use dynamic::QuantizeDynamic;
 pub use equalize::Equalize;
 pub use gram_statistics::collect_gram_statistics;
+pub(super) use gram_statistics::{GramSource, grams};
 pub use migrate::{Awq, SmoothQuant};
 pub use precision::{PrecisionRung, SearchPrecision, Sensitivity};
 pub use weights::{BitsBy, Form, LayerPrecision, Precision, QuantizeWeights, Rounding, Widths};
