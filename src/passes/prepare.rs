@@ -37,7 +37,7 @@ pub(super) fn fold(model: &mut Model, context: &Context<'_>) -> Result<PassRepor
     let mut report = PassReport::default();
     infer(model);
     for _ in 0..FOLD_ROUNDS {
-        let folded = FoldConstants::default().run(model, context)?;
+        let folded = FoldConstants::default().run_inferred(model, context)?;
         let changed = folded.changed;
         report.merge(folded);
         if !changed {

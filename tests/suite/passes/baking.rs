@@ -157,12 +157,84 @@ fn images_of_another_size_than_the_input_fail_where_nothing_resizes() {
     let before = model(
         "<ir_version: 8, opset_import: [\"\" : 17]> g (float[1, 3, 20, 28] x) => (float[1, 3, 1, 1] y) { y = GlobalAveragePool (x) }",
     );
-    let after = baked(&bake("{preprocess: {scale: 0.5}}"), &before);
+    let pass = bake("{preprocess: {scale: 0.5}}");
+    let report = run_pass(&pass, &mut before.clone(), &Setting::default()).unwrap();
+    let says = |note: &String| note.contains("images need 20 by 28 pixels");
+    assert!(report.notes.iter().any(says), "{:?}", report.notes);
+    let after = baked(&pass, &before);
     let session = Lowering(&TractEngine)
         .compile(&after, &CompileOptions::default())
         .unwrap();
     assert!(session.run(&given("image", pixels(&picture(28, 20)))).is_ok());
     assert!(session.run(&given("image", pixels(&picture(20, 28)))).is_err());
+}
+
+#[test]
+fn a_size_that_not_every_image_gets_is_refused_where_the_model_fixes_it() {
+    let mean = |shape: &str| {
+        model(&format!(
+            "<ir_version: 8, opset_import: [\"\" : 17]> g (float[{shape}] x) => (float[1, 1, 1, 1] y) {{ y = ReduceMean (x) }}"
+        ))
+    };
+    for (shape, yaml, part) in [
+        (
+            "1, 3, 32, 32",
+            "{resize: 40}",
+            "the shortest side 40 pixels, and the other side keeps the aspect",
+        ),
+        ("1, 3, 32, 32", "{resize: 32}", "resize: 32 and crop: [32, 32]"),
+        (
+            "1, 3, 32, 32",
+            "{crop: [64, 64]}",
+            "a crop of 64 by 64 leaves what is smaller",
+        ),
+        ("1, 3, 32, 32", "{crop: [32, 32]}", "nothing resizes images"),
+        (
+            "1, 3, 32, 48",
+            "{resize: 40, crop: [32, 48]}",
+            "resize: 48 and crop: [32, 48]",
+        ),
+        // An image of the size of the crop is not resized.
+        (
+            "1, 3, 32, 32",
+            "{resize: [32, 32], crop: [64, 64]}",
+            "leaves what is smaller",
+        ),
+        (
+            "1, 32, 32, 3",
+            "{resize: 32, layout: nhwc}",
+            "takes [32, 32, 3] an image, and not every image gets that size",
+        ),
+        ("1, 3, 32, w", "{resize: 32}", "[height, width]"),
+        (
+            "1, 3, 32, 32",
+            "{resize: 70, crop: [64, 64]}",
+            "preprocess makes [3, 64, 64]",
+        ),
+    ] {
+        let pass = bake(&format!("{{preprocess: {yaml}}}"));
+        let error = run_pass(&pass, &mut mean(shape), &Setting::default()).unwrap_err();
+        assert!(error.to_string().contains(part), "{shape} {yaml}: {error}");
+    }
+    for (shape, yaml) in [
+        ("1, 3, 32, 32", "{resize: 32, crop: [32, 32]}"),
+        ("1, 3, 32, 48", "{resize: 48, crop: [32, 48]}"),
+        ("1, 3, 32, 32", "{resize: [40, 50], crop: [32, 32]}"),
+        ("1, 32, 32, 3", "{resize: input, layout: nhwc}"),
+        ("1, 3, 32, 32", "{letterbox: 32}"),
+        ("1, 3, h, w", "{resize: 40}"),
+        ("1, 3, h, w", "{crop: [64, 64]}"),
+    ] {
+        let after = baked(&bake(&format!("{{preprocess: {yaml}}}")), &mean(shape));
+        for (width, height) in [(50, 70), (32, 32), (20, 20), (1, 5)] {
+            let found = run(&after, &given("image", pixels(&picture(width, height))));
+            assert_eq!(
+                tensor(&found, "y").dims(),
+                [1, 1, 1, 1],
+                "{yaml} {width}x{height}"
+            );
+        }
+    }
 }
 
 /// A model that answers numbers of its own, whatever the image is, in outputs of these names and shapes.

@@ -50,6 +50,25 @@ fn shapes_and_sizes_of_known_dimensions_are_constants() {
 }
 
 #[test]
+fn types_that_nothing_has_inferred_yet_are_inferred_first() {
+    let text = format!(
+        "{HEAD} g (float[2, 3] x) => (float[2, 3] y, int64[2] n) <float[3] a = {{-1, 2, 3}}> {{
+           r = Relu (a)  y = Add (x, r)  d = Add (x, a)  n = Shape (d) }}"
+    );
+    let message = secateur::format::text::parse_model(&text).unwrap();
+    let files = secateur::format::ExternalFiles::default();
+    let mut folded = secateur::format::lift(message, &files).unwrap();
+    let report = run_pass(&FoldConstants::default(), &mut folded, &Setting::default()).unwrap();
+    assert!(report.changed, "{report:#?}");
+    let mut found = lines(&folded);
+    found.sort();
+    assert_eq!(
+        found,
+        ["n: int64[2] = 2 3", "r: float[3] = 0 2 3", "y = Add (x, r)"]
+    );
+}
+
+#[test]
 fn unknown_dimensions_stay() {
     untouched("g (float[N, 3] x) => (int64[2] y) { y = Shape (x) }");
     untouched("g (float[N, 3] x) => (int64 y) { y = Size (x) }");

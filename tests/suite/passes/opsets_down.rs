@@ -226,6 +226,23 @@ fn bodies_functions_and_constants_go_down_too() {
 }
 
 #[test]
+fn a_loop_may_leave_out_its_count_and_its_condition_in_every_version() {
+    let counted = r#"(float[4] x, int64 m) => (float[4] y) {
+        y = Loop (m, "", x) <body = b (int64 i, bool d, float[4] v) => (bool e, float[4] w) { e = Identity (d)  w = Relu (v) }> }"#;
+    let conditional = r#"(float[4] x, bool c) => (float[4] y) {
+        y = Loop ("", c, x) <body = b (int64 i, bool d, float[4] v) => (bool e, float[4] w) { e = Not (d)  w = Neg (v) }> }"#;
+    // Empty slots at the end stay where there have to be two.
+    let stateless = r#"(float[4] x, int64 m) => (y) {
+        y = Loop (m, "") <body = b (int64 i, bool d) => (bool e, float[4] w) { e = Identity (d)  w = Relu (x) }> }"#;
+    for (to, graph) in [(15, counted), (10, counted), (10, conditional), (13, stateless)] {
+        let (before, after) = lowered(16, to, graph);
+        assert_eq!(lines(&before), lines(&after), "{graph}");
+    }
+    // The first version needs a value that is carried along.
+    refuse(16, 10, stateless, "y", "its input v_initial is left out");
+}
+
+#[test]
 fn what_has_no_older_form_is_named() {
     let cases = [
         (

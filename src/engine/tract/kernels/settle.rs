@@ -12,20 +12,35 @@ use tract_onnx::tract_core::ops::logic::IfThenElse;
 use tract_onnx::tract_core::ops::math::{self, Ceil, Div, Floor, Mul, Recip, RoundHalfToEven};
 use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
 use tract_onnx::tract_core::ops::scan::Scan;
+use tract_onnx::tract_core::optim::Optimizer;
 use tract_onnx::tract_hir::internal::*;
 
 use super::binary::{Quotient, extreme, larger, smaller};
 use super::mean_of_squares::MeanOfSquares;
 use super::pointwise::{Function, Pointwise};
 
-/// Compiles a model as tract would.
+/// Outputs beyond which equal readers of a value are not looked for: tract goes through all outputs for each pair of readers.
+const MANY_OUTPUTS: usize = 64;
+
+/// Compiles a model as tract would, but for the search for equal readers in one with many outputs.
 pub(in super::super) fn optimised(model: InferenceModel) -> TractResult<TypedModel> {
     let mut typed = model.into_typed()?;
     quotients(&mut typed)?;
-    let mut typed = typed.into_decluttered()?;
+    let many = typed.outputs.len() > MANY_OUTPUTS;
+    passes(Optimizer::declutter(), many).optimize(&mut typed)?;
     settle(&mut typed)?;
-    typed.optimize()?;
+    typed.optimize_with_session(&mut passes(Optimizer::codegen(), many).session())?;
     Ok(typed)
+}
+
+/// The passes of an optimizer; with `many` outputs, without the one that merges equal readers.
+fn passes(mut optimizer: Optimizer, many: bool) -> Optimizer {
+    if many {
+        optimizer
+            .passes
+            .retain(|pass| format!("{pass:?}") != "PushSplitDown");
+    }
+    optimizer
 }
 
 /// Quotients that are rounded to whole numbers or compared: there the last digit decides.

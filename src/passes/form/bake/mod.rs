@@ -254,11 +254,12 @@ impl Bake {
             result: &result,
             batch,
             dtype,
-            size: fits::fixed_size(&preprocess, &shape),
+            sizes: fits::fixed_sizes(&preprocess, &shape),
             framed,
         };
         let made = image::image(&preprocess, &target).map_err(fault)?;
-        fits::check_sizes(&preprocess, made.canvas, &input, &shape)?;
+        fits::check_sizes(&preprocess, made.sizes, &input, &shape)?;
+        let canvas = made.canvas();
         let mut first = part(model, made.graph);
         analysis::infer(&mut first);
         let values = first.graph.output_values();
@@ -273,12 +274,15 @@ impl Bake {
         report.notes.push(format!(
             "the input {input} is {image} now: uint8 images, red, green, blue, as they are decoded"
         ));
+        report
+            .notes
+            .extend(fits::only_of_that_size(&preprocess, target.sizes));
         Ok(Taken {
             preprocess,
             input,
             image,
             result,
-            canvas: made.canvas,
+            canvas,
         })
     }
 

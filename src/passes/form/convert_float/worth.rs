@@ -49,11 +49,10 @@ pub(super) fn leave_what_does_not_pay(plan: &mut Plan, model: &Model) {
         };
         let overridable = nodes.iter().any(|id| reads_default(graph, *id));
         let gives = |id: NodeId| {
-            plan.graphs
-                .get(&path)
-                .is_some_and(|found| found.outputs.iter().any(|v| v.node == id))
+            let found = plan.graphs.get(&path);
+            found.is_some_and(|found| narrow_outputs(found, id).next().is_some())
         };
-        let given: Vec<NodeId> = nodes.iter().copied().filter(|id| gives(*id)).collect();
+        let given: BTreeSet<NodeId> = nodes.iter().copied().filter(|id| gives(*id)).collect();
         for id in nodes {
             // What only reads floats, as Shape does, does not care.
             if given.contains(&id) {
@@ -138,6 +137,12 @@ fn groups(graph: &Graph, decisions: &Decisions) -> Vec<Group> {
     groups
 }
 
+/// The outputs of an operator that become narrow.
+fn narrow_outputs(decisions: &Decisions, id: NodeId) -> impl Iterator<Item = &ValueId> {
+    let from = decisions.outputs.range(ValueId::new(id, 0)..);
+    from.take_while(move |value| value.node == id)
+}
+
 fn root(parents: &BTreeMap<NodeId, NodeId>, mut id: NodeId) -> NodeId {
     while let Some(parent) = parents.get(&id).filter(|parent| **parent != id) {
         id = *parent;
@@ -152,7 +157,7 @@ fn weigh(graph: &Graph, decisions: &Decisions, group: &mut Group) {
     for id in &group.nodes {
         let slots = decisions.nodes.get(id).map_or(&[][..], Vec::as_slice);
         read.extend(slots.iter().filter_map(|slot| graph.input(*id, *slot)));
-        for value in decisions.outputs.iter().filter(|value| value.node == *id) {
+        for value in narrow_outputs(decisions, *id) {
             if graph.uses(*value).iter().any(|at| !decisions.reads_narrow(*at)) {
                 group.added += CAST + 2 * name(*value);
             }

@@ -84,9 +84,14 @@ fn slots(site: &mut Site<'_>, new: &Schema, old: &Schema) -> Outcome {
         let name = new.input(slot).map_or("", |formal| formal.name);
         return Err(format!("its input {name} is new in opset {}", new.since).into());
     }
-    site.trim_inputs()?;
+    let used = (0..site.inputs()).rev().find(|slot| site.has_input(*slot));
+    // Empty slots count towards the fewest that there may be.
+    let kept = used.map_or(0, |slot| slot + 1).max(old.inputs_range.0);
+    if kept < site.inputs() {
+        site.truncate_inputs(kept)?;
+    }
     for (slot, formal) in old.inputs.iter().enumerate() {
-        let needed = !formal.optional && !formal.variadic || slot < old.inputs_range.0;
+        let needed = !formal.optional && (!formal.variadic || slot < old.inputs_range.0);
         if needed && !site.has_input(slot) {
             return Err(format!("its input {} is left out", formal.name).into());
         }

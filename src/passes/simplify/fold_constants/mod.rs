@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::splice::Names;
+use crate::analysis::infer;
 use crate::ir::{Graph, Model, Tensor};
 use crate::passes::encoded_size::{Budget, model_bytes};
 use crate::passes::scope::{self, Scope};
@@ -59,6 +60,18 @@ impl Pass for FoldConstants {
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
+        infer(model);
+        self.run_inferred(model, context)
+    }
+}
+
+impl FoldConstants {
+    /// Folds a model whose types are inferred already.
+    pub(in crate::passes) fn run_inferred(
+        &self,
+        model: &mut Model,
+        context: &Context<'_>,
+    ) -> Result<PassReport, PassError> {
         let bytes = model_bytes(model);
         self.run_within(
             model,
@@ -66,10 +79,8 @@ impl Pass for FoldConstants {
             &mut Budget::new(bytes, bytes, context.limits.max_growth),
         )
     }
-}
 
-impl FoldConstants {
-    /// Folds within a budget that other passes share.
+    /// Folds a model whose types are inferred already, within a budget that other passes share.
     pub(super) fn run_within(
         &self,
         model: &mut Model,

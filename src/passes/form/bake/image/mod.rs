@@ -7,6 +7,7 @@
 mod axis;
 mod resample;
 
+use super::fits::keeps_size;
 use super::ops::Ops;
 use crate::data::{Color, Extent, Layout, Letterbox, Place, Preprocess, Resize};
 use crate::ir::{DType, Dim, Graph, Operator, TensorError, ValueId, ValueType};
@@ -27,8 +28,16 @@ pub(super) const FRAME: [&str; 4] = [
 /// A graph from images to a model's input.
 pub(super) struct Image {
     pub(super) graph: Graph,
-    /// Width and height of the input, where every image gets the same.
-    pub(super) canvas: Option<[u32; 2]>,
+    /// Height and width of the input, each where every image that runs has the same.
+    pub(super) sizes: [Option<u32>; 2],
+}
+
+impl Image {
+    /// Width and height of the input, where every image that runs has the same.
+    pub(super) fn canvas(&self) -> Option<[u32; 2]> {
+        let [height, width] = self.sizes;
+        Some([width?, height?])
+    }
 }
 
 /// What the images are and what the model takes.
@@ -41,8 +50,8 @@ pub(super) struct Target<'a> {
     pub(super) batch: Dim,
     /// Element type of the model's input.
     pub(super) dtype: DType,
-    /// Width and height that the model takes, where it fixes them.
-    pub(super) size: Option<[u32; 2]>,
+    /// Height and width that the model takes, each where it fixes it.
+    pub(super) sizes: [Option<u32>; 2],
     /// Whether [`FRAME`] is asked for.
     pub(super) framed: bool,
 }
@@ -77,19 +86,18 @@ pub(super) fn image(preprocess: &Preprocess, target: &Target<'_>) -> Result<Imag
         Layout::Nchw => cast,
         Layout::Nhwc => ops.transpose(cast, &[0, 2, 3, 1]),
     };
-    let mut canvas = columns
-        .count
-        .zip(rows.count)
-        .map(|(width, height)| [width, height]);
-    if let (None, Some([width, height])) = (canvas, target.size) {
+    let mut sizes = [rows.count, columns.count];
+    if keeps_size(preprocess) {
         let first = match preprocess.layout {
             Layout::Nchw => 2,
             Layout::Nhwc => 1,
         };
-        for (axis, size) in [(first, height), (first + 1, width)] {
-            result = ops.exactly(result, axis, i64::from(size));
+        for (axis, size) in (first..).zip(target.sizes) {
+            if let Some(size) = size {
+                result = ops.exactly(result, axis, i64::from(size));
+            }
         }
-        canvas = target.size;
+        sizes = target.sizes;
     }
     ops.output(target.result, result, ValueType::Unknown);
     if target.framed {
@@ -97,7 +105,7 @@ pub(super) fn image(preprocess: &Preprocess, target: &Target<'_>) -> Result<Imag
     }
     Ok(Image {
         graph: ops.finish(),
-        canvas,
+        sizes,
     })
 }
 
