@@ -9,7 +9,7 @@ use crate::analysis::cost;
 use crate::ir::Model;
 
 /// Multiply-accumulates of a run at which a larger set of sizes is tried: about a tenth of a second.
-const AFFORDABLE: u64 = 200_000_000;
+pub(super) const AFFORDABLE: u64 = 200_000_000;
 
 /// Nodes above which compiling a model for one more set of sizes is much work.
 const LARGE: usize = 500;
@@ -46,18 +46,22 @@ impl Pair<'_> {
             sizes::larger_batch(free, worked),
         ];
         for sizes in sizes.into_iter().flatten() {
-            let size = |symbol: &str| sizes.get(symbol.trim_start_matches('?')).copied();
-            let cost = cost(inferred, &size);
-            // Each weight meets each element of an input about once.
-            let work = cost.macs.unwrap_or_else(|| {
-                let shapes = session::shapes_under(self.reference, &sizes);
-                let elements = shapes.values().map(|shape| product(shape)).sum::<u64>();
-                cost.parameters.saturating_mul(elements)
-            });
-            if work <= AFFORDABLE && self.at_edge(synthesizer, &KINDS, sizes) {
+            if self.work(inferred, &sizes) <= AFFORDABLE && self.at_edge(synthesizer, &KINDS, sizes) {
                 return;
             }
         }
+    }
+
+    /// The multiply-accumulates of a run of the reference at these sizes.
+    pub(super) fn work(&self, inferred: &Model, sizes: &Sizes) -> u64 {
+        let size = |symbol: &str| sizes.get(symbol.trim_start_matches('?')).copied();
+        let cost = cost(inferred, &size);
+        // Each weight meets each element of an input about once.
+        cost.macs.unwrap_or_else(|| {
+            let shapes = session::shapes_under(self.reference, sizes);
+            let elements = shapes.values().map(|shape| product(shape)).sum::<u64>();
+            cost.parameters.saturating_mul(elements)
+        })
     }
 
     /// Tries samples at sizes that a model often does not have: a reference that does not run there says nothing. Answers whether

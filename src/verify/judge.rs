@@ -9,10 +9,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::bounds::{Bounds, Clock};
+use super::cover::Coverage;
 use super::explain::{Explained, Sample};
 use super::further;
 use super::interface::{self, Names};
 use super::landmarks::Landmarks;
+use super::overrides::Defaults;
 use super::random::{Randomness, randomness};
 use super::session::{self, Shapes};
 use super::sizes::{self, Sizes};
@@ -161,6 +163,8 @@ pub fn watched(
         does_not_run: false,
         explained: Explained::default(),
         latency: None,
+        coverage: Coverage::default(),
+        remarks: Vec::new(),
     };
     let difference = names
         .err()
@@ -215,13 +219,17 @@ pub(super) struct Pair<'a> {
     pub(super) planned: u64,
     pub(super) cut_short: bool,
     pub(super) clock: Clock,
-    sizes: Vec<Sizes>,
+    pub(super) sizes: Vec<Sizes>,
     pub(super) further: Vec<Sizes>,
     blocked: Vec<NotChecked>,
     pub(super) broken: Option<String>,
     does_not_run: bool,
     pub(super) explained: Explained,
     latency: Option<Pace>,
+    /// What synthetic samples have read of tables and lists.
+    pub(super) coverage: Coverage,
+    /// What was not tried.
+    pub(super) remarks: Vec<String>,
 }
 
 impl Pair<'_> {
@@ -280,6 +288,7 @@ impl Pair<'_> {
         let landmarks = Landmarks::of([self.reference, self.model]);
         let length = landmarks.length;
         let synthesizer = Synthesizer::new(&inferred).around(landmarks);
+        self.coverage = Coverage::of(&synthesizer, false);
         let (free, fixed) = sizes::free_dims(self.reference, self.model, &self.names, &self.options.sizes);
         self.clock.halved = !free.is_empty();
         let first = sizes::attempts(&free, &fixed, None);
@@ -295,8 +304,16 @@ impl Pair<'_> {
                 self.at_edge(&synthesizer, &[SampleKind::Normal], sizes);
             }
             // One size at which the reference runs is enough: it may have been exported for it.
-            self.blocked.retain(|entry| entry.what != "reference");
+            self.forget_reference();
         }
+        self.cover(&synthesizer, &inferred, &free, &worked);
+        let defaults = Defaults::of(&inferred, self.model, &self.names);
+        self.at_other_defaults(&synthesizer, defaults, &worked);
+    }
+
+    /// Forgets where the reference did not run: it did elsewhere.
+    pub(super) fn forget_reference(&mut self) {
+        self.blocked.retain(|entry| entry.what != "reference");
     }
 
     fn first_that_works(
@@ -404,7 +421,7 @@ impl Pair<'_> {
     }
 
     /// Compiles both models for one set of shapes; the error says what to try next.
-    fn compile(&mut self, shapes: &Shapes) -> Result<Sessions, Attempt> {
+    pub(super) fn compile(&mut self, shapes: &Shapes) -> Result<Sessions, Attempt> {
         let optimise = self.options.optimise;
         let compile = |model: &Model, shapes: &Shapes| {
             session::prepare(model, self.engine, shapes)?.compile(self.engine, Vec::new(), optimise)
@@ -427,7 +444,12 @@ impl Pair<'_> {
         }
     }
 
-    fn run(&mut self, sessions: &Sessions, samples: &[Trial], mut watch: Option<&mut Watch<'_>>) -> Attempt {
+    pub(super) fn run(
+        &mut self,
+        sessions: &Sessions,
+        samples: &[Trial],
+        mut watch: Option<&mut Watch<'_>>,
+    ) -> Attempt {
         let watching = watch.is_some();
         let Some((first, rest)) = samples.split_first() else {
             return Attempt::Done;
@@ -484,6 +506,9 @@ impl Pair<'_> {
         for (sample, result) in samples.iter().zip(results) {
             match result {
                 Sample::Compared(outputs, left_out, answers) => {
+                    if !outputs.is_empty() {
+                        self.coverage.add(&sample.inputs);
+                    }
                     self.tally.add(sample, outputs, left_out);
                     if let (Some(watch), Some((expected, found)), Some(batch)) =
                         (watch.as_deref_mut(), &answers, &sample.batch)
@@ -532,7 +557,7 @@ impl Pair<'_> {
                 self.block(name, None, doubt);
             }
         }
-        let notes = if self.options.every_size {
+        let mut notes = if self.options.every_size {
             interface::lost_sizes(self.reference, self.model, &self.names, &self.options.sizes)
         } else {
             Vec::new()
@@ -557,6 +582,8 @@ impl Pair<'_> {
         if self.broken.is_some() {
             verdict = Verdict::Different;
         }
+        // What was not tried is no difference.
+        notes.append(&mut self.remarks);
         if verdict == Verdict::NotChecked && self.blocked.is_empty() {
             self.block("reference", None, "no sample ran".to_owned());
         }

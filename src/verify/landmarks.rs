@@ -3,12 +3,16 @@
 
 use std::collections::BTreeSet;
 
-use crate::ir::{DType, Model, Slot, ValueId};
+use bytes::Bytes;
+
+use crate::ir::{AttributeValue, DType, Model, Operator, Slot, Tensor, ValueId};
 
 /// Elements of a constant that is looked at; larger ones are weights.
 const SMALL: u64 = 16;
 /// Numbers that are kept.
 const MOST: usize = 256;
+/// Strings that are kept.
+const MOST_WORDS: usize = 1 << 14;
 /// The largest length that is taken from a constant.
 const LONGEST: i64 = 1024;
 
@@ -19,6 +23,8 @@ pub(super) struct Landmarks {
     pub(super) numbers: Vec<f64>,
     /// The largest length in a shape; inputs should be longer once.
     pub(super) length: Option<i64>,
+    /// Strings for inputs, those that one model alone holds first.
+    pub(super) words: Vec<Bytes>,
 }
 
 /// Operators whose small constants are thresholds, or shift and scale what is compared with them.
@@ -47,7 +53,10 @@ const SIZING: &[&str] = &[
 impl Landmarks {
     /// Reads the constants of both models.
     pub(super) fn of(models: [&Model; 2]) -> Self {
-        let mut found = Self::default();
+        let mut found = Self {
+            words: words_of(models),
+            ..Self::default()
+        };
         let mut seen = BTreeSet::new();
         for model in models {
             for path in model.graph_paths() {
@@ -139,6 +148,80 @@ impl Landmarks {
             }
         }
     }
+}
+
+/// The strings in constants and attributes of two models, those that one model alone holds first.
+fn words_of([first, second]: [&Model; 2]) -> Vec<Bytes> {
+    let (ours, theirs) = (words_in(first), words_in(second));
+    let known = |words: &[Bytes]| words.iter().cloned().collect::<BTreeSet<Bytes>>();
+    let (in_ours, in_theirs) = (known(&ours), known(&theirs));
+    let mut found: Vec<Bytes> = ours
+        .iter()
+        .filter(|word| !in_theirs.contains(*word))
+        .chain(theirs.iter().filter(|word| !in_ours.contains(*word)))
+        .chain(ours.iter().filter(|word| in_theirs.contains(*word)))
+        .cloned()
+        .collect();
+    found.truncate(MOST_WORDS);
+    found
+}
+
+/// The strings in the constants that operators of a model read and in their attributes, each once.
+fn words_in(model: &Model) -> Vec<Bytes> {
+    let mut found = Vec::new();
+    for path in model.graph_paths() {
+        let Some(graph) = model.graph_at(&path) else {
+            continue;
+        };
+        for id in graph.topological_order() {
+            let Some(operator) = graph.operator(id) else {
+                continue;
+            };
+            let constants = graph.inputs_of(id).into_iter().flatten();
+            for tensor in constants.filter_map(|value| graph.constant(value)) {
+                found.extend(strings(tensor));
+            }
+            found.extend(attribute_words(operator));
+        }
+    }
+    let mut seen: BTreeSet<Bytes> = BTreeSet::new();
+    found.retain(|word| seen.insert(word.clone()));
+    found
+}
+
+fn strings(tensor: &Tensor) -> Vec<Bytes> {
+    match tensor.strings() {
+        Ok(strings) => strings.to_vec(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// The strings in an operator's attributes with which an input may be compared.
+fn attribute_words(operator: &Operator) -> Vec<Bytes> {
+    let mut found = Vec::new();
+    for attribute in operator.attributes() {
+        match &attribute.value {
+            AttributeValue::Strings(words) => found.extend(words.iter().cloned()),
+            AttributeValue::Tensor(tensor) => found.extend(strings(tensor)),
+            AttributeValue::String(word) if attribute.name == *"pattern" => found.push(word.clone()),
+            AttributeValue::String(word) if attribute.name == *"delimiter" => {
+                found.push(word.clone());
+                let mut parted = b"a".to_vec();
+                parted.extend_from_slice(word);
+                parted.push(b'b');
+                found.push(Bytes::from(parted));
+            }
+            _ => {}
+        }
+    }
+    if operator.is("StringNormalizer") {
+        let upper: Vec<Bytes> = found
+            .iter()
+            .map(|word| Bytes::from(word.to_ascii_uppercase()))
+            .collect();
+        found.extend(upper);
+    }
+    found
 }
 
 /// Operators that give each element of their result from elements of their inputs, whatever those are.
@@ -236,6 +319,17 @@ mod tests {
         assert_eq!(Landmarks::of([&plain, &plain]), Landmarks::default());
         let narrow = model("g (float[N,S] x) => (float16[N,S] y) { y = Cast<to = 10>(x) }");
         assert!(Landmarks::of([&narrow, &plain]).numbers.contains(&65_536.0));
+    }
+
+    #[test]
+    fn strings_come_from_both_models_those_of_one_alone_first() {
+        let held = |words: &str| {
+            model(&format!(
+                "g (string[N] s) => (bool[N] y) <string[2] k = {{{words}}}> {{ y = Equal(s, k) }}"
+            ))
+        };
+        let (ours, theirs) = (held("\"same\", \"abc\""), held("\"same\", \"abd\""));
+        assert_eq!(Landmarks::of([&ours, &theirs]).words, ["abc", "abd", "same"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod batch;
 mod bisect;
 mod bounds;
+mod cover;
 mod draw;
 mod encode;
 mod explain;
@@ -15,6 +16,7 @@ mod judge;
 mod landmarks;
 mod localize;
 mod nodes;
+mod overrides;
 mod random;
 mod session;
 mod settle;

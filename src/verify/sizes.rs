@@ -305,6 +305,29 @@ pub(super) fn larger_batch(free: &[FreeDim], worked: &Sizes) -> Option<Sizes> {
     larger(&batches, worked, None)
 }
 
+/// Sizes at which a value with these dimensions holds `wanted` elements or more: by one dimension alone, the batch before others.
+pub(super) fn roomier(free: &[FreeDim], worked: &Sizes, dims: &[InputDim], wanted: i64) -> Vec<Sizes> {
+    let count = dims.iter().fold(1i64, |product, dim| {
+        product.saturating_mul(dim.size(worked).max(0))
+    });
+    let one = |batch: bool| {
+        let dim = dims.iter().find_map(|dim| {
+            let InputDim::Free(key) = dim else { return None };
+            free.iter()
+                .find(|free| free.key == *key && free.dictated.is_none() && (free.ladder == BATCH) == batch)
+        })?;
+        let now = worked.get(&dim.key).copied().filter(|size| *size > 0)?;
+        let rest = (count / now).max(1);
+        let size = wanted / rest + i64::from(wanted % rest > 0);
+        (size > now).then(|| {
+            let mut sizes = worked.clone();
+            sizes.insert(dim.key.clone(), size);
+            sizes
+        })
+    };
+    [true, false].into_iter().filter_map(one).collect()
+}
+
 /// Dimensions that are tried at the sizes 0 and 1.
 const EDGES: usize = 4;
 
@@ -345,6 +368,17 @@ mod tests {
         assert_eq!(second[0], Sizes::from([("batch".into(), 2), ("x[2]".into(), 96)]));
         assert_eq!(second[1], Sizes::from([("batch".into(), 2), ("x[2]".into(), 64)]));
         assert!(second.iter().all(|sizes| *sizes != first[0]));
+    }
+
+    #[test]
+    fn room_is_made_in_the_batch_first() {
+        let free = [dim("batch", 0, 2), dim("seq", 1, 2)];
+        let worked = Sizes::from([("batch".to_owned(), 1), ("seq".to_owned(), 8)]);
+        let dims = ["batch", "seq"].map(|key| InputDim::Free(key.to_owned()));
+        let found = roomier(&free, &worked, &dims, 1001);
+        assert_eq!(found[0], Sizes::from([("batch".into(), 126), ("seq".into(), 8)]));
+        assert_eq!(found[1], Sizes::from([("batch".into(), 1), ("seq".into(), 1001)]));
+        assert!(roomier(&free, &worked, &dims, 8).is_empty());
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! Everything else follows from how the model uses it ([`super::uses`]). The same seed gives the same bytes; one input's
 //! numbers do not depend on the other inputs.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -112,18 +114,23 @@ const LARGEST: u64 = 1 << 28;
 /// Makes samples for one model.
 #[derive(Debug)]
 pub(super) struct Synthesizer {
-    inputs: Vec<Plan>,
+    pub(super) inputs: Vec<Plan>,
     landmarks: Landmarks,
 }
 
+/// What one input must be.
 #[derive(Debug)]
-struct Plan {
-    name: String,
-    ty: ValueType,
-    dims: Vec<InputDim>,
-    demands: Vec<Demand>,
+pub(super) struct Plan {
+    pub(super) name: String,
+    pub(super) ty: ValueType,
+    pub(super) dims: Vec<InputDim>,
+    pub(super) demands: Vec<Demand>,
     /// Whether an integer may be any number of its type.
     any_number: bool,
+    /// Strings that every sample may hold.
+    pub(super) words: Vec<Bytes>,
+    /// Strings of the models that what looks the input up does not know: it may refuse them.
+    pub(super) strange: Vec<Bytes>,
 }
 
 impl Synthesizer {
@@ -132,13 +139,17 @@ impl Synthesizer {
         let inputs = sizes::required_inputs(model)
             .filter_map(|id| {
                 let value = model.graph.get(id)?.outputs().first()?;
-                Some(Plan {
+                let mut plan = Plan {
                     name: value.name.to_string(),
                     ty: value.ty.clone(),
                     dims: sizes::input_dims(model, id).unwrap_or_default(),
                     demands: uses::demands(model, id),
                     any_number: landmarks::takes_any_number(model, id),
-                })
+                    words: Vec::new(),
+                    strange: Vec::new(),
+                };
+                plan.learn(&[]);
+                Some(plan)
             })
             .collect();
         Self {
@@ -147,8 +158,11 @@ impl Synthesizer {
         }
     }
 
-    /// The same with numbers around which to sample.
+    /// The same with numbers around which to sample, and strings.
     pub(super) fn around(mut self, landmarks: Landmarks) -> Self {
+        for plan in &mut self.inputs {
+            plan.learn(&landmarks.words);
+        }
         self.landmarks = landmarks;
         self
     }
@@ -206,6 +220,34 @@ pub(super) fn generator(seed: u64, index: u64, name: &str) -> ChaCha8Rng {
 }
 
 impl Plan {
+    /// Sorts strings of the models into those that every sample may hold and those that only some hold.
+    fn learn(&mut self, words: &[Bytes]) {
+        let known = self.demands.iter().find_map(|demand| match demand {
+            Demand::Words(words) if !words.is_empty() => Some(words),
+            _ => None,
+        });
+        let unknown = known.is_none();
+        let common: Vec<Bytes> = match known {
+            Some(known) => known.iter().map(|word| Bytes::from(word.clone())).collect(),
+            None => WORDS
+                .into_iter()
+                .map(|word| Bytes::from_static(word.as_bytes()))
+                .collect(),
+        };
+        let mut seen: BTreeSet<Bytes> = BTreeSet::new();
+        self.words = common
+            .into_iter()
+            .filter(|word| seen.insert(word.clone()))
+            .collect();
+        let new = words.iter().filter(|word| seen.insert((*word).clone())).cloned();
+        if unknown {
+            self.words.extend(new);
+            self.strange.clear();
+        } else {
+            self.strange = new.collect();
+        }
+    }
+
     fn value(
         &self,
         ty: &ValueType,
@@ -259,7 +301,7 @@ impl Plan {
             source,
         };
         if dtype == DType::String {
-            return Tensor::from_strings(&dims, self.words(count, draw.kind, rng)).map_err(failed);
+            return Tensor::from_strings(&dims, self.drawn_words(count, draw.kind, rng)).map_err(failed);
         }
         let demanded = self.demanded(count, &dims, sizes, dtype, draw.kind, rng);
         let values = demanded.unwrap_or_else(|| self.free(dtype, count, dims.len(), draw, rng));
@@ -292,7 +334,8 @@ impl Plan {
         };
         let count = keys.elements();
         let values = if dtype == DType::String {
-            Tensor::from_strings(&[count], self.words(count as usize, draw.kind, rng)).map_err(failed)?
+            Tensor::from_strings(&[count], self.drawn_words(count as usize, draw.kind, rng))
+                .map_err(failed)?
         } else {
             encode(
                 dtype,
@@ -305,20 +348,18 @@ impl Plan {
         Ok(RunValue::Map(keys, Box::new(RunValue::Tensor(values))))
     }
 
-    fn words(&self, count: usize, kind: SampleKind, rng: &mut ChaCha8Rng) -> Vec<Bytes> {
-        let known = self.demands.iter().find_map(|demand| match demand {
-            Demand::Words(words) if !words.is_empty() => Some(words.clone()),
-            _ => None,
-        });
+    fn drawn_words(&self, count: usize, kind: SampleKind, rng: &mut ChaCha8Rng) -> Vec<Bytes> {
         // A word that the model does not know takes its default branch.
-        let mut words = known.unwrap_or_else(|| WORDS.map(str::to_owned).to_vec());
-        if kind == SampleKind::Mixed {
-            words.push("another word".to_owned());
-            words.push(String::new());
-        }
+        let others = [Bytes::from_static(b"another word"), Bytes::new()];
+        let strange: &[Bytes] = match kind {
+            SampleKind::Mixed | SampleKind::Landmarks => &self.strange,
+            _ => &[],
+        };
+        let unknown: &[Bytes] = if kind == SampleKind::Mixed { &others } else { &[] };
+        let words: Vec<&Bytes> = self.words.iter().chain(strange).chain(unknown).collect();
         (0..count)
             .filter_map(|_| words.get(below(rng, words.len() as u64) as usize))
-            .map(|w| Bytes::from(w.clone()))
+            .map(|word| (*word).clone())
             .collect()
     }
 
@@ -453,7 +494,7 @@ impl Plan {
     }
 }
 
-const WORDS: [&str; 4] = ["a", "b", "word", "secateur"];
+const WORDS: [&str; 5] = ["a", "b", "word", "secateur", "Word"];
 
 /// The first axes (of size 1, where `free`) of a tensor.
 fn axes(of: &ValueType, free: bool, count: usize) -> Vec<f64> {

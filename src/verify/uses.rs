@@ -202,6 +202,17 @@ impl Reader<'_> {
         self.graph.constant(value)
     }
 
+    /// The sizes that the last axis of the indices counts along, behind so many axes of the batch.
+    fn indexed(&self, batch: usize) -> Vec<Dim> {
+        let width = self
+            .dim(1, -1)
+            .fixed()
+            .and_then(|width| usize::try_from(width).ok());
+        let shape = self.ty(0).shape();
+        let sizes = shape.into_iter().flatten().skip(batch);
+        sizes.take(width.unwrap_or(usize::MAX)).cloned().collect()
+    }
+
     /// Operands that say where in another value something is.
     fn position(&self, slot: u32) -> Option<Demand> {
         Some(match (&*self.operator.op_type, slot) {
@@ -210,17 +221,9 @@ impl Reader<'_> {
             }
             ("GatherND", 1) => {
                 let batch = self.operator.int("batch_dims").unwrap_or(0).max(0) as usize;
-                let shape = self.ty(0).shape();
-                Demand::Place(
-                    shape
-                        .map(|shape| shape.iter().skip(batch).cloned().collect())
-                        .unwrap_or_default(),
-                )
+                Demand::Place(self.indexed(batch))
             }
-            ("ScatterND", 1) => {
-                let shape = self.ty(0).shape();
-                Demand::Place(shape.map(|shape| shape.to_vec()).unwrap_or_default())
-            }
+            ("ScatterND", 1) => Demand::Place(self.indexed(0)),
             ("OneHot", 0) => {
                 let depth = self.constant(1);
                 match depth.and_then(|depth| depth.to_f64().ok()?.first().copied()) {
@@ -336,10 +339,14 @@ fn words(operator: &Operator) -> Option<Demand> {
         "classes_strings",
         "string_vocabulary",
     ];
-    let texts = attribute.iter().find_map(|name| match operator.attribute(name)? {
-        crate::ir::AttributeValue::Strings(values) => Some(values),
-        _ => None,
-    });
+    let tensor = operator.tensor("keys_tensor");
+    let texts = attribute
+        .iter()
+        .find_map(|name| match operator.attribute(name)? {
+            crate::ir::AttributeValue::Strings(values) => Some(&values[..]),
+            _ => None,
+        })
+        .or_else(|| tensor?.strings().ok());
     if let Some(texts) = texts {
         return Some(Demand::Words(
             texts
@@ -350,8 +357,9 @@ fn words(operator: &Operator) -> Option<Demand> {
     }
     let numbers = ["keys_int64s", "cats_int64s"]
         .iter()
-        .find_map(|name| operator.ints(name));
-    numbers.map(|values| Demand::Compared(values.iter().map(|v| *v as f64).collect()))
+        .find_map(|name| operator.ints(name).map(<[i64]>::to_vec))
+        .or_else(|| tensor?.to_i64().ok());
+    numbers.map(|values| Demand::Compared(values.into_iter().map(|v| v as f64).collect()))
 }
 
 /// The size along an axis, which may be negative.

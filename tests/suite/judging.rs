@@ -636,3 +636,130 @@ fn comparison_and_gates_share_one_run_over_the_evaluation_data() {
     );
     println!("{explaining} runs to explain rounding");
 }
+
+/// Pairs of numbers by index; those of row `other` are off by one.
+fn table(rows: usize, other: Option<usize>) -> String {
+    let row = |at: usize| {
+        let off = f64::from(u8::from(Some(at) == other));
+        format!("{:?}, {:?}", at as f64 * 0.5 + off, off - at as f64)
+    };
+    let rows: Vec<String> = (0..rows).map(row).collect();
+    format!("float[{}, 2] e = {{{}}}", rows.len(), rows.join(", "))
+}
+
+/// `emb_row`: whichever operator reads a table, every row of it is read, also by an input of fixed size and by coordinates.
+#[test]
+fn every_row_of_a_table_is_read() {
+    let forms = [
+        ("int64[N] i", "float[N, 2] y", "y = Gather(e, i)"),
+        (
+            "int32[N, T] i",
+            "float[N, T, 2] y",
+            "c = Cast<to = 7>(i) y = Gather(e, c)",
+        ),
+        ("int64[4] i", "float[4, 2] y", "y = Gather(e, i)"),
+        ("int64[N, 1] i", "float[N, 2] y", "y = GatherND(e, i)"),
+        ("int64[N, 2] i", "float[N] y", "y = GatherND(e, i)"),
+        (
+            "int64[N] i",
+            "float[N, 2] y",
+            "h = OneHot(i, d, v) y = MatMul(h, e)",
+        ),
+    ];
+    for (input, output, body) in forms {
+        let form = |other| {
+            format!(
+                "({input}) => ({output}) <{}, int64 d = {{1000}}, float[2] v = {{0, 1}}> {{ {body} }}",
+                table(1000, other)
+            )
+        };
+        let found = judged(&form(None), &form(Some(777)));
+        assert_eq!(found.verdict, Verdict::Different, "{input} {body}: {found:?}");
+        let found = judged(&form(None), &form(None));
+        assert_eq!(found.verdict, Verdict::Equal, "{input} {body}: {found:?}");
+        assert!(found.notes.is_empty(), "{input} {body}: {found:?}");
+    }
+}
+
+#[test]
+fn rows_that_no_sample_reads_are_counted() {
+    // One index a sample, and no size that is free.
+    let one = |other| {
+        format!(
+            "(int64[1] i) => (float[1, 2] y) <{}> {{ y = Gather(e, i) }}",
+            table(5000, other)
+        )
+    };
+    let found = judged(&one(None), &one(None));
+    assert_eq!(found.verdict, Verdict::Equal, "{found:?}");
+    assert_eq!(found.notes.len(), 1, "{found:?}");
+    assert!(
+        found.notes[0].contains("of the 5000 rows that input i picks from were read"),
+        "{found:?}"
+    );
+    assert!(found.samples > 256 && found.samples < 300, "{found:?}");
+    // The first row that no sample has read is among those that are read.
+    assert_eq!(judged(&one(None), &one(Some(1))).verdict, Verdict::Different);
+}
+
+/// `str`: the words that either model compares with.
+#[test]
+fn strings_are_drawn_from_the_constants_of_both_models() {
+    let equal = |word: &str| {
+        format!("(string[N] s) => (bool[N] y) <string[1] k = {{\"{word}\"}}> {{ y = Equal(s, k) }}")
+    };
+    let fixed = |word: &str| equal(word).replace("[N]", "[1]");
+    assert_eq!(verdict(&equal("abc"), &equal("abd")), Verdict::Different);
+    assert_eq!(verdict(&equal("abc"), &equal("abc")), Verdict::Equal);
+    assert_eq!(verdict(&fixed("abc"), &fixed("abd")), Verdict::Different);
+    assert_eq!(verdict(&fixed("abc"), &fixed("abc")), Verdict::Equal);
+    let never = "(string[N] s) => (bool[N] y) { a = Equal(s, s) y = Not(a) }";
+    assert_eq!(verdict(never, &equal("abc")), Verdict::Different);
+    assert_eq!(verdict(&equal("abc"), never), Verdict::Different);
+}
+
+/// `overr_init2`: what a caller gives in place of a default counts, where both models take it.
+#[test]
+fn inputs_with_a_default_get_other_values_too() {
+    let sum = |read: &str, b: &str| {
+        format!(
+            "(float[N,4] x, float[4] b = {{{b}}}) => (float[N,4] y) <float[4] c = {{1, 2, 0, -4}}> {{ y = Add(x, {read}) }}"
+        )
+    };
+    let default = "1, 2, 0, -4";
+    let found = judged(&sum("b", default), &sum("c", default));
+    assert_eq!(found.verdict, Verdict::Different, "{found:?}");
+    assert!(!found.does_not_run && found.reason.is_none(), "{found:?}");
+    let worst = found.worst.unwrap();
+    assert!(worst.contains_key("b"), "{:?}", worst.keys());
+    let found = judged(&sum("b", default), &sum("b", default));
+    assert_eq!(found.verdict, Verdict::Equal, "{found:?}");
+    assert!(found.notes.is_empty(), "{found:?}");
+    // Defaults that differ are seen where they are left as they are.
+    assert_eq!(
+        verdict(&sum("b", default), &sum("b", "1, 2, 3, -4")),
+        Verdict::Different
+    );
+    // A model without the input bakes its default in.
+    let bound = "(float[N,4] x) => (float[N,4] y) <float[4] b = {1, 2, 0, -4}> { y = Add(x, b) }";
+    assert_eq!(verdict(&sum("b", default), bound), Verdict::Equal);
+}
+
+#[test]
+fn a_default_that_makes_a_shape_stays_and_that_is_said() {
+    let shaped = "(float[N,4] x, int64[2] s = {-1, 2}, float[4] b = {1, 2, 3, 4}) => (float[M,2] y) \
+                  { a = Add(x, b) y = Reshape(a, s) }";
+    let found = judged(shaped, shaped);
+    assert_eq!(found.verdict, Verdict::Equal, "{found:?}");
+    assert_eq!(
+        found.notes,
+        ["held at their default in every sample: s"],
+        "{found:?}"
+    );
+    // A float that becomes a size is no number to change.
+    let sized =
+        "(float[N,4] x, float[2] s = {-1, 2}) => (float[M,2] y) { c = Cast<to = 7>(s) y = Reshape(x, c) }";
+    let found = judged(sized, sized);
+    assert_eq!(found.verdict, Verdict::Equal, "{found:?}");
+    assert_eq!(found.notes.len(), 1, "{found:?}");
+}
