@@ -24,6 +24,9 @@ pub(super) fn show(global: &Global, report: &RunReport, output: Option<&Destinat
     for warning in &report.warnings {
         terminal::note(&format!("warning: {}", lines(warning)));
     }
+    if global.verbose == 0 {
+        report.left.iter().for_each(|words| terminal::note(&lines(words)));
+    }
     let say = |text: &str| {
         if output == Some(&Destination::Stdout) {
             terminal::note(text)

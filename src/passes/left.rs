@@ -172,9 +172,45 @@ pub fn unchanged(pass: &str, reasons: &[Reason]) -> String {
     text
 }
 
+/// Reasons that are said of a step that changed something.
+const SAID: usize = 4;
+
+/// What to say of a step that changed something and left other things alone; `None` where it left nothing.
+pub fn left_alone(pass: &str, reasons: &[Reason]) -> Option<String> {
+    let of_things: Vec<&Reason> = reasons.iter().filter(|reason| reason.count > 0).collect();
+    let things: u64 = of_things.iter().map(|reason| reason.count).sum();
+    let mut text = format!("{pass} left {things} alone");
+    for reason in of_things.iter().take(SAID) {
+        text.push_str(&format!("\n  {reason}"));
+    }
+    match of_things.len() {
+        0 => return None,
+        count if count > SAID => text.push_str(&format!("\n  and for {} more reasons: see -v", count - SAID)),
+        _ => {}
+    }
+    Some(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_left_alone_is_said_and_what_is_about_the_model_is_not() {
+        let left: Vec<Left> = (0..6)
+            .map(|index| Left::new(format!("n{index}"), format!("reason {index}")))
+            .collect();
+        let text = left_alone("quantize", &reasons(&left, &[])).unwrap();
+        assert!(
+            text.starts_with("quantize left 6 alone\n  1 x reason 0 (n0)\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("and for 2 more reasons: see -v"), "{text}");
+        assert_eq!(
+            left_alone("quantize", &reasons(&[], &["about the model".to_owned()])),
+            None
+        );
+    }
 
     #[test]
     fn equal_reasons_are_counted_and_the_commonest_comes_first() {

@@ -33,7 +33,7 @@ pub use form::{
     overridable,
 };
 pub use kept::Kept;
-pub use left::{Left, Reason, reasons, unchanged};
+pub use left::{Left, Reason, left_alone, reasons, unchanged};
 pub use pass::{
     About, Aim, Change, Context, HeadTraining, Limits, Needs, Pass, PassError, PassReport, PlannedNode,
     ReportFile, Requirement, Runs, Safety, Times, TrainedClass,

@@ -21,8 +21,8 @@ use crate::ops;
 use crate::parts::PartsError;
 use crate::passes::{
     Aim, Change, Context, HeadTraining, Limits, Pass, PassError, PassReport, PlannedNode, Reason, ReportFile,
-    Requirement, Resources, Safety, Selector, Simplify, Times, distinct_names, overridable, unchanged,
-    unmatched,
+    Requirement, Resources, Safety, Selector, Simplify, Times, distinct_names, left_alone, overridable,
+    unchanged, unmatched,
 };
 use crate::proto::StringStringEntryProto;
 use crate::rewrite::Evaluator;
@@ -163,6 +163,10 @@ pub struct RunReport {
     pub culprit: Option<Culprit>,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// Of steps that changed something what they left alone, and why. In JSON that is with each step, as `reasons`.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub left: Vec<String>,
 }
 
 /// A result and the model.
@@ -265,6 +269,7 @@ pub fn run(
         requirements,
         snapshots,
         idle,
+        left,
         reference,
         evened,
         changed,
@@ -305,6 +310,7 @@ pub fn run(
         after,
         culprit: None,
         warnings,
+        left,
     };
     report.accepted &= !report.unchanged;
     let work = Duration::try_from_secs_f64(report.steps.iter().map(|step| step.seconds).sum());
@@ -341,6 +347,8 @@ pub(super) struct Done {
     snapshots: Vec<(usize, Model)>,
     /// Of steps that changed nothing and were asked to.
     idle: Vec<String>,
+    /// Of steps that changed something what they left alone.
+    left: Vec<String>,
     /// What comes after a step that makes another model on purpose is compared with its result.
     reference: Option<Model>,
     /// The model whose values those of the result stand for, where steps moved factors between layers.
@@ -384,14 +392,19 @@ impl Done {
             self.snapshots.push((index, model.clone()));
         }
         let reasons = report.reasons();
-        if !report.changed && step.pass.about().aim != Aim::Tidy {
+        if step.pass.about().aim != Aim::Tidy {
             let place = if pipeline.steps.len() > 1 {
                 format!("step {}: ", index + 1)
             } else {
                 String::new()
             };
-            self.idle
-                .push(format!("{place}{}", unchanged(&step.name, &reasons)));
+            if report.changed {
+                let words = left_alone(&step.name, &reasons);
+                self.left.extend(words.map(|words| format!("{place}{words}")));
+            } else {
+                self.idle
+                    .push(format!("{place}{}", unchanged(&step.name, &reasons)));
+            }
         }
         report.notes.extend(report.left.iter().map(ToString::to_string));
         self.steps.push(StepReport {

@@ -188,12 +188,21 @@ impl TransferStructure {
         report: &mut PassReport,
     ) -> Result<(), PassError> {
         let init = self.init.unwrap_or(otherwise);
-        let made =
-            initialise(&mut part.graph, init, context.seed, &context.keep).map_err(|error| match error {
-                InitialiseError::Edit(source) => PassError::Edit { pass: NAME, source },
-                InitialiseError::Tensor { .. } => resource(error.to_string()),
-            })?;
-        report.add("weight initialised", made as u64);
+        let done = initialise(part, init, context.seed, &context.keep).map_err(|error| match error {
+            InitialiseError::Edit(source) => PassError::Edit { pass: NAME, source },
+            InitialiseError::Tensor { .. } => resource(error.to_string()),
+        })?;
+        if done.made > 0 {
+            // What bodies know of the constants that they capture.
+            analysis::infer(part);
+        }
+        report.add("weight initialised", done.made as u64);
+        for stayed in done.stayed {
+            match stayed.cure.is_empty() {
+                true => report.leave(stayed.name, stayed.why),
+                false => report.leave_curable(stayed.name, stayed.why, stayed.cure),
+            }
+        }
         Ok(())
     }
 }

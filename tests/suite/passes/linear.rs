@@ -2,10 +2,13 @@
 //! recurrent layers and tables; the forms of Gemm; names; and the reasons for what stays float.
 
 use secateur::analysis::linear;
-use secateur::passes::{Form, Profile, Quantize, QuantizeDynamic, QuantizeWeights, Runs};
+use secateur::passes::{
+    Form, Heads, LayerPrecision, Precision, Profile, Quantize, QuantizeDynamic, QuantizeWeights, Rounding,
+    Runs,
+};
 use secateur::quantize::{Calibrator, Kind};
 
-use super::quantizing::{check_near, constants, operators};
+use super::quantizing::{Synthetic, check_near, constants, operators};
 use super::*;
 
 fn dynamic() -> QuantizeDynamic {
@@ -526,20 +529,222 @@ g (float[2,4] x) => (float[2,4] y) <{W}, float z = {{0.0}}> {{
 }
 
 #[test]
-fn a_weight_that_is_also_read_as_float_is_named() {
-    let text = format!(
-        r#"<ir_version: 8, opset_import: ["" : 17]>
-g (float[4,4] x) => (float[4,4] y) <{W}> {{ a = MatMul(x, w) y = Add(a, w) }}"#
-    );
+fn a_weight_that_is_also_read_as_float_stays_float() {
+    for (ends, why) in [
+        ("y = Add(a, w)", "y (Add) reads its weight as float"),
+        (
+            "b = Relu(a) y = MatMul(b, w)",
+            "y (MatMul) reads its weight as float",
+        ),
+    ] {
+        let text = format!(
+            r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[4,4] x) => (float[4,4] y) <{W}> {{ a = MatMul(x, w) {ends} }}"#
+        );
+        let pass = QuantizeDynamic {
+            prepare: false,
+            exclude: vec!["^y$".to_owned()],
+            ..dynamic()
+        };
+        let report = check_untouched(&pass, &text, &Setting::default());
+        assert!(said(&report).contains(why), "{report:#?}");
+    }
+    // Codes for the weight as it is and for the weight transposed take as much as half precision does.
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,2] x) => (float[2,2] y) <float16[2,2] h = {14336,13312,12288,14000}> {
+  w = Cast<to = 1>(h)
+  t = Transpose<perm = [1, 0]>(w)
+  a = MatMul(x, w)
+  y = MatMul(a, t)
+}"#;
     let pass = QuantizeDynamic {
         prepare: false,
         ..dynamic()
     };
-    let (_, report) = check_near(&pass, &text, 0.05);
+    let report = check_untouched(&pass, text, &Setting::default());
     assert!(
-        said(&report).contains("as float beside its codes: y (Add) reads it"),
+        said(&report).contains("2 x its weight is read in several ways"),
         "{report:#?}"
     );
+    // In float they take half, and it is said that there are two.
+    let text = text.replace(
+        "float16[2,2] h = {14336,13312,12288,14000}",
+        "float[2,2] h = {0.5,0.25,0.1,-0.3}",
+    );
+    let (after, report) = check_near(&pass, &text, 0.06);
+    assert_eq!(count(&after, "MatMulInteger"), 2);
+    assert!(
+        said(&report).contains("h is stored as codes once for each way"),
+        "{report:#?}"
+    );
+}
+
+#[test]
+fn a_float_copy_beside_codes_is_named_with_its_cost() {
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,4] y, float[4,4] w) <{W}> {{ y = MatMul(x, w) }}"#
+    );
+    let pass = Quantize {
+        heads: Heads::Codes,
+        ..unclipped()
+    };
+    let (_, report) = check_near(&pass, &text, 0.1);
+    let left = report.left.iter().find(|left| left.what == "w").unwrap();
+    assert_eq!(
+        left.why,
+        "in float beside its codes, as an output of the graph reads it, which costs 64 bytes"
+    );
+}
+
+const SHARED: &str = "a = MatMul(x, w) r = Relu(a) y = MatMul(r, w)";
+
+#[test]
+fn layers_that_share_a_weight_get_the_wider_type_that_they_ask_for() {
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 21]>
+g (float[2,4] x) => (float[2,4] y) <{W}> {{ {SHARED} }}"#
+    );
+    for (first, other) in [("^a$", "^y$"), ("^y$", "^a$")] {
+        let of = |pattern: &str, precision| LayerPrecision {
+            pattern: pattern.to_owned(),
+            precision,
+            block: None,
+        };
+        let pass = QuantizeWeights {
+            kind: Kind::Int4,
+            layers: vec![of(first, Precision::Int8), of(other, Precision::Int4)],
+            ..weights()
+        };
+        let (after, report) = check_near(&pass, &text, 0.05);
+        assert_eq!(constants(&after, DType::I4), 0);
+        assert!(constants(&after, DType::I8) > 0);
+        let (wide, narrow) = (first.trim_matches(['^', '$']), other.trim_matches(['^', '$']));
+        let expected = format!(
+            "w is the weight of {wide}, which asks for int8, and of {narrow}, which asks for int4: it is int8 for all"
+        );
+        assert!(said(&report).contains(&expected), "{report:#?}");
+    }
+    let pass = QuantizeWeights {
+        exclude: vec!["^y$".to_owned()],
+        ..weights()
+    };
+    let report = check_untouched(&pass, &text, &Setting::default());
+    assert!(said(&report).contains("1 x excluded (y)"), "{report:#?}");
+    assert!(
+        said(&report).contains("it shares its weight with a layer that is excluded (a)"),
+        "{report:#?}"
+    );
+}
+
+#[test]
+fn weights_that_come_in_as_arguments_of_functions_are_named_so() {
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17, "my" : 1]>
+g (float[2,4] x) => (float[2,4] y) <{W}> {{ y = my.Product(x, w) }}
+<domain: "my", opset_import: ["" : 17]> Product (l, r) => (o) {{ t = Transpose(r) o = MatMul(l, t) }}"#
+    );
+    let weights = QuantizeWeights {
+        prepare: false,
+        ..weights()
+    };
+    let dynamic = QuantizeDynamic {
+        prepare: false,
+        ..dynamic()
+    };
+    for pass in [&weights as &dyn Pass, &dynamic] {
+        let (_, report, _) = valid(pass, &text);
+        assert!(!report.changed);
+        assert!(
+            said(&report)
+                .contains("its weight comes in as an argument of the function (o); `inline-functions` first"),
+            "{report:#?}"
+        );
+    }
+    let pass = Quantize {
+        prepare: false,
+        ..Quantize::default()
+    };
+    let (_, report, _) = valid(&pass, &text);
+    assert!(said(&report).contains("it calls a function"), "{report:#?}");
+    // A product of what the run gives stays one of two activations.
+    let text = text
+        .replace("my.Product(x, w)", "my.Product(x, x)")
+        .replace("[2,4]", "[4,4]");
+    let (_, report, _) = valid(&dynamic, &text);
+    assert!(
+        said(&report).contains("it multiplies two activations"),
+        "{report:#?}"
+    );
+}
+
+#[test]
+fn products_that_static_quantization_does_not_reach_have_their_reason() {
+    let pass = Quantize {
+        prepare: false,
+        ..Quantize::default()
+    };
+    let run = |text: &str| {
+        let resources = Synthetic { samples: 2 };
+        run_with(&pass, &mut model(text), &Setting::default(), Some(&resources)).unwrap()
+    };
+    let branches = "else_branch = e () => (float[2,4] r) { r = Relu(x) }";
+    let report = run(&format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (bool p, float[2,4] x) => (float[2,4] y) <{W}> {{
+  y = If(p) < then_branch = t () => (float[2,4] u) {{ u = MatMul(x, w) }}, {branches} >
+}}"#
+    ));
+    assert!(!report.changed);
+    assert!(
+        said(&report).contains("is in a body or a function"),
+        "{report:#?}"
+    );
+    assert!(
+        said(&report).contains("it is in a body, and what bodies hold stays float (u)"),
+        "{report:#?}"
+    );
+    let report = run(&format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (bool p, float[2,4] x) => (float[2,4] y, float[2,4] z) <float16[4,4] h = {{1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16}}, {W}> {{
+  c = Cast<to = 1>(h)
+  z = MatMul(x, c)
+  a = Abs(w)
+  q = MatMul(z, a)
+  y = If(p) < then_branch = t () => (float[2,4] u) {{ d = Cast<to = 1>(h) u = MatMul(q, d) }}, {branches} >
+}}"#
+    ));
+    let why = |node: &str| {
+        let found = report.nodes.iter().find(|one| one.node == node);
+        found.unwrap().why.clone()
+    };
+    assert!(why("z").contains("behind a Cast"), "{report:#?}");
+    assert!(why("q").contains("computed from constants"), "{report:#?}");
+}
+
+#[test]
+fn a_rounding_that_knows_no_rows_says_why() {
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,4] x) => (float[2,4] y, float[2,4] z) <{W}, {V}> {{
+  y = Einsum<equation = "bi, ij -> bj">(x, w)
+  z = MatMul(x, v)
+}}"#
+    );
+    let pass = QuantizeWeights {
+        rounding: Rounding::Gptq,
+        prepare: false,
+        ..weights()
+    };
+    let (_, report) = check_near(&pass, &text, 0.05);
+    let nearest: Vec<_> = report
+        .left
+        .iter()
+        .filter(|left| left.why.starts_with("rounded to nearest: "))
+        .collect();
+    assert_eq!(nearest.len(), 1, "{report:#?}");
+    assert_eq!(nearest[0].what, "w");
+    assert!(nearest[0].why.contains("an Einsum reads it"), "{report:#?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use secateur::engine::{RunValue, RunValues};
 use secateur::ir::{Model, Tensor};
-use secateur::passes::{PassReport, align_models};
+use secateur::passes::{PassReport, TransferStructure, align_models};
 use secateur::transfer::region::extract;
 use secateur::transfer::splice::{SpliceError, replace_region, splice};
 
@@ -242,4 +242,90 @@ g (float[2,4] x, float[4] b) => (float[2,4] y) <float[4] b = {1, 2, 3, 4}> { h =
             && shown.iter().any(|line| line.starts_with("p/b: ")),
         "{shown:?}"
     );
+}
+
+/// Takes the structure of a model, with fresh weights.
+fn restarted(text: &str, setting: &Setting) -> (Model, PassReport) {
+    let mut after = model(text);
+    let report = run_pass(&TransferStructure::default(), &mut after, setting).unwrap();
+    lines(&after);
+    (after, report)
+}
+
+/// The numbers of a constant of the main graph or, where it has none of this name, of another one.
+fn stored(model: &Model, name: &str) -> Vec<f64> {
+    let found = model.graph_paths().into_iter().find_map(|path| {
+        let graph = model.graph_at(&path)?;
+        graph.constant(graph.find_value(name)?)?.to_f64().ok()
+    });
+    found.unwrap_or_else(|| panic!("no {name}"))
+}
+
+/// Why a weight stays.
+fn stays(report: &PassReport, name: &str) -> String {
+    let left = report.left.iter().find(|left| left.what == name);
+    left.unwrap_or_else(|| panic!("{name} is not named: {report:#?}"))
+        .why
+        .clone()
+}
+
+#[test]
+fn fresh_weights_reach_bodies_and_what_they_capture() {
+    let text = r#"<ir_version: 8, opset_import: ["": 17]>
+g (bool p, float[2,2] x) => (float[2,2] y) <float[2,2] w = {1, 2, 3, 4}, float[2] b = {5, 6}> {
+  h = MatMul (x, w)
+  y = If (p) <
+    then_branch = t () => (float[2,2] u) { q = MatMul (h, w) u = Add (q, b) },
+    else_branch = e () => (float[2,2] v) <float[2,2] own = {1, 2, 3, 4}> { v = MatMul (h, own) }
+  >
+}"#;
+    let (after, report) = restarted(text, &Setting::default());
+    sound(&after);
+    assert_eq!(report.changes[0].count, 3, "{report:#?}");
+    assert!(report.left.is_empty(), "{report:#?}");
+    let trained = [1.0, 2.0, 3.0, 4.0];
+    assert_ne!(stored(&after, "w"), trained);
+    assert_ne!(stored(&after, "own"), trained);
+    assert_eq!(stored(&after, "b"), [0.0, 0.0]);
+    // One weight for the product before the branch and the one in it.
+    let shown = lines(&after);
+    assert_eq!(after.graph.initializers().len(), 2, "{shown:?}");
+    assert!(shown.join(" ").contains("MatMul (h, w)"), "{shown:?}");
+    // What one reader keeps, the others leave to it.
+    let (after, _) = restarted(text, &keep(&["^q$"]));
+    sound(&after);
+    assert_eq!(stored(&after, "w"), trained);
+    assert_eq!(after.graph.initializers().len(), 3);
+}
+
+#[test]
+fn weights_without_a_fresh_form_are_named() {
+    let text = r#"<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1, "my": 1]>
+g (float[2,2] x) => (float[2,2] y, float[2,2] v, float[2,2] z)
+<float[2,2] v = {1, 2, 3, 4}, float[2] s = {1.5, 0.5}, int8[2,2] c = {1, 2, 3, 4}, float scale = {0.5}, float[2,2] a = {1, 2, 3, 4}> {
+  h = MatMul (x, v)
+  d = DequantizeLinear (c, scale)
+  k = MatMul (h, d)
+  z = com.microsoft.SkipSimplifiedLayerNormalization (k, x, s)
+  y = my.Product (k, a)
+}
+<domain: "my", opset_import: ["": 17]> Product (l, r) => (o) { o = MatMul (l, r) }
+"#;
+    let (after, report) = restarted(text, &Setting::default());
+    assert_eq!(report.changes[0].count, 1, "{report:#?}");
+    assert_eq!(stored(&after, "v"), [1.0, 2.0, 3.0, 4.0]);
+    assert!(
+        stays(&report, "v").contains("an output of the graph"),
+        "{report:#?}"
+    );
+    assert!(stays(&report, "c").contains("codes"), "{report:#?}");
+    assert!(stays(&report, "s").contains("of another domain"), "{report:#?}");
+    assert!(
+        stays(&report, "a").contains("argument of a function"),
+        "{report:#?}"
+    );
+    assert_eq!(report.left.len(), 4, "{report:#?}");
+    // What a pattern keeps was asked for.
+    let (_, report) = restarted(text, &keep(&["^v$", "^c$", "^s$", "^a$"]));
+    assert!(report.left.is_empty(), "{report:#?}");
 }

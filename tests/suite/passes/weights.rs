@@ -373,6 +373,70 @@ fn shared_weights_are_pruned_once_and_kept_ones_stay() {
 }
 
 #[test]
+fn weights_that_bodies_capture_and_weights_behind_casts_are_pruned() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+        m (bool p, float[N, 2] x) => (float[N, 2] y)
+        <float[2, 2] w = {1, 2, 3, 4}, float16[2, 2] h = {15360, 16384, 16896, 17408}> {
+            c = Cast <to = 1> (h)
+            a = MatMul (x, c)
+            y = If (p) <
+                then_branch = t () => (float[N, 2] u) { u = MatMul (a, w) },
+                else_branch = e () => (float[N, 2] v) <float[2, 2] own = {4, 3, 2, 1}> { v = MatMul (a, own) }
+            >
+        }"#;
+    let (pruned, report) = prune(&PruneWeights::default(), text, &Labelled::new());
+    assert_eq!(
+        (zeros(&pruned, "w"), zeros(&pruned, "h")),
+        (vec![0, 1], vec![0, 1])
+    );
+    assert_eq!(report.changes[0].count, 6, "{report:?}");
+    assert!(report.left.is_empty(), "{report:?}");
+    let total = report.changes[0].details.last().unwrap();
+    assert!(
+        total.starts_with("all 3 weights of Conv, ") && total.contains("6 of 12 zero, 50.0 %"),
+        "{total}"
+    );
+    // What the body knows of the weight is what it is now.
+    let inner = pruned.graph_paths().into_iter().find_map(|path| {
+        let graph = pruned.graph_at(&path).filter(|_| !path.bodies.is_empty())?;
+        let product = graph.node_ids().find(|id| graph.label(*id) == "u")?;
+        graph.constant(graph.input(product, 1)?)?.to_f64().ok()
+    });
+    assert_eq!(inner.unwrap(), [0.0, 0.0, 3.0, 4.0]);
+}
+
+#[test]
+fn weights_that_cannot_be_pruned_have_their_reason() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17, "my" : 1]>
+        m (float[N, 2] x) => (float[N, 2] y) <float[2, 2] w = {1, 2, 3, 4}, float[2, 2] v = {1, 2, 3, 4}> {
+            s = Abs (v)
+            a = MatMul (x, s)
+            y = my.Product (a, w)
+        }
+        <domain: "my", opset_import: ["" : 17]> Product (l, r) => (o) { o = MatMul (l, r) }"#;
+    let (_, report) = prune(&PruneWeights::default(), text, &Labelled::new());
+    assert!(!report.changed);
+    for (layer, why) in [
+        ("a", "its weight is computed from constants"),
+        ("o", "its weight comes in as an argument of the function"),
+    ] {
+        let left = report.left.iter().find(|left| left.what == layer);
+        assert_eq!(left.unwrap().why, why, "{report:?}");
+    }
+    assert_eq!(report.left.len(), 2, "{report:?}");
+    let nothing = PruneWeights {
+        sparsity: Some(0.0),
+        ..PruneWeights::default()
+    };
+    let (_, report) = prune(&nothing, LINEAR, &Labelled::new());
+    assert!(!report.changed);
+    assert!(
+        said(&report).contains("asks for no weight to become zero; raise it"),
+        "{report:?}"
+    );
+}
+
+#[test]
 fn options_that_contradict_each_other_are_refused() {
     for (pass, word) in [
         (

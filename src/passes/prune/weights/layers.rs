@@ -5,14 +5,16 @@ use std::collections::HashSet;
 use regex::RegexSet;
 
 use super::options::PruneWeights;
-use crate::ir::{Graph, GraphPath, Model, NodeId, NodeKind, Operator, ValueId};
-use crate::passes::Context;
+use crate::analysis::linear::{self, Origin};
+use crate::ir::{Graph, GraphPath, Model, NodeId, Operator, ValueId};
+use crate::passes::left::LeftAlone;
+use crate::passes::{Context, PassReport};
 use crate::statistics::Along;
 
 /// A constant that some operator multiplies with.
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
-    /// The graph.
+    /// The graph that holds the constant; operators in its bodies may read it, too.
     pub(super) path: GraphPath,
     /// The constant.
     pub(super) value: ValueId,
@@ -61,120 +63,170 @@ enum Operand {
     FirstOutput,
 }
 
-/// Every prunable weight in graph order. Reasons for leaving weights alone go to `notes`.
+/// Every prunable weight in graph order. Reasons for leaving weights alone go to `report`.
 pub(super) fn layers(
     model: &Model,
     options: &PruneWeights,
     own: &RegexSet,
     context: &Context<'_>,
-    notes: &mut Vec<String>,
+    report: &mut PassReport,
 ) -> Vec<Layer> {
-    let mut found: Vec<Layer> = Vec::new();
+    let mut search = Search {
+        model,
+        own,
+        context,
+        found: Vec::new(),
+        seen: HashSet::new(),
+        notes: Vec::new(),
+        left: LeftAlone::default(),
+    };
     for path in model.graph_paths() {
         let Some(graph) = model.graph_at(&path) else {
             continue;
         };
-        let mut seen: HashSet<ValueId> = HashSet::new();
         for id in graph.topological_order() {
             let Some(operator) = graph.operator(id) else {
                 continue;
             };
-            if !operator.domain().is_empty() || !options.operators.iter().any(|name| operator.is(name)) {
-                continue;
-            }
-            for role in roles(graph, id, operator) {
-                let Some((value, axes)) = graph
-                    .input(id, role.slot)
-                    .and_then(|value| constant(graph, value))
-                else {
-                    continue;
-                };
-                let name = label(graph, value);
-                let reader = format!("{} {}", operator.op_type, graph.label(id));
-                let kept = |name: &str| own.is_match(name) || context.keeps(name);
-                let node = graph.get(id);
-                let names = node.and_then(|node| node.name.as_deref()).into_iter();
-                let outputs = node
-                    .into_iter()
-                    .flat_map(|node| node.outputs())
-                    .map(|value| &*value.name);
-                if names.chain(outputs).any(kept) || kept(&name) {
-                    notes.push(format!("{name} ({reader}) stays: keep"));
-                    seen.insert(value);
-                    found.retain(|layer| layer.path != path || layer.value != value);
-                    continue;
-                }
-                if !seen.insert(value) {
-                    continue;
-                }
-                let Some(tensor) = graph.constant(value) else {
-                    continue;
-                };
-                if !tensor.dtype().is_float() || tensor.dtype().bits() < 16 {
-                    notes.push(format!("{name} ({reader}) stays: it holds {}", tensor.dtype()));
-                    continue;
-                }
-                let axis = |axis: usize| axes.get(axis).copied();
-                let (Some(output_axis), Some(sum_axis)) = (axis(role.output_axis), axis(role.sum_axis))
-                else {
-                    notes.push(format!(
-                        "{name} ({reader}) stays: a weight of shape {:?}",
-                        tensor.dims()
-                    ));
-                    continue;
-                };
-                found.push(Layer {
-                    path: path.clone(),
-                    value,
-                    name,
-                    reader,
-                    dims: tensor.dims().iter().map(|dim| *dim as usize).collect(),
-                    output_axis,
-                    sum_axis,
-                    groups: role.groups,
-                    input: role.other.and_then(|(operand, axis)| {
-                        let value = match operand {
-                            Operand::Input(slot) => graph.input(id, slot)?,
-                            Operand::FirstOutput => ValueId::new(id, 0),
-                        };
-                        let value = graph.value(value).filter(|value| !value.omitted)?;
-                        (!value.name.is_empty()).then(|| Along {
-                            value: value.name.to_string(),
-                            axis,
-                        })
-                    }),
-                });
+            if operator.domain().is_empty() && options.operators.iter().any(|name| operator.is(name)) {
+                search.operator(&path, graph, id, operator);
             }
         }
     }
-    found
+    report.notes.extend(search.notes);
+    report.left.extend(search.left.into_entries());
+    search.found
+}
+
+/// Weights that were found, and why others are left alone.
+struct Search<'a> {
+    model: &'a Model,
+    own: &'a RegexSet,
+    context: &'a Context<'a>,
+    found: Vec<Layer>,
+    /// Constants that an operator has been found for.
+    seen: HashSet<(GraphPath, ValueId)>,
+    notes: Vec<String>,
+    left: LeftAlone,
+}
+
+impl Search<'_> {
+    /// The weights of one operator.
+    fn operator(&mut self, path: &GraphPath, graph: &Graph, id: NodeId, operator: &Operator) {
+        let roles = roles(graph, id, operator);
+        let mut any = false;
+        for role in &roles {
+            let origin = graph
+                .input(id, role.slot)
+                .and_then(|value| linear::origin(self.model, path, value));
+            if let Some(origin) = origin {
+                any = true;
+                self.weight(path, graph, (id, operator), role, origin);
+            }
+        }
+        if any {
+            return;
+        }
+        let operands = linear::weight_slots(operator).iter();
+        for value in operands.filter_map(|slot| graph.input(id, *slot)) {
+            if linear::origin(self.model, path, value).is_some() {
+                self.left.add(
+                    graph.label(id),
+                    "its weight is a vector, or its rank is not known",
+                    "",
+                );
+                return;
+            }
+            if let Some(hidden) = linear::hidden(self.model, path, value) {
+                self.left.add(graph.label(id), hidden.why(), hidden.cure());
+                return;
+            }
+        }
+    }
+
+    /// One weight of one operator.
+    fn weight(
+        &mut self,
+        path: &GraphPath,
+        graph: &Graph,
+        (id, operator): (NodeId, &Operator),
+        role: &Role,
+        origin: Origin,
+    ) {
+        let place = (origin.path.clone(), origin.value);
+        let Some(holder) = self.model.graph_at(&origin.path) else {
+            return;
+        };
+        let Some(tensor) = holder.constant(origin.value) else {
+            return;
+        };
+        let name = label(holder, origin.value);
+        let reader = format!("{} {}", operator.op_type, graph.label(id));
+        if self.keeps(graph, id, &name) {
+            self.notes.push(format!("{name} ({reader}) stays: keep"));
+            self.seen.insert(place);
+            self.found
+                .retain(|layer| layer.path != origin.path || layer.value != origin.value);
+            return;
+        }
+        if !self.seen.insert(place) {
+            return;
+        }
+        if !tensor.dtype().is_float() || tensor.dtype().bits() < 16 {
+            let note = format!("{name} ({reader}) stays: it holds {}", tensor.dtype());
+            self.notes.push(note);
+            return;
+        }
+        let axis = |axis: usize| origin.axes.get(axis).copied();
+        let (Some(output_axis), Some(sum_axis)) = (axis(role.output_axis), axis(role.sum_axis)) else {
+            self.notes.push(format!(
+                "{name} ({reader}) stays: a weight of shape {:?}",
+                tensor.dims()
+            ));
+            return;
+        };
+        // Data are collected of the values of the main graph alone.
+        let input = role.other.filter(|_| *path == GraphPath::MAIN);
+        self.found.push(Layer {
+            path: origin.path.clone(),
+            value: origin.value,
+            name,
+            reader,
+            dims: tensor.dims().iter().map(|dim| *dim as usize).collect(),
+            output_axis,
+            sum_axis,
+            groups: role.groups,
+            input: input.and_then(|(operand, axis)| {
+                let value = match operand {
+                    Operand::Input(slot) => graph.input(id, slot)?,
+                    Operand::FirstOutput => ValueId::new(id, 0),
+                };
+                let value = graph.value(value).filter(|value| !value.omitted)?;
+                (!value.name.is_empty()).then(|| Along {
+                    value: value.name.to_string(),
+                    axis,
+                })
+            }),
+        });
+    }
+
+    /// Whether a pattern protects the weight or the operator.
+    fn keeps(&self, graph: &Graph, id: NodeId, weight: &str) -> bool {
+        let kept = |name: &str| self.own.is_match(name) || self.context.keeps(name);
+        let node = graph.get(id);
+        let names = node.and_then(|node| node.name.as_deref()).into_iter();
+        let outputs = node
+            .into_iter()
+            .flat_map(|node| node.outputs())
+            .map(|value| &*value.name);
+        names.chain(outputs).any(kept) || kept(weight)
+    }
 }
 
 fn label(graph: &Graph, value: ValueId) -> String {
     match graph.value(value) {
         Some(found) if !found.name.is_empty() => found.name.to_string(),
         _ => graph.label(value.node),
-    }
-}
-
-/// The constant behind a value, through Identity and Transpose, and for each axis of the value the constant's axis.
-fn constant(graph: &Graph, mut value: ValueId) -> Option<(ValueId, Vec<usize>)> {
-    let mut axes: Vec<usize> = (0..graph.ty(value).rank()?).collect();
-    loop {
-        match &graph.get(value.node)?.kind {
-            NodeKind::Constant(_) => return graph.constant(value).map(|_| (value, axes)),
-            NodeKind::Operator(operator) if operator.is("Identity") => value = graph.input(value.node, 0)?,
-            NodeKind::Operator(operator) if operator.is("Transpose") => {
-                let rank = axes.len();
-                let source = |axis: usize| match operator.ints("perm") {
-                    Some(perm) => perm.get(axis).and_then(|source| usize::try_from(*source).ok()),
-                    None => rank.checked_sub(1 + axis),
-                };
-                axes = axes.iter().map(|axis| source(*axis)).collect::<Option<_>>()?;
-                value = graph.input(value.node, 0)?;
-            }
-            _ => return None,
-        }
     }
 }
 

@@ -10,6 +10,7 @@ use super::options::{Criterion, OPERATORS, Pattern, PruneWeights, Scope};
 use super::score::{Evidence, scores};
 use super::select::{Rule, select};
 use super::update::{Moments, ReadError, Update, UpdateError};
+use crate::analysis;
 use crate::data::npz_bytes;
 use crate::ir::{GraphPath, Model, Tensor, model_digest};
 use crate::passes::train::gradient_statistics;
@@ -54,7 +55,7 @@ impl Pass for PruneWeights {
         let mut report = PassReport::default();
         let mut named = model.clone();
         prepare::name(&mut named);
-        let mut found = layers(&named, self, &own, context, &mut report.notes);
+        let mut found = layers(&named, self, &own, context, &mut report);
         if let Rule::Pattern(pattern) = rule {
             found.retain(|layer| {
                 let size = layer.dims.get(layer.sum_axis).copied().unwrap_or(1);
@@ -113,13 +114,7 @@ impl Pass for PruneWeights {
                 masks.insert(layer.name.clone(), mask);
             }
         }
-        if let Some(path) = &self.masks {
-            let arrays = masks.iter().map(|(name, mask)| (name.as_str(), mask));
-            report.files.push(ReportFile {
-                path: context.base.join(path),
-                content: npz_bytes(arrays).map_err(|error| resource(format!("masks: {error}")))?,
-            });
-        }
+        report.files.extend(self.written(&masks, context)?);
         if chosen.is_empty() {
             report
                 .notes
@@ -127,10 +122,20 @@ impl Pass for PruneWeights {
             return Ok(report);
         }
         details.push(format!(
-            "all: {zeros} of {total} zero, {:.1} %",
+            "all {} weights of {} that are pruned: {zeros} of {total} zero, {:.1} %",
+            chosen.len(),
+            self.operators.join(", "),
             share(zeros, total)
         ));
         report.changed = zeroed > 0 || updated > 0;
+        if report.changed && model.graph_paths().len() > 1 {
+            // What bodies know of the constants that they capture.
+            analysis::infer(model);
+        }
+        if rule.asks_for_nothing() {
+            let why = "a sparsity or threshold of 0 asks for no weight to become zero";
+            report.leave_curable("", why, "raise it");
+        }
         report.changes.push(Change {
             rule: "weight set to zero".to_owned(),
             count: zeroed,
@@ -208,6 +213,20 @@ impl PruneWeights {
         }
         let scope: Scope = self.scope;
         Ok(Rule::Share(sparsity, scope))
+    }
+
+    /// The file of the masks, where one is asked for.
+    fn written(
+        &self,
+        masks: &BTreeMap<String, Tensor>,
+        context: &Context<'_>,
+    ) -> Result<Option<ReportFile>, PassError> {
+        let Some(path) = &self.masks else { return Ok(None) };
+        let arrays = masks.iter().map(|(name, mask)| (name.as_str(), mask));
+        Ok(Some(ReportFile {
+            path: context.base.join(path),
+            content: npz_bytes(arrays).map_err(|error| resource(format!("masks: {error}")))?,
+        }))
     }
 
     fn evidence(

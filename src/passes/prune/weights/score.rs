@@ -21,7 +21,7 @@ pub(super) struct Evidence {
 /// What a criterion does not know of a layer.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(super) enum Unscored {
-    #[error("what it multiplies has no name in the graph")]
+    #[error("what it multiplies has no name in the main graph")]
     Unnamed,
     #[error("nothing is known of {value}")]
     NoMoments { value: String },

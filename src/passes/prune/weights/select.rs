@@ -14,6 +14,17 @@ pub(super) enum Rule {
     Pattern(Pattern),
 }
 
+impl Rule {
+    /// Whether no weight that is not zero already can go.
+    pub(super) fn asks_for_nothing(self) -> bool {
+        match self {
+            Self::Share(share, _) => share == 0.0,
+            Self::Below(threshold) => threshold == 0.0,
+            Self::Pattern(_) => false,
+        }
+    }
+}
+
 /// For each weight of each layer whether it goes. `scores` are as long as the layers; equal scores go in order of position.
 pub(super) fn select(
     layers: &[Layer],

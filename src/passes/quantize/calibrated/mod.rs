@@ -29,8 +29,8 @@ use self::types::Types;
 use super::gram_statistics::GramSource;
 use super::weights::{Moments, collect};
 use super::{Equalize, Rounding};
-use crate::analysis;
-use crate::ir::{Graph, Model, NodeId, ValueId, model_digest};
+use crate::analysis::{self, linear};
+use crate::ir::{Graph, GraphPath, Model, NodeId, ValueId, model_digest};
 use crate::passes::distinct::distinct_names;
 use crate::passes::form::ConvertOpset;
 use crate::passes::layer_patterns::layer_names;
@@ -239,11 +239,20 @@ impl Quantize {
         if plan.products.is_empty() {
             let nodes = explain::nodes(model, &plan);
             let mut notes = report.notes;
-            notes.push(
-                "no convolution or matrix product with a constant weight: nothing to quantize".to_owned(),
-            );
-            let products = nodes.iter().filter(|node| is_product(&node.operator));
-            let left = stay_float(products);
+            let elsewhere = out_of_reach(model);
+            notes.push(match elsewhere.is_empty() {
+                true => {
+                    "no convolution or matrix product with a constant weight: nothing to quantize".to_owned()
+                }
+                false => "every convolution and matrix product with a constant weight that could be quantized is in a body or \
+                          a function, which stay float: nothing to quantize"
+                    .to_owned(),
+            });
+            let products = nodes
+                .iter()
+                .filter(|node| is_product(&node.operator) || node.why == CALLS);
+            let mut left = stay_float(products);
+            left.extend(elsewhere);
             let report = PassReport {
                 notes,
                 left,
@@ -262,6 +271,7 @@ impl Quantize {
         let moments = start.moments(|| self.moments(&start.original, model, context))?;
         let nodes = explain::nodes(model, &plan);
         let in_bodies = explain::in_bodies(model);
+        let weights = weights(&model.graph, &plan);
         let found = Found {
             activations,
             means,
@@ -288,6 +298,7 @@ impl Quantize {
         report.add("useless-pair-left-out", plan.useless);
         report.add("implied-clamp", plan.clamps.len() as u64);
         self.report_saturated(&model.graph, &applied.saturated, &mut report);
+        report_doubled(&model.graph, &weights, &mut report);
         report.merge(DeduplicateInitializers::default().run(model, context)?);
         let float = nodes.iter().filter(|node| node.runs == Runs::Float);
         report.left.extend(stay_float(float));
@@ -301,11 +312,121 @@ fn opset(model: &Model) -> i64 {
     model.opset().unwrap_or(13)
 }
 
+/// Why a node stays float that calls a function of the model.
+const CALLS: &str = "it calls a function, and what functions hold stays float";
+
 /// Why nodes stay float, by reason.
 fn stay_float<'a>(nodes: impl Iterator<Item = &'a PlannedNode>) -> Vec<Left> {
     let mut left = LeftAlone::default();
-    nodes.for_each(|node| left.add(node.node.clone(), node.why.clone(), ""));
+    for node in nodes {
+        let hidden = HIDDEN.iter().find(|hidden| hidden.why() == node.why);
+        let cure = match (node.why == CALLS, hidden) {
+            (true, _) => "`inline-functions` first",
+            (false, Some(hidden)) => hidden.cure(),
+            (false, None) => "",
+        };
+        left.add(node.node.clone(), node.why.clone(), cure);
+    }
     left.into_entries()
+}
+
+/// What may stand between a weight of the main graph and its numbers.
+const HIDDEN: [linear::Hidden; 3] = [
+    linear::Hidden::Computed,
+    linear::Hidden::Sparse,
+    linear::Hidden::Default,
+];
+
+/// Products with constant weights that no plan reaches, since they are in bodies and functions.
+fn out_of_reach(model: &Model) -> Vec<Left> {
+    let mut left = LeftAlone::default();
+    for path in model.graph_paths() {
+        let Some(graph) = model.graph_at(&path).filter(|_| path != GraphPath::MAIN) else {
+            continue;
+        };
+        for id in graph.topological_order() {
+            let Some(operator) = graph.operator(id).filter(|one| is_product(&one.op_type)) else {
+                continue;
+            };
+            let slots = linear::weight_slots(operator).iter();
+            let operands: Vec<ValueId> = slots.filter_map(|slot| graph.input(id, *slot)).collect();
+            let constant = operands
+                .iter()
+                .any(|value| linear::origin(model, &path, *value).is_some());
+            let hidden = operands
+                .iter()
+                .find_map(|value| linear::hidden(model, &path, *value));
+            let function = "it is in a function, and what functions hold stays float";
+            match (path.function.is_some(), constant, hidden) {
+                (true, true, _) => left.add(graph.label(id), function, "`inline-functions` first"),
+                (false, true, _) => left.add(
+                    graph.label(id),
+                    "it is in a body, and what bodies hold stays float",
+                    "`quantize-dynamic` and `quantize-weights` reach it",
+                ),
+                (_, false, Some(hidden)) => left.add(graph.label(id), hidden.why(), hidden.cure()),
+                (_, false, None) => {}
+            }
+        }
+    }
+    left.into_entries()
+}
+
+/// The weight of each product of a plan.
+fn weights(graph: &Graph, plan: &plan::Plan) -> Vec<ValueId> {
+    let mut found: Vec<ValueId> = plan
+        .products
+        .iter()
+        .filter_map(|id| graph.input(*id, 1))
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// Says which of these weights stay in the file beside their codes, for whom, and what that costs.
+fn report_doubled(graph: &Graph, weights: &[ValueId], report: &mut PassReport) {
+    for weight in weights {
+        let (Some(tensor), Some(at)) = (graph.constant(*weight), graph.uses(*weight).first().copied()) else {
+            continue;
+        };
+        let reader = match graph.operator(at.node) {
+            Some(operator) => format!("{} ({})", graph.label(at.node), operator.op_type),
+            None => "an output of the graph".to_owned(),
+        };
+        let name = graph.value(*weight).map(|value| value.name.to_string());
+        report.leave(
+            name.unwrap_or_default(),
+            format!(
+                "in float beside its codes, as {reader} reads it, which costs {} bytes",
+                tensor.byte_len()
+            ),
+        );
+    }
+}
+
+/// Why a node of the main graph stays float, where that lies with how its weight is stored, or with a function that it calls.
+fn reason_of_weight(model: &Model, id: NodeId) -> Option<String> {
+    if model.calls_function(id) {
+        return Some(CALLS.to_owned());
+    }
+    let graph = &model.graph;
+    let operator = graph.operator(id)?;
+    let product = operator.domain().is_empty() && is_product(&operator.op_type);
+    let weight = graph.input(id, 1).filter(|_| product)?;
+    if graph.constant(weight).is_some() {
+        return None;
+    }
+    let why = match linear::origin(model, &GraphPath::MAIN, weight) {
+        Some(origin) if origin.cast => {
+            "its weight is behind a Cast, which is taken in only where products of the main graph alone read it"
+        }
+        Some(_) => "its weight is behind a Transpose or Identity",
+        None => linear::hidden(model, &GraphPath::MAIN, weight)
+            .filter(|hidden| *hidden != linear::Hidden::Codes)?
+            .why(),
+    };
+    Some(why.to_owned())
 }
 
 fn is_product(operator: &str) -> bool {
@@ -411,7 +532,16 @@ impl Quantize {
             },
             simulated: &|id, role, kind| types.simulated(role, kind, Some(types.of(graph, id).weight)),
         };
-        plan::plan(graph, self.profile, opset(model), &wishes)
+        let mut plan = plan::plan(graph, self.profile, opset(model), &wishes);
+        for (id, decision) in &mut plan.decisions {
+            if let plan::Decision::Float(why) = decision
+                && reason(*id).is_none()
+                && let Some(own) = reason_of_weight(model, *id)
+            {
+                *why = own;
+            }
+        }
+        plan
     }
 
     /// How the weight of each product is stored.

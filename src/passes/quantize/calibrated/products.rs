@@ -249,23 +249,26 @@ impl<'a> Product<'a> {
     ) -> Result<Coded, ApplyError> {
         let widened = bias.zip(self.input).filter(|_| self.has_integer_bias());
         let rounded = match rounding {
-            Some((rounding, moments)) if !self.scheme.weight.kind.is_float() => {
+            Some(_) if self.scheme.weight.kind.is_float() => Some(Err("its codes are floats")),
+            Some((rounding, moments)) => {
                 let rounding = (rounding, moments, bias.is_some() && self.corrected_by().is_some());
-                rounded(&self.tensor, &self.target, rounding, widened, &self.name)?
+                Some(rounded(
+                    &self.tensor,
+                    &self.target,
+                    rounding,
+                    widened,
+                    &self.name,
+                )?)
             }
-            _ => None,
+            None => None,
         };
-        if rounded.is_none() && rounding.is_some() {
-            applied.notes.push(format!(
-                "{} is rounded to the nearest codes: no rows of its layer that fit",
-                self.name
-            ));
+        if let Some(Err(why)) = &rounded {
+            let note = format!("{} stays: rounded to nearest: {why}", self.name);
+            applied.notes.push(note);
         }
         let coded = match rounded {
-            Some(coded) => coded,
-            None => {
-                nearest(&self.tensor, &self.target, self.scheme, widened).map_err(of_codes(&self.name))?
-            }
+            Some(Ok(coded)) => coded,
+            _ => nearest(&self.tensor, &self.target, self.scheme, widened).map_err(of_codes(&self.name))?,
         };
         if self.is_blocked() || !multiplies_pairs(&self.operator, self.tensor.dims()) {
             return Ok(coded);
@@ -396,16 +399,16 @@ fn nearest(
     Ok(Coded { parameters, codes })
 }
 
-/// Codes that keep what the product puts out; `None` where its rows are not known or a scale is too small for the bias.
+/// Codes that keep what the product puts out, or why there are none: its rows are not known, or a scale is too small for the bias.
 fn rounded(
     tensor: &Tensor,
     target: &Target,
     (rounding, moments, centred): (Rounding, &Moments, bool),
     bias: Option<(&[f32], Parameters)>,
     name: &str,
-) -> Result<Option<Coded>, ApplyError> {
+) -> Result<Result<Coded, &'static str>, ApplyError> {
     let Some(rows) = moments.of(target, centred) else {
-        return Ok(None);
+        return Ok(Err(Moments::missing(Some(moments), target)));
     };
     let (coded, _) = reconstruct(tensor, target, &rows, rounding).map_err(|source| ApplyError::Rounding {
         value: name.to_owned(),
@@ -415,10 +418,10 @@ fn rounded(
         let mut wide = coded.parameters.clone();
         widen_for_bias(&mut wide, bias, input);
         if wide != coded.parameters {
-            return Ok(None);
+            return Ok(Err("its scales have to be wider for the codes of its bias"));
         }
     }
-    Ok(Some(coded))
+    Ok(Ok(coded))
 }
 
 /// Finds channels with pairs that saturate, and gives them scales or codes without such pairs if that is asked for. Answers how many

@@ -12,7 +12,7 @@ use self::replace::{ProductError, Replacer};
 use super::QuantizeWeights;
 use super::calibrated::Saturation;
 use crate::analysis;
-use crate::ir::{Model, opset_version};
+use crate::ir::{GraphPath, Model, opset_version};
 use crate::passes::distinct::distinct_names;
 use crate::passes::form::ConvertOpset;
 use crate::passes::left::LeftAlone;
@@ -92,12 +92,16 @@ impl Pass for QuantizeDynamic {
             excluded: &excluded,
             context,
         };
-        for path in model.graph_paths() {
-            if opset_version(model.opsets(&path), "").is_none_or(|version| version < OPSET) {
-                search.too_old(model, &path, &mut left);
-                continue;
-            }
-            for product in search.find(model, &path, &mut left) {
+        let (current, old): (Vec<GraphPath>, Vec<GraphPath>) = model
+            .graph_paths()
+            .into_iter()
+            .partition(|path| opset_version(model.opsets(path), "").is_some_and(|version| version >= OPSET));
+        for path in &old {
+            search.too_old(model, path, &mut left);
+        }
+        let candidates = search.candidates(model, &current);
+        for path in current {
+            for product in search.find(model, &path, Some(&candidates), &mut left) {
                 let label = model.graph_at(&path).map(|graph| graph.label(product.node));
                 match replacer.replace(model, &product) {
                     Ok(()) => {}
@@ -111,7 +115,7 @@ impl Pass for QuantizeDynamic {
             // Captured weights that no body reads any more go.
             EliminateDeadCode { keep_functions: true }.run(model, context)?;
         }
-        let doubled = replacer.doubled(model);
+        let repeated = replacer.repeated();
         report.add("integer-product", done.products);
         report.add("quantized-input", done.inputs);
         report.add("saturation-avoided-in-channel", done.trimmed);
@@ -121,7 +125,9 @@ impl Pass for QuantizeDynamic {
         }
         let weights = self.weights_only(model, context, &mut report)?;
         report.left.extend(left.into_entries());
-        report.notes.extend(doubled);
+        for said in repeated {
+            report.leave("", said);
+        }
         if done.products == 0 && weights == 0 {
             *model = original;
             report.notes.insert(

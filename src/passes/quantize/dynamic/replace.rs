@@ -42,6 +42,8 @@ pub(super) struct Replacer<'a> {
     inputs: HashMap<(GraphPath, ValueId), [ValueId; 3]>,
     /// Codes, scale and zero point of weights, in the graph that holds the weight.
     weights: HashMap<WeightKey, [ValueId; 3]>,
+    /// What these weights are called.
+    names: HashMap<(GraphPath, ValueId), String>,
     pub(super) done: Done,
 }
 
@@ -51,6 +53,7 @@ impl<'a> Replacer<'a> {
             options,
             inputs: HashMap::new(),
             weights: HashMap::new(),
+            names: HashMap::new(),
             done: Done::default(),
         }
     }
@@ -139,29 +142,21 @@ impl<'a> Replacer<'a> {
         Ok(found)
     }
 
-    /// Weights that stay in the model beside their codes, since something reads them as float.
-    pub(super) fn doubled(&self, model: &Model) -> Vec<String> {
-        let mut found: Vec<String> = Vec::new();
+    /// Weights that are stored as codes more than once, as products read them in different ways.
+    pub(super) fn repeated(&self) -> Vec<String> {
+        let mut counts: HashMap<(&GraphPath, ValueId), usize> = HashMap::new();
         for (path, weight, _, _) in self.weights.keys() {
-            let Some(graph) = model.graph_at(path) else {
-                continue;
-            };
-            let name = graph.value(*weight).map(|value| value.name.to_string());
-            let reader = graph
-                .uses(*weight)
-                .first()
-                .map(|at| match graph.operator(at.node) {
-                    Some(operator) => format!("{} ({})", graph.label(at.node), operator.op_type),
-                    None => "an output of the graph".to_owned(),
-                });
-            if let (Some(name), Some(reader)) = (name, reader) {
-                found.push(format!(
-                    "{name} stays in the file as float beside its codes: {reader} reads it"
-                ));
-            }
+            *counts.entry((path, *weight)).or_default() += 1;
         }
+        let mut found: Vec<String> = counts
+            .into_iter()
+            .filter(|(_, count)| *count > 1)
+            .filter_map(|(place, _)| self.names.get(&(place.0.clone(), place.1)))
+            .map(|name| {
+                format!("{name} is stored as codes once for each way in which products read it: plain and transposed")
+            })
+            .collect();
         found.sort();
-        found.dedup();
         found
     }
 
@@ -195,6 +190,8 @@ impl<'a> Replacer<'a> {
             editor.add_constant(suffixed(name, "zero_point"), zeros),
         ];
         self.done.trimmed += trimmed;
+        self.names
+            .insert((origin.path.clone(), origin.value), product.name.clone());
         self.weights.insert(key, found);
         Ok(found)
     }

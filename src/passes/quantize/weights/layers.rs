@@ -36,7 +36,9 @@ impl<'a> Layers<'a> {
         notes: &mut Vec<String>,
     ) -> Result<Self, PassError> {
         let mut left = LeftAlone::default();
-        let targets = Search::new(options, context)?.targets(&prepared.graph, &mut left);
+        let search = Search::new(options, context)?;
+        let targets = search.targets(&prepared.graph, &mut left);
+        search.without_constants(prepared, &GraphPath::MAIN, &mut left);
         notes.extend(left.notes());
         let moments = match options.rounding {
             Rounding::Nearest => None,

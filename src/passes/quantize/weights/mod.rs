@@ -133,6 +133,10 @@ impl QuantizeWeights {
             }
         };
         let mut left = LeftAlone::default();
+        // Before weights become codes: bodies then read what dequantizes them.
+        for path in model.graph_paths() {
+            search.without_constants(model, &path, &mut left);
+        }
         let mut done = Converted::default();
         for path in model.graph_paths() {
             let Some(version) = opset_version(model.opsets(&path), "") else {
@@ -311,7 +315,7 @@ impl QuantizeWeights {
                 Some(Some(coded)) if editor.graph().constant(target.weight).is_some() => {
                     coded.map(Some).map_err(WeightError::from)
                 }
-                _ => self.code(&mut editor, target, &name, moments, report),
+                _ => self.code(&mut editor, target, moments, left, report),
             };
             let result = coded.and_then(|coded| match coded {
                 None => Ok(Vec::new()),
@@ -373,8 +377,8 @@ impl QuantizeWeights {
         &self,
         editor: &mut Editor<'_>,
         target: &Target,
-        name: &str,
         moments: Option<&Moments>,
+        left: &mut LeftAlone,
         report: &mut PassReport,
     ) -> Result<Option<Coded>, WeightError> {
         let Some(tensor) = editor.graph().constant(target.weight).cloned() else {
@@ -393,9 +397,10 @@ impl QuantizeWeights {
             }
             None => {
                 if self.rounding != Rounding::Nearest {
-                    report.notes.push(format!(
-                        "{name} is rounded to the nearest codes: no rows of its layer"
-                    ));
+                    let name = editor.graph().value(target.weight);
+                    let name = name.map(|value| value.name.to_string()).unwrap_or_default();
+                    let why = Moments::missing(moments, target);
+                    left.add(name, format!("rounded to nearest: {why}"), "");
                 }
                 match &target.planned {
                     Some(planned) => Ok(Some(planned.codes(&tensor, target)?)),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::WeightError;
 use super::target::Target;
+use crate::analysis::linear::Family;
 use crate::ir::{DType, Graph, Model, NodeId, Tensor, ValueId};
 use crate::parts::{Ledger, PartsError, Work};
 use crate::passes::quantize::gram_statistics::{GramSource, grams};
@@ -158,6 +159,36 @@ impl Moments {
         match self.solved.get(&target.weight) {
             Some(solved) => Ok(solved.clone()),
             None => reconstruct(tensor, target, rows, rounding),
+        }
+    }
+
+    /// Why [`Self::of`] knows no rows of a weight; `own` are the moments of the weight's graph, if it has any.
+    pub(in crate::passes::quantize) fn missing(own: Option<&Self>, target: &Target) -> &'static str {
+        let Some(own) = own else {
+            return "its layer is in a body or a function, and rows are those of the main graph";
+        };
+        let layers = own.layers.get(&target.weight).map_or(&[][..], Vec::as_slice);
+        let family = |wanted: Family| target.readers.iter().any(|one| one.operand.family == wanted);
+        if target.readers.iter().any(|one| !one.bodies.is_empty()) {
+            "a body reads it, and rows are those of the main graph"
+        } else if family(Family::Lookup) {
+            "a Gather takes rows of it and sums up nothing"
+        } else if family(Family::Einsum) {
+            "an Einsum reads it, whose rows are not collected"
+        } else if family(Family::Recurrent) {
+            "a recurrent layer reads it, whose rows are its own outputs, too"
+        } else if family(Family::ConvTranspose) {
+            "a transposed convolution has no rows"
+        } else if target.readers.iter().any(|one| one.operand.slot == 0) {
+            "it is the first operand of a product, which has no rows"
+        } else if layers.len() > target.readers.len() {
+            "other layers share it"
+        } else if layers.len() < target.readers.len() {
+            "rows of a layer that reads it are not collected: it is behind Transpose or Cast, no matrix, or very wide"
+        } else if layers.iter().any(|layer| own.grams.of(layer).is_none()) {
+            "the data or the statistics have no rows of its layer"
+        } else {
+            "its layers lay it out in different ways"
         }
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::options::{Coding, Overrides};
 use super::widths::Planned;
 use super::{NAME, QuantizeWeights};
-use crate::analysis::linear::{self, Family, Operand, Reading};
-use crate::ir::{BodyIndex, DType, Graph, NodeId, NodeKind, Slot, Use, ValueId};
+use crate::analysis::linear::{self, Family, Hidden, Operand, Reading};
+use crate::ir::{BodyIndex, DType, Graph, GraphPath, Model, NodeId, NodeKind, Slot, Use, ValueId};
 use crate::passes::layer_patterns::layer_names;
 use crate::passes::left::LeftAlone;
 use crate::passes::{Context, PassError};
@@ -70,7 +70,7 @@ pub(in crate::passes::quantize) struct Target {
     pub(super) sum_axis: Option<usize>,
     pub(super) rank: usize,
     pub(super) readers: Vec<Reader>,
-    /// How it is coded; what the options say of its first reader.
+    /// How it is coded: the widest of what the options say of its readers.
     pub(super) coding: Coding,
     /// What gradients say of it.
     pub(super) planned: Option<Arc<Planned>>,
@@ -164,8 +164,45 @@ pub(super) struct Search<'a> {
     overrides: Overrides<'a>,
 }
 
-/// Why a weight stays as it is, and what would change that.
-type Refusal = (String, String);
+/// Why a weight stays as it is.
+struct Refusal {
+    /// The layer that it is about, where that need not be the first one.
+    layer: Option<String>,
+    why: String,
+    /// What would change that.
+    cure: String,
+    /// What is said of the other layers that read the weight, where the reason lies with one of them.
+    others: &'static str,
+}
+
+impl Refusal {
+    fn new(why: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self {
+            layer: None,
+            why: why.into(),
+            cure: cure.into(),
+            others: "",
+        }
+    }
+
+    /// About one layer; the others follow it.
+    fn of(layer: String, why: &str, others: &'static str) -> Self {
+        Self {
+            layer: Some(layer),
+            others,
+            ..Self::new(why, "")
+        }
+    }
+}
+
+/// What one layer asks of its weight.
+struct Wish {
+    layer: String,
+    coding: Coding,
+}
+
+/// What the layers that read a weight ask of it, how they read it, and why some layer does not take part.
+type Asked = (Vec<Wish>, Vec<Reader>, Option<Refusal>);
 
 impl<'a> Search<'a> {
     pub(super) fn new(options: &'a QuantizeWeights, context: &'a Context<'a>) -> Result<Self, PassError> {
@@ -203,15 +240,21 @@ impl<'a> Search<'a> {
             let Some(first) = readings.weights.first() else {
                 continue;
             };
-            let label = first.graph(graph).map(|inner| inner.label(first.node));
-            match self.target(graph, weight, tensor.dtype(), &readings) {
+            let label = label_of(graph, first);
+            match self.target(graph, weight, tensor.dtype(), &readings, left) {
                 Ok(target) => found.push(target),
-                Err(Some((why, cure))) => left.add(label.unwrap_or_default(), why, cure),
+                Err(Some(refusal)) => {
+                    let layer = refusal.layer.unwrap_or(label);
+                    for other in readings.weights.iter().filter(|_| !refusal.others.is_empty()) {
+                        let other = label_of(graph, other);
+                        if other != layer {
+                            left.add(other, refusal.others, "");
+                        }
+                    }
+                    left.add(layer, refusal.why, refusal.cure);
+                }
                 Err(None) => {}
             }
-        }
-        if !self.among_others {
-            self.without_constants(graph, left);
         }
         found
     }
@@ -222,48 +265,20 @@ impl<'a> Search<'a> {
         weight: ValueId,
         dtype: DType,
         readings: &linear::Readings,
+        left: &mut LeftAlone,
     ) -> Result<Target, Option<Refusal>> {
-        let refuse = |why: &str, cure: &str| Err(Some((why.to_owned(), cure.to_owned())));
+        let refuse = |why: &str, cure: &str| Err(Some(Refusal::new(why, cure)));
         let tensor = graph.constant(weight);
         let elements = tensor.map_or(0, crate::ir::Tensor::elements);
         let rank = tensor.map_or(0, crate::ir::Tensor::rank);
-        let (mut coding, mut readers) = (None, Vec::new());
-        let mut refused: Option<Refusal> = None;
-        for reading in &readings.weights {
-            let Some(inner) = reading.graph(graph) else {
-                continue;
-            };
-            let operator = inner.operator(reading.node).map(|one| one.op_type.to_string());
-            let operator = operator.unwrap_or_default();
-            if !self.options.operators.contains(&operator) {
-                refused.get_or_insert((
-                    format!("{operator} is not among the operators"),
-                    format!("name it with the others in --operators{}", costs(&operator)),
-                ));
-                continue;
-            }
-            let names = layer_names(inner, reading.node, false);
-            if names.iter().any(|name| self.excluded.is_match(name)) {
-                return refuse("excluded", "");
-            }
-            if names.iter().any(|name| self.context.keeps(name)) {
-                return refuse("protected by keep", "");
-            }
-            let mut names = layer_names(inner, reading.node, true);
-            names.extend(graph.value(weight).map(|value| value.name.to_string()));
-            let Some(own) = self.overrides.coding(&names) else {
-                return refuse("so `layers` says", "");
-            };
-            coding.get_or_insert(own);
-            readers.push(Reader::of(reading, dtype));
-        }
-        let Some(mut coding) = coding else {
+        let (wishes, readers, refused) = self.readers(graph, weight, dtype, readings)?;
+        let Some(mut coding) = widest(&wishes) else {
             return Err(refused.filter(|_| !self.among_others));
         };
         if elements < self.options.minimum_elements {
             return refuse("its weight has few elements", "lower --minimum-elements");
         }
-        if let Some((why, _)) = refused {
+        if let Some(Refusal { why, .. }) = refused {
             return refuse(
                 &format!("its weight is shared, and {why}"),
                 "name it with the others in --operators",
@@ -295,6 +310,9 @@ impl<'a> Search<'a> {
                 "",
             );
         }
+        if let Some(note) = disagreement(graph, weight, &wishes, coding) {
+            left.add("", note, "");
+        }
         let lookup = readers.iter().any(Reader::is_lookup);
         // Rows that are gathered have a scale each; other readers follow.
         let lead = readers.iter().position(Reader::is_lookup).unwrap_or(0);
@@ -318,8 +336,57 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// Says why operators that have weights have none that is constant.
-    fn without_constants(&self, graph: &Graph, left: &mut LeftAlone) {
+    /// What the layers that read a weight ask of it, how they read it, and why a layer does not take part. Refuses a weight that one of
+    /// them wants as it is.
+    fn readers(
+        &self,
+        graph: &Graph,
+        weight: ValueId,
+        dtype: DType,
+        readings: &linear::Readings,
+    ) -> Result<Asked, Option<Refusal>> {
+        let (mut wishes, mut readers) = (Vec::new(), Vec::new());
+        let mut refused: Option<Refusal> = None;
+        for reading in &readings.weights {
+            let Some(inner) = reading.graph(graph) else {
+                continue;
+            };
+            let operator = inner.operator(reading.node).map(|one| one.op_type.to_string());
+            let operator = operator.unwrap_or_default();
+            if !self.options.operators.contains(&operator) {
+                refused.get_or_insert(Refusal::new(
+                    format!("{operator} is not among the operators"),
+                    format!("name it with the others in --operators{}", costs(&operator)),
+                ));
+                continue;
+            }
+            let layer = inner.label(reading.node);
+            let names = layer_names(inner, reading.node, false);
+            if names.iter().any(|name| self.excluded.is_match(name)) {
+                let others = "it shares its weight with a layer that is excluded";
+                return Err(Some(Refusal::of(layer, "excluded", others)));
+            }
+            if names.iter().any(|name| self.context.keeps(name)) {
+                let others = "it shares its weight with a layer that keep protects";
+                return Err(Some(Refusal::of(layer, "protected by keep", others)));
+            }
+            let mut names = layer_names(inner, reading.node, true);
+            names.extend(graph.value(weight).map(|value| value.name.to_string()));
+            let Some(coding) = self.overrides.coding(&names) else {
+                let others = "it shares its weight with a layer that `layers` leaves in float";
+                return Err(Some(Refusal::of(layer, "so `layers` says", others)));
+            };
+            wishes.push(Wish { layer, coding });
+            readers.push(Reader::of(reading, dtype));
+        }
+        Ok((wishes, readers, refused))
+    }
+
+    /// Says why operators of the graph at `path` that have weights have none that is constant.
+    pub(super) fn without_constants(&self, model: &Model, path: &GraphPath, left: &mut LeftAlone) {
+        let Some(graph) = model.graph_at(path).filter(|_| !self.among_others) else {
+            return;
+        };
         for id in graph.topological_order() {
             let Some(operator) = graph.operator(id) else {
                 continue;
@@ -330,31 +397,73 @@ impl<'a> Search<'a> {
             }
             let named = self.options.operators.iter().any(|name| operator.is(name));
             let slots = linear::weight_slots(operator);
-            let usual = slots.first().and_then(|slot| graph.input(id, *slot));
-            let Some(usual) = usual.filter(|_| named && !operator.is("Gather")) else {
-                continue;
-            };
-            let constant = |slot: &usize| graph.input(id, *slot).is_some_and(|value| is_known(graph, value));
-            if slots.iter().any(constant) {
+            let mut operands: Vec<ValueId> = slots.iter().filter_map(|slot| graph.input(id, *slot)).collect();
+            // What a Gather takes rows of is often the shape of something.
+            operands.retain(|value| graph.ty(*value).dtype().is_none_or(DType::is_float));
+            if !named || operands.is_empty() {
                 continue;
             }
-            let source = graph.get(usual.node).map(|node| &node.kind);
-            match source {
-                Some(NodeKind::Input(input)) if input.default.is_some() => left.add(
-                    graph.label(id),
-                    "its weight is an input with a default, which a caller may replace",
-                    "make such inputs constant first",
-                ),
-                Some(NodeKind::Operator(operator)) if operator.is("DequantizeLinear") => {
-                    left.add(graph.label(id), "its weight is codes already", "");
-                }
-                _ if slots.len() > 1 && slots.contains(&0) => {
+            let constant = |value: &ValueId| linear::origin(model, path, *value).is_some();
+            if operands.iter().any(constant) {
+                continue;
+            }
+            let hidden = operands
+                .iter()
+                .find_map(|value| linear::hidden(model, path, *value));
+            match hidden {
+                Some(Hidden::Computed) | None if operator.is("Gather") => {}
+                Some(hidden) => left.add(graph.label(id), hidden.why(), hidden.cure()),
+                None if slots.len() > 1 && slots.contains(&0) => {
                     left.add(graph.label(id), "it multiplies two activations", "");
                 }
-                _ => left.add(graph.label(id), "its weight is computed", ""),
+                None => left.add(graph.label(id), "its weight is computed", ""),
             }
         }
     }
+}
+
+/// What messages call the layer of a reading.
+fn label_of(graph: &Graph, reading: &Reading) -> String {
+    let inner = reading.graph(graph);
+    inner.map(|inner| inner.label(reading.node)).unwrap_or_default()
+}
+
+/// The coding with the most bits; of several the first.
+fn widest(wishes: &[Wish]) -> Option<Coding> {
+    let mut codings = wishes.iter().map(|wish| wish.coding);
+    let first = codings.next()?;
+    Some(
+        codings.fold(first, |wide, next| match levels(next) > levels(wide) {
+            true => next,
+            false => wide,
+        }),
+    )
+}
+
+/// Bits that codes make use of.
+fn levels(coding: Coding) -> u32 {
+    coding.bits.unwrap_or(coding.kind.bits())
+}
+
+/// Says that two layers ask for different codings of the weight that they share.
+fn disagreement(graph: &Graph, weight: ValueId, wishes: &[Wish], taken: Coding) -> Option<String> {
+    let other = wishes.iter().find(|wish| wish.coding != taken)?;
+    let first = wishes.iter().find(|wish| wish.coding == taken)?;
+    let name = graph.value(weight).map(|value| value.name.to_string());
+    let of = |coding: Coding| match (coding.bits, coding.block) {
+        (Some(bits), _) => format!("{bits} bits of {}", coding.kind.name()),
+        (None, 0) => coding.kind.name().to_owned(),
+        (None, block) => format!("{} in blocks of {block}", coding.kind.name()),
+    };
+    Some(format!(
+        "{} is the weight of {}, which asks for {}, and of {}, which asks for {}: it is {} for all that read it",
+        name.unwrap_or_default(),
+        first.layer,
+        of(taken),
+        other.layer,
+        of(other.coding),
+        of(taken),
+    ))
 }
 
 /// Operators of other domains whose weights are codes.
@@ -370,22 +479,6 @@ fn costs(operator: &str) -> &'static str {
     match operator {
         "Conv" | "ConvTranspose" => " (ONNX Runtime then dequantizes its weight in every run)",
         _ => "",
-    }
-}
-
-/// Whether a value is constant, behind whatever keeps it so.
-fn is_known(graph: &Graph, mut value: ValueId) -> bool {
-    loop {
-        if graph.constant(value).is_some() {
-            return true;
-        }
-        let passes = graph.operator(value.node).is_some_and(|operator| {
-            operator.is("Identity") || operator.is("Cast") || operator.is("Transpose")
-        });
-        match graph.input(value.node, 0).filter(|_| passes) {
-            Some(before) => value = before,
-            None => return false,
-        }
     }
 }
 
