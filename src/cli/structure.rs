@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 
 use super::global::Global;
 use super::options::{self, Comparing};
@@ -62,7 +63,9 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         files.writes("--write", path);
         files.check()?;
         search.write(&arguments.model, path, global.options().force)?;
-        if global.quiet == 0 {
+        if global.json {
+            terminal::json(&json!({ "output": path }));
+        } else if global.quiet == 0 {
             terminal::note(&format!("written: {}", path.display()));
         }
         return Ok(Answer::Done);

@@ -252,7 +252,7 @@ fn no_verb_ends_with_0_having_done_nothing_that_it_was_asked_to() {
 
 /// For every verb that changes no model a call that it answers: its arguments, its status, and a field of its JSON. `clean.yaml` has
 /// nothing to do.
-const ANSWERS: [(&str, &str, i32, &str); 26] = [
+const ANSWERS: [(&str, &str, i32, &str); 27] = [
     ("bisect", "relu.onnx --pipeline clean.yaml", 0, "breaking"),
     ("check", "dead.onnx --deny warning", 1, "findings"),
     ("completions", "bash", 0, "script"),
@@ -297,6 +297,12 @@ const ANSWERS: [(&str, &str, i32, &str); 26] = [
     ("work", "plan", 0, "done"),
     ("merge", "plan --force", 0, "samples"),
     ("sweep", "sweep.yaml -o swept", 0, "front"),
+    (
+        "search-structure",
+        "relu.onnx --write search.yaml --force",
+        0,
+        "output",
+    ),
     ("verify", "relu.onnx sigmoid.onnx", 1, "verdict"),
     ("verify", "relu.onnx relu.onnx", 0, "verdict"),
 ];

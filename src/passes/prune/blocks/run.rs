@@ -56,6 +56,7 @@ impl Pass for PruneBlocks {
             *model = whole;
             report.changed = false;
             report.changes.clear();
+            report.requirements.clear();
             return Ok(report);
         }
         judge(&whole, model, &removed, context, &mut report)?;

@@ -62,6 +62,7 @@ impl Pass for Factorize {
             *model = given;
             report.changed = false;
             report.changes.clear();
+            report.requirements.clear();
             return Ok(report);
         }
         let reference = self.apply(model, &chosen, &mut report)?;
