@@ -81,6 +81,7 @@
 //! | statistics, evaluations and pipelines by several processes | [`Plan`] |
 //! | what differs by names; the rewrite that breaks a model | [`difference()`], [`bisect()`] |
 //! | what a model computes at a value; a model of a loss and its gradients | [`features()`], [`gradients()`] |
+//! | models in few bytes, and one tensor of them | [`pack()`], [`unpack()`], [`Container`] |
 //! | what went wrong: a stable code, file, node, value, step, hint | [`Error`] |
 //!
 //! # What a caller can rely on
@@ -123,6 +124,7 @@ pub mod autodiff;
 pub mod axes;
 #[doc(hidden)]
 pub mod cli;
+mod coding;
 #[doc(hidden)]
 pub mod data;
 #[doc(hidden)]
@@ -177,11 +179,12 @@ pub mod verify;
 pub mod yaml;
 
 pub use api::{
-    Array, CheckOptions, Data, Element, Error, ErrorPlace, Evaluation, Explanation, Family, Features,
-    FindingCounts, Findings, IntoArray, IntoSamples, Made, Member, MemberOutcome, Mending, Merged, Model,
-    Options, Outcome, Pipeline, Plan, Purpose, Runtime, Saved, Stats, StepOptions, StructureSearch, Sweep,
-    SweepPlan, SweepPoint, Task, Verification, Worked, bisect, check, check_file, compare_reports,
-    difference, evaluate, explain, explain_why_not, features, gradients, schema_of, stats, verify,
+    Array, CheckOptions, Container, Data, Element, Error, ErrorPlace, Evaluation, Explanation, Family,
+    Features, FindingCounts, Findings, IntoArray, IntoSamples, Made, Member, MemberOutcome, Mending, Merged,
+    Model, Options, Outcome, Packed, PackedPart, Packing, Pipeline, Plan, Purpose, Runtime, Saved, Stats,
+    StepOptions, StructureSearch, Sweep, SweepPlan, SweepPoint, Task, Verification, Worked, bisect, check,
+    check_file, compare_reports, difference, evaluate, explain, explain_why_not, features, gradients, pack,
+    schema_of, stats, unpack, verify,
 };
 pub use autodiff::{GradientOptions, InputIs, Loss, Wrt};
 pub use engine::{CancelToken, Host, limit_calls, work_in_processes, work_inside};

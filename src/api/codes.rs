@@ -3,7 +3,7 @@
 use super::error::Error;
 
 /// What errors are about, and their codes.
-const CODES: [(&str, &[&str]); 14] = [
+const CODES: [(&str, &[&str]); 15] = [
     (
         "files",
         &[
@@ -58,6 +58,20 @@ const CODES: [(&str, &[&str]); 14] = [
             "too-many-messages",
             "too-many-strings",
             "unknown-field",
+        ],
+    ),
+    (
+        "containers",
+        &[
+            "container-base-missing",
+            "container-base-other",
+            "container-damaged",
+            "container-magic",
+            "container-no-tensor",
+            "container-size",
+            "container-too-large",
+            "container-truncated",
+            "container-version",
         ],
     ),
     (

@@ -9,7 +9,7 @@ use super::options::Options;
 use crate::engine::CancelToken;
 use crate::files::Draft;
 use crate::format::save::{Target, WriteOptions};
-use crate::format::{self, FormatError};
+use crate::format::{self, FormatError, Origin};
 
 /// Where a result goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +59,20 @@ impl Saved {
             notes: removed.chain(left).collect(),
         }
     }
+}
+
+/// Writes the files of a model as they were read.
+pub(super) fn write_bytes_of(origin: &Origin, output: &Destination, how: &Options) -> Result<Saved, Error> {
+    let Destination::File(path) = output else {
+        return Err(Error::usage("a container is unpacked to a file"));
+    };
+    let options = WriteOptions {
+        force: how.force,
+        cancelled: how.cancel.as_ref().map(CancelToken::flag),
+        ..WriteOptions::default()
+    };
+    let saved = format::write_unchanged(origin, Target::File(path), &options)?;
+    Ok(Saved::of(output, &saved))
 }
 
 /// Writes a model: the bytes that it was read from where nothing changed it.

@@ -21,6 +21,7 @@ mod man;
 mod model;
 mod options;
 mod outcome;
+mod pack;
 mod plan;
 mod print;
 mod progress;
@@ -88,6 +89,8 @@ enum Verb {
     Work(plan::Work),
     Merge(plan::Merge),
     Features(features::Arguments),
+    Pack(pack::Pack),
+    Unpack(pack::Unpack),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -244,7 +247,7 @@ fn parse(arguments: &[OsString]) -> Result<Parsed, clap::Error> {
 }
 
 /// Options of results, for verbs that only look: they would do nothing.
-const IDLE: [(&str, &[&str]); 13] = [
+const IDLE: [(&str, &[&str]); 15] = [
     ("bisect", &["in_place", "force", "no_verify"]),
     ("ci", &["in_place", "no_verify", "max_growth"]),
     ("completions", RESULTS),
@@ -252,11 +255,13 @@ const IDLE: [(&str, &[&str]); 13] = [
     ("explain", RESULTS),
     ("inspect", RESULTS),
     ("man", RESULTS),
+    ("pack", &["in_place", "no_verify", "max_growth"]),
     ("print", RESULTS),
     ("schema", RESULTS),
     ("search-structure", &["in_place"]),
     ("sweep", &["in_place"]),
     ("report", &["in_place", "no_verify", "max_growth"]),
+    ("unpack", &["in_place", "no_verify", "max_growth"]),
     ("verify", &["in_place", "no_verify", "max_growth"]),
 ];
 const RESULTS: &[&str] = &["in_place", "force", "no_verify", "max_growth"];
@@ -341,6 +346,8 @@ fn dispatch(cli: &Cli) -> Result<Answer, Error> {
         Verb::Work(arguments) => plan::work(global, arguments),
         Verb::Merge(arguments) => plan::merge(global, arguments),
         Verb::Features(arguments) => features::execute(global, arguments),
+        Verb::Pack(arguments) => pack::pack(global, arguments),
+        Verb::Unpack(arguments) => pack::unpack(global, arguments),
         Verb::Schema(arguments) => schema::execute(global, arguments),
         Verb::Completions(arguments) => completions::execute(global, arguments),
         Verb::Man(arguments) => man::execute(global, arguments),

@@ -5,7 +5,7 @@ use clap::Command;
 use super::command;
 
 /// What verbs are for, and the verbs.
-const SHELVES: [(&str, &[&str]); 9] = [
+const SHELVES: [(&str, &[&str]); 10] = [
     (
         "Rewrite a model",
         &[
@@ -64,6 +64,7 @@ const SHELVES: [(&str, &[&str]); 9] = [
             "rules",
         ],
     ),
+    ("Store", &["pack", "unpack"]),
     ("Scale out", &["plan", "work", "merge"]),
     ("Set up", &["schema", "completions", "man"]),
 ];

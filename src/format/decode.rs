@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::container;
 use super::error::{FormatError, WireProblem};
 use super::external::{self, ExternalFiles};
 use super::limits::{Limits, ReadOptions, Warning};
@@ -85,7 +86,7 @@ impl From<Bytes> for Source {
 
 /// Reads a model and maps its external data.
 ///
-/// Only the model, its external data files and nothing else is opened. Under `strict` the first warning is an error.
+/// Only the model, its external data files and nothing else is opened; of a container with a base, the base. Under `strict` the first warning is an error.
 pub fn read_proto(source: impl Into<Source>, options: &ReadOptions) -> Result<Decoded, FormatError> {
     let limits = &options.limits;
     let (bytes, path) = match source.into() {
@@ -96,16 +97,25 @@ pub fn read_proto(source: impl Into<Source>, options: &ReadOptions) -> Result<De
         ),
         Source::Path(path) => (read_path(&path, limits)?, Some(path)),
     };
+    let packed = container::is_container(&bytes);
+    let (bytes, files) = if packed {
+        let origin = container::restore(bytes, path.as_deref(), options.base.as_deref())?;
+        (origin.bytes, origin.external)
+    } else {
+        (bytes, ExternalFiles::default())
+    };
     let mut warnings = wire::check_model(&bytes, &options.limits)?;
     options.admit(&warnings)?;
     let model = proto::ModelProto::decode(bytes.clone()).map_err(|source| FormatError::Decode { source })?;
-    let external = if external::has_external(&model) {
+    let external = if packed {
+        external::resolve(&model, None, files, &mut warnings)?
+    } else if external::has_external(&model) {
         let home = match (&path, &options.directory) {
             (_, Some(directory)) => Some(Home::directory(directory).map_err(|e| cannot_read(directory, e))?),
             (Some(path), None) => Some(Home::of_model(path).map_err(|e| cannot_read(path, e))?),
             (None, None) => None,
         };
-        external::resolve(&model, home.as_ref(), &mut warnings)?
+        external::resolve(&model, home.as_ref(), files, &mut warnings)?
     } else {
         ExternalFiles::default()
     };
@@ -140,7 +150,7 @@ fn cannot_read(path: &Path, source: io::Error) -> FormatError {
     }
 }
 
-fn read_path(path: &Path, limits: &Limits) -> Result<Bytes, FormatError> {
+pub(super) fn read_path(path: &Path, limits: &Limits) -> Result<Bytes, FormatError> {
     let failed = |source| cannot_read(path, source);
     let kind = path.metadata().map_err(failed)?.file_type();
     if !kind.is_file() && !is_pipe(kind) {
@@ -167,7 +177,10 @@ fn read_stream(stream: &mut dyn Read, path: &Path, limits: &Limits) -> Result<By
     let first = limit.saturating_add(1).min(FIRST_LOOK);
     stream.take(first).read_to_end(&mut buffer).map_err(failed)?;
     if buffer.len() as u64 == FIRST_LOOK {
-        match wire::check_model(&buffer, limits) {
+        match (!container::is_container(&buffer))
+            .then(|| wire::check_model(&buffer, limits))
+            .transpose()
+        {
             // It ends where the look ended.
             Err(FormatError::Malformed {
                 problem: WireProblem::Truncated | WireProblem::DeclaredSize { .. },

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::container::ContainerError;
 use super::lift::LiftError;
 use super::limits::Warning;
 use super::to_proto::ToProtoError;
@@ -123,6 +124,9 @@ pub enum FormatError {
         /// The limit.
         limit: u64,
     },
+    /// A container that cannot be read.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
     /// The save was stopped by [`crate::files::cleanup_temporaries`].
     #[error("interrupted while writing {}", path.display())]
     Interrupted {
@@ -260,6 +264,7 @@ impl FormatError {
             Self::OutputIsInputData { .. } => "output-is-input-data",
             Self::StreamNeedsExternal { .. } => "stream-needs-external",
             Self::ModelTooLarge { .. } => "model-too-large",
+            Self::Container(error) => error.problem.code(),
             Self::Interrupted { .. } => "interrupted",
         }
     }
@@ -280,6 +285,7 @@ impl FormatError {
                 problem: ExternalProblem::NoDirectory,
                 ..
             } => "give the model as a path",
+            Self::Container(error) => return error.hint(),
             _ => return None,
         })
     }
@@ -297,6 +303,7 @@ impl FormatError {
             | Self::OutputIsInputData { path }
             | Self::Interrupted { path } => Some(path),
             Self::External { location, .. } if !location.is_empty() => Some(Path::new(location)),
+            Self::Container(error) => error.path.as_deref(),
             _ => None,
         }
     }
@@ -314,6 +321,7 @@ impl FormatError {
         match self {
             Self::External { tensor, .. } => Some(tensor),
             Self::Lift(error) => error.value(),
+            Self::Container(error) => error.tensor.as_deref(),
             _ => None,
         }
     }

@@ -90,6 +90,13 @@ fn range(tensor: &proto::TensorProto) -> Result<TensorRange<'_>, ExternalProblem
 }
 
 impl ExternalFiles {
+    /// Files that were unpacked with their model, by the location that it records.
+    pub(super) fn unpacked(files: impl Iterator<Item = (String, ExternalFile)>) -> Self {
+        Self {
+            files: files.collect(),
+        }
+    }
+
     /// The files by the location that the model records, in the order of first use.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ExternalFile)> {
         self.files
@@ -159,16 +166,17 @@ impl ExternalFiles {
     }
 }
 
-/// Maps every external data file of a model and checks every range in it.
+/// Maps every external data file of a model that is not in `files` yet, and checks every range in them.
 pub(super) fn resolve(
     model: &proto::ModelProto,
     home: Option<&Home>,
+    files: ExternalFiles,
     warnings: &mut Vec<Warning>,
 ) -> Result<ExternalFiles, FormatError> {
     let mut resolver = Resolver {
         home,
         warnings,
-        files: ExternalFiles::default(),
+        files,
         digests: IndexMap::new(),
     };
     tensors::visit(model, &mut |tensor, _, place| {

@@ -36,6 +36,8 @@ pub struct ReadOptions {
     /// The directory of external data for a model that comes as bytes or from a stream; without one, external data is
     /// refused there.
     pub directory: Option<std::path::PathBuf>,
+    /// The model by which a container was packed; without one, it is looked for beside the container.
+    pub base: Option<std::path::PathBuf>,
 }
 
 /// Something about a file that the reader accepts but that its owner should know.

@@ -3,8 +3,9 @@
 //! Reading goes file -> `wire` (bounds and unknown fields) -> [`crate::proto`] -> external data, and copies no tensor:
 //! every tensor is a slice of a mapped file. Writing goes the other way, streamed, and a save is all or nothing.
 //!
-//! Depends on [`crate::ir`], [`crate::proto`] and [`crate::files`] only. `unsafe` lives in `map` and `rope` and nowhere else.
+//! Depends on [`crate::ir`], [`crate::proto`], [`crate::files`] and, for containers, [`crate::coding`] only. `unsafe` lives in `map` and `rope` and nowhere else.
 
+pub mod container;
 mod decode;
 mod encode;
 mod error;

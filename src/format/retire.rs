@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::container::Base;
 use super::external;
 use super::map::file_bytes;
 use crate::files::{Fs, directory_of, has_other_names};
@@ -111,8 +112,11 @@ impl Replaced {
     }
 }
 
-/// The data files that the model at `path` records, where they are beside it; nothing where there is no model.
+/// The data files that the model at `path` records, where they are beside it, and the base of a container; nothing where there is no model.
 pub fn recorded_data(path: &Path) -> Vec<PathBuf> {
+    if let Some(base) = Base::beside(path) {
+        return vec![base];
+    }
     let directory = directory_of(path);
     // Where a model is a link, its data may be beside what the link leads to.
     let real = path.canonicalize().map(|path| directory_of(&path)).ok();

@@ -259,6 +259,72 @@ impl Walker<'_> {
     }
 }
 
+/// A field of a message that [`check_model`] has admitted.
+pub(super) struct Found<'b> {
+    pub(super) number: u32,
+    /// The value of a field of variable length; 0 for others.
+    pub(super) varint: u64,
+    /// The content of a field with a length, or the bytes of a fixed one; empty for others.
+    pub(super) content: &'b [u8],
+}
+
+/// The fields of a message that [`check_model`] has admitted, as far as they can be read; groups end it.
+pub(super) fn fields(mut bytes: &[u8]) -> impl Iterator<Item = Found<'_>> {
+    let walker = Walker {
+        start: 0,
+        limits: &Limits {
+            depth: 0,
+            messages: 0,
+            strings: 0,
+            stream_bytes: 0,
+        },
+        depth_limit: 0,
+        messages: 0,
+        strings: 0,
+        path: Vec::new(),
+        warnings: Vec::new(),
+        dropped: 0,
+    };
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let (number, wire_type) = walker.tag(&mut bytes).ok()?;
+        let (varint, content) = match wire_type {
+            0 => (walker.varint(&mut bytes).ok()?, Default::default()),
+            1 => (0, walker.take(&mut bytes, 8).ok()?),
+            2 => (0, walker.delimited(&mut bytes).ok()?),
+            5 => (0, walker.take(&mut bytes, 4).ok()?),
+            _ => return None,
+        };
+        Some(Found {
+            number,
+            varint,
+            content,
+        })
+    })
+}
+
+/// Calls `visitor` with the bytes of each message of the type called `name` in a model that [`check_model`] has admitted.
+pub(super) fn visit_messages<'b>(bytes: &'b [u8], name: &str, visitor: &mut dyn FnMut(&'b [u8])) {
+    visit_in(MODEL, bytes, name, visitor);
+}
+
+fn visit_in<'b>(message: usize, bytes: &'b [u8], name: &str, visitor: &mut dyn FnMut(&'b [u8])) {
+    let Some(schema) = MESSAGES.get(message) else {
+        return;
+    };
+    if schema.name == name {
+        return visitor(bytes);
+    }
+    for found in fields(bytes) {
+        let known = schema.fields.iter().find(|field| field.number == found.number);
+        if let Some(Kind::Message(inner)) = known.map(|field| field.kind) {
+            visit_in(inner, found.content, name, visitor);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! Bytes in and out: round trips, hostile bytes, external data, and saving that is all or nothing.
 
+mod container;
 mod external;
 mod faults;
 mod hostile;
