@@ -70,7 +70,7 @@ pub(crate) fn encode(bytes: &[u8]) -> Option<Vec<u8>> {
             words.push(*state as u16);
             *state >>= 16;
         }
-        *state = (*state / frequency << SCALE) + start + *state % frequency;
+        *state = ((*state / frequency) << SCALE) + start + *state % frequency;
     }
     for state in states {
         out.extend(state.to_le_bytes());
