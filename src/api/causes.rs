@@ -44,6 +44,9 @@ impl From<FormatError> for Error {
             | FormatError::OutputExists { path }
             | FormatError::OutputIsInput { path } => made.in_file(path),
             FormatError::External { tensor, .. } => made.at_value(Some(tensor.clone())),
+            FormatError::Container(error) => made
+                .in_source(error.path.as_deref())
+                .at_value(error.tensor.clone()),
             _ => made,
         };
         hinted(made, error.hint())

@@ -70,7 +70,7 @@ pub(crate) fn encode(bytes: &[u8]) -> Option<Vec<u8>> {
             words.push(*state as u16);
             *state >>= 16;
         }
-        *state = (*state / frequency << SCALE) + start + *state % frequency;
+        *state = ((*state / frequency) << SCALE) + start + *state % frequency;
     }
     for state in states {
         out.extend(state.to_le_bytes());
@@ -175,7 +175,7 @@ mod tests {
         let skewed: Vec<u8> = (0..40_001).map(|_| next() & next() & next()).collect();
         let nearly: Vec<u8> = (0..100_000).map(|at| u8::from(at % 9973 == 5) * 200).collect();
         let all: Vec<u8> = (0..30_000)
-            .map(|at: u32| if at % 3 == 0 { at as u8 } else { 7 })
+            .map(|at: u32| if at.is_multiple_of(3) { at as u8 } else { 7 })
             .collect();
         for (bytes, most) in [(skewed, 26_500), (nearly, 200), (all, 15_500)] {
             let coded = encode(&bytes).unwrap();

@@ -252,7 +252,7 @@ fn no_verb_ends_with_0_having_done_nothing_that_it_was_asked_to() {
 
 /// For every verb that changes no model a call that it answers: its arguments, its status, and a field of its JSON. `clean.yaml` has
 /// nothing to do.
-const ANSWERS: [(&str, &str, i32, &str); 27] = [
+const ANSWERS: [(&str, &str, i32, &str); 29] = [
     ("bisect", "relu.onnx --pipeline clean.yaml", 0, "breaking"),
     ("check", "dead.onnx --deny warning", 1, "findings"),
     ("completions", "bash", 0, "script"),
@@ -279,6 +279,8 @@ const ANSWERS: [(&str, &str, i32, &str); 27] = [
     ),
     ("inspect", "relu.onnx", 0, "parameters"),
     ("man", "", 0, "roff"),
+    ("pack", "relu.onnx -o relu.sct --force", 0, "bytes"),
+    ("unpack", "relu.sct -o unpacked.onnx --force", 0, "files"),
     ("print", "relu.onnx", 0, "text"),
     ("rules list", "", 0, "rules"),
     ("rules test", "--name hard-swish", 0, "rules"),
