@@ -103,6 +103,7 @@ class GateError(SecateurError):
 FILES = frozenset(
     {
         "baseline",
+        "container-base-missing",
         "external-output-exists",
         "interrupted",
         "not-a-file",

@@ -319,7 +319,13 @@ fn naming_the_output(error: clap::Error, command: &mut Command) -> clap::Error {
     if error.kind() != ErrorKind::UnknownArgument || argument.starts_with('-') {
         return error;
     }
-    let message = format!("unexpected argument '{argument}' found; a result is named with -o: -o {argument}");
+    let message = match Path::new(argument).exists() {
+        // Never a hint that writes over what is there.
+        true => format!(
+            "unexpected argument '{argument}' found; the value of a switch is written with `=`, as in --symmetric=false"
+        ),
+        false => format!("unexpected argument '{argument}' found; a result is named with -o: -o {argument}"),
+    };
     command.error(ErrorKind::UnknownArgument, message)
 }
 

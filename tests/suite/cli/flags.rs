@@ -24,6 +24,18 @@ fn bench() -> Bench {
     bench
 }
 
+#[test]
+fn a_file_that_is_there_is_never_advised_as_an_output() {
+    let bench = bench();
+    let called = bench.call("quantize-weights --symmetric false product.onnx -o out.onnx");
+    assert_eq!(called.code, 2);
+    assert!(said(&called).contains("--symmetric=false"), "{}", called.stderr);
+    assert!(!said(&called).contains("-o product.onnx"), "{}", called.stderr);
+    let called = bench.call("simplify product.onnx new.onnx");
+    assert_eq!(called.code, 2);
+    assert!(said(&called).contains("-o new.onnx"), "{}", called.stderr);
+}
+
 /// The case `extract_list_error`: several values of a list option.
 #[test]
 fn a_list_option_takes_its_flag_several_times_or_a_yaml_list() {
