@@ -31,6 +31,7 @@ __all__ = [
     "eliminate_dead_code",
     "equalize",
     "extract",
+    "factorize",
     "finetune",
     "fold_constants",
     "inline_functions",
@@ -427,6 +428,48 @@ def extract(
     return step("extract", model, {"inputs": inputs, "outputs": outputs}, run)
 
 
+def factorize(
+    model: ModelLike,
+    *,
+    target_macs: float | None = None,
+    target_bytes: float | None = None,
+    energy: float | None = None,
+    basis: Literal["outputs", "weights"] | None = None,
+    round_to: int | None = None,
+    layers: Sequence[str] | None = None,
+    step_keep: Sequence[str] | None = None,
+    step_data: str | None = None,
+    stats: PathLike | Stats | None = None,
+    **run: Unpack[RunOptions],
+) -> Outcome:
+    """Replaces layers with large weights by two with smaller ones: fewer parameters and multiply-accumulates in every runtime.
+
+    A convolution becomes one of the same kernel into fewer channels and a 1x1 convolution behind it, a matrix product becomes
+    two. The channels between are the directions in which the layer's outputs vary most on the data, which is the best that a
+    layer of that rank can do (principal components of the outputs; with `basis: weights` those of the weight itself, a singular
+    value decomposition). What lies in other directions is replaced by its mean where the layer has a bias. Ranks are chosen for
+    all layers together: the share of the outputs' variance that is lost is weighed against the multiply-accumulates that go. A
+    step `finetune` with the loss `features` then recovers accuracy. Every result is compared with the model that has the same
+    weights as products; a difference is an error and nothing is changed.
+
+    Args:
+        model: the model.
+        target_macs: Multiply-accumulates that may remain, as a share of the model's.
+        target_bytes: Bytes of constants that may remain, as a share of the model's.
+        energy: Share of the variance of each layer's outputs that has to stay, 0 to 1: each layer gets the lowest rank that keeps
+            it.
+        basis: Where directions come from. Default: `'outputs'`.
+        round_to: Ranks are multiples of this. Default: `1`.
+        layers: Layers to factorize: patterns over the names of nodes and weights; all without patterns.
+        step_keep: Layers to leave alone: patterns over the names of nodes and weights.
+        step_data: The role of the data; they need no labels. Default: `'calibration'`.
+        stats: A file of `secateur stats --for gram` in the place of data.
+        run: see :class:`RunOptions`.
+    """
+    return step("factorize", model, {"target_macs": target_macs, "target_bytes": target_bytes, "energy": energy, "basis": basis,
+        "round_to": round_to, "layers": layers, "step_keep": step_keep, "step_data": step_data}, run, {"stats": stats})
+
+
 def finetune(
     model: ModelLike,
     *,
@@ -643,6 +686,7 @@ def prune_channels(
     target_macs: float | None = None,
     target_latency: float | None = None,
     target_bytes: float | None = None,
+    relative_to: Literal["step", "run"] | None = None,
     iterations: int | None = None,
     recover: Mapping[str, Any] | None = None,
     round_to: int | None = None,
@@ -680,6 +724,7 @@ def prune_channels(
         target_latency: Time of one run that may remain, as a share of the model's: the fastest of several runs in the engine, on
             one thread. Measured, so another run may choose differently; `history` and `replay` keep a choice.
         target_bytes: Bytes of constants that may remain, as a share of the model's.
+        relative_to: What `target_macs` and `target_bytes` are shares of. Default: `'step'`.
         iterations: Rounds in which the model is cut: units are ranked anew, and with `refit` layers refitted, after each. Every
             round takes the same share of what it finds, so that all together reach the ratio or the target. Default: `1`.
         recover: Trains what is left after each round but the last, on the features of the model that the run started with. What
@@ -707,11 +752,11 @@ def prune_channels(
         run: see :class:`RunOptions`.
     """
     return step("prune-channels", model, {"ratio": ratio, "criterion": criterion, "norm": norm, "scope": scope,
-        "target_macs": target_macs, "target_latency": target_latency, "target_bytes": target_bytes, "iterations": iterations,
-        "recover": recover, "round_to": round_to, "min_keep": min_keep, "max_ratio": max_ratio, "step_keep": step_keep,
-        "attention": attention, "step_seed": step_seed, "until": until, "write_pipeline": write_pipeline, "history": history,
-        "refit": refit, "refit_order": refit_order, "step_data": step_data, "training": training, "loss": loss,
-        "loss_output": loss_output}, run, {"replay": replay})
+        "target_macs": target_macs, "target_latency": target_latency, "target_bytes": target_bytes, "relative_to": relative_to,
+        "iterations": iterations, "recover": recover, "round_to": round_to, "min_keep": min_keep, "max_ratio": max_ratio,
+        "step_keep": step_keep, "attention": attention, "step_seed": step_seed, "until": until, "write_pipeline": write_pipeline,
+        "history": history, "refit": refit, "refit_order": refit_order, "step_data": step_data, "training": training,
+        "loss": loss, "loss_output": loss_output}, run, {"replay": replay})
 
 
 def prune_weights(
