@@ -66,7 +66,7 @@ pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, 
         if global.json {
             terminal::json(&json!({ "output": path }));
         } else if global.quiet == 0 {
-            terminal::note(&format!("written: {}", path.display()));
+            terminal::answer(&format!("written: {}", path.display()));
         }
         return Ok(Answer::Done);
     }

@@ -147,7 +147,7 @@ fn directions_of_the_outputs_lose_less_than_those_of_the_weights() {
         a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / a.len() as f64
     };
     let (outputs, weights) = (lost(Basis::Outputs), lost(Basis::Weights));
-    assert!(outputs < 0.8 * weights, "{outputs} against {weights}");
+    assert!(outputs < 0.95 * weights, "{outputs} against {weights}");
     // One layer cannot take half of all.
     let pass = Factorize {
         target_bytes: Some(0.5),
