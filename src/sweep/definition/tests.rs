@@ -114,11 +114,11 @@ const MISTAKES: [(&str, &str); 29] = [
     ),
     (
         "pipeline: p\nmodel: a\nsearch: { halving: { rungs: [{ e: 1 }, { f: 1 }] } }\n",
-        "sweep-shape 3:41 every rung sets",
+        "sweep-shape 3:40 every rung sets",
     ),
     (
         "pipeline: p\nmodel: a\nsearch: { halving: { rungs: [{ e: 1 }, { e: 1 }] } }\n",
-        "sweep-shape 3:41 each rung",
+        "sweep-shape 3:40 each rung",
     ),
     (
         "pipeline: p\nmodel: a\nsearch: { halving: { rungs: [all, 4] } }\n",
