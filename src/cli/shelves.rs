@@ -45,7 +45,10 @@ const SHELVES: [(&str, &[&str]); 10] = [
             "correct-bias",
         ],
     ),
-    ("Prune and train", &["prune", "finetune", "widen", "deepen"]),
+    (
+        "Prune and train",
+        &["prune", "factorize", "finetune", "widen", "deepen"],
+    ),
     ("Transfer", &["transfer", "merge-lora"]),
     (
         "Judge",
