@@ -103,7 +103,6 @@ class GateError(SecateurError):
 FILES = frozenset(
     {
         "baseline",
-        "container-base-missing",
         "external-output-exists",
         "interrupted",
         "not-a-file",
