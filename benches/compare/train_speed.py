@@ -54,7 +54,7 @@ def of_secateur(binary, engine, path, data, batch, folder):
     times = []
     for epochs in (1, 3):
         words = [binary, "finetune", path, "-o", os.path.join(folder, "out.onnx"), "--force", "--no-verify", "-qq", "--engine", engine]
-        words += ["--threads", str(THREADS), "--epochs", str(epochs), "--batch", str(batch), "--optimizer", "adam"]
+        words += ["--jobs", str(THREADS), "--epochs", str(epochs), "--batch", str(batch), "--optimizer", "adam"]
         words += ["--learning-rate", "0.0001", "--data", f"training={data}", "--allow-unchanged"]
         begin = time.perf_counter()
         done = subprocess.run(words, capture_output=True, text=True, check=False)
