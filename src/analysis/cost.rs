@@ -1,12 +1,13 @@
 //! What a model costs: nodes, parameters, bytes and multiply-accumulates.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::call::{Call, product};
+use super::functions::{Called, Functions};
 use super::shapes::matmul;
 use crate::ir::{
-    AttributeValue, DType, Dim, Graph, GraphPath, Model, NodeId, NodeKind, Shape, Tensor, TensorData,
-    ValueId, opset_version,
+    AttributeValue, DType, Dim, Graph, GraphPath, Imports, Model, NodeId, NodeKind, Shape, Tensor,
+    TensorData, ValueId, opset_version,
 };
 
 /// What a model costs.
@@ -20,7 +21,7 @@ pub struct Cost {
     pub constant_bytes: u64,
     /// Multiply-accumulates of one run; `None` where some operator's shapes are not known, or how it counts.
     pub macs: Option<u64>,
-    /// Every operator that multiplies and accumulates, in graph order.
+    /// Every operator that multiplies and accumulates, in graph order; calls of functions that do, in the place of what is in them.
     pub by_node: Vec<NodeCost>,
 }
 
@@ -47,6 +48,7 @@ pub fn cost(model: &Model, size: &dyn Fn(&str) -> Option<i64>) -> Cost {
         ..Cost::default()
     };
     let mut seen = HashSet::new();
+    let mut counter = Counter::new(model, size);
     for path in model.graph_paths() {
         let Some(graph) = model.graph_at(&path) else {
             continue;
@@ -79,8 +81,11 @@ pub fn cost(model: &Model, size: &dyn Fn(&str) -> Option<i64>) -> Cost {
                             _ => {}
                         }
                     }
-                    let version = opset_version(model.opsets(&path), operator.domain()).unwrap_or(0);
-                    let Some(macs) = macs(graph, id, version, size) else {
+                    // What functions do counts where they are called.
+                    if path.function.is_some() {
+                        continue;
+                    }
+                    let Some(macs) = counter.node(graph, id, model.opsets(&path), 0) else {
                         continue;
                     };
                     cost.macs = cost.macs.zip(macs).and_then(|(sum, macs)| sum.checked_add(macs));
@@ -181,8 +186,78 @@ pub fn counted_operators() -> Vec<(&'static str, &'static str)> {
     COUNTS.iter().map(|(domain, name, _)| (*domain, *name)).collect()
 }
 
-/// Multiply-accumulates of one operator: `None` for operators that have none, `Some(None)` if they are not known.
-fn macs(graph: &Graph, id: NodeId, version: i64, size: &dyn Fn(&str) -> Option<i64>) -> Option<Option<u64>> {
+/// Multiply-accumulates: `None` for what has none, `Some(None)` if they are not known.
+type Macs = Option<Option<u64>>;
+
+fn sum(a: Macs, b: Macs) -> Macs {
+    match (a, b) {
+        (None, one) | (one, None) => one,
+        (Some(a), Some(b)) => Some(a.zip(b).and_then(|(a, b)| a.checked_add(b))),
+    }
+}
+
+/// Calls within calls.
+const MAX_DEPTH: usize = 32;
+
+/// Counts the operators of a model.
+struct Counter<'m> {
+    functions: Functions<'m>,
+    size: &'m dyn Fn(&str) -> Option<i64>,
+    /// What calls have come to.
+    known: HashMap<String, Macs>,
+}
+
+impl<'m> Counter<'m> {
+    fn new(model: &'m Model, size: &'m dyn Fn(&str) -> Option<i64>) -> Self {
+        Self {
+            functions: Functions::new(&model.functions),
+            size,
+            known: HashMap::new(),
+        }
+    }
+
+    /// One operator without its bodies, or one call with all that is in the function.
+    fn node(&mut self, graph: &Graph, id: NodeId, imports: &Imports, depth: usize) -> Macs {
+        let operator = graph.operator(id)?;
+        let version = opset_version(imports, operator.domain()).unwrap_or(0);
+        let Some(index) = self.functions.find(graph, id) else {
+            return macs(graph, id, version, self.size);
+        };
+        let call = Call::of(graph, id, version)?;
+        let key = self.functions.key(index, &call);
+        if let Some(known) = key.as_ref().and_then(|key| self.known.get(key)) {
+            return *known;
+        }
+        let called = match depth < MAX_DEPTH {
+            true => self.functions.called(index, &call),
+            false => None,
+        };
+        let Some(Called { graph, imports }) = called else {
+            return Some(None);
+        };
+        let found = self.graph(&graph, imports, depth + 1);
+        self.known.extend(key.map(|key| (key, found)));
+        found
+    }
+
+    /// A function's graph, or a body in it, which counts as run once.
+    fn graph(&mut self, graph: &Graph, imports: &Imports, depth: usize) -> Macs {
+        let mut total = None;
+        for id in graph.topological_order() {
+            let Some(operator) = graph.operator(id) else {
+                continue;
+            };
+            total = sum(total, self.node(graph, id, imports, depth));
+            for (_, body) in operator.bodies() {
+                total = sum(total, self.graph(body, imports, depth));
+            }
+        }
+        total
+    }
+}
+
+/// Multiply-accumulates of one operator.
+fn macs(graph: &Graph, id: NodeId, version: i64, size: &dyn Fn(&str) -> Option<i64>) -> Macs {
     let call = Call::of(graph, id, version)?;
     if is_uncounted(call.operator.domain(), &call.operator.op_type) {
         return Some(None);

@@ -24,6 +24,8 @@ pub struct Place {
 pub struct Dimensions {
     symbols: BTreeSet<Name>,
     places: Vec<Place>,
+    /// Every input with what it declares, where it says how many axes it has.
+    inputs: Vec<(Name, Option<Vec<Dim>>)>,
 }
 
 impl Dimensions {
@@ -33,17 +35,19 @@ impl Dimensions {
         let graph = &model.graph;
         for id in graph.inputs() {
             let value = ValueId::new(*id, 0);
-            let Some(shape) = graph.ty(value).shape() else {
-                continue;
-            };
             let name = graph
                 .value(value)
                 .map(|value| value.name.clone())
                 .unwrap_or_default();
-            for (axis, dim) in shape.iter().enumerate() {
-                // Exporters write `?` for any size: a name that names nothing.
-                let unnamed = dim.as_symbol().is_some_and(|symbol| is_private_symbol(symbol));
-                let dim = if unnamed { Dim::Unknown } else { dim.clone() };
+            // Exporters write `?` for any size: a name that names nothing.
+            let public = |dim: &Dim| match dim.as_symbol() {
+                Some(symbol) if is_private_symbol(symbol) => Dim::Unknown,
+                _ => dim.clone(),
+            };
+            let shape = graph.ty(value).shape();
+            let shape: Option<Vec<Dim>> = shape.map(|shape| shape.iter().map(public).collect());
+            found.inputs.push((name.clone(), shape.clone()));
+            for (axis, dim) in shape.into_iter().flatten().enumerate() {
                 dim.for_each_symbol(&mut |symbol| {
                     found.symbols.insert(symbol.clone());
                 });
@@ -66,6 +70,35 @@ impl Dimensions {
     /// The dimension that is called `input[axis]`.
     pub fn place(&self, name: &str) -> Option<&Place> {
         self.places.iter().find(|place| place.name == name)
+    }
+
+    /// A list of sizes for all axes of an input (`1,3,224,224`), as the names of single dimensions and what each gets; an axis with `-1`
+    /// or `?` stays as it is. An error in words where the list is not as long as the input has axes.
+    pub fn listed<'t>(&self, input: &str, sizes: &'t str) -> Result<Vec<(String, &'t str)>, String> {
+        let parts: Vec<&str> = sizes.split(',').map(str::trim).collect();
+        let Some((_, declared)) = self.inputs.iter().find(|(name, _)| name.as_str() == input) else {
+            let names = self.inputs.iter().map(|(name, _)| name.as_str());
+            let meant = nearest(input, names).map_or(String::new(), |name| format!("; did you mean {name}?"));
+            return Err(format!("there is no graph input {input}{meant}"));
+        };
+        let Some(declared) = declared else {
+            return Err(format!(
+                "{input}={sizes}: the model does not say how many axes {input} has"
+            ));
+        };
+        if declared.len() != parts.len() {
+            let (given, rank) = (parts.len(), declared.len());
+            let shape: Vec<String> = declared.iter().map(Dim::to_string).collect();
+            return Err(format!(
+                "{input}={sizes} gives {given} sizes, and {input} has {rank} axes: [{}]",
+                shape.join(", ")
+            ));
+        }
+        let sized = parts.into_iter().enumerate();
+        Ok(sized
+            .filter(|(_, part)| !matches!(*part, "-1" | "?"))
+            .map(|(axis, part)| (format!("{input}[{axis}]"), part))
+            .collect())
     }
 
     /// Whether a symbol or a dimension has this name.

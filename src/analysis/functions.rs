@@ -3,10 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
+use indexmap::IndexSet;
+
 use super::bodies::{hide_inputs, join, seed};
 use super::call::{Call, Facts};
 use super::infer::{Driver, Scope, count, fuel};
-use crate::ir::{AttributeValue, Function, Graph, GraphPath, Name, NodeId, Operator, ValueType};
+use crate::ir::{AttributeValue, Function, Graph, GraphPath, Imports, Name, NodeId, Operator, ValueType};
 use crate::proto;
 
 /// Calls within calls.
@@ -107,6 +109,54 @@ impl<'m> Functions<'m> {
     }
 }
 
+/// A function as one call has it.
+pub(super) struct Called<'m> {
+    /// The function's graph with the types and attributes of the call.
+    pub(super) graph: Graph,
+    /// The function's own.
+    pub(super) imports: &'m Imports,
+}
+
+impl<'m> Functions<'m> {
+    /// A function as a call has it; `None` where too many nodes have been inferred already.
+    pub(super) fn called(&self, index: usize, call: &Call<'_>) -> Option<Called<'m>> {
+        let function = self.list.get(index)?;
+        let nodes = self.nodes.get(index).copied().unwrap_or(0);
+        self.budget.set(self.budget.get().checked_sub(nodes)?);
+        let mut graph = function.graph.clone();
+        seed(&mut graph, &types_of(function, call));
+        bind_attributes(&mut graph, call.operator, &function.header);
+        let mut driver = Driver {
+            functions: Some(self),
+            contradictions: IndexSet::new(),
+            fuel: fuel(nodes),
+        };
+        let scope = Scope {
+            imports: &function.opset_imports,
+            path: GraphPath::function(index),
+            depth: 1,
+        };
+        driver.graph(&mut graph, &scope);
+        Some(Called {
+            graph,
+            imports: &function.opset_imports,
+        })
+    }
+
+    /// A text that is the same for calls with the same types and attributes; `None` for attributes that are not compared.
+    pub(super) fn key(&self, index: usize, call: &Call<'_>) -> Option<String> {
+        let types = types_of(self.list.get(index)?, call);
+        Some(format!("{index} {} {:?}", summary(&types), plain(call.operator)?))
+    }
+}
+
+/// The types that a function's inputs have in a call.
+fn types_of(function: &Function, call: &Call<'_>) -> Vec<ValueType> {
+    (0..function.graph.inputs().len())
+        .map(|input| call.ty(input).cloned().unwrap_or(ValueType::Unknown))
+        .collect()
+}
+
 impl Functions<'_> {
     /// What a call like this one has given.
     fn recall(
@@ -169,9 +219,7 @@ impl Driver<'_> {
         let Some(function) = functions.list.get(index) else {
             return facts;
         };
-        let types: Vec<ValueType> = (0..function.graph.inputs().len())
-            .map(|input| call.ty(input).cloned().unwrap_or(ValueType::Unknown))
-            .collect();
+        let types = types_of(function, call);
         functions.note_call(index, &types);
         if let Some(outputs) = functions.recall(index, &types, call.operator, scope.depth) {
             for (output, ty) in outputs.into_iter().enumerate() {

@@ -12,6 +12,7 @@ use crate::fold::TractEvaluator;
 use crate::passes::prune::channels::{ClassPlan, PruneChannels};
 use crate::passes::{Context, Limits};
 use crate::pipeline::{Pipeline, RunError, Step, StepResources};
+use crate::schema::patterns;
 
 /// A step `prune-channels`, as its options and those of the call have it.
 pub(crate) struct Pruning {
@@ -31,7 +32,7 @@ impl Pruning {
             pass: PruneChannels::deserialize(Value::Object(step))
                 .map_err(|error| Error::new("option-value", error.to_string()))?,
             pipeline,
-            keep: RegexSet::new(&options.keep)
+            keep: patterns(&options.keep)
                 .map_err(|error| Error::new("keep-pattern", format!("--keep: {error}")))?,
         })
     }

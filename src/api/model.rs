@@ -15,7 +15,6 @@ use crate::format::save::{Target, WriteOptions};
 use crate::format::text::{PrintOptions, print_model};
 use crate::format::{self, ExternalFiles, FormatError, Origin, ReadOptions, Source, Warning};
 use crate::ir::{self, CheckError, Dim};
-use crate::lint;
 use crate::passes::Size;
 use crate::report::difference::{Difference, difference as compare};
 use crate::report::facts::{Listed, ModelFacts, NodeFacts, ValueFacts, facts, nodes};
@@ -166,7 +165,7 @@ impl Model {
                 graph: error
                     .path
                     .as_ref()
-                    .and_then(|path| lint::graph_name(&model, path)),
+                    .and_then(|path| analysis::graph_name(&model, path)),
                 error: error.into(),
             });
             return Ok(Examined::Faults(faults.collect()));
@@ -459,8 +458,12 @@ impl Model {
 fn known_sizes(bindings: &[(String, Size)], model: &ir::Model) -> Result<BTreeMap<String, i64>, Error> {
     let dimensions = Dimensions::of(model);
     let mut sizes = BTreeMap::new();
+    let wrong = |message: String| Error::new("unknown-dimension", format!("--size: {message}"));
+    let mut single = Vec::new();
     for (name, size) in bindings {
-        let wrong = |message: String| Error::new("unknown-dimension", format!("--size: {message}"));
+        single.extend(size.each(name, &dimensions).map_err(wrong)?);
+    }
+    for (name, size) in &single {
         let Size::Fixed(size) = size else {
             return Err(wrong(format!("{name}: a size is needed")));
         };

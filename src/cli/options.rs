@@ -44,16 +44,14 @@ impl Comparing {
     }
 }
 
-/// Dimensions and what they become, from one argument: one, or all of an input's.
+/// What a dimension becomes, or all of an input's, from one argument.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Binding(Vec<(String, Size)>);
+pub(super) struct Binding(String, Size);
 
 /// The dimensions of several arguments and what they become.
 pub(super) fn sizes_of(bindings: &[Binding]) -> Vec<(String, Size)> {
-    bindings
-        .iter()
-        .flat_map(|binding| binding.0.iter().cloned())
-        .collect()
+    let pair = |Binding(name, size): &Binding| (name.clone(), size.clone());
+    bindings.iter().map(pair).collect()
 }
 
 const EXAMPLES: &str =
@@ -68,27 +66,26 @@ pub(super) fn binding(text: &str) -> Result<Binding, String> {
         return Err(EXAMPLES.to_owned());
     }
     let parts: Vec<&str> = sizes.split(',').map(str::trim).collect();
-    let entry = |name: String, part: &str| -> Result<(String, Size), String> {
+    let entry = |part: &str| -> Result<Size, String> {
         if let Ok(size) = part.parse::<u64>() {
-            return Ok((name, Size::Fixed(size)));
+            return Ok(Size::Fixed(size));
         }
         let is_name = part.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_')
             && part.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
         if is_name {
-            Ok((name, Size::Symbol(part.to_owned())))
+            Ok(Size::Symbol(part.to_owned()))
         } else {
             Err(format!("{part:?} is not a size; {EXAMPLES}"))
         }
     };
     if let [part] = parts.as_slice() {
-        return Ok(Binding(vec![entry(name.to_owned(), part)?]));
+        return Ok(Binding(name.to_owned(), entry(part)?));
     }
-    let axes = parts
-        .iter()
-        .enumerate()
-        .filter(|(_, part)| !matches!(**part, "-1" | "?"))
-        .map(|(axis, part)| entry(format!("{name}[{axis}]"), part));
-    Ok(Binding(axes.collect::<Result<_, _>>()?))
+    for part in parts.iter().filter(|part| !matches!(**part, "-1" | "?")) {
+        entry(part)?;
+    }
+    // How many axes the input has, only the model says.
+    Ok(Binding(name.to_owned(), Size::Symbol(parts.join(","))))
 }
 
 /// Reads `NAME=SIZE`.
@@ -192,12 +189,13 @@ mod tests {
         for wrong in ["x", "x=", "=1", "x=-1", "x:3", "x=1,", "x=1,a b"] {
             assert!(binding(wrong).is_err(), "{wrong}");
         }
-        let axis = |axis: usize, size: u64| (format!("x[{axis}]"), Size::Fixed(size));
-        let whole = Binding(vec![axis(0, 1), axis(1, 3), axis(3, 320)]);
-        assert_eq!(binding("x=1,3,?,320"), Ok(whole.clone()));
-        assert_eq!(binding("x:1, 3,-1,320"), Ok(whole));
-        let free = Binding(vec![("x[0]".to_owned(), Size::Symbol("N".to_owned()))]);
-        assert_eq!(binding("x[0]=N"), Ok(free));
+        let named = |name: &str, size: &str| -> Result<Binding, String> {
+            Ok(Binding(name.to_owned(), Size::Symbol(size.to_owned())))
+        };
+        assert_eq!(binding("x=1,3,?,320"), named("x", "1,3,?,320"));
+        assert_eq!(binding("x:1, 3,-1,320"), named("x", "1,3,-1,320"));
+        assert_eq!(binding("x[0]=N"), named("x[0]", "N"));
+        assert_eq!(binding("N=4"), Ok(Binding("N".to_owned(), Size::Fixed(4))));
         for wrong in ["float", "flt=1", "float=-1", "float=nan"] {
             assert!(tolerance(wrong).is_err(), "{wrong}");
         }

@@ -25,5 +25,5 @@ pub use cures::pipeline_of;
 pub use examples::{Proof, prove};
 pub use page::{page, section};
 pub use run::{Selection, run};
-pub use subject::{FileFacts, graph_name};
+pub use subject::FileFacts;
 pub use targets::Target;

@@ -7,7 +7,7 @@ use petgraph::unionfind::UnionFind;
 
 use super::check::FindingPlace;
 use super::weights::Weights;
-use crate::analysis::{Conflict, Contradiction};
+use crate::analysis::{Conflict, Contradiction, graph_name};
 use crate::format::Origin;
 use crate::ir::{
     FunctionIndex, Graph, GraphPath, Model, NodeId, Operator, Tensor, ValueId, ValueType, opset_version,
@@ -216,28 +216,4 @@ pub(super) fn operator_name(operator: &Operator) -> String {
         "" => operator.op_type.to_string(),
         domain => format!("{domain}.{}", operator.op_type),
     }
-}
-
-/// What places call a graph.
-pub fn graph_name(model: &Model, path: &GraphPath) -> Option<String> {
-    let mut parts = Vec::new();
-    let mut graph = match path.function {
-        None => &model.graph,
-        Some(index) => {
-            let function = model.functions.get(index)?;
-            let domain = function.header.domain.as_deref().unwrap_or("");
-            let name = function.header.name.as_deref().unwrap_or("");
-            parts.push(match domain {
-                "" => format!("function {name}"),
-                domain => format!("function {domain}.{name}"),
-            });
-            &function.graph
-        }
-    };
-    for (node, body) in &path.bodies {
-        let attribute = graph.operator(*node)?.attributes().get(body.attribute)?;
-        parts.push(format!("{}/{}", graph.label(*node), attribute.name));
-        graph = graph.body(*node, *body)?;
-    }
-    (!parts.is_empty()).then(|| parts.join("/"))
 }

@@ -8,10 +8,12 @@ mod attention;
 mod contributed;
 mod double;
 mod elementwise;
+mod fill;
 mod half;
 mod indices;
 mod loss;
 mod narrow;
+mod nbits;
 mod normalise;
 mod quantized;
 mod recurrent;
@@ -38,8 +40,10 @@ type Rule = (&'static str, &'static str, Apply);
 const TRACT: &[&[Rule]] = &[
     quantized::RULES,
     contributed::RULES,
+    nbits::RULES,
     recurrent::RULES,
     elementwise::RULES,
+    fill::RULES,
     spatial::RULES,
     normalise::RULES,
     loss::RULES,

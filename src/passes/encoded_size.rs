@@ -6,6 +6,23 @@ use prost::Message as _;
 use crate::format::{ExternalFiles, ToProtoError, model_to_proto};
 use crate::ir::{AttributeValue, Graph, Model, Node, NodeId, NodeKind, Tensor};
 
+/// A number of bytes in a unit that reads well.
+pub fn readable_bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let unit = UNITS.get(unit).copied().unwrap_or("B");
+    if unit == "B" {
+        format!("{count} B")
+    } else {
+        format!("{value:.1} {unit}")
+    }
+}
+
 /// The bytes that a model takes as a file, with its constants inside.
 pub fn file_bytes(model: &Model) -> Result<u64, ToProtoError> {
     Ok(model_to_proto(model, &ExternalFiles::default())?.encoded_len() as u64)

@@ -7,6 +7,7 @@ use regex::Regex;
 
 use super::PassError;
 use crate::ir::{Graph, NodeId};
+use crate::schema;
 
 /// The entries of an option `layers` with their patterns compiled.
 pub(super) struct LayerPatterns<'a, L> {
@@ -22,7 +23,7 @@ impl<'a, L> LayerPatterns<'a, L> {
         layers: &'a [L],
         pattern: impl Fn(&L) -> &str,
     ) -> Result<Self, PassError> {
-        let compile = |layer: &'a L| match Regex::new(pattern(layer)) {
+        let compile = |layer: &'a L| match schema::pattern(pattern(layer)) {
             Ok(regex) => Ok((regex, layer)),
             Err(error) => Err(PassError::Option {
                 pass,

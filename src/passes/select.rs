@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use regex::Regex;
-
 use crate::ir::Model;
-use crate::schema::nearest;
+use crate::schema::{self, nearest};
 
 /// The patterns of one option.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,15 +56,9 @@ pub fn unmatched(model: &Model, selectors: &[Selector]) -> Option<String> {
     let names = names(model);
     for selector in selectors {
         for pattern in &selector.patterns {
-            let regex = match Regex::new(pattern) {
+            let regex = match schema::pattern(pattern) {
                 Ok(regex) => regex,
-                Err(error) => {
-                    return Some(format!(
-                        "{}: {pattern:?} is not a regular expression: {}",
-                        selector.option,
-                        reason(&error)
-                    ));
-                }
+                Err(error) => return Some(format!("{}: {error}", selector.option)),
             };
             if names.iter().any(|name| regex.is_match(name)) {
                 continue;
@@ -89,13 +81,6 @@ pub fn unmatched(model: &Model, selectors: &[Selector]) -> Option<String> {
         }
     }
     None
-}
-
-/// The last line of a message about an expression, which says what is wrong; those before draw it.
-fn reason(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let line = text.lines().last().unwrap_or_default();
-    line.trim_start_matches("error: ").to_owned()
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use crate::passes::{
 };
 use crate::proto::StringStringEntryProto;
 use crate::rewrite::Evaluator;
+use crate::schema::{self, PatternError};
 use crate::transfer::parameters::Account;
 use crate::verify::{Divergence, NodeErrors, Verdict, VerifyOptions, VerifyReport};
 
@@ -186,7 +187,7 @@ pub enum RunError {
     #[error("`keep`: {source}")]
     Keep {
         /// What is wrong.
-        source: Box<regex::Error>,
+        source: PatternError,
     },
     /// A pattern of `keep` names nothing.
     #[error("{message}")]
@@ -451,9 +452,7 @@ pub(super) struct Found {
 impl<'a> Runner<'a> {
     pub(super) fn new(pipeline: &'a Pipeline, options: &'a RunOptions<'a>) -> Result<Self, RunError> {
         let patterns = pipeline.keep.iter().chain(&options.keep);
-        let keep = RegexSet::new(patterns).map_err(|source| RunError::Keep {
-            source: Box::new(source),
-        })?;
+        let keep = schema::patterns(patterns).map_err(|source| RunError::Keep { source })?;
         Ok(Self {
             pipeline,
             options,

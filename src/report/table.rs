@@ -5,7 +5,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use super::difference::Difference;
 use super::facts::{LayerFacts, ModelFacts, ValueFacts};
 use super::sanitise;
-use crate::passes::{PlannedNode, Runs};
+use crate::passes::{PlannedNode, Runs, readable_bytes};
 use crate::pipeline::{Decision, GateReport, RunReport};
 use crate::transfer::parameters::{Account, Fate};
 
@@ -107,19 +107,7 @@ pub fn plain_words(style: Style, heading: &[&str], rows: impl IntoIterator<Item 
 
 /// A number of bytes in a unit that reads well.
 pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = count as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    let unit = UNITS.get(unit).copied().unwrap_or("B");
-    if unit == "B" {
-        format!("{count} B")
-    } else {
-        format!("{value:.1} {unit}")
-    }
+    readable_bytes(count)
 }
 
 /// A count with a narrow gap between thousands.

@@ -3,10 +3,12 @@
 
 mod check;
 mod nearest;
+mod patterns;
 mod words;
 
 pub use check::{Fault, Place, check};
 pub use nearest::nearest;
+pub use patterns::{PatternError, pattern, patterns};
 pub use words::{allowed, example, flow};
 
 use serde_json::Value;

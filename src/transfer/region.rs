@@ -21,6 +21,16 @@ pub enum RegionError {
         /// The value whose name is most like it.
         nearest: Option<String>,
     },
+    /// The value stands in a body or a function.
+    #[error(
+        "the main graph has no value {value:?}: it stands in {place}, and parts are cut out of the main graph alone"
+    )]
+    Elsewhere {
+        /// The name.
+        value: String,
+        /// The body or function.
+        place: String,
+    },
     /// There has to be at least one output.
     #[error("a part needs at least one output")]
     NoOutput,
@@ -67,8 +77,9 @@ pub fn extract(model: &Model, inputs: &[String], outputs: &[String]) -> Result<M
         return Err(RegionError::NoOutput);
     }
     let names = named(graph);
-    let cuts = find_all(&names, inputs)?;
-    let ends = find_all(&names, outputs)?;
+    let placed = |error| elsewhere(&typed, error);
+    let cuts = find_all(&names, inputs).map_err(placed)?;
+    let ends = find_all(&names, outputs).map_err(placed)?;
     let open_ended = inputs.is_empty();
     let cut: BTreeSet<ValueId> = cuts.iter().copied().collect();
     let reached = reach(graph, &cut, &ends, open_ended)?;
@@ -133,6 +144,30 @@ fn find_all(names: &BTreeMap<String, ValueId>, wanted: &[String]) -> Result<Vec<
         found.push(id);
     }
     Ok(found)
+}
+
+/// The error for a value that some other graph of the model computes.
+fn elsewhere(model: &Model, error: RegionError) -> RegionError {
+    let RegionError::NoValue { value, .. } = &error else {
+        return error;
+    };
+    let computes = |graph: &Graph| {
+        let owned = graph.node_ids().filter_map(|id| graph.get(id));
+        owned
+            .filter(|node| !matches!(node.kind, NodeKind::Capture(_)))
+            .any(|node| node.outputs().iter().any(|output| *output.name == **value))
+    };
+    let place = model.graph_paths().into_iter().find_map(|path| {
+        model.graph_at(&path).filter(|graph| computes(graph))?;
+        analysis::graph_name(model, &path)
+    });
+    match place {
+        Some(place) => RegionError::Elsewhere {
+            value: value.clone(),
+            place,
+        },
+        None => error,
+    }
 }
 
 /// The name that shares the longest beginning and end with `wanted`, if they share most of it.

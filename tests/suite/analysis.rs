@@ -362,6 +362,43 @@ fn cost_counts_every_query_with_every_key_and_says_where_it_cannot_count() {
     assert_eq!(macs(linear), None);
 }
 
+/// Calls of one function with other sizes, an attribute that decides about sizes, and a call within a call.
+#[test]
+fn cost_counts_functions_by_each_of_their_calls() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+        g (float[2, 8] x, float[8, 16] v, float[16, 4] w) => (float[2, 4] y, float[16, 16] z) {
+          h = local.layer (x, v)
+          y = local.twice (h, w)
+          z = local.turned <way: int = 1> (v)
+        }
+        <domain: "local", opset_import: ["" : 17]> layer (a, b) => (c) { p = MatMul (a, b)  c = Relu (p) }
+        <domain: "local", opset_import: ["" : 17, "local" : 1]> twice (a, b) => (c) {
+          p = local.layer (a, b)  q = local.layer (a, b)  c = Add (p, q) }
+        <domain: "local", opset_import: ["" : 17]> turned <way> (a) => (d) {
+          e = Gemm <transA: int = @way> (a, a)  d = Identity (e) }"#;
+    let message = secateur::format::text::parse_model(text).unwrap();
+    let mut model = secateur::format::lift(message, &secateur::format::ExternalFiles::default()).unwrap();
+    infer(&mut model);
+    let found = cost(&model, &|_| None);
+    let calls: Vec<_> = found
+        .by_node
+        .iter()
+        .map(|node| (&*node.op_type, node.macs))
+        .collect();
+    let (layer, twice, turned) = (2 * 8 * 16, 2 * 2 * 16 * 4, 16 * 16 * 8);
+    assert_eq!(
+        calls,
+        [
+            ("layer", Some(layer)),
+            ("twice", Some(twice)),
+            ("turned", Some(turned))
+        ]
+    );
+    assert_eq!(found.macs, Some(layer + twice + turned));
+    // Nodes are those of the file.
+    assert_eq!(found.nodes, 3 + 2 + 3 + 2);
+}
+
 #[track_caller]
 fn refused(model: &Model, code: &str) {
     let codes: Vec<_> = check(model)

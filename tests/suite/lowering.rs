@@ -198,3 +198,145 @@ fn lowering_leaves_the_interface_and_the_given_model_alone() {
     };
     assert_eq!(interface(&model), interface(&lowered));
 }
+
+/// A product with a weight in blocks of a few bits; `rest` are the constants beside `w`, `slots` what the node reads of them.
+fn blocked(x: &str, attributes: &str, codes: &[u8], dims: &str, rest: &str, slots: &str) -> String {
+    let codes: Vec<String> = codes.iter().map(u8::to_string).collect();
+    format!(
+        "{HEADER} g ({x}) => (float[m,n] y) <uint8[{dims}] w = {{{}}}, {rest}> {{ y = com.microsoft.MatMulNBits <{attributes}> ({slots}) }}",
+        codes.join(", ")
+    )
+}
+
+/// Two blocks of one column: 16 codes that stand for 1, then one for -1 and 15 that fill the block up.
+fn column() -> Vec<u8> {
+    let mut codes = vec![130; 16];
+    codes.push(124);
+    codes.extend([255; 15]);
+    codes
+}
+
+const EIGHT_BITS: &str =
+    "K: int = 17, N: int = 1, bits: int = 8, block_size: int = 16, accuracy_level: int = 4";
+
+#[test]
+fn products_with_weights_of_few_bits_are_those_of_the_numbers_that_the_codes_stand_for() {
+    let ones = |model: &Model| {
+        let lowered = for_engine(model, &TractEngine).unwrap();
+        let value = model
+            .graph
+            .value(secateur::ir::ValueId::new(model.graph.inputs()[0], 0));
+        let dims: Vec<u64> = value
+            .unwrap()
+            .ty
+            .fixed_shape()
+            .unwrap()
+            .iter()
+            .map(|dim| *dim as u64)
+            .collect();
+        let x = Tensor::from_f64(
+            DType::F32,
+            &dims,
+            &vec![1.0; dims.iter().product::<u64>() as usize],
+        );
+        let session = TractEngine.compile(&lowered, &CompileOptions::default()).unwrap();
+        let given = [("x".to_owned(), RunValue::Tensor(x.unwrap()))];
+        let found = session.run(&given.into_iter().collect()).unwrap();
+        match &found["y"] {
+            RunValue::Tensor(y) => y.to_f64().unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let scales = "float[2] s = {0.5, 0.25}";
+    let eight = |rest: &str, slots: &str| {
+        let text = blocked("float[1,17] x", EIGHT_BITS, &column(), "1,2,16", rest, slots);
+        ones(&model(&text))
+    };
+    assert_eq!(eight(scales, "x, w, s"), [15.0]);
+    assert_eq!(
+        eight(&format!("{scales}, uint8[2] z = {{130, 124}}"), "x, w, s, z"),
+        [0.0]
+    );
+    assert_eq!(
+        eight(
+            &format!("{scales}, float[1] b = {{2.0}}"),
+            r#"x, w, s, "", "", b"#
+        ),
+        [17.0]
+    );
+    // float16 has no number near 1e-7 but 5.96e-8 and 1.19e-7, and tract keeps scales of 4 bits in it.
+    let text = blocked(
+        "float[1,32] x",
+        "K: int = 32, N: int = 1, bits: int = 4, block_size: int = 32",
+        &[0x99; 16],
+        "1,1,16",
+        "float[1] s = {1e-7}",
+        "x, w, s",
+    );
+    let found = ones(&model(&text));
+    assert!((found[0] / 3.2e-6 - 1.0).abs() < 1e-5, "{found:?}");
+}
+
+#[test]
+fn products_with_weights_of_8_bits_agree_with_the_runtime() {
+    let engine = match OrtEngine::load() {
+        Ok(engine) => engine,
+        Err(EngineError::Unavailable { reason, .. }) => return super::corpus::skip(&reason),
+        Err(other) => panic!("{other}"),
+    };
+    let codes: Vec<u8> = (0..64_u32).map(|at| (at * 53 % 256) as u8).collect();
+    let attributes = "K: int = 20, N: int = 2, bits: int = 8, block_size: int = 16";
+    let scales = "float[4] s = {0.02, 0.03, 0.01, 0.04}";
+    for (rest, slots) in [
+        (scales.to_owned(), "x, w, s"),
+        (
+            format!("{scales}, uint8[4] z = {{120, 128, 130, 7}}"),
+            "x, w, s, z",
+        ),
+    ] {
+        let text = blocked("float[3,20] x", attributes, &codes, "2,2,16", &rest, slots);
+        let model = model(&text);
+        let expected = run(&engine, &model).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let found = run(&TractEngine, &model).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_near(&found, &expected, &text);
+    }
+}
+
+#[test]
+fn forms_of_products_in_blocks_that_tract_lacks_are_refused_by_name() {
+    let scales = "float[2] s = {0.5, 0.25}";
+    let groups = format!("{scales}, int32[17] g = {{{}}}", ["0"; 17].join(", "));
+    let zeros = format!("{scales}, float[2] z = {{128.0, 128.0}}");
+    for (rest, slots) in [(&groups, r#"x, w, s, "", g"#), (&zeros, "x, w, s, z")] {
+        let text = blocked("float[1,17] x", EIGHT_BITS, &column(), "1,2,16", rest, slots);
+        match run(&TractEngine, &model(&text)) {
+            Err(EngineError::Unsupported { operator, .. }) => {
+                assert_eq!(operator, "com.microsoft.MatMulNBits")
+            }
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_tensor_of_a_size_without_a_value_is_of_zeros_of_type_float() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]> g (float[2,3] x) => (float[2,3] y, float[2,3] z) {
+        s = Shape(x)
+        z = ConstantOfShape(s)
+        y = Add(x, z)
+    }"#;
+    let model = model(text);
+    let found = run(&TractEngine, &model).unwrap();
+    let RunValue::Tensor(z) = &found["z"] else {
+        panic!("{found:?}")
+    };
+    assert_eq!((z.dtype(), z.dims()), (DType::F32, [2, 3].as_slice()));
+    assert_eq!(z.to_f64().unwrap(), [0.0; 6]);
+    let RunValue::Tensor(y) = &found["y"] else {
+        panic!("{found:?}")
+    };
+    let RunValue::Tensor(x) = &inputs(&model)["x"] else {
+        panic!("no tensor")
+    };
+    assert!(y.same_as(x), "{y:?}");
+}

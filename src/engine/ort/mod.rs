@@ -299,6 +299,16 @@ fn failed(reason: impl Into<String>) -> EngineError {
     }
 }
 
+/// Messages of several lines, and those that end one, as one.
+fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines.join("; ")
+}
+
 /// An error of the runtime; what it has no kernel for is [`EngineError::Unsupported`].
 fn ort_error<R>(error: ort::Error<R>) -> EngineError {
     let text = error.to_string();
@@ -320,6 +330,6 @@ fn ort_error<R>(error: ort::Error<R>) -> EngineError {
             node: None,
             reason: "the runtime has no kernel for these types".to_owned(),
         },
-        None => failed(text.chars().take(600).collect::<String>()),
+        None => failed(one_line(&text).chars().take(600).collect::<String>()),
     }
 }

@@ -167,6 +167,7 @@ pub(super) fn operator<'a>(
         }
         "Dropout" if op.int("is_test") == Some(0) => no("training form"),
         "GlobalLpPool" => no("tract divides by the number of elements"),
+        "MatMulNBits" => few_bits(op, operand).and_then(no),
         "Mod" if op.int("fmod").unwrap_or(0) != 0 => no("tract ignores the sign of fmod when it broadcasts"),
         "Resize" if version == 10 => no("tract rounds positions as later opsets do"),
         _ => None,
@@ -178,6 +179,19 @@ pub(super) fn operator<'a>(
 pub fn runs(domain: &str, op_type: &str, version: i64) -> bool {
     let form = Operator::new(op_type).in_domain(domain);
     operator(&form, version, &|_| Operand::default()).is_none()
+}
+
+/// What tract does not know of a product with a weight in blocks of a few bits.
+fn few_bits<'a>(op: &Operator, operand: &dyn Fn(usize) -> Operand<'a>) -> Option<&'static str> {
+    if !matches!(op.int("bits").unwrap_or(4), 2 | 4) {
+        return Some("tract knows such weights of 2 and 4 bits only");
+    }
+    if operand(4).dtype.is_some() {
+        return Some("tract knows no order of groups");
+    }
+    let zero = operand(3).dtype;
+    zero.is_some_and(|dtype| dtype != DType::U8)
+        .then_some("tract knows zero points of type uint8 only")
 }
 
 /// Whether a bound that means a place or a step of a slice needs more than 32 bits. As ends, the largest numbers mean the end.

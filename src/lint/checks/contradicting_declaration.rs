@@ -1,7 +1,8 @@
 //! `contradicting-declaration`
 
+use crate::analysis::graph_name;
 use crate::lint::check::{Check, Cure, Example, FindingPlace, Found, Severity, onnx};
-use crate::lint::subject::{Subject, graph_name};
+use crate::lint::subject::Subject;
 
 pub(super) const CHECK: Check = Check {
     code: "contradicting-declaration",

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::lint::check::{Check, Cure, Example, FindingPlace, Found, Severity};
-use crate::lint::subject::{Subject, graph_name};
+use crate::analysis::graph_name;
 use crate::ir::GraphPath;
+use crate::lint::check::{Check, Cure, Example, FindingPlace, Found, Severity};
+use crate::lint::subject::Subject;
 
 pub(super) const CHECK: Check = Check {
     code: "unused-function",

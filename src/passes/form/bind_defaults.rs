@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::analysis::infer;
 use crate::ir::edit::{Reshape, reshape};
 use crate::ir::{EditError, Model, NodeId, NodeKind};
-use crate::passes::{About, Context, Pass, PassError, PassReport, Safety};
+use crate::passes::{About, Context, Pass, PassError, PassReport, Safety, readable_bytes};
 use crate::schema::nearest;
 
 const NAME: &str = "bind-defaults";
@@ -78,16 +78,25 @@ fn defaults(model: &Model) -> Vec<(NodeId, String)> {
         .collect()
 }
 
-/// What to say of a model that has weights which a caller may replace; `None` for one that has none.
+/// What to say of a model that has weights which a caller may replace, and how much that is; `None` for one that has none.
 pub fn overridable(model: &Model) -> Option<String> {
     let found = defaults(model);
     let (_, first) = found.first()?;
-    let (count, are) = match found.len() {
-        1 => ("1 initializer is".to_owned(), "it counts"),
-        count => (format!("{count} initializers are"), "they count"),
+    let bytes = |id: &NodeId| match &model.graph.get(*id)?.kind {
+        NodeKind::Input(input) => input.default.as_ref().map(|(tensor, _)| tensor.byte_len()),
+        _ => None,
     };
-    Some(format!(
-        "{count} also a graph input ({first}{}), which a caller may replace, so {are} as no constant: --constant-inputs makes constants of such inputs",
-        if found.len() > 1 { " ..." } else { "" }
-    ))
+    let size = readable_bytes(found.iter().filter_map(|(id, _)| bytes(id)).sum());
+    Some(match found.len() {
+        1 => format!(
+            "1 initializer ({size}) is also a graph input ({first}), so a caller may override it and it stays as it is: {CURE} such inputs"
+        ),
+        count => format!(
+            "{count} initializers ({size}) are also graph inputs ({first} ...), so callers may override them and they stay as they are: \
+             {CURE} such inputs"
+        ),
+    })
 }
+
+/// What makes constants of defaults, before other steps or alone.
+const CURE: &str = "--constant-inputs, or the verb bind-defaults, makes constants of";

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use regex::RegexSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +12,7 @@ use crate::ir::{Graph, Model};
 use crate::passes::encoded_size::{Budget, model_bytes};
 use crate::passes::{About, Context, Pass, PassError, PassReport, Safety, Selector};
 use crate::rewrite::{FREE_GROWTH, Options, RewriteReport, RuleSet, apply};
-use crate::schema::nearest;
+use crate::schema::{self, nearest};
 
 const NAME: &str = "simplify";
 
@@ -148,7 +147,7 @@ impl Simplify {
     /// The run's context with the step's own bounds and patterns.
     fn context<'a>(&self, context: &Context<'a>) -> Result<Context<'a>, PassError> {
         let patterns = context.keep.patterns().iter().chain(&self.keep);
-        let keep = RegexSet::new(patterns).map_err(|error| PassError::Option {
+        let keep = schema::patterns(patterns).map_err(|error| PassError::Option {
             pass: NAME,
             message: format!("keep: {error}"),
         })?;

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use regex::RegexSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +13,7 @@ use crate::ir::{DType, Model};
 use crate::passes::{
     About, Change, Context, Needs, Pass, PassError, PassReport, ResourceError, Resources, Safety, Selector,
 };
+use crate::schema;
 use crate::statistics::Objective;
 
 const NAME: &str = "finetune";
@@ -168,7 +168,7 @@ impl Pass for Finetune {
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let option = |message: String| PassError::Option { pass: NAME, message };
         self.check()?;
-        let frozen = RegexSet::new(&self.freeze).map_err(|error| option(format!("freeze: {error}")))?;
+        let frozen = schema::patterns(&self.freeze).map_err(|error| option(format!("freeze: {error}")))?;
         let frozen = |name: &str| frozen.is_match(name) || context.keeps(name);
         let resources = context.resources(NAME, "needs data and an engine")?;
         let mut data = resources.data(&self.data, &model.graph).map_err(resource)?;
@@ -190,7 +190,8 @@ impl Pass for Finetune {
             }),
             false => None,
         };
-        let features = RegexSet::new(&self.features).map_err(|error| option(format!("features: {error}")))?;
+        let features =
+            schema::patterns(&self.features).map_err(|error| option(format!("features: {error}")))?;
         let masks = match &self.masks_from {
             Some(path) => read_masks(resources, path).map_err(resource)?,
             None => finetune::Masks::new(),

@@ -4,6 +4,7 @@ use regex::RegexSet;
 
 use crate::ir::Model;
 use crate::passes::{Context, PassError, PassReport};
+use crate::schema;
 use crate::verify::{Verdict, VerifyOptions, verify};
 
 pub(in crate::passes) fn option(pass: &'static str, message: String) -> PassError {
@@ -15,7 +16,7 @@ pub(in crate::passes) fn patterns(
     name: &str,
     list: &[String],
 ) -> Result<RegexSet, PassError> {
-    RegexSet::new(list).map_err(|error| option(pass, format!("{name}: {error}")))
+    schema::patterns(list).map_err(|error| option(pass, format!("{name}: {error}")))
 }
 
 /// Refuses a result whose outputs are not those of the model before, up to rounding; what could not be compared is noted.

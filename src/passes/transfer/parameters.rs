@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +13,7 @@ use crate::passes::{
     About, Change, Context, Needs, Pass, PassError, PassReport, Requirement, ResourceError, Resources,
     Safety, prepare,
 };
+use crate::schema;
 use crate::transfer::adapt::{Adapter, Head, Rules};
 use crate::transfer::parameters::{
     Account, EPSILON, Fate, Matching, Options, TransferError, check_rename, from_model, from_tensors,
@@ -175,7 +175,8 @@ impl TransferParameters {
             .rename
             .iter()
             .map(|(pattern, by)| {
-                let compiled = Regex::new(pattern).map_err(|error| option(format!("rename: {error}")))?;
+                let compiled =
+                    schema::pattern(pattern).map_err(|error| option(format!("rename: {error}")))?;
                 Ok((compiled, by.clone()))
             })
             .collect::<Result<_, PassError>>()?;

@@ -287,3 +287,21 @@ fn calibration_data_that_do_not_fit_leave_no_file_and_say_what_is_wrong() {
         assert!(bench.path(&format!("{file}.onnx")).exists());
     }
 }
+
+#[test]
+fn a_pattern_that_is_none_is_said_in_one_line() {
+    let bench = Bench::new();
+    for call in [
+        "eliminate-dead-code relu.onnx -o out.onnx --keep (",
+        "convert-float relu.onnx -o out.onnx --exclude (",
+        "prune channels relu.onnx --explain --ratio 0.5 --keep (",
+    ] {
+        let refused = bench.call(call);
+        assert_eq!(refused.code, 2, "{call}");
+        let said = &refused.stderr;
+        assert!(
+            said.contains(r#""(" is not a regular expression: unclosed group"#) && !said.contains("u{a}"),
+            "{call}: {said}"
+        );
+    }
+}

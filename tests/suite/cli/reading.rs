@@ -294,6 +294,14 @@ fn weights_that_a_caller_may_replace_are_named_with_the_cure() {
         "{}",
         plain.text()
     );
+    // How much stays as it is.
+    assert!(
+        plain.json()["warnings"]
+            .to_string()
+            .contains("1 initializer (8 B) is also a graph input (c)"),
+        "{}",
+        plain.text()
+    );
     assert_eq!(nodes(&bench, "plain.onnx"), ["Add", "Relu"]);
     let cured = bench.call("simplify overridable.onnx -o cured.onnx --constant-inputs --verify --json");
     done(&cured);
@@ -366,6 +374,10 @@ fn sizes_are_said_and_misspelt_ones_refused() {
         "bind macs.onnx -o no.onnx --bind hieght=10",
         "bind macs.onnx -o no.onnx --bind x=2,10,5",
         "inspect macs.onnx --size x=2,10,5",
+        "bind macs.onnx -o no.onnx --bind x=2,10",
+        "simplify macs.onnx -o no.onnx --bind x=2,10,4,1",
+        "inspect macs.onnx --size x=2,10",
+        "bind macs.onnx -o no.onnx --bind z=2,10,4",
     ] {
         let refused = bench.call(&format!("{call} --json"));
         assert_eq!(refused.code, 2, "{call}");
@@ -376,6 +388,27 @@ fn sizes_are_said_and_misspelt_ones_refused() {
                 refused.text()
             );
         }
+    }
+    for (call, said) in [
+        (
+            "bind macs.onnx -o no.onnx --bind x=2,10",
+            "x=2,10 gives 2 sizes, and x has 3 axes: [N, height, 4]",
+        ),
+        (
+            "bind macs.onnx -o no.onnx --bind x=2,10,4,?",
+            "x=2,10,4,? gives 4 sizes, and x has 3 axes",
+        ),
+        (
+            "bind macs.onnx -o no.onnx --bind z=2,10",
+            "there is no graph input z",
+        ),
+        (
+            "inspect macs.onnx --size x=2,10",
+            "x=2,10 gives 2 sizes, and x has 3 axes",
+        ),
+    ] {
+        let refused = bench.call(&format!("{call} --json"));
+        assert!(refused.text().contains(said), "{call}: {}", refused.text());
     }
     assert!(!bench.path("no.onnx").exists());
 }

@@ -506,3 +506,80 @@ fn angles_of_positions_stay_float() {
     ];
     near(&run(&after, &inputs), &run(&before, &inputs), 0.01, text);
 }
+
+/// A table that is read row by row and as the weight of the head.
+#[test]
+fn a_table_that_is_also_the_weight_of_a_product_stays_one_tensor() {
+    let table = listed(64 * 8, 7);
+    for head in [
+        "y = Gemm<transB = 1>(r, table)",
+        "t = Transpose<perm = [1, 0]>(table) y = MatMul(r, t)",
+    ] {
+        let text = format!(
+            r#"<ir_version: 8, opset_import: ["" : 17]>
+            g (int64[4] i) => (float[4,64] y) <float[64,8] table = {{{table}}}> {{ e = Gather(table, i) r = Tanh(e) {head} }}"#
+        );
+        for to in [Half::Float16, Half::Bfloat16] {
+            let pass = ConvertFloat {
+                to,
+                ..ConvertFloat::default()
+            };
+            let (_, after, report) = converted(&pass, &text);
+            let constants: Vec<(DType, u64)> = graphs(&after)
+                .iter()
+                .flat_map(|(_, graph)| graph.node_ids().filter_map(|id| graph.get(id)?.constant()))
+                .map(|tensor| (tensor.dtype(), tensor.byte_len()))
+                .collect();
+            assert_eq!(constants, [(pass_type(to), 64 * 8 * 2)], "{text}\n{report:#?}");
+        }
+    }
+}
+
+fn pass_type(to: Half) -> DType {
+    match to {
+        Half::Float16 => DType::F16,
+        Half::Bfloat16 => DType::BF16,
+    }
+}
+
+/// Nothing would become smaller: only Casts would be added.
+#[test]
+fn a_model_without_float_constants_stays_as_it_is() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]> g (float[2,3] x) => (float[2,3] y) { a = Relu(x) y = Sigmoid(a) }"#;
+    let (before, after, report) = converted(&ConvertFloat::default(), text);
+    assert!(!report.changed, "{report:#?}");
+    assert_eq!(lines(&after), lines(&before));
+    assert!(
+        said(&report).contains("Casts would be all that is added"),
+        "{report:#?}"
+    );
+    // With narrow inputs and outputs there are no Casts.
+    let inside = ConvertFloat {
+        convert_io: true,
+        ..ConvertFloat::default()
+    };
+    let (_, after, report) = converted(&inside, text);
+    assert!(
+        report.changed && float_operators(&after).is_empty(),
+        "{report:#?}"
+    );
+    assert!(!lines(&after).iter().any(|line| line.contains("Cast")));
+}
+
+/// A pattern means every node of the name.
+#[test]
+fn a_name_that_several_nodes_have_excludes_all_of_them() {
+    let (w, v) = (listed(64, 1), listed(64, 2));
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        g (float[4,8] x) => (float[4,8] y) <float[8,8] w = {{{w}}}, float[8,8] v = {{{v}}}, float[8,8] u = {{{w}}}> {{
+          [fc] a = MatMul(x, w) [fc] b = MatMul(a, v) [head] y = MatMul(b, u) }}"#
+    );
+    let pass = ConvertFloat {
+        exclude: vec!["^fc$".to_owned()],
+        ..ConvertFloat::default()
+    };
+    let (_, after, report) = converted(&pass, &text);
+    assert_eq!(float_operators(&after), ["MatMul", "MatMul"], "{report:#?}");
+    assert_eq!((bytes(&after, DType::F32), bytes(&after, DType::F16)), (512, 128));
+}

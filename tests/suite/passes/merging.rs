@@ -580,6 +580,44 @@ g (float[1,2] x) => (float[1,2] y, float[1,2] z) <float[2,2] w = {1, 2, 3, 4}> {
     assert_eq!(of("z"), [5.0, 6.0, 3.0, 4.0]);
 }
 
+/// Codes behind a DequantizeLinear and in an operator of ONNX Runtime, found by the name of the weight or by the path of a node.
+#[test]
+fn weights_that_are_codes_are_named_with_what_to_do() {
+    let text = r#"<ir_version: 8, opset_import: ["": 17, "com.microsoft" : 1]>
+        g (float[2,2] x, float[2,16] k) => (float[2,2] y, float[2,1] z)
+        <int8[2,2] "head.weight_quantized" = {1, 2, 3, 4}, int8[2,2] onnx__7 = {1, 2, 3, 4}, float s = {0.5},
+         uint8[1,1,16] "tail.weight_quantized" = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}> {
+          w = DequantizeLinear ("head.weight_quantized", s)  h = MatMul (x, w)
+          v = DequantizeLinear (onnx__7, s)  ["/enc/layer.0/query/MatMul"] y = MatMul (h, v)
+          z = com.microsoft.MatMulNBits <K: int = 16, N: int = 1, bits: int = 8, block_size: int = 16> (k, "tail.weight_quantized", s)
+        }"#;
+    for (module, codes) in [
+        ("head", "head.weight_quantized"),
+        ("enc.layer.0.query", "onnx__7"),
+        ("tail", "tail.weight_quantized"),
+    ] {
+        let (a, b) = (
+            format!("{module}.lora_A.weight"),
+            format!("{module}.lora_B.weight"),
+        );
+        let files = adapter(&[(&a, &[1, 2], &[1.0, 1.0]), (&b, &[2, 1], &[1.0, 1.0])]);
+        let error = run_with(&lora(), &mut model(text), &Setting::default(), Some(&files)).unwrap_err();
+        let expected = format!("{module}: its weight {codes} is stored as codes");
+        assert!(error.to_string().contains(&expected), "{error}\n{expected}");
+        assert!(error.to_string().contains("then quantize"), "{error}");
+        let partial = MergeLora {
+            partial: true,
+            ..lora()
+        };
+        let report = run_with(&partial, &mut model(text), &Setting::default(), Some(&files)).unwrap();
+        assert!(
+            said(&report).contains("merge before quantizing"),
+            "{}",
+            said(&report)
+        );
+    }
+}
+
 #[test]
 fn adapters_without_a_weight_an_alpha_or_a_fit_are_refused() {
     let pair = |module: &str, inputs: u64| {
@@ -619,7 +657,7 @@ fn adapters_without_a_weight_an_alpha_or_a_fit_are_refused() {
                 ..lora()
             },
             pair("head", 2),
-            "rename: regex parse error",
+            "rename: \"(\" is not a regular expression: unclosed group",
         ),
         (
             MergeLora {

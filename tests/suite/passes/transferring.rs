@@ -127,6 +127,26 @@ fn parts_that_cannot_be_are_refused_with_the_value() {
 }
 
 #[test]
+fn a_value_of_a_body_or_a_function_is_refused_with_its_place() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+        g (bool c, float[2] x) => (float[2] y) {
+          [branch] i = If (c) <then_branch = t () => (float[2] p) { inner = Relu(x) p = Neg(inner) }, else_branch = e () => (float[2] q) { q = Abs(x) }>
+          y = local.twice (i)
+        }
+        <domain: "local", opset_import: ["" : 17]>
+        twice (a) => (b) { half = Neg(a) b = Add(half, a) }"#;
+    for (inputs, outputs, place) in [
+        (vec![], vec!["inner"], "branch/then_branch"),
+        (vec!["inner"], vec!["y"], "branch/then_branch"),
+        (vec![], vec!["half"], "function local.twice"),
+    ] {
+        let error = run_pass(&part(&inputs, &outputs), &mut model(text), &Setting::default()).unwrap_err();
+        let expected = format!("it stands in {place}");
+        assert!(error.to_string().contains(&expected), "{error}\n{expected}");
+    }
+}
+
+#[test]
 fn parts_of_a_model_with_functions_and_of_one_with_external_data_are_whole() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/");
     for (file, output) in [

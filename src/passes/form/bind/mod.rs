@@ -26,7 +26,8 @@ const NAME: &str = "bind";
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Bind {
-    /// Size by symbol (`batch: 1`) or by input and axis (`"x[0]": 1`); for a fixed dimension of 1 also a name (`"x[0]": N`).
+    /// Size by symbol (`batch: 1`), by input and axis (`"x[0]": 1`) or of all axes of an input (`x: "1,3,224,224"`); for a fixed dimension
+    /// of 1 also a name (`"x[0]": N`).
     pub sizes: BTreeMap<String, Size>,
 }
 
@@ -36,8 +37,35 @@ pub struct Bind {
 pub enum Size {
     /// It has this size.
     Fixed(u64),
-    /// It is free, under this name.
+    /// It is free, under this name; with commas, one of either for each axis of an input.
     Symbol(String),
+}
+
+impl Size {
+    /// What single dimensions become: `key` itself, or each axis of the input `key` that is given a list.
+    ///
+    /// # Errors
+    ///
+    /// A list that is not as long as the input has axes, in words.
+    pub fn each(&self, key: &str, declared: &Dimensions) -> Result<Vec<(String, Self)>, String> {
+        let Some(sizes) = self.list() else {
+            return Ok(vec![(key.to_owned(), self.clone())]);
+        };
+        let axes = declared.listed(key, sizes)?.into_iter();
+        Ok(axes
+            .map(|(name, part)| match part.parse() {
+                Ok(size) => (name, Self::Fixed(size)),
+                Err(_) => (name, Self::Symbol(part.to_owned())),
+            })
+            .collect())
+    }
+
+    fn list(&self) -> Option<&str> {
+        match self {
+            Self::Symbol(sizes) if sizes.contains(',') => Some(sizes),
+            _ => None,
+        }
+    }
 }
 
 impl From<u64> for Size {
@@ -50,7 +78,8 @@ impl Pass for Bind {
     fn about(&self) -> About {
         let mut about = About::new(NAME, Safety::Exact).tidying();
         // Which of them are fixed in the model, so that it has to be run, only the model says.
-        if self.sizes.keys().any(|key| key.ends_with(']')) {
+        let by_axis = |(key, size): (&String, &Size)| key.ends_with(']') || size.list().is_some();
+        if self.sizes.iter().any(by_axis) {
             about = about.needing(Needs {
                 engine: true,
                 ..Needs::default()
@@ -253,7 +282,11 @@ impl Bind {
         let conflict = |conflict: Conflict| option(conflict.to_string());
         let declared = Dimensions::of(model);
         let mut plan = Plan::default();
+        let mut sizes = Vec::new();
         for (key, size) in &self.sizes {
+            sizes.extend(size.each(key, &declared).map_err(option)?);
+        }
+        for (key, size) in &sizes {
             let size = match size {
                 Size::Symbol(name) => Err(name),
                 Size::Fixed(size) => {

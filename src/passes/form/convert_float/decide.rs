@@ -243,7 +243,7 @@ pub(super) fn decide(
     options: &ConvertFloat,
     context: &Context<'_>,
 ) -> Result<Plan, PassError> {
-    let excluded = regex::RegexSet::new(&options.exclude).map_err(|error| PassError::Option {
+    let excluded = crate::schema::patterns(&options.exclude).map_err(|error| PassError::Option {
         pass: NAME,
         message: format!("exclude: {error}"),
     })?;

@@ -69,7 +69,8 @@ impl Half {
 /// with its Softmax, sums of integers. Further when `range-data` shows values beyond the range of float16 or random inputs show
 /// values near its end, when it stands between quantized values, when its weights are smaller than the Casts around it, and when
 /// `keep-operators` or `exclude` say so; Casts stand where the types meet. Inputs and outputs of bodies stay float, and those of
-/// the model unless `convert-io` says otherwise. Ranges are not checked in bodies.
+/// the model unless `convert-io` says otherwise; without it, a model in which no constant would become smaller stays as it is.
+/// Ranges are not checked in bodies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct ConvertFloat {

@@ -14,6 +14,10 @@ const REASON: &str = "its weights are smaller than the Casts around it would be"
 const OVERRIDABLE: &str = "its weights are also graph inputs, which callers may override (with their defaults made constants they \
      are converted)";
 
+/// Why it is so where no constant would become smaller.
+const NOTHING: &str = "no constant of it would become smaller, and Casts would be all that is added (`convert-io` makes the inputs and \
+     outputs narrow in their place)";
+
 /// Operators that hand each other narrow values.
 #[derive(Default)]
 struct Group {
@@ -23,7 +27,7 @@ struct Group {
 }
 
 /// Takes out of the plan what does not pay. A model of which nothing would be left is converted all the same where that reaches
-/// most of its weights: it is small then, or computes without weights. A quantized one is not.
+/// most of its weights: it is small then. One without constants that become smaller is not, nor is a quantized one.
 pub(super) fn leave_what_does_not_pay(plan: &mut Plan, model: &Model) {
     let mut losing: Vec<(crate::ir::GraphPath, Vec<NodeId>)> = Vec::new();
     let (mut left, mut reached) = (0, 0);
@@ -40,9 +44,10 @@ pub(super) fn leave_what_does_not_pay(plan: &mut Plan, model: &Model) {
             }
         }
     }
-    if left == 0 && !is_quantized(model) && 4 * reached >= weights(model) {
+    if left == 0 && reached > 0 && !is_quantized(model) && 4 * reached >= weights(model) {
         return;
     }
+    let reason = if reached > 0 { REASON } else { NOTHING };
     for (path, nodes) in losing {
         let Some(graph) = model.graph_at(&path) else {
             continue;
@@ -56,7 +61,7 @@ pub(super) fn leave_what_does_not_pay(plan: &mut Plan, model: &Model) {
         for id in nodes {
             // What only reads floats, as Shape does, does not care.
             if given.contains(&id) {
-                plan.stays(graph, id, if overridable { OVERRIDABLE } else { REASON });
+                plan.stays(graph, id, if overridable { OVERRIDABLE } else { reason });
             }
             if let Some(decisions) = plan.graphs.get_mut(&path) {
                 decisions.leave(id);

@@ -13,6 +13,7 @@ use crate::passes::prune::channels::{OracleVerdict, compare_cut};
 use crate::passes::{
     About, Context, Needs, Pass, PassError, PassReport, Requirement, ResourceError, Safety, Selector, prepare,
 };
+use crate::schema;
 
 const NAME: &str = "prune-blocks";
 
@@ -109,7 +110,7 @@ impl PruneBlocks {
     }
 
     fn patterns(name: &str, patterns: &[String]) -> Result<RegexSet, PassError> {
-        RegexSet::new(patterns).map_err(|error| option(&format!("{name}: {error}")))
+        schema::patterns(patterns).map_err(|error| option(&format!("{name}: {error}")))
     }
 
     /// The blocks that may go.

@@ -25,6 +25,7 @@ use crate::ir::Model;
 use crate::passes::{
     About, Context, Needs, Pass, PassError, PassReport, ReportFile, ResourceError, Safety, Selector, prepare,
 };
+use crate::schema;
 
 const NAME: &str = "prune-channels";
 
@@ -271,7 +272,7 @@ pub fn plan(
     seed: u64,
 ) -> Result<(ClassPlan, Solution, Chosen), PassError> {
     validate(options)?;
-    let own = RegexSet::new(&options.keep).map_err(|error| option(format!("keep: {error}")))?;
+    let own = schema::patterns(&options.keep).map_err(|error| option(format!("keep: {error}")))?;
     let solution = solve(model);
     let (groups, left) = candidates(&model.graph, &solution, options.attention, &[keep, &own]);
     let scores = score::scores(&model.graph, &solution, options, measured.evidence, seed);

@@ -18,6 +18,7 @@ use crate::passes::quantize::{GramSource, grams};
 use crate::passes::{
     About, Context, Needs, Pass, PassError, PassReport, Requirement, ResourceError, Safety, Selector, prepare,
 };
+use crate::schema;
 use crate::statistics::gram::{self, Grams, Layer};
 
 const NAME: &str = "factorize";
@@ -107,7 +108,7 @@ impl Factorize {
     }
 
     fn patterns(name: &str, patterns: &[String]) -> Result<RegexSet, PassError> {
-        RegexSet::new(patterns).map_err(|error| option(&format!("{name}: {error}")))
+        schema::patterns(patterns).map_err(|error| option(&format!("{name}: {error}")))
     }
 
     /// The layers that are asked for and can be split.

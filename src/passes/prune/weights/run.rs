@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regex::RegexSet;
-
 use super::NAME;
 use super::layers::{Layer, layers};
 use super::options::{Criterion, OPERATORS, Pattern, PruneWeights, Scope};
@@ -18,6 +16,7 @@ use crate::passes::{
     About, Change, Context, Needs, Pass, PassError, PassReport, ReportFile, ResourceError, Safety, Selector,
     prepare,
 };
+use crate::schema;
 use crate::statistics::{Along, GradientStatistics, second_moments};
 
 impl Pass for PruneWeights {
@@ -51,7 +50,7 @@ impl Pass for PruneWeights {
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
         let rule = self.rule()?;
-        let own = RegexSet::new(&self.keep).map_err(|error| option(format!("keep: {error}")))?;
+        let own = schema::patterns(&self.keep).map_err(|error| option(format!("keep: {error}")))?;
         let mut report = PassReport::default();
         let mut named = model.clone();
         prepare::name(&mut named);

@@ -16,6 +16,7 @@ use crate::passes::train::growth::option;
 use crate::passes::{
     About, Change, Context, Needs, Pass, PassError, PassReport, ResourceError, Safety, prepare,
 };
+use crate::schema;
 use crate::transfer::adapt::Rules;
 use crate::transfer::lora::{Adapter, AdapterFile, LoraError, adapters, twins};
 use crate::transfer::parameters::{Matching, Options, TransferError, Writes, check_rename, from_tensors};
@@ -168,6 +169,16 @@ impl MergeLora {
                 }
             };
             let Some(first) = found.first().and_then(|at| weights.all.get(*at)) else {
+                if let Some(codes) = weights.codes(&named) {
+                    let why = format!("its weight {codes} is stored as codes");
+                    if self.partial {
+                        report.leave_curable(named, why, "merge before quantizing");
+                        continue;
+                    }
+                    return Err(self.in_file(&format!(
+                        "{named}: {why}, to which nothing can be added: merge the adapter into the float model, then quantize"
+                    )));
+                }
                 if self.partial {
                     report.leave_curable(named, "there is no such weight", "`rename` rewrites names");
                     continue;
@@ -305,7 +316,7 @@ impl MergeLora {
             .iter()
             .map(|(pattern, text)| {
                 let pattern =
-                    Regex::new(pattern).map_err(|error| option(NAME, format!("rename: {error}")))?;
+                    schema::pattern(pattern).map_err(|error| option(NAME, format!("rename: {error}")))?;
                 Ok((pattern, text.clone()))
             })
             .collect()

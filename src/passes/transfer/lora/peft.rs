@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use regex::Regex;
 use serde::Deserialize;
 
+use crate::schema::PatternError;
+
 /// The name of the file.
 pub(super) const FILE: &str = "adapter_config.json";
 
@@ -45,7 +47,7 @@ impl Config {
     }
 
     /// Alpha of a module.
-    pub(super) fn alpha(&self, module: &str) -> Result<Option<f64>, regex::Error> {
+    pub(super) fn alpha(&self, module: &str) -> Result<Option<f64>, PatternError> {
         Ok(by_pattern(&self.alpha_pattern, module)?.or(self.lora_alpha))
     }
 
@@ -59,9 +61,13 @@ impl Config {
 pub(super) fn by_pattern(
     patterns: &BTreeMap<String, f64>,
     module: &str,
-) -> Result<Option<f64>, regex::Error> {
+) -> Result<Option<f64>, PatternError> {
     for (pattern, value) in patterns {
-        if Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$"))?.is_match(module) {
+        let whole = Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$"));
+        if whole
+            .map_err(|error| PatternError::of(pattern, &error))?
+            .is_match(module)
+        {
             return Ok(Some(*value));
         }
     }

@@ -51,9 +51,53 @@ impl Weight {
     }
 }
 
+/// A constant of codes, which stands for a weight that was quantized.
+struct Coded {
+    name: String,
+    /// Modules that it may belong to, by its name and by the nodes that read it.
+    modules: Vec<String>,
+}
+
+/// What tools append to the name of a weight that they quantize.
+const OF_CODES: [&str; 3] = ["_quantized", "_Q8", "_Q4"];
+
+/// Every constant of codes that may be a weight.
+fn coded(graph: &Graph) -> Vec<Coded> {
+    let mut found = Vec::new();
+    for node in graph.topological_order() {
+        for value in graph.inputs_of(node).into_iter().flatten() {
+            let is_codes = |tensor: &Tensor| {
+                let dtype = tensor.dtype();
+                tensor.rank() >= 2 && dtype.bits() <= 8 && (dtype.is_integer() || dtype.is_float())
+            };
+            if !graph.constant(value).is_some_and(is_codes) {
+                continue;
+            }
+            let name = graph
+                .value(value)
+                .map(|value| value.name.to_string())
+                .unwrap_or_default();
+            let stem = OF_CODES.iter().find_map(|end| name.strip_suffix(*end));
+            let stem = stem.unwrap_or(&name);
+            let mut modules = vec![stem.strip_suffix(".weight").unwrap_or(stem).to_owned()];
+            let readers = graph.uses(ValueId::new(node, 0)).into_iter().map(|at| at.node);
+            let is_pair = graph
+                .operator(node)
+                .is_some_and(|operator| operator.is("DequantizeLinear"));
+            let behind = readers.filter(|_| is_pair);
+            for id in std::iter::once(node).chain(behind) {
+                modules.extend(modules::of_node(graph, id));
+            }
+            found.push(Coded { name, modules });
+        }
+    }
+    found
+}
+
 /// All of them.
 pub(super) struct Weights {
     pub(super) all: Vec<Weight>,
+    coded: Vec<Coded>,
 }
 
 impl Weights {
@@ -105,7 +149,19 @@ impl Weights {
                     .unwrap_or_default(),
             });
         }
-        Self { all }
+        let coded = coded(graph);
+        Self { all, coded }
+    }
+
+    /// The codes that a module's weight is stored as, by name.
+    pub(super) fn codes(&self, module: &str) -> Option<&str> {
+        let short = without_kohya(module).unwrap_or(module);
+        let tail = |long: &str, short: &str| long.strip_suffix(short).is_some_and(|rest| rest.ends_with('.'));
+        let fits = |own: &String| {
+            own == module || own.replace(['.', '/'], "_") == short || tail(own, module) || tail(module, own)
+        };
+        let found = self.coded.iter().find(|codes| codes.modules.iter().any(fits))?;
+        Some(&found.name)
     }
 
     /// The readers of the one weight that a module stands for, none if there is no such weight. An error lists several weights.
