@@ -31,6 +31,7 @@ from ._calls import (
     stats,
     verify,
 )
+from ._container import Container, Packed, PackedPart, pack, unpack
 from ._data import Data, DataLike
 from ._errors import EngineError, FileError, GateError, InputError, SecateurError
 from ._model import Model, ModelLike, Node, Saved, Value
@@ -45,6 +46,7 @@ from .steps import transfer_merge as merge
 __all__ = [
     "CallOptions",
     "ComparingOptions",
+    "Container",
     "Data",
     "DataLike",
     "EngineError",
@@ -58,6 +60,8 @@ __all__ = [
     "ModelLike",
     "Node",
     "Outcome",
+    "Packed",
+    "PackedPart",
     "Pipeline",
     "RunOptions",
     "Saved",
@@ -77,10 +81,12 @@ __all__ = [
     "explain",
     "features",
     "merge",
+    "pack",
     "run",
     "schema",
     "stats",
     "sweep",
+    "unpack",
     "verify",
 ]
 __all__ += _steps

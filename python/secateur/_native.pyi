@@ -12,6 +12,7 @@ _Answer: TypeAlias = tuple[str, str, str]
 
 __all__ = [
     "Array",
+    "Container",
     "Data",
     "Model",
     "Options",
@@ -34,11 +35,13 @@ __all__ = [
     "features",
     "limit_engine_calls",
     "merge_stats",
+    "pack",
     "presets",
     "run",
     "schema",
     "stats",
     "step_names",
+    "unpack",
     "verify",
 ]
 __version__: str
@@ -55,6 +58,14 @@ class Array:
     @property
     def __array_interface__(self) -> dict[str, Any]: ...
     def tobytes(self) -> bytes: ...
+
+@final
+class Container:
+    @staticmethod
+    def open(path: _Path, base: _Path | None = None) -> Container: ...
+    def base(self) -> str | None: ...
+    def tensors(self) -> list[tuple[str, int, int]]: ...
+    def tensor(self, name: str) -> Array: ...
 
 @final
 class Data:
@@ -241,4 +252,7 @@ def step_names() -> list[str]: ...
 def verify(
     reference: Model, model: Model, options: Options, progress: _Progress | None = None, note: _Note | None = None
 ) -> tuple[_Answer, bool]: ...
-
+def pack(model: _Path, output: _Path, fast: bool, base: _Path | None, options: Options) -> str: ...
+def unpack(
+    container: _Path, output: _Path, base: _Path | None, options: Options
+) -> tuple[list[str], list[str]]: ...

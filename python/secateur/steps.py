@@ -22,6 +22,7 @@ __all__ = [
     "bind",
     "bind_defaults",
     "chain",
+    "compress",
     "convert_float",
     "convert_opset",
     "correct_bias",
@@ -145,8 +146,8 @@ def bind(
 
     Args:
         model: the model.
-        step_sizes: Size by symbol (`batch: 1`) or by input and axis (`"x[0]": 1`); for a fixed dimension of 1 also a name
-            (`"x[0]": N`).
+        step_sizes: Size by symbol (`batch: 1`), by input and axis (`"x[0]": 1`) or of all axes of an input (`x: "1,3,224,224"`);
+            for a fixed dimension of 1 also a name (`"x[0]": N`).
         run: see :class:`RunOptions`.
     """
     return step("bind", model, {"step_sizes": step_sizes}, run)
@@ -198,6 +199,61 @@ def chain(
     return step("chain", model, {"map": map, "before": before}, run, {"with": several(others)})
 
 
+def compress(
+    model: ModelLike,
+    *,
+    bits: float | None = None,
+    ratio: float | None = None,
+    max_bytes: int | None = None,
+    importance: Literal["gradients", "outputs", "weights"] | None = None,
+    step_data: str | None = None,
+    correct_bias: bool | None = None,
+    operators: Sequence[str] | None = None,
+    minimum_elements: int | None = None,
+    exclude: Sequence[str] | None = None,
+    prepare: bool | None = None,
+    until: Sequence[str | Mapping[str, Any]] | str | Mapping[str, Mapping[str, Any]] | None = None,
+    write_pipeline: PathLike | None = None,
+    stats: PathLike | Stats | None = None,
+    **run: Unpack[RunOptions],
+) -> Outcome:
+    """Weights as integers that take few bits once they are packed, chosen by what the model's outputs lose and what each code
+    costs.
+
+    Weights become 8-bit codes with a scale for each output channel, as with `quantize_weights`, so that every runtime loads the
+    model; but steps and codes are chosen by rate and distortion: a code is what is least in error times importance plus the bits
+    that the coder of `pack` will spend on it where it stands. What one weight loses is made up for by those behind it that the
+    same inputs reach (as in GPTQ). Bits are dealt out over the whole model by one price: layers and channels on which the outputs
+    depend little get few. Activations and arithmetic stay float; weights that are zero stay zero. Run `pack` on the result: it
+    has the stated bits a weight there, and 8 in the model file. Biases keep 10 bits of their fractions.
+
+    Args:
+        model: the model.
+        bits: Bits a weight once packed, in the mean over all weights that are coded. 4 without any target.
+        ratio: How many times smaller than the given file the packed model is to be.
+        max_bytes: Bytes that the packed model may have.
+        importance: What says how much a layer matters. Default: `'gradients'`.
+        step_data: The role of the data, without labels; where there are none, `weights` says what matters. Default:
+            `'calibration'`.
+        correct_bias: Move the biases of Conv and Gemm by the mean error that their weights' codes cause, where data say what that
+            is. Default: `True`.
+        operators: Operators whose weights are coded. Default: `['MatMul', 'Gemm', 'Conv', 'ConvTranspose', 'LSTM', 'GRU', 'RNN',
+            'Gather', 'Einsum']`.
+        minimum_elements: Weights with fewer elements stay float. Default: `128`.
+        exclude: Nodes whose weights stay float: regular expressions on node names and output names.
+        prepare: Simplify the model first, so that weights behind Identity, Transpose or Reshape are seen and normalizations are
+            in weights. Default: `True`.
+        until: Bounds that the result has to keep, such as `accuracy.drop<=0.01`: the fewest bits a weight at which they hold on
+            evaluation data that the search did not see.
+        write_pipeline: With `until`, the file that the pipeline with the bits found is written to.
+        stats: A file of `secateur stats --for gram` in the place of data for what the layers read.
+        run: see :class:`RunOptions`.
+    """
+    return step("compress", model, {"bits": bits, "ratio": ratio, "max_bytes": max_bytes, "importance": importance,
+        "step_data": step_data, "correct_bias": correct_bias, "operators": operators, "minimum_elements": minimum_elements,
+        "exclude": exclude, "prepare": prepare, "until": until, "write_pipeline": write_pipeline}, run, {"stats": stats})
+
+
 def convert_float(
     model: ModelLike,
     *,
@@ -217,7 +273,8 @@ def convert_float(
     with its Softmax, sums of integers. Further when `range_data` shows values beyond the range of float16 or random inputs show
     values near its end, when it stands between quantized values, when its weights are smaller than the Casts around it, and when
     `keep_operators` or `exclude` say so; Casts stand where the types meet. Inputs and outputs of bodies stay float, and those of
-    the model unless `convert_io` says otherwise. Ranges are not checked in bodies.
+    the model unless `convert_io` says otherwise; without it, a model in which no constant would become smaller stays as it is.
+    Ranges are not checked in bodies.
 
     Args:
         model: the model.

@@ -6,6 +6,7 @@
 
 mod arrays;
 mod calls;
+mod container;
 mod data;
 mod error;
 mod model;
@@ -27,6 +28,8 @@ mod _native {
         Outcome, Stats, bisect, check, compare_reports, difference, evaluate, explain, explain_why_not,
         features, merge_stats, presets, run, schema, stats, step_names, verify,
     };
+    #[pymodule_export]
+    use crate::container::{Container, pack, unpack};
     #[pymodule_export]
     use crate::data::Data;
     #[pymodule_export]

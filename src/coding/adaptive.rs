@@ -24,11 +24,11 @@ pub(super) struct Model {
     /// For each context sixteen slots: whether the element is zero, and the tree of classes.
     slots: Vec<[[Slot; 16]; 1024]>,
     mixer: Mixer<{ CONTEXTS + 1 }>,
-    signs: [Slot; 27],
-    below: [[Slot; 1 << MODELLED]; 16],
+    pub(super) signs: [Slot; 27],
+    pub(super) below: [[Slot; 1 << MODELLED]; 16],
     escaped: Vec<Slot>,
     /// Bits of the tree.
-    depth: u32,
+    pub(super) depth: u32,
     curves: Curves,
 }
 
@@ -45,6 +45,24 @@ impl Model {
         }
     }
 
+    /// What is known of a decision on size: its set of the mixer, the logits that are mixed, and the probability of a 1.
+    #[inline]
+    pub(super) fn odds(
+        &self,
+        node: usize,
+        contexts: &[usize; CONTEXTS],
+        density: usize,
+    ) -> (usize, [i32; CONTEXTS + 1], u32) {
+        let curves = self.curves;
+        let mut logits = [0; CONTEXTS + 1];
+        for ((logit, slots), context) in logits.iter_mut().zip(&self.slots).zip(contexts) {
+            *logit = curves.stretch(slots[*context][node]);
+        }
+        logits[CONTEXTS] = 256;
+        let set = node * 4 + density;
+        (set, logits, self.mixer.mix(set, &logits, curves))
+    }
+
     #[inline]
     pub(super) fn mixed(
         &mut self,
@@ -54,14 +72,8 @@ impl Model {
         contexts: &[usize; CONTEXTS],
         density: usize,
     ) -> bool {
+        let (set, logits, probability) = self.odds(node, contexts, density);
         let curves = self.curves;
-        let mut logits = [0; CONTEXTS + 1];
-        for ((logit, slots), context) in logits.iter_mut().zip(&self.slots).zip(contexts) {
-            *logit = curves.stretch(slots[*context][node]);
-        }
-        logits[CONTEXTS] = 256;
-        let set = node * 4 + density;
-        let probability = self.mixer.mix(set, &logits, curves);
         let bit = coder.code(bit, probability);
         self.mixer.update(set, &logits, bit, probability);
         for (slots, context) in self.slots.iter_mut().zip(contexts) {
@@ -123,6 +135,37 @@ impl Model {
     }
 }
 
+impl Model {
+    /// Codes an element that is known, and takes it in. Answers what is stored as it is, with its bits.
+    #[inline]
+    pub(super) fn element(
+        &mut self,
+        coder: &mut impl Coder,
+        split: Split,
+        parts: Option<Parts>,
+        has_zeros: bool,
+        neighbours: &mut Neighbours,
+    ) -> Option<(u64, u32)> {
+        let contexts = neighbours.contexts();
+        let density = neighbours.density();
+        if has_zeros {
+            self.mixed(coder, parts.is_none(), 0, &contexts, density);
+        }
+        let Some(parts) = parts else {
+            neighbours.push(0, 0);
+            return None;
+        };
+        self.class(coder, parts.class, &contexts, density);
+        self.sign(coder, parts.negative, neighbours.signs());
+        let level = split.level(parts.class);
+        let bits = split.below(parts.class).unwrap_or(0);
+        let rest = bits.saturating_sub(MODELLED);
+        self.below(coder, parts.below >> rest, bits - rest, level);
+        neighbours.push(level, 1 + u8::from(parts.negative));
+        Some((parts.below & ((1 << rest) - 1), rest))
+    }
+}
+
 /// The elements from `first` on of a tensor of this shape.
 pub(crate) fn encode(kind: ElementType, elements: &[u64], shape: Shape, first: u64) -> Vec<u8> {
     let split = Split::choose(kind, elements);
@@ -135,24 +178,16 @@ pub(crate) fn encode(kind: ElementType, elements: &[u64], shape: Shape, first: u
     let mut coder = Encoder::new();
     let mut raw = BitWriter::default();
     for element in elements {
-        let parts = split.parts(*element);
-        let contexts = neighbours.contexts();
-        let density = neighbours.density();
-        if has_zeros {
-            model.mixed(&mut coder, parts.is_none(), 0, &contexts, density);
+        let rest = model.element(
+            &mut coder,
+            split,
+            split.parts(*element),
+            has_zeros,
+            &mut neighbours,
+        );
+        if let Some((value, bits)) = rest {
+            raw.put(value, bits);
         }
-        let Some(parts) = parts else {
-            neighbours.push(0, 0);
-            continue;
-        };
-        model.class(&mut coder, parts.class, &contexts, density);
-        model.sign(&mut coder, parts.negative, neighbours.signs());
-        let level = split.level(parts.class);
-        let bits = split.below(parts.class).unwrap_or(0);
-        let rest = bits.saturating_sub(MODELLED);
-        model.below(&mut coder, parts.below >> rest, bits - rest, level);
-        raw.put(parts.below & ((1 << rest) - 1), rest);
-        neighbours.push(level, 1 + u8::from(parts.negative));
     }
     let coded = coder.finish();
     let mut out = Vec::with_capacity(coded.len() + 16);

@@ -27,7 +27,7 @@ mod transfer;
 mod until;
 
 pub(crate) use distinct::distinct_names;
-pub use encoded_size::file_bytes;
+pub use encoded_size::{file_bytes, readable_bytes};
 pub use form::{
     Bake, BakedClasses, Bind, BindDefaults, ConvertFloat, ConvertOpset, Extract, Half, Size, align_models,
     overridable,
@@ -43,10 +43,10 @@ pub use prune::{
     WeightScope,
 };
 pub use quantize::{
-    Awq, BitsBy, CorrectBias, Equalize, Form, Heads, IntegerForm, LayerPrecision, LayerTypes, Precision,
-    PrecisionRung, Profile, QuantizableLayer, Quantize, QuantizeDynamic, QuantizeStart, QuantizeWeights,
-    Rounding, Saturation, SearchPrecision, Sensitivity, SmoothQuant, Target, Widths, collect_gram_statistics,
-    collect_statistics, quantized_operators,
+    Awq, BitsBy, Compress, CorrectBias, Equalize, Form, Heads, Importance, IntegerForm, LayerPrecision,
+    LayerTypes, Precision, PrecisionRung, Profile, QuantizableLayer, Quantize, QuantizeDynamic,
+    QuantizeStart, QuantizeWeights, Rounding, Saturation, SearchPrecision, Sensitivity, SmoothQuant, Target,
+    Widths, collect_gram_statistics, collect_statistics, quantized_operators,
 };
 pub use resources::{ResourceError, Resources};
 pub use select::{Selector, unmatched};

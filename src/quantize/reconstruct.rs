@@ -111,7 +111,7 @@ fn errors(weights: ArrayView2<'_, f64>, grid: &Grid, codes: &Array2<i32>) -> Arr
 }
 
 /// `H` with `damping` times the mean of its diagonal added to the diagonal; columns that no row reaches get a one.
-pub(super) fn damped(moment: ArrayView2<'_, f64>, damping: f64) -> Array2<f64> {
+pub(crate) fn damped(moment: ArrayView2<'_, f64>, damping: f64) -> Array2<f64> {
     let mut matrix = moment.to_owned();
     let mean = matrix.diag().mean().unwrap_or(0.0);
     matrix

@@ -11,7 +11,7 @@ use crate::autodiff::AutodiffError;
 use crate::data::{Batch, DataError, Dataset};
 use crate::engine::stream::{Sampled, Stream, in_order};
 use crate::engine::{Engine, EngineError, RunValue};
-use crate::ir::{Model, model_digest};
+use crate::ir::{Model, TensorError, model_digest};
 use crate::linalg::Sums;
 use crate::lower::Lowering;
 use crate::parts::{PartsError, Work};
@@ -110,6 +110,12 @@ pub enum StatisticsError {
         /// Shape of the value.
         dims: Vec<u64>,
     },
+    /// An output whose size is not known, where targets are drawn for it.
+    #[error("the sizes of the output that is differentiated are not known beside the batch")]
+    OutputSize,
+    /// A tensor that cannot be made.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
     /// A value that the engine did not return.
     #[error("the engine did not return {0:?}")]
     Missing(String),

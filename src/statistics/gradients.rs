@@ -121,6 +121,9 @@ const LANES: u64 = 8;
 /// is differentiated a batch at a time, with respect to the batch's mean loss; a last batch that is not full is left out, and
 /// [`GradientStatistics::gradients`] counts batches. Memory is 54 bytes a parameter and lane (at most 1 GiB from two lanes
 /// on) and does not grow with the data.
+///
+/// For [`Loss::InnerProduct`] no labels are read: its targets are signs, drawn anew for each sample and element. The mean of g² is
+/// then that of Σ (∂y/∂θ)² over the elements of the output (Hutchinson 1989), the diagonal of JᵀJ: how far the output moves with a parameter.
 pub fn collect_gradients(
     model: &Model,
     objective: &Objective,
@@ -300,10 +303,48 @@ impl<'a> Prepared<'a> {
     fn add(&self, data: &Dataset, samples: &[u64], sums: &mut Lane) -> Result<(), StatisticsError> {
         let batch = data.select(samples)?;
         let (dtype, shape) = &self.target;
-        let labels = targets(data, &batch, *dtype, shape.as_ref())?;
+        let labels = match self.objective.loss {
+            Loss::InnerProduct => signs(samples, *dtype, shape.as_ref())?,
+            _ => targets(data, &batch, *dtype, shape.as_ref())?,
+        };
         let name = self.objective.loss.input_name();
         sums.add(&*self.session, batch, name, labels, &self.outputs)
     }
+}
+
+/// Signs for the elements of an output, the same for the same samples.
+fn signs(samples: &[u64], dtype: DType, shape: Option<&Shape>) -> Result<Tensor, StatisticsError> {
+    let count = samples.len().max(1);
+    let dims = shape.map(|shape| {
+        let each = shape.iter().enumerate();
+        let size = |(axis, dim): (usize, &crate::ir::Dim)| match (axis, dim.fixed()) {
+            (_, Some(size)) => u64::try_from(size).ok(),
+            (0, None) => Some(count as u64),
+            (_, None) => None,
+        };
+        each.map(size).collect::<Option<Vec<u64>>>()
+    });
+    let dims = dims.flatten().ok_or(StatisticsError::OutputSize)?;
+    let elements = dims.iter().product::<u64>() as usize;
+    let own = elements.div_ceil(count).max(1);
+    let values: Vec<f64> = (0..elements)
+        .map(|at| {
+            let sample = samples.get(at / own).copied().unwrap_or_default();
+            // The bits of a counter, mixed (splitmix64).
+            let mut mixed = sample
+                .wrapping_mul(0xD134_2543_DE82_EF95)
+                .wrapping_add((at % own) as u64 + 1)
+                .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+            if (mixed ^ mixed >> 31) >> 40 & 1 == 0 {
+                1.0
+            } else {
+                -1.0
+            }
+        })
+        .collect();
+    Ok(Tensor::from_f64(dtype, &dims, &values)?)
 }
 
 /// The parameters whose gradients a model answers, with their shapes.

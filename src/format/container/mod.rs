@@ -17,6 +17,7 @@ pub use base::{Base, BaseName};
 pub use error::{ContainerError, ContainerProblem};
 pub(super) use read::restore;
 pub use read::{Container, PackedTensor};
+pub(crate) use write::packed;
 pub use write::{PackOptions, Packed, pack};
 
 use index::Version;

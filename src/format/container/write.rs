@@ -1,6 +1,5 @@
 //! Writing a container: blocks in parallel, in order, in bounded memory.
 
-use std::io::Write as _;
 use std::ops::Range;
 use std::path::Path;
 
@@ -13,9 +12,9 @@ use super::segments::{Cut, Segment};
 use super::{MAGIC, VERSION};
 use crate::coding::{BLOCK_ELEMENTS, Effort, Encoder, Place, Shape, Text, encode, fewest};
 use crate::files::Draft;
-use crate::format::FormatError;
 use crate::format::decode::Origin;
 use crate::format::map::release;
+use crate::format::{ExternalFiles, FormatError};
 
 /// Elements that are coded at a time.
 const WINDOW: u64 = 8 * BLOCK_ELEMENTS as u64;
@@ -49,19 +48,41 @@ pub(super) fn most_contents(container: u64) -> u64 {
     container.saturating_mul(2048).saturating_add(64 << 20)
 }
 
-/// A draft, with the digest of what is in it.
-struct Hashed {
-    draft: Draft,
+/// Where a container goes, with the digest of what is there.
+struct Hashed<W> {
+    to: W,
     hasher: blake3::Hasher,
     length: u64,
 }
 
-impl Hashed {
+impl<W: std::io::Write> Hashed<W> {
+    fn new(to: W) -> Self {
+        Self {
+            to,
+            hasher: blake3::Hasher::new(),
+            length: 0,
+        }
+    }
+
     fn put(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.hasher.update(bytes);
         self.length += bytes.len() as u64;
-        self.draft.write_all(bytes)
+        self.to.write_all(bytes)
     }
+}
+
+/// What packing this model would give, without writing it.
+pub(crate) fn packed(bytes: Bytes) -> std::io::Result<Packed> {
+    let origin = Origin {
+        path: None,
+        bytes,
+        external: ExternalFiles::default(),
+    };
+    write(
+        &Cut::of(&origin),
+        &mut Hashed::new(std::io::sink()),
+        &PackOptions::default(),
+    )
 }
 
 /// Packs a model that was read. The bytes depend on the model and the options alone.
@@ -71,13 +92,9 @@ pub fn pack(origin: &Origin, output: &Path, options: &PackOptions) -> Result<Pac
         source,
     };
     let cut = Cut::of(origin);
-    let mut out = Hashed {
-        draft: Draft::create(output).map_err(failed)?,
-        hasher: blake3::Hasher::new(),
-        length: 0,
-    };
+    let mut out = Hashed::new(Draft::create(output).map_err(failed)?);
     let packed = write(&cut, &mut out, options).map_err(failed)?;
-    out.draft
+    out.to
         .publish(options.force)
         .map_err(|source| match source.kind() {
             std::io::ErrorKind::AlreadyExists => FormatError::OutputExists {
@@ -91,7 +108,11 @@ pub fn pack(origin: &Origin, output: &Path, options: &PackOptions) -> Result<Pac
     Ok(packed)
 }
 
-fn write(cut: &Cut, out: &mut Hashed, options: &PackOptions) -> std::io::Result<Packed> {
+fn write<W: std::io::Write>(
+    cut: &Cut,
+    out: &mut Hashed<W>,
+    options: &PackOptions,
+) -> std::io::Result<Packed> {
     let record = options.base.as_ref().map(Base::record);
     let mut header = MAGIC.to_vec();
     header.extend([VERSION, u8::from(record.is_some())]);
@@ -245,7 +266,12 @@ pub(super) fn window(sizes: impl Iterator<Item = u64>) -> usize {
         .max(1)
 }
 
-fn put_blocks(cut: &Cut, out: &mut Hashed, options: &PackOptions, index: &mut Index) -> std::io::Result<()> {
+fn put_blocks(
+    cut: &Cut,
+    out: &mut Hashed<impl std::io::Write>,
+    options: &PackOptions,
+    index: &mut Index,
+) -> std::io::Result<()> {
     let effort = if options.fast { Effort::Fast } else { Effort::Small };
     let partners = match &options.base {
         Some(base) => base.partners(&cut.segments),

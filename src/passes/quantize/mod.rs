@@ -5,6 +5,7 @@
 //! between layers beforehand, [`correct_bias`] corrects means afterwards.
 
 mod calibrated;
+mod compress;
 mod correct_bias;
 mod dynamic;
 mod equalize;
@@ -18,6 +19,7 @@ pub use calibrated::{
     Heads, IntegerForm, LayerTypes, Profile, QuantizableLayer, Quantize, QuantizeStart, Saturation, Target,
     collect_statistics, operators as quantized_operators,
 };
+pub use compress::{Compress, Importance};
 pub use correct_bias::CorrectBias;
 pub use dynamic::QuantizeDynamic;
 pub use equalize::Equalize;

@@ -5,6 +5,7 @@
 //! layers lose, [`climb`] is the search itself and knows no pass, [`trials`] what several processes judge for it; one file a pass says what its candidates are. [`replay`] is the
 //! pipeline that gives the same model without a search. May use passes and the rest of the pipeline.
 
+mod bits;
 pub(super) mod bounds;
 mod channels;
 mod climb;
@@ -34,7 +35,8 @@ pub(super) type NamedStep = (String, Map<String, Value>);
 pub(super) const UNTIL: &str = "until";
 
 /// The passes that have it, with the option that names the file of the pipeline that replays the result.
-const SEARCHED: [(&str, &str); 3] = [
+const SEARCHED: [(&str, &str); 4] = [
+    ("compress", "write-pipeline"),
     ("quantize", "write-pipeline"),
     ("search-precision", "pipeline"),
     ("prune-channels", "write-pipeline"),

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::super::definition::Step;
 use super::super::gates::{Gate, GateReport, Weight};
 use super::super::weigh::weigh;
+use super::bits::BitsLadder;
 use super::bounds::words;
 use super::channels::ChannelLadder;
 use super::climb::{Bench, Climb, Found, Ladder, Made, Which};
@@ -141,6 +142,7 @@ pub(in crate::pipeline) fn search(
             Box::new(ladder)
         }
         "search-precision" => Box::new(PrecisionLadder::new(&ground)?),
+        "compress" => Box::new(BitsLadder::new(&ground)?),
         "prune-channels" => Box::new(ChannelLadder::new(&ground, &step.options)?),
         _ => return Err(ground.wrong(format!("{UNTIL}: `{pass}` has no candidates to choose among"))),
     };

@@ -23,6 +23,10 @@ impl Resources for Samples {
         Dataset::open(&spec, Path::new(""), graph).map_err(ResourceError::from)
     }
 
+    fn describes(&self, _role: &str) -> bool {
+        true
+    }
+
     fn jobs(&self) -> usize {
         2
     }

@@ -12,7 +12,7 @@ use crate::ir::{DType, Editor, Graph, NodeId, NodeKind, Tensor, ValueId};
 const SLOT: usize = 2;
 
 /// Where the mean error of one reader of a weight goes.
-pub(super) struct Place {
+pub(in crate::passes::quantize) struct Place {
     node: NodeId,
     bias: Option<ValueId>,
     values: Vec<f64>,
@@ -21,7 +21,7 @@ pub(super) struct Place {
 }
 
 /// The biases of all readers of a weight; `None` if one of them cannot have one.
-pub(super) fn places(graph: &Graph, target: &Target) -> Option<Vec<Place>> {
+pub(in crate::passes::quantize) fn places(graph: &Graph, target: &Target) -> Option<Vec<Place>> {
     target
         .readers
         .iter()

@@ -14,15 +14,17 @@ use std::collections::VecDeque;
 
 use rayon::prelude::*;
 
+pub(super) use self::bias::places;
 pub(super) use self::layers::{Layers, QuantizedLayer};
 pub(super) use self::options::Coding;
 pub use self::options::{Form, LayerPrecision, Precision, QuantizeWeights};
 pub use self::rounding::Rounding;
 use self::rounding::nearest;
-pub(super) use self::rounding::{Coded, Moments, collect, reconstruct};
-use self::target::Search;
-pub(super) use self::target::Target;
+pub(super) use self::rounding::{Coded, DAMPING, Moments, collect, reconstruct};
+pub(super) use self::target::{Chosen, Search, Target};
 pub use self::widths::{BitsBy, Widths};
+pub(super) use self::widths::{flat, rows};
+pub(super) use self::written::is_turned;
 use super::gram_statistics::GramSource;
 use crate::analysis;
 use crate::format::spill;
@@ -133,19 +135,50 @@ impl QuantizeWeights {
             }
         };
         let mut left = LeftAlone::default();
-        // Before weights become codes: bodies then read what dequantizes them.
-        for path in model.graph_paths() {
-            search.without_constants(model, &path, &mut left);
+        let mut found = self.find(model, &search, &mut left);
+        // Bodies and functions are not what gradients and moments are of.
+        for (_, targets) in found.iter_mut().filter(|(path, _)| *path == GraphPath::MAIN) {
+            for target in targets.iter_mut() {
+                if let Some(planned) = plan.remove(&target.weight) {
+                    target.coding.kind = planned.kind;
+                    target.planned = Some(planned);
+                }
+            }
+            if let Some(moments) = &mut moments {
+                self.share(model, targets, moments, context)?;
+            }
         }
-        let mut done = Converted::default();
+        let done = self.replace(model, found, moments.as_ref(), &mut left, &mut report)?;
+        if done.weights == 0 {
+            *model = original;
+            report.changes.clear();
+            report.changed = false;
+            report.left.extend(left.into_entries());
+            return Ok(report);
+        }
+        self.finish(model, done, context)?;
+        report.add("weight", done.weights);
+        report.left.extend(left.into_entries());
+        Ok(report)
+    }
+
+    /// The weights of every graph that the options cover and that can be replaced where they are.
+    pub(in crate::passes::quantize) fn find(
+        &self,
+        model: &Model,
+        search: &Search<'_>,
+        left: &mut LeftAlone,
+    ) -> Vec<(GraphPath, Vec<Target>)> {
+        let mut all = Vec::new();
         for path in model.graph_paths() {
-            let Some(version) = opset_version(model.opsets(&path), "") else {
+            search.without_constants(model, &path, left);
+        }
+        for path in model.graph_paths() {
+            let version = opset_version(model.opsets(&path), "");
+            let (Some(version), Some(graph)) = (version, model.graph_at(&path)) else {
                 continue;
             };
-            let Some(graph) = model.graph_at(&path) else {
-                continue;
-            };
-            let mut found = search.targets(graph, &mut left);
+            let mut found = search.targets(graph, left);
             found.retain(|target| {
                 let fits = target.opset() <= version;
                 if !fits {
@@ -163,27 +196,36 @@ impl QuantizeWeights {
                 }
                 fits
             });
-            // Bodies and functions are not what gradients are of.
-            for target in found.iter_mut().filter(|_| path == GraphPath::MAIN) {
-                if let Some(planned) = plan.remove(&target.weight) {
-                    target.coding.kind = planned.kind;
-                    target.planned = Some(planned);
-                }
-            }
-            if let (Some(moments), true) = (&mut moments, path == GraphPath::MAIN) {
-                self.share(model, &found, moments, context)?;
-            }
             if !found.is_empty() {
-                done.add(self.convert(model, &path, found, moments.as_ref(), &mut left, &mut report)?);
+                all.push((path, found));
             }
         }
-        if done.weights == 0 {
-            *model = original;
-            report.changes.clear();
-            report.changed = false;
-            report.left.extend(left.into_entries());
-            return Ok(report);
+        all
+    }
+
+    /// Puts codes in the place of these weights.
+    pub(in crate::passes::quantize) fn replace(
+        &self,
+        model: &mut Model,
+        found: Vec<(GraphPath, Vec<Target>)>,
+        moments: Option<&Moments>,
+        left: &mut LeftAlone,
+        report: &mut PassReport,
+    ) -> Result<Converted, PassError> {
+        let mut done = Converted::default();
+        for (path, targets) in found {
+            done.add(self.convert(model, &path, targets, moments, left, report)?);
         }
+        Ok(done)
+    }
+
+    /// What is left to do once weights have been replaced.
+    pub(in crate::passes::quantize) fn finish(
+        &self,
+        model: &mut Model,
+        done: Converted,
+        context: &Context<'_>,
+    ) -> Result<(), PassError> {
         if done.uses_nbits {
             import(model);
         }
@@ -193,13 +235,11 @@ impl QuantizeWeights {
         }
         distinct_names(model, NAME).map_err(|source| PassError::Edit { pass: NAME, source })?;
         analysis::infer(model);
-        report.add("weight", done.weights);
-        report.left.extend(left.into_entries());
-        Ok(report)
+        Ok(())
     }
 
     /// Simplifies, converts to an opset that has what the options ask for, and names and types every value.
-    pub(super) fn make_ready(
+    pub(in crate::passes::quantize) fn make_ready(
         &self,
         model: &mut Model,
         context: &Context<'_>,
@@ -226,7 +266,12 @@ impl QuantizeWeights {
     }
 
     /// Second moments of what the layers of `prepared`, which was made from `given`, read.
-    fn moments(&self, given: &Model, prepared: &Model, context: &Context<'_>) -> Result<Moments, PassError> {
+    pub(in crate::passes::quantize) fn moments(
+        &self,
+        given: &Model,
+        prepared: &Model,
+        context: &Context<'_>,
+    ) -> Result<Moments, PassError> {
         let source = GramSource {
             pass: NAME,
             data: &self.data,
@@ -272,7 +317,8 @@ impl QuantizeWeights {
 
     /// Whether the codes of a weight depend on nothing else.
     fn is_alone(&self, target: &Target, moments: Option<&Moments>) -> bool {
-        moments.is_none() && self.rounding == Rounding::Nearest && target.planned.is_none()
+        let open = target.planned.is_none() && target.chosen.is_none();
+        moments.is_none() && self.rounding == Rounding::Nearest && open
     }
 
     /// Replaces the weights of one graph.
@@ -386,6 +432,15 @@ impl QuantizeWeights {
         };
         let places = bias::places(editor.graph(), target).filter(|_| self.correct_bias);
         let rows = moments.and_then(|moments| Some((moments, moments.of(target, places.is_some())?)));
+        if let Some(chosen) = &target.chosen {
+            if let (Some((_, rows)), Some(places)) = (&rows, &places) {
+                report.add(
+                    "bias-corrected",
+                    bias::correct(editor, places, rows, &chosen.apart)?,
+                );
+            }
+            return Ok(Some(chosen.coded.clone()));
+        }
         match rows {
             Some((moments, rows)) => {
                 let (coded, apart) = moments.solve(&tensor, target, &rows, self.rounding)?;
@@ -447,8 +502,8 @@ fn import(model: &mut Model) {
 
 /// What became of the weights of one graph or several.
 #[derive(Clone, Copy, Debug, Default)]
-struct Converted {
-    weights: u64,
+pub(super) struct Converted {
+    pub(super) weights: u64,
     uses_nbits: bool,
     /// A body captures one of them.
     captured: bool,

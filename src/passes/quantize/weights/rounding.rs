@@ -22,7 +22,7 @@ use crate::quantize::{
 use crate::statistics::gram::{self, Gram, Grams, Layer};
 
 /// Share of the mean second moment that is added to each, at least.
-const DAMPING: f64 = 0.01;
+pub(in crate::passes::quantize) const DAMPING: f64 = 0.01;
 
 /// Passes over the codes after GPTQ or AdaRound.
 const SWEEPS: usize = 10;
@@ -46,7 +46,7 @@ pub enum Rounding {
 }
 
 /// A weight as codes.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(in crate::passes::quantize) struct Coded {
     /// In the order of the scale tensor.
     pub(in crate::passes::quantize) parameters: Vec<Parameters>,
@@ -70,9 +70,9 @@ pub(in crate::passes::quantize) struct Rows<'a> {
     /// The first layer that reads the weight; the others lay it out the same way.
     pub(super) layer: &'a Layer,
     /// For each group the second moments, about the mean where a bias can make up for it. Summed over all readers.
-    pub(super) moments: Vec<Array2<f64>>,
+    pub(in crate::passes::quantize) moments: Vec<Array2<f64>>,
     /// Rows behind them.
-    count: u64,
+    pub(in crate::passes::quantize) count: u64,
     /// Mean row of each group, by reader.
     pub(super) means: Vec<(NodeId, Vec<Array1<f64>>)>,
 }

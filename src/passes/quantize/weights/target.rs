@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use ndarray::Array3;
+
 use super::options::{Coding, Overrides};
+use super::rounding::Coded;
 use super::widths::Planned;
 use super::{NAME, QuantizeWeights};
 use crate::analysis::linear::{self, Family, Hidden, Operand, Reading};
@@ -63,7 +66,7 @@ impl Reader {
 /// One weight.
 #[derive(Clone, Debug)]
 pub(in crate::passes::quantize) struct Target {
-    pub(super) weight: ValueId,
+    pub(in crate::passes::quantize) weight: ValueId,
     /// Axis of the output channels.
     pub(in crate::passes::quantize) channel_axis: usize,
     /// Axis that is summed over, where it is one.
@@ -74,6 +77,16 @@ pub(in crate::passes::quantize) struct Target {
     pub(super) coding: Coding,
     /// What gradients say of it.
     pub(super) planned: Option<Arc<Planned>>,
+    /// Codes that another pass chose.
+    pub(in crate::passes::quantize) chosen: Option<Arc<Chosen>>,
+}
+
+/// Codes of one weight, and what it loses by them.
+#[derive(Debug)]
+pub(in crate::passes::quantize) struct Chosen {
+    pub(in crate::passes::quantize) coded: Coded,
+    /// Weight minus its code's value, as matrices `[groups, outputs, columns]`.
+    pub(in crate::passes::quantize) apart: Array3<f64>,
 }
 
 impl Target {
@@ -101,6 +114,7 @@ impl Target {
             }],
             coding,
             planned: None,
+            chosen: None,
         })
     }
 
@@ -118,8 +132,13 @@ impl Target {
         }
     }
 
+    /// Whether each output channel has a scale.
+    pub(in crate::passes::quantize) fn is_per_channel(&self) -> bool {
+        self.coding.per_channel
+    }
+
     /// The narrowest type that scales are read in.
-    pub(super) fn scale_dtype(&self) -> DType {
+    pub(in crate::passes::quantize) fn scale_dtype(&self) -> DType {
         let half = |wanted| self.readers.iter().any(|reader| reader.dtype == wanted);
         match (half(DType::BF16), half(DType::F16)) {
             (true, _) => DType::BF16,
@@ -155,7 +174,7 @@ impl Target {
 }
 
 /// What may be quantized, and why the rest is not.
-pub(super) struct Search<'a> {
+pub(in crate::passes::quantize) struct Search<'a> {
     options: &'a QuantizeWeights,
     context: &'a Context<'a>,
     /// Another pass has the other operators and says what becomes of them.
@@ -205,7 +224,10 @@ struct Wish {
 type Asked = (Vec<Wish>, Vec<Reader>, Option<Refusal>);
 
 impl<'a> Search<'a> {
-    pub(super) fn new(options: &'a QuantizeWeights, context: &'a Context<'a>) -> Result<Self, PassError> {
+    pub(in crate::passes::quantize) fn new(
+        options: &'a QuantizeWeights,
+        context: &'a Context<'a>,
+    ) -> Result<Self, PassError> {
         let excluded = regex::RegexSet::new(&options.exclude).map_err(|error| PassError::Option {
             pass: NAME,
             message: format!("exclude: {error}"),
@@ -333,6 +355,7 @@ impl<'a> Search<'a> {
             readers,
             coding,
             planned: None,
+            chosen: None,
         })
     }
 

@@ -70,7 +70,7 @@ struct Case {
 }
 
 /// Rows of output channels: `axis` first, all others after it.
-fn rows(values: Vec<f64>, dims: &[u64], axis: usize) -> Option<Array2<f64>> {
+pub(in crate::passes::quantize) fn rows(values: Vec<f64>, dims: &[u64], axis: usize) -> Option<Array2<f64>> {
     let dims: Vec<usize> = dims.iter().map(|dim| *dim as usize).collect();
     let mut order: Vec<usize> = (0..dims.len()).filter(|other| *other != axis).collect();
     order.insert(0, axis);
@@ -82,7 +82,7 @@ fn rows(values: Vec<f64>, dims: &[u64], axis: usize) -> Option<Array2<f64>> {
 }
 
 /// The elements in the order of a tensor of shape `dims` from such rows.
-fn flat(rows: Array2<i32>, dims: &[u64], axis: usize) -> Option<Vec<i32>> {
+pub(in crate::passes::quantize) fn flat(rows: Array2<i32>, dims: &[u64], axis: usize) -> Option<Vec<i32>> {
     let dims: Vec<usize> = dims.iter().map(|dim| *dim as usize).collect();
     let mut moved: Vec<usize> = dims.clone();
     let channels = moved.remove(axis);

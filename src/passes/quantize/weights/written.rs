@@ -36,7 +36,7 @@ pub(super) struct InnerLookup {
 }
 
 /// Whether every reader is a Gemm that transposes the weight: their codes are stored turned, which engines have kernels for.
-pub(super) fn is_turned(graph: &Graph, target: &Target) -> bool {
+pub(in crate::passes::quantize) fn is_turned(graph: &Graph, target: &Target) -> bool {
     let turned = |reader: &Reader| {
         let operator = graph.operator(reader.node);
         reader.is_right_product()

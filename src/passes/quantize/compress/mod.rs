@@ -1,0 +1,277 @@
+//! The pass `compress`: weights as codes that are least in what the outputs lose plus what the codes take once they are packed.
+
+mod bias;
+mod influence;
+mod options;
+mod search;
+mod size;
+
+use std::sync::Arc;
+
+use ndarray::{Array2, Array3};
+
+pub use self::options::{Compress, Importance};
+use self::search::{Found, Search as Trades};
+use super::weights::{Chosen, Coded, DAMPING, Moments, Search, Target, flat, is_turned, places, rows};
+use crate::ir::{DType, GraphPath, Model, Tensor};
+use crate::linalg::Cholesky;
+use crate::passes::left::LeftAlone;
+use crate::passes::{About, Context, Needs, Pass, PassError, PassReport, Safety, Selector};
+use crate::quantize::{Kind, Order, Parameters, Trade, Traded, damped, pack, shrinkage};
+
+const NAME: &str = "compress";
+
+/// Columns from which on what a weight loses is not made up for by others: their second moments are inverted.
+const MOST_COLUMNS: usize = 8192;
+
+/// One weight with what is known of it.
+struct Case {
+    path: GraphPath,
+    target: Target,
+    name: String,
+    dims: Vec<u64>,
+    /// `[rows, columns]`.
+    weights: Array2<f64>,
+    /// Of what each group of rows reads; none where that is not known.
+    moments: Vec<Array2<f64>>,
+    /// Rows behind the moments.
+    count: u64,
+    /// Codes are stored the other way round than the weight.
+    turned: bool,
+}
+
+impl Case {
+    /// The power of what the weight puts out, or of the weight.
+    fn power(&self, by: Importance) -> f64 {
+        let moments = match by {
+            Importance::Weights => &[],
+            _ => self.moments.as_slice(),
+        };
+        influence::power(self.weights.view(), moments)
+    }
+
+    /// The trade of rate and distortion for rows of these importances.
+    fn trade(&self, importance: Vec<f64>) -> Trade {
+        let (mut dims, mut axis) = (self.dims.clone(), self.target.channel_axis);
+        if self.turned {
+            dims.reverse();
+            axis = 1 - axis.min(1);
+        }
+        let factors: Option<Vec<Array2<f32>>> =
+            self.moments.iter().map(|moment| self.factor(moment)).collect();
+        let narrow = self.target.scale_dtype() != DType::F32 || self.weights.ncols() < 64;
+        Trade {
+            weights: self.weights.mapv(|value| value as f32),
+            factors: factors.unwrap_or_default(),
+            importance,
+            order: Order::of(&dims, axis),
+            dims,
+            per_row: self.target.is_per_channel(),
+            grid: if narrow { 1.0 } else { 2.0 },
+            hold_zeros: true,
+        }
+    }
+
+    /// The upper factor of the inverse of a group's second moments.
+    fn factor(&self, moment: &Array2<f64>) -> Option<Array2<f32>> {
+        if moment.nrows() > MOST_COLUMNS {
+            return None;
+        }
+        let damping = shrinkage(moment.view(), self.count).max(DAMPING);
+        let inverse = Cholesky::new(damped(moment.view(), damping))
+            .ok()?
+            .inverse()
+            .ok()?;
+        let lower = Cholesky::new(inverse).ok()?;
+        Some(lower.lower().t().mapv(|value| value as f32))
+    }
+
+    /// The codes in the form that the weight is replaced by.
+    fn chosen(&self, trade: &Trade, traded: &Traded) -> Option<Chosen> {
+        let step = |row: usize| {
+            traded
+                .steps
+                .get(row)
+                .or(traded.steps.first())
+                .copied()
+                .unwrap_or(1.0)
+        };
+        let mut codes = Array2::<i32>::zeros(self.weights.dim());
+        for (at, code) in traded.codes.iter().enumerate() {
+            if let Some(place) = codes.get_mut(trade.order.place(at)) {
+                *place = *code;
+            }
+        }
+        let apart = Array2::from_shape_fn(self.weights.dim(), |(row, column)| {
+            self.weights[[row, column]] - f64::from(codes[[row, column]]) * f64::from(step(row))
+        });
+        let (rows, columns) = self.weights.dim();
+        let groups = self.moments.len().max(1);
+        let apart = apart.into_raw_vec_and_offset().0;
+        let apart = Array3::from_shape_vec((groups, rows / groups, columns), apart).ok()?;
+        let codes = flat(codes, &self.dims, self.target.channel_axis)?;
+        let parameters = traded.steps.iter().map(|scale| Parameters {
+            scale: *scale,
+            zero_point: 0,
+        });
+        let coded = Coded {
+            parameters: parameters.collect(),
+            codes: pack(&self.dims, &codes, Kind::Int8).ok()?,
+        };
+        Some(Chosen { coded, apart })
+    }
+}
+
+impl Pass for Compress {
+    fn about(&self) -> About {
+        About::new(NAME, Safety::Approximate).needing(Needs {
+            engine: self.importance != Importance::Weights,
+            ..Needs::default()
+        })
+    }
+
+    fn selectors(&self) -> Vec<Selector> {
+        vec![Selector::new("exclude", &self.exclude)]
+    }
+
+    fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
+        let goal = self.goal()?;
+        let original = model.clone();
+        let written = self.written();
+        let mut report = PassReport::default();
+        written.make_ready(model, context, &mut report)?;
+        let mut left = LeftAlone::default();
+        let found = written.find(model, &Search::new(&written, context)?, &mut left);
+        let known = self.importance != Importance::Weights && self.has_data(context);
+        let moments = match (known || self.stats.is_some()) && !found.is_empty() {
+            true => Some(written.moments(&original, model, context)?),
+            false => None,
+        };
+        let movement = match self.importance == Importance::Gradients && known && !found.is_empty() {
+            true => influence::movement(model, self, context, &mut report)?,
+            false => None,
+        };
+        let cases = cases(model, found, moments.as_ref(), self.correct_bias, &mut left);
+        if cases.is_empty() {
+            *model = original;
+            report.changes.clear();
+            report.changed = false;
+            report.notes.insert(
+                0,
+                "no weight of the chosen operators: nothing to compress".to_owned(),
+            );
+            report.left.extend(left.into_entries());
+            return Ok(report);
+        }
+        if !known && self.importance != Importance::Weights {
+            report.notes.push(format!(
+                "there are no {} data: what a weight loses is judged by the weight alone; 64 samples without labels lose much less",
+                self.data
+            ));
+        }
+        let importance = influence::importance(&cases, movement.as_ref(), self.importance);
+        let trades = Trades::new(&cases, importance);
+        let ready = model.clone();
+        let bits = |bits: f64| -> Result<(Model, PassReport, LeftAlone), PassError> {
+            let mut model = ready.clone();
+            let (mut report, mut left) = (report.clone(), left.clone());
+            let found = trades.at_most(bits, context)?;
+            let targets = chosen(&cases, &trades, &found, &mut left);
+            let done = written.replace(&mut model, targets, moments.as_ref(), &mut left, &mut report)?;
+            written.finish(&mut model, done, context)?;
+            bias::shorten(&mut model, context, &mut report)
+                .map_err(|source| PassError::Edit { pass: NAME, source })?;
+            report.add("weight", done.weights);
+            found.tell(&cases, &mut report);
+            Ok((model, report, left))
+        };
+        let (result, mut report, left) = size::reach(goal, (&original, trades.weights()), bits)?;
+        *model = result;
+        report.left.extend(left.into_entries());
+        Ok(report)
+    }
+}
+
+impl Compress {
+    fn has_data(&self, context: &Context<'_>) -> bool {
+        context.resources.is_some_and(|own| own.describes(&self.data))
+    }
+}
+
+/// What is known of each weight. Those that cannot be coded are left alone.
+fn cases(
+    model: &Model,
+    found: Vec<(GraphPath, Vec<Target>)>,
+    moments: Option<&Moments>,
+    correct_bias: bool,
+    left: &mut LeftAlone,
+) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (path, targets) in found {
+        let Some(graph) = model.graph_at(&path) else {
+            continue;
+        };
+        for target in targets {
+            let value = graph.value(target.weight);
+            let name = value.map(|value| value.name.to_string()).unwrap_or_default();
+            let Some(tensor) = graph.constant(target.weight) else {
+                continue;
+            };
+            let weights = match matrix(tensor, target.channel_axis) {
+                Ok(weights) => weights,
+                Err(why) => {
+                    left.add(name, why, "");
+                    continue;
+                }
+            };
+            let centred = correct_bias && places(graph, &target).is_some();
+            // Bodies and functions are not what the moments are of.
+            let own = moments.filter(|_| path == GraphPath::MAIN);
+            let own = own.and_then(|moments| moments.of(&target, centred));
+            let (moments, count) = own.map_or((Vec::new(), 0), |rows| (rows.moments, rows.count));
+            cases.push(Case {
+                turned: is_turned(graph, &target),
+                path: path.clone(),
+                dims: tensor.dims().to_vec(),
+                target,
+                name,
+                weights,
+                moments,
+                count,
+            });
+        }
+    }
+    cases
+}
+
+/// A weight as output channels by all else.
+fn matrix(tensor: &Tensor, axis: usize) -> Result<Array2<f64>, String> {
+    let values = tensor.to_f64().map_err(|error| error.to_string())?;
+    if values.iter().any(|value| !value.is_finite()) {
+        return Err("it holds values that are not finite".to_owned());
+    }
+    rows(values, tensor.dims(), axis).ok_or_else(|| "it has no elements".to_owned())
+}
+
+/// The weights of each graph with their codes.
+fn chosen(
+    cases: &[Case],
+    trades: &Trades,
+    found: &Found,
+    left: &mut LeftAlone,
+) -> Vec<(GraphPath, Vec<Target>)> {
+    let mut all: Vec<(GraphPath, Vec<Target>)> = Vec::new();
+    for (case, (trade, traded)) in cases.iter().zip(trades.with(found)) {
+        let Some(chosen) = case.chosen(trade, traded) else {
+            left.add(&case.name, "its codes do not fit its shape", "");
+            continue;
+        };
+        let mut target = case.target.clone();
+        target.chosen = Some(Arc::new(chosen));
+        match all.last_mut() {
+            Some((path, targets)) if *path == case.path => targets.push(target),
+            _ => all.push((case.path.clone(), vec![target])),
+        }
+    }
+    all
+}
