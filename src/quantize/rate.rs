@@ -45,7 +45,7 @@ impl Order {
 pub struct Trade {
     /// `[rows, columns]`: output channels by what they read.
     pub weights: Array2<f32>,
-    /// Upper factors of the inverses of `H`, each `[columns, columns]` and for as many rows; none where `H` is the identity.
+    /// Upper factors of the inverses of `H`, each `[columns, columns]` in rows and for as many rows; none where `H` is the identity.
     pub factors: Vec<Array2<f32>>,
     /// `s` of each row.
     pub importance: Vec<f64>,
@@ -180,8 +180,18 @@ impl Trade {
                 && apart != 0.0
             {
                 let error = apart / factor[[column, column]];
-                let mut behind = rest.slice_mut(s![row, column + 1..]);
-                behind.scaled_add(-error, &factor.slice(s![column, column + 1..]));
+                let (mut behind, factor) = (
+                    rest.slice_mut(s![row, column + 1..]),
+                    factor.slice(s![column, column + 1..]),
+                );
+                // Where rows lie in one piece, as they do, plain slices are what compilers make vectors of.
+                match (behind.as_slice_mut(), factor.as_slice()) {
+                    (Some(behind), Some(factor)) => {
+                        let pairs = behind.iter_mut().zip(factor);
+                        pairs.for_each(|(value, factor)| *value -= error * factor);
+                    }
+                    _ => behind.scaled_add(-error, &factor),
+                }
             }
         }
         let bits = meter.bits() + bits_of_steps(&steps);

@@ -105,7 +105,7 @@ impl Quantize {
     }
 
     pub(super) fn excluded(&self) -> Result<regex::RegexSet, PassError> {
-        regex::RegexSet::new(&self.exclude).map_err(|error| PassError::Option {
+        crate::schema::patterns(&self.exclude).map_err(|error| PassError::Option {
             pass: NAME,
             message: format!("exclude: {error}"),
         })

@@ -7,11 +7,12 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 use super::options::{Compress, Importance};
 use super::{Case, NAME};
 use crate::autodiff::Loss;
-use crate::ir::Model;
+use crate::ir::{Model, model_digest};
+use crate::passes::kept::{Kept, Squares};
 use crate::passes::quantize::weights::rows;
 use crate::passes::train::gradient_statistics;
 use crate::passes::{Context, PassError, PassReport};
-use crate::statistics::{GradientStatistics, Objective, StatisticsError};
+use crate::statistics::{Objective, StatisticsError};
 
 /// Share of a row's importance that its layer's mean makes up: few samples say little of a single row.
 const SHARED: f64 = 0.1;
@@ -56,12 +57,13 @@ pub(super) fn movement(
     Ok(Some(all))
 }
 
+/// The squares of one output's gradients; why there are none.
 fn of_output(
     model: &Model,
     output: &str,
     options: &Compress,
     context: &Context<'_>,
-) -> Result<Result<GradientStatistics, StatisticsError>, PassError> {
+) -> Result<Result<Squares, StatisticsError>, PassError> {
     let resources = context.resources(NAME, "importance: gradients needs data and an engine")?;
     let engine = resources
         .engine()
@@ -70,30 +72,42 @@ fn of_output(
         loss: Loss::InnerProduct,
         output: Some(output.to_owned()),
     };
+    let data = resources
+        .data(&options.data, &model.graph)
+        .map_err(|error| PassError::resource(NAME, error))?;
+    let key = || format!("{} {} {output}", model_digest(model), data.digest());
     let open = |model: &Model| {
         resources
             .data(&options.data, &model.graph)
             .map_err(StatisticsError::from)
     };
-    let jobs = resources.jobs();
-    match gradient_statistics(model, &objective, open, engine, jobs, context.progress) {
+    let collect = || {
+        let jobs = resources.jobs();
+        let found = gradient_statistics(model, &objective, open, engine, jobs, context.progress)?;
+        let squares = found.values.into_iter();
+        Ok(Squares::new(squares.map(|(name, one)| (name, one.squared)).collect()))
+    };
+    match Kept::squares(resources.kept(), key, collect) {
         Ok(found) => Ok(Ok(found)),
-        Err(error @ (StatisticsError::Autodiff(_) | StatisticsError::OutputSize)) => Ok(Err(error)),
-        Err(error @ StatisticsError::NoFullBatch { .. }) => Ok(Err(error)),
+        Err(
+            error @ (StatisticsError::Autodiff(_)
+            | StatisticsError::OutputSize
+            | StatisticsError::NoFullBatch { .. }),
+        ) => Ok(Err(error)),
         Err(other) => Err(PassError::resource(NAME, other)),
     }
 }
 
 /// Adds what moves one output, scaled so that all weights together move it by one.
-fn add(all: &mut Movement, found: &GradientStatistics) {
-    let whole: f64 = found.values.values().flat_map(|one| &one.squared).sum();
+fn add(all: &mut Movement, found: &Squares) {
+    let whole: f64 = found.values().flatten().sum();
     if whole <= 0.0 || !whole.is_finite() {
         return;
     }
-    for (name, gradient) in &found.values {
-        let own = gradient.squared.iter().map(|square| square / whole);
+    for (name, squares) in found.iter() {
+        let own = squares.iter().map(|square| square / whole);
         match all.get_mut(name) {
-            Some(sums) if sums.len() == gradient.squared.len() => {
+            Some(sums) if sums.len() == squares.len() => {
                 sums.iter_mut().zip(own).for_each(|(sum, more)| *sum += more);
             }
             Some(_) => {}

@@ -61,7 +61,7 @@ impl Case {
             self.moments.iter().map(|moment| self.factor(moment)).collect();
         let narrow = self.target.scale_dtype() != DType::F32 || self.weights.ncols() < 64;
         Trade {
-            weights: self.weights.mapv(|value| value as f32),
+            weights: self.weights.as_standard_layout().mapv(|value| value as f32),
             factors: factors.unwrap_or_default(),
             importance,
             order: Order::of(&dims, axis),
@@ -83,7 +83,8 @@ impl Case {
             .inverse()
             .ok()?;
         let lower = Cholesky::new(inverse).ok()?;
-        Some(lower.lower().t().mapv(|value| value as f32))
+        // Rows in one piece, as the trade reads them.
+        Some(lower.lower().t().as_standard_layout().mapv(|value| value as f32))
     }
 
     /// The codes in the form that the weight is replaced by.

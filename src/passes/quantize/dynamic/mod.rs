@@ -72,7 +72,7 @@ impl Pass for QuantizeDynamic {
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
-        let excluded = regex::RegexSet::new(&self.exclude).map_err(|error| PassError::Option {
+        let excluded = crate::schema::patterns(&self.exclude).map_err(|error| PassError::Option {
             pass: NAME,
             message: format!("exclude: {error}"),
         })?;

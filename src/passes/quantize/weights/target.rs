@@ -228,7 +228,7 @@ impl<'a> Search<'a> {
         options: &'a QuantizeWeights,
         context: &'a Context<'a>,
     ) -> Result<Self, PassError> {
-        let excluded = regex::RegexSet::new(&options.exclude).map_err(|error| PassError::Option {
+        let excluded = crate::schema::patterns(&options.exclude).map_err(|error| PassError::Option {
             pass: NAME,
             message: format!("exclude: {error}"),
         })?;
