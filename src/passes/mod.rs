@@ -43,10 +43,10 @@ pub use prune::{
     WeightScope,
 };
 pub use quantize::{
-    Awq, BitsBy, CorrectBias, Equalize, Form, Heads, IntegerForm, LayerPrecision, LayerTypes, Precision,
-    PrecisionRung, Profile, QuantizableLayer, Quantize, QuantizeDynamic, QuantizeStart, QuantizeWeights,
-    Rounding, Saturation, SearchPrecision, Sensitivity, SmoothQuant, Target, Widths, collect_gram_statistics,
-    collect_statistics, quantized_operators,
+    Awq, BitsBy, Cluster, ClusterForm, CodeType, CorrectBias, Equalize, Form, Heads, IntegerForm, LayerBits,
+    LayerPrecision, LayerTypes, Precision, PrecisionRung, Profile, QuantizableLayer, Quantize,
+    QuantizeDynamic, QuantizeStart, QuantizeWeights, Rounding, Saturation, SearchPrecision, Sensitivity,
+    SmoothQuant, Target, Weighting, Widths, collect_gram_statistics, collect_statistics, quantized_operators,
 };
 pub use resources::{ResourceError, Resources};
 pub use select::{Selector, unmatched};

@@ -15,13 +15,12 @@ use std::collections::VecDeque;
 use rayon::prelude::*;
 
 pub(super) use self::layers::{Layers, QuantizedLayer};
-pub(super) use self::options::Coding;
+pub(super) use self::options::{Coding, OPERATORS};
 pub use self::options::{Form, LayerPrecision, Precision, QuantizeWeights};
 pub use self::rounding::Rounding;
 use self::rounding::nearest;
 pub(super) use self::rounding::{Coded, Moments, collect, reconstruct};
-use self::target::Search;
-pub(super) use self::target::Target;
+pub(super) use self::target::{Reader, Search, Target};
 pub use self::widths::{BitsBy, Widths};
 use super::gram_statistics::GramSource;
 use crate::analysis;
@@ -423,7 +422,7 @@ fn spilled(codes: Tensor) -> Result<Tensor, WeightError> {
     }
 }
 
-fn suffixed(stem: &str, suffix: &str) -> Name {
+pub(super) fn suffixed(stem: &str, suffix: &str) -> Name {
     Name::from(format!("{stem}_{suffix}"))
 }
 
