@@ -4,6 +4,7 @@ mod baking;
 mod blocks;
 mod calibrating;
 mod chaining;
+mod cluster;
 mod corpus;
 mod equalizing;
 mod factorize;

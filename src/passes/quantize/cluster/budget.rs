@@ -18,7 +18,7 @@ const FLOOR: f64 = 1e-6;
 impl Cluster {
     /// Bits for each weight; none for one whose elements are not finite.
     ///
-    /// With a fraction the mean over all weights that no entry of `layers` is about is at most the bits asked for: bits go where they
+    /// Where they are dealt the mean over all weights that no entry of `layers` is about is at most the bits asked for: they go where they
     /// lower the sum of the weights' relative errors most, with gradients that of the loss. A weight that the loss has no gradient of
     /// gets the whole part.
     pub(super) fn dealt(

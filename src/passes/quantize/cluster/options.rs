@@ -62,9 +62,11 @@ pub enum CodeType {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Cluster {
-    /// Bits of a code, 1 to 8: each weight tensor has at most 2^bits values. A fraction is a mean over all weights, dealt to tensors by
-    /// what a bit lowers the error of each.
+    /// Bits of a code, 1 to 8: each weight tensor has at most 2^bits values. A fraction is a mean over all weights, and dealt.
     pub bits: f64,
+    /// Deal bits to tensors where they lower the error most, with `bits` as the mean over all weights; a fraction always is. Networks with
+    /// small layers, such as depthwise convolutions, lose far less so.
+    pub dealt: bool,
     /// What the error of each weight counts for.
     pub weighting: Weighting,
     /// Where k-means starts. What `kmeans++` draws depends on the run's seed.
@@ -120,6 +122,7 @@ impl Default for Cluster {
     fn default() -> Self {
         Self {
             bits: 4.0,
+            dealt: false,
             weighting: Weighting::default(),
             initialisation: Start::default(),
             form: ClusterForm::default(),
@@ -177,6 +180,7 @@ impl Cluster {
         if self.gradient_stats.is_some() && self.weighting != Weighting::Gradients {
             return wrong("gradient-stats: only weighting: gradients takes gradient statistics".to_owned());
         }
+        Overrides::new(self)?;
         let patterns = regex::RegexSet::new(&self.exclude);
         patterns.map(|_| ()).map_err(|error| PassError::Option {
             pass: NAME,
@@ -186,7 +190,7 @@ impl Cluster {
 
     /// Bits of every weight that no entry of `layers` is about, where they are the same.
     pub(super) fn uniform(&self) -> Option<u32> {
-        (self.bits.fract() == 0.0).then_some(self.bits as u32)
+        (self.bits.fract() == 0.0 && !self.dealt).then_some(self.bits as u32)
     }
 
     /// What finds the weights: their types do not matter here.
