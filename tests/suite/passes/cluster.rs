@@ -180,7 +180,7 @@ fn weights_become_codes_and_compute_what_floats_with_their_values_compute() {
         assert!(fewer.unwrap() < bytes.unwrap());
         // What is looked up keeps its name and is no constant any more.
         let w = made.graph.find_value("w").unwrap();
-        assert_eq!(linear::codebook(&made.graph, w.node).is_some(), true);
+        assert!(linear::codebook(&made.graph, w.node).is_some());
         if codes == CodeType::Uint4 {
             assert_eq!(made.opset(), Some(21));
         }
