@@ -38,6 +38,7 @@ const SHELVES: [(&str, &[&str]); 10] = [
             "quantize",
             "quantize-weights",
             "quantize-dynamic",
+            "cluster",
             "compress",
             "search-precision",
             "equalize",

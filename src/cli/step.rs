@@ -133,11 +133,12 @@ pub(super) fn is_common(option: &str) -> bool {
 }
 
 /// What an example of a verb needs beside a model, data and an output.
-const EXAMPLES: [(&str, &str); 17] = [
+const EXAMPLES: [(&str, &str); 18] = [
     ("bake", "--preprocess torchvision"),
     ("bind", "--bind batch=1"),
     ("convert-opset", "--to 21"),
     ("chain", "head.onnx"),
+    ("cluster", "--bits 4"),
     ("compress", "--bits 3.5"),
     ("deepen", "--count 1"),
     ("extract", "--outputs features"),

@@ -2,7 +2,6 @@
 
 use super::feed::{Feed, parts};
 use super::optimizer::{Optimizer, Rates, State};
-use super::parameters::kept_elements;
 use super::train::{FinetuneError, Training};
 use crate::engine::{FloatOutputs, HeldSession, Session};
 use crate::ir::Tensor;
@@ -19,7 +18,7 @@ pub(super) struct Course<'a, 's> {
     states: Vec<State>,
     /// Room for gradients that several runs add up to.
     sums: Vec<Vec<f32>>,
-    kept: Vec<Option<Vec<f32>>>,
+    kept: Vec<Kept>,
     /// Moving averages of the parameters, where they are wanted.
     average: Option<Vec<Vec<f32>>>,
     cut: Cut,
@@ -33,6 +32,9 @@ pub(super) type Slices<'a> = Vec<(&'static str, Vec<&'a [f32]>)>;
 /// What [`Course::parts`] answered under a name.
 pub(super) type Read<'a> = dyn Fn(&str) -> Result<Vec<Vec<f32>>, FinetuneError> + 'a;
 
+/// One where an element of a parameter may move and zero where it stays zero; nothing where all may move.
+pub(super) type Kept = Option<Vec<f32>>;
+
 /// How samples become steps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
@@ -45,23 +47,22 @@ pub(super) struct Cut {
 }
 
 impl<'a, 's> Course<'a, 's> {
-    /// Before the first of so many steps.
+    /// Before the first of so many steps; `kept` says of each parameter which elements may move.
     pub(super) fn new(
         training: &'a Training<'a>,
         feed: Feed<'a>,
-        (step, held): (Box<dyn HeldSession + 's>, Vec<(String, Tensor)>),
+        (step, held, kept): (Box<dyn HeldSession + 's>, Vec<(String, Tensor)>, Vec<Kept>),
         cut: Cut,
         total: u64,
     ) -> Result<Self, FinetuneError> {
         let zeros = |(_, tensor): &(String, Tensor)| vec![0.0; tensor.elements() as usize];
         let state =
             |(_, tensor): &(String, Tensor)| State::new(training.optimizer, tensor.elements() as usize);
-        let kept = |(name, tensor): &(String, Tensor)| kept_elements(name, tensor, training);
         let mut course = Self {
             outputs: held.iter().map(|(name, _)| format!("grad/{name}")).collect(),
             states: held.iter().map(state).collect(),
             sums: held.iter().map(zeros).collect(),
-            kept: held.iter().map(kept).collect(),
+            kept,
             training,
             feed,
             step,

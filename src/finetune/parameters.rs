@@ -1,6 +1,7 @@
 //! Which parameters are trained, what they are before the first step, and how trained values come into the model.
 
 use super::train::{FinetuneError, Masks, Training};
+use crate::analysis::linear;
 use crate::autodiff::{GradientOptions, Wrt, gradients};
 use crate::ir::{DType, Graph, Model, NodeId, NodeKind, Tensor, ValueId};
 
@@ -32,9 +33,15 @@ pub(super) fn starting_values(
     }
 }
 
-/// One where an element of a parameter may move and zero where it stays zero; nothing where all may move.
-pub(super) fn kept_elements(name: &str, tensor: &Tensor, training: &Training<'_>) -> Option<Vec<f32>> {
-    let holds = training.hold_zeros && tensor.rank() >= 2;
+/// One where an element of a parameter may move and zero where it stays zero; nothing where all may move. What is looked up in a codebook
+/// is zero where the codebook is.
+pub(super) fn kept_elements(
+    graph: &Graph,
+    name: &str,
+    tensor: &Tensor,
+    training: &Training<'_>,
+) -> Option<Vec<f32>> {
+    let holds = training.hold_zeros && (tensor.rank() >= 2 || is_codebook(graph, name));
     if let Some(mask) = training.masks.get(name).filter(|_| !holds) {
         return Some(mask.iter().map(|kept| f32::from(u8::from(*kept))).collect());
     }
@@ -48,6 +55,14 @@ pub(super) fn kept_elements(name: &str, tensor: &Tensor, training: &Training<'_>
             .map(|value| f32::from(u8::from(*value != 0.0)))
             .collect(),
     )
+}
+
+/// Whether a parameter holds the values that weights share.
+fn is_codebook(graph: &Graph, name: &str) -> bool {
+    graph.find_value(name).is_some_and(|value| {
+        let mut readers = graph.readers_of(value);
+        readers.any(|at| linear::codebook(graph, at.node) == Some(value))
+    })
 }
 
 /// Puts trained values into the model.

@@ -13,13 +13,13 @@ use super::course::{Course, Cut};
 use super::feed::Feed;
 use super::mimicry::{FEATURES, Mimicry};
 use super::optimizer::Optimizer;
-use super::parameters::{starting_values, store, trainable};
+use super::parameters::{kept_elements, starting_values, store, trainable};
 use super::teacher::{Teacher, Teaching};
 use crate::analysis;
 use crate::autodiff::{AutodiffError, GradientOptions, Wrt, gradients};
 use crate::data::{DataError, Dataset};
 use crate::engine::{CompileOptions, Engine, EngineError, Session, hold};
-use crate::ir::{EditError, Model, TensorError, model_digest};
+use crate::ir::{EditError, Model, Tensor, TensorError, model_digest};
 use crate::lower;
 use crate::statistics::{Objective, target_type};
 
@@ -182,7 +182,9 @@ pub fn finetune(
     };
     let total = order.len().div_ceil(batch as usize) as u64 * u64::from(training.epochs);
     let step = hold(&*step_session, &held)?;
-    let mut course = Course::new(training, feed, (step, held), cut, total)?;
+    let kept = |(name, tensor): &(String, Tensor)| kept_elements(&student.graph, name, tensor, training);
+    let kept = held.iter().map(kept).collect();
+    let mut course = Course::new(training, feed, (step, held, kept), cut, total)?;
     let mut outcome = Outcome {
         parameters: names,
         features: mimicry.as_ref().map(Mimicry::names).unwrap_or_default(),

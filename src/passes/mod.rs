@@ -43,10 +43,11 @@ pub use prune::{
     WeightScope,
 };
 pub use quantize::{
-    Awq, BitsBy, Compress, CorrectBias, Equalize, Form, Heads, Importance, IntegerForm, LayerPrecision,
-    LayerTypes, Precision, PrecisionRung, Profile, QuantizableLayer, Quantize, QuantizeDynamic,
-    QuantizeStart, QuantizeWeights, Rounding, Saturation, SearchPrecision, Sensitivity, SmoothQuant, Target,
-    Widths, collect_gram_statistics, collect_statistics, quantized_operators,
+    Awq, BitsBy, Cluster, ClusterForm, CodeType, Compress, CorrectBias, Equalize, Form, Heads, Importance,
+    IntegerForm, LayerBits, LayerPrecision, LayerTypes, Precision, PrecisionRung, Profile, QuantizableLayer,
+    Quantize, QuantizeDynamic, QuantizeStart, QuantizeWeights, Rounding, Saturation, SearchPrecision,
+    Sensitivity, SmoothQuant, Target, Weighting, Widths, collect_gram_statistics, collect_statistics,
+    quantized_operators,
 };
 pub use resources::{ResourceError, Resources};
 pub use select::{Selector, unmatched};

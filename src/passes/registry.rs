@@ -50,6 +50,7 @@ passes! {
     super::Bind,
     super::BindDefaults,
     super::Chain,
+    super::Cluster,
     super::Compress,
     super::ConvertFloat,
     super::ConvertOpset,

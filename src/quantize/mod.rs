@@ -1,9 +1,11 @@
 //! Quantization: integer codes for real numbers, how ranges are found, and what of it an engine makes use of.
 //!
 //! `kind`, `parameters` and `codes` are the numeric core and agree with ONNX Runtime's quantizer and kernels bit for bit;
-//! `histogram` and `range` turn streamed values into ranges. Knows the IR; the passes that insert Q/DQ pairs build on it.
+//! `histogram` and `range` turn streamed values into ranges; `cluster` lets weights share few values.
+//! Knows the IR; the passes that insert Q/DQ pairs build on it.
 
 mod adaround;
+mod cluster;
 mod codes;
 mod extremes;
 mod histogram;
@@ -17,6 +19,7 @@ mod sensitivity;
 mod weights;
 
 pub use adaround::adaround;
+pub use cluster::{Clustering, Clusters, MOST_CLUSTERS, Start, cluster, cluster_errors};
 pub use codes::{
     bias_codes, dequantize, dequantize_tensor, pack, quantize, quantize_tensor, quantize_tensor_within,
     quantize_within,

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::analysis;
+use crate::analysis::{self, linear};
 use crate::format::Origin;
 use crate::ir::{
     AttributeValue, Dim, Graph, GraphPath, Model, Name, NodeId, NodeKind, Tensor, ValueId, ValueType,
@@ -284,6 +284,11 @@ fn layers(model: &Model, cost: &analysis::Cost) -> Vec<LayerFacts> {
         let read = graph.inputs_of(id).into_iter().flatten();
         read.map(|value| match graph.operator(value.node) {
             Some(codes) if codes.is("DequantizeLinear") => graph.input(value.node, 0).map_or(0, elements),
+            // The codes behind the Cast that makes indices of them.
+            Some(_) if linear::codebook(graph, value.node).is_some() => graph
+                .input(value.node, 1)
+                .and_then(|indices| graph.input(indices.node, 0))
+                .map_or(0, elements),
             _ => elements(value),
         })
         .sum()
@@ -295,7 +300,9 @@ fn layers(model: &Model, cost: &analysis::Cost) -> Vec<LayerFacts> {
         };
         let (parameters, macs) = (parameters(id), macs.get(&id).copied());
         // Scales and codes count for what reads the values.
-        let rounds = operator.is("QuantizeLinear") || operator.is("DequantizeLinear");
+        let rounds = operator.is("QuantizeLinear")
+            || operator.is("DequantizeLinear")
+            || linear::reads_codes(graph, id);
         if rounds || parameters == 0 && macs.is_none() {
             continue;
         }

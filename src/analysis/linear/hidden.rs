@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::codebook::codebook;
 use super::origin::origin;
 use crate::ir::{ConstantOrigin, GraphPath, Model, NodeKind, ValueId};
 
@@ -106,7 +107,7 @@ fn behind(model: &Model, path: &GraphPath, value: ValueId, depth: usize) -> Opti
                 if inputs.is_empty() || operator.has_bodies() || random {
                     return None;
                 }
-                if operator.is("DequantizeLinear") {
+                if operator.is("DequantizeLinear") || codebook(graph, value.node).is_some() {
                     found = found.max(Hidden::Codes);
                 }
                 waiting.extend(inputs.into_iter().map(|input| (path.clone(), input)));

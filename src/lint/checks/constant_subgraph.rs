@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use crate::analysis::is_pure;
+use crate::analysis::{is_pure, linear};
 use crate::ir::{NodeId, ValueId};
 use crate::lint::check::{Check, Cure, Example, Found, Severity, elements256, onnx, sixteen};
 use crate::lint::subject::{GraphView, Subject, joined};
@@ -13,7 +13,7 @@ pub(super) const CHECK: Check = Check {
     summary: "Operators that compute the same in every run.",
     about: "All that they read are constants. ONNX Runtime folds them each time it loads the model; tract, TensorRT's parser and converters \
             may need the result while they read the next node, and refuse a Reshape whose sizes are computed. What would be larger than what \
-            it is computed from is left out, and so is a DequantizeLinear, whose codes are the point of it.",
+            it is computed from is left out, and so are a DequantizeLinear and the Gather of a codebook, whose codes are the point of them.",
     cure: Cure::step(
         "`secateur simplify` computes them once",
         "simplify",
@@ -31,6 +31,10 @@ pub(super) const CHECK: Check = Check {
         Example::silent(onnx!(
             17,
             "g (float[2] x) => (float[2] y) <int8[2] w = {1, 2}, float s = {0.5}> { a = DequantizeLinear(w, s) y = Mul(x, a) }"
+        )),
+        Example::silent(onnx!(
+            17,
+            "g (float[2] x) => (float[2] y) <uint8[2] c = {1, 0}, float[2] b = {0.5, 1}> { i = Cast <to = 6> (c) a = Gather(b, i) y = Mul(x, a) }"
         )),
         // Something else reads the constant, so that it would stand twice.
         Example::silent(onnx!(
@@ -114,7 +118,7 @@ fn known(view: &GraphView<'_>) -> HashSet<NodeId> {
         let stays = ["DequantizeLinear", "QuantizeLinear", "Identity"].iter().any(|name| operator.is(name));
         let inputs = view.graph.inputs_of(id);
         let mut values = inputs.iter().flatten().peekable();
-        if stays || operator.has_bodies() || !operator.domain().is_empty() || values.peek().is_none() {
+        if stays || linear::reads_codes(view.graph, id) || operator.has_bodies() || !operator.domain().is_empty() || values.peek().is_none() {
             continue;
         }
         let all = values.all(|value| known.contains(&value.node) || view.graph.constant(*value).is_some());

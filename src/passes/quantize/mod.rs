@@ -1,14 +1,16 @@
 //! Passes that turn floats into codes, and those that prepare for it.
 //!
-//! [`calibrated`] is `quantize`: weights and, with ranges from data, activations. [`weights`] leaves activations alone, [`dynamic`] has
-//! them quantized while the model runs, [`precision`] searches what each layer can take. [`equalize`] and [`migrate`] move factors
+//! [`calibrated`] is `quantize`: weights and, with ranges from data, activations. [`weights`] leaves activations alone, [`cluster`]
+//! lets weights share few values, [`dynamic`] has activations quantized while the model runs, [`precision`] searches what each layer can take. [`equalize`] and [`migrate`] move factors
 //! between layers beforehand, [`correct_bias`] corrects means afterwards.
 
 mod calibrated;
+mod cluster;
 mod compress;
 mod correct_bias;
 mod dynamic;
 mod equalize;
+mod gradient_source;
 mod gram_statistics;
 mod migrate;
 mod plain_gemm;
@@ -19,6 +21,7 @@ pub use calibrated::{
     Heads, IntegerForm, LayerTypes, Profile, QuantizableLayer, Quantize, QuantizeStart, Saturation, Target,
     collect_statistics, operators as quantized_operators,
 };
+pub use cluster::{Cluster, ClusterForm, CodeType, LayerBits, Weighting};
 pub use compress::{Compress, Importance};
 pub use correct_bias::CorrectBias;
 pub use dynamic::QuantizeDynamic;

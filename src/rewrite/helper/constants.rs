@@ -1,5 +1,6 @@
 //! Helpers about constants: what they hold, and constants in the form that a replacement needs.
 
+use crate::analysis::linear;
 use crate::ir::{DType, Dim, Tensor};
 
 use super::super::canonical::number_tensor;
@@ -253,6 +254,11 @@ fn content(scope: &Scope<'_>, value: &Val) -> Result<Tensor, Reason> {
     let Val::Value(id) = value else {
         return Err(unknown("not a value of the graph"));
     };
+    if linear::reads_codes(scope.graph, id.node) {
+        return Err(unknown(
+            "it reads the codes of a weight, which take less than what they stand for",
+        ));
+    }
     let found = scope
         .graph
         .value(*id)

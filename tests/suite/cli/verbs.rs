@@ -99,12 +99,13 @@ enum Then {
 }
 
 /// For every verb that changes models a model, and what else it needs, on which nothing can be done.
-const CASES: [(&str, &str, Then); 34] = [
+const CASES: [(&str, &str, Then); 35] = [
     ("awq", "relu.onnx --data x.npz", Then::Refuses),
     ("bake", "relu.onnx --classes softmax", Then::Changes),
     ("bind", "relu.onnx", Then::Tidies),
     ("bind-defaults", "relu.onnx", Then::Tidies),
     ("chain", "relu.onnx sigmoid.onnx", Then::Changes),
+    ("cluster", "relu.onnx", Then::Refuses),
     ("compress", "relu.onnx", Then::Refuses),
     ("convert-float", "integers.onnx", Then::Refuses),
     ("convert-opset", "relu.onnx --to 17", Then::Refuses),

@@ -4,6 +4,7 @@ mod baking;
 mod blocks;
 mod calibrating;
 mod chaining;
+mod cluster;
 mod compress;
 mod corpus;
 mod equalizing;

@@ -16,12 +16,12 @@ use rayon::prelude::*;
 
 pub(super) use self::bias::places;
 pub(super) use self::layers::{Layers, QuantizedLayer};
-pub(super) use self::options::Coding;
+pub(super) use self::options::{Coding, OPERATORS};
 pub use self::options::{Form, LayerPrecision, Precision, QuantizeWeights};
 pub use self::rounding::Rounding;
 use self::rounding::nearest;
 pub(super) use self::rounding::{Coded, DAMPING, Moments, collect, reconstruct};
-pub(super) use self::target::{Chosen, Search, Target};
+pub(super) use self::target::{Chosen, Reader, Search, Target};
 pub use self::widths::{BitsBy, Widths};
 pub(super) use self::widths::{flat, rows};
 pub(super) use self::written::is_turned;
@@ -478,7 +478,7 @@ fn spilled(codes: Tensor) -> Result<Tensor, WeightError> {
     }
 }
 
-fn suffixed(stem: &str, suffix: &str) -> Name {
+pub(super) fn suffixed(stem: &str, suffix: &str) -> Name {
     Name::from(format!("{stem}_{suffix}"))
 }
 

@@ -262,7 +262,7 @@ impl<'a> Overrides<'a> {
 }
 
 /// Operators that have weights.
-const OPERATORS: [&str; 9] = [
+pub(in crate::passes::quantize) const OPERATORS: [&str; 9] = [
     "MatMul",
     "Gemm",
     "Conv",

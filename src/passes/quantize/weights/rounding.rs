@@ -68,7 +68,7 @@ type Solved = (Coded, Array3<f64>);
 /// What is known of the rows that a weight multiplies.
 pub(in crate::passes::quantize) struct Rows<'a> {
     /// The first layer that reads the weight; the others lay it out the same way.
-    pub(super) layer: &'a Layer,
+    pub(in crate::passes::quantize) layer: &'a Layer,
     /// For each group the second moments, about the mean where a bias can make up for it. Summed over all readers.
     pub(in crate::passes::quantize) moments: Vec<Array2<f64>>,
     /// Rows behind them.

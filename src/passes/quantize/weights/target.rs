@@ -17,19 +17,19 @@ use crate::quantize::{Granularity, Kind, Scheme};
 
 /// One operator that reads a weight.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Reader {
+pub(in crate::passes::quantize) struct Reader {
     /// Where it reads it; for a reader behind a Transpose or in a body, where the way to it starts.
-    pub(super) at: Use,
+    pub(in crate::passes::quantize) at: Use,
     /// What the weight is to it.
-    pub(super) operand: Operand,
+    pub(in crate::passes::quantize) operand: Operand,
     /// Bodies between the weight and the operator.
-    pub(super) bodies: Vec<(NodeId, BodyIndex)>,
+    pub(in crate::passes::quantize) bodies: Vec<(NodeId, BodyIndex)>,
     /// The operator, in the innermost of these bodies.
-    pub(super) node: NodeId,
+    pub(in crate::passes::quantize) node: NodeId,
     /// `at` is the operator's own slot.
-    pub(super) straight: bool,
+    pub(in crate::passes::quantize) straight: bool,
     /// The type in which `at` reads it.
-    pub(super) dtype: DType,
+    pub(in crate::passes::quantize) dtype: DType,
 }
 
 impl Reader {
@@ -58,7 +58,7 @@ impl Reader {
     }
 
     /// Whether the operator gathers rows of the weight as it is stored.
-    pub(super) fn is_lookup(&self) -> bool {
+    pub(in crate::passes::quantize) fn is_lookup(&self) -> bool {
         self.operand.family == Family::Lookup && self.operand.output_axis == Some(0)
     }
 }
@@ -72,7 +72,7 @@ pub(in crate::passes::quantize) struct Target {
     /// Axis that is summed over, where it is one.
     pub(super) sum_axis: Option<usize>,
     pub(super) rank: usize,
-    pub(super) readers: Vec<Reader>,
+    pub(in crate::passes::quantize) readers: Vec<Reader>,
     /// How it is coded: the widest of what the options say of its readers.
     pub(super) coding: Coding,
     /// What gradients say of it.
@@ -179,6 +179,9 @@ pub(in crate::passes::quantize) struct Search<'a> {
     context: &'a Context<'a>,
     /// Another pass has the other operators and says what becomes of them.
     among_others: bool,
+    /// Codes become floats again before anything reads them, and engines do so once: no reader is then too far away, and no operator
+    /// costs more than another.
+    as_floats: bool,
     excluded: regex::RegexSet,
     overrides: Overrides<'a>,
 }
@@ -236,9 +239,18 @@ impl<'a> Search<'a> {
             options,
             context,
             among_others: false,
+            as_floats: false,
             excluded,
             overrides: Overrides::new(options)?,
         })
+    }
+
+    /// The same, for codes that become floats again before anything reads them.
+    pub(in crate::passes::quantize) fn as_floats(self) -> Self {
+        Self {
+            as_floats: true,
+            ..self
+        }
     }
 
     /// The same, silent about operators that the options do not name.
@@ -247,7 +259,7 @@ impl<'a> Search<'a> {
     }
 
     /// The weights of `graph` that the options cover.
-    pub(super) fn targets(&self, graph: &Graph, left: &mut LeftAlone) -> Vec<Target> {
+    pub(in crate::passes::quantize) fn targets(&self, graph: &Graph, left: &mut LeftAlone) -> Vec<Target> {
         let mut found = Vec::new();
         for id in graph.node_ids() {
             let weight = ValueId::new(id, 0);
@@ -319,7 +331,7 @@ impl<'a> Search<'a> {
         if readings
             .weights
             .iter()
-            .any(|reading| reading.transposed && !reading.bodies.is_empty())
+            .any(|reading| reading.transposed && !reading.bodies.is_empty() && !self.as_floats)
         {
             return refuse(
                 "a body reads it behind a Transpose, which ONNX Runtime does not load behind DequantizeLinear",
@@ -328,7 +340,12 @@ impl<'a> Search<'a> {
         }
         if !matches!(dtype, DType::F32 | DType::F16 | DType::BF16) {
             return refuse(
-                &format!("its weight is {dtype}, and DequantizeLinear gives float, float16 and bfloat16"),
+                &match self.as_floats {
+                    true => format!("its weight is {dtype}, and not float, float16 or bfloat16"),
+                    false => format!(
+                        "its weight is {dtype}, and DequantizeLinear gives float, float16 and bfloat16"
+                    ),
+                },
                 "",
             );
         }
@@ -379,7 +396,7 @@ impl<'a> Search<'a> {
             if !self.options.operators.contains(&operator) {
                 refused.get_or_insert(Refusal::new(
                     format!("{operator} is not among the operators"),
-                    format!("name it with the others in --operators{}", costs(&operator)),
+                    format!("name it with the others in --operators{}", self.costs(&operator)),
                 ));
                 continue;
             }
@@ -405,8 +422,23 @@ impl<'a> Search<'a> {
         Ok((wishes, readers, refused))
     }
 
+    /// What quantized weights of an operator cost where it runs.
+    fn costs(&self, operator: &str) -> &'static str {
+        match operator {
+            "Conv" | "ConvTranspose" if !self.as_floats => {
+                " (ONNX Runtime then dequantizes its weight in every run)"
+            }
+            _ => "",
+        }
+    }
+
     /// Says why operators of the graph at `path` that have weights have none that is constant.
-    pub(super) fn without_constants(&self, model: &Model, path: &GraphPath, left: &mut LeftAlone) {
+    pub(in crate::passes::quantize) fn without_constants(
+        &self,
+        model: &Model,
+        path: &GraphPath,
+        left: &mut LeftAlone,
+    ) {
         let Some(graph) = model.graph_at(path).filter(|_| !self.among_others) else {
             return;
         };
@@ -496,14 +528,6 @@ const NARROW: &[&str] = &[
     "GatherBlockQuantized",
     "DynamicQuantizeLSTM",
 ];
-
-/// What quantized weights of an operator cost where it runs.
-fn costs(operator: &str) -> &'static str {
-    match operator {
-        "Conv" | "ConvTranspose" => " (ONNX Runtime then dequantizes its weight in every run)",
-        _ => "",
-    }
-}
 
 /// The type that rows of a table are coded in: engines gather whole bytes.
 pub(super) fn row_kind(kind: Kind) -> Kind {

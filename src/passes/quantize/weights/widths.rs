@@ -1,7 +1,6 @@
 //! How many bits each weight gets, and codes by how much the loss depends on each weight.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use ndarray::{Array2, ArrayD, IxDyn};
@@ -12,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::rounding::Coded;
 use super::target::{Search, Target};
 use super::{NAME, QuantizeWeights, WeightError};
-use crate::ir::{Graph, Model, Tensor, TensorError, ValueId, model_digest};
+use crate::ir::{Graph, Model, Tensor, TensorError, ValueId};
 use crate::passes::left::LeftAlone;
-use crate::passes::train::gradient_statistics;
-use crate::passes::{Change, Context, PassError, PassReport, ResourceError};
+use crate::passes::quantize::gradient_source::{GradientSource, Gradients, gradients, is_same};
+use crate::passes::{Change, Context, PassError, PassReport};
 use crate::quantize::{Kind, QuantizeError, Unit, allocate, code_row, normalised, pack};
-use crate::statistics::{GradientStatistics, StatisticsError};
+use crate::statistics::GradientStatistics;
 
 /// The least number of bits a weight gets.
 const LEAST: u32 = 2;
@@ -108,14 +107,21 @@ pub(super) fn plan(
     if found.is_empty() {
         return Ok(Plan::new());
     }
-    let (statistics, only_same) = match &options.gradient_stats {
-        Some(path) => read(&context.base.join(path), model, original)?,
-        None => (collect(model, options, context)?, false),
+    let source = GradientSource {
+        pass: NAME,
+        asked_by: "criterion: log-gradient",
+        labelled: &options.labelled,
+        stats: options.gradient_stats.as_deref(),
+        objective: options.loss.objective(options.loss_output.as_deref()),
     };
+    let Gradients {
+        statistics,
+        only_same,
+    } = gradients(&source, model, original, context)?;
     let mut cases = Vec::new();
     for target in &found {
         let name = name(&model.graph, target);
-        let changed = only_same && !same(model, original, target, &name);
+        let changed = only_same && !is_same(model, original, target.weight, &name);
         match case(model, target, &name, &statistics).filter(|_| !changed) {
             Some(case) => cases.push(case),
             None => report.notes.push(match changed {
@@ -283,58 +289,6 @@ impl Planned {
         let codes = pack(tensor.dims(), &codes, self.kind)?;
         Ok(Coded { parameters, codes })
     }
-}
-
-fn resource(error: impl Into<ResourceError>) -> PassError {
-    PassError::resource(NAME, error)
-}
-
-/// Statistics from a file, and whether they hold only for weights that are still as they were.
-fn read(path: &Path, model: &Model, original: &Model) -> Result<(GradientStatistics, bool), PassError> {
-    let statistics = GradientStatistics::read(path).map_err(resource)?;
-    if statistics.subject.model == model_digest(model) {
-        return Ok((statistics, false));
-    }
-    if statistics.subject.model == model_digest(original) {
-        return Ok((statistics, true));
-    }
-    Err(resource(format!(
-        "the statistics {} are of another model",
-        path.display()
-    )))
-}
-
-/// Whether the weight is in `original` under the same name, bit for bit.
-fn same(model: &Model, original: &Model, target: &Target, name: &str) -> bool {
-    let before = original
-        .graph
-        .find_value(name)
-        .and_then(|value| original.graph.constant(value));
-    match (before, model.graph.constant(target.weight)) {
-        (Some(before), Some(now)) => {
-            before.dims() == now.dims()
-                && before.dtype() == now.dtype()
-                && matches!((before.raw(), now.raw()), (Ok(before), Ok(now)) if before == now)
-        }
-        _ => false,
-    }
-}
-
-fn collect(
-    model: &Model,
-    options: &QuantizeWeights,
-    context: &Context<'_>,
-) -> Result<GradientStatistics, PassError> {
-    let resources = context.resources(NAME, "criterion: log-gradient needs labelled data and an engine")?;
-    let engine = resources.engine().map_err(resource)?;
-    let objective = options.loss.objective(options.loss_output.as_deref());
-    let open = |model: &Model| {
-        resources
-            .data(&options.labelled, &model.graph)
-            .map_err(StatisticsError::from)
-    };
-    let jobs = resources.jobs();
-    gradient_statistics(model, &objective, open, engine, jobs, context.progress).map_err(resource)
 }
 
 #[cfg(test)]

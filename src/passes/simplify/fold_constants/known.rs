@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use crate::analysis::linear;
 use crate::fold::decided;
 use crate::ir::{DType, Dim, Graph, Name, NodeId, Operator, Tensor, ValueId, ValueType};
 use crate::ops::Traits;
@@ -81,7 +82,8 @@ pub(super) fn find(
         let Some(operator) = graph.operator(id) else {
             continue;
         };
-        if scope.protected(graph, id) {
+        // The weight that a codebook stands for would take as much as before it was shared.
+        if scope.protected(graph, id) || linear::reads_codes(graph, id) {
             continue;
         }
         let outputs = match from_facts(graph, scope, id, operator) {

@@ -31,8 +31,8 @@ const MAX_ROUNDS: usize = 16;
 /// condition is replaced by the branch taken; a `Loop` that never runs or runs once, by its inputs or its body.
 ///
 /// Left alone: random operators (Dropout that may be in training mode included), graph inputs with a default (a caller may
-/// override it), `DequantizeLinear` (the quantized weight is the point of it), operators of other domains, and whatever
-/// `keep` protects. A constant never becomes larger than the constants it is computed from, or 4 MiB if that is more; and
+/// override it), `DequantizeLinear` and the `Gather` of a codebook at codes, as `cluster` writes it (the small weight is the point of
+/// them), operators of other domains, and whatever `keep` protects. A constant never becomes larger than the constants it is computed from, or 4 MiB if that is more; and
 /// the file never grows beyond `--max-growth`: what counts is the new constant's bytes minus those of the constants and nodes
 /// that go with it, so a weight that something else still reads is not copied. Each refusal is reported.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
