@@ -10,6 +10,7 @@
 mod distinct;
 mod encoded_size;
 mod form;
+mod interface;
 mod kept;
 mod layer_patterns;
 mod left;
@@ -29,9 +30,10 @@ mod until;
 pub(crate) use distinct::distinct_names;
 pub use encoded_size::{file_bytes, readable_bytes};
 pub use form::{
-    Bake, BakedClasses, Bind, BindDefaults, ConvertFloat, ConvertOpset, Extract, Half, Size, align_models,
-    overridable,
+    Bake, BakedClasses, Bind, BindDefaults, CleanNames, ConvertFloat, ConvertOpset, DropOutputs, Extract, Half,
+    NamePart, Rename, Size, align_models, overridable,
 };
+pub use interface::Interface;
 pub use kept::Kept;
 pub use left::{Left, Reason, left_alone, reasons, unchanged};
 pub use pass::{

@@ -8,6 +8,7 @@ use regex::RegexSet;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::interface::Interface;
 use super::left::{Left, Reason, reasons};
 use super::resources::{ResourceError, Resources};
 use super::select::Selector;
@@ -246,6 +247,10 @@ pub struct PassReport {
     #[serde(skip)]
     #[schemars(skip)]
     pub rebased: bool,
+    /// For passes that rename inputs or outputs, or leave outputs out: what comes after is compared with a model that is called so.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub interface: Option<Interface>,
     /// For passes that move factors between layers: the model right after. Values of what comes later stand for its values, not for
     /// those of the input.
     #[serde(skip)]
@@ -367,6 +372,7 @@ impl PassReport {
         self.changed |= other.changed;
         self.rebased |= other.rebased;
         self.files.extend(other.files);
+        self.interface = other.interface.or(self.interface.take());
         self.evened = other.evened.or(self.evened.take());
         self.transfer = other.transfer.or(self.transfer.take());
         self.training = other.training.or(self.training.take());

@@ -172,7 +172,7 @@ fn annotated_names(graph: &Graph) -> HashSet<String> {
 }
 
 /// Names of the main graph that training information refers to.
-fn training_names(model: &Model) -> HashSet<String> {
+pub(super) fn training_names(model: &Model) -> HashSet<String> {
     let mut names = HashSet::new();
     for info in &model.header.training_info {
         let bindings = info.initialization_binding.iter().chain(&info.update_binding);

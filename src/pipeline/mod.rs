@@ -9,6 +9,7 @@ mod figure_gate;
 mod files;
 mod gate;
 mod gates;
+mod interfaces;
 mod judge;
 mod needs;
 mod outputs_gate;

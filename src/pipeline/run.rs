@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::definition::{Pipeline, Step};
 use super::gates::{GateReport, Weight};
+use super::interfaces::{Recalled, recalled};
 use super::judge::{Models, judge};
 use super::reuse::{Reuse, Trail};
 use super::until::{self, Searched};
@@ -272,6 +273,7 @@ pub fn run(
         idle,
         left,
         reference,
+        recalls,
         evened,
         changed,
         ..
@@ -316,6 +318,10 @@ pub fn run(
     report.accepted &= !report.unchanged;
     let work = Duration::try_from_secs_f64(report.steps.iter().map(|step| step.seconds).sum());
     let work = work.unwrap_or_default();
+    let reference = match reference {
+        None => recalled(input, &recalls)?,
+        reference => reference,
+    };
     let reference = reference.as_ref().unwrap_or(input);
     let models = Models {
         input: reference,
@@ -352,6 +358,8 @@ pub(super) struct Done {
     left: Vec<String>,
     /// What comes after a step that makes another model on purpose is compared with its result.
     reference: Option<Model>,
+    /// What steps did to the names of inputs and outputs before there was a model that stands for the input.
+    recalls: Vec<Recalled>,
     /// The model whose values those of the result stand for, where steps moved factors between layers.
     evened: Option<Box<Model>>,
     /// What the model weighs.
@@ -369,6 +377,19 @@ impl Done {
         }
     }
 
+    /// Lets what came before be called as the model after a step is.
+    fn recall(&mut self, change: Recalled) -> Result<(), RunError> {
+        let earlier = self.snapshots.iter_mut().map(|(_, model)| model);
+        for model in earlier.chain(self.evened.as_deref_mut()) {
+            change.apply(model)?;
+        }
+        match &mut self.reference {
+            Some(reference) => change.apply(reference)?,
+            None => self.recalls.push(change),
+        }
+        Ok(())
+    }
+
     fn add(
         &mut self,
         (index, step): (usize, &Step),
@@ -382,6 +403,13 @@ impl Done {
         if report.rebased {
             self.reference = Some(model.clone());
             self.snapshots.clear();
+        } else if let Some(interface) = report.interface.take() {
+            let pass = step.pass.about().name;
+            self.recall(Recalled {
+                index,
+                pass,
+                interface,
+            })?;
         }
         let after = if report.changed {
             weigh(model, false)?

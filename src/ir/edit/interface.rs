@@ -2,7 +2,7 @@
 
 use super::{EditError, Editor};
 use crate::ir::name::Name;
-use crate::ir::node::{Input, Node, NodeId, NodeKind, Value, ValueId};
+use crate::ir::node::{Input, Node, NodeId, NodeKind, Slot, Use, Value, ValueId};
 use crate::ir::tensor::Tensor;
 use crate::ir::types::ValueType;
 
@@ -56,6 +56,28 @@ impl Editor<'_> {
             node.kind = NodeKind::Removed;
             node.outputs = Vec::new();
             node.meta = None;
+        }
+        Ok(())
+    }
+
+    /// Takes a graph output away, by its index. The value behind it stays, with its name: see [`Editor::remove_unused`].
+    pub fn remove_graph_output(&mut self, index: usize) -> Result<(), EditError> {
+        let sink = self.graph.sink;
+        let values = self.graph.output_values();
+        if index >= self.graph.outputs.len() {
+            return Err(EditError::NoOutput {
+                node: self.graph.label(sink),
+                output: index as u32,
+            });
+        }
+        let removed = self.graph.outputs.remove(index);
+        self.before.push(removed.name.to_string());
+        for at in index..values.len() {
+            let slot = Slot::Input(at as u32);
+            match values.get(at + 1).copied().flatten() {
+                Some(next) => self.connect(next, sink, slot),
+                None => self.disconnect(Use { node: sink, slot }),
+            }
         }
         Ok(())
     }

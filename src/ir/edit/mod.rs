@@ -1,13 +1,14 @@
 //! The only way to change a graph.
 //!
 //! An [`Editor`] works on one graph on behalf of one rule or pass and records what it did. It keeps three laws:
-//! graph inputs and outputs keep name, order and type; a value is only replaced by one whose type does not contradict
-//! it; and ids stay valid, because a removed node stays behind, empty, until [`Graph::compact`].
+//! graph inputs and outputs keep name, order and type, where a change of them is not what was asked for; a value is only replaced by
+//! one whose type does not contradict it; and ids stay valid, because a removed node stays behind, empty, until [`Graph::compact`].
 
 mod capture;
 mod interface;
 mod naming;
 mod remove;
+mod renaming;
 mod replace;
 mod reshape;
 
@@ -24,6 +25,7 @@ use super::tensor::Tensor;
 use super::types::ValueType;
 use super::{Attribute, AttributeValue};
 
+pub use renaming::NewNames;
 pub use reshape::{Reshape, reshape};
 
 /// Why an edit was refused. The graph is as before.

@@ -346,3 +346,32 @@ fn bodies_and_functions_are_folded_with_what_they_capture() {
         ],
     );
 }
+
+#[test]
+fn codes_become_floats_on_request_alone() {
+    let text = "g (float[2, 2] x) => (float[2, 2] y, float[2, 2] z) <int8[2, 2] w = {1, -2, 3, 4}, float[2] s = {0.5, 2}, float[4] b = {0, 1, 2, 5},
+                  uint8[2, 2] k = {3, 0, 1, 2}> {
+           d = DequantizeLinear <axis = 1> (w, s) y = MatMul (x, d) i = Cast <to = 6> (k) v = Gather (b, i) z = MatMul (x, v) }";
+    let mut model = model(&format!("{HEAD} {text}"));
+    let before = model.clone();
+    run_pass(&FoldConstants::default(), &mut model, &Setting::default()).unwrap();
+    assert_eq!(operators(&model), operators(&before), "codes are the point of it");
+    let decode = FoldConstants {
+        decode: true,
+        ..FoldConstants::default()
+    };
+    run_pass(&decode, &mut model, &Setting::default()).unwrap();
+    assert_eq!(operators(&model), ["MatMul", "MatMul"]);
+    let values = |name: &str| {
+        let value = model.graph.find_value(name).unwrap();
+        model.graph.constant(value).unwrap().to_f64().unwrap()
+    };
+    assert_eq!(values("d"), [0.5, -4.0, 1.5, 8.0]);
+    assert_eq!(values("v"), [5.0, 0.0, 1.0, 2.0]);
+}
+
+fn operators(model: &secateur::ir::Model) -> Vec<String> {
+    let order = model.graph.topological_order();
+    let names = order.iter().filter_map(|id| model.graph.operator(*id));
+    names.map(|operator| operator.op_type.to_string()).collect()
+}

@@ -2,9 +2,10 @@
 
 use smallvec::SmallVec;
 
+use super::FoldConstants;
 use crate::analysis::linear;
 use crate::fold::decided;
-use crate::ir::{DType, Dim, Graph, Name, NodeId, Operator, Tensor, ValueId, ValueType};
+use crate::ir::{DType, Dim, Graph, Model, Name, NodeId, Operator, Tensor, ValueId, ValueType};
 use crate::ops::Traits;
 use crate::passes::scope::{Scope, node_bound};
 use crate::rewrite::{EvaluateError, Safety};
@@ -37,8 +38,8 @@ const NEVER_LARGER: &[&str] = &[
     "Transpose",
     "Unsqueeze",
 ];
-/// Operators that are never evaluated: a dequantized weight would undo the quantization.
-const NEVER_FOLDED: &[&str] = &["DequantizeLinear"];
+/// Bytes of floats that a byte of codes stands for at most, in codes of two bits.
+const MOST_DECODED: u64 = 16;
 /// Operators that only change the shape of their first input.
 const VIEWS: &[&str] = &["Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"];
 /// Bytes an element takes at most when its type is not known.
@@ -71,7 +72,7 @@ impl Known {
 pub(super) fn find(
     graph: &Graph,
     scope: &Scope<'_>,
-    safety: Safety,
+    options: &FoldConstants,
     refuse: &mut dyn FnMut(String, String),
 ) -> Known {
     let mut known = Known {
@@ -83,12 +84,12 @@ pub(super) fn find(
             continue;
         };
         // The weight that a codebook stands for would take as much as before it was shared.
-        if scope.protected(graph, id) || linear::reads_codes(graph, id) {
+        if scope.protected(graph, id) || !options.decode && linear::reads_codes(graph, id) {
             continue;
         }
         let outputs = match from_facts(graph, scope, id, operator) {
             Some(tensor) => SmallVec::from_iter([tensor]),
-            None => match evaluate(graph, scope, safety, &known, id, operator) {
+            None => match evaluate(graph, scope, options, &known, id, operator) {
                 Ok(Some(outputs)) => outputs,
                 Ok(None) => continue,
                 Err(refusal) => {
@@ -103,6 +104,26 @@ pub(super) fn find(
         }
     }
     known
+}
+
+/// Whether the operator makes floats of codes. Such a weight would take as much as before it was quantized.
+fn is_decoding(operator: &Operator) -> bool {
+    operator.is("DequantizeLinear")
+}
+
+/// Bytes of the floats that all codes of the model stand for.
+pub(super) fn decoded_bytes(model: &Model) -> u64 {
+    let paths = model.graph_paths();
+    let graphs = paths.iter().filter_map(|path| model.graph_at(path));
+    let of_graph = |graph: &Graph| -> u64 {
+        let ids = graph.node_ids().filter(|id| {
+            let dequantizes = graph.operator(*id).is_some_and(is_decoding);
+            let stored = graph.input(*id, 0).is_some_and(|value| graph.constant(value).is_some());
+            dequantizes && stored || linear::codebook(graph, *id).is_some()
+        });
+        ids.filter_map(|id| expected_bytes(graph.ty(ValueId::new(id, 0)))).sum()
+    };
+    graphs.map(of_graph).sum()
 }
 
 /// What analysis says about the one output of an operator: fixed elements, or the shape it asks for.
@@ -175,7 +196,7 @@ impl From<EvaluateError> for Refusal {
 fn evaluate(
     graph: &Graph,
     scope: &Scope<'_>,
-    safety: Safety,
+    options: &FoldConstants,
     known: &Known,
     id: NodeId,
     operator: &Operator,
@@ -197,19 +218,23 @@ fn evaluate(
     let foldable = !operator.has_bodies()
         && !operator.has_references()
         && operator.capture_count() == 0
-        && !NEVER_FOLDED.iter().any(|name| operator.is(name))
+        && (options.decode || !is_decoding(operator))
         && scope.deterministic(graph, id, operator);
     if !foldable {
         return Ok(None);
     }
-    if safety == Safety::Exact && !decided(operator, &inputs) {
+    if options.safety == Safety::Exact && !decided(operator, &inputs) {
         return Err(Refusal::Rounding(operator.op_type.clone()));
     }
     let Some(version) = scope.version(operator.domain()) else {
         return Ok(None);
     };
     let input_bytes: u64 = inputs.iter().flatten().map(Tensor::byte_len).sum();
-    let limit = input_bytes.max(scope.context.limits.fold_bytes);
+    let decoded = match is_decoding(operator) || linear::reads_codes(graph, id) {
+        true => input_bytes.saturating_mul(MOST_DECODED),
+        false => input_bytes,
+    };
+    let limit = decoded.max(scope.context.limits.fold_bytes);
     let Some(node) = graph.get(id) else {
         return Ok(None);
     };

@@ -43,6 +43,9 @@ pub struct FoldConstants {
     /// What has to be preserved: `rounding` evaluates everything; `exact` only what gives the same bits in every engine: moves,
     /// integers, and float arithmetic that IEEE 754 decides, but no functions such as `Exp` and no sums of many floats.
     pub safety: Safety,
+    /// Make floats of weights that are stored as codes (`DequantizeLinear` of constants, values looked up in a codebook), for engines that
+    /// would do so in every run; the file grows by that whatever `max-growth` says.
+    pub decode: bool,
 }
 
 impl Default for FoldConstants {
@@ -50,6 +53,7 @@ impl Default for FoldConstants {
         Self {
             keep_control_flow: false,
             safety: Safety::Rounding,
+            decode: false,
         }
     }
 }
@@ -73,11 +77,10 @@ impl FoldConstants {
         context: &Context<'_>,
     ) -> Result<PassReport, PassError> {
         let bytes = model_bytes(model);
-        self.run_within(
-            model,
-            context,
-            &mut Budget::new(bytes, bytes, context.limits.max_growth),
-        )
+        // What is decoded has room of its own.
+        let decoded = if self.decode { known::decoded_bytes(model) } else { 0 };
+        let growth = context.limits.max_growth + decoded as f64 / bytes.max(1) as f64;
+        self.run_within(model, context, &mut Budget::new(bytes, bytes, growth))
     }
 
     /// Folds a model whose types are inferred already, within a budget that other passes share.
@@ -131,7 +134,7 @@ struct Fold<'a> {
 impl Fold<'_> {
     fn graph(&mut self, graph: &mut Graph, scope: &Scope<'_>) -> Result<(), PassError> {
         for round in 0.. {
-            let known = known::find(graph, scope, self.options.safety, &mut |node, reason| {
+            let known = known::find(graph, scope, self.options, &mut |node, reason| {
                 self.refuse(node, reason)
             });
             if round < MAX_ROUNDS && !self.options.keep_control_flow {
