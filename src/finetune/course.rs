@@ -35,6 +35,9 @@ pub(super) type Read<'a> = dyn Fn(&str) -> Result<Vec<Vec<f32>>, FinetuneError> 
 /// One where an element of a parameter may move and zero where it stays zero; nothing where all may move.
 pub(super) type Kept = Option<Vec<f32>>;
 
+/// The step that is run again and again, the parameters with their values, and what of each may move.
+pub(super) type Start<'s> = (Box<dyn HeldSession + 's>, Vec<(String, Tensor)>, Vec<Kept>);
+
 /// How samples become steps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
@@ -51,7 +54,7 @@ impl<'a, 's> Course<'a, 's> {
     pub(super) fn new(
         training: &'a Training<'a>,
         feed: Feed<'a>,
-        (step, held, kept): (Box<dyn HeldSession + 's>, Vec<(String, Tensor)>, Vec<Kept>),
+        (step, held, kept): Start<'s>,
         cut: Cut,
         total: u64,
     ) -> Result<Self, FinetuneError> {

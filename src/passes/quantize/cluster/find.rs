@@ -71,7 +71,7 @@ impl Cluster {
             return Ok(0);
         }
         let options = self.search_options();
-        let search = Search::new(&options, context)?.as_floats();
+        let search = Search::new(&options, context)?.looked_up();
         let mut needed = 0;
         for path in model.graph_paths() {
             let Some(graph) = model.graph_at(&path) else {
@@ -97,7 +97,7 @@ impl Cluster {
         context: &Context<'_>,
         left: &mut LeftAlone,
     ) -> Result<Vec<Case>, PassError> {
-        let search = Search::new(options, context)?.as_floats();
+        let search = Search::new(options, context)?.looked_up();
         let overrides = Overrides::new(self)?;
         let mut found = Vec::new();
         for path in model.graph_paths() {

@@ -181,7 +181,7 @@ pub(in crate::passes::quantize) struct Search<'a> {
     among_others: bool,
     /// Codes become floats again before anything reads them, and engines do so once: no reader is then too far away, and no operator
     /// costs more than another.
-    as_floats: bool,
+    looked_up: bool,
     excluded: regex::RegexSet,
     overrides: Overrides<'a>,
 }
@@ -239,16 +239,16 @@ impl<'a> Search<'a> {
             options,
             context,
             among_others: false,
-            as_floats: false,
+            looked_up: false,
             excluded,
             overrides: Overrides::new(options)?,
         })
     }
 
     /// The same, for codes that become floats again before anything reads them.
-    pub(in crate::passes::quantize) fn as_floats(self) -> Self {
+    pub(in crate::passes::quantize) fn looked_up(self) -> Self {
         Self {
-            as_floats: true,
+            looked_up: true,
             ..self
         }
     }
@@ -331,7 +331,7 @@ impl<'a> Search<'a> {
         if readings
             .weights
             .iter()
-            .any(|reading| reading.transposed && !reading.bodies.is_empty() && !self.as_floats)
+            .any(|reading| reading.transposed && !reading.bodies.is_empty() && !self.looked_up)
         {
             return refuse(
                 "a body reads it behind a Transpose, which ONNX Runtime does not load behind DequantizeLinear",
@@ -340,7 +340,7 @@ impl<'a> Search<'a> {
         }
         if !matches!(dtype, DType::F32 | DType::F16 | DType::BF16) {
             return refuse(
-                &match self.as_floats {
+                &match self.looked_up {
                     true => format!("its weight is {dtype}, and not float, float16 or bfloat16"),
                     false => format!(
                         "its weight is {dtype}, and DequantizeLinear gives float, float16 and bfloat16"
@@ -425,7 +425,7 @@ impl<'a> Search<'a> {
     /// What quantized weights of an operator cost where it runs.
     fn costs(&self, operator: &str) -> &'static str {
         match operator {
-            "Conv" | "ConvTranspose" if !self.as_floats => {
+            "Conv" | "ConvTranspose" if !self.looked_up => {
                 " (ONNX Runtime then dequantizes its weight in every run)"
             }
             _ => "",
