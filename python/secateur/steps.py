@@ -22,12 +22,15 @@ __all__ = [
     "bind",
     "bind_defaults",
     "chain",
+    "clean_names",
+    "cluster",
     "compress",
     "convert_float",
     "convert_opset",
     "correct_bias",
     "deduplicate_initializers",
     "deepen",
+    "drop_outputs",
     "eliminate_common_subexpressions",
     "eliminate_dead_code",
     "equalize",
@@ -43,6 +46,7 @@ __all__ = [
     "quantize",
     "quantize_dynamic",
     "quantize_weights",
+    "rename",
     "search_precision",
     "simplify",
     "smooth_quant",
@@ -199,6 +203,92 @@ def chain(
     return step("chain", model, {"map": map, "before": before}, run, {"with": several(others)})
 
 
+def clean_names(
+    model: ModelLike,
+    *,
+    parts: Sequence[Literal["nodes", "values", "initializers"]] | None = None,
+    **run: Unpack[RunOptions],
+) -> Outcome:
+    """Gives nodes, values and initializers short names that are valid identifiers.
+
+    A node is named by its operator and a number (`Conv_0`), a value by its node (`Conv_0_output`), a constant by the first node
+    that reads it and what it is there (`Conv_0_weight`, `Conv_0_bias`). Names consist of letters, digits and `_`, are distinct,
+    and follow from the graph alone: the same graph gets the same names, and a second run changes nothing. Bodies are named with
+    the graph around them, functions each by itself. Inputs and outputs of the graph and of functions keep their names, and so
+    does what `keep` matches.
+
+    Args:
+        model: the model.
+        parts: What gets other names; everything by default.
+        run: see :class:`RunOptions`.
+    """
+    return step("clean-names", model, {"parts": parts}, run)
+
+
+def cluster(
+    model: ModelLike,
+    *,
+    bits: float | None = None,
+    dealt: bool | None = None,
+    weighting: Literal["none", "gram", "gradients"] | None = None,
+    initialisation: Literal["exact", "linear", "density", "kmeans++"] | None = None,
+    form: Literal["lookup", "float"] | None = None,
+    codes: Literal["auto", "uint8", "uint4"] | None = None,
+    keep_zeros: bool | None = None,
+    layers: Sequence[Mapping[str, Any]] | None = None,
+    step_data: str | None = None,
+    stats: PathLike | Stats | None = None,
+    labelled: str | None = None,
+    gradient_stats: PathLike | Stats | None = None,
+    loss: Literal["cross-entropy", "mean-squared-error", "binary-cross-entropy"] | None = None,
+    loss_output: str | None = None,
+    operators: Sequence[str] | None = None,
+    minimum_elements: int | None = None,
+    exclude: Sequence[str] | None = None,
+    prepare: bool | None = None,
+    **run: Unpack[RunOptions],
+) -> Outcome:
+    """Lets the weights of each layer share few values: a code for each weight, and a codebook of the values (Han et al. 2015).
+
+    The values are found by weighted k-means, which in one dimension has an exact solution. Weights that are zero stay zero:
+    pruning comes first. `finetune` trains the values further, with the codes as they are. The graph looks codes up with Cast and
+    Gather, which every runtime knows; `simplify` does not fold that. `pack` afterwards stores codes in as few bits as they need.
+    A weight that would not become smaller is left alone.
+
+    Args:
+        model: the model.
+        bits: Bits of a code, 1 to 8: each weight tensor has at most 2^bits values. A fraction is a mean over all weights, and
+            dealt. Default: `4.0`.
+        dealt: Deal bits to tensors where they lower the error most, with `bits` as the mean over all weights; a fraction always
+            is. Networks with small layers, such as depthwise convolutions, lose far less so. Default: `False`.
+        weighting: What the error of each weight counts for. Default: `'none'`.
+        initialisation: Where k-means starts. What `kmeans++` draws depends on the run's seed. Default: `'exact'`.
+        form: How the weights are written. Default: `'lookup'`.
+        codes: The type of codes, with `form: lookup`. Default: `'auto'`.
+        keep_zeros: Zero is a value of its own in a tensor that has zeros, for them alone. Default: `True`.
+        layers: Other bits for single layers: the first entry whose pattern matches the node's name, an output of it or its weight
+            decides. `{match: REGEX, bits: 1 to 8}`; without `bits` the weight stays as it is. They take no part in a mean.
+        step_data: The role of the data that `weighting: gram` runs the model over. Default: `'calibration'`.
+        stats: A statistics file (`secateur stats MODEL --for gram`) to take the second moments of layers from, instead of data.
+        labelled: The role of the labelled data that `weighting: gradients` takes gradients on. Default: `'training'`.
+        gradient_stats: Gradient statistics of this very model, as `secateur stats --for gradients` writes them, instead of
+            labelled data.
+        loss: The loss that gradients are of. Default: `'cross-entropy'`.
+        loss_output: The output that the loss sits on; the first one by default.
+        operators: Operators whose weights share values: MatMul, Gemm, Conv, ConvTranspose, LSTM, GRU, RNN, Einsum and the tables
+            that Gather takes rows of. Default: `['MatMul', 'Gemm', 'Conv', 'ConvTranspose', 'LSTM', 'GRU', 'RNN', 'Gather',
+            'Einsum']`.
+        minimum_elements: Weights with fewer elements stay as they are. Default: `256`.
+        exclude: Nodes whose weights stay as they are: regular expressions on node names and output names.
+        prepare: Simplify the model first, so that weights behind Identity, Transpose or Reshape are seen. Default: `True`.
+        run: see :class:`RunOptions`.
+    """
+    return step("cluster", model, {"bits": bits, "dealt": dealt, "weighting": weighting, "initialisation": initialisation,
+        "form": form, "codes": codes, "keep_zeros": keep_zeros, "layers": layers, "step_data": step_data, "labelled": labelled,
+        "loss": loss, "loss_output": loss_output, "operators": operators, "minimum_elements": minimum_elements,
+        "exclude": exclude, "prepare": prepare}, run, {"stats": stats, "gradient-stats": gradient_stats})
+
+
 def compress(
     model: ModelLike,
     *,
@@ -225,7 +315,8 @@ def compress(
     that the coder of `pack` will spend on it where it stands. What one weight loses is made up for by those behind it that the
     same inputs reach (as in GPTQ). Bits are dealt out over the whole model by one price: layers and channels on which the outputs
     depend little get few. Activations and arithmetic stay float; weights that are zero stay zero. Run `pack` on the result: it
-    has the stated bits a weight there, and 8 in the model file. Biases keep 10 bits of their fractions.
+    has the stated bits a weight there, and 8 in the model file. Biases keep as many bits of their fractions as a weight has, and
+    three, from 6 to 12.
 
     Args:
         model: the model.
@@ -385,6 +476,25 @@ def deepen(
         run: see :class:`RunOptions`.
     """
     return step("deepen", model, {"layers": layers, "count": count, "kernel": kernel}, run)
+
+
+def drop_outputs(
+    model: ModelLike,
+    *,
+    outputs: Sequence[str] | None = None,
+    **run: Unpack[RunOptions],
+) -> Outcome:
+    """Removes outputs of the graph, and everything that no other output needs.
+
+    Inputs stay, also those that nothing reads any more, and so do the other outputs with their order and their bits: the result
+    is compared with the model without these outputs. A name that no output has is refused, and so is a request for all of them.
+
+    Args:
+        model: the model.
+        outputs: The outputs, by name; what begins with `^` is a regular expression.
+        run: see :class:`RunOptions`.
+    """
+    return step("drop-outputs", model, {"outputs": outputs}, run)
 
 
 def eliminate_common_subexpressions(
@@ -604,6 +714,7 @@ def fold_constants(
     *,
     keep_control_flow: bool | None = None,
     safety: Literal["exact", "rounding", "approximate"] | None = None,
+    decode: bool | None = None,
     **run: Unpack[RunOptions],
 ) -> Outcome:
     """Computes what is the same in every run, and replaces it by constants.
@@ -613,10 +724,11 @@ def fold_constants(
     is replaced by the branch taken; a `Loop` that never runs or runs once, by its inputs or its body.
 
     Left alone: random operators (Dropout that may be in training mode included), graph inputs with a default (a caller may
-    override it), `DequantizeLinear` (the quantized weight is the point of it), operators of other domains, and whatever `keep`
-    protects. A constant never becomes larger than the constants it is computed from, or 4 MiB if that is more; and the file never
-    grows beyond `--max-growth`: what counts is the new constant's bytes minus those of the constants and nodes that go with it,
-    so a weight that something else still reads is not copied. Each refusal is reported.
+    override it), `DequantizeLinear` and the `Gather` of a codebook at codes, as `cluster` writes it (the small weight is the
+    point of them), operators of other domains, and whatever `keep` protects. A constant never becomes larger than the constants
+    it is computed from, or 4 MiB if that is more; and the file never grows beyond `--max-growth`: what counts is the new
+    constant's bytes minus those of the constants and nodes that go with it, so a weight that something else still reads is not
+    copied. Each refusal is reported.
 
     Args:
         model: the model.
@@ -624,9 +736,11 @@ def fold_constants(
         safety: What has to be preserved: `rounding` evaluates everything; `exact` only what gives the same bits in every engine:
             moves, integers, and float arithmetic that IEEE 754 decides, but no functions such as `Exp` and no sums of many
             floats. Default: `'rounding'`.
+        decode: Make floats of weights that are stored as codes (`DequantizeLinear` of constants, values looked up in a codebook),
+            for engines that would do so in every run; the file grows by that whatever `max-growth` says. Default: `False`.
         run: see :class:`RunOptions`.
     """
-    return step("fold-constants", model, {"keep_control_flow": keep_control_flow, "safety": safety}, run)
+    return step("fold-constants", model, {"keep_control_flow": keep_control_flow, "safety": safety, "decode": decode}, run)
 
 
 def inline_functions(
@@ -1063,6 +1177,35 @@ def quantize_weights(
         "correct_bias": correct_bias, "step_data": step_data, "labelled": labelled, "loss": loss, "loss_output": loss_output,
         "operators": operators, "minimum_elements": minimum_elements, "exclude": exclude, "prepare": prepare}, run,
         {"stats": stats, "gradient-stats": gradient_stats})
+
+
+def rename(
+    model: ModelLike,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    outputs: Mapping[str, str] | None = None,
+    nodes: Mapping[str, str] | None = None,
+    values: Mapping[str, str] | None = None,
+    **run: Unpack[RunOptions],
+) -> Outcome:
+    """Gives inputs, outputs, nodes and values other names.
+
+    Each entry is a name and what it becomes. One that begins with `^` is a regular expression: what it matches of a name is
+    replaced, and `$1` stands for its first group; `${1}` before a letter, a digit or `_`, in the file of a pipeline `$${1}`. All
+    names change at once, so two can swap theirs. Names in bodies and functions are renamed like those of the main graph; whoever
+    reads a renamed value reads it under its new name. Order and types of inputs and outputs stay, and so does everything that is
+    computed: the result is compared with the model under its new names. An entry that names nothing, a name that is taken and two
+    names that become one are refused.
+
+    Args:
+        model: the model.
+        inputs: New names of graph inputs, by their old ones. Data of later steps and of the comparison go by the new ones.
+        outputs: New names of graph outputs.
+        nodes: New names of nodes.
+        values: New names of values that are neither inputs nor outputs of the graph: results of nodes, initializers.
+        run: see :class:`RunOptions`.
+    """
+    return step("rename", model, {"inputs": inputs, "outputs": outputs, "nodes": nodes, "values": values}, run)
 
 
 def search_precision(

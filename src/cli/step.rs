@@ -133,7 +133,7 @@ pub(super) fn is_common(option: &str) -> bool {
 }
 
 /// What an example of a verb needs beside a model, data and an output.
-const EXAMPLES: [(&str, &str); 18] = [
+const EXAMPLES: [(&str, &str); 20] = [
     ("bake", "--preprocess torchvision"),
     ("bind", "--bind batch=1"),
     ("convert-opset", "--to 21"),
@@ -141,12 +141,14 @@ const EXAMPLES: [(&str, &str); 18] = [
     ("cluster", "--bits 4"),
     ("compress", "--bits 3.5"),
     ("deepen", "--count 1"),
+    ("drop-outputs", "--outputs auxiliary"),
     ("extract", "--outputs features"),
     ("factorize", "--target-macs 0.7"),
     ("merge-lora", "--adapter adapter.safetensors"),
     ("prune-blocks", "--count 2"),
     ("prune-channels", "--target-macs 0.7"),
     ("prune-weights", "--sparsity 0.5"),
+    ("rename", "--inputs input=image"),
     ("transfer-features", "--at features"),
     ("transfer-merge", "other.onnx"),
     ("transfer-parameters", "trained.safetensors"),

@@ -30,8 +30,8 @@ mod until;
 pub(crate) use distinct::distinct_names;
 pub use encoded_size::{file_bytes, readable_bytes};
 pub use form::{
-    Bake, BakedClasses, Bind, BindDefaults, CleanNames, ConvertFloat, ConvertOpset, DropOutputs, Extract, Half,
-    NamePart, Rename, Size, align_models, overridable,
+    Bake, BakedClasses, Bind, BindDefaults, CleanNames, ConvertFloat, ConvertOpset, DropOutputs, Extract,
+    Half, NamePart, Rename, Size, align_models, overridable,
 };
 pub use interface::Interface;
 pub use kept::Kept;

@@ -228,6 +228,10 @@ pub struct PassReport {
     /// What was left alone, why, and what the user can do about it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<Left>,
+    /// What the user has to know even without asking: a result is worse than it could be. They become warnings of the run.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub warnings: Vec<String>,
     /// For passes that plan for an engine: each node, and how it runs there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<PlannedNode>,
@@ -372,6 +376,7 @@ impl PassReport {
         self.changed |= other.changed;
         self.rebased |= other.rebased;
         self.files.extend(other.files);
+        self.warnings.extend(other.warnings);
         self.interface = other.interface.or(self.interface.take());
         self.evened = other.evened.or(self.evened.take());
         self.transfer = other.transfer.or(self.transfer.take());

@@ -271,6 +271,7 @@ pub fn run(
         requirements,
         snapshots,
         idle,
+        worse,
         left,
         reference,
         recalls,
@@ -285,6 +286,7 @@ pub fn run(
     let after = if changed { weigh(&model, true)? } else { before };
     let fixes = |step: &StepReport| step.name == "bind-defaults";
     let mut warnings = idle.clone();
+    warnings.extend(worse);
     if !steps.iter().any(fixes) {
         warnings.extend(overridable(&model));
     }
@@ -354,6 +356,8 @@ pub(super) struct Done {
     snapshots: Vec<(usize, Model)>,
     /// Of steps that changed nothing and were asked to.
     idle: Vec<String>,
+    /// What steps warn of.
+    worse: Vec<String>,
     /// Of steps that changed something what they left alone.
     left: Vec<String>,
     /// What comes after a step that makes another model on purpose is compared with its result.
@@ -399,6 +403,10 @@ impl Done {
         (pipeline, options): (&Pipeline, &RunOptions<'_>),
     ) -> Result<(), RunError> {
         self.files.append(&mut report.files);
+        let name = step.pass.about().name;
+        let worse = report.warnings.drain(..);
+        self.worse
+            .extend(worse.map(|warning| format!("{name}: {warning}")));
         self.evened = report.evened.take().or(self.evened.take());
         if report.rebased {
             self.reference = Some(model.clone());

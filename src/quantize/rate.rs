@@ -55,8 +55,10 @@ pub struct Trade {
     pub dims: Vec<u64>,
     /// One step for each row; else one for all.
     pub per_row: bool,
-    /// Steps of an octave that scales are rounded to, so that their values repeat and take few bits themselves.
+    /// Steps of an octave that ratios of scales are rounded to, so that their values repeat and take few bits themselves.
     pub grid: f64,
+    /// The nearest step that the type of the scales holds.
+    pub held: fn(f32) -> f32,
     /// Weights that are zero stay zero.
     pub hold_zeros: bool,
 }
@@ -65,7 +67,7 @@ pub struct Trade {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Traded {
     /// In the order of the coded tensor.
-    pub codes: Vec<i32>,
+    pub codes: Vec<i8>,
     /// Of each row, or one.
     pub steps: Vec<f32>,
     /// What codes and steps take once they are packed.
@@ -125,21 +127,38 @@ impl Trade {
             let weights = self.weights.row(row);
             weights.iter().fold(0f32, |most, value| most.max(value.abs()))
         };
-        let grid = self.grid;
+        let rows = rows.max(1) as f64;
+        let mean = ideal.iter().map(|step| step.max(1e-30).ln()).sum::<f64>() / rows;
+        // Ratios to the mean come from a grid, so that few values occur, and the mean itself may be anything.
+        let base = mean.exp();
+        let on_grid = |ratio: f64, up: bool| {
+            let steps = ratio.max(1e-30).log2() * self.grid;
+            let steps = if up { steps.ceil() } else { steps.round() };
+            base * (steps / self.grid).exp2()
+        };
         let rounded = |step: f64, most: f32| {
-            let near = ((step.max(1e-30).log2() * grid).round() / grid).exp2();
             // Codes have to reach the largest weight, with room for what is made up for in it.
             let least = f64::from(most) * 1.1 / f64::from(FARTHEST);
-            let least = ((least.max(1e-30).log2() * grid).ceil() / grid).exp2();
-            near.max(least) as f32
+            let near = on_grid(step / base, false);
+            let step = if near < least {
+                on_grid(least / base, true)
+            } else {
+                near
+            };
+            (self.held)(step as f32)
         };
         if self.per_row {
             let each = ideal.iter().enumerate();
             return each.map(|(row, step)| rounded(*step, farthest(row))).collect();
         }
-        let mean = ideal.iter().map(|step| step.ln()).sum::<f64>() / rows.max(1) as f64;
-        let most = (0..rows).map(farthest).fold(0f32, f32::max);
-        vec![rounded(mean.exp(), most)]
+        let most = (0..self.weights.nrows()).map(farthest).fold(0f32, f32::max);
+        vec![rounded(base, most)]
+    }
+
+    /// The step of a row among those of [`Traded`].
+    pub fn step(traded: &Traded, row: usize) -> f32 {
+        let steps = &traded.steps;
+        steps.get(row).or(steps.first()).copied().unwrap_or(1.0)
     }
 
     /// The codes at which a bit is worth `lambda` of the loss.
@@ -172,7 +191,8 @@ impl Trade {
                 false => choose(&meter, value / step, (step, weight), lambda),
             };
             meter.take(code);
-            codes.push(code);
+            // `choose` keeps within the type.
+            codes.push(code as i8);
             let apart = value - code as f32 * step;
             distortion += weight * f64::from(apart) * f64::from(apart);
             if let Some(factor) = factor
@@ -298,6 +318,7 @@ mod tests {
             dims: vec![rows as u64, columns as u64],
             per_row: true,
             grid: 2.0,
+            held: |step| step,
             hold_zeros: true,
         };
         (trade, moment)
@@ -367,7 +388,7 @@ mod tests {
             let bits = meter.bits() + bits_of_steps(&steps);
             if bits <= traded.bits {
                 break Traded {
-                    codes,
+                    codes: codes.iter().map(|code| *code as i8).collect(),
                     steps,
                     bits,
                     distortion: 0.0,
@@ -388,9 +409,9 @@ mod tests {
         for (at, code) in traded.codes.iter().enumerate() {
             let (row, column) = trade.order.place(at);
             assert!(trade.weights[[row, column]] != 0.0 || *code == 0);
-            assert!(code.abs() <= FARTHEST);
+            assert!(i32::from(*code).abs() <= FARTHEST);
         }
-        assert!(traded.codes.iter().any(|code| code.abs() > 60));
+        assert!(traded.codes.iter().any(|code| code.unsigned_abs() > 60));
         trade.weights[[0, 1]] = f32::NAN;
         assert!(matches!(trade.codes(1.0), Err(QuantizeError::Range { .. })));
     }

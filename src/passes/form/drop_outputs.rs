@@ -56,9 +56,9 @@ impl Pass for DropOutputs {
         }
         report.merge(EliminateDeadCode::default().run(model, context)?);
         for name in idle_inputs(&model.graph).difference(&idle_before) {
-            report
-                .notes
-                .push(format!("nothing reads the input {name:?} any more; callers still have to give it"));
+            report.notes.push(format!(
+                "nothing reads the input {name:?} any more; callers still have to give it"
+            ));
         }
         report.interface = Some(Interface {
             dropped,
@@ -121,7 +121,9 @@ impl DropOutputs {
                     Some(name) => format!("did you mean {name:?}?"),
                     None => format!("the outputs are {}", known.join(", ")),
                 };
-                return Err(option(format!("outputs: the graph has no output {wanted:?}; {hint}")));
+                return Err(option(format!(
+                    "outputs: the graph has no output {wanted:?}; {hint}"
+                )));
             }
         }
         Ok(places)

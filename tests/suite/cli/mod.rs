@@ -16,6 +16,7 @@ mod flags;
 mod generated;
 mod judging;
 mod killed;
+mod naming;
 mod outputs;
 mod plans;
 mod reading;

@@ -99,12 +99,13 @@ enum Then {
 }
 
 /// For every verb that changes models a model, and what else it needs, on which nothing can be done.
-const CASES: [(&str, &str, Then); 35] = [
+const CASES: [(&str, &str, Then); 38] = [
     ("awq", "relu.onnx --data x.npz", Then::Refuses),
     ("bake", "relu.onnx --classes softmax", Then::Changes),
     ("bind", "relu.onnx", Then::Tidies),
     ("bind-defaults", "relu.onnx", Then::Tidies),
     ("chain", "relu.onnx sigmoid.onnx", Then::Changes),
+    ("clean-names", "clean.onnx", Then::Tidies),
     ("cluster", "relu.onnx", Then::Refuses),
     ("compress", "relu.onnx", Then::Refuses),
     ("convert-float", "integers.onnx", Then::Refuses),
@@ -112,6 +113,7 @@ const CASES: [(&str, &str, Then); 35] = [
     ("correct-bias", "relu.onnx --data x.npz", Then::Refuses),
     ("deduplicate-initializers", "relu.onnx", Then::Tidies),
     ("deepen", "integers.onnx", Then::Refuses),
+    ("drop-outputs", "relu.onnx --outputs y", Then::Refuses),
     ("eliminate-common-subexpressions", "relu.onnx", Then::Tidies),
     ("eliminate-dead-code", "relu.onnx", Then::Tidies),
     ("equalize", "relu.onnx --data x.npz", Then::Refuses),
@@ -139,6 +141,7 @@ const CASES: [(&str, &str, Then); 35] = [
     ("quantize", "relu.onnx --data x.npz", Then::Refuses),
     ("quantize-dynamic", "relu.onnx", Then::Refuses),
     ("quantize-weights", "relu.onnx", Then::Refuses),
+    ("rename", "relu.onnx --inputs z=w", Then::Refuses),
     ("search-precision", "relu.onnx --data x.npz", Then::Refuses),
     ("simplify", "relu.onnx", Then::Tidies),
     ("smooth-quant", "relu.onnx --data x.npz", Then::Refuses),
@@ -183,6 +186,10 @@ fn bench() -> Bench {
     bench.model(
         "integers",
         "<ir_version: 8, opset_import: [\"\" : 17]> g (int64[3] x) => (int64[3] y) { y = Add(x, x) }",
+    );
+    bench.model(
+        "clean",
+        "<ir_version: 8, opset_import: [\"\" : 17]> g (float[3] x) => (float[3] y) { [Relu_0] y = Relu(x) }",
     );
     bench.model(
         "linear",

@@ -32,6 +32,9 @@ pub(super) const STEPS: &[(&str, &str)] = &[
     ("bind-defaults", "{}"),
     ("bind", r#"{"sizes": {"N": 2}}"#),
     ("extract", r#"{"outputs": ["r"]}"#),
+    ("rename", r#"{"values": {"^": "m_"}, "nodes": {"^": "m_"}}"#),
+    ("drop-outputs", r#"{"outputs": ["r"]}"#),
+    ("clean-names", "{}"),
 ];
 
 /// Verbs of the program that run a model or write one, with `M` for the model and `O` for the output.

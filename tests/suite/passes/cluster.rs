@@ -405,14 +405,14 @@ fn options_that_make_no_sense_are_refused() {
                 layers: layer("(", Some(2)),
                 ..cluster(4.0)
             },
-            "layers: regex parse error",
+            "layers: \"(\" is not a regular expression",
         ),
         (
             Cluster {
                 exclude: vec!["(".to_owned()],
                 ..cluster(4.0)
             },
-            "exclude: regex parse error",
+            "exclude: \"(\" is not a regular expression",
         ),
         (
             Cluster {

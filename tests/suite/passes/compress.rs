@@ -125,11 +125,11 @@ fn without_data_the_weights_say_what_matters_and_the_report_says_so() {
     assert_eq!(codes(&made).len(), 4);
     assert!(
         report
-            .notes
+            .warnings
             .iter()
-            .any(|note| note.contains("there are no calibration data")),
+            .any(|warning| warning.contains("there are no calibration data")),
         "{:?}",
-        report.notes
+        report.warnings
     );
 }
 
@@ -174,7 +174,7 @@ fn a_size_is_reached_or_refused_with_what_was_reached() {
         max_bytes: Some(max_bytes),
         ..Compress::default()
     };
-    let (made, report) = run(&pass(given / 4), &whole, true);
+    let (made, report) = run(&pass(given * 2 / 5), &whole, true);
     assert!(stated(&report) < 8.0 && codes(&made).len() == 4);
     let mut again = whole.clone();
     let refused = run_with(&pass(700), &mut again, &Setting::default(), Some(&Samples(24)));

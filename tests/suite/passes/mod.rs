@@ -20,6 +20,7 @@ mod large;
 mod linear;
 mod merging;
 mod migrating;
+mod naming;
 mod opsets;
 mod opsets_down;
 mod parameters;

@@ -100,7 +100,10 @@ fn leave_interface(graph: &Graph, report: &mut PassReport) {
     let inputs = graph.inputs().iter().map(|id| graph.label(*id));
     let outputs = graph.outputs().iter().map(|output| output.name.to_string());
     let mut said = HashSet::new();
-    for (kind, name) in inputs.map(|name| ("inputs", name)).chain(outputs.map(|name| ("outputs", name))) {
+    for (kind, name) in inputs
+        .map(|name| ("inputs", name))
+        .chain(outputs.map(|name| ("outputs", name)))
+    {
         if !is_identifier(&name) && said.insert(name.clone()) {
             let cure = format!("rename --{kind} gives it another name");
             report.leave_curable(name, "callers know it by this name", cure);

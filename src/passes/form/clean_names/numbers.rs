@@ -45,7 +45,9 @@ impl<'m> Numbered<'m> {
         self.paths.push(path.clone());
         let mut own = HashMap::new();
         for (rank, id) in graph.topological_order().into_iter().enumerate() {
-            let Some(operator) = graph.operator(id) else { continue };
+            let Some(operator) = graph.operator(id) else {
+                continue;
+            };
             let kind = identifier(&operator.op_type);
             let count = self.counts.entry(kind.clone()).or_default();
             let stem = format!("{kind}_{count}");

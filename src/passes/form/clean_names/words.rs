@@ -16,7 +16,10 @@ const WORDS: &[(&str, &[(usize, &str)])] = &[
     ("GRU", &[(1, "weight"), (2, "recurrence"), (3, "bias")]),
     ("Gemm", &[(1, "weight"), (2, "bias")]),
     ("InstanceNormalization", &[(1, "scale"), (2, "bias")]),
-    ("LSTM", &[(1, "weight"), (2, "recurrence"), (3, "bias"), (7, "peepholes")]),
+    (
+        "LSTM",
+        &[(1, "weight"), (2, "recurrence"), (3, "bias"), (7, "peepholes")],
+    ),
     ("LayerNormalization", &[(1, "scale"), (2, "bias")]),
     ("MatMul", &[(1, "weight")]),
     ("MatMulInteger", &[(1, "weight"), (3, "weight_zero_point")]),

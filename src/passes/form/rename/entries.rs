@@ -25,10 +25,10 @@ impl<'o> Entries<'o> {
     pub(super) fn of(name: &'static str, names: &'o BTreeMap<String, String>) -> Result<Self, PassError> {
         let mut patterns = Vec::new();
         for (old, new) in names {
-            if new.is_empty() {
-                return Err(option(format!("{name}: {old:?} needs a name that is not empty")));
-            }
             if !old.starts_with('^') {
+                if new.is_empty() {
+                    return Err(option(format!("{name}: {old:?} needs a name that is not empty")));
+                }
                 continue;
             }
             let regex = schema::pattern(old).map_err(|error| option(format!("{name}: {error}")))?;
@@ -98,7 +98,11 @@ impl<'o> Entries<'o> {
             Some(name) => format!("; did you mean {name:?}?"),
             None if known.is_empty() => String::new(),
             None => {
-                let some: Vec<String> = known.iter().take(EXAMPLES).map(|name| format!("{name:?}")).collect();
+                let some: Vec<String> = known
+                    .iter()
+                    .take(EXAMPLES)
+                    .map(|name| format!("{name:?}"))
+                    .collect();
                 format!("; names are, for example, {}", some.join(", "))
             }
         };

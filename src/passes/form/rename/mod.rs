@@ -18,11 +18,11 @@ const NAME: &str = "rename";
 
 /// Gives inputs, outputs, nodes and values other names.
 ///
-/// Each entry is a name and what it becomes. One that begins with `^` is a regular expression: what it matches of a name is replaced, and `$1`,
-/// or `${1}` before a letter, a digit or `_`, stands for its first group. All names change at once, so two can swap theirs. Names in bodies
-/// and functions are renamed like those of the main graph; whoever reads a renamed value reads it under its new name. Order and types of
-/// inputs and outputs stay, and so does everything that is computed: the result is compared with the model under its new names. An entry
-/// that names nothing, a name that is taken and two names that become one are refused.
+/// Each entry is a name and what it becomes. One that begins with `^` is a regular expression: what it matches of a name is replaced, and `$1`
+/// stands for its first group; `${1}` before a letter, a digit or `_`, in the file of a pipeline `$${1}`. All names change at once, so two
+/// can swap theirs. Names in bodies and functions are renamed like those of the main graph; whoever reads a renamed value reads it under its
+/// new name. Order and types of inputs and outputs stay, and so does everything that is computed: the result is compared with the model
+/// under its new names. An entry that names nothing, a name that is taken and two names that become one are refused.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Rename {
@@ -112,12 +112,7 @@ fn outputs(graph: &Graph) -> impl Iterator<Item = (ValueId, &Name)> {
 
 impl Plan {
     /// Inputs and outputs of the main graph.
-    fn interface(
-        &mut self,
-        options: &Rename,
-        graph: &Graph,
-        context: &Context<'_>,
-    ) -> Result<(), PassError> {
+    fn interface(&mut self, options: &Rename, graph: &Graph, context: &Context<'_>) -> Result<(), PassError> {
         let mut own: HashMap<ValueId, Name> = HashMap::new();
         let mut entries = Entries::of("inputs", &options.inputs)?;
         for (value, old) in inputs(graph) {
@@ -245,9 +240,7 @@ impl Plan {
 
 /// The values that a graph defines and that have a name: captured ones are defined by the graph around.
 fn defined(graph: &Graph) -> impl Iterator<Item = (ValueId, &Name)> {
-    let nodes = graph
-        .node_ids()
-        .filter_map(move |id| Some((id, graph.get(id)?)));
+    let nodes = graph.node_ids().filter_map(move |id| Some((id, graph.get(id)?)));
     nodes
         .filter(|(_, node)| !matches!(node.kind, NodeKind::Capture(_)))
         .flat_map(|(id, node)| {

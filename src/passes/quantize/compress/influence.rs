@@ -44,14 +44,14 @@ pub(super) fn movement(
     }
     if all.is_empty() {
         let why = failed.unwrap_or_else(|| "no output is a float".to_owned());
-        report.notes.push(format!(
+        report.warnings.push(format!(
             "gradients of the outputs cannot be taken ({why}): every layer's own output counts the same"
         ));
         return Ok(None);
     }
     if let Some(why) = failed {
         report
-            .notes
+            .warnings
             .push(format!("gradients of some outputs cannot be taken: {why}"));
     }
     Ok(Some(all))
@@ -85,7 +85,9 @@ fn of_output(
         let jobs = resources.jobs();
         let found = gradient_statistics(model, &objective, open, engine, jobs, context.progress)?;
         let squares = found.values.into_iter();
-        Ok(Squares::new(squares.map(|(name, one)| (name, one.squared)).collect()))
+        Ok(Squares::new(
+            squares.map(|(name, one)| (name, one.squared)).collect(),
+        ))
     };
     match Kept::squares(resources.kept(), key, collect) {
         Ok(found) => Ok(Ok(found)),
@@ -118,17 +120,32 @@ fn add(all: &mut Movement, found: &Squares) {
     }
 }
 
-/// `tr(W H Wᵀ)`: the power of what a layer puts out.
-pub(super) fn power(weights: ArrayView2<'_, f64>, moments: &[Array2<f64>]) -> f64 {
+/// `tr(W H Wᵀ)`: the power of what a layer puts out; without moments that of the weight.
+fn power(weights: ArrayView2<'_, f32>, moments: &[Array2<f64>]) -> f64 {
     if moments.is_empty() {
-        return weights.iter().map(|value| value * value).sum();
+        return weights
+            .iter()
+            .map(|value| f64::from(*value) * f64::from(*value))
+            .sum();
     }
     let per_group = weights.nrows().div_ceil(moments.len()).max(1);
     weights
         .axis_chunks_iter(Axis(0), per_group)
         .zip(moments)
-        .map(|(rows, moment)| (&rows.dot(moment) * &rows).sum())
+        .map(|(rows, moment)| {
+            let rows = rows.mapv(f64::from);
+            (&rows.dot(moment) * &rows).sum()
+        })
         .sum()
+}
+
+/// The same of a case.
+fn power_of(case: &Case, by: Importance) -> f64 {
+    let moments = match by {
+        Importance::Weights => &[],
+        _ => case.moments.as_slice(),
+    };
+    power(case.weights.view(), moments)
 }
 
 /// The importance of each row of each case.
@@ -139,7 +156,7 @@ pub(super) fn importance(cases: &[Case], movement: Option<&Movement>, by: Import
         .collect();
     let shares = cases.iter().zip(&measured).filter_map(|(case, rows)| {
         let mean = rows.as_ref()?.mean()?;
-        let power = case.power(by);
+        let power = power_of(case, by);
         (power > 0.0).then_some(mean * power)
     });
     // What a layer without gradients is taken for: one whose output counts as much as is usual.
@@ -150,7 +167,7 @@ pub(super) fn importance(cases: &[Case], movement: Option<&Movement>, by: Import
         .map(|(case, rows)| match rows {
             Some(rows) => rows.to_vec(),
             None => {
-                let power = case.power(by);
+                let power = power_of(case, by);
                 let own = if power > 0.0 { usual / power } else { usual };
                 vec![own; case.weights.nrows()]
             }

@@ -12,7 +12,7 @@ use ndarray::{Array2, Array3};
 
 pub use self::options::{Compress, Importance};
 use self::search::{Found, Search as Trades};
-use super::weights::{Chosen, Coded, DAMPING, Moments, Search, Target, flat, is_turned, places, rows};
+use super::weights::{Chosen, Coded, DAMPING, Moments, Search, Target, flat, held, is_turned, places, rows};
 use crate::ir::{DType, GraphPath, Model, Tensor};
 use crate::linalg::Cholesky;
 use crate::passes::left::LeftAlone;
@@ -30,8 +30,8 @@ struct Case {
     target: Target,
     name: String,
     dims: Vec<u64>,
-    /// `[rows, columns]`.
-    weights: Array2<f64>,
+    /// `[rows, columns]` of the weight, until a trade takes it.
+    weights: Array2<f32>,
     /// Of what each group of rows reads; none where that is not known.
     moments: Vec<Array2<f64>>,
     /// Rows behind the moments.
@@ -41,17 +41,8 @@ struct Case {
 }
 
 impl Case {
-    /// The power of what the weight puts out, or of the weight.
-    fn power(&self, by: Importance) -> f64 {
-        let moments = match by {
-            Importance::Weights => &[],
-            _ => self.moments.as_slice(),
-        };
-        influence::power(self.weights.view(), moments)
-    }
-
     /// The trade of rate and distortion for rows of these importances.
-    fn trade(&self, importance: Vec<f64>) -> Trade {
+    fn trade(&mut self, importance: Vec<f64>) -> Trade {
         let (mut dims, mut axis) = (self.dims.clone(), self.target.channel_axis);
         if self.turned {
             dims.reverse();
@@ -59,15 +50,20 @@ impl Case {
         }
         let factors: Option<Vec<Array2<f32>>> =
             self.moments.iter().map(|moment| self.factor(moment)).collect();
-        let narrow = self.target.scale_dtype() != DType::F32 || self.weights.ncols() < 64;
+        let short = self.weights.ncols() < 64;
         Trade {
-            weights: self.weights.as_standard_layout().mapv(|value| value as f32),
+            weights: std::mem::take(&mut self.weights),
             factors: factors.unwrap_or_default(),
             importance,
             order: Order::of(&dims, axis),
             dims,
             per_row: self.target.is_per_channel(),
-            grid: if narrow { 1.0 } else { 2.0 },
+            grid: if short { 1.0 } else { 2.0 },
+            held: match self.target.scale_dtype() {
+                DType::F16 => |step| held(step, DType::F16),
+                DType::BF16 => |step| held(step, DType::BF16),
+                _ => |step| step,
+            },
             hold_zeros: true,
         }
     }
@@ -89,27 +85,23 @@ impl Case {
 
     /// The codes in the form that the weight is replaced by.
     fn chosen(&self, trade: &Trade, traded: &Traded) -> Option<Chosen> {
-        let step = |row: usize| {
-            traded
-                .steps
-                .get(row)
-                .or(traded.steps.first())
-                .copied()
-                .unwrap_or(1.0)
-        };
-        let mut codes = Array2::<i32>::zeros(self.weights.dim());
+        let mut codes = Array2::<i32>::zeros(trade.weights.dim());
         for (at, code) in traded.codes.iter().enumerate() {
             if let Some(place) = codes.get_mut(trade.order.place(at)) {
-                *place = *code;
+                *place = i32::from(*code);
             }
         }
-        let apart = Array2::from_shape_fn(self.weights.dim(), |(row, column)| {
-            self.weights[[row, column]] - f64::from(codes[[row, column]]) * f64::from(step(row))
-        });
-        let (rows, columns) = self.weights.dim();
-        let groups = self.moments.len().max(1);
-        let apart = apart.into_raw_vec_and_offset().0;
-        let apart = Array3::from_shape_vec((groups, rows / groups, columns), apart).ok()?;
+        let (rows, columns) = trade.weights.dim();
+        let groups = self.moments.len();
+        // Where the rows are not known, nothing makes up for what is lost.
+        let apart = Array3::from_shape_fn(
+            (groups, rows.checked_div(groups).unwrap_or(0), columns),
+            |(group, row, column)| {
+                let row = group * (rows / groups) + row;
+                let value = f64::from(codes[[row, column]]) * f64::from(Trade::step(traded, row));
+                f64::from(trade.weights[[row, column]]) - value
+            },
+        );
         let codes = flat(codes, &self.dims, self.target.channel_axis)?;
         let parameters = traded.steps.iter().map(|scale| Parameters {
             scale: *scale,
@@ -152,7 +144,7 @@ impl Pass for Compress {
             true => influence::movement(model, self, context, &mut report)?,
             false => None,
         };
-        let cases = cases(model, found, moments.as_ref(), self.correct_bias, &mut left);
+        let mut cases = cases(model, found, moments.as_ref(), self.correct_bias, &mut left);
         if cases.is_empty() {
             *model = original;
             report.changes.clear();
@@ -164,27 +156,29 @@ impl Pass for Compress {
             report.left.extend(left.into_entries());
             return Ok(report);
         }
-        if !known && self.importance != Importance::Weights {
-            report.notes.push(format!(
-                "there are no {} data: what a weight loses is judged by the weight alone; 64 samples without labels lose much less",
+        if moments.is_none() && self.importance != Importance::Weights {
+            report.warnings.push(format!(
+                "there are no {} data: what a weight loses is judged by the weight alone, which loses much more than with 64 samples, for which no labels are needed",
                 self.data
             ));
         }
         let importance = influence::importance(&cases, movement.as_ref(), self.importance);
-        let trades = Trades::new(&cases, importance);
+        let trades = Trades::new(&mut cases, importance);
         let ready = model.clone();
-        let bits = |bits: f64| -> Result<(Model, PassReport, LeftAlone), PassError> {
+        let bits = |bits: f64| -> Result<Option<(Model, PassReport, LeftAlone)>, PassError> {
             let mut model = ready.clone();
             let (mut report, mut left) = (report.clone(), left.clone());
-            let found = trades.at_most(bits, context)?;
+            let Some(found) = trades.at_most(bits, context)? else {
+                return Ok(None);
+            };
             let targets = chosen(&cases, &trades, &found, &mut left);
             let done = written.replace(&mut model, targets, moments.as_ref(), &mut left, &mut report)?;
             written.finish(&mut model, done, context)?;
-            bias::shorten(&mut model, context, &mut report)
+            bias::shorten(&mut model, found.bits(), context, &mut report)
                 .map_err(|source| PassError::Edit { pass: NAME, source })?;
             report.add("weight", done.weights);
             found.tell(&cases, &mut report);
-            Ok((model, report, left))
+            Ok(Some((model, report, left)))
         };
         let (result, mut report, left) = size::reach(goal, (&original, trades.weights()), bits)?;
         *model = result;
@@ -246,12 +240,13 @@ fn cases(
 }
 
 /// A weight as output channels by all else.
-fn matrix(tensor: &Tensor, axis: usize) -> Result<Array2<f64>, String> {
+fn matrix(tensor: &Tensor, axis: usize) -> Result<Array2<f32>, String> {
     let values = tensor.to_f64().map_err(|error| error.to_string())?;
     if values.iter().any(|value| !value.is_finite()) {
         return Err("it holds values that are not finite".to_owned());
     }
-    rows(values, tensor.dims(), axis).ok_or_else(|| "it has no elements".to_owned())
+    let rows = rows(values, tensor.dims(), axis).ok_or_else(|| "it has no elements".to_owned())?;
+    Ok(rows.as_standard_layout().mapv(|value| value as f32))
 }
 
 /// The weights of each graph with their codes.

@@ -18,7 +18,7 @@ use crate::quantize::Kind;
 /// of `pack` will spend on it where it stands. What one weight loses is made up for by those behind it that the same inputs
 /// reach (as in GPTQ). Bits are dealt out over the whole model by one price: layers and channels on which the outputs depend little get
 /// few. Activations and arithmetic stay float; weights that are zero stay zero. Run `pack` on the result: it has the stated bits a weight
-/// there, and 8 in the model file. Biases keep 10 bits of their fractions.
+/// there, and 8 in the model file. Biases keep as many bits of their fractions as a weight has, and three, from 6 to 12.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Compress {

@@ -9,7 +9,7 @@ use crate::passes::{Change, Context, PassError, PassReport};
 use crate::quantize::{QuantizeError, Trade, Traded};
 
 /// Prices that are tried at most.
-const TRIES: usize = 12;
+const TRIES: usize = 20;
 /// How far below the wanted number of bits is near enough.
 const NEAR: f64 = 0.004;
 /// Steps that the search starts with, in deviations of the weights.
@@ -27,19 +27,19 @@ pub(super) struct Search {
 pub(super) struct Found {
     all: Vec<Traded>,
     bits: f64,
-    wanted: f64,
 }
 
 impl Search {
-    pub(super) fn new(cases: &[Case], importance: Vec<Vec<f64>>) -> Self {
-        let pairs: Vec<(&Case, Vec<f64>)> = cases.iter().zip(importance).collect();
-        let trades = pairs
+    /// Takes the weights out of the cases.
+    pub(super) fn new(cases: &mut [Case], importance: Vec<Vec<f64>>) -> Self {
+        let pairs: Vec<(&mut Case, Vec<f64>)> = cases.iter_mut().zip(importance).collect();
+        let trades: Vec<Trade> = pairs
             .into_par_iter()
             .map(|(case, importance)| case.trade(importance))
             .collect();
         Self {
+            weights: trades.iter().map(|trade| trade.weights.len() as u64).sum(),
             trades,
-            weights: cases.iter().map(|case| case.weights.len() as u64).sum(),
         }
     }
 
@@ -65,12 +65,11 @@ impl Search {
         Ok(Found {
             bits: bits / self.weights.max(1) as f64,
             all,
-            wanted: 0.0,
         })
     }
 
-    /// The codes with the least loss that take at most `bits` a weight, nearly as many.
-    pub(super) fn at_most(&self, bits: f64, context: &Context<'_>) -> Result<Found, PassError> {
+    /// The codes with the least loss that take at most `bits` a weight, nearly as many; `None` where no codes take so few.
+    pub(super) fn at_most(&self, bits: f64, context: &Context<'_>) -> Result<Option<Found>, PassError> {
         let typical = self.trades.iter().filter_map(|trade| trade.typical(FIRST));
         let (sum, count) = typical.fold((0.0, 0.0), |(sum, count), (own, weights)| {
             (sum + own * weights, count + weights)
@@ -79,6 +78,7 @@ impl Search {
         // The highest price known to give too many bits, and the lowest that gives few enough.
         let (mut cheap, mut dear): (Option<(f64, f64)>, Option<(f64, f64)>) = (None, None);
         let mut best: Option<Found> = None;
+        let mut stride = 0.0f64;
         for tried in 0..TRIES {
             (context.progress)("searching", tried as u64, None);
             let found = self.at(price)?;
@@ -96,29 +96,30 @@ impl Search {
                 cheap = Some((price, own));
             }
             price = match (cheap, dear) {
-                // A bit less: half the amplitude, a quarter of the price.
-                (Some(_), None) => price + ((own - bits) * 2.0 * LN_2 + 0.05).min(FARTHEST),
-                (None, _) => price - ((bits - own) * 2.0 * LN_2 + 0.05).min(FARTHEST),
                 (Some((low, more)), Some((high, less))) => {
                     let share =
                         ((more - bits * (1.0 - NEAR / 2.0)) / (more - less).max(1e-9)).clamp(0.05, 0.95);
                     low + (high - low) * share
                 }
+                // A bit less: half the amplitude, a quarter of the price. Where most weights are zero it takes more, so that steps grow.
+                (side, _) => {
+                    stride = ((own - bits).abs() * 2.0 * LN_2 + 0.05)
+                        .max(2.0 * stride)
+                        .min(FARTHEST);
+                    price + if side.is_some() { stride } else { -stride }
+                }
             };
         }
-        let mut best = best.ok_or_else(|| PassError::Option {
-            pass: NAME,
-            message: format!(
-                "{bits:.3} bits a weight cannot be reached: scales and the first codes of {} weights take more",
-                self.weights
-            ),
-        })?;
-        best.wanted = bits;
         Ok(best)
     }
 }
 
 impl Found {
+    /// Bits a weight.
+    pub(super) fn bits(&self) -> f64 {
+        self.bits
+    }
+
     /// Says what became of each weight.
     pub(super) fn tell(&self, cases: &[Case], report: &mut PassReport) {
         let mut details: Vec<String> = cases

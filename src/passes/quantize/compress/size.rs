@@ -21,10 +21,17 @@ const FEWEST: f64 = 0.02;
 pub(super) fn reach<T>(
     goal: Goal,
     (given, weights): (&Model, u64),
-    make: impl Fn(f64) -> Result<(Model, T, super::LeftAlone), PassError>,
+    make: impl Fn(f64) -> Result<Option<(Model, T, super::LeftAlone)>, PassError>,
 ) -> Result<(Model, T, super::LeftAlone), PassError> {
     let most = match goal {
-        Goal::Bits(bits) => return make(bits),
+        Goal::Bits(bits) => {
+            return make(bits)?.ok_or_else(|| PassError::Option {
+                pass: NAME,
+                message: format!(
+                    "{bits} bits a weight cannot be reached: scales and the first codes of {weights} weights take more"
+                ),
+            });
+        }
         Goal::Bytes(bytes) => bytes,
         Goal::Ratio(ratio) => {
             let bytes = file_bytes(given).map_err(failed)?;
@@ -41,7 +48,9 @@ pub(super) fn reach<T>(
         if bits < FEWEST {
             break;
         }
-        let made = make(bits)?;
+        let Some(made) = make(bits)? else {
+            break;
+        };
         let size = size(&made.0)?;
         least = least.min(size);
         if size as f64 <= wanted {

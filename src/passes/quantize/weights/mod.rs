@@ -20,7 +20,7 @@ pub(super) use self::options::{Coding, OPERATORS};
 pub use self::options::{Form, LayerPrecision, Precision, QuantizeWeights};
 pub use self::rounding::Rounding;
 use self::rounding::nearest;
-pub(super) use self::rounding::{Coded, DAMPING, Moments, collect, reconstruct};
+pub(super) use self::rounding::{Coded, DAMPING, Moments, collect, held, reconstruct};
 pub(super) use self::target::{Chosen, Reader, Search, Target};
 pub use self::widths::{BitsBy, Widths};
 pub(super) use self::widths::{flat, rows};

@@ -297,7 +297,7 @@ fn moment(gram: &Gram, centred: bool) -> Array2<f64> {
 }
 
 /// The nearest scale that a type holds, but for none of zero.
-fn held(scale: f32, dtype: DType) -> f32 {
+pub(in crate::passes::quantize) fn held(scale: f32, dtype: DType) -> f32 {
     let (nearest, least) = match dtype {
         DType::F16 => (
             half::f16::from_f32(scale).to_f32(),

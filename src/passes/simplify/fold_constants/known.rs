@@ -118,10 +118,13 @@ pub(super) fn decoded_bytes(model: &Model) -> u64 {
     let of_graph = |graph: &Graph| -> u64 {
         let ids = graph.node_ids().filter(|id| {
             let dequantizes = graph.operator(*id).is_some_and(is_decoding);
-            let stored = graph.input(*id, 0).is_some_and(|value| graph.constant(value).is_some());
+            let stored = graph
+                .input(*id, 0)
+                .is_some_and(|value| graph.constant(value).is_some());
             dequantizes && stored || linear::codebook(graph, *id).is_some()
         });
-        ids.filter_map(|id| expected_bytes(graph.ty(ValueId::new(id, 0)))).sum()
+        ids.filter_map(|id| expected_bytes(graph.ty(ValueId::new(id, 0))))
+            .sum()
     };
     graphs.map(of_graph).sum()
 }

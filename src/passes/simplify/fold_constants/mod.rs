@@ -78,7 +78,11 @@ impl FoldConstants {
     ) -> Result<PassReport, PassError> {
         let bytes = model_bytes(model);
         // What is decoded has room of its own.
-        let decoded = if self.decode { known::decoded_bytes(model) } else { 0 };
+        let decoded = if self.decode {
+            known::decoded_bytes(model)
+        } else {
+            0
+        };
         let growth = context.limits.max_growth + decoded as f64 / bytes.max(1) as f64;
         self.run_within(model, context, &mut Budget::new(bytes, bytes, growth))
     }
