@@ -181,7 +181,7 @@ impl Cluster {
             return wrong("gradient-stats: only weighting: gradients takes gradient statistics".to_owned());
         }
         Overrides::new(self)?;
-        let patterns = regex::RegexSet::new(&self.exclude);
+        let patterns = crate::schema::patterns(&self.exclude);
         patterns.map(|_| ()).map_err(|error| PassError::Option {
             pass: NAME,
             message: format!("exclude: {error}"),
