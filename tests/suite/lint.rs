@@ -217,7 +217,7 @@ const PLANTED: &[(&str, Option<&str>, &[&str])] = &[
         r#"<ir_version: 8, opset_import: ["" : 17]> g (float[1, 1, 4, 4] x) => (float[1, 1, 4, 4] y) <float[1, 1, 1, 1] w = {1}, float[1] s = {1},
            float[1] b = {0}, float[1] m = {0}, float[1] v = {-1}> { c = Conv(x, w) [norm] y = BatchNormalization(c, s, b, m, v) }"#,
         None,
-        &["batch-norm-variance norm", "unfused-batch-norm norm"],
+        &["batch-norm-variance norm"],
     ),
     // A gap in a transposed convolution's channels is no gap of its rows.
     (
