@@ -46,8 +46,8 @@ fn run(pass: &Compress, whole: &Model, data: bool) -> (Model, PassReport) {
 /// The bits a weight that the report states.
 fn stated(report: &PassReport) -> f64 {
     let details = report.changes.iter().flat_map(|change| &change.details);
-    let all = details.filter_map(|line| line.strip_prefix("all: ")?.split(' ').next()?.parse().ok());
-    all.last().expect("the report states bits")
+    let mut all = details.filter_map(|line| line.strip_prefix("all: ")?.split(' ').next()?.parse().ok());
+    all.next_back().expect("the report states bits")
 }
 
 /// Every tensor of codes.

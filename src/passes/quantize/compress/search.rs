@@ -76,7 +76,8 @@ impl Search {
         });
         let mut price = if count > 0.0 { sum / count } else { 0.0 };
         // The highest price known to give too many bits, and the lowest that gives few enough.
-        let (mut cheap, mut dear): (Option<(f64, f64)>, Option<(f64, f64)>) = (None, None);
+        let mut cheap: Option<(f64, f64)> = None;
+        let mut dear: Option<(f64, f64)> = None;
         let mut best: Option<Found> = None;
         let mut stride = 0.0f64;
         for tried in 0..TRIES {
