@@ -74,10 +74,9 @@ impl Case {
             return None;
         }
         let damping = shrinkage(moment.view(), self.count).max(DAMPING);
-        let inverse = Cholesky::new(damped(moment.view(), damping))
-            .ok()?
-            .inverse()
-            .ok()?;
+        // The mean of the diagonal stays: layers are weighed against each other by it.
+        let shrunk = damped(moment.view(), damping) / (1.0 + damping);
+        let inverse = Cholesky::new(shrunk).ok()?.inverse().ok()?;
         let lower = Cholesky::new(inverse).ok()?;
         // Rows in one piece, as the trade reads them.
         Some(lower.lower().t().as_standard_layout().mapv(|value| value as f32))
