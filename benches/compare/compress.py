@@ -54,7 +54,7 @@ LOSSLESS = [
 LOSSY = {
     "MobileNetV2": {
         "model": "pretrained/mobilenet_v2_torchvision_bn.onnx", "data": "imagenet", "preprocess": "torchvision",
-        "bits": [2.5, 2.75, 3, 3.25, 3.5, 4],
+        "bits": [2, 2.25, 2.5, 2.75, 3, 3.25, 3.5, 4],
         "nncodec": [{"qp": qp} for qp in (-28, -30, -32)]
         + [{"qp": qp, "nonweight_qp": -48, "opt_qp": True, "bnf": True} for qp in (-36, -38)]
         + [{"qp": qp, "nonweight_qp": -48, "opt_qp": True, "bnf": True, "lambda_scale": scale}
@@ -62,7 +62,7 @@ LOSSY = {
     },
     "EfficientNet-Lite0": {
         "model": "pretrained/efficientnet_lite0.onnx", "data": "imagenet", "preprocess": "efficientnet-lite",
-        "bits": [2.5, 2.75, 3, 3.25, 3.5, 4],
+        "bits": [2, 2.25, 2.5, 2.75, 3, 3.25, 3.5, 4],
         "nncodec": [{"qp": qp} for qp in (-28, -30, -32)]
         + [{"qp": qp, "nonweight_qp": -44, "opt_qp": True} for qp in (-32, -34, -36, -38)]
         + [{"qp": qp, "nonweight_qp": -44, "opt_qp": True, "lambda_scale": scale}
@@ -463,8 +463,7 @@ class Bench:
 
             def train():
                 words = ["--var", f"mnist={self.corpus}/data/mnist_u8.npz", "--jobs", "1", "--engine-inside", "--no-verify", "--force", "-qq"]
-                if pipeline == "lenet300.yaml":
-                    words += ["--var", f"teacher={self.model(LOSSY['LeNet-5']['model'])}"]
+                words += ["--var", f"teacher={self.model(LOSSY['LeNet-5']['model'])}"]
                 engine = ["--engine", "ort"] if os.environ.get("ORT_DYLIB_PATH") else []
                 seconds = processor_time(self.secateur, "run", os.path.join(HERE, pipeline), source, "-o", trained, *words, *engine)
                 return {"seconds": seconds, "digest": digest(trained)}
