@@ -62,14 +62,14 @@ fn codes(model: &Model) -> Vec<Vec<i64>> {
         .collect()
 }
 
-/// Output power of the difference over that of the first.
+/// Output power of the difference over that of the first, on the samples that codes are chosen by.
 fn noise(a: &Model, b: &Model) -> f64 {
-    let values: Vec<f32> = (0..6 * 4 * 81).map(|at| (at as f32 * 0.37).sin()).collect();
-    let x = Tensor::from_slice(&[6, 4, 9, 9], &values).unwrap();
+    let data = Samples(24).data("calibration", &a.graph).unwrap();
+    let batch = data.select(&(0..24).collect::<Vec<_>>()).unwrap();
     let run = |model: &Model| {
         let lowered = secateur::lower::for_engine(model, &TractEngine).unwrap();
         let session = TractEngine.compile(&lowered, &CompileOptions::default()).unwrap();
-        let feed = RunValues::from([("x".to_owned(), RunValue::Tensor(x.clone()))]);
+        let feed = batch.inputs.clone();
         match &session.run(&feed).unwrap()["y"] {
             RunValue::Tensor(tensor) => tensor.to_f64().unwrap(),
             _ => panic!("no tensor"),
