@@ -54,7 +54,7 @@ LOSSLESS = [
 LOSSY = {
     "MobileNetV2": {
         "model": "pretrained/mobilenet_v2_torchvision_bn.onnx", "data": "imagenet", "preprocess": "torchvision",
-        "bits": [2, 2.25, 2.5, 2.75, 3, 3.25, 3.5, 4],
+        "bits": [2.5, 2.75, 3, 3.25, 3.5, 4],
         "nncodec": [{"qp": qp} for qp in (-28, -30, -32)]
         + [{"qp": qp, "nonweight_qp": -48, "opt_qp": True, "bnf": True} for qp in (-36, -38)]
         + [{"qp": qp, "nonweight_qp": -48, "opt_qp": True, "bnf": True, "lambda_scale": scale}
@@ -62,7 +62,7 @@ LOSSY = {
     },
     "EfficientNet-Lite0": {
         "model": "pretrained/efficientnet_lite0.onnx", "data": "imagenet", "preprocess": "efficientnet-lite",
-        "bits": [2, 2.25, 2.5, 2.75, 3, 3.25, 3.5, 4],
+        "bits": [2.5, 2.75, 3, 3.25, 3.5, 4],
         "nncodec": [{"qp": qp} for qp in (-28, -30, -32)]
         + [{"qp": qp, "nonweight_qp": -44, "opt_qp": True} for qp in (-32, -34, -36, -38)]
         + [{"qp": qp, "nonweight_qp": -44, "opt_qp": True, "lambda_scale": scale}
@@ -90,8 +90,8 @@ LOSSY = {
 
 # Pipeline and bits a weight that is left to try on its result.
 TRAINING = {
-    "LeNet-300-100": ("lenet300.yaml", [.32, .34, .36, .4, .45, .5]),
-    "LeNet-5": ("lenet5.yaml", [.55, .6, .7, .8, .9, 1]),
+    "LeNet-300-100": ("lenet300.yaml", [.2, .25, .3, .35, .4]),
+    "LeNet-5": ("lenet5.yaml", [.4, .5, .6, .7, .8]),
 }
 
 
