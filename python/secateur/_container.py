@@ -123,6 +123,9 @@ class Container(Mapping[str, Any]):
             raise KeyError(name)
         return view(self._native.tensor(name))
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._parts)
 
