@@ -5,6 +5,7 @@
 mod again;
 mod bisect;
 mod definition;
+mod done;
 mod figure_gate;
 mod files;
 mod gate;

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::json;
 
 use super::definition::Pipeline;
-use super::run::{Done, Found};
+use super::done::Done;
+use super::run::Found;
 use crate::ir::Model;
 
 /// The states after the steps of the last run. It is for runs whose [`RunOptions`](super::RunOptions) are otherwise the same; runs that

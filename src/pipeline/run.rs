@@ -7,8 +7,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::definition::{Pipeline, Step};
+use super::done::Done;
 use super::gates::{GateReport, Weight};
-use super::interfaces::{Recalled, recalled};
+use super::interfaces::recalled;
 use super::judge::{Models, judge};
 use super::reuse::{Reuse, Trail};
 use super::until::{self, Searched};
@@ -21,9 +22,8 @@ use crate::ir::{self, CheckError, Model};
 use crate::ops;
 use crate::parts::PartsError;
 use crate::passes::{
-    Aim, Change, Context, HeadTraining, Limits, Pass, PassError, PassReport, PlannedNode, Reason, ReportFile,
-    Requirement, Resources, Safety, Selector, Simplify, Times, distinct_names, left_alone, overridable,
-    unchanged, unmatched,
+    Change, Context, HeadTraining, Limits, Pass, PassError, PassReport, PlannedNode, Reason, ReportFile,
+    Resources, Safety, Selector, Simplify, Times, distinct_names, overridable, unmatched,
 };
 use crate::proto::StringStringEntryProto;
 use crate::rewrite::Evaluator;
@@ -165,7 +165,8 @@ pub struct RunReport {
     pub culprit: Option<Culprit>,
     /// What the user should know.
     pub warnings: Vec<String>,
-    /// Of steps that changed something what they left alone, and why. In JSON that is with each step, as `reasons`.
+    /// Of steps that changed something what they say of it, and what they left alone and why. In JSON that is with each step, as `changes`
+    /// and `reasons`.
     #[serde(skip)]
     #[schemars(skip)]
     pub left: Vec<String>,
@@ -344,127 +345,6 @@ pub fn run(
         )
     }));
     Ok(Outcome { model, report, files })
-}
-
-/// What the steps left so far.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Done {
-    steps: Vec<StepReport>,
-    files: Vec<ReportFile>,
-    requirements: Vec<Requirement>,
-    /// The model after each step that changed it, for the search for the one to blame.
-    snapshots: Vec<(usize, Model)>,
-    /// Of steps that changed nothing and were asked to.
-    idle: Vec<String>,
-    /// What steps warn of.
-    worse: Vec<String>,
-    /// Of steps that changed something what they left alone.
-    left: Vec<String>,
-    /// What comes after a step that makes another model on purpose is compared with its result.
-    reference: Option<Model>,
-    /// What steps did to the names of inputs and outputs before there was a model that stands for the input.
-    recalls: Vec<Recalled>,
-    /// The model whose values those of the result stand for, where steps moved factors between layers.
-    evened: Option<Box<Model>>,
-    /// What the model weighs.
-    last: Weight,
-    changed: bool,
-}
-
-impl Done {
-    /// Says of steps what their searches found.
-    fn searched(&mut self, searched: Vec<(usize, Searched)>) {
-        for (index, found) in searched {
-            if let Some(step) = self.steps.get_mut(index) {
-                step.until = Some(found);
-            }
-        }
-    }
-
-    /// Lets what came before be called as the model after a step is.
-    fn recall(&mut self, change: Recalled) -> Result<(), RunError> {
-        let earlier = self.snapshots.iter_mut().map(|(_, model)| model);
-        for model in earlier.chain(self.evened.as_deref_mut()) {
-            change.apply(model)?;
-        }
-        match &mut self.reference {
-            Some(reference) => change.apply(reference)?,
-            None => self.recalls.push(change),
-        }
-        Ok(())
-    }
-
-    fn add(
-        &mut self,
-        (index, step): (usize, &Step),
-        seconds: f64,
-        mut report: PassReport,
-        model: &Model,
-        (pipeline, options): (&Pipeline, &RunOptions<'_>),
-    ) -> Result<(), RunError> {
-        self.files.append(&mut report.files);
-        let name = step.pass.about().name;
-        let worse = report.warnings.drain(..);
-        self.worse
-            .extend(worse.map(|warning| format!("{name}: {warning}")));
-        self.evened = report.evened.take().or(self.evened.take());
-        if report.rebased {
-            self.reference = Some(model.clone());
-            self.snapshots.clear();
-        } else if let Some(interface) = report.interface.take() {
-            let pass = step.pass.about().name;
-            self.recall(Recalled {
-                index,
-                pass,
-                interface,
-            })?;
-        }
-        let after = if report.changed {
-            weigh(model, false)?
-        } else {
-            self.last
-        };
-        self.changed |= report.changed;
-        if report.changed && options.engine.is_some() {
-            self.snapshots.push((index, model.clone()));
-        }
-        let reasons = report.reasons();
-        if step.pass.about().aim != Aim::Tidy {
-            let place = if pipeline.steps.len() > 1 {
-                format!("step {}: ", index + 1)
-            } else {
-                String::new()
-            };
-            if report.changed {
-                let words = left_alone(&step.name, &reasons);
-                self.left.extend(words.map(|words| format!("{place}{words}")));
-            } else {
-                self.idle
-                    .push(format!("{place}{}", unchanged(&step.name, &reasons)));
-            }
-        }
-        report.notes.extend(report.left.iter().map(ToString::to_string));
-        self.steps.push(StepReport {
-            name: step.name.clone(),
-            seconds,
-            changed: report.changed,
-            nodes_before: self.last.nodes,
-            nodes_after: after.nodes,
-            bytes_before: self.last.bytes,
-            bytes_after: after.bytes,
-            changes: report.changes,
-            notes: report.notes,
-            reasons,
-            nodes: report.nodes,
-            times: report.times,
-            until: None,
-            transfer: report.transfer,
-            training: report.training,
-        });
-        self.requirements.append(&mut report.requirements);
-        self.last = after;
-        Ok(())
-    }
 }
 
 /// The steps of one pipeline with what they share.

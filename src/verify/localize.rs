@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::interface::Names;
-use super::judge::VerifyOptions;
 use super::random::randomness;
+use super::report::VerifyOptions;
 use super::session;
 use crate::engine::compare::{OutputFigures, Verdict, compare_runs};
 use crate::engine::{Engine, EngineError, RunValues};

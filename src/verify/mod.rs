@@ -7,6 +7,7 @@ mod batch;
 mod bisect;
 mod bounds;
 mod cover;
+mod demanded;
 mod draw;
 mod encode;
 mod explain;
@@ -18,6 +19,7 @@ mod localize;
 mod nodes;
 mod overrides;
 mod random;
+mod report;
 mod session;
 mod settle;
 mod sizes;
@@ -31,12 +33,13 @@ pub use batch::{BatchFailure, BatchTest};
 pub use bisect::smallest_breaking;
 pub use bounds::Bounds;
 pub use interface::{Names, Unpaired, interface_difference};
-pub use judge::{NotChecked, VerifyOptions, VerifyReport, verify, watched};
+pub use judge::{verify, watched};
 pub use localize::{Divergence, localize};
 pub use nodes::{
     Agreement, Engines, NodeAgreement, NodeError, NodeErrors, NodeOptions, NodeReport, node_errors,
     verify_nodes,
 };
+pub use report::{NotChecked, VerifyOptions, VerifyReport};
 pub use sizes::{Sizes, unknown_size};
 pub use synthesize::{SampleKind, SynthesisError};
 pub use watch::Watch;

@@ -10,13 +10,14 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::draw::{Draw, below, floats, integers, unit};
+use super::demanded::Demanded;
+use super::draw::{Draw, below, floats, integers};
 use super::encode::encode;
 use super::landmarks::{self, Landmarks};
 use super::sizes::{self, InputDim, Sizes};
 use super::uses::{self, Demand};
 use crate::engine::{RunValue, RunValues};
-use crate::ir::{DType, Dim, Model, Shape, Tensor, TensorError, ValueType};
+use crate::ir::{DType, Model, Tensor, TensorError, ValueType};
 
 /// What the float inputs of a sample are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -303,8 +304,16 @@ impl Plan {
         if dtype == DType::String {
             return Tensor::from_strings(&dims, self.drawn_words(count, draw.kind, rng)).map_err(failed);
         }
-        let demanded = self.demanded(count, &dims, sizes, dtype, draw.kind, rng);
-        let values = demanded.unwrap_or_else(|| self.free(dtype, count, dims.len(), draw, rng));
+        let demanded = Demanded {
+            demands: &self.demands,
+            count,
+            dims: &dims,
+            sizes,
+            dtype,
+            kind: draw.kind,
+        };
+        let values = demanded.elements(rng);
+        let values = values.unwrap_or_else(|| self.free(dtype, count, dims.len(), draw, rng));
         encode(dtype, &dims, &values, rng).map_err(failed)
     }
 
@@ -363,112 +372,6 @@ impl Plan {
             .collect()
     }
 
-    /// Elements that satisfy what the uses demand; `None` if they demand nothing.
-    fn demanded(
-        &self,
-        count: usize,
-        dims: &[u64],
-        sizes: &Sizes,
-        dtype: DType,
-        kind: SampleKind,
-        rng: &mut ChaCha8Rng,
-    ) -> Option<Vec<f64>> {
-        let evaluate = |dim: &Dim| {
-            dim.evaluate(&|symbol| sizes.get(symbol.trim_start_matches('?')).copied())
-                .filter(|size| *size > 0)
-        };
-        let mut bound: Option<i64> = None;
-        let mut compared: Vec<f64> = Vec::new();
-        let (mut index, mut either_end, mut flag) = (false, kind == SampleKind::Mixed, false);
-        for demand in &self.demands {
-            match demand {
-                Demand::Below(limits) | Demand::Place(limits) => {
-                    index = true;
-                    // From the end of a table only of one size, and that known.
-                    either_end &= matches!(demand, Demand::Place(_)) && limits.len() == 1 && bound.is_none();
-                    either_end &=
-                        limits.iter().all(|limit| evaluate(limit).is_some()) && dtype.is_signed_integer();
-                    bound = limits.iter().filter_map(evaluate).chain(bound).min();
-                }
-                Demand::Compared(values) => compared.extend(values),
-                Demand::Flag => flag = true,
-                Demand::Fill(value) => return Some(vec![*value; count]),
-                Demand::Count => return Some((0..count).map(|_| 1.0 + below(rng, 3) as f64).collect()),
-                Demand::Positive => {
-                    let float = dtype.is_float();
-                    return Some(
-                        (0..count)
-                            .map(|_| {
-                                if float {
-                                    0.1 + unit(rng)
-                                } else {
-                                    1.0 + below(rng, 5) as f64
-                                }
-                            })
-                            .collect(),
-                    );
-                }
-                Demand::Length(size) => {
-                    let most = evaluate(size).unwrap_or(1).max(1) as u64;
-                    return Some((0..count).map(|_| 1.0 + below(rng, most) as f64).collect());
-                }
-                Demand::Axes { of, free } => return Some(axes(of, *free, count)),
-                Demand::Sizes(shape) => return Some(target_sizes(shape.as_ref(), count, &evaluate)),
-                Demand::Parts(size) => return Some(parts(evaluate(size), count)),
-                Demand::FullRange => {
-                    let (low, high) = dtype.integer_range()?;
-                    let width = (high - low + 1).min(1 << 32) as u64;
-                    return Some(
-                        (0..count)
-                            .map(|_| low as f64 + below(rng, width) as f64)
-                            .collect(),
-                    );
-                }
-                Demand::Words(_) => {}
-            }
-        }
-        if index {
-            // Without a bound the table is taken to have a few rows at least.
-            let bound = bound.unwrap_or(2) as u64;
-            let turned = |at: usize| {
-                if either_end && at.is_multiple_of(2) {
-                    bound as f64
-                } else {
-                    0.0
-                }
-            };
-            return Some(
-                (0..count)
-                    .map(|at| below(rng, bound) as f64 - turned(at))
-                    .collect(),
-            );
-        }
-        let flags = flag || !compared.is_empty() && compared.iter().all(|v| *v == 0.0 || *v == 1.0);
-        if flags {
-            // The first element of each row is set, so that no row is masked as a whole.
-            let row = dims.last().copied().unwrap_or(1).max(1) as usize;
-            return Some(
-                (0..count)
-                    .map(|at| {
-                        if at % row == 0 || below(rng, 4) > 0 {
-                            1.0
-                        } else {
-                            0.0
-                        }
-                    })
-                    .collect(),
-            );
-        }
-        if !compared.is_empty() && !dtype.is_float() {
-            return Some(
-                (0..count)
-                    .filter_map(|_| compared.get(below(rng, compared.len() as u64) as usize).copied())
-                    .collect(),
-            );
-        }
-        None
-    }
-
     fn free(
         &self,
         dtype: DType,
@@ -496,46 +399,10 @@ impl Plan {
 
 const WORDS: [&str; 5] = ["a", "b", "word", "secateur", "Word"];
 
-/// The first axes (of size 1, where `free`) of a tensor.
-fn axes(of: &ValueType, free: bool, count: usize) -> Vec<f64> {
-    let candidates: Vec<usize> = match of.shape() {
-        Some(shape) if free => (0..shape.len())
-            .filter(|axis| shape.get(*axis).is_some_and(|dim| dim.fixed() == Some(1)))
-            .collect(),
-        Some(shape) => (0..shape.len()).collect(),
-        None => (0..count).collect(),
-    };
-    (0..count)
-        .map(|at| candidates.get(at).copied().unwrap_or(at) as f64)
-        .collect()
-}
-
-/// Target sizes of Reshape, Expand, Resize ...: those of the declared output, or as few elements as possible and the rest in
-/// one dimension.
-fn target_sizes(shape: Option<&Shape>, count: usize, evaluate: &dyn Fn(&Dim) -> Option<i64>) -> Vec<f64> {
-    let known = shape
-        .filter(|shape| shape.len() == count)
-        .and_then(|shape| shape.iter().map(evaluate).collect::<Option<Vec<_>>>());
-    match known {
-        Some(sizes) => sizes.into_iter().map(|size| size as f64).collect(),
-        None => (0..count)
-            .map(|at| if at + 1 == count { -1.0 } else { 1.0 })
-            .collect(),
-    }
-}
-
-fn parts(size: Option<i64>, count: usize) -> Vec<f64> {
-    let (size, parts) = (size.unwrap_or(count as i64).max(0), count.max(1) as i64);
-    (0..parts)
-        .map(|at| (size / parts + i64::from(at < size % parts)) as f64)
-        .take(count)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::{GraphBuilder, GraphOutput, Operator, Value};
+    use crate::ir::{Dim, GraphBuilder, GraphOutput, Operator, Shape, Value};
 
     fn model(build: impl FnOnce(&mut GraphBuilder)) -> Model {
         let mut graph = GraphBuilder::new();
@@ -622,14 +489,5 @@ mod tests {
             mean.abs() < 0.3 && (0.6..1.5).contains(&variance),
             "{mean} {variance}"
         );
-    }
-
-    #[test]
-    fn sizes_and_parts_fit_what_they_are_for() {
-        let evaluate = |dim: &Dim| dim.fixed();
-        let shape: Shape = [2i64, 3].map(Dim::Fixed).into_iter().collect();
-        assert_eq!(target_sizes(Some(&shape), 2, &evaluate), [2.0, 3.0]);
-        assert_eq!(target_sizes(None, 2, &evaluate), [1.0, -1.0]);
-        assert_eq!(parts(Some(7), 3), [3.0, 2.0, 2.0]);
     }
 }

@@ -15,7 +15,7 @@ use crate::analysis::infer;
 use crate::engine::{Engine, EngineError, RunValue, RunValues, Session};
 use crate::ir::{Graph, Model, NodeId, Slot, Tensor, ValueId};
 use crate::ops::{Traits, works_on_codes};
-use crate::verify::judge::NotChecked;
+use crate::verify::report::NotChecked;
 use crate::verify::session::{self, Shapes};
 
 /// A float result is measured as if its range were divided into the codes of 8 bits.

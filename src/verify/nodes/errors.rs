@@ -15,7 +15,7 @@ use crate::analysis::infer;
 use crate::engine::compare::{Comparison, Tolerances, compare};
 use crate::engine::{Engine, EngineError, RunValue, RunValues, Session};
 use crate::ir::{Graph, Model};
-use crate::verify::judge::{NotChecked, VerifyOptions};
+use crate::verify::report::{NotChecked, VerifyOptions};
 use crate::verify::session::{self, Shapes};
 
 /// How far one node is off.

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 pub use self::agreement::{Agreement, NodeAgreement};
 pub use self::errors::{NodeError, NodeErrors};
-use super::judge::{NotChecked, VerifyOptions, VerifyReport};
+use super::report::{NotChecked, VerifyOptions, VerifyReport};
 use crate::engine::compare::Verdict;
 use crate::engine::{Engine, EngineError};
 use crate::ir::{Graph, Model};

@@ -6,7 +6,7 @@ use crate::analysis::infer;
 use crate::data::{DataError, Dataset};
 use crate::engine::RunValues;
 use crate::ir::Model;
-use crate::verify::judge::{VerifyOptions, VerifyReport};
+use crate::verify::report::{VerifyOptions, VerifyReport};
 use crate::verify::session::{self, Shapes};
 use crate::verify::sizes::Sizes;
 use crate::verify::synthesize::{SampleKind, SynthesisError, Synthesizer};
