@@ -18,6 +18,7 @@ mod report;
 mod search;
 mod sharing;
 mod trials;
+mod values;
 
 pub(super) use replay::{is_wanted, replayed, written};
 pub use report::{Candidate, JudgedOn, KeptLayer, Searched, SearchedSamples};

@@ -5,9 +5,7 @@ use serde_json::{Map, Value};
 use super::super::definition::Step;
 use super::super::gates::{Gate, GateReport, Weight};
 use super::super::weigh::weigh;
-use super::bits::BitsLadder;
 use super::bounds::words;
-use super::channels::ChannelLadder;
 use super::climb::{Bench, Climb, Found, Ladder, Made, Which};
 use super::figures::{Samples, Terms};
 use super::layers::LayerLadder;
@@ -16,7 +14,7 @@ use super::rank::Ranking;
 use super::report::{JudgedOn, Searched, SearchedSamples};
 use super::sharing::Shared;
 use super::trials::Sharing;
-use super::{NamedStep, UNTIL, file_option, needs_evaluation};
+use super::{NamedStep, UNTIL, bits, channels, file_option, needs_evaluation};
 use crate::engine::Engine;
 use crate::ir::{Model, model_digest};
 use crate::parts::Work;
@@ -142,8 +140,8 @@ pub(in crate::pipeline) fn search(
             Box::new(ladder)
         }
         "search-precision" => Box::new(PrecisionLadder::new(&ground)?),
-        "compress" => Box::new(BitsLadder::new(&ground)?),
-        "prune-channels" => Box::new(ChannelLadder::new(&ground, &step.options)?),
+        "compress" => Box::new(bits::ladder(&ground)?),
+        "prune-channels" => Box::new(channels::ladder(&ground, &step.options)?),
         _ => return Err(ground.wrong(format!("{UNTIL}: `{pass}` has no candidates to choose among"))),
     };
     let before = weigh(&input, true).map_err(|error| PassError::resource(pass, error.to_string()))?;
