@@ -19,6 +19,39 @@ pub struct Place {
     pub dim: Dim,
 }
 
+/// A list of sizes that does not fit the input that it is for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SizesError {
+    /// There is no such input.
+    #[error("there is no graph input {input}{}", .meant.as_ref().map_or(String::new(), |name| format!("; did you mean {name}?")))]
+    NoInput {
+        /// The input that was named.
+        input: String,
+        /// The nearest one that there is.
+        meant: Option<String>,
+    },
+    /// The model does not say how many axes the input has.
+    #[error("{input}={sizes}: the model does not say how many axes {input} has")]
+    NoRank {
+        /// The input.
+        input: String,
+        /// What was given.
+        sizes: String,
+    },
+    /// There are more or fewer sizes than axes.
+    #[error("{input}={sizes} gives {given} sizes, and {input} has {} axes: [{}]", .declared.len(), .declared.join(", "))]
+    Count {
+        /// The input.
+        input: String,
+        /// What was given.
+        sizes: String,
+        /// How many that are.
+        given: usize,
+        /// What the input declares.
+        declared: Vec<String>,
+    },
+}
+
 /// What the main graph's inputs declare.
 #[derive(Clone, Debug, Default)]
 pub struct Dimensions {
@@ -73,26 +106,33 @@ impl Dimensions {
     }
 
     /// A list of sizes for all axes of an input (`1,3,224,224`), as the names of single dimensions and what each gets; an axis with `-1`
-    /// or `?` stays as it is. An error in words where the list is not as long as the input has axes.
-    pub fn listed<'t>(&self, input: &str, sizes: &'t str) -> Result<Vec<(String, &'t str)>, String> {
+    /// or `?` stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// When the list is not as long as the input has axes.
+    pub fn listed<'t>(&self, input: &str, sizes: &'t str) -> Result<Vec<(String, &'t str)>, SizesError> {
         let parts: Vec<&str> = sizes.split(',').map(str::trim).collect();
         let Some((_, declared)) = self.inputs.iter().find(|(name, _)| name.as_str() == input) else {
             let names = self.inputs.iter().map(|(name, _)| name.as_str());
-            let meant = nearest(input, names).map_or(String::new(), |name| format!("; did you mean {name}?"));
-            return Err(format!("there is no graph input {input}{meant}"));
+            return Err(SizesError::NoInput {
+                input: input.to_owned(),
+                meant: nearest(input, names).map(str::to_owned),
+            });
         };
         let Some(declared) = declared else {
-            return Err(format!(
-                "{input}={sizes}: the model does not say how many axes {input} has"
-            ));
+            return Err(SizesError::NoRank {
+                input: input.to_owned(),
+                sizes: sizes.to_owned(),
+            });
         };
         if declared.len() != parts.len() {
-            let (given, rank) = (parts.len(), declared.len());
-            let shape: Vec<String> = declared.iter().map(Dim::to_string).collect();
-            return Err(format!(
-                "{input}={sizes} gives {given} sizes, and {input} has {rank} axes: [{}]",
-                shape.join(", ")
-            ));
+            return Err(SizesError::Count {
+                input: input.to_owned(),
+                sizes: sizes.to_owned(),
+                given: parts.len(),
+                declared: declared.iter().map(Dim::to_string).collect(),
+            });
         }
         let sized = parts.into_iter().enumerate();
         Ok(sized

@@ -26,7 +26,7 @@ pub use adopt::{Notice, adopt};
 pub use check::{check, check_as_read, check_types};
 pub use conflicts::{Conflict, conflicts};
 pub use cost::{Cost, NodeCost, cost, counted_operators, is_uncounted};
-pub use dimensions::{Dimensions, Place};
+pub use dimensions::{Dimensions, Place, SizesError};
 pub use graph_name::graph_name;
 pub use infer::{Contradiction, InferReport, infer, infer_node};
 pub use liveness::{is_pure, needed};

@@ -461,7 +461,10 @@ fn known_sizes(bindings: &[(String, Size)], model: &ir::Model) -> Result<BTreeMa
     let wrong = |message: String| Error::new("unknown-dimension", format!("--size: {message}"));
     let mut single = Vec::new();
     for (name, size) in bindings {
-        single.extend(size.each(name, &dimensions).map_err(wrong)?);
+        single.extend(
+            size.each(name, &dimensions)
+                .map_err(|error| wrong(error.to_string()))?,
+        );
     }
     for (name, size) in &single {
         let Size::Fixed(size) = size else {

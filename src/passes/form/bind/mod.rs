@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::{Dimensions, check, infer};
+use crate::analysis::{Dimensions, SizesError, check, infer};
 use crate::ir::edit::{Reshape, reshape};
 use crate::ir::{Dim, EditError, Model, Name, NodeId, TensorType, ValueId, ValueType};
 use crate::passes::{About, Context, Needs, Pass, PassError, PassReport, Safety};
@@ -46,8 +46,8 @@ impl Size {
     ///
     /// # Errors
     ///
-    /// A list that is not as long as the input has axes, in words.
-    pub fn each(&self, key: &str, declared: &Dimensions) -> Result<Vec<(String, Self)>, String> {
+    /// A list that is not as long as the input has axes.
+    pub fn each(&self, key: &str, declared: &Dimensions) -> Result<Vec<(String, Self)>, SizesError> {
         let Some(sizes) = self.list() else {
             return Ok(vec![(key.to_owned(), self.clone())]);
         };
@@ -284,7 +284,10 @@ impl Bind {
         let mut plan = Plan::default();
         let mut sizes = Vec::new();
         for (key, size) in &self.sizes {
-            sizes.extend(size.each(key, &declared).map_err(option)?);
+            sizes.extend(
+                size.each(key, &declared)
+                    .map_err(|error| option(error.to_string()))?,
+            );
         }
         for (key, size) in &sizes {
             let size = match size {
