@@ -5,6 +5,7 @@ mod blocks;
 mod calibrating;
 mod chaining;
 mod cluster;
+mod codebooks;
 mod compress;
 mod corpus;
 mod equalizing;

@@ -2,7 +2,7 @@
 
 use super::options::Overrides;
 use super::{Cluster, CodeType, NAME};
-use crate::ir::{DType, Graph, GraphPath, Model, Tensor, opset_version};
+use crate::ir::{DType, Graph, GraphPath, Model, Tensor};
 use crate::passes::form::ConvertOpset;
 use crate::passes::left::LeftAlone;
 use crate::passes::quantize::weights::{QuantizeWeights, Reader, Search, Target};
@@ -100,15 +100,11 @@ impl Cluster {
         let search = Search::new(options, context)?.looked_up();
         let overrides = Overrides::new(self)?;
         let mut found = Vec::new();
-        for path in model.graph_paths() {
-            search.without_constants(model, &path, left);
-            let Some(version) = opset_version(model.opsets(&path), "") else {
-                continue;
-            };
+        for (path, version, targets) in search.everywhere(model, left) {
             let Some(graph) = model.graph_at(&path) else {
                 continue;
             };
-            for target in search.targets(graph, left) {
+            for target in targets {
                 let Some(case) = self.case(graph, (&path, version), target, &overrides, left) else {
                     continue;
                 };

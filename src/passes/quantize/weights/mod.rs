@@ -28,9 +28,7 @@ pub(super) use self::written::is_turned;
 use super::gram_statistics::GramSource;
 use crate::analysis;
 use crate::format::spill;
-use crate::ir::{
-    EditError, Editor, GraphPath, Model, Name, OpsetImport, Tensor, TensorError, model_digest, opset_version,
-};
+use crate::ir::{EditError, Editor, GraphPath, Model, Name, OpsetImport, Tensor, TensorError, model_digest};
 use crate::linalg::LinalgError;
 use crate::parts::Work;
 use crate::passes::distinct::distinct_names;
@@ -169,24 +167,17 @@ impl QuantizeWeights {
         search: &Search<'_>,
         left: &mut LeftAlone,
     ) -> Vec<(GraphPath, Vec<Target>)> {
-        let mut all = Vec::new();
-        for path in model.graph_paths() {
-            search.without_constants(model, &path, left);
-        }
-        for path in model.graph_paths() {
-            let version = opset_version(model.opsets(&path), "");
-            let (Some(version), Some(graph)) = (version, model.graph_at(&path)) else {
+        let mut all = search.everywhere(model, left);
+        for (path, version, found) in &mut all {
+            let Some(graph) = model.graph_at(path) else {
                 continue;
             };
-            let mut found = search.targets(graph, left);
             found.retain(|target| {
-                let fits = target.opset() <= version;
+                let fits = target.opset() <= *version;
                 if !fits {
+                    let name = graph.value(target.weight).map(|value| value.name.to_string());
                     left.add(
-                        graph
-                            .value(target.weight)
-                            .map(|value| value.name.to_string())
-                            .unwrap_or_default(),
+                        name.unwrap_or_default(),
                         format!(
                             "its function imports opset {version}, and codes of its type need {}",
                             target.opset()
@@ -196,11 +187,9 @@ impl QuantizeWeights {
                 }
                 fits
             });
-            if !found.is_empty() {
-                all.push((path, found));
-            }
         }
-        all
+        let found = all.into_iter().filter(|(_, _, found)| !found.is_empty());
+        found.map(|(path, _, found)| (path, found)).collect()
     }
 
     /// Puts codes in the place of these weights.

@@ -9,7 +9,9 @@ use super::rounding::Coded;
 use super::widths::Planned;
 use super::{NAME, QuantizeWeights};
 use crate::analysis::linear::{self, Family, Hidden, Operand, Reading};
-use crate::ir::{BodyIndex, DType, Graph, GraphPath, Model, NodeId, NodeKind, Slot, Use, ValueId};
+use crate::ir::{
+    BodyIndex, DType, Graph, GraphPath, Model, NodeId, NodeKind, Slot, Use, ValueId, opset_version,
+};
 use crate::passes::layer_patterns::layer_names;
 use crate::passes::left::LeftAlone;
 use crate::passes::{Context, PassError};
@@ -256,6 +258,28 @@ impl<'a> Search<'a> {
     /// The same, silent about operators that the options do not name.
     pub(super) fn among_others(self, among_others: bool) -> Self {
         Self { among_others, ..self }
+    }
+
+    /// The weights of every graph that the options cover, with the opset that the graph goes by. Why there are none is said first: bodies
+    /// then still read the weights themselves.
+    pub(in crate::passes::quantize) fn everywhere(
+        &self,
+        model: &Model,
+        left: &mut LeftAlone,
+    ) -> Vec<(GraphPath, i64, Vec<Target>)> {
+        let paths = model.graph_paths();
+        for path in &paths {
+            self.without_constants(model, path, left);
+        }
+        let mut all = Vec::new();
+        for path in paths {
+            let version = opset_version(model.opsets(&path), "");
+            if let (Some(version), Some(graph)) = (version, model.graph_at(&path)) {
+                let found = self.targets(graph, left);
+                all.push((path, version, found));
+            }
+        }
+        all
     }
 
     /// The weights of `graph` that the options cover.
