@@ -30,7 +30,7 @@ impl Digests {
         options: &Options,
     ) -> Result<(blake3::Hash, IndexMap<String, String>), Error> {
         let inner = &pipeline.inner;
-        let mut roles: Vec<String> = inner.steps.iter().flat_map(|step| step.data_roles()).collect();
+        let mut roles: Vec<String> = inner.steps.iter().flat_map(|step| step.read_roles()).collect();
         roles.push("evaluation".to_owned());
         roles.sort();
         roles.dedup();

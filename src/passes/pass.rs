@@ -232,6 +232,10 @@ pub struct PassReport {
     #[serde(skip)]
     #[schemars(skip)]
     pub warnings: Vec<String>,
+    /// What a changed model is told by even without asking. In JSON it is among the details of the changes.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub told: Vec<String>,
     /// For passes that plan for an engine: each node, and how it runs there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<PlannedNode>,
@@ -377,6 +381,7 @@ impl PassReport {
         self.rebased |= other.rebased;
         self.files.extend(other.files);
         self.warnings.extend(other.warnings);
+        self.told.extend(other.told);
         self.interface = other.interface.or(self.interface.take());
         self.evened = other.evened.or(self.evened.take());
         self.transfer = other.transfer.or(self.transfer.take());
@@ -485,6 +490,11 @@ pub trait Pass: Send + Sync {
 
     /// The options that name parts of the model by patterns: a pattern that names nothing is an error of the pipeline.
     fn selectors(&self) -> Vec<Selector> {
+        Vec::new()
+    }
+
+    /// Roles of data that it reads where there are any, and does without otherwise.
+    fn optional_roles(&self) -> Vec<String> {
         Vec::new()
     }
 

@@ -187,6 +187,13 @@ impl Step {
         roles
     }
 
+    /// All roles of data on which the result of the step may depend: also those that it does without where there are none.
+    pub fn read_roles(&self) -> Vec<String> {
+        let mut roles = self.data_roles();
+        roles.extend(self.pass.optional_roles());
+        roles
+    }
+
     /// The step as YAML has it: the name alone when there are no options.
     fn to_json(&self) -> Value {
         if self.options.is_empty() {

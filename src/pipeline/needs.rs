@@ -66,7 +66,7 @@ impl Pipeline {
         if !self.steps.iter().all(keeps_inputs) {
             return Ok(());
         }
-        let mut roles: BTreeSet<String> = self.steps.iter().flat_map(Step::data_roles).collect();
+        let mut roles: BTreeSet<String> = self.steps.iter().flat_map(Step::read_roles).collect();
         roles.insert("evaluation".to_owned());
         for (role, described) in self.data.iter().filter(|(role, _)| roles.contains(*role)) {
             let data = open_data(described, &self.base, graph)?;

@@ -56,7 +56,7 @@ impl Pass for DropOutputs {
         }
         report.merge(EliminateDeadCode::default().run(model, context)?);
         for name in idle_inputs(&model.graph).difference(&idle_before) {
-            report.notes.push(format!(
+            report.warnings.push(format!(
                 "nothing reads the input {name:?} any more; callers still have to give it"
             ));
         }

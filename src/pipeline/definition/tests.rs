@@ -77,3 +77,16 @@ fn printing_and_reading_again_gives_the_same_pipeline() {
     assert_eq!(again.digest(), pipeline.digest());
     assert_eq!(again.gates, pipeline.gates);
 }
+
+#[test]
+fn data_that_a_step_may_do_without_are_read_and_not_demanded() {
+    let pipeline = parse("steps:\n- compress: { bits: 3 }\n- compress: { importance: weights }\n").unwrap();
+    let [with, without] = pipeline.steps.as_slice() else {
+        panic!("two steps")
+    };
+    assert_eq!(
+        (with.data_roles(), with.read_roles()),
+        (vec![], vec!["calibration".to_owned()])
+    );
+    assert!(without.read_roles().is_empty());
+}

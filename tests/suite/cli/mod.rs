@@ -5,6 +5,7 @@ mod batch;
 mod calibration;
 mod checking;
 mod compare;
+mod compressing;
 mod data;
 mod documents;
 mod exit;
@@ -57,6 +58,11 @@ impl Called {
             .unwrap_or_default()
             .to_owned()
     }
+}
+
+/// The folder of the project's own models and data.
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
 /// Calls the program in `folder` with arguments apart by spaces.

@@ -1,15 +1,11 @@
 //! Jobs of several processes: their results have the bytes of one process, whatever the parts, and what does not belong is refused.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::{Called, call, call_words};
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
-}
+use super::{Called, call, call_words, fixtures};
 
 /// Data of the fixtures, as a description in place.
 fn digits(file: &str, more: &str) -> String {

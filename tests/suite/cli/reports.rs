@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use regex::Regex;
 use serde_json::Value;
 
-use super::{Bench, Called};
+use super::{Bench, Called, fixtures};
 
 /// A page that needs nothing but itself, and its text without markup.
 fn page(bench: &Bench, name: &str) -> (String, String) {
@@ -44,7 +44,7 @@ fn page(bench: &Bench, name: &str) -> (String, String) {
 }
 
 fn fixture(name: &str) -> String {
-    format!("{}/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
+    fixtures().join(name).display().to_string()
 }
 
 #[track_caller]

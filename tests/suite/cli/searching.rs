@@ -1,10 +1,10 @@
 //! Steps with `until`: what is found, on which samples, what is written and what is not.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Called, call, call_words};
+use super::{Called, call, call_words, fixtures};
 
 const MODEL: &str = "digits_cnn_bn.onnx";
 
@@ -30,10 +30,6 @@ fn bench() -> tempfile::TempDir {
         std::fs::copy(fixtures().join(name), folder.path().join(name)).unwrap();
     }
     folder
-}
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
 fn searched(folder: &Path, verb: &str, until: &str, more: &[&str]) -> Called {

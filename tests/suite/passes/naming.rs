@@ -288,9 +288,9 @@ fn outputs_go_with_what_only_they_needed() {
         );
         assert_eq!(report.interface.unwrap().dropped, ["aux_1", "aux_2"]);
         assert!(
-            report.notes[0].contains("nothing reads the input \"u\""),
+            report.warnings[0].contains("nothing reads the input \"u\""),
             "{:?}",
-            report.notes
+            report.warnings
         );
     }
     // What is an output and is read on stays as a value.

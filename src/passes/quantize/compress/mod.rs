@@ -12,12 +12,14 @@ use ndarray::{Array2, Array3};
 
 pub use self::options::{Compress, Importance};
 use self::search::{Found, Search as Trades};
-use super::weights::{Chosen, Coded, DAMPING, Moments, Search, Target, flat, held, is_turned, places, rows};
-use crate::ir::{DType, GraphPath, Model, Tensor};
+use super::weights::{
+    Chosen, Coded, DAMPING, Moments, Search, Target, WeightError, flat, held, is_turned, places, rows,
+};
+use crate::ir::{DType, GraphPath, Model, Tensor, TensorError};
 use crate::linalg::Cholesky;
 use crate::passes::left::LeftAlone;
 use crate::passes::{About, Context, Needs, Pass, PassError, PassReport, Safety, Selector};
-use crate::quantize::{Kind, Order, Parameters, Trade, Traded, damped, pack, shrinkage};
+use crate::quantize::{Kind, Order, Parameters, QuantizeError, Trade, Traded, damped, pack, shrinkage};
 
 const NAME: &str = "compress";
 
@@ -117,9 +119,14 @@ impl Case {
 impl Pass for Compress {
     fn about(&self) -> About {
         About::new(NAME, Safety::Approximate).needing(Needs {
-            engine: self.importance != Importance::Weights,
+            calibration: self.importance != Importance::Weights,
             ..Needs::default()
         })
+    }
+
+    fn optional_roles(&self) -> Vec<String> {
+        let needs = self.about().needs;
+        needs.calibration.then(|| self.data.clone()).into_iter().collect()
     }
 
     fn selectors(&self) -> Vec<Selector> {
@@ -155,12 +162,7 @@ impl Pass for Compress {
             report.left.extend(left.into_entries());
             return Ok(report);
         }
-        if moments.is_none() && self.importance != Importance::Weights {
-            report.warnings.push(format!(
-                "there are no {} data: what a weight loses is judged by the weight alone, which loses much more than with 64 samples, for which no labels are needed",
-                self.data
-            ));
-        }
+        report.warnings.extend(self.lacking(known, moments.is_some()));
         let importance = influence::importance(&cases, movement.as_ref(), self.importance);
         let trades = Trades::new(&mut cases, importance);
         let ready = model.clone();
@@ -190,6 +192,21 @@ impl Compress {
     fn has_data(&self, context: &Context<'_>) -> bool {
         context.resources.is_some_and(|own| own.describes(&self.data))
     }
+
+    /// What to say where there is less to judge by than the options ask for.
+    fn lacking(&self, data: bool, moments: bool) -> Option<String> {
+        let role = &self.data;
+        match self.importance {
+            Importance::Weights => None,
+            _ if !moments => Some(format!(
+                "there are no {role} data: what a weight loses is judged by the weight alone, which loses much more than with 64 samples, for which no labels are needed"
+            )),
+            Importance::Gradients if !data => Some(format!(
+                "there are no {role} data to take gradients on: every layer's own output counts the same (`importance: outputs`)"
+            )),
+            _ => None,
+        }
+    }
 }
 
 /// What is known of each weight. Those that cannot be coded are left alone.
@@ -213,8 +230,8 @@ fn cases(
             };
             let weights = match matrix(tensor, target.channel_axis) {
                 Ok(weights) => weights,
-                Err(why) => {
-                    left.add(name, why, "");
+                Err(error) => {
+                    left.add(name, error.to_string(), "");
                     continue;
                 }
             };
@@ -239,12 +256,21 @@ fn cases(
 }
 
 /// A weight as output channels by all else.
-fn matrix(tensor: &Tensor, axis: usize) -> Result<Array2<f32>, String> {
-    let values = tensor.to_f64().map_err(|error| error.to_string())?;
-    if values.iter().any(|value| !value.is_finite()) {
-        return Err("it holds values that are not finite".to_owned());
+fn matrix(tensor: &Tensor, axis: usize) -> Result<Array2<f32>, WeightError> {
+    let wrong = TensorError::Type {
+        expected: "a weight with output channels",
+        found: tensor.dtype(),
+    };
+    let values = tensor.to_f64()?;
+    if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+        let value = *value as f32;
+        return Err(QuantizeError::Range {
+            low: value,
+            high: value,
+        }
+        .into());
     }
-    let rows = rows(values, tensor.dims(), axis).ok_or_else(|| "it has no elements".to_owned())?;
+    let rows = rows(values, tensor.dims(), axis).ok_or(wrong)?;
     Ok(rows.as_standard_layout().mapv(|value| value as f32))
 }
 

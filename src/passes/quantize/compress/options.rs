@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::NAME;
 use crate::passes::PassError;
-use crate::passes::quantize::weights::{BitsBy, QuantizeWeights};
+use crate::passes::quantize::weights::{BitsBy, OPERATORS, QuantizeWeights};
 use crate::passes::until::Until;
 use crate::quantize::Kind;
 
@@ -30,7 +30,7 @@ pub struct Compress {
     pub max_bytes: Option<u64>,
     /// What says how much a layer matters.
     pub importance: Importance,
-    /// The role of the data, without labels; where there are none, `weights` says what matters.
+    /// The role of the data, without labels. Where there are none the weights alone say what matters, and the run warns of it.
     pub data: String,
     /// Move the biases of Conv and Gemm by the mean error that their weights' codes cause, where data say what that is.
     pub correct_bias: bool,
@@ -79,19 +79,7 @@ impl Default for Compress {
             importance: Importance::default(),
             data: "calibration".to_owned(),
             correct_bias: true,
-            operators: [
-                "MatMul",
-                "Gemm",
-                "Conv",
-                "ConvTranspose",
-                "LSTM",
-                "GRU",
-                "RNN",
-                "Gather",
-                "Einsum",
-            ]
-            .map(str::to_owned)
-            .to_vec(),
+            operators: OPERATORS.map(str::to_owned).to_vec(),
             minimum_elements: 128,
             exclude: Vec::new(),
             prepare: true,

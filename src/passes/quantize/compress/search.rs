@@ -84,13 +84,15 @@ impl Search {
             (context.progress)("searching", tried as u64, None);
             let found = self.at(price)?;
             let own = found.bits;
+            // Codes reach no farther: a bit may be worth what it will.
+            let stuck = cheap.is_none() && dear.is_some_and(|(_, before)| own <= before * 1.001);
             if own <= bits {
                 dear = Some((price, own));
                 let near = own >= bits * (1.0 - NEAR);
                 if best.as_ref().is_none_or(|best| found.bits > best.bits) {
                     best = Some(found);
                 }
-                if near {
+                if near || stuck {
                     break;
                 }
             } else {
@@ -137,7 +139,9 @@ impl Found {
                 )
             })
             .collect();
-        details.push(format!("all: {:.3} bits a weight once packed", self.bits));
+        let all = format!("{:.3} bits a weight once packed", self.bits);
+        details.push(format!("all: {all}"));
+        report.told.push(all);
         report.changes.push(Change {
             rule: "bits dealt out".to_owned(),
             count: self.all.len() as u64,
