@@ -3,7 +3,7 @@
 use super::table::{self, Style, said};
 use super::{comparison, evaluation, sanitise, searched, training};
 use crate::evaluate::Figures;
-use crate::pipeline::{GateReport, RunReport};
+use crate::pipeline::{GateReport, RunReport, StepReport};
 use crate::verify::{Divergence, NodeReport, Verdict, VerifyReport};
 
 /// How much of a run is told.
@@ -24,6 +24,23 @@ pub fn run(style: Style, report: &RunReport, detail: Detail) -> String {
     let mut parts = tables(style, report, detail);
     parts.push(said(style, &words.join("\n")));
     join(style, &parts)
+}
+
+/// What a step did, one by one, where it says that and no table of its own does.
+fn details(style: Style, step: &StepReport) -> Option<String> {
+    let changes = step.changes.iter().filter(|_| step.transfer.is_none());
+    let told = changes.filter(|change| !change.details.is_empty());
+    let blocks: Vec<String> = told
+        .map(|change| {
+            format!(
+                "{}: {}\n  {}",
+                step.name,
+                change.rule,
+                change.details.join("\n  ")
+            )
+        })
+        .collect();
+    (!blocks.is_empty()).then(|| said(style, &blocks.join("\n")))
 }
 
 /// A comparison of two models.
@@ -63,6 +80,9 @@ pub fn tables(style: Style, report: &RunReport, detail: Detail) -> Vec<String> {
     let mut parts = Vec::new();
     if report.steps.len() > 1 || detail.all || detail.planned {
         parts.push(table::steps(style, report));
+    }
+    if detail.all {
+        parts.extend(report.steps.iter().filter_map(|step| details(style, step)));
     }
     if detail.planned {
         let planned = report.steps.iter().filter(|step| !step.nodes.is_empty());
