@@ -1,5 +1,5 @@
 //! ONNX Runtime's product with a weight in blocks of a few bits (MatMulNBits), as a dequantized weight and a product, where tract has no
-//! such form or rounds its scales away.
+//! such form or rounds its scales away, and its lookup in such a table (GatherBlockQuantized).
 
 use half::f16;
 
@@ -7,7 +7,10 @@ use super::Rule;
 use super::site::{ENGINE_DOMAIN, Site};
 use crate::ir::{DType, EditError, Operator, Tensor, ValueId};
 
-pub(super) const RULES: &[Rule] = &[("com.microsoft", "MatMulNBits", matmul)];
+pub(super) const RULES: &[Rule] = &[
+    ("com.microsoft", "MatMulNBits", matmul),
+    ("com.microsoft", "GatherBlockQuantized", gather),
+];
 
 /// How the weight lies: `[n, blocks, block * bits / 8]` bytes of codes, scales and zero points `[n, blocks]`.
 #[derive(Clone, Copy)]
@@ -87,6 +90,56 @@ fn matmul(site: &mut Site<'_>) -> Result<bool, EditError> {
     if half {
         y = site.cast(y, DType::F16)?;
     }
+    site.replace(0, y)?;
+    Ok(true)
+}
+
+/// Rows of a constant table in bytes are gathered as codes, with their scales and zero points, and dequantized then; tract rounds the scales.
+fn gather(site: &mut Site<'_>) -> Result<bool, EditError> {
+    let (Some(table), Some(indices), Some(scales)) = (site.input(0), site.input(1), site.input(2)) else {
+        return Ok(false);
+    };
+    let (bits, block) = (site.int("bits", 4), site.int("block_size", 128));
+    let along_rows = site.int("gather_axis", 0) == 0 && matches!(site.int("quantize_axis", 1), 1 | -1);
+    let halves = matches!(site.dtype(scales), Some(DType::F32 | DType::F16));
+    if !along_rows || !halves || block < 1 || !matches!(bits, 2 | 4 | 8) {
+        return Ok(false);
+    }
+    let bits = bits as u32;
+    let known = |value: ValueId| site.constant(value).filter(|tensor| tensor.dtype() == DType::U8);
+    let dims = |value: ValueId| match site.constant(value).map(Tensor::dims) {
+        Some([rows, columns]) => Some((*rows, *columns)),
+        _ => None,
+    };
+    let (Some((rows, width)), Some((_, blocks))) = (dims(table), dims(scales)) else {
+        return Ok(false);
+    };
+    let columns = width * u64::from(8 / bits);
+    let unpack = |value: ValueId, columns: u64| {
+        let codes = unpacked(known(value)?, usize::try_from(columns).ok()?, bits)?;
+        Tensor::from_slice(&[rows, columns], &codes).ok()
+    };
+    let codes = unpack(table, columns);
+    let zeros = match site.input(3) {
+        Some(zeros) => unpack(zeros, blocks),
+        None => {
+            let middle = vec![1_u8 << (bits - 1); (rows * blocks) as usize];
+            Tensor::from_slice(&[rows, blocks], &middle).ok()
+        }
+    };
+    let (Some(codes), Some(zeros)) = (codes, zeros) else {
+        return Ok(false);
+    };
+    let (codes, zeros) = (site.tensor(codes), site.tensor(zeros));
+    let mut gathered = [codes, scales, zeros];
+    for value in &mut gathered {
+        *value = site.op("Gather", &[*value, indices])?;
+    }
+    let operator = Operator::new("EngineDequantizeLinear")
+        .in_domain(ENGINE_DOMAIN)
+        .with("axis", -1)
+        .with("block_size", block);
+    let y = site.node(operator, &gathered)?;
     site.replace(0, y)?;
     Ok(true)
 }

@@ -7,6 +7,7 @@ use crate::ir::{DType, Dim};
 
 pub(super) const RULES: &[(&str, Rule)] = &[
     ("BiasGelu", like_first),
+    ("BranchwiseRMSNorm", like_first),
     ("DequantizeLinear", quantize::dequantize),
     ("DynamicQuantizeMatMul", |c, f| {
         f.dtype(0, Some(DType::F32));
@@ -22,6 +23,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
         matmul::gemm(c, f)
     }),
     ("FusedMatMul", fused_matmul),
+    ("GatherBlockQuantized", gathered_blocks),
     ("Gelu", like_first),
     ("MatMulInteger16", |c, f| {
         f.dtype(0, Some(DType::I32));
@@ -119,6 +121,32 @@ fn fused_matmul(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
 }
 
 /// `[..., K]` times packed weights of N columns.
+/// The data's shape with that of the indices in the place of the gathered axis; unsigned bytes hold several codes along the last axis.
+fn gathered_blocks(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
+    facts.dtype(0, call.dtype(2));
+    let data = call.shape(0)?;
+    let rank = data.len() as i64;
+    let axis = call.int_or("gather_axis", 0);
+    let axis = usize::try_from(if axis < 0 { axis + rank } else { axis }).ok()?;
+    let packed = match call.dtype(0)? {
+        DType::U8 => 8 / call.int_or("bits", 4).clamp(1, 8),
+        _ => 1,
+    };
+    let mut dims: Vec<Dim> = data.to_vec();
+    if packed > 1 {
+        let last = dims.last_mut()?;
+        *last = match last {
+            Dim::Fixed(size) => Dim::Fixed(size.checked_mul(packed)?),
+            _ => return None,
+        };
+    }
+    let indices = call.shape(1)?.to_vec();
+    let (before, after) = (dims.get(..axis)?, dims.get(axis + 1..)?);
+    let shape: Vec<Dim> = before.iter().chain(&indices).chain(after).cloned().collect();
+    facts.shape(0, shape);
+    Some(())
+}
+
 fn matmul_bits(call: &Call<'_>, facts: &mut Facts) -> Option<()> {
     facts.dtype(0, call.dtype(0));
     let (_, outer) = call.shape(0)?.split_last()?;

@@ -2,6 +2,7 @@
 
 mod products;
 mod replace;
+mod tied;
 mod weight;
 
 use schemars::JsonSchema;
@@ -110,6 +111,10 @@ impl Pass for QuantizeDynamic {
                 }
             }
         }
+        let tables = replacer.gather(model).map_err(|error| match error {
+            ProductError::Edit(source) => PassError::Edit { pass: NAME, source },
+            other => PassError::resource(NAME, other.to_string()),
+        })?;
         let done = replacer.done;
         if done.captured {
             // Captured weights that no body reads any more go.
@@ -119,6 +124,7 @@ impl Pass for QuantizeDynamic {
         report.add("integer-product", done.products);
         report.add("quantized-input", done.inputs);
         report.add("saturation-avoided-in-channel", done.trimmed);
+        report.add("table-shared-with-product", tables);
         if done.products > 0 {
             distinct_names(model, NAME).map_err(|source| PassError::Edit { pass: NAME, source })?;
             analysis::infer(model);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::QuantizeDynamic;
+use super::tied::{lookups, reads_rows};
 use crate::analysis::linear::{self, Origin, Product as Matrix};
 use crate::ir::{DType, Graph, GraphPath, Model, NodeId, Tensor, ValueId};
 use crate::passes::Context;
@@ -63,7 +64,7 @@ impl Candidates {
         if let Some(other) = readings.others.first() {
             return as_float(other.label.clone(), other.operator.as_deref().unwrap_or_default());
         }
-        let (mut ways, mut rows) = (BTreeSet::new(), 0);
+        let (mut ways, mut own, mut gathered) = (BTreeSet::new(), false, false);
         for reading in &readings.weights {
             let path = reading
                 .bodies
@@ -83,10 +84,15 @@ impl Candidates {
             if !free || !search.options.weights_only.contains(&operator) {
                 return as_float(inner.label(reading.node), &operator);
             }
-            // A table, or the weight of an operator that computes in float, becomes codes of its own.
-            rows = 1;
+            // The weight of an operator that computes in float becomes codes of its own, and so does a table, unless a product reads its rows.
+            match operator == "Gather" {
+                true => gathered = true,
+                false => own = true,
+            }
         }
-        let codings = ways.len() as u64 + rows;
+        let shared = ways.iter().any(|(axis, slot)| reads_rows(*axis, *slot))
+            && lookups(graph, origin).is_some_and(|found| !found.is_empty());
+        let codings = ways.len() as u64 + u64::from(own) + u64::from(gathered && !shared);
         (codings * product.tensor.elements() >= product.tensor.byte_len()).then(|| {
             "its weight is read in several ways, whose codes together take as much as its floats".to_owned()
         })

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use super::products::Product;
-use super::weight::Coded;
+use super::tied::{self, Lookup, Table, reads_rows};
 use super::{NAME, QuantizeDynamic};
 use crate::analysis::linear;
 use crate::ir::{
     DType, EditError, Editor, GraphPath, Model, Name, NodeId, Operator, Shape, Tensor, TensorError, Value,
     ValueId, ValueType,
 };
+use crate::passes::quantize::weights::WeightError;
 use crate::quantize::QuantizeError;
 
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,17 @@ pub(super) enum ProductError {
     Codes(#[from] QuantizeError),
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    #[error(transparent)]
+    Rows(WeightError),
+}
+
+impl From<WeightError> for ProductError {
+    fn from(error: WeightError) -> Self {
+        match error {
+            WeightError::Edit(source) => Self::Edit(source),
+            other => Self::Rows(other),
+        }
+    }
 }
 
 /// What was done so far.
@@ -44,6 +56,8 @@ pub(super) struct Replacer<'a> {
     weights: HashMap<WeightKey, [ValueId; 3]>,
     /// What these weights are called.
     names: HashMap<(GraphPath, ValueId), String>,
+    /// Tables of codes that lookups share.
+    tables: Vec<Table>,
     pub(super) done: Done,
 }
 
@@ -54,6 +68,7 @@ impl<'a> Replacer<'a> {
             inputs: HashMap::new(),
             weights: HashMap::new(),
             names: HashMap::new(),
+            tables: Vec::new(),
             done: Done::default(),
         }
     }
@@ -160,6 +175,23 @@ impl<'a> Replacer<'a> {
         found
     }
 
+    /// The lookups that gather from the codes of a product's weight.
+    fn lookups(&self, model: &Model, product: &Product) -> Vec<Lookup> {
+        let graph = model.graph_at(&product.origin.path);
+        let Some(graph) = graph.filter(|_| reads_rows(product.output_axis, product.weight_slot)) else {
+            return Vec::new();
+        };
+        tied::lookups(graph, &product.origin).unwrap_or_default()
+    }
+
+    /// Has lookups of tables gather the codes that products read. Answers how many tables there are.
+    pub(super) fn gather(&mut self, model: &mut Model) -> Result<u64, ProductError> {
+        for table in &self.tables {
+            table.gather(model)?;
+        }
+        Ok(self.tables.len() as u64)
+    }
+
     /// Codes, scale and zero point of the weight, beside it.
     fn stored(&mut self, model: &mut Model, product: &Product) -> Result<[ValueId; 3], ProductError> {
         let origin = &product.origin;
@@ -173,23 +205,26 @@ impl<'a> Replacer<'a> {
             return Ok(*known);
         }
         let left = product.weight_slot == 0;
-        let Coded {
-            codes,
-            scales,
-            zeros,
-            trimmed,
-        } = self.options.weight(&product.tensor, product.output_axis, left)?;
+        let coded = self.options.weight(&product.tensor, product.output_axis, left)?;
+        let lookups = self.lookups(model, product);
         let graph = model
             .graph_at_mut(&origin.path)
             .ok_or(EditError::NoNode(origin.value.node.index()))?;
         let mut editor = graph.edit(NAME);
         let name = product.name.as_str();
-        let found = [
-            editor.add_constant(suffixed(name, "quantized"), codes),
-            editor.add_constant(suffixed(name, "scale"), scales),
-            editor.add_constant(suffixed(name, "zero_point"), zeros),
-        ];
-        self.done.trimmed += trimmed;
+        let scale = editor.add_constant(suffixed(name, "scale"), coded.scales.clone());
+        let zeros = editor.add_constant(suffixed(name, "zero_point"), coded.zeros.clone());
+        let codes = match lookups.is_empty() {
+            true => editor.add_constant(suffixed(name, "quantized"), coded.codes),
+            false => {
+                drop(editor);
+                let (table, codes) = Table::store(model, product, &coded, (scale, lookups))?;
+                self.tables.push(table);
+                codes
+            }
+        };
+        let found = [codes, scale, zeros];
+        self.done.trimmed += coded.trimmed;
         self.names
             .insert((origin.path.clone(), origin.value), product.name.clone());
         self.weights.insert(key, found);

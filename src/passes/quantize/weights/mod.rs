@@ -24,11 +24,13 @@ pub(super) use self::rounding::{Coded, DAMPING, Moments, collect, held, reconstr
 pub(super) use self::target::{Chosen, Reader, Search, Target};
 pub use self::widths::{BitsBy, Widths};
 pub(super) use self::widths::{flat, rows};
-pub(super) use self::written::is_turned;
+pub(super) use self::written::{Stored, is_turned, transposed};
 use super::gram_statistics::GramSource;
 use crate::analysis;
 use crate::format::spill;
-use crate::ir::{EditError, Editor, GraphPath, Model, Name, OpsetImport, Tensor, TensorError, model_digest};
+use crate::ir::{
+    EditError, Editor, GraphPath, Model, Name, OpsetImport, Tensor, TensorError, model_digest, opset_version,
+};
 use crate::linalg::LinalgError;
 use crate::parts::Work;
 use crate::passes::distinct::distinct_names;
@@ -324,6 +326,7 @@ impl QuantizeWeights {
         let moments = moments.filter(|_| *path == GraphPath::MAIN);
         let mut done = Converted::default();
         let mut inner = Vec::new();
+        let opset = opset_version(model.opsets(path), "").unwrap_or_default();
         let Some(graph) = model.graph_at_mut(path) else {
             return Ok(done);
         };
@@ -344,7 +347,8 @@ impl QuantizeWeights {
                 .value(target.weight)
                 .map(|value| value.name.to_string())
                 .unwrap_or_default();
-            let nbits = self.form == Form::MatMulNBits && target.is_matrix_product();
+            let nbits =
+                self.form == Form::MatMulNBits && (target.is_block_table || target.is_matrix_product());
             let coded = match ahead.pop_front() {
                 // A weight that an earlier target has taken is left to `code`.
                 Some(Some(coded)) if editor.graph().constant(target.weight).is_some() => {
@@ -356,6 +360,9 @@ impl QuantizeWeights {
                 None => Ok(Vec::new()),
                 Some(mut coded) => {
                     let mut target = target.clone();
+                    if target.is_block_table {
+                        return nbits::replace_table(&mut editor, &target, &coded).map(|()| Vec::new());
+                    }
                     if written::is_turned(editor.graph(), &target) {
                         written::turn(&mut editor, &mut target, &mut coded)?;
                     }
@@ -366,7 +373,7 @@ impl QuantizeWeights {
                     }
                     match nbits {
                         true => nbits::replace(&mut editor, &target, &coded).map(|()| Vec::new()),
-                        false => written::dequantize(&mut editor, &target, &name, &coded),
+                        false => written::dequantize(&mut editor, &target, (&name, opset), &coded),
                     }
                 }
             });
@@ -378,7 +385,7 @@ impl QuantizeWeights {
                     inner.extend(lookups);
                     if self.form == Form::MatMulNBits && !nbits {
                         report.notes.push(format!(
-                            "{name} is written in the form qdq: not every reader is a matrix product with it on the right"
+                            "{name} is written in the form qdq: it is no weight that only products read on their right, or a table in whole blocks that lookups and products read by rows"
                         ));
                     }
                 }

@@ -19,8 +19,8 @@ pub enum Form {
     /// A DequantizeLinear before each reader.
     #[default]
     Qdq,
-    /// ONNX Runtime's operator MatMulNBits, for MatMul and Gemm with the weight on the right; the rest as `qdq`, and the report says so.
-    /// It multiplies with 8-bit codes of the activations, as ONNX Runtime does for the form `qdq`.
+    /// ONNX Runtime's operators: MatMulNBits for MatMul and Gemm with the weight on the right, GatherBlockQuantized for tables whose rows
+    /// are whole blocks, on the same codes where a product has the rows as outputs; the rest as `qdq`, and the report says so. A product multiplies with 8-bit codes of the activations, as ONNX Runtime does for the form `qdq`.
     MatMulNBits,
 }
 

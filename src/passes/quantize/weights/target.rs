@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use ndarray::Array3;
 
-use super::options::{Coding, Overrides};
+use super::options::{Coding, Form, Overrides};
 use super::rounding::Coded;
 use super::widths::Planned;
-use super::{NAME, QuantizeWeights};
+use super::{NAME, QuantizeWeights, nbits};
 use crate::analysis::linear::{self, Family, Hidden, Operand, Reading};
 use crate::ir::{
     BodyIndex, DType, Graph, GraphPath, Model, NodeId, NodeKind, Slot, Use, ValueId, opset_version,
@@ -79,6 +79,8 @@ pub(in crate::passes::quantize) struct Target {
     pub(super) coding: Coding,
     /// What gradients say of it.
     pub(super) planned: Option<Arc<Planned>>,
+    /// A table in blocks along its rows serves all of its readers.
+    pub(super) is_block_table: bool,
     /// Codes that another pass chose.
     pub(in crate::passes::quantize) chosen: Option<Arc<Chosen>>,
 }
@@ -116,6 +118,7 @@ impl Target {
             }],
             coding,
             planned: None,
+            is_block_table: false,
             chosen: None,
         })
     }
@@ -382,7 +385,10 @@ impl<'a> Search<'a> {
         let Some(operand) = readers.get(lead).map(|reader| reader.operand) else {
             return refuse("no operator reads it as its weight", "");
         };
-        if lookup {
+        let is_block_table = lookup
+            && self.options.form == Form::MatMulNBits
+            && tensor.is_some_and(|tensor| nbits::serves(graph, tensor, &readings.weights, coding.block));
+        if lookup && !is_block_table {
             coding = coding.of_rows();
         }
         if operand.output_axis.is_none() {
@@ -391,11 +397,12 @@ impl<'a> Search<'a> {
         Ok(Target {
             weight,
             channel_axis: operand.output_axis.unwrap_or(0),
-            sum_axis: operand.sum_axis,
+            sum_axis: if is_block_table { Some(1) } else { operand.sum_axis },
             rank,
             readers,
             coding,
             planned: None,
+            is_block_table,
             chosen: None,
         })
     }

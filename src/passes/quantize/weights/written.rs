@@ -20,13 +20,18 @@ impl From<GemmError> for WeightError {
 
 /// The constants that a weight has become, in the graph that held it.
 #[derive(Clone, Debug)]
-pub(super) struct Stored {
-    pub(super) codes: ValueId,
-    kind: Kind,
-    dims: Vec<u64>,
-    granularity: Granularity,
-    parameters: Vec<Parameters>,
-    name: String,
+pub(in crate::passes::quantize) struct Stored {
+    pub(in crate::passes::quantize) codes: ValueId,
+    pub(in crate::passes::quantize) kind: Kind,
+    pub(in crate::passes::quantize) dims: Vec<u64>,
+    pub(in crate::passes::quantize) granularity: Granularity,
+    pub(in crate::passes::quantize) parameters: Vec<Parameters>,
+    /// Scales by channel as a vector, in the type that they are read in, where something beside lookups reads them.
+    pub(in crate::passes::quantize) scales: Vec<(DType, ValueId)>,
+    /// What the weight was called.
+    pub(in crate::passes::quantize) name: String,
+    /// The opset of the graph.
+    pub(in crate::passes::quantize) opset: i64,
 }
 
 /// A table whose rows an operator in a body gathers.
@@ -75,7 +80,7 @@ pub(super) fn turn(
 }
 
 /// A matrix of codes, transposed.
-fn transposed(codes: &Tensor) -> Result<Tensor, WeightError> {
+pub(in crate::passes::quantize) fn transposed(codes: &Tensor) -> Result<Tensor, WeightError> {
     let (rows, columns) = match codes.dims() {
         [rows, columns] => (*rows as usize, *columns as usize),
         _ => return Ok(codes.clone()),
@@ -130,41 +135,36 @@ pub(super) fn plain_readers(
 pub(super) fn dequantize(
     editor: &mut Editor<'_>,
     target: &Target,
-    name: &str,
+    (name, opset): (&str, i64),
     coded: &Coded,
 ) -> Result<Vec<InnerLookup>, WeightError> {
-    let stored = Stored {
+    let mut stored = Stored {
         codes: editor.add_constant(suffixed(name, "quantized"), coded.codes.clone()),
         kind: target.coding.kind,
         dims: coded.codes.dims().to_vec(),
         granularity: target.granularity(),
         parameters: coded.parameters.clone(),
+        scales: Vec::new(),
         name: name.to_owned(),
+        opset,
     };
-    let mut known: Vec<(DType, ValueId)> = Vec::new();
+    // Lookups come last: they gather from the vectors of scales that other readers have.
+    let (lookups, others): (Vec<&Reader>, Vec<&Reader>) = target
+        .readers
+        .iter()
+        .partition(|reader| reader.is_lookup() && (reader.straight || !reader.bodies.is_empty()));
     let mut zeros = None;
     let mut inner = Vec::new();
     let mut done: Vec<Use> = Vec::new();
-    for reader in &target.readers {
-        if reader.is_lookup() && reader.straight {
-            stored.rows(editor, stored.codes, reader.node, reader.dtype)?;
-            continue;
-        }
-        if reader.is_lookup() && !reader.bodies.is_empty() {
-            inner.push(InnerLookup {
-                stored: stored.clone(),
-                reader: reader.clone(),
-            });
-            continue;
-        }
+    for reader in others {
         if done.contains(&reader.at) {
             continue;
         }
-        let scale = match known.iter().find(|(dtype, _)| *dtype == reader.dtype) {
-            Some((_, scale)) => *scale,
+        let scale = match stored.vector_of(reader.dtype) {
+            Some(scale) => scale,
             None => {
                 let scale = editor.add_constant(suffixed(name, "scale"), stored.scales(reader.dtype, None)?);
-                known.push((reader.dtype, scale));
+                stored.scales.push((reader.dtype, scale));
                 scale
             }
         };
@@ -201,6 +201,19 @@ pub(super) fn dequantize(
         }
         done.push(reader.at);
     }
+    for reader in lookups {
+        if reader.straight {
+            stored.rows(editor, stored.codes, reader.node, reader.dtype)?;
+        } else {
+            inner.push(InnerLookup {
+                stored: Stored {
+                    scales: Vec::new(),
+                    ..stored.clone()
+                },
+                reader: reader.clone(),
+            });
+        }
+    }
     if inner.is_empty() {
         editor.remove_unused(target.weight.node);
     }
@@ -211,6 +224,12 @@ pub(super) fn dequantize(
 }
 
 impl Stored {
+    /// The vector of scales in a type, where there is one.
+    fn vector_of(&self, dtype: DType) -> Option<ValueId> {
+        let found = self.scales.iter().find(|(known, _)| *known == dtype);
+        found.map(|(_, scale)| *scale)
+    }
+
     fn is_centred(&self) -> bool {
         self.kind.is_signed() && self.parameters.iter().all(|one| one.zero_point == 0)
     }
@@ -241,7 +260,7 @@ impl Stored {
 
     /// In place of a Gather of rows: one of the codes, and what their scales make of them. `codes` is what the graph of `node` calls
     /// the table of codes.
-    pub(super) fn rows(
+    pub(in crate::passes::quantize) fn rows(
         &self,
         editor: &mut Editor<'_>,
         codes: ValueId,
@@ -306,16 +325,31 @@ impl Stored {
                 typed(dtype),
             )?;
         }
+        let shared = self.vector_of(dtype).filter(|_| by_row);
         let dims: Option<&[u64]> = by_row.then_some(&row_dims);
-        let mut scale = editor.add_constant(suffixed(&self.name, "row_scale"), self.scales(dtype, dims)?);
+        let mut scale = match shared {
+            Some(vector) => vector,
+            None => editor.add_constant(suffixed(&self.name, "row_scale"), self.scales(dtype, dims)?),
+        };
         if by_row {
-            scale = add(
-                editor,
-                gather(),
-                &[scale, indices],
-                "row_scale",
-                ValueType::Unknown,
-            )?;
+            let suffix = "row_scale";
+            scale = add(editor, gather(), &[scale, indices], suffix, ValueType::Unknown)?;
+        }
+        if shared.is_some() {
+            // One number for each index, before the axes of a row.
+            let axes: Vec<i64> = (1..self.dims.len() as i64).map(|axis| -axis).rev().collect();
+            let (unsqueeze, suffix) = (Operator::new("Unsqueeze"), "row_scale_column");
+            scale = match self.opset >= 13 {
+                true => {
+                    let axes = Tensor::vector_i64(&axes);
+                    let axes = editor.add_constant(suffixed(&self.name, "row_axes"), axes);
+                    add(editor, unsqueeze, &[scale, axes], suffix, ValueType::Unknown)?
+                }
+                false => {
+                    let unsqueeze = unsqueeze.with("axes", axes);
+                    add(editor, unsqueeze, &[scale], suffix, ValueType::Unknown)?
+                }
+            };
         }
         let result = add(editor, Operator::new("Mul"), &[real, scale], "row", ty)?;
         editor.replace(output, result)?;
