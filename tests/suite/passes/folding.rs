@@ -333,6 +333,52 @@ fn loops_that_never_run_or_run_once_are_resolved() {
 }
 
 #[test]
+fn a_loop_with_few_trips_is_written_out_on_request() {
+    let text = |trips: i64, body: &str| {
+        format!(
+            "{HEAD} g (float[2] x) => (float[2] y, float[S,2] z) <int64 n = {{{trips}}}, float[2] w = {{1, -2}}> {{
+               y, z = Loop (n, , x) <body = b (int64 k, bool d, float[2] v) => (bool e, float[2] r, float[2] s) {{ {body} }}> }}"
+        )
+    };
+    let plain = "e = Identity (d)  a = Add (v, w)  r = Relu (a)  s = Mul (r, v)";
+    let pass = |unroll: u64| FoldConstants {
+        unroll,
+        ..FoldConstants::default()
+    };
+    let written_out = |trips: i64, body: &str, unroll: u64| {
+        let mut model = model(&text(trips, body));
+        run_pass(&pass(unroll), &mut model, &Setting::default()).unwrap();
+        secateur::analysis::check(&model).unwrap();
+        !lines(&model).iter().any(|line| line.contains("Loop"))
+    };
+    assert!(!written_out(3, plain, 0));
+    assert!(!written_out(3, plain, 11));
+    assert!(written_out(3, plain, 12));
+    // A condition that may become false, and one that is known not to.
+    assert!(!written_out(3, "e = Not (d)  r = Add (v, w)  s = Mul (r, v)", 64));
+    assert!(!written_out(
+        3,
+        "m = ReduceSum <keepdims = 0> (v)  e = Greater (m, m)  r = Add (v, w)  s = Mul (r, v)",
+        64
+    ));
+    assert!(written_out(
+        3,
+        "e = Constant <value = bool {1}> ()  r = Add (v, w)  s = Mul (r, v)",
+        64
+    ));
+    // Constants of the body would be there three times.
+    let large = format!("float[1024] {{{}}}", vec!["1"; 1024].join(","));
+    let large = format!("e = Identity (d)  c = Constant <value = {large}> ()  m = ReduceSum <keepdims = 0> (c)");
+    assert!(!written_out(3, &format!("{large}  r = Add (v, m)  s = Mul (r, v)"), 64));
+
+    let mut after = model(&text(2, plain));
+    run_pass(&pass(64), &mut after, &Setting::default()).unwrap();
+    let found = lines(&after).join("\n");
+    assert_eq!(found.matches("Relu").count(), 2, "{found}");
+    assert!(found.contains("z = Concat <axis = 0>"), "{found}");
+}
+
+#[test]
 fn bodies_and_functions_are_folded_with_what_they_capture() {
     fold(
         "g (float[2] x, bool c) => (float[2] y) <float[2] w = {1, 2}> {

@@ -1,10 +1,8 @@
 //! If and Loop whose course is known.
 
 use super::known::Known;
-use super::{Fold, NAME};
-use crate::ir::{
-    AttributeValue, BodyIndex, DType, Editor, Graph, NodeId, NodeKind, Operator, Tensor, Value, ValueId,
-};
+use super::{Fold, FoldConstants, NAME, loops};
+use crate::ir::{BodyIndex, DType, Editor, Graph, NodeId, NodeKind, Operator, Tensor, ValueId};
 use crate::passes::PassError;
 use crate::passes::scope::{Scope, read_by};
 use crate::passes::simplify::splice::{Bindings, Naming, hand_over, obstacle, splice};
@@ -17,12 +15,17 @@ pub(super) enum Decision {
     Branch(NodeId, BodyIndex),
     /// A Loop never runs.
     Never(NodeId),
-    /// A Loop runs once.
-    Once(NodeId, BodyIndex),
+    /// A Loop runs so many times, once at least.
+    Times(NodeId, BodyIndex, u64),
 }
 
 /// Every If and Loop whose course is known, in topological order.
-pub(super) fn decide(graph: &Graph, scope: &Scope<'_>, known: &Known) -> Vec<Decision> {
+pub(super) fn decide(
+    graph: &Graph,
+    scope: &Scope<'_>,
+    known: &Known,
+    options: &FoldConstants,
+) -> Vec<Decision> {
     let mut found = Vec::new();
     let mut owners: Vec<NodeId> = graph.bodies().into_iter().map(|(owner, _)| owner).collect();
     owners.dedup();
@@ -60,8 +63,11 @@ pub(super) fn decide(graph: &Graph, scope: &Scope<'_>, known: &Known) -> Vec<Dec
             };
             if condition == Some(false) || trips.flatten().is_some_and(|trips| trips <= 0) {
                 found.push(Decision::Never(id));
-            } else if condition == Some(true) && trips == Some(Some(1)) {
-                found.extend(body("body").map(|body| Decision::Once(id, body)));
+            } else if let (Some(true), Some(Some(trips)), Some(body)) = (condition, trips, body("body")) {
+                let trips = trips.unsigned_abs();
+                if trips == 1 || loops::unrolls(graph, id, body, trips, options.unroll) {
+                    found.push(Decision::Times(id, body, trips));
+                }
             }
         }
     }
@@ -75,7 +81,7 @@ pub(super) fn resolve(
     scope: &Scope<'_>,
     decision: Decision,
 ) -> Result<bool, PassError> {
-    let (Decision::Branch(id, _) | Decision::Never(id) | Decision::Once(id, _)) = decision;
+    let (Decision::Branch(id, _) | Decision::Never(id) | Decision::Times(id, ..)) = decision;
     let Some(operator) = graph.operator(id) else {
         return Ok(false);
     };
@@ -88,8 +94,8 @@ pub(super) fn resolve(
     }
     let outcome = match decision {
         Decision::Branch(_, at) => branch(fold, graph, scope, id, at)?,
-        Decision::Never(_) => never(graph, scope, id)?,
-        Decision::Once(_, at) => once(fold, graph, scope, id, at)?,
+        Decision::Never(_) => loops::never(graph, scope, id)?,
+        Decision::Times(_, at, trips) => loops::times(fold, graph, scope, (id, at), trips)?,
     };
     match outcome {
         Outcome::Replaced(rule) => {
@@ -104,7 +110,7 @@ pub(super) fn resolve(
 }
 
 /// What became of an operator.
-enum Outcome {
+pub(super) enum Outcome {
     /// The rule that replaced it.
     Replaced(&'static str),
     /// Why it stays.
@@ -112,7 +118,7 @@ enum Outcome {
 }
 
 impl Outcome {
-    fn stays(why: &str) -> Self {
+    pub(super) fn stays(why: &str) -> Self {
         Self::Stays(why.to_owned())
     }
 }
@@ -152,146 +158,8 @@ fn branch(
     Ok(Outcome::Replaced("If with known condition"))
 }
 
-fn never(graph: &mut Graph, scope: &Scope<'_>, id: NodeId) -> Result<Outcome, PassError> {
-    let initial: Vec<Option<ValueId>> = graph.inputs_of(id).into_iter().skip(2).collect();
-    let outputs = graph.get(id).map_or(0, |node| node.outputs().len());
-    let unknown_scan = (initial.len()..outputs).any(|output| graph.use_count(ValueId::new(id, output)) > 0);
-    if unknown_scan {
-        return Ok(Outcome::stays(
-            "its scan outputs are empty tensors of unknown shape",
-        ));
-    }
-    let Some(values) = initial.into_iter().take(outputs).collect::<Option<Vec<_>>>() else {
-        return Ok(Outcome::stays("an initial value is left out"));
-    };
-    if values
-        .iter()
-        .enumerate()
-        .any(|(output, value)| graph.ty(ValueId::new(id, output)).contradicts(graph.ty(*value)))
-    {
-        return Ok(Outcome::stays(
-            "its outputs are declared with other types than its initial values",
-        ));
-    }
-    let mut editor = graph.edit(NAME);
-    replace_outputs(&mut editor, scope, id, &values)?;
-    Ok(Outcome::Replaced("Loop that never runs"))
-}
-
-fn once(
-    fold: &mut Fold<'_>,
-    graph: &mut Graph,
-    scope: &Scope<'_>,
-    id: NodeId,
-    at: BodyIndex,
-) -> Result<Outcome, PassError> {
-    let Some(body) = graph.body(id, at).cloned() else {
-        return Ok(Outcome::stays("it has no body"));
-    };
-    let initial: Vec<Option<ValueId>> = graph.inputs_of(id).into_iter().skip(2).collect();
-    let (iteration, condition) = (Tensor::scalar(0i64), Tensor::from_bools(&[], &[true]));
-    let Ok(condition) = condition else {
-        return Ok(Outcome::stays("no boolean constant"));
-    };
-    let fits = |slot: usize, tensor: &Tensor| {
-        body.inputs().get(slot).is_some_and(|input| {
-            !body
-                .ty(ValueId::new(*input, 0))
-                .contradicts(&crate::ir::tensor_type(tensor))
-        })
-    };
-    if !fits(0, &iteration) || !fits(1, &condition) || body.inputs().len() != initial.len() + 2 {
-        return Ok(Outcome::stays(
-            "its body takes other inputs than a counter, a condition and the initial values",
-        ));
-    }
-    let carried = initial.len();
-    if body.outputs().len() < carried + 1 {
-        return Ok(Outcome::stays("its body has too few outputs"));
-    }
-    // The counter and the condition are there in any case; only what the caller leaves out is an obstacle.
-    let placeholder = Some(ValueId::new(id, 0));
-    let supplied: Vec<Option<ValueId>> = [placeholder; 2]
-        .into_iter()
-        .chain(initial.iter().copied())
-        .collect();
-    let captures: Vec<Option<ValueId>> = graph.captures_of(id).into_iter().collect();
-    let unbound = [None; 2]
-        .into_iter()
-        .chain(initial.iter().copied())
-        .collect::<Vec<_>>();
-    let bindings = Bindings {
-        inputs: &unbound,
-        captures: &captures,
-    };
-    if let Some(reason) =
-        obstacle(&body, &supplied).or_else(|| misfit(graph, id, &body, &bindings, 1, carried))
-    {
-        return Ok(Outcome::Stays(reason));
-    }
-    let Some(version) = scope.version("") else {
-        return Ok(Outcome::stays("ONNX's own opset is not imported"));
-    };
-    let prefix = graph.label(id);
-    let mut editor = graph.edit(NAME);
-    let mut inputs = vec![
-        Some(editor.add_constant("", iteration)),
-        Some(editor.add_constant("", condition)),
-    ];
-    inputs.extend(initial);
-    let bindings = Bindings {
-        inputs: &inputs,
-        captures: &captures,
-    };
-    let spliced = splice(
-        &mut editor,
-        id,
-        &body,
-        &bindings,
-        Naming::Move,
-        &prefix,
-        &mut fold.names,
-    )
-    .map_err(|error| scope.defect(error))?;
-    let mut unused = spliced.operators;
-    let mut values = spliced.outputs;
-    if !values.is_empty() {
-        values.remove(0);
-    }
-    for value in values.iter_mut().skip(carried) {
-        *value = stack_one(&mut editor, id, *value, version).map_err(|error| scope.defect(error))?;
-    }
-    replace_outputs(&mut editor, scope, id, &values)?;
-    unused.extend(inputs.iter().flatten().map(|value| value.node));
-    remove_unused(&mut editor, scope, unused).map_err(|error| scope.defect(error))?;
-    Ok(Outcome::Replaced("Loop that runs once"))
-}
-
-/// A scan output of one iteration: the value with a new first axis.
-fn stack_one(
-    editor: &mut Editor<'_>,
-    near: NodeId,
-    value: ValueId,
-    version: i64,
-) -> Result<ValueId, crate::ir::EditError> {
-    let outputs = vec![Value::default()];
-    let id = if version >= 13 {
-        let axes = editor.add_constant("", Tensor::vector_i64(&[0]));
-        editor.add_operator(
-            near,
-            Operator::new("Unsqueeze"),
-            &[Some(value), Some(axes)],
-            outputs,
-        )?
-    } else {
-        let operator = Operator::new("Unsqueeze").with("axes", AttributeValue::Ints(vec![0]));
-        editor.add_operator(near, operator, &[Some(value)], outputs)?
-    };
-    Ok(ValueId::new(id, 0))
-}
-
 /// Hands the outputs of `id` over and removes it, with what only it read.
-fn replace_outputs(
+pub(super) fn replace_outputs(
     editor: &mut Editor<'_>,
     scope: &Scope<'_>,
     id: NodeId,
@@ -311,7 +179,7 @@ fn replace_outputs(
 }
 
 /// Why outputs of `body`, from the one with index `skip` on, cannot stand for the first `count` outputs of `id`.
-fn misfit(
+pub(super) fn misfit(
     graph: &Graph,
     id: NodeId,
     body: &Graph,

@@ -1,11 +1,12 @@
 //! The pass `fold-constants`.
 //!
-//! Three parts take turns on each graph: `known` finds values that are the same in every run, `control_flow` resolves If and Loop
-//! whose condition is among them, and `commit` replaces those that something else still reads, within the bounds on growth.
+//! Three parts take turns on each graph: `known` finds values that are the same in every run, `control_flow` and `loops` resolve If and
+//! Loop whose course they decide, and `commit` replaces those that something else still reads, within the bounds on growth.
 
 mod commit;
 mod control_flow;
 mod known;
+mod loops;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +29,7 @@ const MAX_ROUNDS: usize = 16;
 ///
 /// Operators whose inputs are all constants are evaluated, in bodies and functions too. `Shape` and `Size` of values with
 /// known dimensions become constants, and so do small integer tensors whose elements follow from shapes. An `If` with a known
-/// condition is replaced by the branch taken; a `Loop` that never runs or runs once, by its inputs or its body.
+/// condition is replaced by the branch taken; a `Loop` that never runs or runs once, by its inputs or its body, and one with few trips by all of them on request (`unroll`).
 ///
 /// Left alone: random operators (Dropout that may be in training mode included), graph inputs with a default (a caller may
 /// override it), `DequantizeLinear` and the `Gather` of a codebook at codes, as `cluster` writes it (the small weight is the point of
@@ -46,6 +47,8 @@ pub struct FoldConstants {
     /// Make floats of weights that are stored as codes (`DequantizeLinear` of constants, values looked up in a codebook), for engines that
     /// would do so in every run; the file grows by that whatever `max-growth` says.
     pub decode: bool,
+    /// Operators that a Loop with a known number of trips may become, written out trip by trip; with 0 only a Loop that runs once is.
+    pub unroll: u64,
 }
 
 impl Default for FoldConstants {
@@ -54,6 +57,7 @@ impl Default for FoldConstants {
             keep_control_flow: false,
             safety: Safety::Rounding,
             decode: false,
+            unroll: 0,
         }
     }
 }
@@ -143,7 +147,7 @@ impl Fold<'_> {
             });
             if round < MAX_ROUNDS && !self.options.keep_control_flow {
                 let mut resolved = false;
-                for decision in control_flow::decide(graph, scope, &known) {
+                for decision in control_flow::decide(graph, scope, &known, self.options) {
                     resolved |= control_flow::resolve(self, graph, scope, decision)?;
                 }
                 if resolved {
