@@ -82,6 +82,7 @@
 //! | what differs by names; the rewrite that breaks a model | [`difference()`], [`bisect()`] |
 //! | what a model computes at a value; a model of a loss and its gradients | [`features()`], [`gradients()`] |
 //! | models in few bytes, and one tensor of them | [`pack()`], [`unpack()`], [`Container`] |
+//! | where weights lie: in one file for several models, beside a model, inside it | [`share()`], [`convert_external()`], [`single_file()`] |
 //! | what went wrong: a stable code, file, node, value, step, hint | [`Error`] |
 //!
 //! # What a caller can rely on
@@ -179,12 +180,13 @@ pub mod verify;
 pub mod yaml;
 
 pub use api::{
-    Array, CheckOptions, Container, Data, Element, Error, ErrorPlace, Evaluation, Explanation, Family,
-    Features, FindingCounts, Findings, IntoArray, IntoSamples, Made, Member, MemberOutcome, Mending, Merged,
-    Model, Options, Outcome, Packed, PackedPart, Packing, Pipeline, Plan, Purpose, Runtime, Saved, Stats,
-    StepOptions, StructureSearch, Sweep, SweepPlan, SweepPoint, Task, Verification, Worked, bisect, check,
-    check_file, compare_reports, difference, evaluate, explain, explain_why_not, features, gradients, pack,
-    schema_of, stats, unpack, verify,
+    Array, CheckOptions, Container, Data, Element, Error, ErrorPlace, Evaluation, Explanation, Externalizing,
+    Family, Features, FindingCounts, Findings, IntoArray, IntoSamples, Made, Member, MemberOutcome, Mending,
+    Merged, Model, Options, Outcome, Packed, PackedPart, Packing, Pipeline, Plan, Purpose, Relocated,
+    Runtime, Saved, Shared, SharedContents, SharedModel, Sharing, Stats, StepOptions, StructureSearch, Sweep,
+    SweepPlan, SweepPoint, Task, Verification, Worked, bisect, check, check_file, compare_reports,
+    convert_external, difference, evaluate, explain, explain_why_not, features, gradients, pack, schema_of,
+    share, single_file, stats, unpack, verify,
 };
 pub use autodiff::{GradientOptions, InputIs, Loss, Wrt};
 pub use engine::{CancelToken, Host, limit_calls, work_in_processes, work_inside};

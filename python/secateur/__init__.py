@@ -34,6 +34,7 @@ from ._calls import (
 from ._container import Container, Packed, PackedPart, pack, unpack
 from ._data import Data, DataLike
 from ._errors import EngineError, FileError, GateError, InputError, SecateurError
+from ._external import Relocated, Shared, SharedContents, SharedModel, convert_external, share, single_file
 from ._model import Model, ModelLike, Node, Saved, Value
 from ._native import __version__
 from ._outcome import CallOptions, ComparingOptions, Outcome, RunOptions
@@ -63,9 +64,13 @@ __all__ = [
     "Packed",
     "PackedPart",
     "Pipeline",
+    "Relocated",
     "RunOptions",
     "Saved",
     "SecateurError",
+    "Shared",
+    "SharedContents",
+    "SharedModel",
     "Stats",
     "StatsOptions",
     "SweepOptions",
@@ -76,6 +81,7 @@ __all__ = [
     "check",
     "configure",
     "compare_reports",
+    "convert_external",
     "difference",
     "evaluate",
     "explain",
@@ -84,6 +90,8 @@ __all__ = [
     "pack",
     "run",
     "schema",
+    "share",
+    "single_file",
     "stats",
     "sweep",
     "unpack",

@@ -26,6 +26,7 @@ __all__ = [
     "check",
     "cli",
     "compare_reports",
+    "convert_external",
     "difference",
     "engines_in_processes",
     "engines_inside",
@@ -39,6 +40,8 @@ __all__ = [
     "presets",
     "run",
     "schema",
+    "share",
+    "single_file",
     "stats",
     "step_names",
     "unpack",
@@ -253,6 +256,9 @@ def verify(
     reference: Model, model: Model, options: Options, progress: _Progress | None = None, note: _Note | None = None
 ) -> tuple[_Answer, bool]: ...
 def pack(model: _Path, output: _Path, fast: bool, base: _Path | None, options: Options) -> str: ...
+def share(models: Sequence[_Path], folder: _Path, data: str, smallest: int, options: Options) -> str: ...
+def convert_external(model: _Path, output: _Path, data: str | None, smallest: int, options: Options) -> str: ...
+def single_file(model: _Path, output: _Path, options: Options) -> str: ...
 def unpack(
     container: _Path, output: _Path, base: _Path | None, options: Options
 ) -> tuple[list[str], list[str]]: ...

@@ -324,8 +324,8 @@ def compress(
         ratio: How many times smaller than the given file the packed model is to be.
         max_bytes: Bytes that the packed model may have.
         importance: What says how much a layer matters. Default: `'gradients'`.
-        step_data: The role of the data, without labels; where there are none, `weights` says what matters. Default:
-            `'calibration'`.
+        step_data: The role of the data, without labels. Where there are none the weights alone say what matters, and the run
+            warns of it. Default: `'calibration'`.
         correct_bias: Move the biases of Conv and Gemm by the mean error that their weights' codes cause, where data say what that
             is. Default: `True`.
         operators: Operators whose weights are coded. Default: `['MatMul', 'Gemm', 'Conv', 'ConvTranspose', 'LSTM', 'GRU', 'RNN',
@@ -715,13 +715,15 @@ def fold_constants(
     keep_control_flow: bool | None = None,
     safety: Literal["exact", "rounding", "approximate"] | None = None,
     decode: bool | None = None,
+    unroll: int | None = None,
     **run: Unpack[RunOptions],
 ) -> Outcome:
     """Computes what is the same in every run, and replaces it by constants.
 
     Operators whose inputs are all constants are evaluated, in bodies and functions too. `Shape` and `Size` of values with known
     dimensions become constants, and so do small integer tensors whose elements follow from shapes. An `If` with a known condition
-    is replaced by the branch taken; a `Loop` that never runs or runs once, by its inputs or its body.
+    is replaced by the branch taken; a `Loop` that never runs or runs once, by its inputs or its body, and one with few trips by
+    all of them on request (`unroll`).
 
     Left alone: random operators (Dropout that may be in training mode included), graph inputs with a default (a caller may
     override it), `DequantizeLinear` and the `Gather` of a codebook at codes, as `cluster` writes it (the small weight is the
@@ -738,9 +740,12 @@ def fold_constants(
             floats. Default: `'rounding'`.
         decode: Make floats of weights that are stored as codes (`DequantizeLinear` of constants, values looked up in a codebook),
             for engines that would do so in every run; the file grows by that whatever `max-growth` says. Default: `False`.
+        unroll: Operators that a Loop with a known number of trips may become, written out trip by trip; with 0 only a Loop that
+            runs once is. Default: `0`.
         run: see :class:`RunOptions`.
     """
-    return step("fold-constants", model, {"keep_control_flow": keep_control_flow, "safety": safety, "decode": decode}, run)
+    return step("fold-constants", model, {"keep_control_flow": keep_control_flow, "safety": safety, "decode": decode,
+        "unroll": unroll}, run)
 
 
 def inline_functions(

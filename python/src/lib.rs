@@ -9,6 +9,7 @@ mod calls;
 mod container;
 mod data;
 mod error;
+mod external;
 mod model;
 mod options;
 mod pipeline;
@@ -32,6 +33,8 @@ mod _native {
     use crate::container::{Container, pack, unpack};
     #[pymodule_export]
     use crate::data::Data;
+    #[pymodule_export]
+    use crate::external::{convert_external, share, single_file};
     #[pymodule_export]
     use crate::model::Model;
     #[pymodule_export]

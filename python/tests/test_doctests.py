@@ -20,7 +20,7 @@ MODULES = [
     ),
 ]
 #: Modules whose texts have examples.
-WITH_EXAMPLES = {"secateur", "secateur._calls", "secateur._container", "secateur._data", "secateur._errors", "secateur._model", "secateur._process", "secateur._sweep", "secateur.distributed"}
+WITH_EXAMPLES = {"secateur", "secateur._calls", "secateur._container", "secateur._data", "secateur._errors", "secateur._external", "secateur._model", "secateur._process", "secateur._sweep", "secateur.distributed"}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -42,7 +42,8 @@ impl From<FormatError> for Error {
             | FormatError::Write { path, .. }
             | FormatError::NotAFile { path }
             | FormatError::OutputExists { path }
-            | FormatError::OutputIsInput { path } => made.in_file(path),
+            | FormatError::OutputIsInput { path }
+            | FormatError::DataInUse { path, .. } => made.in_file(path),
             FormatError::External { tensor, .. } => made.at_value(Some(tensor.clone())),
             FormatError::Container(error) => made
                 .in_source(error.path.as_deref())

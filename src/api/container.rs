@@ -10,7 +10,7 @@ use super::files::MODEL;
 use super::options::Options;
 use super::save::{Destination, Saved, write_bytes_of, write_file};
 use crate::format::container::{self, Base};
-use crate::format::{FormatError, ReadOptions, Source, read_proto};
+use crate::format::{Decoded, FormatError, ReadOptions, Source, read_proto};
 use crate::ir::DType;
 
 /// How to pack a model.
@@ -126,16 +126,7 @@ pub fn pack(
     }
     files.writes("-o", output);
     files.check()?;
-    let at_input = |error: FormatError| Error::from(error).in_file(input);
-    let read = ReadOptions::default();
-    let decoded = read_proto(Source::from_argument(input), &read).map_err(at_input)?;
-    if decoded.model.graph.is_none() {
-        let error = Error::new(
-            "missing-graph",
-            "not a valid ONNX model: the message has no graph",
-        );
-        return Err(error.in_file(input));
-    }
+    let decoded = read_message(input, &ReadOptions::default())?;
     let base = packing.base.as_deref().map(|path| {
         let opened = Base::open(path);
         opened.map_err(|error| Error::from(error).in_file(path))
@@ -181,6 +172,20 @@ pub fn unpack(
     let restored = options.on_threads(|| opened.container.restore(base, Some(input)))?;
     let origin = restored.map_err(|error| Error::from(error).in_file(input))?;
     write_bytes_of(&origin, &Destination::File(output.to_owned()), options)
+}
+
+/// Reads the message of a model as the file has it; `-` is standard input. What is in it is not checked.
+pub(super) fn read_message(path: &Path, how: &ReadOptions) -> Result<Decoded, Error> {
+    let decoded = read_proto(Source::from_argument(path), how);
+    let decoded = decoded.map_err(|error| Error::from(error).in_file(path))?;
+    if decoded.model.graph.is_none() {
+        let error = Error::new(
+            "missing-graph",
+            "not a valid ONNX model: the message has no graph",
+        );
+        return Err(error.in_file(path));
+    }
+    Ok(decoded)
 }
 
 impl Container {

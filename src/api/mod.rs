@@ -18,6 +18,7 @@ mod digests;
 mod error;
 mod evaluate;
 mod explain;
+mod external;
 mod family;
 mod features;
 mod files;
@@ -56,6 +57,11 @@ pub use evaluate::{Evaluation, evaluate};
 pub(crate) use evaluate::{EvaluationDocument, check_evaluation};
 pub use explain::{Explanation, explain, explain_why_not};
 pub(crate) use explain::{StepSchema, catalogue, step_schemas};
+pub(crate) use external::single_file_to;
+pub use external::{
+    Externalizing, Relocated, Shared, SharedContents, SharedModel, Sharing, convert_external, share,
+    single_file,
+};
 pub(crate) use family::Found;
 pub use family::{Family, Member, MemberOutcome};
 pub use features::{Features, features};

@@ -40,25 +40,53 @@ pub struct Saved {
 }
 
 impl Saved {
-    fn of(output: &Destination, saved: &format::Saved) -> Self {
-        let name = |path: &PathBuf| path.strip_prefix(".").unwrap_or(path).display().to_string();
-        let removed = saved
-            .removed
-            .iter()
-            .map(|path| format!("{}: removed, as only the replaced model used it", name(path)));
-        let left = saved.left.iter().map(|path| {
-            format!(
-                "{}: the replaced model used it, and no model there is known to use it now; it is left, as secateur did not write it or cannot read every model there",
-                name(path)
-            )
-        });
+    pub(super) fn of(output: &Destination, saved: &format::Saved) -> Self {
         Self {
             files: std::iter::once(output.name())
-                .chain(saved.data.iter().map(|(path, _)| name(path)))
+                .chain(saved.data.iter().map(|(path, _)| named(path)))
                 .collect(),
-            notes: removed.chain(left).collect(),
+            notes: notes_of(&saved.removed, &saved.left),
         }
     }
+}
+
+/// A file as answers name it.
+fn named(path: &Path) -> String {
+    path.strip_prefix(".").unwrap_or(path).display().to_string()
+}
+
+/// What became of data files of models that were replaced.
+pub(super) fn notes_of(removed: &[PathBuf], left: &[PathBuf]) -> Vec<String> {
+    let removed = removed
+        .iter()
+        .map(|path| format!("{}: removed, as only the replaced model used it", named(path)));
+    let left = left.iter().map(|path| {
+        format!(
+            "{}: the replaced model used it, and no model there is known to use it now; it is left, as secateur did not write it or cannot read every model there",
+            named(path)
+        )
+    });
+    removed.chain(left).collect()
+}
+
+/// Hands `save` where a result goes.
+pub(super) fn deliver(
+    output: &Destination,
+    save: impl FnOnce(Target<'_>) -> Result<format::Saved, Error>,
+) -> Result<Saved, Error> {
+    let saved = match output {
+        Destination::File(path) => save(Target::File(path))?,
+        Destination::Stdout => {
+            let mut stdout = io::stdout().lock();
+            let saved = save(Target::Stream(&mut stdout))?;
+            stdout.flush().map_err(|source| FormatError::Write {
+                path: "-".into(),
+                source,
+            })?;
+            saved
+        }
+    };
+    Ok(Saved::of(output, &saved))
 }
 
 /// Writes the files of a model as they were read.
@@ -84,27 +112,14 @@ pub(crate) fn write(model: &Model, output: &Destination, how: &Options) -> Resul
         cancelled: how.cancel.as_ref().map(CancelToken::flag),
         ..WriteOptions::default()
     };
-    let mut stdout;
-    let target = match output {
-        Destination::File(path) => Target::File(path),
-        Destination::Stdout => {
-            stdout = io::stdout().lock();
-            Target::Stream(&mut stdout)
+    deliver(output, |target| {
+        if model.differs() {
+            let message = format::model_to_proto(&model.model, &origin.external)?;
+            Ok(format::write_proto(message, Some(origin), target, &options)?)
+        } else {
+            Ok(format::write_unchanged(origin, target, &options)?)
         }
-    };
-    let saved = if model.differs() {
-        let message = format::model_to_proto(&model.model, &origin.external)?;
-        format::write_proto(message, Some(origin), target, &options)?
-    } else {
-        format::write_unchanged(origin, target, &options)?
-    };
-    if *output == Destination::Stdout {
-        io::stdout().flush().map_err(|source| FormatError::Write {
-            path: "-".into(),
-            source,
-        })?;
-    }
-    Ok(Saved::of(output, &saved))
+    })
 }
 
 /// Writes a file that appears under its name when it is complete.

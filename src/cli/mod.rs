@@ -11,6 +11,7 @@ mod completions;
 mod diff;
 mod evaluate;
 mod explain;
+mod external;
 mod failure;
 mod family;
 mod features;
@@ -91,6 +92,9 @@ enum Verb {
     Features(features::Arguments),
     Pack(pack::Pack),
     Unpack(pack::Unpack),
+    Share(external::Share),
+    ConvertExternal(external::ConvertExternal),
+    SingleFile(external::SingleFile),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -246,11 +250,12 @@ fn parse(arguments: &[OsString]) -> Result<Parsed, clap::Error> {
     Ok(Parsed::Verb(Box::new(Cli::from_arg_matches(&matches)?)))
 }
 
-/// Options of results, for verbs that only look: they would do nothing.
-const IDLE: [(&str, &[&str]); 15] = [
+/// Options of results, for verbs that only look or move what is there: they would do nothing.
+const IDLE: [(&str, &[&str]); 18] = [
     ("bisect", &["in_place", "force", "no_verify"]),
     ("ci", &["in_place", "no_verify", "max_growth"]),
     ("completions", RESULTS),
+    ("convert-external", &["no_verify", "max_growth"]),
     ("diff", &["in_place", "no_verify", "max_growth"]),
     ("explain", RESULTS),
     ("inspect", RESULTS),
@@ -259,6 +264,8 @@ const IDLE: [(&str, &[&str]); 15] = [
     ("print", RESULTS),
     ("schema", RESULTS),
     ("search-structure", &["in_place"]),
+    ("share", &["in_place", "no_verify", "max_growth"]),
+    ("single-file", &["no_verify", "max_growth"]),
     ("sweep", &["in_place"]),
     ("report", &["in_place", "no_verify", "max_growth"]),
     ("unpack", &["in_place", "no_verify", "max_growth"]),
@@ -303,7 +310,7 @@ fn refuse_idle(matches: &clap::ArgMatches, command: &mut Command) -> Result<(), 
     for option in idle {
         if matches.value_source(option) == Some(clap::parser::ValueSource::CommandLine) {
             let name = option.replace('_', "-");
-            let message = format!("--{name} means nothing to {verb}, which writes no model");
+            let message = format!("--{name} means nothing to {verb}, which makes no other model");
             return Err(command.error(clap::error::ErrorKind::ArgumentConflict, message));
         }
     }
@@ -354,6 +361,9 @@ fn dispatch(cli: &Cli) -> Result<Answer, Error> {
         Verb::Features(arguments) => features::execute(global, arguments),
         Verb::Pack(arguments) => pack::pack(global, arguments),
         Verb::Unpack(arguments) => pack::unpack(global, arguments),
+        Verb::Share(arguments) => external::share(global, arguments),
+        Verb::ConvertExternal(arguments) => external::convert_external(global, arguments),
+        Verb::SingleFile(arguments) => external::single_file(global, arguments),
         Verb::Schema(arguments) => schema::execute(global, arguments),
         Verb::Completions(arguments) => completions::execute(global, arguments),
         Verb::Man(arguments) => man::execute(global, arguments),

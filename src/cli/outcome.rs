@@ -67,9 +67,12 @@ fn detail(global: &Global, running: &Running) -> Detail {
     }
 }
 
+/// What is said where nothing was written because nothing changed.
+pub(super) const UNCHANGED: &str = "refused: nothing was written, as what was asked for changed nothing; --allow-unchanged takes it all the same";
+
 fn refused(report: &RunReport) -> &'static str {
     if report.unchanged {
-        "refused: nothing was written, as what was asked for changed nothing; --allow-unchanged takes it all the same"
+        UNCHANGED
     } else {
         "refused: nothing was written"
     }

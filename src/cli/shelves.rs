@@ -72,7 +72,10 @@ const SHELVES: [(&str, &[&str]); 10] = [
             "rules",
         ],
     ),
-    ("Store", &["pack", "unpack"]),
+    (
+        "Store",
+        &["pack", "unpack", "share", "convert-external", "single-file"],
+    ),
     ("Scale out", &["plan", "work", "merge"]),
     ("Set up", &["schema", "completions", "man"]),
 ];

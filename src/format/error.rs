@@ -124,6 +124,24 @@ pub enum FormatError {
         /// The limit.
         limit: u64,
     },
+    /// The model is above the limit with all its data inside.
+    #[error(
+        "with its data inside the model takes {bytes} bytes, the limit for one protobuf message is {limit}"
+    )]
+    SingleFileTooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A data file that is to be replaced and that a model reads which is not.
+    #[error("{} is read by {}, which is none of the models that are written", path.display(), model.display())]
+    DataInUse {
+        /// The data file.
+        path: PathBuf,
+        /// The model.
+        model: PathBuf,
+    },
     /// A container that cannot be read.
     #[error(transparent)]
     Container(#[from] ContainerError),
@@ -259,11 +277,11 @@ impl FormatError {
             Self::Strict { warning } => warning.kind.code(),
             Self::External { problem, .. } => problem.code(),
             Self::OutputExists { .. } => "output-exists",
-            Self::ExternalOutputExists { .. } => "external-output-exists",
+            Self::ExternalOutputExists { .. } | Self::DataInUse { .. } => "external-output-exists",
             Self::OutputIsInput { .. } => "output-is-input",
             Self::OutputIsInputData { .. } => "output-is-input-data",
             Self::StreamNeedsExternal { .. } => "stream-needs-external",
-            Self::ModelTooLarge { .. } => "model-too-large",
+            Self::ModelTooLarge { .. } | Self::SingleFileTooLarge { .. } => "model-too-large",
             Self::Container(error) => error.problem.code(),
             Self::Interrupted { .. } => "interrupted",
         }
@@ -277,6 +295,10 @@ impl FormatError {
             Self::OutputIsInput { .. } => "choose another output or pass --in-place",
             Self::ExternalOutputExists { .. } => "remove the data file first or write to another directory",
             Self::StreamNeedsExternal { .. } => "write to a file with -o",
+            Self::DataInUse { .. } => "choose another name for the data file, or give that model, too",
+            Self::SingleFileTooLarge { .. } => {
+                "`convert-external` keeps the data in one file beside the model"
+            }
             Self::External {
                 problem: ExternalProblem::Outside(_) | ExternalProblem::Absolute | ExternalProblem::Parent,
                 ..
@@ -301,6 +323,7 @@ impl FormatError {
             | Self::ExternalOutputExists { path }
             | Self::OutputIsInput { path }
             | Self::OutputIsInputData { path }
+            | Self::DataInUse { path, .. }
             | Self::Interrupted { path } => Some(path),
             Self::External { location, .. } if !location.is_empty() => Some(Path::new(location)),
             Self::Container(error) => error.path.as_deref(),

@@ -35,8 +35,18 @@ pub(super) struct DataFile {
 }
 
 impl DataFile {
+    /// Its size.
+    pub(super) fn bytes(&self) -> u64 {
+        self.length
+    }
+
+    /// Itself, where there is anything in it.
+    pub(super) fn filled(self) -> Option<Self> {
+        Some(self).filter(|data| !data.pieces.is_empty())
+    }
+
     /// Adds a tensor and returns its offset; one that shares its bytes with an earlier one is not written twice.
-    fn place(&mut self, bytes: &Bytes) -> u64 {
+    pub(super) fn place(&mut self, bytes: &Bytes) -> u64 {
         let key = (bytes.as_ptr() as usize, bytes.len());
         if let Some(offset) = self.placed.get(&key) {
             return *offset;
@@ -101,7 +111,7 @@ pub(super) fn externalize(
         })?;
         // Runtimes expect external data of initializers; attributes follow only if the message needs it.
         if encoded_len(model) <= policy.largest_message {
-            return Ok(Some(data).filter(|data| !data.pieces.is_empty()));
+            return Ok(data.filled());
         }
     }
     Err(FormatError::ModelTooLarge {
@@ -127,7 +137,8 @@ pub(super) fn encoded_len(model: &proto::ModelProto) -> u64 {
     model.encoded_len() as u64
 }
 
-fn entries(name: &str, offset: u64, length: usize) -> Vec<proto::StringStringEntryProto> {
+/// The entries of a tensor that lies in a data file.
+pub(super) fn entries(name: &str, offset: u64, length: usize) -> Vec<proto::StringStringEntryProto> {
     [
         ("location", name.to_owned()),
         ("offset", offset.to_string()),

@@ -90,9 +90,24 @@ pub(super) fn check_location(location: &str) -> Result<(), ExternalProblem> {
     Ok(())
 }
 
+/// Whether a text is the name of a file and no path, on any system.
+pub(crate) fn is_file_name(text: &str) -> bool {
+    check_location(text).is_ok() && !text.contains(['/', '\\']) && text != "."
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_of_a_file_is_no_path() {
+        for good in ["w.data", "w", "a b", ".hidden", "..."] {
+            assert!(is_file_name(good), "{good}");
+        }
+        for wrong in ["", ".", "..", "sub/w", "./w", "w/", "a\\b", "c:w", "/w", "a\0b"] {
+            assert!(!is_file_name(wrong), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn locations_that_could_leave_the_directory_are_refused() {

@@ -175,9 +175,7 @@ fn readers(directory: &Path, model: &Path, location: &str) -> Readers {
         };
         let path = entry.path();
         // The name of a data file begins with that of its model, whatever the model's name ends in.
-        let may_read = path
-            .extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+        let may_read = is_called_model(&path)
             || path
                 .file_stem()
                 .and_then(|stem| stem.to_str())
@@ -198,6 +196,30 @@ fn readers(directory: &Path, model: &Path, location: &str) -> Readers {
         }
     }
     found
+}
+
+/// The first model in a directory, by name, that records a location and is none of `models`.
+pub(super) fn other_reader(directory: &Path, location: &str, models: &[&Path]) -> Option<PathBuf> {
+    let entries = directory.read_dir().ok()?.flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths.into_iter().find(|path| {
+        let other = || !models.iter().any(|model| crate::files::same_file(path, model));
+        let records = |locations: Vec<String>| {
+            let found = |other: &String| steps(other).eq(steps(location));
+            locations.iter().any(found)
+        };
+        is_called_model(path)
+            && other()
+            && content(path)
+                .and_then(external::recorded_locations)
+                .is_some_and(records)
+    })
+}
+
+fn is_called_model(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
 }
 
 /// The steps of a relative path, without those that stay in place.

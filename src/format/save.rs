@@ -16,8 +16,9 @@ use super::decode::Origin;
 use super::encode::encode;
 use super::error::{ExternalProblem, FormatError};
 use super::external::{self, ExternalFiles};
-use super::layout::{self, Policy};
+use super::layout::{self, DataFile, Policy};
 use super::map::file_bytes;
+use super::relocate::{self, Relocation, length_of};
 use super::retire::Replaced;
 use super::rope::write_pieces;
 use super::transaction::Transaction;
@@ -119,57 +120,135 @@ pub fn write_proto_on(
         Target::Stream(stream) => return write_inline(model, files, stream, options),
         Target::File(path) => path,
     };
-    let replace = check_output(path, origin, options)?;
+    let saving = Saving {
+        replace: check_output(path, origin, options)?,
+        fs,
+        temporaries,
+        path,
+        origin,
+        options,
+    };
     let had_external = layout::inline(&mut model, files)?;
-    let stem = path
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let placeholder = data_name(&stem, "0000000000000000");
+    let placeholder = data_name(path, "0000000000000000");
     let policy = Policy {
         largest_message: options.largest_message,
         smallest_tensor: options.smallest_external,
     };
     let data = layout::externalize(&mut model, had_external, policy, &placeholder)?;
-
-    let mut save = Transaction::begin(fs, temporaries, path, options.cancelled.as_deref());
-    save.collect();
-    let directory = directory_of(path);
-    let mut saved = Saved::default();
-    let permissions = Permits::of(path, &directory, replace);
-    let mut written = None;
-    if let Some(data) = data {
-        let (temporary, digest) = save.write_hashed(&directory, &data.pieces, permissions.data)?;
-        let name = data_name(&stem, digest.to_hex().get(..16).unwrap_or_default());
-        layout::rename_data(&mut model, &placeholder, &name);
-        written = Some((temporary, name, data.pieces));
-    }
-    let pieces = encode(&model).into_pieces();
-    saved.model_bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
-    let new_model = save.write(&directory, &pieces, permissions.model)?;
-    save.begin_publishing();
-    let mut names = Vec::new();
-    if let Some((temporary, name, pieces)) = written {
-        let data_path = directory.join(&name);
-        if publish_data(&mut save, &temporary, &data_path, &pieces)? {
-            save.sync_directory(&directory)?;
+    saving.run(data, None, |name| {
+        if let Some(name) = name {
+            layout::rename_data(&mut model, &placeholder, name);
         }
-        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
-        saved.data.push((data_path, bytes));
-        names.push(name);
+        encode(&model).into_pieces()
+    })
+}
+
+/// Writes a model whose data were moved: the data file goes beside it, under `name` or else as [`write_proto`] calls it. A stream gets a
+/// model with its data inside.
+///
+/// # Errors
+/// [`FormatError::ExternalOutputExists`] where another file has that name, as it cannot be replaced together with the model.
+pub fn write_relocated(
+    mut relocation: Relocation<'_>,
+    target: Target<'_>,
+    name: Option<&str>,
+    options: &WriteOptions,
+) -> Result<Saved, FormatError> {
+    let (data, _) = relocate::place(std::slice::from_mut(&mut relocation));
+    let path = match target {
+        Target::Stream(stream) => return write_relocated_stream(&relocation, &data, stream, options),
+        Target::File(path) => path,
+    };
+    let origin = Some(relocation.origin());
+    let saving = Saving {
+        replace: check_output(path, origin, options)?,
+        fs: &OsFs,
+        temporaries: temporaries(),
+        path,
+        origin,
+        options,
+    };
+    saving.run(data.filled(), name, |name| {
+        relocation.message(name.unwrap_or_default())
+    })
+}
+
+fn write_relocated_stream(
+    relocation: &Relocation<'_>,
+    data: &DataFile,
+    stream: &mut dyn Write,
+    options: &WriteOptions,
+) -> Result<Saved, FormatError> {
+    let pieces = relocation.message("");
+    if data.bytes() > 0 {
+        return Err(FormatError::StreamNeedsExternal {
+            bytes: length_of(&pieces) + data.bytes(),
+            limit: options.largest_message,
+        });
     }
-    let replaced = replace.then(|| Replaced::of(path));
-    if replaced.as_ref().is_some_and(Replaced::has_data) {
-        save.remember(path)?;
+    write_stream(&pieces, stream)
+}
+
+/// A model on its way to a file.
+struct Saving<'a> {
+    fs: &'a dyn Fs,
+    temporaries: &'a Temporaries,
+    path: &'a Path,
+    origin: Option<&'a Origin>,
+    options: &'a WriteOptions,
+    /// Whether what is there may be replaced.
+    replace: bool,
+}
+
+impl Saving<'_> {
+    /// Writes the data file, under a name that is given or one that holds its digest, and the model that names it.
+    fn run(
+        &self,
+        data: Option<DataFile>,
+        given: Option<&str>,
+        model: impl FnOnce(Option<&str>) -> Vec<Bytes>,
+    ) -> Result<Saved, FormatError> {
+        let Self { fs, path, origin, .. } = *self;
+        let cancelled = self.options.cancelled.as_deref();
+        let mut save = Transaction::begin(fs, self.temporaries, path, cancelled);
+        save.collect();
+        let directory = directory_of(path);
+        let mut saved = Saved::default();
+        let permissions = Permits::of(path, &directory, self.replace);
+        let mut written = None;
+        if let Some(DataFile { pieces, .. }) = data {
+            let (temporary, digest) = save.write_hashed(&directory, &pieces, permissions.data)?;
+            let own = || data_name(path, digest.to_hex().get(..16).unwrap_or_default());
+            written = Some((temporary, given.map_or_else(own, str::to_owned), pieces));
+        }
+        let pieces = model(written.as_ref().map(|(_, name, _)| name.as_str()));
+        saved.model_bytes = length_of(&pieces);
+        let new_model = save.write(&directory, &pieces, permissions.model)?;
+        save.begin_publishing();
+        let mut names = Vec::new();
+        if let Some((temporary, name, pieces)) = written {
+            let data_path = directory.join(&name);
+            if lexically_equal(&data_path, path) {
+                return Err(FormatError::ExternalOutputExists { path: data_path });
+            }
+            if publish_data(&mut save, &temporary, &data_path, &pieces)? {
+                save.sync_directory(&directory)?;
+            }
+            saved.data.push((data_path, length_of(&pieces)));
+            names.push(name);
+        }
+        let replaced = self.replace.then(|| Replaced::of(path));
+        if replaced.as_ref().is_some_and(Replaced::has_data) {
+            save.remember(path)?;
+        }
+        let in_place = origin.is_some_and(|origin| is_input(origin, path));
+        save.publish_last(&new_model, path, self.replace)?;
+        save.sync_directory(&directory)?;
+        if let Some(replaced) = replaced {
+            (saved.removed, saved.left) = replaced.retire(fs, path, &names, &spared(origin, in_place));
+        }
+        Ok(saved)
     }
-    let in_place = origin.is_some_and(|origin| is_input(origin, path));
-    save.publish_last(&new_model, path, replace)?;
-    save.sync_directory(&directory)?;
-    if let Some(replaced) = replaced {
-        (saved.removed, saved.left) = replaced.retire(fs, path, &names, &spared(origin, in_place));
-    }
-    Ok(saved)
 }
 
 /// [`write_unchanged`] on any file system.
@@ -293,8 +372,9 @@ fn publish_data(
     Ok(false)
 }
 
-/// `<stem>.<digest>.data`.
-fn data_name(stem: &str, digest: &str) -> String {
+/// `<stem>.<digest>.data`, for the model at a path.
+fn data_name(path: &Path, digest: &str) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     format!("{stem}.{digest}.data")
 }
 
@@ -323,14 +403,18 @@ fn write_stream(pieces: &[Bytes], stream: &mut dyn Write) -> Result<Saved, Forma
             source,
         })?;
     Ok(Saved {
-        model_bytes: pieces.iter().map(|piece| piece.len() as u64).sum(),
+        model_bytes: length_of(pieces),
         ..Saved::default()
     })
 }
 
 /// Whether the output may replace something. Refuses one that exists (without `force`), that is the input (without
 /// `in_place`), that is data of the input, or that is no file.
-fn check_output(path: &Path, origin: Option<&Origin>, options: &WriteOptions) -> Result<bool, FormatError> {
+pub(super) fn check_output(
+    path: &Path,
+    origin: Option<&Origin>,
+    options: &WriteOptions,
+) -> Result<bool, FormatError> {
     let owned = || path.to_owned();
     if path.file_name().is_none() {
         return Err(FormatError::NotAFile { path: owned() });
@@ -379,8 +463,8 @@ fn is_input(origin: &Origin, path: &Path) -> bool {
 }
 
 /// Whether the file at `path` is a regular file with exactly this content.
-fn holds(path: &Path, pieces: &[Bytes]) -> Result<bool, FormatError> {
-    let length: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+pub(super) fn holds(path: &Path, pieces: &[Bytes]) -> Result<bool, FormatError> {
+    let length = length_of(pieces);
     match path.symlink_metadata() {
         Ok(found) if found.is_file() && found.len() == length => {}
         _ => return Ok(false),

@@ -187,6 +187,76 @@ impl<'a> Transaction<'a> {
         })
     }
 
+    /// Gives several files their names, in order, the data first: all of them or none; then the save has happened. With `replace` what has
+    /// these names is moved aside before, and is gone once all is done: no model stands beside data that were written with another one. A
+    /// process that is killed in between leaves names without files, and none that leads to something wrong.
+    pub(super) fn publish_set(
+        &mut self,
+        files: &[(PathBuf, PathBuf)],
+        replace: bool,
+    ) -> Result<(), FormatError> {
+        let mut state = self.enter()?;
+        let (mut aside, mut named) = (Vec::new(), Vec::new());
+        let renamed = self.rename_set(files, replace, &mut aside, &mut named);
+        // What fails here is less than what failed before, or leaves a file that nobody needs.
+        if renamed.is_ok() {
+            for path in self.made.drain(..) {
+                state.files.remove(&path);
+            }
+            for old in &aside {
+                let _ = self.fs.remove_file(&old.name);
+            }
+        } else {
+            for target in named.iter().rev() {
+                let _ = self.fs.remove_file(target);
+            }
+            for old in aside.iter().rev() {
+                let _ = self.fs.replace(&old.name, old.target);
+            }
+        }
+        renamed
+    }
+
+    /// The renames of [`Self::publish_set`], and which of them have happened.
+    fn rename_set<'f>(
+        &self,
+        files: &'f [(PathBuf, PathBuf)],
+        replace: bool,
+        aside: &mut Vec<Aside<'f>>,
+        named: &mut Vec<&'f Path>,
+    ) -> Result<(), FormatError> {
+        // The data last, so that they are back first.
+        for (_, target) in files.iter().rev().filter(|_| replace) {
+            if target.symlink_metadata().is_err() {
+                continue;
+            }
+            let name = fresh_name(&directory_of(target), ENDING);
+            let file = File::open(target).ok().filter(|file| file.try_lock().is_ok());
+            let moved = self.fs.replace(target, &name);
+            if moved.is_ok() || is_gone(target) {
+                aside.push(Aside {
+                    name,
+                    target,
+                    _file: file,
+                });
+            }
+            moved.map_err(|source| self.failed(source))?;
+        }
+        for (temporary, target) in files {
+            let renamed = self.fs.rename_new(temporary, target);
+            if renamed.is_ok() || is_gone(temporary) {
+                named.push(target);
+            }
+            renamed.map_err(|source| match source.kind() {
+                io::ErrorKind::AlreadyExists => FormatError::OutputExists {
+                    path: target.to_owned(),
+                },
+                _ => self.failed(source),
+            })?;
+        }
+        Ok(())
+    }
+
     pub(super) fn create_directory(&mut self, path: &Path) -> Result<(), FormatError> {
         self.fs
             .create_directory(path)
@@ -248,6 +318,14 @@ impl<'a> Transaction<'a> {
             source,
         }
     }
+}
+
+/// A file that was moved aside.
+struct Aside<'f> {
+    name: PathBuf,
+    target: &'f Path,
+    /// Locked, so that nobody takes it for a leftover.
+    _file: Option<File>,
 }
 
 fn identity_of(path: &Path) -> Option<(u64, u64)> {

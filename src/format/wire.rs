@@ -4,6 +4,9 @@
 //! fields and singular fields that occur twice. Tensor bytes are skipped, not read.
 
 use std::fmt::Write as _;
+use std::ops::Range;
+
+use bytes::Bytes;
 
 use super::error::{FormatError, WireProblem};
 use super::limits::{Limits, Warning, WarningKind};
@@ -63,6 +66,14 @@ pub(super) fn check_model(bytes: &[u8], limits: &Limits) -> Result<Vec<Warning>,
     Ok(walker.warnings)
 }
 
+/// Bounds for what has been admitted already.
+static ADMITTED: Limits = Limits {
+    depth: 0,
+    messages: 0,
+    strings: 0,
+    stream_bytes: 0,
+};
+
 struct Walker<'a> {
     start: usize,
     limits: &'a Limits,
@@ -75,6 +86,20 @@ struct Walker<'a> {
 }
 
 impl Walker<'_> {
+    /// Reads parts of a message that [`check_model`] has admitted.
+    fn admitted() -> Self {
+        Self {
+            start: 0,
+            limits: &ADMITTED,
+            depth_limit: 100,
+            messages: 0,
+            strings: 0,
+            path: Vec::new(),
+            warnings: Vec::new(),
+            dropped: 0,
+        }
+    }
+
     fn message(&mut self, message: usize, mut bytes: &[u8]) -> Result<(), FormatError> {
         let Some(schema) = MESSAGES.get(message) else {
             return Ok(());
@@ -218,7 +243,10 @@ impl Walker<'_> {
     }
 
     fn warn(&mut self, kind: WarningKind, schema: &Message) {
-        if self.warnings.len() < KEPT_WARNINGS {
+        let repeats = |kind: WarningKind| matches!(kind, WarningKind::RepeatedField(_));
+        // The first of these is always kept: it tells that a message stands in parts.
+        let first = repeats(kind) && !self.warnings.iter().any(|warning| repeats(warning.kind));
+        if self.warnings.len() < KEPT_WARNINGS || first {
             let at = if self.path.is_empty() {
                 schema.name.to_owned()
             } else {
@@ -270,21 +298,7 @@ pub(super) struct Found<'b> {
 
 /// The fields of a message that [`check_model`] has admitted, as far as they can be read; groups end it.
 pub(super) fn fields(mut bytes: &[u8]) -> impl Iterator<Item = Found<'_>> {
-    let walker = Walker {
-        start: 0,
-        limits: &Limits {
-            depth: 0,
-            messages: 0,
-            strings: 0,
-            stream_bytes: 0,
-        },
-        depth_limit: 0,
-        messages: 0,
-        strings: 0,
-        path: Vec::new(),
-        warnings: Vec::new(),
-        dropped: 0,
-    };
+    let walker = Walker::admitted();
     std::iter::from_fn(move || {
         if bytes.is_empty() {
             return None;
@@ -323,6 +337,96 @@ fn visit_in<'b>(message: usize, bytes: &'b [u8], name: &str, visitor: &mut dyn F
             visit_in(inner, found.content, name, visitor);
         }
     }
+}
+
+/// Where a field of a message that [`check_model`] has admitted stands in it.
+pub(super) struct Span {
+    pub(super) number: u32,
+    /// From its tag to its end.
+    pub(super) whole: Range<usize>,
+    /// Where its tag ends.
+    tag: usize,
+    /// The content of a field with a length; of others nothing, at their end.
+    content: Range<usize>,
+}
+
+/// The fields of a message that [`check_model`] has admitted by their places, groups included.
+pub(super) fn spans(bytes: &[u8]) -> impl Iterator<Item = Span> {
+    let walker = Walker::admitted();
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let start = bytes.len() - rest.len();
+        let (number, wire_type) = walker.tag(&mut rest).ok()?;
+        let tag = bytes.len() - rest.len();
+        let length = if wire_type == 2 {
+            walker.delimited(&mut rest).ok()?.len()
+        } else {
+            walker.skip(number, wire_type, &mut rest, 0).ok()?;
+            0
+        };
+        let end = bytes.len() - rest.len();
+        Some(Span {
+            number,
+            whole: start..end,
+            tag,
+            content: end - length..end,
+        })
+    })
+}
+
+/// What is done with messages: gets the name of the field that a message is and its bytes, and answers the pieces of what takes their place.
+pub(super) type Editor<'e, E> = &'e mut dyn FnMut(&'static str, Bytes) -> Result<Option<Vec<Bytes>>, E>;
+
+/// Hands each message of the type called `name` in a model that [`check_model`] has admitted to `editor`, in the order of the file. The pieces
+/// of the new model, in which every other byte is as it was but the lengths around what is new; `None` where nothing is.
+pub(super) fn edit_messages<E>(
+    bytes: &Bytes,
+    name: &str,
+    editor: Editor<'_, E>,
+) -> Result<Option<Vec<Bytes>>, E> {
+    edit_in(MODEL, bytes, name, editor)
+}
+
+fn edit_in<E>(
+    message: usize,
+    bytes: &Bytes,
+    name: &str,
+    editor: Editor<'_, E>,
+) -> Result<Option<Vec<Bytes>>, E> {
+    let Some(schema) = MESSAGES.get(message) else {
+        return Ok(None);
+    };
+    let mut pieces = Vec::new();
+    let mut kept = 0;
+    for span in spans(bytes) {
+        let known = schema.fields.iter().find(|field| field.number == span.number);
+        let Some((field, Kind::Message(inner))) = known.map(|field| (field.name, field.kind)) else {
+            continue;
+        };
+        let content = bytes.slice(span.content.clone());
+        let wanted = MESSAGES.get(inner).is_some_and(|inner| inner.name == name);
+        let edited = if wanted {
+            editor(field, content)?
+        } else {
+            edit_in(inner, &content, name, editor)?
+        };
+        if let Some(edited) = edited {
+            let mut length = Vec::new();
+            prost::encoding::encode_varint(edited.iter().map(|piece| piece.len() as u64).sum(), &mut length);
+            pieces.push(bytes.slice(kept..span.tag));
+            pieces.push(Bytes::from(length));
+            pieces.extend(edited);
+            kept = span.whole.end;
+        }
+    }
+    if pieces.is_empty() {
+        return Ok(None);
+    }
+    pieces.push(bytes.slice(kept..));
+    Ok(Some(pieces))
 }
 
 #[cfg(test)]
@@ -428,6 +532,52 @@ mod tests {
         assert_eq!(
             found.last().map(|w| w.kind),
             Some(WarningKind::More(100 - KEPT_WARNINGS as u64))
+        );
+        // ir_version three times behind as many unknown fields.
+        let found = check_model(&[&many[..], &[0x08, 7].repeat(3)].concat(), &Limits::default()).unwrap();
+        let repeated = found
+            .iter()
+            .filter(|found| matches!(found.kind, WarningKind::RepeatedField(1)));
+        assert_eq!((repeated.count(), found.len()), (1, KEPT_WARNINGS + 2));
+    }
+
+    #[test]
+    fn messages_are_edited_and_every_other_byte_stays() {
+        // An unknown group, graph { unknown 99, initializer { raw_data } with a length in two bytes, name }, ir_version.
+        let tensor = [0x4au8, 3, 1, 2, 3];
+        let inside = [
+            &[0x98u8, 0x06, 1, 0x2a, 0x85, 0x00][..],
+            &tensor,
+            &[0x12, 1, b'g'],
+        ]
+        .concat();
+        let group = [0x9bu8, 0x06, 0x08, 1, 0x9c, 0x06];
+        let model = [&group[..], &[0x3a, inside.len() as u8], &inside, &[0x08, 7]].concat();
+        check_model(&model, &Limits::default()).unwrap();
+        let model = Bytes::from(model);
+        let edit = |new: Option<Vec<Bytes>>| {
+            let mut seen = Vec::new();
+            let edited = edit_messages(&model, "TensorProto", &mut |field, bytes| {
+                seen.push((field, bytes));
+                Ok::<_, ()>(new.clone())
+            });
+            assert_eq!(seen, [("initializer", Bytes::copy_from_slice(&tensor))]);
+            edited.unwrap()
+        };
+        assert_eq!(edit(None), None);
+        let long = vec![7u8; 200];
+        let edited = edit(Some(vec![Bytes::from(long.clone()), Bytes::from_static(&[8])])).unwrap();
+        let inside = [
+            &[0x98u8, 0x06, 1, 0x2a, 0xc9, 0x01][..],
+            &long,
+            &[8, 0x12, 1, b'g'],
+        ]
+        .concat();
+        let length = [0x3a, inside.len() as u8 | 0x80, 1];
+        assert!((128..256).contains(&inside.len()));
+        assert_eq!(
+            edited.concat(),
+            [&group[..], &length, &inside, &[0x08, 7]].concat()
         );
     }
 }

@@ -25,9 +25,9 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 REQUIREMENTS = os.path.join(HERE, "requirements.txt")
-CHECKS = ("malice", "calibration", "facts", "shapes", "rules", "fold", "simplify", "fuzz", "equal", "verify", "check", "pairs", "probes", "text", "quantize", "qdq", "prune", "blocks", "factorize", "cluster", "evaluate", "figures", "bake", "gradients", "weights", "weights_fuzz", "extract", "heads", "growth", "merge", "transfer", "splice", "opsets", "state_dict", "chain", "book", "ci_kit", "tables", "container", "compress", "scale")
+CHECKS = ("malice", "calibration", "facts", "shapes", "rules", "rule_mutations", "fold", "simplify", "fuzz", "equal", "verify", "check", "pairs", "probes", "text", "quantize", "qdq", "prune", "blocks", "factorize", "cluster", "evaluate", "figures", "bake", "gradients", "weights", "weights_fuzz", "extract", "heads", "growth", "merge", "transfer", "splice", "opsets", "state_dict", "chain", "book", "ci_kit", "tables", "container", "compress", "share", "scale")
 # Those that take longest, so that several at a time end together.
-LONG = ("simplify", "scale", "container", "book", "state_dict", "calibration", "opsets", "quantize", "rules", "fuzz", "text", "growth", "extract", "gradients")
+LONG = ("simplify", "scale", "container", "book", "state_dict", "calibration", "opsets", "quantize", "rules", "rule_mutations", "fuzz", "text", "growth", "extract", "gradients")
 TOTALS = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$")
 
 

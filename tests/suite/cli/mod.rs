@@ -23,6 +23,7 @@ mod plans;
 mod reading;
 mod reports;
 mod searching;
+mod sharing;
 mod snapshots;
 mod streams;
 mod sweeping;

@@ -67,6 +67,7 @@ fn needed(words: &str) -> &'static str {
         "run" => "clean.yaml m.json",
         "verify" | "diff" => "m.json relu.onnx",
         "ci" => "m.json --update",
+        "share" => "m.json relu.onnx --data common.data",
         "gradients" => "m.json --loss mean-squared-error",
         "stats" | "evaluate" | "features" => "m.json --data x.npz",
         "stats merge" | "evaluate merge" => "m.json",

@@ -261,7 +261,7 @@ fn no_verb_ends_with_0_having_done_nothing_that_it_was_asked_to() {
 
 /// For every verb that changes no model a call that it answers: its arguments, its status, and a field of its JSON. `clean.yaml` has
 /// nothing to do.
-const ANSWERS: [(&str, &str, i32, &str); 29] = [
+const ANSWERS: [(&str, &str, i32, &str); 32] = [
     ("bisect", "relu.onnx --pipeline clean.yaml", 0, "breaking"),
     ("check", "dead.onnx --deny warning", 1, "findings"),
     ("completions", "bash", 0, "script"),
@@ -290,6 +290,19 @@ const ANSWERS: [(&str, &str, i32, &str); 29] = [
     ("man", "", 0, "roff"),
     ("pack", "relu.onnx -o relu.sct --force", 0, "bytes"),
     ("unpack", "relu.sct -o unpacked.onnx --force", 0, "files"),
+    (
+        "share",
+        "linear.onnx relu.onnx --data common.data -o shared --smallest 1 --force",
+        0,
+        "models",
+    ),
+    (
+        "convert-external",
+        "linear.onnx -o apart.onnx --smallest 1 --force",
+        0,
+        "files",
+    ),
+    ("single-file", "apart.onnx -o whole.onnx --force", 0, "files"),
     ("print", "relu.onnx", 0, "text"),
     ("rules list", "", 0, "rules"),
     ("rules test", "--name hard-swish", 0, "rules"),

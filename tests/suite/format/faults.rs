@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use secateur::format::save::{write_proto_on, write_unchanged_on};
+use secateur::format::share::share_on;
 use secateur::format::{
-    FormatError, Fs, FsFile, Origin, OsFs, ReadOptions, Saved, Target, Temporaries, WriteOptions,
-    encode_to_bytes, read_proto, write_proto,
+    FormatError, Fs, FsFile, Origin, OsFs, ReadOptions, Relocation, Saved, Sharer, Target, Temporaries,
+    WriteOptions, encode_to_bytes, read_proto, write_proto,
 };
 use tempfile::TempDir;
 
@@ -169,7 +170,7 @@ fn split() -> WriteOptions {
     }
 }
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     Case {
         name: "a new model",
         prepare: |_| {},
@@ -271,7 +272,30 @@ const CASES: [Case; 6] = [
             )
         },
     },
+    Case {
+        name: "two models on one data file",
+        prepare: |_| {},
+        save: |fs, folder| share_two(fs, folder, 2).map(|()| Saved::default()),
+    },
 ];
+
+/// Writes `out.onnx` and `twin.onnx` with `common.data`, over what is there.
+fn share_two(fs: &Faulty, folder: &Path, byte: u8) -> Result<(), FormatError> {
+    let decoded = read_proto(encode_to_bytes(&filled(byte)), &ReadOptions::default())?;
+    let options = WriteOptions {
+        force: true,
+        ..WriteOptions::default()
+    };
+    let mut sharers = Vec::new();
+    for name in ["out.onnx", "twin.onnx"] {
+        sharers.push(Sharer {
+            relocation: Relocation::outside(&decoded, &options)?,
+            output: folder.join(name),
+        });
+    }
+    let data = folder.join("common.data");
+    share_on(fs, &fs.temporaries, sharers, &data, &options).map(drop)
+}
 
 fn two_files() -> (TempDir, Origin) {
     let source = tempfile::tempdir().unwrap();
@@ -370,4 +394,51 @@ fn an_interrupted_save_says_so_and_a_later_one_works() {
     assert!(names(folder.path()).is_empty());
     save().unwrap();
     assert_eq!(load(&path).unwrap(), content(2));
+}
+
+#[test]
+fn models_on_one_data_file_are_replaced_together_or_not_at_all() {
+    let all = |folder: &Path| -> Vec<(String, Vec<u8>)> {
+        let read = |name: String| (name.clone(), std::fs::read(folder.join(name)).unwrap());
+        names(folder).into_iter().map(read).collect()
+    };
+    let whole = |byte| {
+        let folder = tempfile::tempdir().unwrap();
+        share_two(&Faulty::new(Fault::Io, usize::MAX), folder.path(), byte).unwrap();
+        all(folder.path())
+    };
+    let (old, new) = (whole(1), whole(2));
+    let mut tried = 0;
+    for fault in FAULTS {
+        for at in 0.. {
+            let folder = tempfile::tempdir().unwrap();
+            share_two(&Faulty::new(Fault::Io, usize::MAX), folder.path(), 1).unwrap();
+            let fs = Faulty::new(fault, at);
+            let result = share_two(&fs, folder.path(), 2);
+            let context = format!("{fault:?} at operation {at}: {result:?}");
+            let mut now = all(folder.path());
+            // What was moved aside and could not be removed goes with the next save.
+            now.retain(|(name, _)| !name.ends_with(".tmp"));
+            if result.is_ok() {
+                assert!(now == new, "{context}");
+            } else if matches!(fault, Fault::Crash | Fault::CrashAfter) {
+                // A name may lead nowhere, but none leads to a model whose data are of another.
+                let models = now.iter().filter(|(name, _)| name.ends_with(".onnx"));
+                for (name, _) in models {
+                    let found = load(&folder.path().join(name));
+                    let found = found.unwrap_or_else(|error| panic!("{context}: {error}"));
+                    assert!([content(1), content(2)].contains(&found), "{context}: {name}");
+                }
+            } else {
+                assert!(now == old || now == new, "{context}");
+                assert!(fs.temporaries.files().is_empty(), "{context}");
+            }
+            if !fs.reached() {
+                break;
+            }
+            tried += 1;
+        }
+    }
+    println!("{tried} faults");
+    assert!(tried > 50);
 }

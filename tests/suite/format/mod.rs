@@ -5,6 +5,7 @@ mod external;
 mod faults;
 mod hostile;
 mod memory;
+mod relocating;
 mod roundtrip;
 mod samples;
 mod saving;

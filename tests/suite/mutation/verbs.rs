@@ -51,6 +51,8 @@ pub(super) const CALLS: &[&str] = &[
     "quantize-dynamic M -o O --force --verify-time 1 --engine-time 5",
     "gradients M --loss mean-squared-error -o O --force",
     "run simplify M -o O --in-place",
+    "convert-external M -o O --force --smallest 1",
+    "single-file M -o O --force --allow-unchanged",
     "bisect M M --engine-time 5",
     r#"quantize M --data {"synthetic":{},"samples":2} -o O --force --verify-time 1 --engine-time 5"#,
     r#"evaluate M --against M --data {"synthetic":{},"samples":2} --latency-runs 1 --engine-time 5"#,
