@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::kind::{Granularity, Kind};
 use super::parameters::{Parameters, QuantizeError};
+use super::runs::{Place, Runs};
 use crate::ir::{DType, Tensor, decode_minifloat, encode_minifloat, to_little_endian};
 
 /// The code of one value: divided in `f32`, rounded half to even, moved by the zero point, cut to the type's limits.
@@ -41,86 +42,6 @@ pub fn dequantize(code: i32, parameters: Parameters) -> f32 {
     (code - parameters.zero_point) as f32 * parameters.scale
 }
 
-/// Which of the parameters holds for each element, as a function of the flat index.
-pub(super) fn selector(
-    dims: &[u64],
-    granularity: Granularity,
-    count: usize,
-) -> Result<impl Fn(usize) -> usize + Sync + use<>, QuantizeError> {
-    let wrong = || QuantizeError::Shape {
-        scales: count,
-        dims: dims.to_vec(),
-        granularity: format!("{granularity:?}"),
-    };
-    let (axis, size) = match granularity {
-        Granularity::PerTensor => (None, 1),
-        Granularity::PerChannel(axis) => (Some(axis), 1),
-        Granularity::Blocked { axis, size } => (Some(axis), size),
-    };
-    let Some(axis) = axis else {
-        return if count == 1 {
-            Ok(Selector {
-                inner: 1,
-                length: 1,
-                size: 1,
-                blocks: 1,
-                per_tensor: true,
-                blocked: false,
-            }
-            .into_fn())
-        } else {
-            Err(wrong())
-        };
-    };
-    let length = *dims.get(axis).ok_or_else(wrong)? as usize;
-    let inner = dims.iter().skip(axis + 1).product::<u64>() as usize;
-    let outer = dims.iter().take(axis).product::<u64>() as usize;
-    let blocked = matches!(granularity, Granularity::Blocked { .. });
-    if size == 0 {
-        return Err(wrong());
-    }
-    let blocks = length.div_ceil(size);
-    let expected = if blocked { outer * blocks * inner } else { length };
-    if count != expected {
-        return Err(wrong());
-    }
-    Ok(Selector {
-        inner: inner.max(1),
-        length: length.max(1),
-        size,
-        blocks,
-        per_tensor: false,
-        blocked,
-    }
-    .into_fn())
-}
-
-#[derive(Clone, Copy)]
-struct Selector {
-    inner: usize,
-    length: usize,
-    size: usize,
-    blocks: usize,
-    per_tensor: bool,
-    blocked: bool,
-}
-
-impl Selector {
-    fn into_fn(self) -> impl Fn(usize) -> usize + Sync {
-        move |flat| {
-            if self.per_tensor {
-                return 0;
-            }
-            let along = flat / self.inner % self.length;
-            if !self.blocked {
-                return along;
-            }
-            let outer = flat / self.inner / self.length;
-            (outer * self.blocks + along / self.size) * self.inner + flat % self.inner
-        }
-    }
-}
-
 /// Codes of a float tensor. `parameters` has one entry, one a channel, or one a block in row-major order of the blocked shape.
 pub fn quantize_tensor(
     tensor: &Tensor,
@@ -140,52 +61,41 @@ pub fn quantize_tensor_within(
     limits: (i32, i32),
 ) -> Result<Tensor, QuantizeError> {
     let values = tensor.to_f32()?;
-    let select = selector(tensor.dims(), granularity, parameters.len())?;
+    let runs = Runs::of(tensor.dims(), granularity, parameters.len())?;
     let mut codes: Vec<i32> = Vec::with_capacity(values.len());
     let code = |value: &f32, parameters: &Parameters| match kind.is_float() {
         true => float_code(*value, *parameters, kind.dtype()),
         false => quantize_within(*value, *parameters, limits),
     };
-    match runs(tensor.dims(), granularity) {
-        // One channel after the other, or one run of each.
-        Some((1, length)) => {
-            for row in values.chunks(length) {
-                codes.extend(row.iter().zip(parameters).map(|(value, own)| code(value, own)));
-            }
-        }
-        Some((run, length)) => {
-            for block in values.chunks(run * length) {
-                for (run, own) in block.chunks(run).zip(parameters) {
-                    codes.extend(run.iter().map(|value| code(value, own)));
-                }
-            }
-        }
-        None => {
-            let fallback = Parameters {
-                scale: 1.0,
-                zero_point: 0,
-            };
-            codes.extend(
-                values
-                    .iter()
-                    .enumerate()
-                    .map(|(at, value)| code(value, parameters.get(select(at)).unwrap_or(&fallback))),
-            );
-        }
+    for (elements, place) in runs.each() {
+        let values = values.get(elements).unwrap_or_default();
+        spread(&mut codes, values, own(parameters, place), code);
     }
     pack(tensor.dims(), &codes, kind)
 }
 
-/// For parameters of a whole tensor or of channels: how many elements in a row share one, and how many there are. `None` for blocks.
-pub(super) fn runs(dims: &[u64], granularity: Granularity) -> Option<(usize, usize)> {
-    let product = |dims: &[u64]| (dims.iter().product::<u64>() as usize).max(1);
-    match granularity {
-        Granularity::PerTensor => Some((product(dims), 1)),
-        Granularity::PerChannel(axis) => {
-            let length = *dims.get(axis)? as usize;
-            Some((product(dims.get(axis + 1..)?), length.max(1)))
-        }
-        Granularity::Blocked { .. } => None,
+/// Adds what becomes of a run of elements.
+#[inline]
+fn spread<T, U>(to: &mut Vec<U>, run: &[T], own: Own<'_>, one: impl Fn(&T, &Parameters) -> U) {
+    match own {
+        Own::One(shared) => to.extend(run.iter().map(|element| one(element, &shared))),
+        Own::Each(each) => to.extend(run.iter().zip(each).map(|(element, own)| one(element, own))),
+    }
+}
+
+/// The parameters of a run.
+enum Own<'a> {
+    One(Parameters),
+    Each(&'a [Parameters]),
+}
+
+fn own(parameters: &[Parameters], place: Place) -> Own<'_> {
+    match place {
+        Place::Shared(at) => Own::One(parameters.get(at).copied().unwrap_or(Parameters {
+            scale: 1.0,
+            zero_point: 0,
+        })),
+        Place::Each(range) => Own::Each(parameters.get(range).unwrap_or_default()),
     }
 }
 
@@ -195,27 +105,29 @@ pub fn dequantize_tensor(
     parameters: &[Parameters],
     granularity: Granularity,
 ) -> Result<Tensor, QuantizeError> {
-    let select = selector(codes.dims(), granularity, parameters.len())?;
-    let fallback = Parameters {
-        scale: 1.0,
-        zero_point: 0,
-    };
-    let own = |at: usize| parameters.get(select(at)).copied().unwrap_or(fallback);
-    let values: Vec<f32> = if codes.dtype().is_float() {
+    let runs = Runs::of(codes.dims(), granularity, parameters.len())?;
+    let mut values: Vec<f32> = Vec::new();
+    if codes.dtype().is_float() {
         let dtype = codes.dtype();
         let table: Vec<f32> = (0..=255)
             .map(|byte| decode_minifloat(dtype, byte) as f32)
             .collect();
-        codes
-            .raw()?
-            .iter()
-            .enumerate()
-            .map(|(at, byte)| table.get(usize::from(*byte)).copied().unwrap_or(f32::NAN) * own(at).scale)
-            .collect()
+        let raw = codes.raw()?;
+        for (elements, place) in runs.each() {
+            let bytes = raw.get(elements).unwrap_or_default();
+            let value = |byte: &u8, own: &Parameters| {
+                table.get(usize::from(*byte)).copied().unwrap_or(f32::NAN) * own.scale
+            };
+            spread(&mut values, bytes, own(parameters, place), value);
+        }
     } else {
-        let codes = codes.to_i64()?.into_iter().enumerate();
-        codes.map(|(at, code)| dequantize(code as i32, own(at))).collect()
-    };
+        let codes = codes.to_i64()?;
+        for (elements, place) in runs.each() {
+            let codes = codes.get(elements).unwrap_or_default();
+            let value = |code: &i64, own: &Parameters| dequantize(*code as i32, *own);
+            spread(&mut values, codes, own(parameters, place), value);
+        }
+    }
     Ok(Tensor::from_slice(codes.dims(), &values)?)
 }
 
@@ -232,6 +144,14 @@ pub fn pack(dims: &[u64], codes: &[i32], kind: Kind) -> Result<Tensor, QuantizeE
             .into(),
         Kind::Uint16 => to_little_endian(&codes.iter().map(|code| *code as u16).collect::<Vec<_>>()),
         Kind::Int16 => to_little_endian(&codes.iter().map(|code| *code as i16).collect::<Vec<_>>()),
+        Kind::Int4 | Kind::Uint4 => {
+            let byte = |pair: &[i32]| match pair {
+                [low, high] => (*low as u8 & 15) | (*high as u8) << 4,
+                [low] => *low as u8 & 15,
+                _ => 0,
+            };
+            codes.chunks(2).map(byte).collect::<Vec<u8>>().into()
+        }
         packed => {
             let bits = packed.bits();
             let per_byte = 8 / bits as usize;
@@ -286,28 +206,6 @@ mod tests {
                     (value.round_ties_even() + zero_point as f32).clamp(low as f32, high as f32) as i32;
                 assert_eq!(quantize(value, of(1.0, zero_point), kind), plain, "{value}");
             }
-        }
-    }
-
-    #[test]
-    fn runs_agree_with_the_selector() {
-        let dims = [3u64, 4, 5];
-        let values: Vec<f32> = (0..60).map(|at| at as f32 * 0.37 - 11.0).collect();
-        let tensor = Tensor::from_slice(&dims, &values).unwrap();
-        for axis in 0..3 {
-            let granularity = Granularity::PerChannel(axis);
-            let own: Vec<Parameters> = (0..dims[axis]).map(|at| of(0.1 + at as f32 * 0.05, 0)).collect();
-            let select = selector(&dims, granularity, own.len()).unwrap();
-            let expected: Vec<i32> = values
-                .iter()
-                .enumerate()
-                .map(|(at, value)| quantize(*value, own[select(at)], Kind::Int8))
-                .collect();
-            let found = quantize_tensor(&tensor, &own, granularity, Kind::Int8).unwrap();
-            assert!(
-                found.same_as(&pack(&dims, &expected, Kind::Int8).unwrap()),
-                "axis {axis}"
-            );
         }
     }
 

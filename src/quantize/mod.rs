@@ -14,6 +14,7 @@ mod parameters;
 mod range;
 mod rate;
 mod reconstruct;
+mod runs;
 mod saturation;
 mod sensitivity;
 mod weights;

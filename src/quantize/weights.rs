@@ -1,8 +1,8 @@
 //! Scales of a constant tensor from its own values: one, one a channel, or one a block.
 
-use super::codes::{runs, selector};
 use super::kind::Granularity;
 use super::parameters::{Parameters, QuantizeError, Scheme, parameters};
+use super::runs::{Place, Runs};
 use crate::ir::Tensor;
 
 /// Parameters from the extremes of each group of elements, in row-major order of the groups.
@@ -13,7 +13,7 @@ pub fn tensor_parameters(
 ) -> Result<Vec<Parameters>, QuantizeError> {
     let values = tensor.to_f32()?;
     let groups = scale_dims(tensor.dims(), granularity).iter().product::<u64>() as usize;
-    let select = selector(tensor.dims(), granularity, groups)?;
+    let runs = Runs::of(tensor.dims(), granularity, groups)?;
     let mut extremes = vec![(0f32, 0f32); groups];
     if let Some(value) = values.iter().find(|value| !value.is_finite()) {
         return Err(QuantizeError::Range {
@@ -26,28 +26,23 @@ pub fn tensor_parameters(
         range.0 = if value < range.0 { value } else { range.0 };
         range.1 = if value > range.1 { value } else { range.1 };
     };
-    match runs(tensor.dims(), granularity) {
-        Some((1, length)) => {
-            for row in values.chunks(length) {
-                for (value, range) in row.iter().zip(&mut extremes) {
-                    widen(range, *value);
-                }
+    for (elements, place) in runs.each() {
+        let values = values.get(elements).unwrap_or_default();
+        match place {
+            Place::Shared(at) => {
+                let Some(range) = extremes.get_mut(at) else {
+                    continue;
+                };
+                let mut own = *range;
+                values.iter().for_each(|value| widen(&mut own, *value));
+                *range = own;
             }
-        }
-        Some((run, length)) => {
-            for block in values.chunks(run * length) {
-                for (run, range) in block.chunks(run).zip(&mut extremes) {
-                    let mut own = *range;
-                    run.iter().for_each(|value| widen(&mut own, *value));
-                    *range = own;
-                }
-            }
-        }
-        None => {
-            for (flat, value) in values.iter().enumerate() {
-                if let Some(range) = extremes.get_mut(select(flat)) {
-                    widen(range, *value);
-                }
+            Place::Each(places) => {
+                let ranges = extremes.get_mut(places).unwrap_or_default();
+                values
+                    .iter()
+                    .zip(ranges)
+                    .for_each(|(value, range)| widen(range, *value));
             }
         }
     }
