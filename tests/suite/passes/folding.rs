@@ -368,8 +368,13 @@ fn a_loop_with_few_trips_is_written_out_on_request() {
     ));
     // Constants of the body would be there three times.
     let large = format!("float[1024] {{{}}}", vec!["1"; 1024].join(","));
-    let large = format!("e = Identity (d)  c = Constant <value = {large}> ()  m = ReduceSum <keepdims = 0> (c)");
-    assert!(!written_out(3, &format!("{large}  r = Add (v, m)  s = Mul (r, v)"), 64));
+    let large =
+        format!("e = Identity (d)  c = Constant <value = {large}> ()  m = ReduceSum <keepdims = 0> (c)");
+    assert!(!written_out(
+        3,
+        &format!("{large}  r = Add (v, m)  s = Mul (r, v)"),
+        64
+    ));
 
     let mut after = model(&text(2, plain));
     run_pass(&pass(64), &mut after, &Setting::default()).unwrap();

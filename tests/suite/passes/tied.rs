@@ -13,7 +13,9 @@ fn table(rows: usize, columns: usize) -> String {
         let (row, wave) = (at / columns, (at * 37 + 11) % 101);
         (wave as f64 / 50.0 - 1.0) * (1.0 + row as f64)
     };
-    let numbers: Vec<String> = (0..rows * columns).map(|at| format!("{:.4}", number(at))).collect();
+    let numbers: Vec<String> = (0..rows * columns)
+        .map(|at| format!("{:.4}", number(at)))
+        .collect();
     format!("float[{rows},{columns}] w = {{{}}}", numbers.join(","))
 }
 
@@ -41,9 +43,14 @@ fn count(model: &Model, operator: &str) -> usize {
 /// Elements of the constants that are codes.
 fn codes(model: &Model) -> u64 {
     let graph = &model.graph;
-    let constants = graph.node_ids().filter_map(|id| graph.constant(secateur::ir::ValueId::new(id, 0)));
+    let constants = graph
+        .node_ids()
+        .filter_map(|id| graph.constant(secateur::ir::ValueId::new(id, 0)));
     let narrow = constants.filter(|tensor| matches!(tensor.dtype(), DType::I8 | DType::U8 | DType::I4));
-    narrow.filter(|tensor| tensor.rank() == 2).map(|tensor| tensor.byte_len()).sum()
+    narrow
+        .filter(|tensor| tensor.rank() == 2)
+        .map(|tensor| tensor.byte_len())
+        .sum()
 }
 
 fn dynamic() -> QuantizeDynamic {
@@ -55,8 +62,17 @@ fn dynamic() -> QuantizeDynamic {
 }
 
 fn told(report: &PassReport) -> String {
-    let left = report.left.iter().map(|left| format!("{} {}", left.what, left.why));
-    report.notes.iter().cloned().chain(left).collect::<Vec<_>>().join("\n")
+    let left = report
+        .left
+        .iter()
+        .map(|left| format!("{} {}", left.what, left.why));
+    report
+        .notes
+        .iter()
+        .cloned()
+        .chain(left)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[test]
@@ -69,7 +85,10 @@ fn scales_of_a_tied_table_are_stored_once() {
         };
         let (after, _) = check_near(&pass, &tied(opset, product), 0.02);
         let text = lines(&after).join("\n");
-        assert!(text.contains("float[5] = ") && !text.contains("float[5, 1]"), "{text}");
+        assert!(
+            text.contains("float[5] = ") && !text.contains("float[5, 1]"),
+            "{text}"
+        );
         assert_eq!(codes(&after), 160, "{text}");
     }
 }
@@ -88,7 +107,10 @@ fn a_dynamic_product_and_a_lookup_share_codes() {
                 assert_eq!(count(&after, "MatMulInteger"), 1, "{text}");
                 assert_eq!(codes(&after), 160, "{text}");
                 assert!(!text.contains("float[5, 32]"), "{text}");
-                let shared = report.changes.iter().find(|one| one.rule == "table-shared-with-product");
+                let shared = report
+                    .changes
+                    .iter()
+                    .find(|one| one.rule == "table-shared-with-product");
                 assert_eq!(shared.map(|one| one.count), Some(1), "{report:#?}");
             }
         }
@@ -100,12 +122,22 @@ fn a_table_whose_rows_no_product_has_as_outputs_keeps_codes_of_its_own() {
     let text = tied(17, "s = MatMul(h, u) y = MatMul(s, w)")
         .replace("float[2,5] y", "float[2,32] y")
         .replace("float[5] b = {0.5, 0, 1, 2, -1}", "float[32,5] u");
-    let numbers: Vec<String> = (0..160).map(|at| format!("{}", (at % 7) as f64 * 0.1 - 0.3)).collect();
-    let text = text.replace("float[32,5] u", &format!("float[32,5] u = {{{}}}", numbers.join(",")));
+    let numbers: Vec<String> = (0..160)
+        .map(|at| format!("{}", (at % 7) as f64 * 0.1 - 0.3))
+        .collect();
+    let text = text.replace(
+        "float[32,5] u",
+        &format!("float[32,5] u = {{{}}}", numbers.join(",")),
+    );
     let (after, report) = check_near(&dynamic(), &text, 0.08);
     assert_eq!(count(&after, "MatMulInteger"), 2);
     assert_eq!(codes(&after), 3 * 160);
-    assert!(report.changes.iter().all(|one| one.rule != "table-shared-with-product"));
+    assert!(
+        report
+            .changes
+            .iter()
+            .all(|one| one.rule != "table-shared-with-product")
+    );
 }
 
 #[test]
@@ -115,7 +147,8 @@ fn an_excluded_lookup_keeps_its_table_in_float() {
         ..dynamic()
     };
     let mut after = model(&tied(17, TURNED));
-    let context = super::quantizing::context(&super::quantizing::Synthetic { samples: 2 }, Default::default());
+    let context =
+        super::quantizing::context(&super::quantizing::Synthetic { samples: 2 }, Default::default());
     let report = secateur::passes::Pass::run(&pass, &mut after, &context).unwrap();
     assert_eq!(codes(&after), 0);
     assert!(told(&report).contains("reads its weight as float"), "{report:#?}");

@@ -61,7 +61,12 @@ impl Table {
         let dims = rows.dims().to_vec();
         let name = product.name.as_str();
         let codes = editor.add_constant(format!("{name}_quantized"), rows);
-        let shape: Shape = coded.codes.dims().iter().map(|dim| Dim::Fixed(*dim as i64)).collect();
+        let shape: Shape = coded
+            .codes
+            .dims()
+            .iter()
+            .map(|dim| Dim::Fixed(*dim as i64))
+            .collect();
         let value = Value::typed(
             format!("{name}_quantized_transposed"),
             ValueType::tensor(DType::I8, Some(shape)),

@@ -144,8 +144,17 @@ pub(super) fn replace_table(
     let (bits, blocks) = (kind.bits() as usize, k / block.max(1));
     let middle = 1i32 << (bits - 1);
     let shift = if kind.is_signed() { middle } else { 0 };
-    let codes: Vec<u8> = coded.codes.to_i64()?.iter().map(|code| (*code as i32 + shift) as u8).collect();
-    let zeros: Vec<u8> = coded.parameters.iter().map(|one| (one.zero_point + shift) as u8).collect();
+    let codes: Vec<u8> = coded
+        .codes
+        .to_i64()?
+        .iter()
+        .map(|code| (*code as i32 + shift) as u8)
+        .collect();
+    let zeros: Vec<u8> = coded
+        .parameters
+        .iter()
+        .map(|one| (one.zero_point + shift) as u8)
+        .collect();
     let name = editor
         .graph()
         .value(target.weight)
@@ -158,7 +167,10 @@ pub(super) fn replace_table(
     let zeros = match plain {
         true => None,
         false => {
-            let rows: Vec<u8> = zeros.chunks(blocks.max(1)).flat_map(|row| packed(row, bits)).collect();
+            let rows: Vec<u8> = zeros
+                .chunks(blocks.max(1))
+                .flat_map(|row| packed(row, bits))
+                .collect();
             let width = rows.len().checked_div(n).unwrap_or_default() as u64;
             let rows = Tensor::from_raw(DType::U8, [n as u64, width], rows)?;
             Some(editor.add_constant(suffixed(&name, "zero_point"), rows))
@@ -170,7 +182,12 @@ pub(super) fn replace_table(
     for reader in &target.readers {
         let scale = scales.of(editor, reader.dtype)?;
         if reader.is_lookup() {
-            gather(editor, reader.node, [Some(table), Some(scale), zeros], (bits, block))?;
+            gather(
+                editor,
+                reader.node,
+                [Some(table), Some(scale), zeros],
+                (bits, block),
+            )?;
             continue;
         }
         let weight = match weight {
@@ -180,7 +197,8 @@ pub(super) fn replace_table(
                 let dims = editor.add_constant(suffixed(&name, "blocks"), Tensor::vector_i64(&dims));
                 let value = Value::named(suffixed(&name, "blocked"));
                 let inputs = [Some(table), Some(dims)];
-                let view = editor.add_operator(reader.node, Operator::new("Reshape"), &inputs, vec![value])?;
+                let view =
+                    editor.add_operator(reader.node, Operator::new("Reshape"), &inputs, vec![value])?;
                 *weight.insert(Blocks {
                     codes: ValueId::new(view, 0),
                     zeros,
