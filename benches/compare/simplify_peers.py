@@ -29,6 +29,11 @@ DATA = os.path.join(ROOT, "docs", "data", "peers-simplify.json")
 TABLE = os.path.join(ROOT, "docs", "simplify-table.md")
 TIMEOUT = 240
 TOOLS = ("onnxsim", "onnxslim", "secateur")
+# Why secateur leaves more nodes than a peer whose result is valid, by how the model's name begins.
+REASONS = (
+    ("light/", "its weights are computed by ConstantOfShape, and constants in their place would make the file many times larger; `--max-growth 1000000` makes them"),
+    ("models/real/github-ultraface/", "its weights are graph inputs with a default, which a caller may override; `--constant-inputs` makes constants of them"),
+)
 sys.path.insert(0, CROSS)
 
 import peers  # noqa: E402  (beside the cross-checks)
@@ -189,7 +194,35 @@ def table(data):
         for tool in present:
             cells += cell(entry.get(tool))
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + beyond(models)) + "\n"
+
+
+def with_fewer_nodes(models):
+    """(model, its entry, the peer with the fewest nodes) where a peer's result is valid and has fewer nodes than secateur's."""
+    found = []
+    for name, entry in models.items():
+        own = entry.get("secateur", {})
+        valid = [tool for tool in ("onnxsim", "onnxslim") if entry.get(tool, {}).get("status") == "ok"]
+        if own.get("status") == "ok" and valid:
+            best = min(valid, key=lambda tool: entry[tool]["nodes"])
+            if entry[best]["nodes"] < own["nodes"]:
+                found.append((name, entry, best))
+    return found
+
+
+def reason(name):
+    """Why secateur leaves more nodes of this model; None if no reason is written."""
+    return next((why for start, why in REASONS if name.startswith(start)), None)
+
+
+def beyond(models):
+    """The list of models of which a peer leaves fewer nodes, with the reasons."""
+    lines = ["", "## Fewer nodes elsewhere, and why", "",
+             "Models of which a peer leaves fewer nodes than secateur does with its defaults, in a result that is valid and computes the same.", ""]
+    for name, entry, best in with_fewer_nodes(models):
+        bytes_there = f"in a file of {entry[best]['bytes']:,} bytes made of {entry['bytes']:,}"
+        lines.append(f"- {name}, {entry[best]['nodes']} by {best} {bytes_there}, {entry['secateur']['nodes']} here: {reason(name) or 'there is no reason'}.")
+    return lines if len(lines) > 5 else []
 
 
 def timing(models, present):

@@ -1278,6 +1278,7 @@ def simplify(
     safety: Literal["exact", "rounding", "approximate"] | None = None,
     step_only: Sequence[str] | None = None,
     except_: Sequence[str] | None = None,
+    families: Sequence[str] | None = None,
     step_rules: Sequence[PathLike] | None = None,
     step_keep: Sequence[str] | None = None,
     step_fuel: int | None = None,
@@ -1298,14 +1299,15 @@ def simplify(
             or `approximate` (rules that say so may change results). Default: `'rounding'`.
         step_only: Rules and passes to use; all, if empty.
         except_: Rules and passes to leave out.
+        families: Families of rules beyond the usual ones: `ort`, whose operators only ONNX Runtime has.
         step_rules: Folders with more rules, relative to the pipeline's file.
         step_keep: Patterns (regular expressions) of nodes and values that must stay as they are.
         step_fuel: Rule applications before the rules stop.
         step_max_growth: By which share the file may grow (0.05: by five per cent).
         run: see :class:`RunOptions`.
     """
-    return step("simplify", model, {"safety": safety, "step_only": step_only, "except_": except_, "step_rules": step_rules,
-        "step_keep": step_keep, "step_fuel": step_fuel, "step_max_growth": step_max_growth}, run)
+    return step("simplify", model, {"safety": safety, "step_only": step_only, "except_": except_, "families": families,
+        "step_rules": step_rules, "step_keep": step_keep, "step_fuel": step_fuel, "step_max_growth": step_max_growth}, run)
 
 
 def smooth_quant(

@@ -67,7 +67,12 @@ fn list(global: &Global) -> Result<Answer, Error> {
     families.dedup();
     let mut text = String::new();
     for family in families {
-        text.push_str(&format!("{family}:\n"));
+        let waits = set
+            .rules()
+            .iter()
+            .any(|rule| rule.family == family && rule.is_optional());
+        let how = if waits { " (simplify --families)" } else { "" };
+        text.push_str(&format!("{family}{how}:\n"));
         for rule in set.rules().iter().filter(|rule| rule.family == family) {
             text.push_str(&format!(
                 "  {:width$}  {}\n",
@@ -87,10 +92,17 @@ fn test(global: &Global, set: &RuleSet, text: &str) -> Result<Answer, Error> {
     let progress = Progress::new(global);
     let options = global.options().progress(progress.teller());
     let mut documents = Vec::new();
-    let (mut proven, mut failed) = (0usize, 0usize);
+    let (mut proven, mut drawn, mut failed) = (0usize, 0usize, 0usize);
+    let mut instances = serde_json::Map::new();
     let (mut unproven, mut not_run) = (Vec::new(), Vec::new());
     let tried = |rule: &str, proofs: Vec<Proof>| {
-        proven += proofs.iter().filter(|proof| proof.verdict.is_proven()).count();
+        let own = proofs.iter().filter(|proof| proof.is_instance()).count();
+        instances.insert(rule.to_owned(), json!(own));
+        drawn += own;
+        proven += proofs
+            .iter()
+            .filter(|proof| proof.instance == 0 && proof.verdict.is_proven())
+            .count();
         failed += proofs.iter().filter(|proof| proof.verdict.is_failed()).count();
         if !proofs.iter().any(|proof| proof.verdict.is_proven()) {
             let reason = proofs.iter().find_map(|proof| match &proof.verdict {
@@ -118,7 +130,7 @@ fn test(global: &Global, set: &RuleSet, text: &str) -> Result<Answer, Error> {
     let passed = failed == 0 && unproven.is_empty();
     if global.json {
         terminal::json(
-            &json!({ "passed": passed, "rules": count, "proven": proven, "failed": failed, "unproven": unproven,
+            &json!({ "passed": passed, "rules": count, "proven": proven, "failed": failed, "unproven": unproven, "instances": instances,
                 "not-run": not_run.iter().map(|(name, reason)| json!({ "rule": name, "reason": reason })).collect::<Vec<_>>(),
                 "cases": documents }),
         );
@@ -133,7 +145,9 @@ fn test(global: &Global, set: &RuleSet, text: &str) -> Result<Answer, Error> {
         for name in &unproven {
             terminal::answer(&format!("{}: no example proves it", sanitise(name)));
         }
-        terminal::answer(&format!("{count} rules, {proven} cases proven, {failed} failed"));
+        terminal::answer(&format!(
+            "{count} rules, {proven} cases and {drawn} random instances proven, {failed} failed"
+        ));
     }
     Ok(if passed { Answer::Done } else { Answer::No })
 }
@@ -147,5 +161,6 @@ fn document(proof: &Proof) -> Value {
         ProofVerdict::NotChecked(reason) => ("not-checked", json!(reason)),
         ProofVerdict::Failed(reason) => ("failed", json!(reason)),
     };
-    json!({ "rule": proof.rule, "example": proof.example + 1, "variant": proof.variant, "opset": proof.opset, "verdict": verdict, "detail": detail })
+    json!({ "rule": proof.rule, "example": proof.example + 1, "variant": proof.variant, "opset": proof.opset,
+        "instance": proof.instance, "verdict": verdict, "detail": detail })
 }

@@ -13,6 +13,12 @@ pub(super) const RULES: &[Rule] = &[
     ("com.microsoft", "FusedGemm", gemm),
     ("com.microsoft", "FusedConv", conv),
     ("com.microsoft", "SkipLayerNormalization", skip_normalization),
+    (
+        "com.microsoft",
+        "SkipSimplifiedLayerNormalization",
+        skip_root_normalization,
+    ),
+    ("com.microsoft", "BranchwiseRMSNorm", root_normalization),
 ];
 
 fn float_input(site: &Site<'_>) -> Option<(ValueId, DType)> {
@@ -129,9 +135,26 @@ fn activate(site: &mut Site<'_>, value: ValueId, parameters: &[f32]) -> Result<O
         ("", _) => return Ok(Some(value)),
         ("Relu" | "Sigmoid" | "Tanh", _) => Operator::new(name.as_str()),
         ("LeakyRelu", [alpha]) => Operator::new("LeakyRelu").with("alpha", *alpha),
+        ("HardSigmoid", [alpha, beta]) => Operator::new("HardSigmoid")
+            .with("alpha", *alpha)
+            .with("beta", *beta),
+        ("Clip", [low, high]) => return clip(site, value, *low, *high).map(Some),
         _ => return Ok(None),
     };
     site.node(operator, &[value]).map(Some)
+}
+
+/// `Clip`, in the form of the opset.
+fn clip(site: &mut Site<'_>, value: ValueId, low: f32, high: f32) -> Result<ValueId, EditError> {
+    if site.version() < 11 {
+        return site.node(Operator::new("Clip").with("min", low).with("max", high), &[value]);
+    }
+    let dtype = site.dtype(value).unwrap_or(DType::F32);
+    let bounds = (
+        site.number(dtype, f64::from(low))?,
+        site.number(dtype, f64::from(high))?,
+    );
+    site.op("Clip", &[value, bounds.0, bounds.1])
 }
 
 fn gemm(site: &mut Site<'_>) -> Result<bool, EditError> {
@@ -176,31 +199,85 @@ fn conv(site: &mut Site<'_>) -> Result<bool, EditError> {
 
 /// Layer normalization of input + skip + bias; the fourth output is that sum. Inputs: input, skip, gamma, beta, bias.
 fn skip_normalization(site: &mut Site<'_>) -> Result<bool, EditError> {
-    let (Some((x, dtype)), Some(skip), Some(gamma)) = (float_input(site), site.input(1), site.input(2))
-    else {
+    let Some(sum) = skipped(site, 4)? else {
         return Ok(false);
     };
-    if site.is_read(1) || site.is_read(2) || dtype != DType::F32 {
-        return Ok(false);
-    }
-    let mut sum = site.op("Add", &[x, skip])?;
-    if let Some(bias) = site.input(4) {
-        sum = site.op("Add", &[sum, bias])?;
-    }
-    let epsilon = site.float("epsilon", 1e-12);
-    let epsilon = site.number(dtype, epsilon)?;
     let mean = site.reduce("ReduceMean", sum, &[-1], true)?;
     let centred = site.op("Sub", &[sum, mean])?;
-    let square = site.op("Mul", &[centred, centred])?;
-    let variance = site.reduce("ReduceMean", square, &[-1], true)?;
-    let shifted = site.op("Add", &[variance, epsilon])?;
-    let deviation = site.op("Sqrt", &[shifted])?;
-    let normal = site.op("Div", &[centred, deviation])?;
+    let beta = site.input(3);
+    normalised(site, sum, centred, beta)
+}
+
+/// The same without a mean. Inputs: input, skip, gamma, bias.
+fn skip_root_normalization(site: &mut Site<'_>) -> Result<bool, EditError> {
+    match skipped(site, 3)? {
+        Some(sum) => normalised(site, sum, sum, None),
+        None => Ok(false),
+    }
+}
+
+/// Input + skip + bias of a normalization in float whose statistics nothing reads.
+fn skipped(site: &mut Site<'_>, bias: usize) -> Result<Option<ValueId>, EditError> {
+    let (Some((x, dtype)), Some(skip), Some(_)) = (float_input(site), site.input(1), site.input(2)) else {
+        return Ok(None);
+    };
+    if site.is_read(1) || site.is_read(2) || dtype != DType::F32 {
+        return Ok(None);
+    }
+    let mut sum = site.op("Add", &[x, skip])?;
+    if let Some(bias) = site.input(bias) {
+        sum = site.op("Add", &[sum, bias])?;
+    }
+    Ok(Some(sum))
+}
+
+/// The first output: `value` over its root mean square, times gamma, plus beta. The fourth: the sum.
+fn normalised(
+    site: &mut Site<'_>,
+    sum: ValueId,
+    value: ValueId,
+    beta: Option<ValueId>,
+) -> Result<bool, EditError> {
+    let Some(gamma) = site.input(2) else {
+        return Ok(false);
+    };
+    let epsilon = site.float("epsilon", 1e-12);
+    let normal = over_root(site, value, DType::F32, epsilon)?;
     let mut y = site.op("Mul", &[normal, gamma])?;
-    if let Some(beta) = site.input(3) {
+    if let Some(beta) = beta {
         y = site.op("Add", &[y, beta])?;
     }
     site.replace(0, y)?;
     site.replace(3, sum)?;
+    Ok(true)
+}
+
+/// A value over the root of its mean square along the last axis.
+fn over_root(site: &mut Site<'_>, value: ValueId, dtype: DType, epsilon: f64) -> Result<ValueId, EditError> {
+    let epsilon = site.number(dtype, epsilon)?;
+    let square = site.op("Mul", &[value, value])?;
+    let mean = site.reduce("ReduceMean", square, &[-1], true)?;
+    let shifted = site.op("Add", &[mean, epsilon])?;
+    let root = site.op("Sqrt", &[shifted])?;
+    site.op("Div", &[value, root])
+}
+
+/// x over its root mean square along the last axis, times a scale of that axis alone: one branch. Others are left to the engine.
+fn root_normalization(site: &mut Site<'_>) -> Result<bool, EditError> {
+    let (Some((x, dtype)), Some(scale), Some(epsilon)) =
+        (float_input(site), site.input(1), site.operator.float("epsilon"))
+    else {
+        return Ok(false);
+    };
+    let (Some(shape), Some(own)) = (site.shape(x), site.shape(scale)) else {
+        return Ok(false);
+    };
+    let along = matches!((shape.last(), own.as_slice()), (Some(last), [own]) if last == own);
+    if !along || dtype != DType::F32 || site.int("num_branches", 0) > 1 {
+        return Ok(false);
+    }
+    let normal = over_root(site, x, dtype, f64::from(epsilon))?;
+    let y = site.op("Mul", &[normal, scale])?;
+    site.replace(0, y)?;
     Ok(true)
 }

@@ -28,7 +28,7 @@ pub(crate) fn work(op_type: &str) -> u32 {
     match op_type {
         "Identity" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Shape" | "Size" => 1,
         "Pow" | "Softmax" | "BatchNormalization" | "Erf" => 3,
-        "Conv" | "ConvTranspose" | "MatMul" | "Gemm" => 4,
+        "Conv" | "ConvTranspose" | "MatMul" | "Gemm" | "FusedConv" | "FusedGemm" | "FusedMatMul" => 4,
         "Einsum" | "Attention" => 5,
         _ => 2,
     }

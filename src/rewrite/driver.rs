@@ -1,11 +1,12 @@
 //! Applies rules until none fires: a worklist over the nodes of each graph, rules indexed by the operator at their root.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use crate::ir::{Graph, GraphPath, Imports, Model, NodeId, Operator, ValueId, opset_version};
 
 use super::apply::{Applied, Bounds, Refusal, apply as apply_plan, check, readers_of};
+use super::domains;
 use super::draft::Draft;
 use super::evaluator::Evaluator;
 use super::matcher::{Match, Matcher, Miss, operands_may_fit};
@@ -36,6 +37,8 @@ pub struct Options<'a> {
     pub only: Vec<String>,
     /// Rules that are not applied.
     pub except: Vec<String>,
+    /// Those of [`OPTIONAL_FAMILIES`](super::OPTIONAL_FAMILIES) whose rules are applied, too; a rule that `only` names always is.
+    pub families: Vec<String>,
     /// Rewrites before the driver stops. `None`: 64 and eight for each operator of the model.
     pub fuel: Option<u64>,
     /// Whether the user protects a node or value of this name: it is neither removed nor changed.
@@ -54,6 +57,7 @@ impl<'a> Options<'a> {
             safety: Safety::Rounding,
             only: Vec::new(),
             except: Vec::new(),
+            families: Vec::new(),
             fuel: None,
             keep: &|_| false,
             fold_bytes: 4 << 20,
@@ -65,6 +69,7 @@ impl<'a> Options<'a> {
         rule.safety <= self.safety
             && (self.only.is_empty() || self.only.contains(&rule.name))
             && !self.except.contains(&rule.name)
+            && (!rule.is_optional() || self.families.contains(&rule.family) || self.only.contains(&rule.name))
     }
 }
 
@@ -80,8 +85,8 @@ pub struct RewriteError {
     pub source: Box<crate::ir::EditError>,
 }
 
-/// Applies the rules of a set to every graph of the model, with the opsets of each. Types must be inferred
-/// ([`crate::analysis::infer`]); new values get theirs.
+/// Applies the rules of a set to every graph of the model, with the opsets of each; the domain of a new operator is imported. Types must
+/// be inferred ([`crate::analysis::infer`]); new values get theirs.
 pub fn apply(
     model: &mut Model,
     rules: &RuleSet,
@@ -97,7 +102,7 @@ pub fn apply(
     let mut growth = i64::try_from(options.growth.saturating_add(FREE_GROWTH)).unwrap_or(i64::MAX);
     let mut indices: HashMap<i64, Rc<Index<'_>>> = HashMap::new();
     for path in &paths {
-        let imports = model.opsets(path).clone();
+        let imports = domains::with_foreign(model.opsets(path));
         let Some(version) = opset_version(&imports, "") else {
             continue;
         };
@@ -111,6 +116,8 @@ pub fn apply(
         let mut driver = Driver::new(rules, options, &imports, index, path, &mut report, growth);
         driver.run(graph)?;
         growth = driver.growth;
+        let made = std::mem::take(&mut driver.foreign);
+        domains::add_at(model, path, made);
         if report.exhausted {
             break;
         }
@@ -136,7 +143,7 @@ fn drop_captures(model: &mut Model, path: &GraphPath) {
 
 /// Says why a rule does not fire at a node of a graph; the operators must be those of the model as it is.
 pub fn why_not(model: &Model, rule: &Rule, path: &GraphPath, node: NodeId, options: &Options<'_>) -> WhyNot {
-    let imports = model.opsets(path);
+    let imports = &domains::with_foreign(model.opsets(path));
     let version = opset_version(imports, "").unwrap_or(0);
     if !rule.holds_in(version) {
         return WhyNot::NoMatch(format!(
@@ -222,6 +229,7 @@ fn index<'a>(rules: &'a RuleSet, options: &Options<'_>, version: i64) -> Index<'
         entries.sort_by_key(|entry| {
             let rule = rules.rules().get(entry.rule);
             let size = rule
+                .filter(|_| !rules.is_shuffled())
                 .and_then(|r| r.instances.get(entry.instance))
                 .map_or(0, |i| i.pattern.nodes.len());
             (
@@ -250,6 +258,8 @@ struct Driver<'a> {
     wide: HashSet<NodeId>,
     held: Vec<NodeId>,
     refusals: BTreeMap<(String, String), u64>,
+    /// Domains of new operators that the graph may not import.
+    foreign: BTreeSet<&'static str>,
 }
 
 impl<'a> Driver<'a> {
@@ -277,6 +287,7 @@ impl<'a> Driver<'a> {
             wide: HashSet::new(),
             held: Vec::new(),
             refusals,
+            foreign: BTreeSet::new(),
         }
     }
 
@@ -401,6 +412,8 @@ impl<'a> Driver<'a> {
             let label = graph.label(id);
             match apply_plan(graph, self.imports, &rule.name, id, &planned, &bounds) {
                 Ok(applied) => {
+                    let made = planned.nodes.iter().map(|node| node.operator.domain());
+                    self.foreign.extend(made.filter_map(domains::foreign));
                     let after = applied.added.iter().map(|new| graph.label(*new)).collect();
                     self.report.fire(Fired {
                         rule: rule.name.clone(),

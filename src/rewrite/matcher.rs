@@ -463,7 +463,7 @@ enum Taken {
 }
 
 /// Whether every element of `tensor` has the bits of `one`; false for a tensor without elements.
-fn filled_with(tensor: &Tensor, one: &Tensor) -> bool {
+pub(super) fn filled_with(tensor: &Tensor, one: &Tensor) -> bool {
     let (Ok(raw), Ok(bits)) = (tensor.raw(), one.raw()) else {
         return false;
     };

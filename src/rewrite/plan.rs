@@ -277,14 +277,18 @@ impl Planner<'_> {
             return Ok(());
         }
         let schema = ops::schema(&call.domain, &call.op_type, version);
-        let Some(formal) = schema.and_then(|schema| schema.attribute(name)) else {
-            return Err(Reason::Owned(format!(
-                "opset {version} has no attribute {name} of {}",
-                call.op_type
-            )));
+        let kind = match schema.and_then(|schema| schema.attribute(name)) {
+            Some(formal) => formal.kind,
+            None if schema.is_none() && !call.domain.is_empty() => kind_of(value),
+            None => {
+                return Err(Reason::Owned(format!(
+                    "opset {version} has no attribute {name} of {}",
+                    call.op_type
+                )));
+            }
         };
-        let wrong = || Reason::Owned(format!("{name} of {} is no {}", call.op_type, formal.kind));
-        let value = match formal.kind {
+        let wrong = || Reason::Owned(format!("{name} of {} is no {kind}", call.op_type));
+        let value = match kind {
             "int" => AttributeValue::Int(value.int().ok_or_else(wrong)?),
             "float" => AttributeValue::Float(value.number().ok_or_else(wrong)? as f32),
             "ints" => AttributeValue::Ints(value.ints().ok_or_else(wrong)?.to_vec()),
@@ -369,6 +373,18 @@ impl Planner<'_> {
             )));
         }
         Ok(Val::Tensor(tensor.clone()))
+    }
+}
+
+/// The kind of an attribute of an operator that no table has: that of its value.
+fn kind_of(value: &Val) -> &'static str {
+    match value {
+        Val::Bool(_) | Val::Int(_) => "int",
+        Val::Float(_) => "float",
+        Val::Ints(_) => "ints",
+        Val::Floats(_) => "floats",
+        Val::Text(_) => "string",
+        _ => "tensor",
     }
 }
 

@@ -11,6 +11,10 @@ use crate::ops;
 use super::error::Place;
 use super::syntax::{Spanned, Statement};
 
+/// Families of rules that are left out unless they are asked for: `lowering` turns operators into what an engine can run, which
+/// simplifies nothing, `ort` into such as only ONNX Runtime has.
+pub const OPTIONAL_FAMILIES: [&str; 2] = ["lowering", "ort"];
+
 /// One rule file.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -108,6 +112,11 @@ impl Example {
 }
 
 impl Rule {
+    /// Whether the rule is applied only where its family or the rule itself is asked for.
+    pub fn is_optional(&self) -> bool {
+        OPTIONAL_FAMILIES.contains(&self.family.as_str())
+    }
+
     /// Whether the rule holds in this opset.
     pub fn holds_in(&self, opset: i64) -> bool {
         opset >= self.opset.0 && self.opset.1.is_none_or(|last| opset <= last)

@@ -1,7 +1,8 @@
 """131 micro-models, each with one thing to rewrite (114) or one thing that must be left alone (17).
 
 A probe is *done* when the rewritten model satisfies its condition; a guard is *kept* when it does. Conditions are stated over the
-rewritten model only, so that any correct way of getting there counts.
+rewritten model only, so that any correct way of getting there counts. What secateur leaves alone by default has the reason as `left`,
+and where options or another verb do it, these as `ask`.
 
 usage: probe_models.py DIR      writes DIR/<name>.onnx and DIR/INDEX.md
 """
@@ -18,10 +19,18 @@ import models
 PROBES = []
 
 
-class Probe:
-    """One micro-model: `title` is the row in the table, `condition` what a rewritten model is asked for."""
+# Options of `simplify` that ask for a file that may become larger, for operators which ONNX Runtime alone has (the names take more bytes
+# than probes have to spare), and for rewrites that may change results.
+GROWTH = ["--max-growth", "1"]
+ORT = ["--families", "ort", *GROWTH]
+APPROXIMATE = ["--safety", "approximate"]
 
-    def __init__(self, title, name, model, condition, says, guard, numeric):
+
+class Probe:
+    """One micro-model: `title` is the row in the table, `condition` what a rewritten model is asked for, `left` why it is not
+    rewritten by default, `ask` the options of `simplify` or the verb with its options by which it is."""
+
+    def __init__(self, title, name, model, condition, says, guard, numeric, left=None, ask=None):
         self.title = title
         self.name = name
         self.model = model
@@ -29,6 +38,12 @@ class Probe:
         self.says = says
         self.guard = guard
         self.numeric = numeric
+        self.left = left
+        self.ask = ask
+
+    def command(self):
+        """The verb and the options that ask for the rewrite."""
+        return ["simplify", *self.ask] if self.ask[0].startswith("-") else list(self.ask)
 
 
 def weight(shape, seed=0, scale=0.5, positive=False):
@@ -82,9 +97,9 @@ def condition(gone=(), has=(), at_most=None, exactly=None, also=None):
     return test, "; ".join(words)
 
 
-def probe(title, name, model, numeric=True, guard=False, **wanted):
+def probe(title, name, model, numeric=True, guard=False, left=None, ask=None, **wanted):
     test, says = condition(**wanted)
-    PROBES.append(Probe(title, name, model, test, says, guard, numeric))
+    PROBES.append(Probe(title, name, model, test, says, guard, numeric, left, ask))
 
 
 def guard(title, name, model, numeric=True, **wanted):
@@ -104,7 +119,8 @@ def folding():
     probe("fold: const+const", "fold-const-add", build(X23, "c = Add(a, b)\n y = Add(x, c)", {"a": weight((3,)), "b": weight((3,), 1)}), at_most=1)
     probe("fold: Transpose(weight)", "fold-transpose-weight", build("(float[2,3] x) => (float[2,5] y)", "t = Transpose(w)\n y = MatMul(x, t)", {"w": weight((5, 3))}), gone=["Transpose"], at_most=1)
     probe("fold: Constant nodes -> initializers", "fold-constant-node", build(X23, "c = Constant <value: tensor = float[3] {1, 2, 3}> ()\n y = Add(x, c)"),
-          also=(lambda m: not any(n.op_type == "Constant" for n in models.nodes(m)), "no Constant node"))
+          also=(lambda m: not any(n.op_type == "Constant" for n in models.nodes(m)), "no Constant node"),
+          left="a Constant node and an initializer are the same to a runtime, and the file keeps the form that it has")
     probe("fold: Range(const)", "fold-range", build("(float[8] x) => (float[8] y)", "r = Range(a, b, c)\n y = Mul(x, r)", {"a": scalar(0.0), "b": scalar(8.0), "c": scalar(1.0)}), gone=["Range"])
     probe("fold: ConstantOfShape small", "fold-constant-of-shape", build(X23, "c = ConstantOfShape <value: tensor = float[1] {2.5}> (s)\n y = Mul(x, c)", {"s": ints(2, 3)}), gone=["ConstantOfShape"])
     guard("ConstantOfShape 64MB kept", "constant-of-shape-64mb", build("(float[4096] x) => (float[4096,4096] y)", "c = ConstantOfShape <value: tensor = float[1] {0.5}> (s)\n y = Add(x, c)", {"s": ints(4096, 4096)}), also=file_bytes_at_most(1_000_000))
@@ -156,7 +172,8 @@ def algebra():
     probe("merge: Clip(Clip)", "merge-clip-clip", build(X23, "i = Clip(x, a, b)\n y = Clip(i, c, d)", {"a": scalar(-0.5), "b": scalar(0.75), "c": scalar(-0.25), "d": scalar(0.9)}), at_most=1)
     probe("merge: Relu+Clip", "merge-relu-clip", build(X23, "i = Relu(x)\n y = Clip(i, a, b)", {"a": scalar(-0.5), "b": scalar(0.75)}), at_most=1)
     probe("rewrite: Min(Max) -> Clip", "rewrite-min-max", build(X23, "i = Max(x, a)\n y = Min(i, b)", {"a": scalar(-0.5), "b": scalar(0.5)}), at_most=1)
-    probe("elim: ArgMax(Softmax x)", "elim-argmax-softmax", build("(float[2,3] x) => (int64[2,1] y)", "i = Softmax <axis = -1> (x)\n y = ArgMax <axis = -1> (i)"), gone=["Softmax"])
+    probe("elim: ArgMax(Softmax x)", "elim-argmax-softmax", build("(float[2,3] x) => (int64[2,1] y)", "i = Softmax <axis = -1> (x)\n y = ArgMax <axis = -1> (i)"), gone=["Softmax"],
+          left="Softmax may round two different elements to one number, and then ArgMax answers with another one of them", ask=APPROXIMATE)
     probe("merge: Log(Softmax)->LogSoftmax", "merge-log-softmax", build(X23, "i = Softmax <axis = -1> (x)\n y = Log(i)"), has=["LogSoftmax"], at_most=1)
     probe("elim: ReduceMean over size-1 axis", "elim-reduce-mean-one", build("(float[2,1,3] x) => (float[2,1,3] y)", "i = ReduceMean <axes = [1], keepdims = 1> (x)\n y = Relu(i)"), gone=["ReduceMean"])
     probe("merge: ReduceSum(keepdims=0)+Unsqueeze", "merge-reduce-unsqueeze", build("(float[2,3,4] x) => (float[2,1,4] y)", "i = ReduceSum <keepdims = 0> (x, a)\n y = Unsqueeze(i, a)", {"a": ints(1)}), at_most=1)
@@ -178,7 +195,8 @@ def fusions():
     conv = {"w": weight((4, 3, 3, 3), scale=0.2), "bias": weight((4,), 3)}
     probe("fuse: Conv+BN", "fuse-conv-bn", build(IMAGE.format(6), "c = Conv(x, w, bias)\n y = BatchNormalization(c, s, b, m, v)", {**conv, **batch_norm(4)}), gone=["BatchNormalization"], at_most=1)
     second = {name + "2": values for name, values in batch_norm(4, 50).items()}
-    probe("fuse: Conv+BN, weight shared by 2 convs (both kept right)", "fuse-conv-bn-shared-weight", build("(float[2,3,8,8] x) => (float[2,4,6,6] y, float[2,4,6,6] z)", "c = Conv(x, w)\n y = BatchNormalization(c, s, b, m, v)\n r = Relu(x)\n d = Conv(r, w)\n z = BatchNormalization(d, s2, b2, m2, v2)", {"w": conv["w"], **batch_norm(4), **second}), gone=["BatchNormalization"])
+    probe("fuse: Conv+BN, weight shared by 2 convs (both kept right)", "fuse-conv-bn-shared-weight", build("(float[2,3,8,8] x) => (float[2,4,6,6] y, float[2,4,6,6] z)", "c = Conv(x, w)\n y = BatchNormalization(c, s, b, m, v)\n r = Relu(x)\n d = Conv(r, w)\n z = BatchNormalization(d, s2, b2, m2, v2)", {"w": conv["w"], **batch_norm(4), **second}), gone=["BatchNormalization"],
+          left="each Conv would have a weight of its own, and the file would grow by one of them", ask=GROWTH)
     probe("fuse: ConvTranspose+BN", "fuse-conv-transpose-bn", build("(float[2,3,8,8] x) => (float[2,4,10,10] y)", "c = ConvTranspose(x, w, bias)\n y = BatchNormalization(c, s, b, m, v)", {"w": weight((3, 4, 3, 3), scale=0.2), "bias": conv["bias"], **batch_norm(4)}), gone=["BatchNormalization"], at_most=1)
     probe("fuse: Gemm+BN", "fuse-gemm-bn", build("(float[2,3] x) => (float[2,4] y)", "c = Gemm <transB = 1> (x, w, bias)\n y = BatchNormalization(c, s, b, m, v)", {"w": weight((4, 3)), "bias": conv["bias"], **batch_norm(4)}), gone=["BatchNormalization"], at_most=1)
     probe("fuse: MatMul+BN", "fuse-matmul-bn", build("(float[2,3] x) => (float[2,4] y)", "c = MatMul(x, w)\n y = BatchNormalization(c, s, b, m, v)", {"w": weight((3, 4)), **batch_norm(4)}), gone=["BatchNormalization"])
@@ -187,13 +205,15 @@ def fusions():
     probe("fuse: Mul->Conv (input scale)", "fuse-mul-conv", build(IMAGE.format(6), "i = Mul(x, a)\n y = Conv(i, w, bias)", {**conv, "a": weight((1, 3, 1, 1), 4)}), at_most=1)
     probe("fuse: Pad+Conv", "fuse-pad-conv", build(IMAGE.format(8), "i = Pad(x, p)\n y = Conv(i, w, bias)", {**conv, "p": ints(0, 0, 1, 1, 0, 0, 1, 1)}), at_most=1)
     probe("fuse: Pad+AveragePool", "fuse-pad-average-pool", build("(float[2,3,8,8] x) => (float[2,3,8,8] y)", "i = Pad(x, p)\n y = AveragePool <kernel_shape = [3, 3], count_include_pad = 1> (i)", {"p": ints(0, 0, 1, 1, 0, 0, 1, 1)}), at_most=1)
-    probe("fuse: Conv+Relu (contrib FusedConv)", "fuse-conv-relu-contrib", build(IMAGE.format(6), "c = Conv(x, w, bias)\n y = Relu(c)", conv), at_most=1)
+    probe("fuse: Conv+Relu (contrib FusedConv)", "fuse-conv-relu-contrib", build(IMAGE.format(6), "c = Conv(x, w, bias)\n y = Relu(c)", conv), at_most=1,
+          left="no operator of ONNX is a Conv with an activation; FusedConv is one of ONNX Runtime, which makes it by itself as it loads a model", ask=ORT)
     gemm = {"w": weight((3, 4)), "a": weight((4,), 5)}
     probe("fuse: MatMul+Add 2D -> Gemm", "fuse-matmul-add", build("(float[2,3] x) => (float[2,4] y)", "c = MatMul(x, w)\n y = Add(c, a)", gemm), has=["Gemm"], at_most=1)
     probe("fuse: MatMul+Add, dynamic batch 2D", "fuse-matmul-add-dynamic", build("(float[N,3] x) => (float[N,4] y)", "c = MatMul(x, w)\n y = Add(c, a)", gemm), has=["Gemm"], at_most=1)
     probe("fuse: Transpose->MatMul/Gemm", "fuse-transpose-gemm", build("(float[3,2] x) => (float[2,4] y)", "t = Transpose <perm = [1, 0]> (x)\n y = Gemm(t, w, a)", gemm), gone=["Transpose"], at_most=1)
     probe("fuse: MatMul scale into weight", "fuse-matmul-scale", build("(float[2,3] x) => (float[2,4] y)", "i = Mul(x, k)\n y = MatMul(i, w)", {"w": gemm["w"], "k": scalar(0.125)}), gone=["Mul"])
-    probe("fuse: 3 MatMul QKV -> 1", "fuse-qkv", build("(float[2,5,8] x) => (float[2,5,8] q, float[2,5,8] k, float[2,5,8] v)", "q = MatMul(x, a)\n k = MatMul(x, b)\n v = MatMul(x, c)", {"a": weight((8, 8), 1), "b": weight((8, 8), 2), "c": weight((8, 8), 3)}), exactly={"MatMul": 1})
+    probe("fuse: 3 MatMul QKV -> 1", "fuse-qkv", build("(float[2,5,8] x) => (float[2,5,8] q, float[2,5,8] k, float[2,5,8] v)", "q = MatMul(x, a)\n k = MatMul(x, b)\n v = MatMul(x, c)", {"a": weight((8, 8), 1), "b": weight((8, 8), 2), "c": weight((8, 8), 3)}), exactly={"MatMul": 1},
+          left="a Split would copy the three results at every run, and what fuses attention later looks for three products; as a rule has one result from which everything else is reached, it could not be said either")
     probe("rewrite: Einsum -> MatMul", "rewrite-einsum", build("(float[2,3,4] x, float[2,4,5] u) => (float[2,3,5] y)", 'y = Einsum <equation = "bij,bjk->bik"> (x, u)'), gone=["Einsum"], has=["MatMul"])
     probe("rewrite: Pow(x,2) -> Mul", "rewrite-pow-two", build(X23, "y = Pow(x, c)", {"c": scalar(2.0)}), gone=["Pow"])
 
@@ -202,18 +222,23 @@ def activations():
     gelu = "d = Div(x, root)\n e = Erf(d)\n f = Add(e, one)\n g = Mul(x, f)\n y = Mul(g, half)"
     constants = {"root": scalar(np.sqrt(2.0)), "one": scalar(1.0), "half": scalar(0.5)}
     probe("fuse: erf-GELU -> Gelu (opset 20)", "fuse-gelu-20", build(X23, gelu, constants, opset=20, ir=9), has=["Gelu"], at_most=1)
-    probe("fuse: erf-GELU -> contrib Gelu (opset 17)", "fuse-gelu-17-contrib", build(X23, gelu, constants), has=["Gelu"], at_most=1)
-    probe("fuse: x*Sigmoid(x) -> Swish/QuickGelu", "fuse-swish", build(X23, "s = Sigmoid(x)\n y = Mul(x, s)"), at_most=1)
+    probe("fuse: erf-GELU -> contrib Gelu (opset 17)", "fuse-gelu-17-contrib", build(X23, gelu, constants), has=["Gelu"], at_most=1,
+          left="ONNX has a Gelu from opset 20 on; this one is of ONNX Runtime", ask=ORT)
+    probe("fuse: x*Sigmoid(x) -> Swish/QuickGelu", "fuse-swish", build(X23, "s = Sigmoid(x)\n y = Mul(x, s)"), at_most=1,
+          left="ONNX has a Swish from opset 24 on, and few runtimes have a kernel for it; QuickGelu is one of ONNX Runtime", ask=ORT)
     probe("fuse: HardSwish", "fuse-hard-swish", build(X23, "h = HardSigmoid <alpha = 0.16666667, beta = 0.5> (x)\n y = Mul(x, h)"), has=["HardSwish"], at_most=1)
     probe("fuse: x+3,clip0-6,/6,*x -> HardSwish", "fuse-hard-swish-clip", build(X23, "a = Add(x, three)\n c = Clip(a, zero, six)\n d = Div(c, six)\n y = Mul(x, d)", {"three": scalar(3.0), "zero": scalar(0.0), "six": scalar(6.0)}), has=["HardSwish"], at_most=1)
     norm = {"two": scalar(2.0), "eps": scalar(1e-5), "g": weight((8,), positive=True), "b": weight((8,), 1)}
     layer = "mu = ReduceMean <axes = [-1]> (x)\n d = Sub(x, mu)\n p = Pow(d, two)\n var = ReduceMean <axes = [-1]> (p)\n e = Add(var, eps)\n r = Sqrt(e)\n n = Div(d, r)\n s = Mul(n, g)\n y = Add(s, b)"
     probe("fuse: LayerNormalization", "fuse-layer-norm", build("(float[2,5,8] x) => (float[2,5,8] y)", layer, norm), has=["LayerNormalization"], at_most=1)
     probe("fuse: RMSNorm (x*Reciprocal(Sqrt), opset 23)", "fuse-rms-norm-23", build("(float[2,5,8] x) => (float[2,5,8] y)", "p = Pow(x, two)\n m = ReduceMean(p, ax)\n e = Add(m, eps)\n r = Sqrt(e)\n i = Reciprocal(r)\n n = Mul(x, i)\n y = Mul(n, g)", {**{k: norm[k] for k in ("two", "eps", "g")}, "ax": ints(-1)}, opset=23, ir=10), has=["RMSNormalization"], at_most=1)
-    probe("fuse: RMSNorm (x/Sqrt, opset 17)", "fuse-rms-norm-17-contrib", build("(float[2,5,8] x) => (float[2,5,8] y)", "p = Pow(x, two)\n m = ReduceMean <axes = [-1]> (p)\n e = Add(m, eps)\n r = Sqrt(e)\n n = Div(x, r)\n y = Mul(n, g)", {k: norm[k] for k in ("two", "eps", "g")}), at_most=1)
-    probe("fuse: LpNormalization", "fuse-lp-norm", build("(float[2,8] x) => (float[2,8] y)", "n = ReduceL2 <axes = [1], keepdims = 1> (x)\n y = Div(x, n)"), has=["LpNormalization"], at_most=1)
+    probe("fuse: RMSNorm (x/Sqrt, opset 17)", "fuse-rms-norm-17-contrib", build("(float[2,5,8] x) => (float[2,5,8] y)", "p = Pow(x, two)\n m = ReduceMean <axes = [-1]> (p)\n e = Add(m, eps)\n r = Sqrt(e)\n n = Div(x, r)\n y = Mul(n, g)", {k: norm[k] for k in ("two", "eps", "g")}), at_most=1,
+          left="ONNX has an RMSNormalization from opset 23 on; BranchwiseRMSNorm is one of ONNX Runtime", ask=ORT)
+    probe("fuse: LpNormalization", "fuse-lp-norm", build("(float[2,8] x) => (float[2,8] y)", "n = ReduceL2 <axes = [1], keepdims = 1> (x)\n y = Div(x, n)"), has=["LpNormalization"], at_most=1,
+          left="a vector of zeros over its norm is NaN, and LpNormalization makes 0 of it", ask=APPROXIMATE)
     probe("fuse: SDPA -> Attention/MHA", "fuse-sdpa", build("(float[2,4,5,8] q, float[2,4,5,8] k, float[2,4,5,8] v) => (float[2,4,5,8] y)", "t = Transpose <perm = [0, 1, 3, 2]> (k)\n s = MatMul(q, t)\n d = Mul(s, c)\n p = Softmax <axis = -1> (d)\n y = MatMul(p, v)", {"c": scalar(1 / np.sqrt(8.0))}, opset=23, ir=10), gone=["Softmax"], at_most=1)
-    probe("fuse: Add+LayerNorm -> SkipLayerNorm", "fuse-skip-layer-norm", build("(float[2,5,8] x, float[2,5,8] u) => (float[2,5,8] y)", "a = Add(x, u)\n y = LayerNormalization(a, g, b)", {k: norm[k] for k in ("g", "b")}), at_most=1)
+    probe("fuse: Add+LayerNorm -> SkipLayerNorm", "fuse-skip-layer-norm", build("(float[2,5,8] x, float[2,5,8] u) => (float[2,5,8] y)", "a = Add(x, u)\n y = LayerNormalization(a, g, b)", {k: norm[k] for k in ("g", "b")}), at_most=1,
+          left="ONNX has no such operator; SkipLayerNormalization is one of ONNX Runtime", ask=ORT)
 
 
 def soundness():
@@ -243,7 +268,8 @@ def structure():
     probe("ctrl: simplify inside If branches", "ctrl-if-branches", build("(bool b, float[2,3] x) => (float[2,3] y)", "y = If (b) <then_branch = then () => (float[2,3] p) { i = Identity(x)\n p = Relu(i) }, else_branch = other () => (float[2,3] q) { j = Identity(x)\n q = Sigmoid(j) }>"), gone=["Identity"])
     functions = '<domain: "local", opset_import: ["" : 17]>\ntwice (a) => (b) { t = Relu(a)\n b = Add(t, t) }'
     probe("func: local function inlined", "func-inlined", build(X23, "y = local.twice(x)", domains=["local"], functions=functions), gone=["twice"],
-          also=(lambda m: not m.functions, "no functions"))
+          also=(lambda m: not m.functions, "no functions"),
+          left="a function is how a model names a part that a runtime may replace as a whole", ask=["inline-functions"])
     probe("dom: contrib op kept, neighbours simplified", "dom-contrib", build(X23, "i = Identity(x)\n g = com.microsoft.QuickGelu <alpha = 1.5> (i)\n j = Identity(g)\n y = Relu(j)", domains=["com.microsoft"]), gone=["Identity"], has=["QuickGelu"])
     probe("dom: unknown custom op kept, neighbours simplified", "dom-custom", build(X23, "i = Identity(x)\n g = acme.Magic <alpha = 1.5> (i)\n j = Identity(g)\n y = Relu(j)", domains=["acme"]), numeric=False, gone=["Identity"], has=["Magic"])
     described = build(X23, "i = Identity(x)\n y = Relu(i)")
@@ -262,7 +288,8 @@ def structure():
 
 def done_by_none():
     probe("merge: Shape of same-shaped tensors", "none-shape-of-same", build("(float[N,M] x, float[N,M] u) => (float[N,M] y, float[N,M] z, int64[2] s, int64[2] t)", "y = Relu(x)\n z = Sigmoid(u)\n s = Shape(x)\n v = Shape(y)\n t = Add(v, one)", {"one": ints(1)}), exactly={"Shape": 1})
-    probe("rewrite: Transpose of unit dims->Reshape", "none-transpose-unit", build("(float[2,1,3] x) => (float[2,3,1] y)", "y = Transpose <perm = [0, 2, 1]> (x)"), gone=["Transpose"])
+    probe("rewrite: Transpose of unit dims->Reshape", "none-transpose-unit", build("(float[2,1,3] x) => (float[2,3,1] y)", "y = Transpose <perm = [0, 2, 1]> (x)"), gone=["Transpose"],
+          left="the shape that Reshape reads would make a file of this size larger than it was", ask=GROWTH)
     probe("merge: Slice+Slice on different axes", "none-slice-slice", build("(float[4,6] x) => (float[2,3] y)", "i = Slice(x, a, b, zero)\n y = Slice(i, a, c, one)", {"a": ints(1), "b": ints(3), "c": ints(4), "zero": ints(0), "one": ints(1)}), at_most=1)
     probe("elim: Neg(Neg)", "none-neg-neg", build(X23, "i = Neg(x)\n j = Neg(i)\n y = Relu(j)"), gone=["Neg"])
     probe("elim: Not(Not)", "none-not-not", build("(bool[2,3] x, bool[2,3] u) => (bool[2,3] y)", "i = Not(x)\n j = Not(i)\n y = And(j, u)"), gone=["Not"])
@@ -274,16 +301,19 @@ def done_by_none():
     probe("assoc: (x+c1)+c2", "none-assoc-add", build(X23, "i = Add(x, a)\n y = Add(i, b)", {"a": weight((3,)), "b": weight((3,), 1)}), at_most=1)
     probe("rewrite: a*Reciprocal(b)->Div", "none-reciprocal-div", build("(float[2,3] x, float[2,3] u) => (float[2,3] y)", "e = Exp(u)\n r = Reciprocal(e)\n y = Mul(x, r)"), has=["Div"], gone=["Reciprocal"])
     probe("fuse: BN->Conv", "none-bn-conv", build(IMAGE.format(6), "i = BatchNormalization(x, s, b, m, v)\n y = Conv(i, w, bias)", {"w": weight((4, 3, 3, 3), scale=0.2), "bias": weight((4,), 3), **batch_norm(3)}), gone=["BatchNormalization"], at_most=1)
-    probe("rewrite: standalone BN->Mul+Add", "none-bn-alone", build("(float[2,3,8,8] x) => (float[2,3,8,8] y)", "r = Relu(x)\n y = BatchNormalization(r, s, b, m, v)", batch_norm(3)), gone=["BatchNormalization"])
+    probe("rewrite: standalone BN->Mul+Add", "none-bn-alone", build("(float[2,3,8,8] x) => (float[2,3,8,8] y)", "r = Relu(x)\n y = BatchNormalization(r, s, b, m, v)", batch_norm(3)), gone=["BatchNormalization"],
+          left="two operators that read the data twice would take the place of one")
     probe("fuse: Conv->1x1 Conv", "none-conv-1x1", build(IMAGE.format(6), "c = Conv(x, w)\n y = Conv(c, k)", {"w": weight((4, 3, 3, 3), scale=0.2), "k": weight((4, 4, 1, 1), 7)}), at_most=1)
     tanh = "p = Pow(x, three)\n c = Mul(p, k)\n a = Add(x, c)\n s = Mul(a, root)\n t = Tanh(s)\n o = Add(t, one)\n h = Mul(x, half)\n y = Mul(h, o)"
     probe("fuse: tanh-GELU in HF form", "none-gelu-tanh", build(X23, tanh, {"three": scalar(3.0), "k": scalar(0.044715), "root": scalar(np.sqrt(2 / np.pi)), "one": scalar(1.0), "half": scalar(0.5)}, opset=20, ir=9), has=["Gelu"], at_most=1)
     loop = "y = Loop (n, , x) <body = step (int64 i, bool c, float[2,3] a) => (bool d, float[2,3] b) { d = Identity(c)\n e = Add(a, k)\n b = Relu(e) }>"
-    probe("ctrl: unroll const Loop", "none-loop-unroll", build(X23, loop, {"n": scalar(3, np.int64), "k": weight((3,))}), gone=["Loop"])
+    probe("ctrl: unroll const Loop", "none-loop-unroll", build(X23, loop, {"n": scalar(3, np.int64), "k": weight((3,))}), gone=["Loop"],
+          left="six operators would take the place of four", ask=["fold-constants", "--unroll", "16"])
 
 
 def done_by_all():
-    probe("fold: Shape(static)", "all-shape-static", build("(float[2,3] x, float[6] z) => (float[2,3] y, float[2,3] w)", "s = Shape(x)\n y = Reshape(z, s)\n w = Relu(x)"), gone=["Shape"])
+    probe("fold: Shape(static)", "all-shape-static", build("(float[2,3] x, float[6] z) => (float[2,3] y, float[2,3] w)", "s = Shape(x)\n y = Reshape(z, s)\n w = Relu(x)"), gone=["Shape"],
+          left="the constant would make a file of this size larger than it was", ask=GROWTH)
     probe("ctrl: If(const) inlined", "all-if-const", build(X23, "y = If (b) <then_branch = then () => (float[2,3] p) { p = Relu(x) }, else_branch = other () => (float[2,3] q) { q = Sigmoid(x) }>", {"b": scalar(True, np.bool_)}), gone=["If"])
     probe("dead: unused initializer", "all-unused-initializer", build(X23, "i = Identity(x)\n y = Relu(i)", {"w": weight((8, 8))}), also=(lambda m: not m.graph.initializer, "no initializer"))
     produced = build(X23, "i = Identity(x)\n y = Relu(i)")

@@ -1,6 +1,7 @@
 """Tables under docs/ are those of their data: docs/probes.md of docs/data/probes.json, docs/simplify-table.md of docs/data/peers-simplify.json.
 
-Both are written anew from the data and compared as a whole, and each table has a row for each entry and a column for each tool.
+Both are written anew from the data and compared as a whole, and each table has a row for each entry and a column for each tool. Where a peer
+leaves fewer nodes, the page has the reason.
 """
 
 import copy
@@ -53,6 +54,8 @@ def check(report, secateur):
     with open(simplify_peers.DATA) as file:
         data = json.load(file)
     check_page(report, "docs/simplify-table.md", simplify_peers.TABLE, simplify_peers.table(data), list(data["models"]), simplify_peers.TOOLS)
+    open_ends = [name for name, _, _ in simplify_peers.with_fewer_nodes(data["models"]) if not simplify_peers.reason(name)]
+    report.failed("fewer nodes elsewhere", f"no reason for {open_ends}") if open_ends else report.passed("fewer nodes elsewhere")
     # A figure that changes has to change the page.
     other = copy.deepcopy(data)
     next(iter(other["models"].values()))["secateur"]["nodes"] += 1

@@ -11,7 +11,7 @@ use crate::analysis::infer;
 use crate::ir::{Graph, Model};
 use crate::passes::encoded_size::{Budget, model_bytes};
 use crate::passes::{About, Context, Pass, PassError, PassReport, Safety, Selector};
-use crate::rewrite::{FREE_GROWTH, Options, RewriteReport, RuleSet, apply};
+use crate::rewrite::{FREE_GROWTH, OPTIONAL_FAMILIES, Options, RewriteReport, RuleSet, apply};
 use crate::schema::{self, nearest};
 
 const NAME: &str = "simplify";
@@ -19,9 +19,6 @@ const NAME: &str = "simplify";
 /// Rounds before the pass stops although something still changes: every round but the last makes the model smaller, and
 /// what needs more than a few is a rule set that runs in a circle.
 const MAX_ROUNDS: usize = 24;
-
-/// The family of rules that turn operators into what an engine can run: no simplifications.
-const LOWERING: &str = "lowering";
 
 /// Makes the model smaller and faster without changing what it computes.
 ///
@@ -40,6 +37,8 @@ pub struct Simplify {
     pub only: Vec<String>,
     /// Rules and passes to leave out.
     pub except: Vec<String>,
+    /// Families of rules beyond the usual ones: `ort`, whose operators only ONNX Runtime has.
+    pub families: Vec<String>,
     /// Folders with more rules, relative to the pipeline's file.
     #[schemars(extend("x-file" = "rules"))]
     pub rules: Vec<PathBuf>,
@@ -57,6 +56,7 @@ impl Default for Simplify {
             safety: Safety::Rounding,
             only: Vec::new(),
             except: Vec::new(),
+            families: Vec::new(),
             rules: Vec::new(),
             keep: Vec::new(),
             fuel: None,
@@ -83,7 +83,8 @@ impl Pass for Simplify {
             options: self,
             context: &context,
             rules: &rules,
-            except: self.left_out(&rules),
+            families: Vec::new(),
+            later: self.families.clone(),
             original,
             fuel: context.limits.fuel,
             slack,
@@ -113,8 +114,24 @@ impl Simplify {
         Ok(rules)
     }
 
-    /// Names in `only` and `except` have to exist.
+    /// Names in `only`, `except` and `families` have to exist.
     fn check_names(&self, rules: &RuleSet) -> Result<(), PassError> {
+        let families = || {
+            let used = rules.rules().iter().map(|rule| rule.family.as_str());
+            used.chain(OPTIONAL_FAMILIES)
+        };
+        if let Some(name) = self
+            .families
+            .iter()
+            .find(|name| !families().any(|known| known == **name))
+        {
+            let hint = match nearest(name, families()) {
+                Some(near) => format!("did you mean {near}?"),
+                None => "`secateur rules list` shows all families".to_owned(),
+            };
+            let message = format!("there is no family of rules {name}; {hint}");
+            return Err(PassError::Option { pass: NAME, message });
+        }
         let unknown =
             |name: &&String| rules.get(name).is_none() && !Part::ALL.iter().any(|part| part.name() == **name);
         match self.only.iter().chain(&self.except).find(unknown) {
@@ -129,19 +146,6 @@ impl Simplify {
                 Err(PassError::Option { pass: NAME, message })
             }
         }
-    }
-
-    /// Rules that are not applied.
-    fn left_out(&self, rules: &RuleSet) -> Vec<String> {
-        let lowering = rules
-            .rules()
-            .iter()
-            .filter(|rule| rule.family == LOWERING && !self.only.contains(&rule.name));
-        self.except
-            .iter()
-            .cloned()
-            .chain(lowering.map(|rule| rule.name.clone()))
-            .collect()
     }
 
     /// The run's context with the step's own bounds and patterns.
@@ -198,7 +202,10 @@ struct Rounds<'a> {
     options: &'a Simplify,
     context: &'a Context<'a>,
     rules: &'a RuleSet,
-    except: Vec<String>,
+    /// Optional families whose rules are applied, and those that join once nothing else changes any more: the other rules do not
+    /// see through what they make.
+    families: Vec<String>,
+    later: Vec<String>,
     /// Bytes of the model before the first round.
     original: u64,
     fuel: Option<u64>,
@@ -238,7 +245,7 @@ impl Rounds<'_> {
                 let found = EliminateDeadCode::default().run(model, self.context)?;
                 changed |= self.merge(Part::Dead, found);
             }
-            if !changed {
+            if !changed && !self.begin_later() {
                 break;
             }
             if round + 1 == MAX_ROUNDS {
@@ -251,6 +258,13 @@ impl Rounds<'_> {
             compact(model);
         }
         Ok(self.report)
+    }
+
+    /// Lets the families that wait join. Answers whether there are any.
+    fn begin_later(&mut self) -> bool {
+        let any = !self.later.is_empty();
+        self.families.append(&mut self.later);
+        any
     }
 
     fn merge(&mut self, part: Part, mut found: PassReport) -> bool {
@@ -280,7 +294,8 @@ impl Rounds<'_> {
         let options = Options {
             safety: self.options.safety,
             only,
-            except: self.except.clone(),
+            except: self.options.except.clone(),
+            families: self.families.clone(),
             fuel: self.fuel,
             keep: &|name| self.context.keeps(name),
             fold_bytes: self.context.limits.fold_bytes,

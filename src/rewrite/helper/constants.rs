@@ -1,15 +1,32 @@
 //! Helpers about constants: what they hold, and constants in the form that a replacement needs.
 
 use crate::analysis::linear;
-use crate::ir::{DType, Dim, Tensor};
+use crate::ir::{AttributeValue, DType, Dim, Tensor};
 
 use super::super::canonical::number_tensor;
+use super::super::matcher::filled_with;
 use super::super::value::{Reason, Val};
 use super::types::shape;
-use super::{Helper, Kind, Scope, argument, int_of, normal_axis, truth, unknown};
+use super::{Helper, Kind, Scope, argument, id_of, int_of, normal_axis, truth, unknown};
 
 /// Elements that a predicate reads at most.
 const MOST: u64 = 1 << 24;
+/// Operators that a predicate looks through at most.
+const MOST_SOURCES: usize = 64;
+/// Operators whose results hold elements of their first operand and nothing else.
+const MOVES: [&str; 11] = [
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
+];
 
 /// Rows of the table.
 pub(super) const TABLE: &[Helper] = &[
@@ -66,6 +83,14 @@ pub(super) const TABLE: &[Helper] = &[
             let number = argument(a, 1).number().ok_or(unknown("not a number"))?;
             truth(numbers(scope, argument(a, 0))?.iter().all(|v| *v == number))
         },
+    },
+    Helper {
+        name: "uniform",
+        arguments: &[("value", Kind::Value), ("number", Kind::Number)],
+        variadic: false,
+        result: Kind::Truth,
+        docs: "Every element of the value is this number, bit for bit, at every size: it is a constant or a `ConstantOfShape`, or moves, repeats or joins elements of such.",
+        run: uniform,
     },
     Helper {
         name: "within",
@@ -218,6 +243,50 @@ fn numbers(scope: &Scope<'_>, value: &Val) -> Result<Vec<f64>, Reason> {
     tensor
         .to_f64()
         .map_err(|_| unknown("the constant holds no numbers"))
+}
+
+fn uniform(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
+    let graph = scope.graph;
+    let holds = |tensor: &Tensor| {
+        number_tensor(argument(arguments, 1), tensor.dtype()).is_some_and(|one| filled_with(tensor, &one))
+    };
+    let mut pending = vec![id_of(arguments, 0)?];
+    for _ in 0..MOST_SOURCES {
+        let Some(value) = pending.pop() else {
+            return truth(true);
+        };
+        if let Some(tensor) = graph.constant(value) {
+            if !holds(tensor) {
+                return truth(false);
+            }
+            continue;
+        }
+        let Some(operator) = graph.operator(value.node) else {
+            return truth(false);
+        };
+        if operator.is("ConstantOfShape") {
+            let fits = match operator.attribute("value") {
+                Some(AttributeValue::Tensor(tensor)) => holds(tensor),
+                Some(_) => false,
+                None => holds(&Tensor::scalar(0f32)),
+            };
+            if !fits {
+                return truth(false);
+            }
+        } else if MOVES.iter().any(|name| operator.is(name)) {
+            pending.push(
+                graph
+                    .input(value.node, 0)
+                    .ok_or(unknown("an operand is left out"))?,
+            );
+        } else if operator.is("Concat") {
+            let parts: Option<Vec<_>> = graph.inputs_of(value.node).into_iter().collect();
+            pending.extend(parts.ok_or(unknown("an operand is left out"))?);
+        } else {
+            return truth(false);
+        }
+    }
+    Err(unknown("the value has too many sources"))
 }
 
 fn safe_product(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {

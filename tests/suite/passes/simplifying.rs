@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use secateur::ir::{Model, opset_version};
 use secateur::passes::Simplify;
 use secateur::rewrite::Safety;
 
-use super::{Setting, check, check_untouched, model, run_pass};
+use super::{Setting, check, check_untouched, growth, lines, model, run_pass};
 
 #[test]
 fn parts_work_on_what_other_parts_leave() {
@@ -96,6 +97,110 @@ fn parts_can_be_left_out() {
         &Setting::default(),
     );
     assert!(error.unwrap_err().to_string().contains("keep"));
+}
+
+/// `simplify` with the family `ort`, on files that are too small for the names of its operators.
+fn for_onnx_runtime(text: &str) -> Model {
+    let asked = Simplify {
+        families: vec!["ort".to_owned()],
+        ..Simplify::default()
+    };
+    let mut found = model(text);
+    run_pass(&asked, &mut found, &growth(1.0)).unwrap();
+    secateur::analysis::check(&found).unwrap_or_else(|errors| panic!("{errors:?}"));
+    found
+}
+
+const GATE: &str = r#"<ir_version: 8, opset_import: ["" : 17]>
+    g (float[2, 3] x) => (float[2, 3] y) { s = Sigmoid (x)  y = Mul (x, s) }"#;
+
+#[test]
+fn operators_of_onnx_runtime_are_made_on_request_and_their_domain_is_imported() {
+    check_untouched(&Simplify::default(), GATE, &growth(1.0));
+    let found = for_onnx_runtime(GATE);
+    let left = lines(&found);
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(left[0].starts_with("y = com.microsoft.QuickGelu"), "{left:?}");
+    assert_eq!(opset_version(&found.opset_imports, "com.microsoft"), Some(1));
+    let named = Simplify {
+        only: vec!["ort-quick-gelu".to_owned()],
+        ..Simplify::default()
+    };
+    let mut other = model(GATE);
+    run_pass(&named, &mut other, &growth(1.0)).unwrap();
+    assert_eq!(lines(&other), left, "a rule that is named needs no family");
+}
+
+#[test]
+fn a_model_that_gets_no_operator_of_a_domain_imports_none() {
+    let found = for_onnx_runtime(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        g (float[2] x) => (float[2] y) { a = Identity (x)  y = Neg (a) }"#,
+    );
+    assert_eq!(lines(&found), ["y = Neg (x)"]);
+    assert_eq!(opset_version(&found.opset_imports, "com.microsoft"), None);
+}
+
+#[test]
+fn domains_are_imported_where_the_operators_stand() {
+    let found = for_onnx_runtime(
+        r#"<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+        g (float[2,3] x) => (float[2,3] y) { y = local.gate (x) }
+        <domain: "local", opset_import: ["" : 17]>
+        gate (a) => (b) { c = Cast <to = 1> (a)  s = Sigmoid (c)  b = Mul (c, s) }"#,
+    );
+    let version = |imports| opset_version(imports, "com.microsoft");
+    let own = &found.functions[0].opset_imports;
+    assert_eq!((version(&found.opset_imports), version(own)), (None, Some(1)));
+    let found = for_onnx_runtime(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        g (bool b, float[2,3] x) => (float[2,3] y) {
+          y = If (b) <then_branch = t () => (float[2,3] p) { s = Sigmoid (x)  p = Mul (x, s) },
+                      else_branch = e () => (float[2,3] q) { q = Neg (x) }> }"#,
+    );
+    assert_eq!(version(&found.opset_imports), Some(1));
+}
+
+#[test]
+fn the_usual_rules_are_done_before_those_of_a_family_begin() {
+    let found = for_onnx_runtime(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 1, 4, 4] x) => (float[1, 1, 4, 4] y)
+           <float[1, 1, 1, 1] w = {2}, float[1] s = {1}, float[1] b = {0.5}, float[1] m = {0}, float[1] v = {1}> {
+             i = Identity (x)  c = Conv (i, w)  n = BatchNormalization (c, s, b, m, v)  j = Identity (n)  y = Relu (j) }"#,
+    );
+    let nodes: Vec<String> = lines(&found)
+        .into_iter()
+        .filter(|line| line.contains('('))
+        .collect();
+    assert_eq!(nodes.len(), 1, "{nodes:?}");
+    assert!(nodes[0].starts_with("y = com.microsoft.FusedConv"), "{nodes:?}");
+}
+
+#[test]
+fn a_family_that_does_not_exist_is_refused_with_the_nearest() {
+    let wrong = Simplify {
+        families: vec!["orrt".to_owned()],
+        ..Simplify::default()
+    };
+    let error = run_pass(&wrong, &mut model(GATE), &Setting::default()).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("orrt") && text.contains("did you mean ort?"),
+        "{text}"
+    );
+}
+
+#[test]
+fn layers_that_begin_with_zeros_need_no_sizes_for_them() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+        g (float[3,N,5] x, float[1,16,5] w, float[1,16,4] r) => (float[3,1,N,4] y)
+          <int64 one = {1}, int64[1] at = {0}, int64[1] layers = {1}, int64[1] hidden = {4}> {
+            s = Shape (x)  n = Gather (s, one)  v = Unsqueeze (n, at)
+            q = Concat <axis = 0> (layers, v, hidden)  z = ConstantOfShape (q)
+            y = LSTM <hidden_size = 4> (x, w, r, , , z, z) }"#;
+    let expected = ["y = LSTM <hidden_size = 4> (x, w, r)"];
+    check(&Simplify::default(), text, &Setting::default(), &expected);
 }
 
 #[test]
