@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use include_dir::{Dir, include_dir};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::error::{Place, RuleError};
 use super::load;
@@ -16,6 +18,8 @@ static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/passes/rules");
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
     rules: Vec<Rule>,
+    /// Whether their order decides among rules of one priority; else larger patterns come first.
+    shuffled: bool,
 }
 
 impl RuleSet {
@@ -58,6 +62,7 @@ impl RuleSet {
 
     fn and(mut self, rules: Vec<Rule>) -> Result<RuleSet, RuleError> {
         self.rules.extend(rules);
+        self.shuffled = false;
         self.rules
             .sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.file.cmp(&b.file)));
         for pair in self.rules.windows(2) {
@@ -79,7 +84,26 @@ impl RuleSet {
     pub fn only(rule: &Rule) -> RuleSet {
         RuleSet {
             rules: vec![rule.clone()],
+            shuffled: false,
         }
+    }
+
+    /// The same rules in another order, which decides among those of one priority: what comes out must not depend on it.
+    #[doc(hidden)]
+    pub fn shuffled(&self, seed: u64) -> RuleSet {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut rules = self.rules.clone();
+        for last in (1..rules.len()).rev() {
+            rules.swap(last, random.next_u32() as usize % (last + 1));
+        }
+        RuleSet {
+            rules,
+            shuffled: true,
+        }
+    }
+
+    pub(super) fn is_shuffled(&self) -> bool {
+        self.shuffled
     }
 
     /// Every rule, by name.

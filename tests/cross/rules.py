@@ -1,9 +1,12 @@
-"""`secateur rules test` in both engines: no example speaks against its rule, and ONNX Runtime runs examples of every rule."""
+"""`secateur rules test` in both engines: no example and no random instance of one speaks against its rule, ONNX Runtime runs examples of every
+rule, and each is proven on 20 random instances."""
 
 import tool
 
 # ONNX Runtime has no kernel for what these rules make or replace.
 NOT_RUN = {"tract": None, "ort": set()}
+# Random instances, of other sizes and values than the examples have, that prove a rule.
+INSTANCES = 20
 
 
 def check(report, secateur):
@@ -20,6 +23,7 @@ def check(report, secateur):
             continue
         for case in document["cases"]:
             name = f"{engine}: {case['rule']} example {case['example']} {case['variant']}opset {case['opset']}"
+            name += f" random instance {case['instance']}" if case["instance"] else ""
             if case["verdict"] == "failed":
                 report.failed(name, case["detail"])
             elif case["verdict"] in ("equal", "within", "refused"):
@@ -28,6 +32,10 @@ def check(report, secateur):
                 report.skipped(name, case["detail"])
         for name in document["unproven"]:
             report.failed(f"{engine}: {name}", "no example proves it")
+        not_run = {entry["rule"] for entry in document["not-run"]}
+        for name, count in document["instances"].items():
+            if count < INSTANCES and name not in not_run:
+                report.failed(f"{engine}: {name}", f"{count} random instances are proven")
         allowed = NOT_RUN[engine]
         for entry in document["not-run"]:
             if allowed is not None and entry["rule"] not in allowed:

@@ -15,11 +15,13 @@ use crate::ir::{
 use crate::proto;
 
 use super::super::compile::constants_of;
+use super::super::domains;
 use super::super::plan::{Folding, Planner};
 use super::super::rule::{Example, Instance, Rule};
 use super::super::syntax::Expr;
 use super::super::value::{Reason, RestItem, Val};
 use super::ProofVerdict;
+use super::random::Scale;
 use super::spec::{Kind, Range, Spec, SpecError};
 
 /// Fields of an example that describe no value.
@@ -32,6 +34,20 @@ const RESERVED: [&str; 7] = [
     "outputs",
     "graph",
 ];
+
+/// Parameters whose elements are sizes of dimensions.
+const SIZES: [&str; 3] = ["shape", "split", "repeats"];
+
+/// Which sizes the values of an example have.
+#[derive(Clone, Copy)]
+pub(super) enum Form<'a> {
+    /// Those that it says.
+    Written,
+    /// Those of inputs are left open.
+    Freed,
+    /// Others.
+    Scaled(&'a Scale),
+}
 
 /// The model of an example.
 pub(super) struct Built {
@@ -84,8 +100,13 @@ pub(super) fn concerns(example: &Example, instance: &Instance) -> bool {
     })
 }
 
-/// The model that an example gives as a whole, in ONNX text.
-pub(super) fn from_text(example: &Example, text: &str) -> Result<Built, ProofVerdict> {
+/// The model that an example gives as a whole, in ONNX text; of its sizes only those of symbols can be others.
+pub(super) fn from_text(
+    example: &Example,
+    text: &str,
+    form: Form<'_>,
+    random: &mut ChaCha8Rng,
+) -> Result<Built, ProofVerdict> {
     let failed = |reason: String| ProofVerdict::Failed(format!("{}: {reason}", example.place));
     let message = parse_model(text).map_err(|error| failed(error.to_string()))?;
     let model = lift(message, &ExternalFiles::default()).map_err(|error| failed(error.to_string()))?;
@@ -104,6 +125,9 @@ pub(super) fn from_text(example: &Example, text: &str) -> Result<Built, ProofVer
             dims,
             range: Range::Free,
         };
+        if matches!(form, Form::Scaled(_)) {
+            spec.draw_sizes(&mut sizes, random);
+        }
         spec.name_sizes(&mut sizes);
         inputs.push((value.name.to_string(), spec));
     }
@@ -120,13 +144,13 @@ pub(super) fn from_text(example: &Example, text: &str) -> Result<Built, ProofVer
     })
 }
 
-/// Builds the model of an example in one opset; `freed` leaves the sizes of inputs open.
+/// Builds the model of an example in one opset.
 pub(super) fn build(
     rule: &Rule,
     instance: &Instance,
     example: &Example,
     opset: i64,
-    freed: bool,
+    form: Form<'_>,
     random: &mut ChaCha8Rng,
 ) -> Result<Built, ProofVerdict> {
     let failed = |reason: String| ProofVerdict::Failed(format!("{}: {reason}", example.place));
@@ -135,7 +159,7 @@ pub(super) fn build(
     }
     let mut described = Described {
         constants: constants_of(&instance.clauses).into_iter().collect(),
-        freed,
+        form,
         random,
         builder: GraphBuilder::new(),
         sizes: BTreeMap::new(),
@@ -161,10 +185,12 @@ pub(super) fn build(
         literal,
         ..
     } = described;
-    let imports = Imports::from(vec![OpsetImport {
+    let mut imports = Imports::from(vec![OpsetImport {
         domain: Some("".into()),
         version: Some(opset),
     }]);
+    let used = instance.pattern.nodes.iter().map(|node| node.domain.as_str());
+    domains::add(&mut imports, used);
     let graph = builder.finish();
     let mut planner = Planner {
         graph: &graph,
@@ -238,7 +264,7 @@ enum FieldError {
 /// The values that an example describes, as they come up.
 struct Described<'r> {
     constants: BTreeSet<String>,
-    freed: bool,
+    form: Form<'r>,
     random: &'r mut ChaCha8Rng,
     builder: GraphBuilder,
     sizes: BTreeMap<String, i64>,
@@ -256,8 +282,10 @@ impl Described<'_> {
         field: Option<&Json>,
         (produced, splats): (&[&str], &[String]),
     ) -> Result<Option<Val>, FieldError> {
-        let parameter =
-            |name: String, json: &Json| parameter_value(json).ok_or(FieldError::Parameter { name });
+        let form = self.form;
+        let parameter = |name: String, json: &Json| {
+            scaled_parameter(form, &name, json).ok_or(FieldError::Parameter { name })
+        };
         if name.starts_with('@') {
             return Ok(Some(match field {
                 Some(json) => parameter(name.to_owned(), json)?,
@@ -311,8 +339,13 @@ impl Described<'_> {
         let constant = spec
             .constant
             .unwrap_or(self.constants.contains(base) || spec.is_given());
-        if self.freed && !constant && !spec.is_given() {
-            spec = spec.freed();
+        match self.form {
+            Form::Freed if !constant && !spec.is_given() => spec = spec.freed(),
+            Form::Scaled(scale) => {
+                spec = spec.scaled(scale);
+                spec.draw_sizes(&mut self.sizes, self.random);
+            }
+            _ => {}
         }
         spec.name_sizes(&mut self.sizes);
         if constant {
@@ -408,6 +441,16 @@ fn optional(instance: &Instance, name: &str) -> bool {
         });
     }
     found
+}
+
+/// A parameter of an example; sizes among them are those that the form asks for.
+fn scaled_parameter(form: Form<'_>, name: &str, json: &Json) -> Option<Val> {
+    Some(match (form, parameter_value(json)?) {
+        (Form::Scaled(scale), Val::Ints(list)) if SIZES.contains(&name.trim_start_matches('@')) => {
+            Val::Ints(list.into_iter().map(|size| scale.of(size)).collect())
+        }
+        (_, value) => value,
+    })
 }
 
 fn parameter_value(json: &Json) -> Option<Val> {

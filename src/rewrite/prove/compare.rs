@@ -90,7 +90,7 @@ pub(super) fn compare(
         }
         if demand == Demand::Finite {
             let difference = between_finite(a, b).ok_or_else(|| Unequal::Elements { name: name.clone() })?;
-            if difference > FINITE * room {
+            if difference > tolerances(room).of(a.dtype()).max(FINITE * room) {
                 return Err(Unequal::Far {
                     name: name.clone(),
                     share: difference,

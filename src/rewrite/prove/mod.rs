@@ -2,6 +2,7 @@
 
 mod build;
 mod compare;
+mod random;
 mod spec;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::fmt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::analysis::infer;
+use crate::analysis::{conflicts, infer};
 use crate::engine::{CompileOptions, Engine, EngineError, RunValue, RunValues};
 use crate::format::text::parse_model;
 use crate::format::{ExternalFiles, lift};
@@ -19,11 +20,13 @@ use crate::ir::{GraphPath, Model, Tensor};
 use super::driver::{Options, apply, why_not};
 use super::evaluator::Evaluator;
 use super::report::WhyNot;
-use super::rule::{Example, Instance, Rule};
+use super::rule::{Example, Instance, OPTIONAL_FAMILIES, Rule};
 use super::safety::Safety;
 use super::set::RuleSet;
-use build::Built;
+use build::{Built, Form};
 use compare::Demand;
+pub use random::INSTANCES;
+use random::Place;
 use spec::Kind;
 
 /// Opsets at which a rule is tried, beside the first and the last of its range.
@@ -44,8 +47,17 @@ pub struct Proof {
     pub variant: String,
     /// The opset of the model.
     pub opset: i64,
+    /// Which random instance of the example, from 1; 0 for the example with the sizes that it has.
+    pub instance: usize,
     /// What came out.
     pub verdict: ProofVerdict,
+}
+
+impl Proof {
+    /// Whether the rule fired on a random instance, and both sides agree.
+    pub fn is_instance(&self) -> bool {
+        self.instance > 0 && self.verdict.has_fired()
+    }
 }
 
 /// What came out of a case.
@@ -71,6 +83,11 @@ impl ProofVerdict {
         matches!(self, Self::Equal | Self::Within(_) | Self::Refused)
     }
 
+    /// Whether the rule fired and both sides agree.
+    fn has_fired(&self) -> bool {
+        matches!(self, Self::Equal | Self::Within(_))
+    }
+
     /// Whether the case speaks against the rule.
     pub fn is_failed(&self) -> bool {
         matches!(self, Self::Failed(_))
@@ -81,12 +98,16 @@ impl fmt::Display for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} example {} {}opset {}: ",
+            "{} example {} {}opset {}",
             self.rule,
             self.example + 1,
             self.variant,
             self.opset
         )?;
+        if self.instance > 0 {
+            write!(f, " random instance {}", self.instance)?;
+        }
+        f.write_str(": ")?;
         match &self.verdict {
             ProofVerdict::Equal => f.write_str("equal"),
             ProofVerdict::Within(difference) => write!(f, "within {difference:.1e}"),
@@ -98,10 +119,12 @@ impl fmt::Display for Proof {
     }
 }
 
-/// Tries every example of a rule, for every alternative and operator and at several opsets of its range.
+/// Tries every example of a rule, for every alternative and operator and at several opsets of its range, and unless that fails
+/// random instances of them: other sizes, other values.
 pub fn prove(rule: &Rule, engine: &dyn Engine, evaluator: &dyn Evaluator) -> Vec<Proof> {
     let mut proofs = Vec::new();
     let judges = rule.safety == Safety::Exact || keeps_nan(engine);
+    let mut places: Vec<Place> = Vec::new();
     for (index, example) in rule.examples.iter().enumerate() {
         for (number, instance) in rule.instances.iter().enumerate() {
             let whole = example.fields.contains_key("graph");
@@ -120,7 +143,7 @@ pub fn prove(rule: &Rule, engine: &dyn Engine, evaluator: &dyn Evaluator) -> Vec
                 ) {
                     Ok(verdict) | Err(verdict) => verdict,
                 };
-                let fired = matches!(verdict, ProofVerdict::Equal | ProofVerdict::Within(_));
+                let fired = verdict.has_fired();
                 if fired
                     && !whole
                     && let Err(found @ ProofVerdict::Failed(_)) =
@@ -128,16 +151,27 @@ pub fn prove(rule: &Rule, engine: &dyn Engine, evaluator: &dyn Evaluator) -> Vec
                 {
                     verdict = at(found, "with free dimensions");
                 }
+                if fired {
+                    places.push(Place {
+                        example: index,
+                        instance: number,
+                        opset,
+                    });
+                }
                 let variant = variant(rule, instance);
                 proofs.push(Proof {
                     rule: rule.name.clone(),
                     example: index,
                     variant,
                     opset,
+                    instance: 0,
                     verdict,
                 });
             }
         }
+    }
+    if !proofs.iter().any(|proof| proof.verdict.is_failed()) {
+        proofs.extend(random::instances(rule, &places, (engine, judges), evaluator));
     }
     proofs
 }
@@ -209,8 +243,8 @@ fn case(
 ) -> Result<ProofVerdict, ProofVerdict> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut built = match example.fields.get("graph").and_then(serde_json::Value::as_str) {
-        Some(text) => build::from_text(example, text)?,
-        None => build::build(rule, instance, example, opset, false, &mut random)?,
+        Some(text) => build::from_text(example, text, Form::Written, &mut random)?,
+        None => build::build(rule, instance, example, opset, Form::Written, &mut random)?,
     };
     infer(&mut built.model);
     let options = options(evaluator);
@@ -230,30 +264,10 @@ fn case(
             reason => ProofVerdict::Failed(format!("the rule did not fire: {reason}")),
         });
     }
-    let pair = Pair {
-        rule,
-        engine,
-        before,
-        after,
-    };
-    let mut worst: Option<f64> = None;
-    for kind in [Kind::Moderate, Kind::Saturating, Kind::Undefined, Kind::Infinite] {
-        // What an approximate rule does to ties, NaN and infinities is not promised.
-        if kind != Kind::Moderate && rule.safety == Safety::Approximate
-            || matches!(kind, Kind::Undefined | Kind::Infinite) && !judges
-        {
-            continue;
-        }
-        let inputs = built.inputs(&mut random, &built.sizes, kind)?;
-        let found = pair.compare(&inputs, &built.sizes, kind);
-        let difference =
-            found.map_err(|verdict| at(verdict, &format!("{kind:?} elements").to_lowercase()))?;
-        if let Some(difference) = difference {
-            worst = Some(worst.unwrap_or(0.0).max(difference));
-        }
-    }
+    let pair = Pair::new(rule, engine, before, after)?;
+    let verdict = pair.on_all_kinds(&built, judges, &mut random)?;
     pair.at_small_sizes(&built, &mut random)?;
-    Ok(worst.map_or(ProofVerdict::Equal, ProofVerdict::Within))
+    Ok(verdict)
 }
 
 /// A failure with the circumstances it was seen in.
@@ -272,7 +286,54 @@ struct Pair<'a> {
     after: Model,
 }
 
-impl Pair<'_> {
+impl<'a> Pair<'a> {
+    /// Two models that an engine may be given: some never come back from one that contradicts itself.
+    fn new(
+        rule: &'a Rule,
+        engine: &'a dyn Engine,
+        before: Model,
+        after: Model,
+    ) -> Result<Self, ProofVerdict> {
+        if let Some(conflict) = conflicts(&before).first() {
+            return Err(ProofVerdict::NotChecked(conflict.to_string()));
+        }
+        if let Some(conflict) = conflicts(&after).first() {
+            return Err(ProofVerdict::Failed(format!("the result cannot run: {conflict}")));
+        }
+        Ok(Self {
+            rule,
+            engine,
+            before,
+            after,
+        })
+    }
+
+    /// Both sides on every kind of elements that the class of the rule and the engine let judge.
+    fn on_all_kinds(
+        &self,
+        built: &Built,
+        judges: bool,
+        random: &mut ChaCha8Rng,
+    ) -> Result<ProofVerdict, ProofVerdict> {
+        let mut worst: Option<f64> = None;
+        for kind in [Kind::Moderate, Kind::Saturating, Kind::Undefined, Kind::Infinite] {
+            // What an approximate rule does to ties, NaN and infinities is not promised.
+            if kind != Kind::Moderate && self.rule.safety == Safety::Approximate
+                || matches!(kind, Kind::Undefined | Kind::Infinite) && !judges
+            {
+                continue;
+            }
+            let inputs = built.inputs(random, &built.sizes, kind)?;
+            let found = self.compare(&inputs, &built.sizes, kind);
+            let difference =
+                found.map_err(|verdict| at(verdict, &format!("{kind:?} elements").to_lowercase()))?;
+            if let Some(difference) = difference {
+                worst = Some(worst.unwrap_or(0.0).max(difference));
+            }
+        }
+        Ok(worst.map_or(ProofVerdict::Equal, ProofVerdict::Within))
+    }
+
     fn compare(
         &self,
         inputs: &RunValues,
@@ -325,7 +386,7 @@ fn freed(
     evaluator: &dyn Evaluator,
 ) -> Result<(), ProofVerdict> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut built = build::build(rule, instance, example, opset, true, &mut random)?;
+    let mut built = build::build(rule, instance, example, opset, Form::Freed, &mut random)?;
     infer(&mut built.model);
     let mut after = built.model.clone();
     let report = apply(&mut after, &RuleSet::only(rule), &options(evaluator))
@@ -333,12 +394,7 @@ fn freed(
     if report.fired.is_empty() {
         return Ok(());
     }
-    let pair = Pair {
-        rule,
-        engine,
-        before: built.model.clone(),
-        after,
-    };
+    let pair = Pair::new(rule, engine, built.model.clone(), after)?;
     pair.at_small_sizes(&built, &mut random)
 }
 
@@ -346,6 +402,7 @@ fn options(evaluator: &dyn Evaluator) -> Options<'_> {
     Options {
         safety: Safety::Approximate,
         growth: 1 << 30,
+        families: OPTIONAL_FAMILIES.map(str::to_owned).to_vec(),
         ..Options::new(evaluator)
     }
 }

@@ -7,6 +7,8 @@ use rand_chacha::rand_core::Rng;
 
 use crate::ir::{DType, Dim, Shape, Tensor, TensorError, ValueType};
 
+use super::random::Scale;
+
 /// What the symbol of a freed dimension begins with.
 const FREED: &str = "size";
 
@@ -153,6 +155,27 @@ impl Spec {
             }
         }
         self
+    }
+
+    /// The same with other sizes.
+    pub(super) fn scaled(mut self, scale: &Scale) -> Self {
+        for dim in &mut self.dims {
+            if let Some(number) = dim.fixed() {
+                *dim = Dim::Fixed(scale.of(number));
+            }
+        }
+        self
+    }
+
+    /// Gives the symbols of the shape that have none yet sizes of 1 to 6.
+    pub(super) fn draw_sizes(&self, sizes: &mut BTreeMap<String, i64>, random: &mut ChaCha8Rng) {
+        for dim in &self.dims {
+            dim.for_each_symbol(&mut |symbol| {
+                sizes
+                    .entry(symbol.to_string())
+                    .or_insert_with(|| 1 + i64::from(random.next_u32() % 6));
+            });
+        }
     }
 
     /// Gives the symbols of the shape their sizes: a freed dimension its number, others 2, 3 and so on.
