@@ -155,7 +155,7 @@ fn models() -> Vec<(String, Model)> {
         .collect();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     for name in FIXTURES {
-        let read = read_proto(&folder.join(format!("{name}.onnx")), &ReadOptions::default()).unwrap();
+        let read = read_proto(folder.join(format!("{name}.onnx")), &ReadOptions::default()).unwrap();
         found.push((name.to_owned(), lift(read.model, &read.origin.external).unwrap()));
     }
     found
