@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::analysis::{conflicts, infer};
-use crate::engine::{CompileOptions, Engine, EngineError, RunValue, RunValues};
+use crate::engine::{CompileOptions, Engine, EngineError, RunValue, RunValues, Session};
 use crate::format::text::parse_model;
 use crate::format::{ExternalFiles, lift};
 use crate::ir::{GraphPath, Model, Tensor};
@@ -286,6 +286,12 @@ struct Pair<'a> {
     after: Model,
 }
 
+/// Both, compiled for sizes of the symbols. What the engine says of the second counts only where the first runs.
+struct Sessions {
+    before: Box<dyn Session>,
+    after: Result<Box<dyn Session>, ProofVerdict>,
+}
+
 impl<'a> Pair<'a> {
     /// Two models that an engine may be given: some never come back from one that contradicts itself.
     fn new(
@@ -315,6 +321,7 @@ impl<'a> Pair<'a> {
         judges: bool,
         random: &mut ChaCha8Rng,
     ) -> Result<ProofVerdict, ProofVerdict> {
+        let sessions = self.sessions(&built.sizes).map_err(unknown)?;
         let mut worst: Option<f64> = None;
         for kind in [Kind::Moderate, Kind::Saturating, Kind::Undefined, Kind::Infinite] {
             // What an approximate rule does to ties, NaN and infinities is not promised.
@@ -324,7 +331,7 @@ impl<'a> Pair<'a> {
                 continue;
             }
             let inputs = built.inputs(random, &built.sizes, kind)?;
-            let found = self.compare(&inputs, &built.sizes, kind);
+            let found = self.compare(&sessions, &inputs, kind);
             let difference =
                 found.map_err(|verdict| at(verdict, &format!("{kind:?} elements").to_lowercase()))?;
             if let Some(difference) = difference {
@@ -334,17 +341,22 @@ impl<'a> Pair<'a> {
         Ok(worst.map_or(ProofVerdict::Equal, ProofVerdict::Within))
     }
 
+    fn sessions(&self, sizes: &BTreeMap<String, i64>) -> Result<Sessions, EngineError> {
+        Ok(Sessions {
+            before: session(self.engine, &self.before, sizes)?,
+            after: session(self.engine, &self.after, sizes).map_err(verdict_of),
+        })
+    }
+
     fn compare(
         &self,
+        sessions: &Sessions,
         inputs: &RunValues,
-        sizes: &BTreeMap<String, i64>,
         kind: Kind,
     ) -> Result<Option<f64>, ProofVerdict> {
-        let reference = run(self.engine, &self.before, inputs, sizes).map_err(|error| match error {
-            EngineError::Input { .. } => ProofVerdict::Failed(error.to_string()),
-            other => ProofVerdict::NotChecked(other.to_string()),
-        })?;
-        let result = run(self.engine, &self.after, inputs, sizes).map_err(verdict_of)?;
+        let reference = outputs(&*sessions.before, inputs).map_err(unknown)?;
+        let after = sessions.after.as_ref().map_err(Clone::clone)?;
+        let result = outputs(&**after, inputs).map_err(verdict_of)?;
         let demand = match (self.rule.safety, kind) {
             (Safety::Exact, _) => Demand::Bits,
             (_, Kind::Infinite) => Demand::Finite,
@@ -362,10 +374,14 @@ impl<'a> Pair<'a> {
                 let mut sizes = built.sizes.clone();
                 sizes.insert(symbol.clone(), size);
                 let inputs = built.inputs(random, &sizes, Kind::Moderate)?;
-                if run(self.engine, &self.before, &inputs, &sizes).is_err() {
+                let Ok(sessions) = self.sessions(&sizes) else {
+                    continue;
+                };
+                if sessions.before.run(&inputs).is_err() {
                     continue;
                 }
-                if let Err(verdict @ ProofVerdict::Failed(_)) = self.compare(&inputs, &sizes, Kind::Moderate)
+                if let Err(verdict @ ProofVerdict::Failed(_)) =
+                    self.compare(&sessions, &inputs, Kind::Moderate)
                 {
                     return Err(at(verdict, &format!("{symbol} = {size}")));
                 }
@@ -457,19 +473,38 @@ fn run(
     inputs: &RunValues,
     sizes: &BTreeMap<String, i64>,
 ) -> Result<RunValues, EngineError> {
+    outputs(&*session(engine, model, sizes)?, inputs)
+}
+
+fn session(
+    engine: &dyn Engine,
+    model: &Model,
+    sizes: &BTreeMap<String, i64>,
+) -> Result<Box<dyn Session>, EngineError> {
     let mut model = model.clone();
     model.name_values();
     let options = CompileOptions {
         symbols: sizes.clone(),
         ..CompileOptions::default()
     };
-    let session = engine.compile(&model, &options)?;
+    engine.compile(&model, &options)
+}
+
+fn outputs(session: &dyn Session, inputs: &RunValues) -> Result<RunValues, EngineError> {
     // A rewrite may have made an input unread, but never drops it.
     let result = session.run(inputs)?;
     Ok(result
         .into_iter()
         .filter(|(_, value)| matches!(value, RunValue::Tensor(_)))
         .collect())
+}
+
+/// What it says for a rule that the engine does not run its pattern.
+fn unknown(error: EngineError) -> ProofVerdict {
+    match error {
+        EngineError::Input { .. } => ProofVerdict::Failed(error.to_string()),
+        other => ProofVerdict::NotChecked(other.to_string()),
+    }
 }
 
 /// What it says for a rule that its result could not be run where the pattern runs: only what the engine lacks is no failure.
