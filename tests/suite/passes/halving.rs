@@ -312,6 +312,47 @@ fn listed(count: usize, seed: usize) -> String {
     numbers.join(", ")
 }
 
+/// A table that a body gathers rows of, or multiplies with, and that its graph or another body reads, too.
+#[test]
+fn weights_that_several_graphs_read_are_stored_once() {
+    let table = listed(64 * 32, 1);
+    let head = r#"<ir_version: 8, opset_import: ["" : 17]>"#;
+    let gathered = format!(
+        "{head} g (int64[4] i, bool c) => (float[4,64] y) <float[64,32] w = {{{table}}}> {{
+           e = If (c) <then_branch = a () => (float[4,32] p) {{ p = Gather (w, i) }},
+                       else_branch = b () => (float[4,32] q) {{ r = Gather (w, i) q = Neg (r) }}>
+           t = Transpose <perm = [1, 0]> (w)
+           y = MatMul (e, t) }}"
+    );
+    let multiplied = format!(
+        "{head} g (int64[4] i, bool c) => (float[4,64] y) <float[64,32] w = {{{table}}}> {{
+           e = Gather (w, i)
+           y = If (c) <then_branch = a () => (float[4,64] p) {{ t = Transpose <perm = [1, 0]> (w) p = MatMul (e, t) }},
+                       else_branch = b () => (float[4,64] q) {{ u = Transpose <perm = [1, 0]> (w) r = MatMul (e, u) q = Neg (r) }}> }}"
+    );
+    let excluded = ConvertFloat {
+        exclude: vec!["^[ty]$".to_owned()],
+        ..ConvertFloat::default()
+    };
+    for (text, pass, half) in [
+        (&gathered, ConvertFloat::default(), true),
+        (&multiplied, ConvertFloat::default(), true),
+        // What stays float keeps its floats, and so do those who share them.
+        (&gathered, excluded, false),
+    ] {
+        let mut after = model(text);
+        run_pass(&pass, &mut after, &Setting::default()).unwrap();
+        secateur::analysis::check(&after).unwrap();
+        let stored = (bytes(&after, DType::F32), bytes(&after, DType::F16));
+        assert_eq!(
+            stored,
+            if half { (0, 4096) } else { (8192, 0) },
+            "{:#?}",
+            lines(&after)
+        );
+    }
+}
+
 /// fp16_loop_body: weights in bodies, and outside of those that use them.
 #[test]
 fn bodies_are_converted_with_the_weights_that_they_capture() {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::decide::{Decisions, Plan};
-use crate::ir::{DType, Graph, Model, NodeId, NodeKind, Tensor, Use, ValueId};
+use crate::ir::{DType, Graph, GraphPath, Model, NodeId, NodeKind, Slot, Tensor, Use, ValueId};
 
 /// Bytes of a Cast beside the names in it.
 const CAST: u64 = 48;
@@ -29,45 +29,123 @@ struct Group {
 /// Takes out of the plan what does not pay. A model of which nothing would be left is converted all the same where that reaches
 /// most of its weights: it is small then. One without constants that become smaller is not, nor is a quantized one.
 pub(super) fn leave_what_does_not_pay(plan: &mut Plan, model: &Model) {
-    let mut losing: Vec<(crate::ir::GraphPath, Vec<NodeId>)> = Vec::new();
-    let (mut left, mut reached) = (0, 0);
-    for (path, decisions) in &plan.graphs {
-        let Some(graph) = model.graph_at(path) else {
-            continue;
-        };
-        for group in groups(graph, decisions) {
-            reached += group.saved;
-            if group.saved > group.added {
-                left += group.nodes.len();
-            } else {
-                losing.push((path.clone(), group.nodes));
-            }
-        }
-    }
+    let Weighed {
+        mut losing,
+        left,
+        reached,
+    } = weigh_all(plan, model);
     if left == 0 && reached > 0 && !is_quantized(model) && 4 * reached >= weights(model) {
         return;
     }
     let reason = if reached > 0 { REASON } else { NOTHING };
-    for (path, nodes) in losing {
-        let Some(graph) = model.graph_at(&path) else {
+    // What stays float keeps the floats of the weights that it shares.
+    while !losing.is_empty() {
+        for (path, nodes) in losing {
+            leave(plan, model, &path, nodes, reason);
+        }
+        losing = weigh_all(plan, model).losing;
+    }
+}
+
+/// Every group of a plan, weighed.
+struct Weighed {
+    losing: Vec<(GraphPath, Vec<NodeId>)>,
+    /// Operators of the groups that pay.
+    left: usize,
+    /// Bytes that all groups would save.
+    reached: u64,
+}
+
+fn weigh_all(plan: &Plan, model: &Model) -> Weighed {
+    let mut weighed = Weighed {
+        losing: Vec::new(),
+        left: 0,
+        reached: 0,
+    };
+    let wide = read_wide(plan, model);
+    for (path, decisions) in &plan.graphs {
+        let Some(graph) = model.graph_at(path) else {
             continue;
         };
-        let overridable = nodes.iter().any(|id| reads_default(graph, *id));
-        let gives = |id: NodeId| {
-            let found = plan.graphs.get(&path);
-            found.is_some_and(|found| narrow_outputs(found, id).next().is_some())
-        };
-        let given: BTreeSet<NodeId> = nodes.iter().copied().filter(|id| gives(*id)).collect();
-        for id in nodes {
-            // What only reads floats, as Shape does, does not care.
-            if given.contains(&id) {
-                plan.stays(graph, id, if overridable { OVERRIDABLE } else { reason });
-            }
-            if let Some(decisions) = plan.graphs.get_mut(&path) {
-                decisions.leave(id);
+        for mut group in groups(graph, decisions) {
+            weigh((model, path, graph), decisions, &wide, &mut group);
+            weighed.reached += group.saved;
+            if group.saved > group.added {
+                weighed.left += group.nodes.len();
+            } else {
+                weighed.losing.push((path.clone(), group.nodes));
             }
         }
     }
+    weighed
+}
+
+/// Takes operators of one graph out of the plan.
+fn leave(plan: &mut Plan, model: &Model, path: &GraphPath, nodes: Vec<NodeId>, reason: &str) {
+    let Some(graph) = model.graph_at(path) else {
+        return;
+    };
+    let overridable = nodes.iter().any(|id| reads_default(graph, *id));
+    let gives = |id: NodeId| {
+        let found = plan.graphs.get(path);
+        found.is_some_and(|found| narrow_outputs(found, id).next().is_some())
+    };
+    let given: BTreeSet<NodeId> = nodes.iter().copied().filter(|id| gives(*id)).collect();
+    for id in nodes {
+        // What only reads floats, as Shape does, does not care.
+        if given.contains(&id) {
+            plan.stays(graph, id, if overridable { OVERRIDABLE } else { reason });
+        }
+        if let Some(decisions) = plan.graphs.get_mut(path) {
+            decisions.leave(id);
+        }
+    }
+}
+
+/// A constant and the graph that holds it.
+type Stored = (GraphPath, ValueId);
+
+/// The constant that a value of the graph at `path` is, through captures of bodies.
+fn stored(model: &Model, path: &GraphPath, value: ValueId) -> Option<Stored> {
+    let (mut path, mut value) = (path.clone(), value);
+    loop {
+        let graph = model.graph_at(&path)?;
+        match &graph.get(value.node)?.kind {
+            NodeKind::Constant(_) => return Some((path, value)),
+            NodeKind::Capture(capture) => {
+                let (owner, _) = path.bodies.pop()?;
+                let around = model.graph_at(&path)?;
+                value = around.captures_of(owner).get(capture.index as usize).copied()??;
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// The constants that something reads as floats, in their own graph or in a body.
+fn read_wide(plan: &Plan, model: &Model) -> BTreeSet<Stored> {
+    let mut found = BTreeSet::new();
+    for path in model.graph_paths() {
+        let Some(graph) = model.graph_at(&path) else {
+            continue;
+        };
+        let decisions = plan.graphs.get(&path);
+        for id in graph.node_ids() {
+            let value = ValueId::new(id, 0);
+            // A capture is read where a body reads it.
+            let wide = |at: &Use| {
+                !matches!(at.slot, Slot::Capture(_)) && !decisions.is_some_and(|all| all.reads_narrow(*at))
+            };
+            let constant = matches!(
+                graph.get(id).map(|node| &node.kind),
+                Some(NodeKind::Constant(_) | NodeKind::Capture(_))
+            );
+            if constant && graph.uses(value).iter().any(wide) {
+                found.extend(stored(model, &path, value));
+            }
+        }
+    }
+    found
 }
 
 /// Whether a model has operators that quantize or dequantize.
@@ -137,9 +215,7 @@ fn groups(graph: &Graph, decisions: &Decisions) -> Vec<Group> {
     for id in decisions.nodes.keys() {
         found.entry(root(&parents, *id)).or_default().nodes.push(*id);
     }
-    let mut groups: Vec<Group> = found.into_values().collect();
-    groups.iter_mut().for_each(|group| weigh(graph, decisions, group));
-    groups
+    found.into_values().collect()
 }
 
 /// The outputs of an operator that become narrow.
@@ -156,7 +232,12 @@ fn root(parents: &BTreeMap<NodeId, NodeId>, mut id: NodeId) -> NodeId {
 }
 
 /// Sums up what a group saves and adds.
-fn weigh(graph: &Graph, decisions: &Decisions, group: &mut Group) {
+fn weigh(
+    (model, path, graph): (&Model, &GraphPath, &Graph),
+    decisions: &Decisions,
+    wide: &BTreeSet<Stored>,
+    group: &mut Group,
+) {
     let name = |value: ValueId| graph.value(value).map_or(0, |value| value.name.len() as u64);
     let mut read: BTreeSet<ValueId> = BTreeSet::new();
     for id in &group.nodes {
@@ -172,22 +253,11 @@ fn weigh(graph: &Graph, decisions: &Decisions, group: &mut Group) {
         .into_iter()
         .filter(|value| !decisions.outputs.contains(value))
     {
-        let stored = matches!(
-            graph.get(value.node).map(|node| &node.kind),
-            Some(NodeKind::Constant(_))
-        );
         match graph.constant(value).map(|tensor| tensor.byte_len() / 2) {
-            // Who else reads a captured constant shows outside.
-            Some(half) if !stored => group.saved += half,
-            Some(half)
-                if graph
-                    .uses(value)
-                    .iter()
-                    .all(|at: &Use| decisions.reads_narrow(*at)) =>
-            {
-                group.saved += half;
+            Some(half) if stored(model, path, value).is_some_and(|constant| wide.contains(&constant)) => {
+                group.added += half + name(value);
             }
-            Some(half) => group.added += half + name(value),
+            Some(half) => group.saved += half,
             None => group.added += CAST + 2 * name(value),
         }
     }
