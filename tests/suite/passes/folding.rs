@@ -376,6 +376,22 @@ fn a_loop_with_few_trips_is_written_out_on_request() {
         64
     ));
 
+    let why = |body: &str, unroll: u64| {
+        let report = check_untouched(&pass(unroll), &text(3, body), &Setting::default());
+        report
+            .left
+            .iter()
+            .map(|left| left.why.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        why(plain, 11),
+        ["it would become 12 operators, and `unroll` is 11"]
+    );
+    let ends = "e = Not (d)  r = Add (v, w)  s = Mul (r, v)";
+    assert_eq!(why(ends, 64), ["its body may end it before its counter does"]);
+    assert!(why(plain, 0).is_empty());
+
     let mut after = model(&text(2, plain));
     run_pass(&pass(64), &mut after, &Setting::default()).unwrap();
     let found = lines(&after).join("\n");

@@ -9,7 +9,7 @@ use crate::passes::simplify::splice::{Bindings, Naming, hand_over, obstacle, spl
 use crate::passes::simplify::sweep::remove_unused;
 
 /// What is known of an operator's course.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Decision {
     /// An If always takes this branch.
     Branch(NodeId, BodyIndex),
@@ -17,6 +17,8 @@ pub(super) enum Decision {
     Never(NodeId),
     /// A Loop runs so many times, once at least.
     Times(NodeId, BodyIndex, u64),
+    /// A Loop that was to be written out stays, for this reason.
+    Stays(NodeId, String),
 }
 
 /// Every If and Loop whose course is known, in topological order.
@@ -63,11 +65,9 @@ pub(super) fn decide(
             };
             if condition == Some(false) || trips.flatten().is_some_and(|trips| trips <= 0) {
                 found.push(Decision::Never(id));
-            } else if let (Some(true), Some(Some(trips)), Some(body)) = (condition, trips, body("body")) {
-                let trips = trips.unsigned_abs();
-                if trips == 1 || loops::unrolls(graph, id, body, trips, options.unroll) {
-                    found.push(Decision::Times(id, body, trips));
-                }
+            } else if let Some(body) = body("body") {
+                let course = (condition == Some(true)).then_some(trips.flatten());
+                found.extend(loops::decide(graph, id, body, course.flatten(), options.unroll));
             }
         }
     }
@@ -81,7 +81,13 @@ pub(super) fn resolve(
     scope: &Scope<'_>,
     decision: Decision,
 ) -> Result<bool, PassError> {
-    let (Decision::Branch(id, _) | Decision::Never(id) | Decision::Times(id, ..)) = decision;
+    let (Decision::Branch(id, _) | Decision::Never(id) | Decision::Times(id, ..) | Decision::Stays(id, _)) =
+        decision;
+    fold.kept.remove(&graph.label(id));
+    if let Decision::Stays(_, why) = decision {
+        fold.kept.insert(graph.label(id), why);
+        return Ok(false);
+    }
     let Some(operator) = graph.operator(id) else {
         return Ok(false);
     };
@@ -96,6 +102,7 @@ pub(super) fn resolve(
         Decision::Branch(_, at) => branch(fold, graph, scope, id, at)?,
         Decision::Never(_) => loops::never(graph, scope, id)?,
         Decision::Times(_, at, trips) => loops::times(fold, graph, scope, (id, at), trips)?,
+        Decision::Stays(..) => return Ok(false),
     };
     match outcome {
         Outcome::Replaced(rule) => {

@@ -1,6 +1,6 @@
 //! Loops that never run, and loops that are written out.
 
-use super::control_flow::{Outcome, misfit, replace_outputs};
+use super::control_flow::{Decision, Outcome, misfit, replace_outputs};
 use super::{Fold, NAME};
 use crate::ir::{
     AttributeValue, BodyIndex, EditError, Editor, Graph, NodeId, Operator, Tensor, Value, ValueId,
@@ -13,18 +13,44 @@ use crate::passes::simplify::sweep::remove_unused;
 /// Bytes of a body's constants that are repeated at most.
 const MOST_CONSTANTS: u64 = 4096;
 
-/// Whether a Loop that runs `trips` times becomes at most `limit` operators, goes on until its counter ends it, and has small constants only.
-pub(super) fn unrolls(graph: &Graph, id: NodeId, at: BodyIndex, trips: u64, limit: u64) -> bool {
-    let Some(body) = graph.body(id, at) else {
-        return false;
+/// What becomes of a Loop that may run. `trips` are known where it runs until its counter ends it at first; `limit` are the operators that it
+/// may become, 0 if it is not to be written out.
+pub(super) fn decide(
+    graph: &Graph,
+    id: NodeId,
+    at: BodyIndex,
+    trips: Option<i64>,
+    limit: u64,
+) -> Option<Decision> {
+    let stays = |why: String| (limit > 0).then_some(Decision::Stays(id, why));
+    let Some(trips) = trips.and_then(|trips| u64::try_from(trips).ok()) else {
+        return stays("its trips are not known".to_owned());
     };
+    if trips == 1 {
+        return Some(Decision::Times(id, at, trips));
+    }
+    let body = graph.body(id, at)?;
     let (mut operators, mut bytes) = (0u64, 0u64);
     for node in body.node_ids() {
         operators += u64::from(body.operator(node).is_some());
         bytes += body.constant(ValueId::new(node, 0)).map_or(0, Tensor::byte_len);
     }
-    let few = operators.checked_mul(trips).is_some_and(|all| all <= limit);
-    few && bytes.saturating_mul(trips) <= MOST_CONSTANTS && goes_on(body)
+    let all = operators.saturating_mul(trips);
+    if !goes_on(body) {
+        return stays("its body may end it before its counter does".to_owned());
+    }
+    if all > limit {
+        return stays(format!(
+            "it would become {all} operators, and `unroll` is {limit}"
+        ));
+    }
+    let repeated = bytes.saturating_mul(trips);
+    if repeated > MOST_CONSTANTS {
+        return stays(format!(
+            "constants of its body would take {repeated} bytes, more than {MOST_CONSTANTS}"
+        ));
+    }
+    Some(Decision::Times(id, at, trips))
 }
 
 /// Whether the condition that a body gives is true whenever the one that it gets is.

@@ -64,7 +64,11 @@ impl Default for FoldConstants {
 
 impl Pass for FoldConstants {
     fn about(&self) -> About {
-        About::new(NAME, self.safety).tidying()
+        let about = About::new(NAME, self.safety);
+        match self.unroll {
+            0 => about.tidying(),
+            _ => about,
+        }
     }
 
     fn run(&self, model: &mut Model, context: &Context<'_>) -> Result<PassReport, PassError> {
@@ -111,17 +115,22 @@ impl FoldConstants {
                 names,
                 report: PassReport::default(),
                 refused: BTreeMap::new(),
+                kept: BTreeMap::new(),
             };
             fold.graph(graph, scope)?;
             let Fold {
                 report: mut found,
                 refused,
+                kept,
                 ..
             } = fold;
             found.notes.extend(refused.into_iter().map(|(reason, nodes)| {
                 let nodes: Vec<String> = nodes.into_iter().collect();
                 format!("not folded: {}: {reason}", nodes.join(", "))
             }));
+            for (label, why) in kept {
+                found.leave(label, why);
+            }
             report.merge(found);
             Ok(())
         })?;
@@ -137,6 +146,8 @@ struct Fold<'a> {
     report: PassReport,
     /// Refused nodes by reason.
     refused: BTreeMap<String, BTreeSet<String>>,
+    /// Why loops that were to be written out stay.
+    kept: BTreeMap<String, String>,
 }
 
 impl Fold<'_> {
