@@ -99,12 +99,13 @@ pub(super) fn replace(editor: &mut Editor<'_>, target: &Target, coded: &Coded) -
 }
 
 /// Whether one table of codes, in blocks of `block` elements that rows consist of, serves everything that reads a weight: lookups of
-/// its rows, and products on whose right it stands with the rows as outputs.
+/// its rows, and products on whose right it stands with the rows as outputs. ONNX Runtime has no kernels for bfloat16.
 pub(super) fn serves(graph: &Graph, weight: &Tensor, readings: &[Reading], block: usize) -> bool {
     let [_, columns] = weight.dims() else {
         return false;
     };
-    let whole = block >= 16 && block.is_power_of_two() && columns % block as u64 == 0;
+    let halves = matches!(weight.dtype(), DType::F32 | DType::F16);
+    let whole = halves && block >= 16 && block.is_power_of_two() && columns % block as u64 == 0;
     let by_rows = |reading: &Reading| {
         let operand = &reading.operand;
         let here = reading.bodies.is_empty() && !reading.cast && operand.output_axis == Some(0);
