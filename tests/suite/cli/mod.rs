@@ -59,6 +59,17 @@ impl Called {
             .unwrap_or_default()
             .to_owned()
     }
+
+    /// Holds it to exit status 2 with this code.
+    fn is_refused(&self, code: &str, context: &str) {
+        assert_eq!(
+            (self.code, self.error_code().as_str()),
+            (2, code),
+            "{context}: {}{}",
+            self.text(),
+            self.stderr
+        );
+    }
 }
 
 /// The folder of the project's own models and data.

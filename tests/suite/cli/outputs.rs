@@ -7,7 +7,7 @@ use secateur::data::write_npz;
 use secateur::ir::Tensor;
 use secateur::passes::registry;
 
-use super::{Bench, Called};
+use super::Bench;
 
 /// Options of verbs that are no passes which name a file that is written.
 const WRITTEN: [&str; 5] = ["baseline", "output", "output_file", "report", "state"];
@@ -122,16 +122,6 @@ fn bench() -> Bench {
     bench
 }
 
-fn refused(called: &Called, code: &str, context: &str) {
-    assert_eq!(
-        (called.code, called.error_code().as_str()),
-        (2, code),
-        "{context}: {}{}",
-        called.text(),
-        called.stderr
-    );
-}
-
 #[test]
 fn no_verb_writes_over_its_model_by_any_of_its_options() {
     let bench = bench();
@@ -145,7 +135,7 @@ fn no_verb_writes_over_its_model_by_any_of_its_options() {
                 arguments.push_str(" -o new.json");
             }
             let called = bench.call(&arguments);
-            refused(&called, "output-is-input", &arguments);
+            called.is_refused("output-is-input", &arguments);
             assert_eq!(bench.read("m.json"), before, "{arguments}");
             tried.insert(option.clone());
             calls += 1;
@@ -290,11 +280,9 @@ fn whatever_a_command_reads_is_no_output_of_it() {
     }
     let (names, count) = (bench.names(), cases.len());
     for (arguments, code) in cases {
-        refused(
-            &bench.call(&format!("{arguments} --force --json")),
-            code,
-            arguments,
-        );
+        bench
+            .call(&format!("{arguments} --force --json"))
+            .is_refused(code, arguments);
         assert_eq!(bench.names(), names, "{arguments}");
     }
     println!("{count} commands refused");
@@ -319,11 +307,9 @@ fn every_output_is_checked_before_the_work() {
         "prune channels broken.onnx --ratio 0.5 -o out.onnx --history relu.onnx",
         "prune weights broken.onnx -o out.onnx --masks relu.onnx",
     ] {
-        refused(
-            &bench.call(&format!("{arguments} --json")),
-            "output-exists",
-            arguments,
-        );
+        bench
+            .call(&format!("{arguments} --json"))
+            .is_refused("output-exists", arguments);
     }
 }
 
@@ -339,5 +325,5 @@ fn a_folder_that_cannot_be_written_to_is_refused_before_the_work() {
         return;
     }
     let called = bench.call("run clean.yaml broken.onnx -o closed/out.onnx --json");
-    refused(&called, "write-failed", "closed");
+    called.is_refused("write-failed", "closed");
 }

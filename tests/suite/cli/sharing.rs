@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Bench, Called, call_with, fixtures};
+use super::{Bench, call_with, fixtures};
 
 /// A bench with `digits_mlp.onnx`, and the same with its weights in `digits_mlp_external.data`.
 fn bench() -> Bench {
@@ -36,16 +36,6 @@ fn done(bench: &Bench, arguments: &str) -> Value {
     let called = bench.call(&format!("{arguments} --json"));
     assert_eq!(called.code, 0, "{arguments}\n{}{}", called.text(), called.stderr);
     called.json()
-}
-
-fn refused(called: &Called, code: &str, context: &str) {
-    assert_eq!(
-        (called.code, called.error_code().as_str()),
-        (2, code),
-        "{context}: {}{}",
-        called.text(),
-        called.stderr
-    );
 }
 
 fn same(bench: &Bench, a: &str, b: &str) {
@@ -226,7 +216,7 @@ fn names_that_clash_and_files_that_exist_are_refused_and_nothing_is_written() {
         ("digits_mlp.onnx clean.yaml --data d -o out", "malformed-protobuf"),
     ] {
         let called = bench.call(&format!("share {arguments} --json"));
-        refused(&called, code, arguments);
+        called.is_refused(code, arguments);
         assert_eq!(all(), before, "{arguments}");
     }
     assert_eq!(bench.read("theirs/common.data"), data);
@@ -249,7 +239,7 @@ fn names_that_clash_and_files_that_exist_are_refused_and_nothing_is_written() {
     )
     .unwrap();
     let called = bench.call("share in/m.onnx --data linked.data -o taken --force --json");
-    refused(&called, "output-is-input-data", "linked");
+    called.is_refused("output-is-input-data", "linked");
 }
 
 #[test]
@@ -423,7 +413,7 @@ fn outputs_of_conversions_are_refused_as_those_of_other_verbs() {
         ("single-file clean.yaml -o out.onnx", "malformed-protobuf"),
     ] {
         let called = bench.call(&format!("{arguments} --json"));
-        refused(&called, code, arguments);
+        called.is_refused(code, arguments);
         assert_eq!(bench.names(), before, "{arguments}");
     }
 }
@@ -446,7 +436,7 @@ fn what_one_file_cannot_hold_is_refused_with_its_size() {
         return;
     }
     let called = bench.call("single-file large.onnx -o whole.onnx --json");
-    refused(&called, "model-too-large", "large");
+    called.is_refused("model-too-large", "large");
     let document = called.json();
     let message = document["error"]["message"].as_str().unwrap();
     assert!(message.contains("2147483647"), "{message}");
