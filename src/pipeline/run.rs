@@ -1,5 +1,6 @@
 //! Running a pipeline: every step on the IR, a check after each, one comparison with the input at the end, then the gates.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use regex::RegexSet;
@@ -261,7 +262,18 @@ pub fn run(
     if let Some(message) = unmatched(input, &[kept]) {
         return Err(RunError::Selector { message });
     }
-    let (mut model, mut done) = runner.all(input, before)?;
+    let hashing = Hashing::default();
+    let (made, digest) = std::thread::scope(|scope| {
+        // A large file takes longer to hash than to simplify.
+        let digest = options.provenance.then(|| scope.spawn(|| hashing.digest(origin)));
+        let made = runner.all(input, before);
+        if !made.as_ref().is_ok_and(|(_, done)| done.changed) {
+            hashing.stop();
+        }
+        let joined = digest.and_then(|thread| thread.join().ok().flatten());
+        (made, joined)
+    });
+    let (mut model, mut done) = made?;
     let replay = runner.replay()?;
     if let Some(replay) = &replay {
         done.files.extend(until::written(pipeline, replay));
@@ -282,7 +294,8 @@ pub fn run(
     } = done;
     if changed && options.provenance {
         // What made the result is what makes it again. Before it is weighed: the file has it, too.
-        record(&mut model, replay.as_ref().unwrap_or(pipeline), origin);
+        let digest = digest.unwrap_or_else(|| self::digest(origin));
+        record(&mut model, replay.as_ref().unwrap_or(pipeline), digest);
     }
     let after = if changed { weigh(&model, true)? } else { before };
     let fixes = |step: &StepReport| step.name == "bind-defaults";
@@ -524,11 +537,11 @@ impl<'a> Runner<'a> {
 }
 
 /// Writes into the metadata where a model comes from.
-fn record(model: &mut Model, pipeline: &Pipeline, origin: &Origin) {
+fn record(model: &mut Model, pipeline: &Pipeline, digest: String) {
     let entries = [
         ("secateur.version", env!("CARGO_PKG_VERSION").to_owned()),
         ("secateur.pipeline", pipeline.digest()),
-        ("secateur.input", digest(origin)),
+        ("secateur.input", digest),
     ];
     for (key, value) in entries {
         match model
@@ -547,11 +560,35 @@ fn record(model: &mut Model, pipeline: &Pipeline, origin: &Origin) {
 
 /// The digest of a model file and its external data files, in the order of their locations.
 pub fn digest(origin: &Origin) -> String {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&origin.bytes);
-    for (location, file) in origin.external.iter() {
-        hasher.update(location.as_bytes());
-        hasher.update(&file.bytes);
+    Hashing::default().digest(origin).unwrap_or_default()
+}
+
+/// A digest that is computed while other work goes on, which may find out that nobody needs it.
+#[derive(Default)]
+struct Hashing {
+    stopped: AtomicBool,
+}
+
+impl Hashing {
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
     }
-    hasher.finalize().to_hex().to_string()
+
+    /// See [`digest`]; `None` once it is stopped.
+    fn digest(&self, origin: &Origin) -> Option<String> {
+        /// Bytes between two looks at whether the digest is still wanted.
+        const PIECE: usize = 8 << 20;
+        let mut hasher = blake3::Hasher::new();
+        let mut update = |bytes: &[u8]| {
+            bytes.chunks(PIECE).all(|piece| {
+                hasher.update(piece);
+                !self.stopped.load(Ordering::Relaxed)
+            })
+        };
+        let mut whole = update(&origin.bytes);
+        for (location, file) in origin.external.iter() {
+            whole = whole && update(location.as_bytes()) && update(&file.bytes);
+        }
+        whole.then(|| hasher.finalize().to_hex().to_string())
+    }
 }

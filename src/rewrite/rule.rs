@@ -1,6 +1,6 @@
 //! A rule as the driver uses it: patterns with numbered names, clauses, replacement.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use indexmap::IndexMap;
 use serde_json::Value as Json;
@@ -9,6 +9,7 @@ use super::safety::Safety;
 use crate::ops;
 
 use super::error::Place;
+use super::load;
 use super::syntax::{Spanned, Statement};
 
 /// Families of rules that are left out unless they are asked for: `lowering` turns operators into what an engine can run, which
@@ -40,9 +41,39 @@ pub struct Rule {
     pub replace: String,
     /// Operators that each variable of `for` stands for.
     pub operators: IndexMap<String, Vec<String>>,
-    /// The cases that prove the rule.
-    pub examples: Vec<Example>,
+    pub(crate) examples: Examples,
     pub(crate) instances: Vec<Instance>,
+}
+
+/// The cases that prove a rule. Those of the embedded rules are read when somebody asks for them: most of a rule file is examples, and who
+/// applies rules needs none.
+#[derive(Clone, Debug)]
+pub(crate) struct Examples {
+    found: OnceLock<Vec<Example>>,
+    unread: Option<Unread>,
+}
+
+/// The end of a file that begins with `examples:`, and how many lines stand before.
+#[derive(Clone, Debug)]
+pub(crate) struct Unread {
+    pub(crate) text: &'static str,
+    pub(crate) before: usize,
+}
+
+impl Examples {
+    pub(crate) fn read(examples: Vec<Example>) -> Self {
+        Self {
+            found: OnceLock::from(examples),
+            unread: None,
+        }
+    }
+
+    pub(crate) fn unread(unread: Unread) -> Self {
+        Self {
+            found: OnceLock::new(),
+            unread: Some(unread),
+        }
+    }
 }
 
 /// One case of a rule: descriptions of its inputs and parameters, and what is expected.
@@ -112,6 +143,17 @@ impl Example {
 }
 
 impl Rule {
+    /// The cases that prove the rule.
+    pub fn examples(&self) -> &[Example] {
+        self.examples.found.get_or_init(|| {
+            let unread = self.examples.unread.as_ref();
+            // That the embedded ones can be read is tested.
+            unread.map_or_else(Vec::new, |unread| {
+                load::examples(&self.file, unread).unwrap_or_default()
+            })
+        })
+    }
+
     /// Whether the rule is applied only where its family or the rule itself is asked for.
     pub fn is_optional(&self) -> bool {
         OPTIONAL_FAMILIES.contains(&self.family.as_str())
