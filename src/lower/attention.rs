@@ -87,7 +87,7 @@ fn attention(site: &mut Site<'_>) -> Result<bool, EditError> {
     site.replace(3, matrix)?;
     let mut y = site.op("MatMul", &[weights, shared_value])?;
     if flat {
-        y = rows(site, y)?;
+        y = rows(site, y, -1)?;
     }
     site.replace(0, y)?;
     Ok(true)
@@ -119,21 +119,26 @@ fn multi_head(site: &mut Site<'_>) -> Result<bool, EditError> {
     }
     let weights = softmax(site, scores, DType::F32)?;
     let y = site.op("MatMul", &[weights, v])?;
-    let y = rows(site, y)?;
+    let y = rows(site, y, value_width)?;
     site.replace(0, y)?;
     Ok(true)
 }
 
-/// [B, H, S, D] -> [B, S, H * D].
-fn rows(site: &mut Site<'_>, x: ValueId) -> Result<ValueId, EditError> {
+/// [B, H, S, D] -> [B, S, H * D]; the width may be -1.
+fn rows(site: &mut Site<'_>, x: ValueId, width: i64) -> Result<ValueId, EditError> {
     let turned = site.node(Operator::new("Transpose").with("perm", vec![0, 2, 1, 3]), &[x])?;
-    let shape = site.ints(&[0, 0, -1]);
+    let shape = site.ints(&[0, 0, width]);
     site.op("Reshape", &[turned, shape])
 }
 
 /// [B, S, H * D] -> [B, H, S, D].
 fn heads(site: &mut Site<'_>, x: ValueId, count: i64) -> Result<ValueId, EditError> {
-    let shape = site.ints(&[0, 0, count, -1]);
+    heads_of(site, x, count, -1)
+}
+
+/// The same with heads of this size; -1 infers it.
+fn heads_of(site: &mut Site<'_>, x: ValueId, count: i64, size: i64) -> Result<ValueId, EditError> {
+    let shape = site.ints(&[0, 0, count, size]);
     let split = site.op("Reshape", &[x, shape])?;
     site.node(
         Operator::new("Transpose").with("perm", vec![0, 2, 1, 3]),

@@ -3,7 +3,7 @@
 use crate::ir::{DType, Dim, Shape};
 
 use super::super::value::{Reason, Val};
-use super::{Helper, Kind, Scope, argument, id_of, int_of, ints_of, normal_axis, truth, unknown, values_of};
+use super::{Helper, Kind, Scope, argument, int_of, ints_of, normal_axis, truth, unknown, values_of};
 
 /// Rows of the table.
 pub(super) const TABLE: &[Helper] = &[

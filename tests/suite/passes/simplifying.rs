@@ -177,6 +177,50 @@ fn the_usual_rules_are_done_before_those_of_a_family_begin() {
     assert!(nodes[0].starts_with("y = com.microsoft.FusedConv"), "{nodes:?}");
 }
 
+/// The operators that `simplify` leaves.
+fn left_of(text: &str) -> Vec<String> {
+    let mut found = model(text);
+    run_pass(&Simplify::default(), &mut found, &growth(1.0)).unwrap();
+    secateur::analysis::check(&found).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let operators = found.graph.topological_order();
+    let names = operators.into_iter().filter_map(|id| found.graph.operator(id));
+    names.map(|operator| operator.op_type.to_string()).collect()
+}
+
+#[test]
+fn branches_that_sizes_decide_are_taken() {
+    let branch = |condition: &str| {
+        left_of(&format!(
+            r#"<ir_version: 8, opset_import: ["" : 17]>
+            g (float[N, M] x, float[N, M] u) => (float[N, M] y) <int64 z = {{0}}, int64 o = {{1}}, int64 m = {{-1}}> {{
+              s = Shape (x)  n = Gather (s, z)  k = Gather (s, o)  t = Shape (u)  p = Gather (t, z)  c = {condition}
+              y = If (c) <then_branch = a () => (float[N, M] v) {{ v = Relu (x) }}, else_branch = b () => (float[N, M] w) {{ w = Abs (x) }}> }}"#
+        ))
+    };
+    assert_eq!(branch("Equal (n, p)"), ["Relu"], "one symbol is one size");
+    assert_eq!(branch("Less (n, z)"), ["Abs"], "no size is below 0");
+    assert_eq!(branch("Equal (n, m)"), ["Abs"], "no size is -1");
+    let open = branch("Equal (n, k)");
+    assert!(
+        open.contains(&"If".to_owned()),
+        "two symbols may be one size or two: {open:?}"
+    );
+    let open = branch("Equal (n, o)");
+    assert!(open.contains(&"If".to_owned()), "a size may be 1: {open:?}");
+}
+
+#[test]
+fn positions_that_a_slice_takes_of_a_table_are_as_many_as_what_they_are_added_to() {
+    let left = left_of(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        g (float[B, S, 4] x, float[1, 8, 4] table) => (float[B, S, 2, 2] y)
+          <int64[1] z = {0}, int64[1] o = {1}, int64[1] two = {2}> {
+            s = Shape (x)  n = Gather (s, o)  p = Slice (table, z, n, o)  a = Add (x, p)
+            t = Shape (a)  h = Slice (t, z, two, z)  q = Concat <axis = 0> (h, two, two)  y = Reshape (a, q) }"#,
+    );
+    assert!(!left.contains(&"Concat".to_owned()), "{left:?}");
+}
+
 /// `simplify` with the family `parallel`.
 fn in_parallel(text: &str) -> Vec<String> {
     let asked = Simplify {
