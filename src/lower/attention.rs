@@ -108,11 +108,15 @@ fn multi_head(site: &mut Site<'_>) -> Result<bool, EditError> {
     if !flat || others || read || causal || count < 1 || site.dtype(q) != Some(DType::F32) {
         return Ok(false);
     }
-    let (q, k, v) = (
-        heads(site, q, count)?,
-        heads(site, k, count)?,
-        heads(site, v, count)?,
-    );
+    // Sizes that are inferred beside an empty sequence are refused.
+    let width = |value: ValueId| site.shape(value).and_then(|shape| shape.last()?.fixed());
+    let (Some(query_width), Some(value_width)) = (width(q), width(v)) else {
+        return Ok(false);
+    };
+    let (size, value_size) = (query_width / count, value_width / count);
+    let q = heads_of(site, q, count, size)?;
+    let k = heads_of(site, k, count, size)?;
+    let v = heads_of(site, v, count, value_size)?;
     let mut scores = scores(site, q, k, DType::F32)?;
     if let Some(bias) = site.input(5) {
         scores = site.op("Add", &[scores, bias])?;
