@@ -1,4 +1,4 @@
-"""139 micro-models, each with one thing to rewrite (121) or one thing that must be left alone (18).
+"""152 micro-models, each with one thing to rewrite (132) or one thing that must be left alone (20).
 
 A probe is *done* when the rewritten model satisfies its condition; a guard is *kept* when it does. Conditions are stated over the
 rewritten model only, so that any correct way of getting there counts. What secateur leaves alone by default has the reason as `left`,
@@ -343,9 +343,29 @@ def done_by_all():
     probe("io: output names kept", "all-output-names", build("(float[2,3] x) => (float[2,3] y, float[2,3] z)", "r = Relu(x)\n y = Identity(r)\n z = Identity(r)"), also=(lambda m: [v.name for v in m.graph.output] == ["y", "z"], "outputs y, z"))
 
 
+def symbols():
+    at = {"c0": scalar(0, np.int64), "c1": scalar(1, np.int64), "v0": ints(0), "v1": ints(1)}
+    size = "s = Shape(x)\n n = Gather(s, c0)\n "
+    choice = "y = If (k) <then_branch = a () => (float[N,M] p) { p = Relu(x) }, else_branch = b () => (float[N,M] q) { q = Sigmoid(x) }>"
+    table = "(float[N,M] x, float[N,M] u) => (float[N,M] y)"
+    probe("sym: heads by Shape, Gather, Concat", "sym-heads", build("(float[N,M,64] x) => (float[N,M,8,8] y)", "s = Shape(x)\n n = Gather(s, v0)\n m = Gather(s, v1)\n t = Concat <axis = 0> (n, m, e, e)\n y = Reshape(x, t)", {**at, "e": ints(8)}), at_most=1)
+    probe("sym: Slice to the own size", "sym-slice-own", build("(float[N,M] x) => (float[N,M] y)", "s = Shape(x)\n n = Gather(s, v1)\n i = Slice(x, v0, n, v1)\n y = Relu(i)", at), gone=["Slice"], at_most=1)
+    probe("sym: If on two sizes of one symbol", "sym-if-equal", build(table, size + "t = Shape(u)\n m = Gather(t, c0)\n k = Equal(n, m)\n " + choice, at), gone=["If"], at_most=1)
+    probe("sym: If on a size below 0", "sym-if-negative", build(table, size + "k = Less(n, c0)\n " + choice, at), gone=["If"], at_most=1)
+    probe("sym: Expand by Where of sizes and -1", "sym-where-minus-one", build("(float[N,M] x) => (float[N,M] y)", "s = Shape(x)\n k = Equal(s, m)\n t = Where(k, o, s)\n i = Expand(x, t)\n y = Relu(i)", {"m": ints(-1, -1), "o": ints(1, 1)}), at_most=1)
+    probe("sym: ones of the own shape", "sym-ones", build("(float[N,M] x) => (float[N,M] y)", "s = Shape(x)\n o = ConstantOfShape <value = float[1]{1}> (s)\n i = Mul(x, o)\n y = Relu(i)"), at_most=1)
+    probe("sym: zeros of the own shape", "sym-zeros", build("(float[N,M] x) => (float[N,M] y)", "s = Shape(x)\n o = ConstantOfShape(s)\n i = Add(x, o)\n y = Relu(i)"), at_most=1)
+    probe("sym: Tile of a dimension of 1 before an Add", "sym-tile", build("(float[1,M] x, float[N,M] u) => (float[N,M] y)", "s = Shape(u)\n n = Gather(s, v0)\n r = Concat <axis = 0> (n, v1)\n t = Tile(x, r)\n y = Add(t, u)", at), at_most=1)
+    probe("sym: Resize to the own size", "sym-resize", build("(float[N,3,H,W] x) => (float[N,3,H,W] y)", 'n = Shape(x)\n i = Resize <mode = "linear"> (x, , , n)\n y = Relu(i)'), at_most=1)
+    probe("sym: sizes gathered one by one", "sym-sizes-joined", build("(float[N,M,4] x, float[4] u) => (float[N,M,2,4] y)", "s = Shape(x)\n n = Gather(s, v0)\n m = Gather(s, v1)\n t = Concat <axis = 0> (n, m, two, four)\n y = Expand(u, t)", {**at, "two": ints(2), "four": ints(4)}), gone=["Gather"], at_most=3)
+    probe("sym: positions that a Slice takes of a table", "sym-positions", build("(float[N,M,4] x, float[1,9,4] table) => (float[N,M,2,2] y)", "s = Shape(x)\n m = Gather(s, v1)\n p = Slice(table, v0, m, v1)\n a = Add(x, p)\n t = Shape(a)\n h = Slice(t, v0, two, v0)\n q = Concat <axis = 0> (h, two, two)\n y = Reshape(a, q)", {**at, "two": ints(2)}), gone=["Concat"])
+    guard("If on a size and 1", "sym-if-one", build(table, size + "k = Equal(n, c1)\n " + choice, at), has=["If"])
+    guard("If on sizes of two symbols", "sym-if-two", build(table, size + "m = Gather(s, c1)\n k = Equal(n, m)\n " + choice, at), has=["If"])
+
+
 def all_probes():
     if not PROBES:
-        for section in (folding, dynamic_shapes, eliminations, algebra, fusions, activations, soundness, structure, done_by_none, done_by_all):
+        for section in (folding, dynamic_shapes, eliminations, algebra, fusions, activations, soundness, structure, done_by_none, done_by_all, symbols):
             section()
     return PROBES
 
