@@ -13,8 +13,9 @@ use super::load;
 use super::syntax::{Spanned, Statement};
 
 /// Families of rules that are left out unless they are asked for: `lowering` turns operators into what an engine can run, which
-/// simplifies nothing, `ort` into such as only ONNX Runtime has.
-pub const OPTIONAL_FAMILIES: [&str; 2] = ["lowering", "ort"];
+/// simplifies nothing, `ort` into such as only ONNX Runtime has, `ort-latest` into such as only its newest releases have; `parallel` makes
+/// one product of several, whose parts a Split copies.
+pub const OPTIONAL_FAMILIES: [&str; 4] = ["lowering", "ort", "ort-latest", "parallel"];
 
 /// One rule file.
 #[derive(Clone, Debug)]
@@ -101,10 +102,20 @@ pub(crate) struct Instance {
     pub(crate) results: Vec<String>,
 }
 
-/// A pattern: nodes, the last one being the root from which all others are reached.
+/// A pattern: nodes, the last one being the root from which all others are reached, but for siblings.
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern {
     pub(crate) nodes: Vec<PatternNode>,
+    pub(crate) siblings: Vec<Sibling>,
+}
+
+/// A part of a pattern that the root does not reach through its operands: another reader of a value that the root's part reads, too.
+#[derive(Clone, Debug)]
+pub(crate) struct Sibling {
+    /// The name of the value that both read.
+    pub(crate) shared: usize,
+    /// The node that reads it, what reads that one, and so on up to the root of the part.
+    pub(crate) path: Vec<usize>,
 }
 
 /// One operator of a pattern.
@@ -170,6 +181,13 @@ impl Rule {
             Some(last) => format!("{}..{last}", self.opset.0),
             None => format!("{}..", self.opset.0),
         }
+    }
+}
+
+impl Sibling {
+    /// The root of the part.
+    pub(crate) fn root(&self) -> usize {
+        self.path.last().copied().unwrap_or_default()
     }
 }
 
