@@ -8,8 +8,7 @@ use super::quantized::{self, Quantized};
 use super::ranges::values_beyond;
 use super::{ConvertFloat, NAME, angles, risk};
 use crate::ir::{
-    AttributeValue, DType, Graph, GraphPath, Model, NodeId, NodeKind, Operator, Slot, Tensor, Use, ValueId,
-    ValueType,
+    AttributeValue, DType, Graph, GraphPath, Model, NodeId, Operator, Slot, Tensor, Use, ValueId, ValueType,
 };
 use crate::ops::{Schema, Traits, schema};
 use crate::passes::{Context, PassError};
@@ -144,7 +143,7 @@ impl Plan {
                 for (at, body) in operator.bodies() {
                     let inner = path.body(owner, at);
                     let decisions = self.graphs.get(&inner);
-                    for capture in captures(body, slot as u32) {
+                    for capture in body.captured(slot as u32) {
                         let uses = body.uses(capture);
                         let reads = |at: &Use| decisions.is_some_and(|decisions| decisions.reads_narrow(*at));
                         wide |= !uses.iter().all(reads);
@@ -167,14 +166,6 @@ impl Plan {
             }
         }
     }
-}
-
-/// The values of a body that stand for a capture slot of its owner.
-fn captures(body: &Graph, slot: u32) -> impl Iterator<Item = ValueId> + '_ {
-    body.node_ids().filter_map(move |id| match &body.get(id)?.kind {
-        NodeKind::Capture(capture) if capture.index == slot => Some(ValueId::new(id, 0)),
-        _ => None,
-    })
 }
 
 /// Operators that stay float whatever their schema allows.

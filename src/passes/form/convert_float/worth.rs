@@ -112,11 +112,7 @@ fn stored(model: &Model, path: &GraphPath, value: ValueId) -> Option<Stored> {
         let graph = model.graph_at(&path)?;
         match &graph.get(value.node)?.kind {
             NodeKind::Constant(_) => return Some((path, value)),
-            NodeKind::Capture(capture) => {
-                let (owner, _) = path.bodies.pop()?;
-                let around = model.graph_at(&path)?;
-                value = around.captures_of(owner).get(capture.index as usize).copied()??;
-            }
+            NodeKind::Capture(capture) => (path, value) = model.captured(&path, capture.index)?,
             _ => return None,
         }
     }
