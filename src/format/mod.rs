@@ -15,6 +15,7 @@ mod lift;
 mod limits;
 mod location;
 mod map;
+mod problem;
 mod relocate;
 mod retire;
 mod rope;
@@ -31,7 +32,7 @@ mod wire;
 pub use crate::files::{Fs, FsFile, OsFs, Temporaries};
 pub use decode::{Decoded, Origin, Source, read_proto};
 pub use encode::{encode, encode_to_bytes};
-pub use error::{ExternalProblem, FormatError, WireProblem};
+pub use error::{FormatError, WireProblem};
 pub use external::{ExternalFile, ExternalFiles, TensorRange};
 pub use lift::{LiftError, lift, lift_noting, tensor_from_proto, type_from_proto};
 pub use limits::{Limits, ReadOptions, Warning, WarningKind};
@@ -39,6 +40,7 @@ pub(crate) use location::is_file_name;
 pub(crate) use map::{file_bytes, release, spill};
 #[cfg(target_os = "linux")]
 pub(crate) use map::{mapped_from, shared_bytes, shared_bytes_mut};
+pub use problem::{ExternalProblem, ToProtoError};
 pub use relocate::{Relocation, Repeated};
 pub use retire::recorded_data;
 pub use rope::Rope;
@@ -46,5 +48,5 @@ pub use save::{Saved, Target, WriteOptions, write_proto, write_relocated, write_
 pub use share::{Shared, Sharer, share};
 #[cfg(target_os = "linux")]
 pub(crate) use tensors::visit_tensors;
-pub use to_proto::{ToProtoError, model_to_proto, tensor_to_proto, type_to_proto, value_info_of};
+pub use to_proto::{model_to_proto, tensor_to_proto, type_to_proto, value_info_of};
 pub use whole::{Loaded, read, write};

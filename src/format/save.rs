@@ -14,10 +14,11 @@ use bytes::Bytes;
 
 use super::decode::Origin;
 use super::encode::encode;
-use super::error::{ExternalProblem, FormatError};
+use super::error::FormatError;
 use super::external::{self, ExternalFiles};
 use super::layout::{self, DataFile, Policy};
 use super::map::file_bytes;
+use super::problem::ExternalProblem;
 use super::relocate::{self, Relocation, length_of};
 use super::retire::Replaced;
 use super::rope::write_pieces;
