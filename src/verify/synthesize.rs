@@ -55,13 +55,13 @@ const LARGEST: u64 = 1 << 28;
 /// Makes samples for one model.
 #[derive(Debug)]
 pub(super) struct Synthesizer {
-    pub(super) inputs: Vec<Plan>,
+    pub(super) inputs: Vec<InputPlan>,
     landmarks: Landmarks,
 }
 
 /// What one input must be.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct InputPlan {
     pub(super) name: String,
     pub(super) ty: ValueType,
     pub(super) dims: Vec<InputDim>,
@@ -80,7 +80,7 @@ impl Synthesizer {
         let inputs = sizes::required_inputs(model)
             .filter_map(|id| {
                 let value = model.graph.get(id)?.outputs().first()?;
-                let mut plan = Plan {
+                let mut plan = InputPlan {
                     name: value.name.to_string(),
                     ty: value.ty.clone(),
                     dims: sizes::input_dims(model, id).unwrap_or_default(),
@@ -160,7 +160,7 @@ pub(super) fn generator(seed: u64, index: u64, name: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
 }
 
-impl Plan {
+impl InputPlan {
     /// Sorts strings of the models into those that every sample may hold and those that only some hold.
     fn learn(&mut self, words: &[Bytes]) {
         let known = self.demands.iter().find_map(|demand| match demand {

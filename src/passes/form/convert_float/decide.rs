@@ -88,7 +88,7 @@ pub(super) struct Stays {
 
 /// What is converted, and what stays float for which reason.
 #[derive(Default)]
-pub(super) struct Plan {
+pub(super) struct ConversionPlan {
     /// By graph, outer graphs before their bodies.
     pub(super) graphs: BTreeMap<GraphPath, Decisions>,
     /// What stays float, by reason.
@@ -96,7 +96,7 @@ pub(super) struct Plan {
     pub(super) notes: Vec<String>,
 }
 
-impl Plan {
+impl ConversionPlan {
     pub(super) fn stays(&mut self, graph: &Graph, id: NodeId, reason: impl Into<Reason>) {
         let Reason { subject, why } = reason.into();
         let stays = self.float.entry(why).or_default();
@@ -233,13 +233,13 @@ pub(super) fn decide(
     model: &Model,
     options: &ConvertFloat,
     context: &Context<'_>,
-) -> Result<Plan, PassError> {
+) -> Result<ConversionPlan, PassError> {
     let excluded = crate::schema::patterns(&options.exclude).map_err(|error| PassError::Option {
         pass: NAME,
         message: format!("exclude: {error}"),
     })?;
     let dtype = options.to.dtype();
-    let mut plan = Plan::default();
+    let mut plan = ConversionPlan::default();
     let beyond = match values_beyond(model, options, context)? {
         Ok(beyond) => beyond,
         Err(why) => {
@@ -271,7 +271,7 @@ pub(super) fn decide(
 }
 
 impl Judge<'_> {
-    fn graph(&self, graph: &Graph, path: &GraphPath, plan: &mut Plan) -> Decisions {
+    fn graph(&self, graph: &Graph, path: &GraphPath, plan: &mut ConversionPlan) -> Decisions {
         let mut found = Decisions::default();
         let quantized = quantized::find(graph, self.dtype, self.version);
         let angles = angles::find(graph);
