@@ -126,7 +126,7 @@ def kind_of(code: str) -> type[SecateurError]:
         return FileError
     if code == "not-accepted":
         return GateError
-    if code == "engine" or code.startswith("engine-"):
+    if code.startswith("engine-"):
         return EngineError
     if code in OURS or code == "cancelled":
         return SecateurError

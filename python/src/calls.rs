@@ -201,7 +201,7 @@ impl Stats {
 /// `purpose` is `quantize`, `gram` or `gradients`, the last one by a loss: `cross-entropy` or `mse`.
 #[pyfunction]
 #[pyo3(signature = (model, purpose, options, loss = None, output = None, rows_per_sample = 1, progress = None, note = None))]
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments)] // Those of the Python function, by name.
 pub(crate) fn stats(
     py: Python<'_>,
     model: &Model,

@@ -21,7 +21,9 @@ const ENDING: Duration = Duration::from_millis(50);
 enum Event<T> {
     Progress(String, u64, Option<u64>),
     Note(String),
-    Done(Result<T, String>),
+    Done(T),
+    /// The work did not end: why.
+    Broken(String),
 }
 
 /// Who listens to the work.
@@ -86,20 +88,19 @@ fn start<T: Send + 'static>(
     threads: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> PyResult<()> {
-    let on_pool = move || {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        pool.map_err(|error| error.to_string())
-            .map(|pool| pool.install(work))
+    let on_pool = move || match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+        Ok(pool) => Event::Done(pool.install(work)),
+        Err(error) => Event::Broken(error.to_string()),
     };
     let run = move || {
-        let done = catch_unwind(AssertUnwindSafe(on_pool)).unwrap_or_else(|panic| {
+        let end = catch_unwind(AssertUnwindSafe(on_pool)).unwrap_or_else(|panic| {
             let text = panic
                 .downcast_ref::<String>()
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(format!("a defect: {}", text.unwrap_or("a panic")))
+            Event::Broken(format!("a defect: {}", text.unwrap_or("a panic")))
         });
-        _ = sender.send(Event::Done(done));
+        _ = sender.send(end);
     };
     std::thread::Builder::new()
         .name("secateur".to_owned())
@@ -127,7 +128,7 @@ fn listen<T: Send>(
         token.cancel();
         let until = Instant::now() + ENDING;
         while let Some(left) = until.checked_duration_since(Instant::now()) {
-            if matches!(next(left), Ok(Event::Done(_)) | Err(_)) {
+            if matches!(next(left), Ok(Event::Done(_) | Event::Broken(_)) | Err(_)) {
                 break;
             }
         }
@@ -135,7 +136,8 @@ fn listen<T: Send>(
     };
     loop {
         match next(LOOK) {
-            Ok(Event::Done(done)) => return done.map_err(|message| defect(py, &message)),
+            Ok(Event::Done(found)) => return Ok(found),
+            Ok(Event::Broken(message)) => return Err(defect(py, &message)),
             Ok(Event::Progress(what, done, total)) => {
                 if let Some(progress) = &listener.progress {
                     progress.call1(py, (what, done, total)).map_err(interrupted)?;

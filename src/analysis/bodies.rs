@@ -6,8 +6,7 @@ use super::call::{Call, Facts};
 use super::infer::{Driver, Scope, filled};
 use super::shapes::control::{self, Results};
 use crate::ir::{
-    BodyIndex, Dim, Graph, NodeId, NodeKind, ShapeContent, Tensor, TensorType, ValueId, ValueType,
-    opset_version,
+    BodyIndex, Dim, Graph, NodeId, ShapeContent, Tensor, TensorType, ValueId, ValueType, opset_version,
 };
 
 /// Depth of bodies within bodies up to which loops are inferred again until the types of their state are stable.
@@ -117,13 +116,7 @@ fn captured(graph: &Graph, id: ValueId) -> Captured {
 
 /// Tells the capture nodes of a body what the graph around it knows.
 fn set_captures(body: &mut Graph, captured: &[Option<Captured>]) {
-    let captures: Vec<(NodeId, u32)> = body
-        .node_ids()
-        .filter_map(|id| match &body.get(id)?.kind {
-            NodeKind::Capture(capture) => Some((id, capture.index)),
-            _ => None,
-        })
-        .collect();
+    let captures: Vec<(NodeId, u32)> = body.captures().collect();
     for (id, index) in captures {
         match captured.get(index as usize).and_then(Option::as_ref) {
             Some(outer) => {

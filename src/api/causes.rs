@@ -13,7 +13,7 @@ use crate::format::{FormatError, LiftError, ToProtoError};
 use crate::ir::CheckError;
 use crate::parts::PartsError;
 use crate::passes::{PassError, ResourceError};
-use crate::pipeline::{ConfigError, LackError, ReadError, RunError, StepError};
+use crate::pipeline::{ConfigError, LackError, ReadError, RunError, StepError, TemplateError};
 use crate::rewrite::RuleError;
 use crate::statistics::{StatisticsError, StatisticsFileError};
 use crate::sweep::RecordError;
@@ -121,6 +121,12 @@ impl From<StepError> for Error {
     }
 }
 
+impl From<TemplateError> for Error {
+    fn from(error: TemplateError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
 impl From<RunError> for Error {
     fn from(error: RunError) -> Self {
         let made = Self::new(error.code(), error.to_string());
@@ -160,10 +166,9 @@ impl From<ResourceError> for Error {
             ResourceError::Evaluate(error) => error.into(),
             ResourceError::Rule(error) => error.into(),
             ResourceError::Parts(error) => error.into(),
-            ResourceError::Features(FeatureError::Data(error))
-            | ResourceError::Training(FinetuneError::Data(error)) => error.into(),
-            ResourceError::Features(FeatureError::Engine(error))
-            | ResourceError::Training(FinetuneError::Engine(error)) => error.into(),
+            ResourceError::Features(error) => error.into(),
+            ResourceError::Training(FinetuneError::Data(error)) => error.into(),
+            ResourceError::Training(FinetuneError::Engine(error)) => error.into(),
             ResourceError::Training(FinetuneError::Autodiff(error)) => error.into(),
             ResourceError::Model { path, source } => said(source.into(), message).in_file(&path),
             ResourceError::Invalid { path, source } => said((*source).into(), message).in_file(&path),
@@ -247,7 +252,7 @@ impl From<FeatureError> for Error {
         match error {
             FeatureError::Data(error) => error.into(),
             FeatureError::Engine(error) => error.into(),
-            other => Self::new("features", other.to_string()),
+            other => Self::new(other.code(), other.to_string()),
         }
     }
 }

@@ -203,10 +203,7 @@ const CODES: [(&str, &[&str]); 15] = [
             "engine-unsupported",
         ],
     ),
-    (
-        "evaluations",
-        &["engine", "label", "merge", "output", "state", "task"],
-    ),
+    ("evaluations", &["label", "merge", "output", "state", "task"]),
     (
         "gradients",
         &[

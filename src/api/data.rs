@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use super::array::IntoSamples;
 use super::error::Error;
 use super::files::Files;
-use crate::data::{Arrays, Boxes, BoxesSpec, ImageSpec, PreprocessSpec, REFERENCE, Shard, Spec, TaskKind};
+use crate::data::{
+    Arrays, Boxes, BoxesSpec, DataError, ImageSpec, PreprocessSpec, REFERENCE, STREAM, Shard, Spec, TaskKind,
+};
 use crate::pipeline::ROLES;
 
 /// Samples, and how they become the inputs of a model.
@@ -196,7 +198,7 @@ impl Data {
     /// # Errors
     ///
     /// `data-read` with the number of the piece that has other arrays, types or shapes than the first one, or that the iterator says
-    /// is wrong; `data-empty` where there is none.
+    /// is wrong; `data-array` for one that is none; `data-empty` where there is no piece.
     ///
     /// # Examples
     ///
@@ -207,9 +209,12 @@ impl Data {
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn stream<S: IntoSamples>(pieces: impl IntoIterator<Item = S>) -> Result<Self, Error> {
-        let pieces = pieces.into_iter().map(|piece| {
-            let arrays = piece.into_samples().map_err(|error| error.message().to_owned())?;
-            Ok(arrays.into_iter().map(|(name, array)| (name, array.0)).collect())
+        let pieces = pieces.into_iter().enumerate().map(|(count, piece)| {
+            let arrays = piece.into_samples().map_err(|error| {
+                let message = format!("{STREAM}: piece {count}: {}", error.message());
+                error.saying(message).in_file(Path::new(STREAM))
+            })?;
+            Ok::<_, Error>(arrays.into_iter().map(|(name, array)| (name, array.0)).collect())
         });
         Ok(Self::given(Arrays::pieces(pieces)?))
     }
@@ -261,11 +266,8 @@ impl Data {
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn preprocess(mut self, preprocess: impl AsRef<str>) -> Result<Self, Error> {
-        let found = PreprocessSpec::parse(preprocess.as_ref())
-            .map_err(|reason| Error::new("data-spec", format!("preprocess: {reason}")))?;
-        found
-            .resolve()
-            .map_err(|reason| Error::new("data-spec", format!("preprocess: {reason}")))?;
+        let found = PreprocessSpec::parse(preprocess.as_ref()).map_err(DataError::from)?;
+        found.resolve().map_err(DataError::from)?;
         self.edits.preprocess = Some(found);
         Ok(self)
     }

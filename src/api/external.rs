@@ -13,7 +13,7 @@ use super::save::{Destination, Saved, deliver, notes_of};
 use crate::engine::CancelToken;
 use crate::files::directory_of;
 use crate::format::{
-    self, Decoded, FormatError, ReadOptions, Relocation, Sharer, Target, WriteOptions, is_file_name,
+    self, Decoded, FormatError, ReadOptions, Relocation, Sharer, WriteOptions, WriteTarget, is_file_name,
 };
 
 /// The fewest bytes of a tensor that goes to a data file, if nothing is said.
@@ -328,8 +328,8 @@ pub fn convert_external(
     }
     let moved = (relocation.going_out().count(), sum(relocation.going_out()));
     let name = how.data.as_deref();
-    let saved =
-        options.on_threads(|| format::write_relocated(relocation, Target::File(path), name, &write))??;
+    let saved = options
+        .on_threads(|| format::write_relocated(relocation, WriteTarget::File(path), name, &write))??;
     Ok(changed(
         &decoded,
         &output,

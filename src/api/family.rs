@@ -254,7 +254,7 @@ impl Member {
         for (name, value) in self.vars.iter().filter(|(name, _)| *name != MODEL) {
             labels.insert(name.clone(), label(value));
         }
-        let filled = |template: &str| fill(template, &labels).map_err(|reason| Error::usage(&reason));
+        let filled = |template: &str| fill(template, &labels).map_err(Error::from);
         let mut own = options.clone();
         own.output = match output {
             Some(template) => Some(Destination::File(filled(template)?.into())),

@@ -11,7 +11,7 @@ use super::error::Error;
 use super::options::Options;
 use super::save::{Destination, Saved, write};
 use crate::analysis::{self, Dimensions};
-use crate::format::save::{Target, WriteOptions};
+use crate::format::save::{WriteOptions, WriteTarget};
 use crate::format::text::{PrintOptions, print_model};
 use crate::format::{self, ExternalFiles, FormatError, Origin, ReadOptions, Source, Warning};
 use crate::ir::{self, CheckError, Dim};
@@ -312,7 +312,7 @@ impl Model {
     /// ```
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
-        let target = Target::Stream(&mut bytes);
+        let target = WriteTarget::Stream(&mut bytes);
         let options = WriteOptions::default();
         if self.differs() {
             let message = format::model_to_proto(&self.model, &self.origin.external)?;

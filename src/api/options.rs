@@ -14,7 +14,7 @@ use crate::engine::CancelToken;
 use crate::ir::DType;
 use crate::parts::Ledger;
 use crate::passes::Size;
-use crate::pipeline::{Gate, Reuse};
+use crate::pipeline::{Gate, GateError, Reuse};
 use crate::verify::NodeOptions;
 
 /// What runs models.
@@ -505,7 +505,7 @@ impl Options {
         let gate = gate
             .as_ref()
             .parse()
-            .map_err(|reason: String| Error::usage(&reason))?;
+            .map_err(|error: GateError| Error::usage(&error.to_string()))?;
         self.evaluation.gates.push(gate);
         Ok(self)
     }

@@ -8,7 +8,7 @@ use super::model::Model;
 use super::options::Options;
 use crate::engine::CancelToken;
 use crate::files::Draft;
-use crate::format::save::{Target, WriteOptions};
+use crate::format::save::{WriteOptions, WriteTarget};
 use crate::format::{self, FormatError, Origin};
 
 /// Where a result goes.
@@ -72,13 +72,13 @@ pub(super) fn notes_of(removed: &[PathBuf], left: &[PathBuf]) -> Vec<String> {
 /// Hands `save` where a result goes.
 pub(super) fn deliver(
     output: &Destination,
-    save: impl FnOnce(Target<'_>) -> Result<format::Saved, Error>,
+    save: impl FnOnce(WriteTarget<'_>) -> Result<format::Saved, Error>,
 ) -> Result<Saved, Error> {
     let saved = match output {
-        Destination::File(path) => save(Target::File(path))?,
+        Destination::File(path) => save(WriteTarget::File(path))?,
         Destination::Stdout => {
             let mut stdout = io::stdout().lock();
-            let saved = save(Target::Stream(&mut stdout))?;
+            let saved = save(WriteTarget::Stream(&mut stdout))?;
             stdout.flush().map_err(|source| FormatError::Write {
                 path: "-".into(),
                 source,
@@ -99,7 +99,7 @@ pub(super) fn write_bytes_of(origin: &Origin, output: &Destination, how: &Option
         cancelled: how.cancel.as_ref().map(CancelToken::flag),
         ..WriteOptions::default()
     };
-    let saved = format::write_unchanged(origin, Target::File(path), &options)?;
+    let saved = format::write_unchanged(origin, WriteTarget::File(path), &options)?;
     Ok(Saved::of(output, &saved))
 }
 

@@ -262,7 +262,7 @@ fn collect(model: &Model, purpose: &Purpose, engine: &dyn Engine, options: &Opti
     let kind = match purpose {
         Purpose::Gradients { loss, output } => {
             let objective = loss.objective(output.as_deref());
-            let open = |model: &ir::Model| open(&model.graph);
+            let open = |model: &ir::Model| open(&model.graph).map_err(StatisticsError::Data);
             let found = gradient_statistics(&model.model, &objective, open, engine, threads, &tell);
             Kind::Gradients(found.map_err(|error| match error {
                 StatisticsError::Autodiff(_) => Error::from(error).in_source(model.origin.path.as_deref()),

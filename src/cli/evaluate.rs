@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::global::Global;
 use super::progress::Progress;
-use super::{Answer, model, options, terminal};
+use super::{Answer, model, terminal};
 use crate::api::{
     self, Data, Error, EvaluationDocument, Figures, Gate, Measuring, PreprocessSpec, Shard, check_evaluation,
     check_parts, merged_states, of_measurement,
@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     #[arg(long = "input", value_name = "INPUT=ARRAY", value_parser = pair)]
     inputs: Vec<(String, String)>,
     /// How pixels become values: a preset such as torchvision or yolo, or fields in YAML
-    #[arg(long, value_name = "PREPROCESS", value_parser = options::preprocess)]
+    #[arg(long, value_name = "PREPROCESS", value_parser = PreprocessSpec::parse)]
     preprocess: Option<PreprocessSpec>,
     /// Use this many samples
     #[arg(long, value_name = "N")]
@@ -68,7 +68,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 20)]
     latency_runs: usize,
     /// What must hold: accuracy.at-least=0.9, accuracy.drop=0.01, f1.drop=0.01, map.drop=0.005, found.at-least=0.97, latency.at-most=0.6, size.at-most=0.3, or in YAML with a confidence, '{map: {drop: 0.005, confidence: 0.95}}'
-    #[arg(long = "gate", value_name = "GATE", value_parser = gate)]
+    #[arg(long = "gate", value_name = "GATE")]
     gates: Vec<Gate>,
     /// Draw the N images on which the model is furthest from the reference, or from the truth, with both models' boxes
     #[arg(long, value_name = "N")]
@@ -98,11 +98,6 @@ enum Verb {
 fn pair(text: &str) -> Result<(String, String), String> {
     let (input, array) = text.rsplit_once('=').ok_or("write INPUT=ARRAY")?;
     Ok((input.to_owned(), array.to_owned()))
-}
-
-/// Reads a gate.
-fn gate(text: &str) -> Result<Gate, String> {
-    text.parse()
 }
 
 pub(super) fn execute(global: &Global, arguments: &Arguments) -> Result<Answer, Error> {
@@ -220,8 +215,12 @@ mod tests {
 
     #[test]
     fn gates_are_read_from_flags() {
+        let gate = |text: &str| text.parse::<Gate>();
         assert!(matches!(gate("accuracy.drop=0.005"), Ok(Gate::Accuracy(_))));
         assert!(matches!(gate("size.at-most=0.3"), Ok(Gate::Size(_))));
+        assert!(matches!(gate("{size: {at-most: 0.3}}"), Ok(Gate::Size(_))));
+        let near = gate("accurcy.drop=1").unwrap_err().to_string();
+        assert!(near.contains("accuracy"), "{near}");
         for wrong in [
             "accuracy",
             "accuracy=1",

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::global::Global;
 use super::progress::Progress;
-use super::{Answer, model, options, terminal};
+use super::{Answer, model, terminal};
 use crate::api::{Data, Error, PreprocessSpec, Shard, check_stats, features};
 
 /// Compute features of samples: what a model has at one value
@@ -25,7 +25,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DATA")]
     data: String,
     /// How pixels become values: a preset such as torchvision or yolo, or fields in YAML
-    #[arg(long, value_name = "PREPROCESS", value_parser = options::preprocess)]
+    #[arg(long, value_name = "PREPROCESS", value_parser = PreprocessSpec::parse)]
     preprocess: Option<PreprocessSpec>,
     /// Use part I of N of the data, I counted from 0
     #[arg(long, value_name = "I/N")]

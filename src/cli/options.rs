@@ -7,7 +7,7 @@ use clap::Args;
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use crate::api::{Comparison, DType, Data, Error, Options, PreprocessSpec, Size, parse_value};
+use crate::api::{Comparison, DType, Data, Error, Options, Size, parse_value};
 
 /// How outputs are compared.
 #[derive(Clone, Debug, Default, Args)]
@@ -135,11 +135,6 @@ pub(super) fn data_of(texts: &[String]) -> Result<Vec<(Option<String>, Data)>, E
         Ok((role.map(str::to_owned), data))
     };
     texts.iter().map(one).collect()
-}
-
-/// Reads preprocessing: a preset's name or a map of fields.
-pub(super) fn preprocess(text: &str) -> Result<PreprocessSpec, String> {
-    PreprocessSpec::parse(text)
 }
 
 /// Reads a number of seconds.

@@ -59,7 +59,7 @@ pub(super) struct Running {
     pub(super) data: Vec<String>,
     /// How pixels of the data become values: a preset such as torchvision or yolo, or fields, as in '{crop: [224, 224], scale: 0.0039}';
     /// `bake` puts it into the model, too
-    #[arg(long, value_name = "PREPROCESS", value_parser = options::preprocess)]
+    #[arg(long, value_name = "PREPROCESS", value_parser = PreprocessSpec::parse)]
     pub(super) preprocess: Option<PreprocessSpec>,
     /// Show what would be done and write nothing
     #[arg(long)]

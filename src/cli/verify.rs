@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::global::Global;
-use super::options::{self, Comparing};
+use super::options::Comparing;
 use super::progress::Progress;
 use super::{Answer, model, terminal};
 use crate::api::{
@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DATA")]
     data: Option<String>,
     /// How pixels of the data become values: a preset such as torchvision or yolo, or fields in YAML
-    #[arg(long, value_name = "PREPROCESS", value_parser = options::preprocess, requires = "data")]
+    #[arg(long, value_name = "PREPROCESS", value_parser = PreprocessSpec::parse, requires = "data")]
     preprocess: Option<PreprocessSpec>,
     /// An input or output of the reference and what stands for it in the model, by name or position; what has the same name, and
     /// the only one of each, needs none

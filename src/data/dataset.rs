@@ -7,12 +7,10 @@ use std::sync::Arc;
 
 use super::annotations::ImageFile;
 use super::augment::Augment;
-use super::columns::Columns;
 use super::error::DataError;
-use super::images::ImageFolder;
-use super::opening::Opening;
+use super::opening::{Opening, Source};
 use super::signature::Signature;
-use super::spec::{SourceSpec, Spec, SyntheticSpec};
+use super::spec::{SourceSpec, Spec};
 use super::task::{Known, Labels, Reading, TaskSetting};
 use super::truth::{Frame, Truth};
 use super::{synthetic, test_sets};
@@ -41,20 +39,6 @@ pub struct Dataset {
     known: Known,
     ledger: Option<Arc<Ledger>>,
     augment: Option<Augment>,
-}
-
-#[derive(Debug)]
-pub(super) enum Source {
-    Arrays(Columns),
-    Images(ImageFolder),
-    Synthetic {
-        spec: SyntheticSpec,
-        dims: Vec<Vec<u64>>,
-    },
-    TestSets {
-        folders: Vec<PathBuf>,
-        graph: Box<Graph>,
-    },
 }
 
 impl Dataset {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::error::{DataError, SpecError};
 use super::foreign;
-use super::preprocess::PreprocessSpec;
+use super::preprocess::{PreprocessError, PreprocessSpec};
 use super::spec::{ImageSpec, Spec};
 use super::task::REFERENCE;
 use crate::schema::{self, Fault};
@@ -19,22 +19,20 @@ impl PreprocessSpec {
     /// # Errors
     ///
     /// What is wrong, in words.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, PreprocessError> {
         let document = Document {
             file: String::new(),
             text: text.into(),
         };
-        let value = document.parse().map_err(|error| error.to_string())?.to_json();
+        let located = document.parse();
+        let value = located
+            .map_err(|error| PreprocessError::Yaml(Box::new(error)))?
+            .to_json();
         let root = schema_for!(PreprocessSpec).to_value();
-        if let Some(fault) = schema::check(&root, &root, &value) {
-            let hint = fault
-                .hint
-                .as_ref()
-                .map(|hint| format!("; {hint}"))
-                .unwrap_or_default();
-            return Err(format!("{fault}{hint}"));
+        match schema::check(&root, &root, &value) {
+            Some(fault) => Err(PreprocessError::Field(Box::new(fault))),
+            None => Ok(serde_json::from_value(value)?),
         }
-        serde_json::from_value(value).map_err(|error| error.to_string())
     }
 }
 

@@ -16,7 +16,7 @@ use crate::ir::{DType, Tensor, TensorError};
 const MEMORY: &str = "arrays in memory";
 
 /// What messages call arrays that came piece by piece.
-const STREAM: &str = "arrays of an iterator";
+pub(crate) const STREAM: &str = "arrays of an iterator";
 
 /// Named arrays with their samples along axis 0. Clones share the arrays.
 #[derive(Clone, Debug)]
@@ -57,10 +57,11 @@ impl Arrays {
     ///
     /// # Errors
     ///
-    /// The first piece that has other arrays, types or shapes of a sample than the one before it; or what `pieces` says is wrong.
-    pub fn pieces<P>(pieces: P) -> Result<Self, DataError>
+    /// The first piece that has other arrays, types or shapes of a sample than the one before it; or what `pieces` answers is wrong.
+    pub fn pieces<P, E>(pieces: P) -> Result<Self, E>
     where
-        P: IntoIterator<Item = Result<Vec<(String, Tensor)>, String>>,
+        P: IntoIterator<Item = Result<Vec<(String, Tensor)>, E>>,
+        E: From<DataError>,
     {
         let origin = PathBuf::from(STREAM);
         let mut spools: Vec<Spool> = Vec::new();
@@ -69,7 +70,7 @@ impl Arrays {
                 file: origin.clone(),
                 reason: format!("piece {count}: {reason}"),
             };
-            let piece = piece.map_err(failed)?;
+            let piece = piece?;
             if count == 0 {
                 for (name, tensor) in &piece {
                     check(tensor).map_err(|error| failed(error.of(name).to_string()))?;
@@ -82,7 +83,7 @@ impl Arrays {
         for spool in spools {
             found.push(spool.finish(&origin)?);
         }
-        Self::of(origin, found)
+        Ok(Self::of(origin, found)?)
     }
 
     fn of(origin: PathBuf, mut found: Vec<(ArrayFile, blake3::Hash)>) -> Result<Self, DataError> {
@@ -297,7 +298,7 @@ mod tests {
         let whole = Arrays::whole([("x".to_owned(), floats(&[5, 2], 0.0))]).unwrap();
         let parts = [(&[2, 2][..], 0.0), (&[0, 2], 4.0), (&[3, 2], 4.0)];
         let pieces = parts.map(|(dims, first)| Ok(vec![("x".to_owned(), floats(dims, first))]));
-        let pieces = Arrays::pieces(pieces).unwrap();
+        let pieces = Arrays::pieces::<_, DataError>(pieces).unwrap();
         assert_eq!(whole, pieces);
         for arrays in [whole, pieces] {
             let read = arrays.array("x").unwrap().read(1, 3).unwrap().tensor().unwrap();
@@ -309,7 +310,7 @@ mod tests {
     fn what_does_not_fit_is_refused_by_piece() {
         let x = |dims: &[u64]| ("x".to_owned(), floats(dims, 0.0));
         let y = |dims: &[u64]| ("y".to_owned(), floats(dims, 0.0));
-        let none: [Result<Vec<_>, String>; 0] = [];
+        let none: [Result<Vec<_>, DataError>; 0] = [];
         assert_eq!(Arrays::pieces(none).unwrap_err().code(), "data-empty");
         for (pieces, word) in [
             (vec![Ok(vec![x(&[1, 2])]), Ok(vec![x(&[1, 3])])], "piece 1"),
@@ -317,15 +318,17 @@ mod tests {
             (vec![Ok(vec![x(&[1, 2])]), Ok(vec![])], "it has 0 arrays"),
             (vec![Ok(vec![x(&[1, 2]), y(&[2, 2])])], "number of samples"),
             (vec![Ok(vec![x(&[])])], "no axis"),
-            (
-                vec![Ok(vec![x(&[1, 2])]), Err("lost".to_owned())],
-                "piece 1: lost",
-            ),
         ] {
-            let error = Arrays::pieces(pieces).unwrap_err();
+            let error: DataError = Arrays::pieces(pieces).unwrap_err();
             assert_eq!(error.code(), "data-read");
             assert!(error.to_string().contains(word), "{error}: {word}");
         }
+        let lost = || DataError::Empty {
+            file: STREAM.into(),
+            detail: String::new(),
+        };
+        let passed_on = Arrays::pieces([Ok(vec![x(&[1, 2])]), Err(lost())]).unwrap_err();
+        assert_eq!(passed_on.code(), lost().code());
         let twice = Arrays::whole([x(&[1]), x(&[1])]).unwrap_err();
         assert!(twice.to_string().contains("twice"), "{twice}");
     }

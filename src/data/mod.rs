@@ -42,6 +42,7 @@ pub use dataset::Dataset;
 pub use error::DataError;
 pub use files::SpecFile;
 pub use memory::Arrays;
+pub(crate) use memory::STREAM;
 pub use npz::{NpzStream, npz_bytes, write_npz};
 pub use page::page;
 pub use preprocess::{

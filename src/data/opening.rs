@@ -3,15 +3,29 @@
 use std::path::{Path, PathBuf};
 
 use super::columns::{Archive, Columns};
-use super::dataset::Source;
 use super::error::DataError;
 use super::images::ImageFolder;
 use super::preprocess::{Preprocess, PreprocessSpec, Preset};
 use super::signature::Signature;
-use super::spec::{ImageSpec, SourceSpec, Spec};
+use super::spec::{ImageSpec, SourceSpec, Spec, SyntheticSpec};
 use super::task::{Known, Labels, REFERENCE, TaskSetting};
 use super::{synthetic, test_sets};
 use crate::ir::Graph;
+
+/// Where samples come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Arrays(Columns),
+    Images(ImageFolder),
+    Synthetic {
+        spec: SyntheticSpec,
+        dims: Vec<Vec<u64>>,
+    },
+    TestSets {
+        folders: Vec<PathBuf>,
+        graph: Box<Graph>,
+    },
+}
 
 /// A description on its way to samples.
 pub(super) struct Opening<'a> {

@@ -20,9 +20,9 @@ pub use outputs::{Predictions, classes, output, values};
 pub use regression::{Column, Regression};
 pub use report::{Against, Figures};
 pub use run::{Counter, boxes};
-pub use state::{State, Subject as StateSubject};
+pub use state::{Checkpoint, State, Subject as StateSubject};
 pub use statistics::{Interval, Paired, normal_quantile, wilson};
-pub use task::{Checkpoint, NO_INTEGERS, Task, is_quantized, names};
+pub use task::{NO_INTEGERS, Task, is_quantized, names};
 pub use tasks::{
     ClassFigures, Counts, Detection, Embedding, Fate, Fates, Found, Image, Named, Segmentation, Signals,
     TaskFigures, TaskState, Texts, Tokens,
@@ -80,7 +80,7 @@ impl EvaluateError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Data(error) => error.code(),
-            Self::Engine(_) => "engine",
+            Self::Engine(error) => error.code(),
             Self::Output { .. } => "output",
             Self::Task { .. } => "task",
             Self::Label { .. } => "label",

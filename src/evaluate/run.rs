@@ -8,9 +8,8 @@ use super::EvaluateError;
 use super::classification::{Classification, argmax};
 use super::outputs::{self, Predictions};
 use super::regression::Regression;
-use super::state::State;
+use super::state::{Checkpoint, State};
 use super::statistics::Paired;
-use super::task::Checkpoint;
 use super::tasks::{Answer, Found, Output, Reader, Sample, TaskState, read_boxes};
 use crate::data::{
     Batch, BoxesSpec, DataError, Dataset, Frame, Mask, Reading, SegmentationOptions, TaskSetting, Truth,

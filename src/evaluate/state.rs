@@ -14,6 +14,9 @@ use crate::files::{Draft, read_text};
 /// Version of the file format.
 const FORMAT: u32 = 2;
 
+/// A checkpoint of the state.
+pub type Checkpoint<'a> = &'a mut dyn FnMut(&State) -> Result<(), EvaluateError>;
+
 /// Counts over some samples of one data set for one model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

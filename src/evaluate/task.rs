@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::EvaluateError;
 use super::report::Figures;
 use super::run::{Counter, Options, check_labels, evaluate, uncovered};
-use super::state::State;
+use super::state::{Checkpoint, State};
 use crate::data::Dataset;
 use crate::engine::stream::Stream;
 use crate::engine::{Engine, Latency, Session, measure, peak_memory};
@@ -49,9 +49,6 @@ pub fn is_quantized(model: &Model) -> bool {
         .filter_map(|path| model.graph_at(path))
         .any(on_codes)
 }
-
-/// A checkpoint of the state.
-pub type Checkpoint<'a> = &'a mut dyn FnMut(&State) -> Result<(), EvaluateError>;
 
 impl Task<'_> {
     /// Compiles a model for runs with one thread each, as samples run side by side.

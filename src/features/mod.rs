@@ -16,7 +16,7 @@ mod stage;
 
 pub use file::{Written, write_features};
 pub use logistic::{Logistic, Outcome, logistic};
-pub use ridge::{Target, ridge};
+pub use ridge::{HeadTarget, ridge};
 pub use scale::Scale;
 pub use spool::{Filling, Spool};
 pub use stage::{Block, FeatureError, Stage, last_product};

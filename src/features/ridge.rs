@@ -11,7 +11,7 @@ const INDEPENDENT: f64 = 1e-12;
 
 /// What a score is fitted to.
 #[derive(Clone, Debug)]
-pub enum Target<'a> {
+pub enum HeadTarget<'a> {
     /// Class of each sample: 1 for its own score and -1 for the others.
     Classes {
         /// `[N]`, each below `count`.
@@ -23,7 +23,7 @@ pub enum Target<'a> {
     Values(&'a Array2<f64>),
 }
 
-impl Target<'_> {
+impl HeadTarget<'_> {
     fn scores(&self) -> usize {
         match self {
             Self::Classes { count, .. } => *count,
@@ -57,7 +57,7 @@ impl Target<'_> {
 /// When the rows cannot be read or the matrix is singular, which `alpha` above 0 prevents.
 pub fn ridge(
     spool: &mut Spool,
-    target: &Target<'_>,
+    target: &HeadTarget<'_>,
     alpha: f64,
     scale: &Scale,
 ) -> Result<Linear, FeatureError> {
@@ -115,14 +115,14 @@ mod tests {
         filling.push(rows.view()).unwrap();
         let mut spool = filling.finish().unwrap();
         for scale in [Scale::none(2), Scale::of(&mut spool).unwrap()] {
-            let exact = ridge(&mut spool, &Target::Values(&values), 0.0, &scale).unwrap();
+            let exact = ridge(&mut spool, &HeadTarget::Values(&values), 0.0, &scale).unwrap();
             assert!(
                 (&exact.weights - &array![[2.0, -0.5]])
                     .iter()
                     .all(|d| d.abs() < 1e-9)
             );
             assert!((exact.bias[0] - 3.0).abs() < 1e-8);
-            let shrunk = ridge(&mut spool, &Target::Values(&values), 10.0, &scale).unwrap();
+            let shrunk = ridge(&mut spool, &HeadTarget::Values(&values), 10.0, &scale).unwrap();
             let size = |linear: &Linear| (&linear.weights * &scale.deviation).mapv(|w| w * w).sum();
             assert!(size(&shrunk) < size(&exact));
         }
@@ -136,7 +136,7 @@ mod tests {
             .unwrap();
         let mut spool = filling.finish().unwrap();
         let labels = [0, 1, 1];
-        let target = Target::Classes {
+        let target = HeadTarget::Classes {
             labels: &labels,
             count: 2,
         };

@@ -107,6 +107,17 @@ pub enum FeatureError {
     },
 }
 
+impl FeatureError {
+    /// A stable code: that of what failed, where it has one.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Data(error) => error.code(),
+            Self::Engine(error) => error.code(),
+            _ => "features",
+        }
+    }
+}
+
 /// A model compiled up to one value.
 pub struct Stage<'m> {
     stream: Stream<'m>,

@@ -55,13 +55,16 @@ pub(crate) struct Leftover {
     _file: File,
 }
 
+/// How the name of each temporary file begins.
+pub(super) const PREFIX: &str = ".secateur-";
+
 /// The temporary files with this ending in a folder whose processes are gone.
 pub(crate) fn abandoned(folder: &Path, ending: &str) -> Vec<Leftover> {
     let mut found = Vec::new();
     for entry in folder.read_dir().into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
-        if !name.starts_with(super::temporaries::PREFIX) || !name.ends_with(ending) {
+        if !name.starts_with(PREFIX) || !name.ends_with(ending) {
             continue;
         }
         let path = entry.path();

@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::fs::{Fs, OsFs};
-
-/// How the name of each temporary file begins.
-pub(super) const PREFIX: &str = ".secateur-";
+use super::lock::PREFIX;
 
 /// The temporaries of this process.
 static TEMPORARIES: Temporaries = Temporaries::new();

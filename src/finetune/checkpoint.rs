@@ -8,7 +8,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::course::{Course, Slices};
-use super::train::{Epoch, FinetuneError, Outcome};
+use super::error::FinetuneError;
+use super::training::{Epoch, Outcome};
 use crate::files::{Draft, read_bytes};
 
 /// The version of the form.

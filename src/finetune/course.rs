@@ -1,8 +1,9 @@
 //! Training on its way: steps, moving averages, the rate.
 
+use super::error::FinetuneError;
 use super::feed::{Feed, parts};
 use super::optimizer::{Optimizer, Rates, State};
-use super::train::{FinetuneError, Training};
+use super::training::Training;
 use crate::engine::{FloatOutputs, HeldSession, Session};
 use crate::ir::Tensor;
 

@@ -1,7 +1,7 @@
 //! Samples as the gradient model takes them.
 
+use super::error::FinetuneError;
 use super::teacher::Teaching;
-use super::train::FinetuneError;
 use crate::data::{Dataset, targets};
 use crate::engine::stream::in_order;
 use crate::engine::{FloatOutputs, HeldSession, RunValue, Session, hold};

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use regex::RegexSet;
 
-use super::train::{FinetuneError, Mimic};
+use super::error::FinetuneError;
+use super::training::Mimic;
 use crate::analysis;
 use crate::analysis::linear::{self, Family};
 use crate::data::Dataset;

@@ -1,6 +1,7 @@
 //! Which parameters are trained, what they are before the first step, and how trained values come into the model.
 
-use super::train::{FinetuneError, Masks, Training};
+use super::error::FinetuneError;
+use super::training::{Masks, Training};
 use crate::analysis::linear;
 use crate::autodiff::{GradientOptions, Wrt, gradients};
 use crate::ir::{DType, Graph, Model, NodeId, NodeKind, Tensor, ValueId};

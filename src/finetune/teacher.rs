@@ -1,6 +1,6 @@
 //! Another model whose outputs are what is trained for.
 
-use super::train::FinetuneError;
+use super::error::FinetuneError;
 use crate::analysis;
 use crate::engine::{CompileOptions, Engine, EngineError, RunValue, RunValues, Session};
 use crate::ir::{DType, Graph, Model, Tensor, ValueId};

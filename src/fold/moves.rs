@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Answer, axis_of, broadcast, invalid, operand, picks, single};
+use super::{Answer, axis_of, broadcast, invalid, operand, single};
 use crate::ir::{DType, Operator, Tensor, TensorError};
 
 /// Elements that a repetition may make.
@@ -17,8 +17,6 @@ pub(super) fn evaluate(
     let first = operand(inputs, 0)?;
     match &*operator.op_type {
         "ConstantOfShape" => return constant_of_shape(operator, first),
-        "OneHot" => return picks::one_hot(operator, inputs),
-        "EyeLike" => return picks::eye_like(operator, first),
         "Where" => {
             let value = operand(inputs, 1)?;
             return if plain(value) {

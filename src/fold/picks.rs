@@ -6,8 +6,11 @@ use crate::ir::{DType, Operator, Tensor};
 
 pub(super) fn evaluate(operator: &Operator, inputs: &[Option<Tensor>]) -> Answer {
     let data = operand(inputs, 0)?;
-    if !plain(data) {
-        return None;
+    match &*operator.op_type {
+        "OneHot" => return one_hot(operator, inputs),
+        "EyeLike" => return eye_like(operator, data),
+        _ if !plain(data) => return None,
+        _ => {}
     }
     match &*operator.op_type {
         "GatherElements" => gather_elements(operator, data, operand(inputs, 1)?),
@@ -281,7 +284,7 @@ fn trilu(operator: &Operator, data: &Tensor, inputs: &[Option<Tensor>]) -> Answe
 }
 
 /// A tensor of `depth` along a new axis: the second of two values where an index says so, the first elsewhere.
-pub(super) fn one_hot(operator: &Operator, inputs: &[Option<Tensor>]) -> Answer {
+fn one_hot(operator: &Operator, inputs: &[Option<Tensor>]) -> Answer {
     let (indices, depth, values) = (operand(inputs, 0)?, operand(inputs, 1)?, operand(inputs, 2)?);
     if !plain(values)
         || values.elements() != 2
@@ -312,7 +315,7 @@ pub(super) fn one_hot(operator: &Operator, inputs: &[Option<Tensor>]) -> Answer 
 }
 
 /// Ones on a diagonal.
-pub(super) fn eye_like(operator: &Operator, data: &Tensor) -> Answer {
+fn eye_like(operator: &Operator, data: &Tensor) -> Answer {
     let [rows, columns] = data.dims() else {
         return None;
     };

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use indexmap::IndexMap;
 
-use super::error::{ExternalProblem, FormatError};
+use super::error::FormatError;
 use super::limits::{Warning, WarningKind};
 use super::location::{Home, check_location};
 use super::map::file_bytes;
+use super::problem::ExternalProblem;
 use super::sha1;
 use super::tensors::{self, Place};
 use crate::files::has_other_names;

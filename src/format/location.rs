@@ -4,7 +4,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::error::ExternalProblem;
+use super::problem::ExternalProblem;
 use crate::files::{directory_of, identity};
 
 /// The directories that a model may read external data from.

@@ -14,10 +14,11 @@ use bytes::Bytes;
 
 use super::decode::Origin;
 use super::encode::encode;
-use super::error::{ExternalProblem, FormatError};
+use super::error::FormatError;
 use super::external::{self, ExternalFiles};
 use super::layout::{self, DataFile, Policy};
 use super::map::file_bytes;
+use super::problem::ExternalProblem;
 use super::relocate::{self, Relocation, length_of};
 use super::retire::Replaced;
 use super::rope::write_pieces;
@@ -26,7 +27,7 @@ use crate::files::{Fs, OsFs, Temporaries, directory_of, same_file, temporaries};
 use crate::proto;
 
 /// Where a model goes.
-pub enum Target<'a> {
+pub enum WriteTarget<'a> {
     /// A file.
     File(&'a Path),
     /// A stream such as standard output.
@@ -89,7 +90,7 @@ impl Saved {
 pub fn write_proto(
     model: proto::ModelProto,
     origin: Option<&Origin>,
-    target: Target<'_>,
+    target: WriteTarget<'_>,
     options: &WriteOptions,
 ) -> Result<Saved, FormatError> {
     write_proto_on(&OsFs, temporaries(), model, origin, target, options)
@@ -99,7 +100,7 @@ pub fn write_proto(
 /// A stream gets the model with its data inside, because it cannot carry the files.
 pub fn write_unchanged(
     origin: &Origin,
-    target: Target<'_>,
+    target: WriteTarget<'_>,
     options: &WriteOptions,
 ) -> Result<Saved, FormatError> {
     write_unchanged_on(&OsFs, temporaries(), origin, target, options)
@@ -111,14 +112,14 @@ pub fn write_proto_on(
     temporaries: &Temporaries,
     mut model: proto::ModelProto,
     origin: Option<&Origin>,
-    target: Target<'_>,
+    target: WriteTarget<'_>,
     options: &WriteOptions,
 ) -> Result<Saved, FormatError> {
     let none = ExternalFiles::default();
     let files = origin.map_or(&none, |origin| &origin.external);
     let path = match target {
-        Target::Stream(stream) => return write_inline(model, files, stream, options),
-        Target::File(path) => path,
+        WriteTarget::Stream(stream) => return write_inline(model, files, stream, options),
+        WriteTarget::File(path) => path,
     };
     let saving = Saving {
         replace: check_output(path, origin, options)?,
@@ -150,14 +151,14 @@ pub fn write_proto_on(
 /// [`FormatError::ExternalOutputExists`] where another file has that name, as it cannot be replaced together with the model.
 pub fn write_relocated(
     mut relocation: Relocation<'_>,
-    target: Target<'_>,
+    target: WriteTarget<'_>,
     name: Option<&str>,
     options: &WriteOptions,
 ) -> Result<Saved, FormatError> {
     let (data, _) = relocate::place(std::slice::from_mut(&mut relocation));
     let path = match target {
-        Target::Stream(stream) => return write_relocated_stream(&relocation, &data, stream, options),
-        Target::File(path) => path,
+        WriteTarget::Stream(stream) => return write_relocated_stream(&relocation, &data, stream, options),
+        WriteTarget::File(path) => path,
     };
     let origin = Some(relocation.origin());
     let saving = Saving {
@@ -256,20 +257,20 @@ pub fn write_unchanged_on(
     fs: &dyn Fs,
     temporaries: &Temporaries,
     origin: &Origin,
-    target: Target<'_>,
+    target: WriteTarget<'_>,
     options: &WriteOptions,
 ) -> Result<Saved, FormatError> {
     let path = match target {
-        Target::Stream(stream) if origin.external.is_empty() => {
+        WriteTarget::Stream(stream) if origin.external.is_empty() => {
             return write_stream(std::slice::from_ref(&origin.bytes), stream);
         }
-        Target::Stream(stream) => {
+        WriteTarget::Stream(stream) => {
             use prost::Message as _;
             let model = proto::ModelProto::decode(origin.bytes.clone())
                 .map_err(|source| FormatError::Decode { source })?;
             return write_inline(model, &origin.external, stream, options);
         }
-        Target::File(path) => path,
+        WriteTarget::File(path) => path,
     };
     let replace = check_output(path, Some(origin), options)?;
     let directory = directory_of(path);

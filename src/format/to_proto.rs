@@ -2,6 +2,7 @@
 
 use super::external::ExternalFiles;
 use super::lift::constant_tensor;
+use super::problem::ToProtoError;
 use crate::ir::{
     Attribute, AttributeValue, Constant, ConstantOrigin, DType, Dim, Function, Graph, Model, Name, Node,
     NodeId, NodeKind, OpsetImport, Tensor, TensorData, TensorType, ValueId, ValueType,
@@ -9,33 +10,6 @@ use crate::ir::{
 use crate::proto;
 use crate::proto::tensor_shape_proto::dimension::Value as DimValue;
 use crate::proto::type_proto::Value as TypeValue;
-
-/// A graph that cannot be written: a defect of the pass that made it.
-#[derive(Debug, thiserror::Error, Clone, PartialEq)]
-pub enum ToProtoError {
-    /// A graph output that no value is connected to.
-    #[error("the graph output {0:?} has no value")]
-    NoOutput(String),
-    /// The value behind a graph output bears another name.
-    #[error("the graph output {output:?} is the value {value:?}")]
-    OutputName {
-        /// The graph output.
-        output: String,
-        /// The value behind it.
-        value: String,
-    },
-    /// Nodes that depend on each other.
-    #[error("{0} is on a cycle or behind one")]
-    Cycle(String),
-    /// A body captures a value that its owner does not read.
-    #[error("{node}: capture slot {slot} is not connected")]
-    Capture {
-        /// The body's owner.
-        node: String,
-        /// The slot.
-        slot: usize,
-    },
-}
 
 /// The message of a model. External tensors that are untouched keep their external entries as long as `external` holds the
 /// files; every other tensor is written inline, for [`super::write_proto`] to place.

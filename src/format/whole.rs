@@ -5,7 +5,7 @@ use super::error::FormatError;
 use super::external::ExternalFiles;
 use super::lift::lift_noting;
 use super::limits::{ReadOptions, Warning};
-use super::save::{Saved, Target, WriteOptions, write_proto};
+use super::save::{Saved, WriteOptions, WriteTarget, write_proto};
 use super::to_proto::model_to_proto;
 use crate::ir::Model;
 
@@ -40,7 +40,7 @@ pub fn read(source: impl Into<Source>, options: &ReadOptions) -> Result<Loaded, 
 pub fn write(
     model: &Model,
     origin: Option<&Origin>,
-    target: Target<'_>,
+    target: WriteTarget<'_>,
     options: &WriteOptions,
 ) -> Result<Saved, FormatError> {
     let none = ExternalFiles::default();

@@ -202,6 +202,21 @@ impl Graph {
         self.nodes.node_indices().filter(|id| self.is_live(*id))
     }
 
+    /// What stands for captured values, with the capture slots of the owner that they read, in the order of ids.
+    pub fn captures(&self) -> impl Iterator<Item = (NodeId, u32)> + '_ {
+        self.node_ids().filter_map(|id| match &self.get(id)?.kind {
+            NodeKind::Capture(capture) => Some((id, capture.index)),
+            _ => None,
+        })
+    }
+
+    /// The values that stand for this capture slot of the owner.
+    pub fn captured(&self, slot: u32) -> impl Iterator<Item = ValueId> + '_ {
+        self.captures()
+            .filter(move |(_, index)| *index == slot)
+            .map(|(id, _)| ValueId::new(id, 0))
+    }
+
     /// Number of operators, without those in bodies.
     pub fn operator_count(&self) -> usize {
         self.node_ids().filter(|id| self.operator(*id).is_some()).count()

@@ -3,7 +3,7 @@
 use super::functions::{FunctionIndex, FunctionKey};
 use super::graph::Graph;
 use super::imports::{Imports, opset_version};
-use super::node::{BodyIndex, NodeId};
+use super::node::{BodyIndex, NodeId, ValueId};
 use crate::proto;
 
 /// A model.
@@ -94,6 +94,18 @@ impl Model {
         path.bodies
             .iter()
             .try_fold(root, |graph, (node, body)| graph.body(*node, *body))
+    }
+
+    /// The value that the body at `path` captures in this slot, with the path of the graph around.
+    pub fn captured(&self, path: &GraphPath, slot: u32) -> Option<(GraphPath, ValueId)> {
+        let mut path = path.clone();
+        let (owner, _) = path.bodies.pop()?;
+        let value = self
+            .graph_at(&path)?
+            .captures_of(owner)
+            .get(slot as usize)
+            .copied()??;
+        Some((path, value))
     }
 
     /// The graph at `path`, to be edited.

@@ -22,7 +22,7 @@ mod weights;
 pub use check::{Check, Cure, Example, Finding, FindingPlace, Fix, Severity};
 pub use checks::checks;
 pub use cures::pipeline_of;
-pub use examples::{Proof, prove};
+pub use examples::{ExampleFault, Proof, prove};
 pub use page::{page, section};
 pub use run::{Selection, run};
 pub use subject::FileFacts;

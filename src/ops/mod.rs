@@ -48,6 +48,14 @@ const PICKS_ELEMENTS: &[&str] = &[
     "Where",
 ];
 
+/// ONNX operators whose result has the elements of the first operand in their order, under another shape or the same.
+const VIEWS: [&str; 5] = ["Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"];
+
+/// Whether the result of the ONNX operator has the elements of its first operand in their order.
+pub fn is_view(op_type: &str) -> bool {
+    VIEWS.contains(&op_type)
+}
+
 /// Whether every result of the ONNX operator is an element of its inputs, or such an element with the other sign.
 pub fn picks_elements(op_type: &str) -> bool {
     PICKS_ELEMENTS.binary_search(&op_type).is_ok()

@@ -8,7 +8,7 @@ use crate::engine::{Engine, EngineError};
 use crate::evaluate::EvaluateError;
 use crate::features::FeatureError;
 use crate::finetune::FinetuneError;
-use crate::format::FormatError;
+use crate::format::{FormatError, ToProtoError};
 use crate::ir::{CheckError, Graph, Model, Tensor, TensorError};
 use crate::parts::{Ledger, PartsError};
 use crate::rewrite::RuleError;
@@ -142,6 +142,9 @@ pub enum ResourceError {
     /// A tensor does not hold what it declares.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// A model that a pass made cannot be written.
+    #[error(transparent)]
+    Unwritable(#[from] ToProtoError),
     /// Something of the above, about a thing that has a name.
     #[error("{name}: {source}")]
     Of {
@@ -164,18 +167,6 @@ impl From<String> for ResourceError {
 impl From<&str> for ResourceError {
     fn from(message: &str) -> Self {
         Self::Unfit(message.to_owned())
-    }
-}
-
-impl From<ResourceError> for StatisticsError {
-    fn from(error: ResourceError) -> Self {
-        match error {
-            ResourceError::Data(error) => Self::Data(error),
-            ResourceError::Engine(error) => Self::Engine(error),
-            ResourceError::Statistics(error) => error,
-            ResourceError::Parts(error) => Self::Parts(error),
-            other => Self::Opening(other.to_string()),
-        }
     }
 }
 
@@ -210,14 +201,12 @@ impl ResourceError {
             Self::Engine(error) => error.code(),
             Self::Statistics(error) => error.code(),
             Self::StatisticsFile(error) => error.code(),
-            Self::Evaluate(EvaluateError::Engine(error))
-            | Self::Features(FeatureError::Engine(error))
-            | Self::Training(FinetuneError::Engine(error)) => error.code(),
             Self::Evaluate(error) => error.code(),
-            Self::Features(FeatureError::Data(error)) | Self::Training(FinetuneError::Data(error)) => {
-                error.code()
-            }
+            Self::Features(error) => error.code(),
+            Self::Training(FinetuneError::Data(error)) => error.code(),
+            Self::Training(FinetuneError::Engine(error)) => error.code(),
             Self::Training(FinetuneError::Autodiff(error)) => error.code(),
+            Self::Unwritable(_) => "result-unwritable",
             Self::Rule(error) => error.code(),
             Self::Model { source, .. } => source.code(),
             Self::Invalid { source, .. } => source.code(),
@@ -225,7 +214,6 @@ impl ResourceError {
             Self::Parts(error) => error.code(),
             Self::NoData { .. } => "data-missing",
             Self::NoEngine
-            | Self::Features(_)
             | Self::Training(_)
             | Self::Unreachable { .. }
             | Self::Text { .. }

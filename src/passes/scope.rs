@@ -3,9 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Context, PassError};
-use crate::ir::{
-    DType, EditError, Graph, Imports, Model, NodeId, NodeKind, Operator, ValueId, opset_version,
-};
+use crate::ir::{DType, EditError, Graph, Imports, Model, NodeId, Operator, ValueId, opset_version};
 use crate::ops::{Schema, Traits, schema};
 use crate::proto;
 
@@ -234,10 +232,5 @@ pub(super) fn node_bound(graph: &Graph) -> usize {
 
 /// The captures of a body with the slots they read, in the order of node ids.
 pub(super) fn captures_in(body: &Graph) -> Vec<(NodeId, u32)> {
-    body.node_ids()
-        .filter_map(|id| match &body.get(id)?.kind {
-            NodeKind::Capture(capture) => Some((id, capture.index)),
-            _ => None,
-        })
-        .collect()
+    body.captures().collect()
 }

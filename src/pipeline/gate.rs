@@ -8,28 +8,53 @@ use serde_json::{Value, json};
 use super::definition::did_you_mean;
 use super::gates::{GATES, Gate};
 use crate::schema::{self, Fault, nearest};
-use crate::yaml::{ConfigError, Document, Key, Located, Yaml};
+use crate::yaml::{ConfigError, Document, Key, Located, Spot, Yaml};
+
+/// Why the value of a flag is no gate.
+#[derive(Debug, thiserror::Error)]
+pub enum GateError {
+    /// Neither of the two forms.
+    #[error("{text:?} is not a gate; write NAME.KEY=VALUE, for example accuracy.drop=0.005")]
+    Form {
+        /// The value.
+        text: String,
+    },
+    /// No name and bounds of a gate.
+    #[error("{error}{hint}", hint = error.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
+    Config {
+        /// What is wrong, and where.
+        error: Box<ConfigError>,
+    },
+}
+
+impl From<ConfigError> for GateError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config {
+            error: Box::new(error),
+        }
+    }
+}
 
 impl FromStr for Gate {
-    type Err = String;
+    type Err = GateError;
 
     /// Reads `NAME.KEY=VALUE`, the flag form of a gate with one bound, or `{NAME: {KEY: VALUE, ...}}` as a pipeline has it.
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, GateError> {
+        let document = Document {
+            file: "--gate".to_owned(),
+            text: text.into(),
+        };
         if text.trim_start().starts_with('{') {
-            let document = Document {
-                file: "--gate".to_owned(),
-                text: text.into(),
-            };
-            let located = document.parse().map_err(|error| error.to_string())?;
-            return gate(&document, &located).map_err(|error| error.to_string());
+            return Ok(gate(&document, &document.parse()?)?);
         }
-        let wrong =
-            || format!("{text:?} is not a gate; write NAME.KEY=VALUE, for example accuracy.drop=0.005");
+        let wrong = || GateError::Form {
+            text: text.to_owned(),
+        };
         let (path, value) = text.split_once('=').ok_or_else(wrong)?;
         let (name, key) = path.split_once('.').ok_or_else(wrong)?;
         let value: f64 = value.trim().parse().map_err(|_| wrong())?;
-        let document = json!({ name: { key: value } });
-        serde_json::from_value(document).map_err(|error| format!("{text:?}: {error}"))
+        let located = Located::of_json(&json!({ name: { key: value } }), Spot::default());
+        Ok(gate(&document, &located)?)
     }
 }
 

@@ -33,6 +33,7 @@ pub use bisect::{Bisection, bisect};
 pub use definition::{Pipeline, ROLES, Step, StepError, VERSION, bind_options, option_names, parse_value};
 pub use figure_gate::FigureGate;
 pub use files::{FILE_KEY, NamedFile, Usage};
+pub use gate::GateError;
 pub use gates::{Decision, Gate, GateReport, Judged, Share, Weight};
 pub use needs::LackError;
 pub use outputs_gate::OutputsGate;
@@ -46,5 +47,5 @@ pub use score_gate::ScoreGate;
 pub use until::{Candidate, JudgedOn, KeptLayer, Searched, SearchedSamples};
 pub use weigh::{weigh, weigh_input};
 pub use written::{
-    Combination, Given, MODEL, Matrix, Values, Written, fill, is_variable_name, label, matches,
+    Combination, Given, MODEL, Matrix, TemplateError, Values, Written, fill, is_variable_name, label, matches,
 };

@@ -1,6 +1,7 @@
 //! What operators cost, in units that order rewrites: work first, then operands read.
 
 use crate::ir::{Dim, Graph, NodeId, Operator, Shape, ValueId};
+use crate::ops::is_view;
 
 /// Cost of some operators: work units, then values read that are not constant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +27,8 @@ impl std::fmt::Display for Cost {
 /// listed costs 2.
 pub(crate) fn work(op_type: &str) -> u32 {
     match op_type {
-        "Identity" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Shape" | "Size" => 1,
+        "Shape" | "Size" => 1,
+        view if is_view(view) => 1,
         "Pow" | "Softmax" | "BatchNormalization" | "Erf" => 3,
         "Conv" | "ConvTranspose" | "MatMul" | "Gemm" | "FusedConv" | "FusedGemm" | "FusedMatMul" => 4,
         "Einsum" | "Attention" => 5,

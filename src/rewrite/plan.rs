@@ -29,6 +29,12 @@ pub(crate) struct Plan {
     pub(crate) results: Vec<(ValueId, Val)>,
 }
 
+/// What a call of an operator becomes.
+struct Made {
+    attributes: Vec<Attribute>,
+    inputs: Vec<Val>,
+}
+
 /// How constant parts are folded.
 #[derive(Clone, Copy)]
 pub(crate) struct Folding<'a> {
@@ -165,12 +171,15 @@ impl Planner<'_> {
             .first()
             .and_then(|first| self.dtype(first))
             .or(self.literal);
-        let mut attributes = Vec::new();
+        let mut made = Made {
+            attributes: Vec::new(),
+            inputs,
+        };
         let mut given: Vec<&str> = Vec::new();
         for (name, value) in &call.attributes {
             let value = self.eval(value)?;
             given.push(name);
-            self.set(call, version, name, &value, dtype, &mut attributes, &mut inputs)?;
+            self.set(call, version, (name, &value), dtype, &mut made)?;
         }
         if let Some((rest, _)) = &call.rest {
             let Some(Val::Rest(items)) = self.lookup(&format!("*{rest}")) else {
@@ -179,12 +188,12 @@ impl Planner<'_> {
             for item in items.iter().filter(|item| !given.contains(&item.name().as_str())) {
                 match item {
                     RestItem::Parameter(name, value) => {
-                        self.set(call, version, name, value, dtype, &mut attributes, &mut inputs)?;
+                        self.set(call, version, (name, value), dtype, &mut made)?;
                     }
                     RestItem::Input(name, value) => {
                         match canonical::find(&call.domain, &call.op_type, name) {
                             Some(row) if version >= row.since => {
-                                fill(&mut inputs, row.slot, Val::Value(*value))
+                                fill(&mut made.inputs, row.slot, Val::Value(*value))
                             }
                             _ => {
                                 return Err(Reason::Owned(format!(
@@ -201,11 +210,15 @@ impl Planner<'_> {
                                 call.op_type, attribute.name
                             )));
                         }
-                        attributes.push(attribute.clone());
+                        made.attributes.push(attribute.clone());
                     }
                 }
             }
         }
+        let Made {
+            attributes,
+            mut inputs,
+        } = made;
         while inputs.last().is_some_and(Val::is_absent) {
             inputs.pop();
         }
@@ -248,24 +261,21 @@ impl Planner<'_> {
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn set(
         &self,
         call: &OperatorCall,
         version: i64,
-        name: &str,
-        value: &Val,
+        (name, value): (&str, &Val),
         dtype: Option<DType>,
-        attributes: &mut Vec<Attribute>,
-        inputs: &mut Vec<Val>,
+        made: &mut Made,
     ) -> Result<(), Reason> {
         if value.is_absent() {
             return Ok(());
         }
         if let Some(row) = canonical::find(&call.domain, &call.op_type, name) {
             match place(row, version, value, dtype) {
-                Some(Placed::Attribute(attribute)) => attributes.push(attribute),
-                Some(Placed::Input(slot, tensor)) => fill(inputs, slot, Val::Tensor(tensor)),
+                Some(Placed::Attribute(attribute)) => made.attributes.push(attribute),
+                Some(Placed::Input(slot, tensor)) => fill(&mut made.inputs, slot, Val::Tensor(tensor)),
                 Some(Placed::Nothing) => {}
                 None => {
                     return Err(Reason::Owned(format!(
@@ -307,7 +317,7 @@ impl Planner<'_> {
                 _ => return Err(wrong()),
             },
         };
-        attributes.push(Attribute::new(name, value));
+        made.attributes.push(Attribute::new(name, value));
         Ok(())
     }
 

@@ -2,146 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use super::file::{FileFault, STATISTICS, Statistics, StatisticsFileError, Subject};
+use super::error::StatisticsError;
+use super::file::{Statistics, Subject};
 use super::parts::{Joined, Seen, collected, zeros};
-use crate::autodiff::AutodiffError;
-use crate::data::{Batch, DataError, Dataset};
+use super::summary::Summary;
+use crate::data::{Batch, Dataset};
 use crate::engine::stream::{Sampled, Stream, in_order};
-use crate::engine::{Engine, EngineError, RunValue};
-use crate::ir::{Model, TensorError, model_digest};
+use crate::engine::{Engine, RunValue};
+use crate::ir::{Model, model_digest};
 use crate::linalg::Sums;
 use crate::lower::Lowering;
-use crate::parts::{PartsError, Work};
-use crate::quantize::{self, Histogram, extremes};
-
-/// What is known of one value.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Summary {
-    /// Extremes, and counts where they were asked for.
-    pub histogram: Histogram,
-    /// Sum and number of the elements of each channel (axis 1), where means were asked for and samples do not lie on that axis.
-    pub channels: Option<(Sums<3>, u64)>,
-    /// Lowest and highest value of each channel (axis 1), where they were asked for.
-    pub channel_extremes: Option<Vec<(f32, f32)>>,
-    /// Sums over the samples of each one's lowest and highest value, and their number, where they were asked for.
-    pub sample_extremes: Option<(Sums<3>, u64)>,
-    /// Whether counts and sums have the repeats in them that filled up a last batch, because it is not known which elements are
-    /// theirs. Extremes are right all the same.
-    pub repeats: bool,
-}
-
-/// Why statistics could not be collected.
-#[derive(Debug, thiserror::Error)]
-pub enum StatisticsError {
-    /// The data cannot be used.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// The engine cannot run the model.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// A value that is NaN or infinite.
-    #[error("value {value:?} is not finite on sample {sample} of the data")]
-    NotFinite {
-        /// The value.
-        value: String,
-        /// First sample of the batch.
-        sample: u64,
-    },
-    /// An operator that makes NaN or infinity of finite inputs.
-    #[error(
-        "{node} answers NaN or infinity in {value:?} on sample {sample} of the data, whose inputs are finite"
-    )]
-    Produced {
-        /// The value.
-        value: String,
-        /// The operator, the first in topological order.
-        node: String,
-        /// First sample of the batch.
-        sample: u64,
-    },
-    /// A sample of the data that is not finite itself.
-    #[error("{file}: input {input} is {found} on sample {sample}; expected finite values", file = file.display())]
-    InputNotFinite {
-        /// Where the data comes from.
-        file: PathBuf,
-        /// The input.
-        input: String,
-        /// The sample.
-        sample: u64,
-        /// What it has.
-        found: f32,
-    },
-    /// Data that says nothing.
-    #[error(
-        "{file}: {inputs} is 0 everywhere in all {samples} samples: no range follows from zeros; give samples like those the model will get",
-        file = file.display(),
-        inputs = inputs.join(", ")
-    )]
-    Zeros {
-        /// Where the data comes from.
-        file: PathBuf,
-        /// The model's inputs.
-        inputs: Vec<String>,
-        /// Samples there are.
-        samples: u64,
-    },
-    /// The data cannot be opened.
-    #[error("{0}")]
-    Opening(String),
-    /// The model cannot be differentiated.
-    #[error(transparent)]
-    Autodiff(#[from] AutodiffError),
-    /// The model fixes its batch size and there are fewer samples.
-    #[error("{samples} samples do not fill one batch of {batch}, which the model fixes")]
-    NoFullBatch {
-        /// Samples there are.
-        samples: u64,
-        /// The batch size.
-        batch: u64,
-    },
-    /// A value of another shape than the layer that reads it says.
-    #[error("{node} reads a value of shape {dims:?}, which its weights do not fit")]
-    Rows {
-        /// The layer.
-        node: String,
-        /// Shape of the value.
-        dims: Vec<u64>,
-    },
-    /// An output whose size is not known, where targets are drawn for it.
-    #[error("the sizes of the output that is differentiated are not known beside the batch")]
-    OutputSize,
-    /// A tensor that cannot be made.
-    #[error(transparent)]
-    Tensor(#[from] TensorError),
-    /// A value that the engine did not return.
-    #[error("the engine did not return {0:?}")]
-    Missing(String),
-    /// Parts of shared work that are not there, or do not fit.
-    #[error(transparent)]
-    Parts(#[from] PartsError),
-    /// A part of shared work that is not of the form.
-    #[error("a part of shared work: {0}")]
-    Part(#[from] FileFault),
-    /// Parts of shared work that do not join.
-    #[error(transparent)]
-    Join(#[from] StatisticsFileError),
-}
-
-impl StatisticsError {
-    /// A stable code: that of what failed, where it has one.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Data(error) => error.code(),
-            Self::Engine(error) => error.code(),
-            Self::Autodiff(error) => error.code(),
-            Self::Parts(error) => error.code(),
-            _ => STATISTICS,
-        }
-    }
-}
+use crate::parts::Work;
+use crate::quantize::{self, extremes};
 
 /// What to collect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,22 +9,19 @@
 //! sums once more as `<field>_exact` i64 `[..., bins + 1]`, the words of [`Sums`], without rounding.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::Summary;
+use super::error::{FileFault, StatisticsFileError};
 use super::gram::{Grams, SumsByKey, fields};
+use super::stored::{ENTRY, FORMAT, value_and_field, words};
 use crate::files::{Draft, read_bytes};
 use crate::linalg::Sums;
 use crate::quantize::Histogram;
 
-/// Version of the file format.
-pub(super) const FORMAT: u32 = 1;
-/// The metadata entry that holds everything, so that its order is fixed.
-pub(super) const ENTRY: &str = "secateur";
 const KIND: &str = "quantize";
 
 /// What statistics were taken from.
@@ -65,70 +62,6 @@ pub struct Statistics {
     pub values: BTreeMap<String, Summary>,
     /// Gram matrices of what layers read.
     pub grams: Grams,
-}
-
-/// A statistics file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StatisticsFileError {
-    /// The file cannot be read or written, or is none.
-    #[error("statistics file {file}: {reason}")]
-    File {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        reason: FileFault,
-    },
-    /// Parts that do not belong together.
-    #[error("statistics do not merge: {0}")]
-    Merge(String),
-}
-
-/// What is wrong with a file of statistics.
-#[derive(Debug, thiserror::Error)]
-pub enum FileFault {
-    /// The operating system refused.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-    /// It is no safetensors file.
-    #[error(transparent)]
-    Container(#[from] SafeTensorError),
-    /// Its header is not of the form.
-    #[error(transparent)]
-    Header(#[from] serde_json::Error),
-    /// Some other program made it.
-    #[error("it was not written by secateur stats")]
-    Foreign,
-    /// Another version of the format.
-    #[error("format {0} is not {FORMAT}")]
-    Format(u32),
-    /// Tensors of one name that contradict each other.
-    #[error("the fields of {0} do not fit together")]
-    Fields(String),
-    /// A field of another element type.
-    #[error("{0} is not f64")]
-    NotF64(String),
-    /// Statistics without gradients.
-    #[error("it holds no gradient statistics; collect them with `secateur stats --for gradients`")]
-    NoGradients,
-    /// Statistics of another kind.
-    #[error("it holds {0} statistics, not gradients")]
-    Kind(String),
-    /// Statistics without Gram matrices.
-    #[error("no Gram matrices in it; `secateur stats --for gram` collects them")]
-    NoGrams,
-    /// Statistics of another model than they are used for.
-    #[error("the statistics are of another model than this step gets")]
-    OtherModel,
-}
-
-/// The code of whatever goes wrong with statistics.
-pub(super) const STATISTICS: &str = "statistics";
-
-impl StatisticsFileError {
-    /// A stable code.
-    pub fn code(&self) -> &'static str {
-        STATISTICS
-    }
 }
 
 impl Statistics {
@@ -328,17 +261,6 @@ pub(super) fn check_format(format: u32) -> Result<(), FileFault> {
         FORMAT => Ok(()),
         other => Err(FileFault::Format(other)),
     }
-}
-
-/// Value and field of a tensor named `<kind>/<value>/<field>`; names of values may have slashes of their own.
-pub(super) fn value_and_field<'n>(name: &'n str, kind: &str) -> Option<(&'n str, &'n str)> {
-    name.strip_prefix(kind)?.strip_prefix('/')?.rsplit_once('/')
-}
-
-/// The words of 64 bits that a tensor is stored as.
-pub(super) fn words(bytes: &[u8]) -> Vec<u64> {
-    let words = bytes.as_chunks::<8>().0.iter();
-    words.map(|word| u64::from_le_bytes(*word)).collect()
 }
 
 /// Reads a file and makes of its bytes what `parse` does.

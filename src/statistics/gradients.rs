@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::activations::StatisticsError;
+use super::error::StatisticsError;
 use super::file::Subject;
 use super::parts::{Joined, Seen, collected};
 use crate::autodiff::{GradientOptions, Loss, Wrt, gradients};

@@ -7,11 +7,12 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
+use super::error::{FileFault, StatisticsFileError};
 use super::file::{
-    self, ENTRY, FORMAT, FileFault, ROUNDED, StatisticsFileError, Subject, check_format, is_complete,
-    join_ranges, read_with, same_subject, value_and_field, words, write_bytes,
+    self, ROUNDED, Subject, check_format, is_complete, join_ranges, read_with, same_subject, write_bytes,
 };
 use super::gradients::{Gradient, GradientStatistics, GradientSums};
+use super::stored::{ENTRY, FORMAT, value_and_field, words};
 use crate::linalg::Sums;
 
 const KIND: &str = "gradients";

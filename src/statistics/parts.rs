@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use super::activations::StatisticsError;
-use super::file::FileFault;
+use super::error::{FileFault, StatisticsError};
 use crate::data::Dataset;
 use crate::engine::stream::Stream;
 use crate::parts::Work;

@@ -5,8 +5,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::activations::StatisticsError;
-use super::file::FileFault;
+use super::error::{FileFault, StatisticsError};
 use super::parts::{Joined, Seen, collected, zeros};
 use crate::data::Dataset;
 use crate::engine::Engine;

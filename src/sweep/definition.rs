@@ -141,7 +141,7 @@ impl Definition {
         let models: Vec<String> = self.models.iter().map(stem).collect();
         let taken = |values: &Values| passes(values, &self.only, &self.exclude);
         settings(&self.search, &self.axes, &models, &taken)
-            .map_err(|reason| self.document.error(SHAPE, self.whole, reason, None))
+            .map_err(|error| self.document.error(SHAPE, self.whole, error.to_string(), None))
     }
 
     /// An error at the place of a variable.
@@ -153,6 +153,9 @@ impl Definition {
         location.error(code, message, Some(hint))
     }
 }
+
+/// What varies, by the names of variables.
+type Axes = Vec<(String, Axis)>;
 
 /// What reads the parts of a sweep.
 struct Reader<'a> {
@@ -247,11 +250,7 @@ impl Reader<'_> {
         }
     }
 
-    #[allow(clippy::type_complexity)]
-    fn axes(
-        &self,
-        tree: Option<&Located>,
-    ) -> Result<(Vec<(String, Axis)>, IndexMap<String, Spot>), ConfigError> {
+    fn axes(&self, tree: Option<&Located>) -> Result<(Axes, IndexMap<String, Spot>), ConfigError> {
         let (mut axes, mut places) = (Vec::new(), IndexMap::new());
         let Some(tree) = tree else {
             return Ok((axes, places));

@@ -60,17 +60,34 @@ const MOST: usize = 1_000_000;
 /// How often a draw is repeated that was drawn before or is left out, before the search is taken for exhausted.
 const PATIENCE: usize = 1_000;
 
+/// Why a search has no settings.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SearchError {
+    /// A grid over what has no list of values.
+    #[error("`{name}` is a range without a step or count, which only a random search can draw from")]
+    Range {
+        /// The variable.
+        name: String,
+    },
+    /// More combinations than a sweep may have.
+    #[error("there are more than {MOST} combinations")]
+    TooMany,
+    /// No combination passes.
+    #[error("every combination is left out")]
+    Nothing,
+}
+
 /// The settings of a search, by model and in the order of the values; drawn ones in the order in which they were drawn.
 ///
 /// # Errors
 ///
-/// Words: too many settings, or none; a range in a grid.
+/// Too many settings, or none; a range in a grid.
 pub fn settings(
     search: &Search,
     axes: &[(String, Axis)],
     models: &[String],
     taken: &dyn Fn(&Values) -> bool,
-) -> Result<Vec<Setting>, String> {
+) -> Result<Vec<Setting>, SearchError> {
     let drawn = match search {
         Search::Grid => None,
         Search::Random { samples, seed } => Some((*samples, *seed)),
@@ -99,23 +116,21 @@ pub fn settings(
         })
         .collect();
     if found.is_empty() {
-        return Err("every combination is left out".to_owned());
+        return Err(SearchError::Nothing);
     }
     Ok(found)
 }
 
-fn size(axes: &[(String, Axis)]) -> Result<usize, String> {
+fn size(axes: &[(String, Axis)]) -> Result<usize, SearchError> {
     let mut count = 1_usize;
     for (name, axis) in axes {
         let Axis::List(values) = axis else {
-            return Err(format!(
-                "`{name}` is a range without a step or count, which only a random search can draw from"
-            ));
+            return Err(SearchError::Range { name: name.clone() });
         };
         count = count
             .checked_mul(values.len())
             .filter(|count| *count <= MOST)
-            .ok_or_else(|| format!("there are more than {MOST} combinations"))?;
+            .ok_or(SearchError::TooMany)?;
     }
     Ok(count)
 }
@@ -133,7 +148,7 @@ fn combination(axes: &[(String, Axis)], mut number: usize) -> Values {
     values.into_iter().rev().collect()
 }
 
-fn grid(axes: &[(String, Axis)]) -> Result<Vec<Values>, String> {
+fn grid(axes: &[(String, Axis)]) -> Result<Vec<Values>, SearchError> {
     Ok((0..size(axes)?).map(|number| combination(axes, number)).collect())
 }
 
@@ -152,7 +167,7 @@ fn draw(
     samples: usize,
     seed: u64,
     taken: &dyn Fn(&Values) -> bool,
-) -> Result<Vec<Values>, String> {
+) -> Result<Vec<Values>, SearchError> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let listed = axes.iter().all(|(_, axis)| matches!(axis, Axis::List(_)));
     if listed && size(axes).is_ok() {
@@ -263,7 +278,7 @@ mod tests {
             .collect()
     }
 
-    fn found(search: &Search, axes: &[(String, Axis)], exclude: Value) -> Result<Vec<String>, String> {
+    fn found(search: &Search, axes: &[(String, Axis)], exclude: Value) -> Result<Vec<String>, SearchError> {
         let exclude: Vec<Map<String, Value>> = serde_json::from_value(exclude).unwrap();
         let models = ["m".to_owned(), "n".to_owned()];
         let settings = settings(search, axes, &models, &|values| passes(values, &[], &exclude))?;
@@ -314,13 +329,12 @@ mod tests {
         let small = shares.iter().filter(|share| **share < 0.03).count();
         assert!((20..80).contains(&small), "{small}");
         assert!(drawn.iter().all(|word| word.contains(":2,")));
-        assert!(
-            found(&Search::Grid, &mixed, json!([]))
-                .unwrap_err()
-                .contains("`c` is a range")
+        assert_eq!(
+            found(&Search::Grid, &mixed, json!([])),
+            Err(SearchError::Range { name: "c".to_owned() })
         );
         let hopeless = found(&search(5, 1), &mixed, json!([{ "a": [1, 2] }]));
-        assert!(hopeless.unwrap_err().contains("left out"));
+        assert_eq!(hopeless, Err(SearchError::Nothing));
     }
 
     #[test]

@@ -172,11 +172,7 @@ fn stored(model: &Model, path: &GraphPath, value: ValueId) -> Option<Place> {
                 return Some((path, value));
             }
             NodeKind::Operator(operator) if operator.is("Identity") => value = graph.input(value.node, 0)?,
-            NodeKind::Capture(capture) => {
-                let (owner, _) = path.bodies.pop()?;
-                let around = model.graph_at(&path)?;
-                value = around.captures_of(owner).get(capture.index as usize).copied()??;
-            }
+            NodeKind::Capture(capture) => (path, value) = model.captured(&path, capture.index)?,
             _ => return None,
         }
     }

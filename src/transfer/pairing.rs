@@ -226,13 +226,7 @@ fn compare(left: &Graph, right: &Graph, nodes: &[NodeId], others: &[NodeId]) -> 
 
 /// What a body captures, by slot.
 fn captures(graph: &Graph) -> Vec<NodeId> {
-    let mut found: Vec<(u32, NodeId)> = graph
-        .node_ids()
-        .filter_map(|id| match &graph.get(id)?.kind {
-            NodeKind::Capture(capture) => Some((capture.index, id)),
-            _ => None,
-        })
-        .collect();
+    let mut found: Vec<(u32, NodeId)> = graph.captures().map(|(id, slot)| (slot, id)).collect();
     found.sort_unstable();
     found.into_iter().map(|(_, id)| id).collect()
 }

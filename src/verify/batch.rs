@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use bytes::BytesMut;
 
 use super::interface::Names;
+use super::kind::SampleKind;
 use super::session::{prepare, shapes_of, shapes_under};
 use super::sizes::{self, Sizes};
-use super::synthesize::{SampleKind, SynthesisError, Synthesizer};
+use super::synthesize::{SynthesisError, Synthesizer};
 use crate::analysis::infer;
 use crate::engine::compare::{Tolerances, Verdict, compare};
 use crate::engine::{Engine, EngineError, RunValue, RunValues};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::synthesize::SampleKind;
+use super::kind::SampleKind;
 
 /// Bounds on a comparison. The default bounds nothing.
 #[derive(Clone, Debug, Default)]

@@ -9,9 +9,10 @@ use rand_chacha::ChaCha8Rng;
 use super::encode::encode;
 use super::further::{AFFORDABLE, is_large};
 use super::judge::{Attempt, Pair};
+use super::kind::SampleKind;
 use super::session;
 use super::sizes::{self, FreeDim, InputDim, Sizes};
-use super::synthesize::{Plan, SampleKind, Synthesizer, generator};
+use super::synthesize::{InputPlan, Synthesizer, generator};
 use super::tally::Trial;
 use super::uses::Demand;
 use crate::engine::{RunValue, RunValues};
@@ -49,7 +50,7 @@ enum Among {
 
 impl Among {
     /// What the input of a plan chooses among: what every sample may hold, or where `strange` what may be refused.
-    fn of(plan: &Plan, strange: bool) -> Option<Self> {
+    fn of(plan: &InputPlan, strange: bool) -> Option<Self> {
         let dtype = plan.ty.dtype()?;
         if dtype == DType::String {
             let words = if strange { &plan.strange } else { &plan.words };
@@ -85,7 +86,7 @@ impl Among {
     }
 
     /// Places in these tables; `None` where a size depends on others.
-    fn rows(tables: &[&[Dim]], plan: &Plan, dtype: DType) -> Option<Self> {
+    fn rows(tables: &[&[Dim]], plan: &InputPlan, dtype: DType) -> Option<Self> {
         // Indices as large as the type counts exactly.
         let most = match dtype {
             DType::F32 => 1 << 24,
@@ -215,7 +216,7 @@ struct Choice {
 }
 
 impl Choice {
-    fn of(plan: &Plan, strange: bool) -> Option<Self> {
+    fn of(plan: &InputPlan, strange: bool) -> Option<Self> {
         let among = Among::of(plan, strange)?;
         let count = among.count().filter(|count| (1..=MOST).contains(count))?;
         Some(Self {

@@ -3,8 +3,8 @@
 use rand_chacha::ChaCha8Rng;
 
 use super::draw::{below, unit};
+use super::kind::SampleKind;
 use super::sizes::Sizes;
-use super::synthesize::SampleKind;
 use super::uses::Demand;
 use crate::ir::{DType, Dim, Shape, ValueType};
 

@@ -3,7 +3,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
-use super::synthesize::SampleKind;
+use super::kind::SampleKind;
 use crate::ir::DType;
 
 /// How the elements of a sample are drawn.

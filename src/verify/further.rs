@@ -1,9 +1,10 @@
 //! Sizes beyond the two at which every sample is compared: larger ones, and those at which models break.
 
 use super::judge::{Attempt, Pair};
+use super::kind::SampleKind;
 use super::session;
 use super::sizes::{self, FreeDim, Sizes};
-use super::synthesize::{SampleKind, Synthesizer};
+use super::synthesize::Synthesizer;
 use super::tally::Trial;
 use crate::analysis::cost;
 use crate::ir::Model;

@@ -14,6 +14,7 @@ mod explain;
 mod further;
 mod interface;
 mod judge;
+mod kind;
 mod landmarks;
 mod localize;
 mod nodes;
@@ -34,6 +35,7 @@ pub use bisect::smallest_breaking;
 pub use bounds::Bounds;
 pub use interface::{Names, Unpaired, interface_difference};
 pub use judge::{verify, watched};
+pub use kind::SampleKind;
 pub use localize::{Divergence, localize};
 pub use nodes::{
     Agreement, Engines, NodeAgreement, NodeError, NodeErrors, NodeOptions, NodeReport, node_errors,
@@ -41,5 +43,5 @@ pub use nodes::{
 };
 pub use report::{NotChecked, VerifyOptions, VerifyReport};
 pub use sizes::{Sizes, unknown_size};
-pub use synthesize::{SampleKind, SynthesisError};
+pub use synthesize::SynthesisError;
 pub use watch::Watch;

@@ -13,72 +13,12 @@ use rand_chacha::rand_core::SeedableRng;
 use super::demanded::Demanded;
 use super::draw::{Draw, below, floats, integers};
 use super::encode::encode;
+use super::kind::SampleKind;
 use super::landmarks::{self, Landmarks};
 use super::sizes::{self, InputDim, Sizes};
 use super::uses::{self, Demand};
 use crate::engine::{RunValue, RunValues};
 use crate::ir::{DType, Model, Tensor, TensorError, ValueType};
-
-/// What the float inputs of a sample are like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SampleKind {
-    /// Mean 0, variance 1.
-    Normal,
-    /// From 0 to 1, as images and probabilities are.
-    Uniform,
-    /// All zero.
-    Zeros,
-    /// All negative.
-    Negative,
-    /// A hundred times as large as normal.
-    Large,
-    /// Zeros of both signs, ones, denormal and large numbers among normal ones.
-    Mixed,
-    /// Halves and whole numbers near zero, many of them equal.
-    Ties,
-    /// Magnitudes from a millionth to a million, and integers over their whole type.
-    Magnitudes,
-    /// The constants at which the models turn, and numbers on either side.
-    Landmarks,
-}
-
-impl SampleKind {
-    /// Every kind, in the order of samples.
-    pub const ALL: [SampleKind; 9] = [
-        Self::Normal,
-        Self::Uniform,
-        Self::Zeros,
-        Self::Negative,
-        Self::Large,
-        Self::Mixed,
-        Self::Ties,
-        Self::Magnitudes,
-        Self::Landmarks,
-    ];
-
-    /// What reports call such a sample's numbers.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Normal => "normal numbers",
-            Self::Uniform => "numbers from 0 to 1",
-            Self::Zeros => "zeros",
-            Self::Negative => "negative numbers",
-            Self::Large => "large numbers",
-            Self::Mixed => "denormal, zero and large numbers",
-            Self::Ties => "ties and halves",
-            Self::Magnitudes => "magnitudes from a millionth to a million",
-            Self::Landmarks => "numbers at the models' own constants",
-        }
-    }
-
-    /// Whether there are large numbers in such a sample.
-    pub(super) fn is_wide(self) -> bool {
-        matches!(
-            self,
-            Self::Large | Self::Mixed | Self::Magnitudes | Self::Landmarks
-        )
-    }
-}
 
 /// An input for which no value can be made.
 #[derive(Debug, thiserror::Error)]
@@ -115,13 +55,13 @@ const LARGEST: u64 = 1 << 28;
 /// Makes samples for one model.
 #[derive(Debug)]
 pub(super) struct Synthesizer {
-    pub(super) inputs: Vec<Plan>,
+    pub(super) inputs: Vec<InputPlan>,
     landmarks: Landmarks,
 }
 
 /// What one input must be.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct InputPlan {
     pub(super) name: String,
     pub(super) ty: ValueType,
     pub(super) dims: Vec<InputDim>,
@@ -140,7 +80,7 @@ impl Synthesizer {
         let inputs = sizes::required_inputs(model)
             .filter_map(|id| {
                 let value = model.graph.get(id)?.outputs().first()?;
-                let mut plan = Plan {
+                let mut plan = InputPlan {
                     name: value.name.to_string(),
                     ty: value.ty.clone(),
                     dims: sizes::input_dims(model, id).unwrap_or_default(),
@@ -220,7 +160,7 @@ pub(super) fn generator(seed: u64, index: u64, name: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
 }
 
-impl Plan {
+impl InputPlan {
     /// Sorts strings of the models into those that every sample may hold and those that only some hold.
     fn learn(&mut self, words: &[Bytes]) {
         let known = self.demands.iter().find_map(|demand| match demand {

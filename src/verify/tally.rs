@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::synthesize::SampleKind;
+use super::kind::SampleKind;
 use crate::engine::compare::{Comparison, OutputFigures, Verdict};
 use crate::engine::stream::Batch;
 use crate::engine::{RunValue, RunValues};

@@ -7,8 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::ir::{
-    Dim, FunctionIndex, Graph, Model, NodeId, NodeKind, Operator, Shape, Slot, Tensor, Use, ValueId,
-    ValueType,
+    Dim, FunctionIndex, Graph, Model, NodeId, Operator, Shape, Slot, Tensor, Use, ValueId, ValueType,
 };
 
 /// A constraint that one use puts on the elements of an input.
@@ -79,6 +78,8 @@ enum Step<'m> {
     Use(&'m Graph, Use, usize),
 }
 
+/// Operators whose results are numbers of an input, and its slot; `None` for each. Wider than `ops::is_view`: a demand on a result is
+/// one on the input even where the type, the order or the number of elements changes.
 const MOVES: &[(&str, Option<u32>)] = &[
     ("Identity", Some(0)),
     ("Cast", Some(0)),
@@ -115,7 +116,8 @@ fn follow<'m>(
     match at.slot {
         Slot::Capture(slot) => {
             for (_, body) in operator.bodies() {
-                next.extend(captured(body, slot).map(|inner| Step::Value(body, inner, depth + 1)));
+                let inner = body.captured(slot).next();
+                next.extend(inner.map(|inner| Step::Value(body, inner, depth + 1)));
             }
         }
         Slot::Input(slot) => {
@@ -144,13 +146,6 @@ fn passes_on(operator: &Operator, slot: u32) -> bool {
     MOVES
         .iter()
         .any(|(name, at)| operator.op_type == **name && at.is_none_or(|at| at == slot))
-}
-
-fn captured(body: &Graph, slot: u32) -> Option<ValueId> {
-    body.node_ids().find_map(|id| match &body.get(id)?.kind {
-        NodeKind::Capture(capture) if capture.index == slot => Some(ValueId::new(id, 0)),
-        _ => None,
-    })
 }
 
 /// What the use in input slot `slot` asks for.

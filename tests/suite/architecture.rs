@@ -67,7 +67,7 @@ fn map(document: &str) -> Vec<Row> {
 }
 
 /// Lines of the items under `#[cfg(test)]`, of a source that rustfmt has formatted: an item ends with a brace in its own column.
-fn test_lines(lines: &[&str]) -> Vec<Range<usize>> {
+pub(super) fn test_lines(lines: &[&str]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     for (index, line) in lines.iter().enumerate() {
         if line.trim() != "#[cfg(test)]" {
@@ -148,23 +148,27 @@ fn arrows(source: &str, depth: usize) -> Vec<Arrow> {
     found
 }
 
-/// Source files by their path below `src`, without those that `#[cfg(test)] mod NAME;` declares.
 fn sources() -> BTreeMap<PathBuf, String> {
-    fn walk(folder: &Path, found: &mut BTreeMap<PathBuf, String>) {
+    sources_below(&root().join("src"))
+}
+
+/// Source files by their path below a folder, without those that `#[cfg(test)] mod NAME;` declares.
+pub(super) fn sources_below(top: &Path) -> BTreeMap<PathBuf, String> {
+    fn walk(top: &Path, folder: &Path, found: &mut BTreeMap<PathBuf, String>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             match path.is_dir() {
-                true => walk(&path, found),
+                true => walk(top, &path, found),
                 false if path.extension().is_some_and(|ending| ending == "rs") => {
                     let text = std::fs::read_to_string(&path).unwrap();
-                    found.insert(path.strip_prefix(root().join("src")).unwrap().to_owned(), text);
+                    found.insert(path.strip_prefix(top).unwrap().to_owned(), text);
                 }
                 false => {}
             }
         }
     }
     let mut found = BTreeMap::new();
-    walk(&root().join("src"), &mut found);
+    walk(top, top, &mut found);
     let only_tests: Vec<PathBuf> = found
         .iter()
         .filter(|(_, text)| text.contains("#[cfg(test)]\nmod tests;"))
@@ -178,7 +182,7 @@ fn sources() -> BTreeMap<PathBuf, String> {
 }
 
 /// A file's module path: `ir/edit/mod.rs` and `ir/edit.rs` are both `ir/edit`.
-fn module(path: &Path) -> PathBuf {
+pub(super) fn module(path: &Path) -> PathBuf {
     match path.ends_with("mod.rs") {
         true => path.parent().unwrap().to_owned(),
         false => path.with_extension(""),
@@ -295,4 +299,84 @@ fn the_command_line_uses_the_face_and_tables_and_nothing_else() {
         row.uses,
         Uses::Named(["api", "report"].map(str::to_owned).to_vec())
     );
+}
+
+/// Words in backquotes that look like files of the project: with a folder, or an ending of a source.
+fn named_files(document: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut fenced = false;
+    for line in document.lines() {
+        fenced ^= line.starts_with("```");
+        if fenced || line.starts_with("    ") {
+            continue;
+        }
+        for word in quoted(line) {
+            let plain = word
+                .chars()
+                .all(|char| char.is_ascii_alphanumeric() || "_-./{},".contains(char));
+            let source = [".rs", ".py", ".tsv", ".yaml", ".md"]
+                .iter()
+                .any(|ending| word.ends_with(ending));
+            if !plain || !(source || word.contains('/')) {
+                continue;
+            }
+            match (word.split_once('{'), word.split_once('}')) {
+                (Some((before, _)), Some((list, after))) => {
+                    let list = list.split_once('{').map_or("", |(_, list)| list);
+                    found.extend(
+                        list.split(',')
+                            .map(|part| format!("{before}{}{after}", part.trim())),
+                    );
+                }
+                _ => found.push(word),
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_documents_name_files_that_there_are() {
+    /// Made by a run, or by a build.
+    const MADE: [&str; 4] = [
+        "points/ID.json",
+        "front/NAME.yaml",
+        "target/",
+        "target/release/secateur",
+    ];
+    /// Folders that a section is about, so that its files need not name them.
+    const ABOUT: [&str; 14] = [
+        "",
+        "src",
+        "src/passes",
+        "src/passes/quantize",
+        "src/report",
+        "src/autodiff",
+        "src/pipeline",
+        "src/ops",
+        "src/lint/tables",
+        "src/engine/tract",
+        "python",
+        "python/src",
+        "python/secateur",
+        "tests/cross",
+    ];
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        for name in named_files(&std::fs::read_to_string(root().join(document)).unwrap()) {
+            seen += 1;
+            let is_there = |folder: &&str| {
+                let path = root().join(folder).join(&name);
+                path.exists() || path.with_extension("rs").exists()
+            };
+            if !MADE.contains(&name.as_str()) && !ABOUT.iter().any(|folder| is_there(&folder)) {
+                wrong.push(format!("{document}: `{name}`"));
+            }
+        }
+    }
+    assert!(
+        seen > 150,
+        "only {seen} names of files were found: the test reads the documents wrongly"
+    );
+    assert!(wrong.is_empty(), "there are no such files:\n{}", wrong.join("\n"));
 }

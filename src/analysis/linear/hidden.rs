@@ -85,13 +85,7 @@ fn behind(model: &Model, path: &GraphPath, value: ValueId, depth: usize) -> Opti
                     found = found.max(Hidden::Sparse);
                 }
             }
-            NodeKind::Capture(capture) => {
-                let mut outer = path.clone();
-                let (owner, _) = outer.bodies.pop()?;
-                let around = model.graph_at(&outer)?;
-                let value = around.captures_of(owner).get(capture.index as usize).copied()??;
-                waiting.push((outer, value));
-            }
+            NodeKind::Capture(capture) => waiting.push(model.captured(&path, capture.index)?),
             NodeKind::Input(input) if input.default.is_some() => found = found.max(Hidden::Default),
             NodeKind::Input(_) => {
                 let function = path.function.filter(|_| path.bodies.is_empty())?;

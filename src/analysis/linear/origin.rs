@@ -40,11 +40,7 @@ pub fn origin(model: &Model, path: &GraphPath, value: ValueId) -> Option<Origin>
                     cast,
                 });
             }
-            NodeKind::Capture(capture) => {
-                let (owner, _) = path.bodies.pop()?;
-                let around = model.graph_at(&path)?;
-                value = around.captures_of(owner).get(capture.index as usize).copied()??;
-            }
+            NodeKind::Capture(capture) => (path, value) = model.captured(&path, capture.index)?,
             NodeKind::Operator(operator) => {
                 if operator.is("Transpose") {
                     orders.push(operator.ints("perm").map(<[i64]>::to_vec));

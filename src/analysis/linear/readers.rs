@@ -1,7 +1,7 @@
 //! Who reads a constant, and as what: directly, behind Identity, Cast and Transpose, and in bodies that capture it.
 
 use super::operand::{Operand, operand};
-use crate::ir::{BodyIndex, DType, Graph, NodeId, NodeKind, Operator, Slot, Use, ValueId};
+use crate::ir::{BodyIndex, DType, Graph, NodeId, Operator, Slot, Use, ValueId};
 
 /// An operator that reads a constant as its weight.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,13 +109,10 @@ fn captured(graph: &Graph, owner: NodeId, operator: &Operator, slot: u32, way: &
         return;
     }
     for (body, inner) in operator.bodies() {
-        let there = inner.node_ids().filter(
-            |id| matches!(inner.get(*id).map(|node| &node.kind), Some(NodeKind::Capture(one)) if one.index == slot),
-        );
-        for id in there {
+        for value in inner.captured(slot) {
             let mut way = way.clone();
             way.bodies.push((owner, body));
-            walk(inner, ValueId::new(id, 0), &way, found);
+            walk(inner, value, &way, found);
         }
     }
     debug_assert!(graph.is_live(owner));

@@ -27,7 +27,7 @@ pub(super) const WITH_BODIES: [(&str, Kind); 4] = [
 
 /// What goes into the bodies.
 #[derive(Clone, Debug)]
-pub(in super::super) struct Plan {
+pub(in super::super) struct BodyPlan {
     kind: Kind,
     /// Types of the body's inputs before the first iteration.
     pub(in super::super) seeds: Vec<ValueType>,
@@ -41,7 +41,7 @@ pub(in super::super) struct Results<'a> {
     pub(in super::super) body: &'a Graph,
 }
 
-impl Plan {
+impl BodyPlan {
     /// The body input and body output of a state.
     fn slots(&self, state: usize) -> (usize, usize) {
         if self.kind == Kind::Loop {
@@ -53,7 +53,7 @@ impl Plan {
 }
 
 /// What the bodies of this operator get.
-pub(in super::super) fn plan(call: &Call<'_>) -> Plan {
+pub(in super::super) fn plan(call: &Call<'_>) -> BodyPlan {
     let known = |input: usize| call.ty(input).cloned().unwrap_or(ValueType::Unknown);
     let count = call.inputs.len();
     let kind = WITH_BODIES
@@ -61,7 +61,7 @@ pub(in super::super) fn plan(call: &Call<'_>) -> Plan {
         .find(|(name, _)| call.operator.is(name))
         .map_or(Kind::Unknown, |(_, kind)| *kind);
     match kind {
-        Kind::If => Plan {
+        Kind::If => BodyPlan {
             kind,
             seeds: Vec::new(),
             states: 0,
@@ -72,7 +72,7 @@ pub(in super::super) fn plan(call: &Call<'_>) -> Plan {
                 ValueType::tensor(DType::Bool, Some(Shape::new())),
             ];
             seeds.extend((2..count).map(known));
-            Plan {
+            BodyPlan {
                 kind,
                 seeds,
                 states: count.saturating_sub(2),
@@ -98,7 +98,7 @@ pub(in super::super) fn plan(call: &Call<'_>) -> Plan {
                     }
                 })
                 .collect();
-            Plan {
+            BodyPlan {
                 kind: if batched { Kind::BatchScan } else { Kind::Scan },
                 seeds,
                 states,
@@ -111,13 +111,13 @@ pub(in super::super) fn plan(call: &Call<'_>) -> Plan {
                     other => other,
                 })
                 .collect();
-            Plan {
+            BodyPlan {
                 kind,
                 seeds,
                 states: 0,
             }
         }
-        Kind::Unknown => Plan {
+        Kind::Unknown => BodyPlan {
             kind,
             seeds: Vec::new(),
             states: 0,
@@ -126,7 +126,11 @@ pub(in super::super) fn plan(call: &Call<'_>) -> Plan {
 }
 
 /// The types that hold in every iteration seen so far, if they say less than `seeds`.
-pub(in super::super) fn widened(plan: &Plan, seeds: &[ValueType], body: &Graph) -> Option<Vec<ValueType>> {
+pub(in super::super) fn widened(
+    plan: &BodyPlan,
+    seeds: &[ValueType],
+    body: &Graph,
+) -> Option<Vec<ValueType>> {
     let outputs = body.output_values();
     let mut next = seeds.to_vec();
     for state in 0..plan.states {
@@ -144,7 +148,7 @@ pub(in super::super) fn widened(plan: &Plan, seeds: &[ValueType], body: &Graph) 
 }
 
 /// The widest types for the state: only the kind and the element type stay.
-pub(in super::super) fn unknown_state(plan: &Plan, seeds: &[ValueType]) -> Vec<ValueType> {
+pub(in super::super) fn unknown_state(plan: &BodyPlan, seeds: &[ValueType]) -> Vec<ValueType> {
     let mut next = seeds.to_vec();
     for state in 0..plan.states {
         if let Some(seed) = next.get_mut(plan.slots(state).0) {
@@ -158,7 +162,7 @@ pub(in super::super) fn unknown_state(plan: &Plan, seeds: &[ValueType]) -> Vec<V
 }
 
 /// Nothing is known of the state: whatever a body makes of it, that holds.
-pub(in super::super) fn no_state(plan: &Plan) -> Vec<ValueType> {
+pub(in super::super) fn no_state(plan: &BodyPlan) -> Vec<ValueType> {
     let mut seeds = plan.seeds.clone();
     for state in 0..plan.states {
         if let Some(seed) = seeds.get_mut(plan.slots(state).0) {
@@ -169,7 +173,7 @@ pub(in super::super) fn no_state(plan: &Plan) -> Vec<ValueType> {
 }
 
 /// The outputs of the operator, from those of its bodies.
-pub(in super::super) fn outputs(call: &Call<'_>, plan: &Plan, bodies: &[Results<'_>], facts: &mut Facts) {
+pub(in super::super) fn outputs(call: &Call<'_>, plan: &BodyPlan, bodies: &[Results<'_>], facts: &mut Facts) {
     match plan.kind {
         Kind::If => branches(call, bodies, facts),
         Kind::Loop | Kind::Scan | Kind::BatchScan => {
@@ -229,7 +233,7 @@ fn branches(call: &Call<'_>, bodies: &[Results<'_>], facts: &mut Facts) {
     }
 }
 
-fn iterations(call: &Call<'_>, plan: &Plan, body: &Graph, facts: &mut Facts) {
+fn iterations(call: &Call<'_>, plan: &BodyPlan, body: &Graph, facts: &mut Facts) {
     let values = body.output_values();
     let result = |output: usize| {
         values
@@ -274,7 +278,7 @@ fn iterations(call: &Call<'_>, plan: &Plan, body: &Graph, facts: &mut Facts) {
 }
 
 /// Iterations of a Scan: the length of its scanned inputs.
-fn scan_length(call: &Call<'_>, plan: &Plan) -> Dim {
+fn scan_length(call: &Call<'_>, plan: &BodyPlan) -> Dim {
     let axes = call.ints("scan_input_axes");
     (plan.states..call.inputs.len())
         .filter_map(|input| {

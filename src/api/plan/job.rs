@@ -19,7 +19,7 @@ use super::super::save::{Destination, write_file};
 use super::super::stats::{Purpose, Stats, stats};
 use crate::files::read_text;
 use crate::passes::LossKind;
-use crate::pipeline::{Described, describe_data};
+use crate::pipeline::{Described, GateError, describe_data};
 use crate::schema::{self, Place};
 use crate::statistics::gram::GramOptions;
 use crate::yaml::Document;
@@ -271,7 +271,7 @@ impl Job {
             .iter()
             .map(|gate| {
                 gate.parse()
-                    .map_err(|reason: String| Error::usage(&format!("gates: {gate}: {reason}")))
+                    .map_err(|error: GateError| Error::usage(&format!("gates: {gate}: {error}")))
             })
             .collect::<Result<_, _>>()?;
         if let Some(runs) = self.latency_runs {

@@ -92,7 +92,7 @@ fn regroup(rule: &mut Rule<'_>, x: &Shape, y: &Shape) -> Option<Axes> {
             _ => None,
         };
         let any_free = xs.iter().any(|(at, _)| axes[*at].is_free());
-        let Some((xs, ys, (parts, per_x, per_y))) = factors else {
+        let Some((xs, ys, Refined { parts, per_x, per_y })) = factors else {
             for (at, _) in xs {
                 rule.pin(0, *at, "it is joined with an axis of unknown size");
             }
@@ -137,10 +137,18 @@ fn regroup(rule: &mut Rule<'_>, x: &Shape, y: &Shape) -> Option<Axes> {
     Some(result)
 }
 
-/// The coarsest factors that both lists of sizes are made of, and how many of them make up each size; `None` where the cuts of
-/// one do not divide those of the other.
-#[allow(clippy::type_complexity)]
-fn refine(x: &[(usize, usize)], y: &[(usize, usize)]) -> Option<(Vec<usize>, Vec<usize>, Vec<usize>)> {
+/// The coarsest factors that two lists of sizes are made of.
+#[derive(Debug, PartialEq)]
+struct Refined {
+    parts: Vec<usize>,
+    /// How many of them make up each size of the first list.
+    per_x: Vec<usize>,
+    /// The same for the second one.
+    per_y: Vec<usize>,
+}
+
+/// The common factors of two lists of axes with their sizes; `None` where the cuts of one do not divide those of the other.
+fn refine(x: &[(usize, usize)], y: &[(usize, usize)]) -> Option<Refined> {
     // Cuts as products counted from the back.
     let cuts = |sizes: &[(usize, usize)]| -> Option<Vec<usize>> {
         let mut product = 1usize;
@@ -175,8 +183,11 @@ fn refine(x: &[(usize, usize)], y: &[(usize, usize)]) -> Option<(Vec<usize>, Vec
         counts
     };
     parts.reverse();
-    let result = (counts(&from_x), counts(&from_y));
-    Some((parts, result.0, result.1))
+    Some(Refined {
+        per_x: counts(&from_x),
+        per_y: counts(&from_y),
+        parts,
+    })
 }
 
 pub(super) fn reshape(rule: &mut Rule<'_>) -> Option<()> {
@@ -371,13 +382,20 @@ mod tests {
     #[test]
     fn sizes_refine_into_common_factors() {
         let sized = |sizes: &[usize]| sizes.iter().copied().enumerate().collect::<Vec<_>>();
+        let refined = |parts: &[usize], per_x: &[usize], per_y: &[usize]| {
+            Some(Refined {
+                parts: parts.to_vec(),
+                per_x: per_x.to_vec(),
+                per_y: per_y.to_vec(),
+            })
+        };
         assert_eq!(
             refine(&sized(&[4, 6]), &sized(&[2, 12])),
-            Some((vec![2, 2, 6], vec![2, 1], vec![1, 2]))
+            refined(&[2, 2, 6], &[2, 1], &[1, 2])
         );
         assert_eq!(
             refine(&sized(&[768]), &sized(&[12, 64])),
-            Some((vec![12, 64], vec![2], vec![1, 1]))
+            refined(&[12, 64], &[2], &[1, 1])
         );
         assert_eq!(refine(&sized(&[2, 3]), &sized(&[3, 2])), None);
     }

@@ -8,7 +8,7 @@ use crate::data::Frame;
 
 /// The steps that bring an image of one size to the input's size.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Plan {
+struct FitPlan {
     /// Width and height after resizing.
     resized: [u32; 2],
     /// Left and top of what is cut out of that, with its width and height.
@@ -19,11 +19,11 @@ struct Plan {
 }
 
 impl Preprocess {
-    fn plan(&self, width: u32, height: u32) -> Plan {
+    fn plan(&self, width: u32, height: u32) -> FitPlan {
         if let Some(letterbox) = &self.letterbox {
             return letterbox.plan(width, height);
         }
-        let whole = |[w, h]: [u32; 2]| Plan {
+        let whole = |[w, h]: [u32; 2]| FitPlan {
             resized: [w, h],
             crop: [0, 0, w, h],
             canvas: [w, h],
@@ -51,7 +51,7 @@ impl Preprocess {
         let x = width.saturating_sub(crop_width) / 2;
         let y = height.saturating_sub(crop_height) / 2;
         let kept = [crop_width.min(width), crop_height.min(height)];
-        Plan {
+        FitPlan {
             resized,
             crop: [x, y, kept[0], kept[1]],
             canvas: kept,
@@ -111,7 +111,7 @@ impl Preprocess {
 }
 
 impl Letterbox {
-    fn plan(&self, width: u32, height: u32) -> Plan {
+    fn plan(&self, width: u32, height: u32) -> FitPlan {
         let [target_height, target_width] = self.size();
         let factor = (f64::from(target_width) / f64::from(width.max(1)))
             .min(f64::from(target_height) / f64::from(height.max(1)));
@@ -126,7 +126,7 @@ impl Letterbox {
                 (target_height.saturating_sub(resized[1])) / 2,
             ],
         };
-        Plan {
+        FitPlan {
             resized,
             crop: [0, 0, resized[0], resized[1]],
             canvas: [target_width, target_height],

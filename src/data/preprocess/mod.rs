@@ -12,6 +12,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::ir::Dim;
+use crate::schema::Fault;
+use crate::yaml::ConfigError;
 
 /// How a description says it: a preset's name, or fields that may start from a preset.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -250,6 +252,15 @@ impl<'de> Deserialize<'de> for PreprocessSpec {
 /// Preprocessing that is not possible.
 #[derive(Debug, thiserror::Error)]
 pub enum PreprocessError {
+    /// A text that is no YAML.
+    #[error(transparent)]
+    Yaml(Box<ConfigError>),
+    /// A field that the schema does not know, or another value than it allows.
+    #[error("{0}{hint}", hint = .0.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
+    Field(Box<Fault>),
+    /// Values that the schema allows and preprocessing does not.
+    #[error(transparent)]
+    Value(#[from] serde_json::Error),
     /// A preset that does not exist.
     #[error("unknown preprocessing {0:?}; there are {names}", names = Preset::names())]
     Unknown(String),

@@ -194,9 +194,10 @@ enum Echo {
     Constant(Tensor),
 }
 
+type Echoes = Vec<(String, Echo)>;
+
 /// The model with values as further outputs, and those that are inputs or constants.
-#[allow(clippy::type_complexity)]
-fn expose(model: &Model, names: &[String]) -> Result<(Option<Model>, Vec<(String, Echo)>), EngineError> {
+fn expose(model: &Model, names: &[String]) -> Result<(Option<Model>, Echoes), EngineError> {
     let mut echoes = Vec::new();
     if names.is_empty() {
         return Ok((None, echoes));
@@ -237,7 +238,7 @@ struct OrtSession {
     /// The runtime's session, of values as the runtime carries them.
     inside: Box<dyn Session>,
     crossings: Crossings,
-    echoes: Vec<(String, Echo)>,
+    echoes: Echoes,
     declared: Vec<(String, ValueType)>,
 }
 

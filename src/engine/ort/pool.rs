@@ -13,7 +13,7 @@ use super::{ENGINE, failed, ort_error, value};
 use crate::engine::bounded::{Extent, bounded};
 use crate::engine::guard::quietly;
 use crate::engine::{CompileOptions, EngineError, RunValue};
-use crate::format::{Target, WriteOptions, encode_to_bytes, write_proto};
+use crate::format::{WriteOptions, WriteTarget, encode_to_bytes, write_proto};
 use crate::proto;
 
 /// The largest model in bytes of which there are several copies.
@@ -100,7 +100,8 @@ impl Copies {
                 largest_message: IN_MEMORY as u64,
                 ..WriteOptions::default()
             };
-            write_proto(message, None, Target::File(&path), &write).map_err(|e| failed(e.to_string()))?;
+            write_proto(message, None, WriteTarget::File(&path), &write)
+                .map_err(|e| failed(e.to_string()))?;
             (
                 quietly(ENGINE, || session(&environment, options, Load::File(&path)))?,
                 None,

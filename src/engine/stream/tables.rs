@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::{EngineError, RunValue};
 use super::Batch;
 use crate::ir::{DType, Graph, NodeKind, ValueId};
+use crate::ops::is_view;
 
 /// Where an input of the model is the indices of a Gather.
 #[derive(Clone, Debug)]
@@ -67,17 +68,8 @@ fn source(graph: &Graph, mut value: ValueId) -> Option<ValueId> {
         match &graph.get(value.node)?.kind {
             NodeKind::Input(_) => return graph.ty(value).dtype()?.is_integer().then_some(value),
             NodeKind::Operator(operator) if operator.domain().is_empty() => {
-                let keeps = [
-                    "Reshape",
-                    "Flatten",
-                    "Squeeze",
-                    "Unsqueeze",
-                    "Identity",
-                    "Transpose",
-                    "Expand",
-                ]
-                .iter()
-                .any(|name| operator.is(name));
+                let keeps =
+                    is_view(&operator.op_type) || matches!(&*operator.op_type, "Transpose" | "Expand");
                 let widens =
                     operator.is("Cast") && matches!(graph.ty(value).dtype(), Some(DType::I64 | DType::I32));
                 if !keeps && !widens {

@@ -1,6 +1,6 @@
 //! What keeps a well-formed message from being a graph.
 
-use super::super::error::ExternalProblem;
+use super::super::problem::ExternalProblem;
 use crate::ir::TensorError;
 
 /// A message that decodes but is no model. [`LiftError::code`] is stable.

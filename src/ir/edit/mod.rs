@@ -12,6 +12,7 @@ mod renaming;
 mod replace;
 mod reshape;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::build::tensor_type;
@@ -197,6 +198,35 @@ impl Editor<'_> {
         self.add_operator_with_captures(near, operator, inputs, &[], outputs)
     }
 
+    /// Adds a copy of the operator `id` of another graph, placed where `near` is. `copies` has what stands here for each value there;
+    /// an operand without is left out, a captured value without is an error. `operator` is what the copy is of, in case its bodies have
+    /// other names here.
+    pub fn copy_operator(
+        &mut self,
+        near: NodeId,
+        (other, id): (&Graph, NodeId),
+        operator: Operator,
+        copies: &HashMap<ValueId, ValueId>,
+        outputs: Vec<Value>,
+    ) -> Result<NodeId, EditError> {
+        let mapped = |value: ValueId| copies.get(&value).copied();
+        let inputs: Vec<Option<ValueId>> = other
+            .inputs_of(id)
+            .into_iter()
+            .map(|value| value.and_then(mapped))
+            .collect();
+        let captures: Vec<ValueId> = other
+            .captures_of(id)
+            .into_iter()
+            .flatten()
+            .filter_map(mapped)
+            .collect();
+        if captures.len() != operator.capture_count() {
+            return Err(EditError::NoNode(id.index()));
+        }
+        self.add_operator_with_captures(near, operator, &inputs, &captures, outputs)
+    }
+
     /// Adds an operator with bodies that capture `captures`, in the order of their capture slots.
     pub fn add_operator_with_captures(
         &mut self,
@@ -242,6 +272,10 @@ impl Editor<'_> {
             origin: ConstantOrigin::Initializer(index),
             listed_input: None,
         };
+        self.place_constant(value, constant, position)
+    }
+
+    fn place_constant(&mut self, value: Value, constant: Constant, position: Position) -> ValueId {
         let id = self.graph.nodes.add_node(Node {
             kind: NodeKind::Constant(Box::new(constant)),
             name: None,
@@ -265,15 +299,7 @@ impl Editor<'_> {
         }
         constant.listed_input = None;
         let position = self.next_position(Some(near));
-        let id = self.graph.nodes.add_node(Node {
-            kind: NodeKind::Constant(Box::new(constant)),
-            name: None,
-            meta: None,
-            outputs: vec![value],
-            position,
-        });
-        self.after.push(id);
-        ValueId::new(id, 0)
+        self.place_constant(value, constant, position)
     }
 
     /// Replaces the elements of a constant, which must keep dtype and shape unless nothing reads it yet; a changed shape or

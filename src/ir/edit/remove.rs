@@ -54,13 +54,7 @@ impl Editor<'_> {
         let mut used = vec![false; count];
         for attribute in &mut operator.attributes {
             for body in attribute.value.graphs_mut() {
-                let captures: Vec<(NodeId, u32)> = body
-                    .node_ids()
-                    .filter_map(|id| match &body.get(id)?.kind {
-                        NodeKind::Capture(capture) => Some((id, capture.index)),
-                        _ => None,
-                    })
-                    .collect();
+                let captures: Vec<(NodeId, u32)> = body.captures().collect();
                 for (id, index) in captures {
                     if body.is_used(id) {
                         if let Some(flag) = used.get_mut(index as usize) {

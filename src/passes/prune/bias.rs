@@ -14,9 +14,9 @@ pub(super) enum Bias {
     Nowhere,
 }
 
-/// Why a bias cannot be moved.
+/// Why a layer cannot be given other weights or another bias.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BiasError {
+pub(super) enum LayerError {
     #[error(transparent)]
     Edit(#[from] EditError),
     #[error(transparent)]
@@ -56,7 +56,7 @@ impl Bias {
         layer: NodeId,
         shift: &[f64],
         (dtype, name): (DType, &str),
-    ) -> Result<(), BiasError> {
+    ) -> Result<(), LayerError> {
         match self {
             Self::Nowhere => {}
             Self::Constant(id) => {

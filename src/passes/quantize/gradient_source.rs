@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::ir::{Model, ValueId, model_digest};
 use crate::passes::train::gradient_statistics;
 use crate::passes::{Context, PassError, ResourceError};
-use crate::statistics::{GradientStatistics, Objective, StatisticsError};
+use crate::statistics::{GradientStatistics, Objective};
 
 /// Where gradients come from.
 pub(super) struct GradientSource<'a> {
@@ -70,14 +70,9 @@ fn collect(
     let lacks = format!("{} needs labelled data and an engine", source.asked_by);
     let resources = context.resources(source.pass, &lacks)?;
     let engine = resources.engine().map_err(resource)?;
-    let open = |model: &Model| {
-        resources
-            .data(source.labelled, &model.graph)
-            .map_err(StatisticsError::from)
-    };
+    let open = |model: &Model| resources.data(source.labelled, &model.graph);
     let jobs = resources.jobs();
-    gradient_statistics(model, &source.objective, open, engine, jobs, context.progress)
-        .map_err(|error| resource(error.into()))
+    gradient_statistics(model, &source.objective, open, engine, jobs, context.progress).map_err(resource)
 }
 
 /// Whether a weight is in `original` under the same name, bit for bit.

@@ -148,21 +148,6 @@ pub(super) fn splice(
                 editor.copy_constant(near, value, (**constant).clone()).node
             }
             NodeKind::Operator(operator) => {
-                let mapped = |value: ValueId| copies.get(&value).copied();
-                let inputs: Vec<_> = body
-                    .inputs_of(id)
-                    .into_iter()
-                    .map(|value| value.and_then(mapped))
-                    .collect();
-                let captures: Vec<_> = body
-                    .captures_of(id)
-                    .into_iter()
-                    .flatten()
-                    .filter_map(mapped)
-                    .collect();
-                if captures.len() != operator.capture_count() {
-                    return Err(EditError::NoNode(id.index()));
-                }
                 let outputs = outputs();
                 let mut operator = operator.clone();
                 if naming == Naming::Copy && operator.has_bodies() {
@@ -172,7 +157,7 @@ pub(super) fn splice(
                         renamed.entry(name.clone()).or_insert_with(fresh).clone()
                     });
                 }
-                let copy = editor.add_operator_with_captures(near, operator, &inputs, &captures, outputs)?;
+                let copy = editor.copy_operator(near, (body, id), operator, &copies, outputs)?;
                 operators.push(copy);
                 copy
             }

@@ -41,18 +41,26 @@ impl LossKind {
 /// Gradient statistics of every parameter of `model` over the data that `open` answers for it.
 ///
 /// Names the values that have none first, so that the statistics fit the model as a step sees it.
-pub fn gradient_statistics<E: Into<StatisticsError>>(
+pub fn gradient_statistics<E: From<StatisticsError>>(
     model: &Model,
     objective: &Objective,
     open: impl FnOnce(&Model) -> Result<Dataset, E>,
     engine: &dyn Engine,
     jobs: usize,
     progress: &(dyn Fn(&str, u64, Option<u64>) + Sync),
-) -> Result<GradientStatistics, StatisticsError> {
+) -> Result<GradientStatistics, E> {
     let mut named = model.clone();
     named.name_values();
-    let data = open(&named).map_err(Into::into)?;
+    let data = open(&named)?;
     let total = data.sample_range().end - data.sample_range().start;
     let tell = |done: u64| progress("gradients", done, Some(total));
-    collect_gradients(&named, objective, &Wrt::Parameters, &data, engine, jobs, &tell)
+    Ok(collect_gradients(
+        &named,
+        objective,
+        &Wrt::Parameters,
+        &data,
+        engine,
+        jobs,
+        &tell,
+    )?)
 }

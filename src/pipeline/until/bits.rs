@@ -1,6 +1,6 @@
 //! Candidates of `compress`: bits a weight.
 
-use super::search::Ground;
+use super::ground::Ground;
 use super::values::ValueLadder;
 use crate::passes::{Compress, PassError};
 

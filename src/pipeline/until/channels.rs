@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::search::Ground;
+use super::ground::Ground;
 use super::values::ValueLadder;
 use crate::passes::{PassError, PruneChannels};
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::climb::{Choice, Found, Ladder, Made};
+use super::ground::{Ground, Told};
 use super::rank::{Loss, Ranking};
 use super::report::{KeptLayer, Searched};
-use super::search::{Ground, Told};
 use crate::passes::{
     LayerTypes, PassError, Precision, QuantizableLayer, Quantize, QuantizeStart, ResourceError, Runs,
 };

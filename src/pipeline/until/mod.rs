@@ -10,6 +10,7 @@ pub(super) mod bounds;
 mod channels;
 mod climb;
 mod figures;
+mod ground;
 mod layers;
 mod precision;
 mod rank;

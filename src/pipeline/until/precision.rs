@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::climb::{Choice, Found, Ladder, Made};
+use super::ground::{Ground, Told};
 use super::report::Searched;
-use super::search::{Ground, Told};
 use crate::passes::{Pass, PassError, PrecisionRung, QuantizeWeights, SearchPrecision};
 
 /// What the pass would try.

@@ -6,8 +6,9 @@ use super::super::definition::Step;
 use super::super::gates::{Gate, GateReport, Weight};
 use super::super::weigh::weigh;
 use super::bounds::words;
-use super::climb::{Bench, Climb, Found, Ladder, Made, Which};
+use super::climb::{Bench, Climb, Found, Made, Which};
 use super::figures::{Samples, Terms};
+use super::ground::{Ground, Told};
 use super::layers::LayerLadder;
 use super::precision::PrecisionLadder;
 use super::rank::Ranking;
@@ -16,8 +17,7 @@ use super::sharing::Shared;
 use super::trials::Sharing;
 use super::{NamedStep, UNTIL, bits, channels, file_option, needs_evaluation};
 use crate::engine::Engine;
-use crate::ir::{Model, model_digest};
-use crate::parts::Work;
+use crate::ir::Model;
 use crate::passes::{Context, PassError, PassReport, Requirement, ResourceError, Resources};
 use crate::verify::VerifyOptions;
 
@@ -45,53 +45,6 @@ pub(in crate::pipeline) struct Outcome {
     pub(in crate::pipeline) searched: Searched,
     /// The step that makes the same model without a search.
     pub(in crate::pipeline) step: NamedStep,
-}
-
-/// A ladder that knows more of its candidates than the search asks.
-pub(super) trait Told: Ladder {
-    /// The step that makes the candidate.
-    fn step(&self, choice: &[usize]) -> NamedStep;
-    /// Says what is particular to the pass of the result.
-    fn tell(&self, found: &Found, searched: &mut Searched);
-}
-
-/// What ladders are made of.
-pub(super) struct Ground<'a> {
-    pub(super) pass: &'static str,
-    /// The options of the step but those of the search.
-    pub(super) options: Map<String, Value>,
-    pub(super) input: &'a Model,
-    pub(super) context: &'a Context<'a>,
-}
-
-impl Ground<'_> {
-    /// The options as the pass reads them.
-    pub(super) fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T, PassError> {
-        serde_json::from_value(Value::Object(self.options.clone()))
-            .map_err(|error| self.wrong(error.to_string()))
-    }
-
-    /// Work on the step, with what it depends on.
-    pub(super) fn work(&self, name: &'static str) -> Work {
-        let engine = self.context.engine().release();
-        let options = Value::Object(self.options.clone()).to_string();
-        Work::new(
-            name,
-            [
-                ("model", model_digest(self.input)),
-                ("step", format!("{} {options}", self.pass)),
-                ("seed", self.context.seed.to_string()),
-                ("engine", engine),
-            ],
-        )
-    }
-
-    pub(super) fn wrong(&self, message: String) -> PassError {
-        PassError::Option {
-            pass: self.pass,
-            message,
-        }
-    }
 }
 
 /// Searches for the step's result in place of running it. The model is left as the result, or as the candidate that comes nearest.
@@ -144,7 +97,7 @@ pub(in crate::pipeline) fn search(
         "prune-channels" => Box::new(channels::ladder(&ground, &step.options)?),
         _ => return Err(ground.wrong(format!("{UNTIL}: `{pass}` has no candidates to choose among"))),
     };
-    let before = weigh(&input, true).map_err(|error| PassError::resource(pass, error.to_string()))?;
+    let before = weigh(&input, true).map_err(|error| failed(error.into()))?;
     let judging = Judging {
         pass,
         terms: Terms {
@@ -283,9 +236,7 @@ impl Bench for Judging<'_> {
             .iter()
             .any(|gate| gate.is_budget() && Self::wanted(which, gate));
         let after = match budgets {
-            true => {
-                weigh(&made.model, true).map_err(|error| PassError::resource(self.pass, error.to_string()))?
-            }
+            true => weigh(&made.model, true).map_err(|error| PassError::resource(self.pass, error))?,
             false => Weight::default(),
         };
         let samples = self

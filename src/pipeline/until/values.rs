@@ -4,8 +4,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::climb::{Choice, Found, Ladder, Made};
+use super::ground::{Ground, Told};
 use super::report::Searched;
-use super::search::{Ground, Told};
 use crate::passes::{Pass, PassError};
 
 /// The values of the option, for passes that read their options as `P`.

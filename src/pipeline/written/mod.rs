@@ -18,7 +18,7 @@ use serde_json::Value;
 pub use matrix::{Combination, Matrix, label, matches};
 use parts::Part;
 use variables::{Declared, unknown};
-pub use variables::{Values, fill, is_variable_name};
+pub use variables::{TemplateError, Values, fill, is_variable_name};
 
 use super::definition::Pipeline;
 use super::presets;

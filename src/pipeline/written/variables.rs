@@ -71,21 +71,51 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, &str> {
     Ok(found)
 }
 
+/// Why a template cannot be filled.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum TemplateError {
+    /// What looks like the use of a variable and is none.
+    #[error("`{at}` is no use of a variable: write ${{NAME}}, or $${{ for ${{ itself")]
+    Syntax {
+        /// Where it begins.
+        at: String,
+    },
+    /// A name without a value.
+    #[error("there is no variable `{name}`; there are {}", known.join(", "))]
+    Unknown {
+        /// The name.
+        name: String,
+        /// The names that have one.
+        known: Vec<String>,
+    },
+}
+
+impl TemplateError {
+    /// A stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Syntax { .. } => "variable-syntax",
+            Self::Unknown { .. } => "unknown-variable",
+        }
+    }
+}
+
 /// A template such as `out/${model}-${bits}.onnx` with values put in as text.
 ///
 /// # Errors
 ///
 /// A name that has no value, or what is no name.
-pub fn fill(template: &str, values: &IndexMap<String, String>) -> Result<String, String> {
-    let wrong = |at: &str| format!("`{at}` is no use of a variable: write ${{NAME}}, or $${{ for ${{ itself");
+pub fn fill(template: &str, values: &IndexMap<String, String>) -> Result<String, TemplateError> {
+    let wrong = |at: &str| TemplateError::Syntax { at: at.to_owned() };
+    let unknown = |name: &str| TemplateError::Unknown {
+        name: name.to_owned(),
+        known: values.keys().cloned().collect(),
+    };
     let mut text = String::new();
     for piece in pieces(template).map_err(wrong)? {
         match piece {
             Piece::Text(part) => text.push_str(part),
-            Piece::Name(name) => text.push_str(values.get(name).ok_or_else(|| {
-                let known: Vec<&str> = values.keys().map(String::as_str).collect();
-                format!("there is no variable `{name}`; there are {}", known.join(", "))
-            })?),
+            Piece::Name(name) => text.push_str(values.get(name).ok_or_else(|| unknown(name))?),
         }
     }
     Ok(text)
@@ -279,6 +309,9 @@ mod tests {
     fn a_template_takes_values_as_text() {
         let values = IndexMap::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "x".to_owned())]);
         assert_eq!(fill("o/${b}-${a}$${", &values), Ok("o/x-1${".to_owned()));
-        assert!(fill("${c}", &values).unwrap_err().contains("a, b"));
+        let unknown = fill("${c}", &values).unwrap_err();
+        assert_eq!(unknown.code(), "unknown-variable");
+        assert!(unknown.to_string().ends_with("there are a, b"), "{unknown}");
+        assert_eq!(fill("${c", &values).unwrap_err().code(), "variable-syntax");
     }
 }

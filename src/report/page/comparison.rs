@@ -30,7 +30,7 @@ pub fn comparison(
     if let Some(found) = divergence {
         page.remark(&whole::describe(found));
     }
-    page.section("Outputs", outputs(report));
+    page.section("Outputs", run::outputs(report));
     if let Some(nodes) = nodes {
         page.section("Nodes", wide("nodes", &tables::nodes_report(Style::Html, nodes)));
     }
@@ -66,21 +66,6 @@ pub fn difference_page(title: &str, models: (&Model, &Model), origin: &Source) -
     page.section("Differences by name", differences(models));
     page.section("Where this comes from", source(origin));
     page.html()
-}
-
-/// The outputs, and what could not be compared.
-pub(super) fn outputs(report: &VerifyReport) -> String {
-    let mut body = String::new();
-    if !report.outputs.is_empty() {
-        body.push_str(&wide("outputs", &tables::outputs(Style::Html, &report.outputs)));
-    }
-    for entry in &report.not_checked {
-        body.push_str(&paragraph(&format!(
-            "not checked: {}: {}",
-            entry.what, entry.reason
-        )));
-    }
-    body
 }
 
 fn differences((before, after): (&Model, &Model)) -> String {

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 
 use super::draw::{self, Pair, Point};
 use super::graph::Graphs;
-use super::{
-    Mood, Page, Source, code, comparison, list, measurement, paragraph, rows, sketch, source, weights, wide,
-};
+use super::{Mood, Page, Source, code, list, measurement, paragraph, rows, sketch, source, weights, wide};
 use crate::ir::Model;
 use crate::pipeline::{Decision, RunReport};
+use crate::report::comparison as tables;
 use crate::report::table::{self, Style, bytes, count};
 use crate::report::whole::{self, Detail};
 use crate::report::{searched, training};
-use crate::verify::{NodeErrors, Verdict};
+use crate::verify::{NodeErrors, Verdict, VerifyReport};
 
 /// A result and how it came about.
 pub struct Made<'a> {
@@ -56,7 +55,7 @@ pub fn run(made: &Made<'_>) -> String {
     }
     page.section("Weights", weights::section(made.before, made.after, &errors));
     if let Some(verify) = &report.verify {
-        page.section("Outputs", comparison::outputs(verify));
+        page.section("Outputs", outputs(verify));
     }
     page.section("Steps", steps(report));
     page.section("The pipeline", code("pipeline", made.pipeline));
@@ -152,6 +151,21 @@ fn sizes(report: &RunReport) -> String {
             .filter(|pair| pair.before >= 0.0 && pair.after >= 0.0)
             .collect();
         body.push_str(&draw::pairs(&figures));
+    }
+    body
+}
+
+/// The outputs, and what could not be compared.
+pub(super) fn outputs(report: &VerifyReport) -> String {
+    let mut body = String::new();
+    if !report.outputs.is_empty() {
+        body.push_str(&wide("outputs", &tables::outputs(Style::Html, &report.outputs)));
+    }
+    for entry in &report.not_checked {
+        body.push_str(&paragraph(&format!(
+            "not checked: {}: {}",
+            entry.what, entry.reason
+        )));
     }
     body
 }

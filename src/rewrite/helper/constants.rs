@@ -2,6 +2,7 @@
 
 use crate::analysis::linear;
 use crate::ir::{AttributeValue, DType, Dim, Tensor};
+use crate::ops::is_view;
 
 use super::super::canonical::number_tensor;
 use super::super::matcher::filled_with;
@@ -13,20 +14,8 @@ use super::{Helper, Kind, Scope, argument, id_of, int_of, normal_axis, truth, un
 const MOST: u64 = 1 << 24;
 /// Operators that a predicate looks through at most.
 const MOST_SOURCES: usize = 64;
-/// Operators whose results hold elements of their first operand and nothing else.
-const MOVES: [&str; 11] = [
-    "Expand",
-    "Flatten",
-    "Gather",
-    "Identity",
-    "Reshape",
-    "Slice",
-    "Split",
-    "Squeeze",
-    "Tile",
-    "Transpose",
-    "Unsqueeze",
-];
+/// Operators beside views whose results hold elements of their first operand and nothing else.
+const MOVES: [&str; 6] = ["Expand", "Gather", "Slice", "Split", "Tile", "Transpose"];
 
 /// Rows of the table.
 pub(super) const TABLE: &[Helper] = &[
@@ -273,7 +262,9 @@ fn uniform(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
             if !fits {
                 return truth(false);
             }
-        } else if MOVES.iter().any(|name| operator.is(name)) {
+        } else if operator.domain().is_empty()
+            && (is_view(&operator.op_type) || MOVES.contains(&&*operator.op_type))
+        {
             pending.push(
                 graph
                     .input(value.node, 0)

@@ -1,7 +1,6 @@
 //! Tokens of rule texts.
 
 use super::ast::Span;
-use super::parser::SyntaxError;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Token {
@@ -22,6 +21,22 @@ const SYMBOLS: [&str; 21] = [
     "==", "!=", "<=", ">=", "=", "<", ">", "(", ")", "[", "]", ",", "?", "*", "+", "-", "/", "{", "}", ":",
     ";",
 ];
+
+/// A text that is not of the language.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SyntaxError {
+    pub(crate) message: String,
+    pub(crate) span: Span,
+}
+
+impl SyntaxError {
+    pub(crate) fn new(message: impl Into<String>, span: Span) -> Self {
+        Self {
+            message: message.into(),
+            span,
+        }
+    }
+}
 
 /// Splits a text into tokens. `#` starts a comment. Newlines inside brackets and after a comma do not count.
 pub(super) fn tokens(text: &str) -> Result<Vec<(Token, Span)>, SyntaxError> {

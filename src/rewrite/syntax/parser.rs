@@ -1,26 +1,10 @@
 //! Rule texts to syntax trees.
 
 use super::ast::{Binary, Expr, OperatorCall, Span, Spanned, Statement, Unary};
-use super::lexer::{Token, tokens};
+use super::lexer::{SyntaxError, Token, tokens};
 
 /// Nesting that a rule may have.
 const MAX_DEPTH: usize = 40;
-
-/// A text that is not of the language.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct SyntaxError {
-    pub(crate) message: String,
-    pub(crate) span: Span,
-}
-
-impl SyntaxError {
-    pub(crate) fn new(message: impl Into<String>, span: Span) -> Self {
-        Self {
-            message: message.into(),
-            span,
-        }
-    }
-}
 
 /// Reads the statements of a `match` or `replace` text.
 pub(crate) fn statements(text: &str) -> Result<Vec<Statement>, SyntaxError> {

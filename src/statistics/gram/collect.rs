@@ -7,7 +7,7 @@ use ndarray::{Array2, Axis, concatenate, s};
 use rayon::prelude::*;
 
 use super::rows::gather;
-use super::{Cross, GramSums, Grams, Layer};
+use super::{Cross, GramSums, Grams, Layer, SumsByKey};
 use crate::data::{Batch, Dataset};
 use crate::engine::stream::{Sampled, Stream, in_order};
 use crate::engine::{Engine, RunValue};
@@ -35,9 +35,6 @@ const CHUNK: usize = 256;
 
 /// Samples whose rows are added up together. Where a chunk begins depends on the data set alone, so that shards have the same ones.
 pub const CHUNK_SAMPLES: u64 = 8;
-
-/// Sums over the rows of layers by [`Layer::key`], one for each group.
-pub type SumsByKey = BTreeMap<String, Vec<GramSums>>;
 
 /// Moments of the rows of `layers` over the data set's shard: see [`collect_sums`].
 ///

@@ -7,7 +7,8 @@ use safetensors::tensor::{Dtype, SafeTensors};
 
 use super::{Gram, GramSums, Grams};
 use crate::linalg::Sums;
-use crate::statistics::file::{FileFault, value_and_field, words};
+use crate::statistics::error::FileFault;
+use crate::statistics::stored::{value_and_field, words};
 
 const KIND: &str = "gram";
 

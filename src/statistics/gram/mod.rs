@@ -10,6 +10,6 @@ mod layer;
 mod moments;
 mod rows;
 
-pub use collect::{CHUNK_SAMPLES, GramOptions, SumsByKey, collect, collect_cross, collect_sums};
+pub use collect::{CHUNK_SAMPLES, GramOptions, collect, collect_cross, collect_sums};
 pub use layer::{Layer, SkipReason, Skipped, layers};
-pub use moments::{Cross, Gram, GramSums, Grams};
+pub use moments::{Cross, Gram, GramSums, Grams, SumsByKey};

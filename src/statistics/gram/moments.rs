@@ -72,6 +72,9 @@ pub struct GramSums {
     pub(super) rows: u64,
 }
 
+/// Sums over the rows of layers by [`Layer::key`], one for each group.
+pub type SumsByKey = BTreeMap<String, Vec<GramSums>>;
+
 impl GramSums {
     /// No rows yet.
     pub fn new(columns: usize) -> Self {

@@ -362,25 +362,9 @@ fn copy(
                 editor.copy_constant(near, value, (**constant).clone()).node
             }
             NodeKind::Operator(operator) => {
-                let mapped = |value: ValueId| copies.get(&value).copied();
-                let operands: Vec<Option<ValueId>> = part
-                    .inputs_of(id)
-                    .into_iter()
-                    .map(|value| value.and_then(mapped))
-                    .collect();
-                let captures: Vec<ValueId> = part
-                    .captures_of(id)
-                    .into_iter()
-                    .flatten()
-                    .filter_map(mapped)
-                    .collect();
-                if captures.len() != operator.capture_count() {
-                    return Err(EditError::NoNode(id.index()).into());
-                }
                 let mut operator = operator.clone();
                 operator.rename_body_values(&mut |name| names.inner(name));
-                let copy =
-                    editor.add_operator_with_captures(near, operator, &operands, &captures, outputs)?;
+                let copy = editor.copy_operator(near, (part, id), operator, &copies, outputs)?;
                 spliced.operators.push(copy);
                 copy
             }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::codes::{self, is_code, is_dequantize, is_quantize};
-use super::cut::{Cut, Form, Plan, Source, cut, name_of};
+use super::cut::{Cut, CutPlan, Form, Source, cut, name_of};
 use super::samples::Samples;
 use super::{NodeOptions, keep_worst};
 use crate::analysis::infer;
@@ -276,9 +276,9 @@ impl Ready {
 }
 
 /// Cuts behind every result but those that an engine computes together with the rounding that follows.
-fn plan(graph: &Graph, there: &HashSet<String>) -> Plan {
+fn plan(graph: &Graph, there: &HashSet<String>) -> CutPlan {
     let depends = codes::data_dependent(graph);
-    let mut plan = Plan::default();
+    let mut plan = CutPlan::default();
     for id in graph.topological_order() {
         let Some(operator) = graph.operator(id).filter(|_| depends.contains(&id)) else {
             continue;

@@ -37,7 +37,7 @@ pub(super) enum Form {
 
 /// Where a model is cut.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct CutPlan {
     /// Readers that get something else than what they read in the model.
     pub(super) sources: HashMap<(NodeId, Slot), Source>,
     /// Values that become outputs.
@@ -65,7 +65,7 @@ impl Cut {
 
 /// Cuts `model` as `plan` says; `values` are what the teacher computes on one sample: their types and shapes are those of the
 /// new inputs. Given values that `values` lacks are an error of the caller: their readers get nothing.
-pub(super) fn cut(model: &Model, plan: &Plan, values: &RunValues) -> Cut {
+pub(super) fn cut(model: &Model, plan: &CutPlan, values: &RunValues) -> Cut {
     let needed = needed(&model.graph, plan);
     let mut cutting = Cutting::new(model, values);
     cutting.keep_inputs(&needed);
@@ -117,7 +117,7 @@ pub(super) fn cut(model: &Model, plan: &Plan, values: &RunValues) -> Cut {
 }
 
 /// The nodes behind the ends, up to the cuts.
-fn needed(graph: &Graph, plan: &Plan) -> HashSet<NodeId> {
+fn needed(graph: &Graph, plan: &CutPlan) -> HashSet<NodeId> {
     let mut pending: Vec<NodeId> = Vec::new();
     let coding = |form: &Form| match form {
         Form::Codes(coding, _) => [Some(coding.scale), coding.zero],

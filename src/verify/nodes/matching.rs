@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::codes::{self, is_code, is_dequantize, is_quantize};
-use super::cut::{Form, Plan, Source, name_of};
+use super::cut::{CutPlan, Form, Source, name_of};
 use crate::ir::{DType, Graph, NodeId, NodeKind, Slot, ValueId, ValueType};
 use crate::ops::Traits;
 
@@ -24,7 +24,7 @@ pub(super) struct Row {
 /// What stands for what.
 #[derive(Default)]
 pub(super) struct Matching {
-    pub(super) plan: Plan,
+    pub(super) plan: CutPlan,
     /// One for each end of the plan.
     pub(super) rows: Vec<Row>,
     /// Values that the reference has to show.

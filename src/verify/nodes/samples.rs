@@ -6,10 +6,11 @@ use crate::analysis::infer;
 use crate::data::{DataError, Dataset};
 use crate::engine::RunValues;
 use crate::ir::Model;
+use crate::verify::kind::SampleKind;
 use crate::verify::report::{VerifyOptions, VerifyReport};
 use crate::verify::session::{self, Shapes};
 use crate::verify::sizes::Sizes;
-use crate::verify::synthesize::{SampleKind, SynthesisError, Synthesizer};
+use crate::verify::synthesize::{SynthesisError, Synthesizer};
 
 /// Kinds of synthetic samples: scales are chosen for usual inputs, so zeros and huge numbers say nothing about them.
 const KINDS: [SampleKind; 2] = [SampleKind::Normal, SampleKind::Uniform];

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use secateur::format::{self, ReadOptions, Target, WriteOptions};
+use secateur::format::{self, ReadOptions, WriteOptions, WriteTarget};
 use secateur::proto::ModelProto;
 
 /// The weight of the model `mark`.
@@ -95,7 +95,7 @@ fn kill(kills: u32, bytes: usize) {
                 ..WriteOptions::default()
             };
             let path = folder.path().join(format!("in{mark}.onnx"));
-            format::write_proto(model(weight), None, Target::File(&path), &options).unwrap();
+            format::write_proto(model(weight), None, WriteTarget::File(&path), &options).unwrap();
         }
         let mut child = saving(folder.path(), "in0.onnx").unwrap();
         let started = Instant::now();

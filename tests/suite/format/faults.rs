@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use secateur::format::save::{write_proto_on, write_unchanged_on};
 use secateur::format::share::share_on;
 use secateur::format::{
-    FormatError, Fs, FsFile, Origin, OsFs, ReadOptions, Relocation, Saved, Sharer, Target, Temporaries,
-    WriteOptions, encode_to_bytes, read_proto, write_proto,
+    FormatError, Fs, FsFile, Origin, OsFs, ReadOptions, Relocation, Saved, Sharer, Temporaries, WriteOptions,
+    WriteTarget, encode_to_bytes, read_proto, write_proto,
 };
 use tempfile::TempDir;
 
@@ -181,7 +181,7 @@ const CASES: [Case; 7] = [
                 &fs.temporaries,
                 filled(2),
                 None,
-                Target::File(&path),
+                WriteTarget::File(&path),
                 &WriteOptions::default(),
             )
         },
@@ -196,7 +196,7 @@ const CASES: [Case; 7] = [
                 &fs.temporaries,
                 filled(2),
                 None,
-                Target::File(&path),
+                WriteTarget::File(&path),
                 &split(),
             )
         },
@@ -215,7 +215,7 @@ const CASES: [Case; 7] = [
                 &fs.temporaries,
                 filled(2),
                 None,
-                Target::File(&path),
+                WriteTarget::File(&path),
                 &options,
             )
         },
@@ -223,7 +223,13 @@ const CASES: [Case; 7] = [
     Case {
         name: "in place, both with data",
         prepare: |folder| {
-            write_proto(filled(1), None, Target::File(&folder.join("out.onnx")), &split()).unwrap();
+            write_proto(
+                filled(1),
+                None,
+                WriteTarget::File(&folder.join("out.onnx")),
+                &split(),
+            )
+            .unwrap();
         },
         save: |fs, folder| {
             let path = folder.join("out.onnx");
@@ -233,7 +239,7 @@ const CASES: [Case; 7] = [
                 &fs.temporaries,
                 filled(2),
                 Some(&origin),
-                Target::File(&path),
+                WriteTarget::File(&path),
                 &split(),
             )
         },
@@ -241,12 +247,18 @@ const CASES: [Case; 7] = [
     Case {
         name: "in place, data that stays as it is",
         prepare: |folder| {
-            write_proto(filled(2), None, Target::File(&folder.join("out.onnx")), &split()).unwrap();
+            write_proto(
+                filled(2),
+                None,
+                WriteTarget::File(&folder.join("out.onnx")),
+                &split(),
+            )
+            .unwrap();
         },
         save: |fs, folder| {
             let path = folder.join("out.onnx");
             let decoded = read_proto(&path, &ReadOptions::default()).unwrap();
-            let target = Target::File(&path);
+            let target = WriteTarget::File(&path);
             write_proto_on(
                 fs,
                 &fs.temporaries,
@@ -267,7 +279,7 @@ const CASES: [Case; 7] = [
                 fs,
                 &fs.temporaries,
                 &origin,
-                Target::File(&path),
+                WriteTarget::File(&path),
                 &WriteOptions::default(),
             )
         },
@@ -386,7 +398,7 @@ fn an_interrupted_save_says_so_and_a_later_one_works() {
             &fs.temporaries,
             filled(2),
             None,
-            Target::File(&path),
+            WriteTarget::File(&path),
             &split(),
         )
     };

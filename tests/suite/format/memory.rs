@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use secateur::format::{ReadOptions, Target, WriteOptions, encode, read, write, write_proto};
+use secateur::format::{ReadOptions, WriteOptions, WriteTarget, encode, read, write, write_proto};
 
 use super::samples::{model, tensor};
 
@@ -33,7 +33,7 @@ fn child() {
             ..WriteOptions::default()
         };
         let target = folder.join(name);
-        let saved = write(&clone, Some(&loaded.origin), Target::File(&target), &options).unwrap();
+        let saved = write(&clone, Some(&loaded.origin), WriteTarget::File(&target), &options).unwrap();
         assert!(saved.bytes() > WEIGHTS);
     }
     let pieces =
@@ -57,7 +57,7 @@ fn weights_take_no_memory() {
     write_proto(
         model(parts),
         None,
-        Target::File(&folder.path().join("m.onnx")),
+        WriteTarget::File(&folder.path().join("m.onnx")),
         &WriteOptions::default(),
     )
     .unwrap();

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use secateur::format::{
-    Decoded, FormatError, ReadOptions, Relocation, Shared, Sharer, Target, WriteOptions, encode_to_bytes,
-    read_proto, share, tensor_from_proto, write_relocated,
+    Decoded, FormatError, ReadOptions, Relocation, Shared, Sharer, WriteOptions, WriteTarget,
+    encode_to_bytes, read_proto, share, tensor_from_proto, write_relocated,
 };
 use secateur::ir::Tensor;
 use secateur::proto;
@@ -37,7 +37,7 @@ fn moved_out(decoded: &Decoded, folder: &Path, smallest: u64) -> Option<PathBuf>
         return None;
     }
     let path = folder.join("apart.onnx");
-    write_relocated(relocation, Target::File(&path), None, &options).unwrap();
+    write_relocated(relocation, WriteTarget::File(&path), None, &options).unwrap();
     Some(path)
 }
 
@@ -46,7 +46,7 @@ fn moved_in(path: &Path) -> Vec<u8> {
     let (decoded, options) = (read(path), WriteOptions::default());
     let relocation = Relocation::inside(&decoded, &options).unwrap();
     let mut stream = Vec::new();
-    write_relocated(relocation, Target::Stream(&mut stream), None, &options).unwrap();
+    write_relocated(relocation, WriteTarget::Stream(&mut stream), None, &options).unwrap();
     stream
 }
 
@@ -252,7 +252,7 @@ fn a_name_of_the_data_file_that_is_taken_is_refused() {
         (None, None),
     ] {
         let relocation = Relocation::outside(&decoded, &options).unwrap();
-        let written = write_relocated(relocation, Target::File(&path), name, &options);
+        let written = write_relocated(relocation, WriteTarget::File(&path), name, &options);
         assert_eq!(written.err().map(|error| error.code()), code, "{name:?}");
     }
     let found = names(folder.path());
@@ -261,7 +261,7 @@ fn a_name_of_the_data_file_that_is_taken_is_refused() {
     assert_eq!(load(&path).unwrap()[0].1, [7; 3000]);
     let mut stream = Vec::new();
     let relocation = Relocation::outside(&decoded, &options).unwrap();
-    let error = write_relocated(relocation, Target::Stream(&mut stream), None, &options).unwrap_err();
+    let error = write_relocated(relocation, WriteTarget::Stream(&mut stream), None, &options).unwrap_err();
     assert_eq!((error.code(), stream.len()), ("stream-needs-external", 0));
 }
 
@@ -402,7 +402,7 @@ fn a_data_file_is_replaced_where_that_is_allowed_and_no_other_model_reads_it() {
     // Data that a replaced model had for itself go with it, if secateur wrote them.
     let own = write_relocated(
         Relocation::outside(&first, &force).unwrap(),
-        Target::File(&at("a.onnx")),
+        WriteTarget::File(&at("a.onnx")),
         None,
         &force,
     )
@@ -427,7 +427,7 @@ fn a_shared_data_file_stays_until_its_last_model_is_another() {
     for (name, left) in [("a.onnx", 0), ("b.onnx", 1)] {
         let decoded = read(&at(name));
         let relocation = Relocation::inside(&decoded, &in_place).unwrap();
-        let saved = write_relocated(relocation, Target::File(&at(name)), None, &in_place).unwrap();
+        let saved = write_relocated(relocation, WriteTarget::File(&at(name)), None, &in_place).unwrap();
         // It has no name that secateur gave it, so it stays in any case; who is the last to need it hears that.
         assert_eq!((saved.removed.len(), saved.left.len()), (0, left), "{name}");
         assert!(at("common.data").exists());

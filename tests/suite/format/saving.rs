@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use secateur::format::{
-    Origin, ReadOptions, Saved, Target, WriteOptions, encode_to_bytes, read_proto, write_proto,
+    Origin, ReadOptions, Saved, WriteOptions, WriteTarget, encode_to_bytes, read_proto, write_proto,
     write_unchanged,
 };
 use tempfile::TempDir;
@@ -61,7 +61,7 @@ fn write(origin: &Origin, path: &Path, options: &WriteOptions) -> Result<Saved, 
         },
     )
     .unwrap();
-    write_proto(decoded.model, Some(origin), Target::File(path), options).map_err(|error| error.code())
+    write_proto(decoded.model, Some(origin), WriteTarget::File(path), options).map_err(|error| error.code())
 }
 
 #[test]
@@ -69,7 +69,13 @@ fn a_small_model_is_one_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("out.onnx");
     let small = model(vec![tensor("w", &[7; 3000])]);
-    let saved = write_proto(small.clone(), None, Target::File(&path), &WriteOptions::default()).unwrap();
+    let saved = write_proto(
+        small.clone(),
+        None,
+        WriteTarget::File(&path),
+        &WriteOptions::default(),
+    )
+    .unwrap();
     assert_eq!(names(directory.path()), ["out.onnx"]);
     assert_eq!(
         Bytes::from(std::fs::read(&path).unwrap()),
@@ -91,7 +97,7 @@ fn a_model_above_the_limit_gets_external_data_by_itself() {
         largest_message: 4000,
         ..WriteOptions::default()
     };
-    let saved = write_proto(large, None, Target::File(&path), &options).unwrap();
+    let saved = write_proto(large, None, WriteTarget::File(&path), &options).unwrap();
     let expected = [("a", vec![7; 3000]), ("tiny", vec![1]), ("b", vec![8; 3000])];
     assert_eq!(
         load(&path).unwrap(),
@@ -110,7 +116,7 @@ fn a_model_above_the_limit_gets_external_data_by_itself() {
     let again = write_proto(
         read(&path),
         Some(&origin(&path)),
-        Target::File(&path),
+        WriteTarget::File(&path),
         &in_place(),
     )
     .unwrap();
@@ -154,7 +160,7 @@ fn outputs_are_protected() {
         std::fs::remove_file(link).unwrap();
     }
     let unchanged = |path: &Path, options: &WriteOptions| {
-        write_unchanged(&origin, Target::File(path), options).map_err(|error| error.code())
+        write_unchanged(&origin, WriteTarget::File(path), options).map_err(|error| error.code())
     };
     assert_eq!(unchanged(&other, &WriteOptions::default()), Err("output-exists"));
     assert_eq!(unchanged(&input, &force()), Err("output-is-input"));
@@ -177,14 +183,14 @@ fn a_replaced_file_keeps_its_permissions_and_a_replaced_link_its_target() {
     std::fs::write(at("m.onnx"), b"old").unwrap();
     std::fs::set_permissions(at("m.onnx"), std::fs::Permissions::from_mode(0o640)).unwrap();
     let small = model(vec![tensor("w", &[1])]);
-    write_proto(small.clone(), None, Target::File(&at("m.onnx")), &force()).unwrap();
+    write_proto(small.clone(), None, WriteTarget::File(&at("m.onnx")), &force()).unwrap();
     assert_eq!(
         at("m.onnx").metadata().unwrap().permissions().mode() & 0o777,
         0o640
     );
     std::fs::write(at("target"), b"kept").unwrap();
     symlink("target", at("link.onnx")).unwrap();
-    write_proto(small, None, Target::File(&at("link.onnx")), &force()).unwrap();
+    write_proto(small, None, WriteTarget::File(&at("link.onnx")), &force()).unwrap();
     assert_eq!(std::fs::read(at("target")).unwrap(), b"kept");
     assert!(at("link.onnx").symlink_metadata().unwrap().is_file());
 }
@@ -202,7 +208,7 @@ fn an_unchanged_model_is_copied_with_its_files_under_the_same_names() {
     let origin = origin(&source.path().join("m.onnx"));
     let target = tempfile::tempdir().unwrap();
     let output = target.path().join("n.onnx");
-    let saved = write_unchanged(&origin, Target::File(&output), &WriteOptions::default()).unwrap();
+    let saved = write_unchanged(&origin, WriteTarget::File(&output), &WriteOptions::default()).unwrap();
     assert_eq!(std::fs::read(&output).unwrap(), bytes);
     assert_eq!(
         std::fs::read(target.path().join("sub/w.data")).unwrap(),
@@ -214,11 +220,11 @@ fn an_unchanged_model_is_copied_with_its_files_under_the_same_names() {
         (vec!["n.onnx".into(), "sub".into()], vec!["w.data".into()])
     );
     // Again over itself: the data file is there already.
-    write_unchanged(&origin, Target::File(&output), &force()).unwrap();
+    write_unchanged(&origin, WriteTarget::File(&output), &force()).unwrap();
     // Beside the input it shares the input's data.
     write_unchanged(
         &origin,
-        Target::File(&source.path().join("copy.onnx")),
+        WriteTarget::File(&source.path().join("copy.onnx")),
         &WriteOptions::default(),
     )
     .unwrap();
@@ -234,11 +240,16 @@ fn an_unchanged_model_is_copied_with_its_files_under_the_same_names() {
             .unwrap()
     };
     let before = modified();
-    write_unchanged(&origin, Target::File(&source.path().join("m.onnx")), &in_place()).unwrap();
+    write_unchanged(
+        &origin,
+        WriteTarget::File(&source.path().join("m.onnx")),
+        &in_place(),
+    )
+    .unwrap();
     assert_eq!(modified(), before);
     // Data of other content under the name that is needed cannot be replaced together with the model.
     std::fs::write(target.path().join("sub/w.data"), vec![2u8; 100_000]).unwrap();
-    let error = write_unchanged(&origin, Target::File(&output), &force()).unwrap_err();
+    let error = write_unchanged(&origin, WriteTarget::File(&output), &force()).unwrap_err();
     assert_eq!(error.code(), "external-output-exists");
     assert_eq!(names(target.path()), ["n.onnx", "sub"]);
 }
@@ -258,7 +269,12 @@ fn a_copy_does_not_follow_links_out_of_the_output_directory() {
     let origin = origin(&source.path().join("m.onnx"));
     let (target, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::os::unix::fs::symlink(outside.path(), target.path().join("sub")).unwrap();
-    let error = write_unchanged(&origin, Target::File(&target.path().join("m.onnx")), &force()).unwrap_err();
+    let error = write_unchanged(
+        &origin,
+        WriteTarget::File(&target.path().join("m.onnx")),
+        &force(),
+    )
+    .unwrap_err();
     assert_eq!(error.code(), "external-outside");
     assert!(names(outside.path()).is_empty());
     assert_eq!(names(target.path()), ["sub"]);
@@ -283,14 +299,19 @@ fn a_stream_gets_a_model_that_carries_its_data_or_an_error() {
         assert!(decoded.origin.external.is_empty());
     };
     let mut stream = Vec::new();
-    write_unchanged(&origin, Target::Stream(&mut stream), &WriteOptions::default()).unwrap();
+    write_unchanged(
+        &origin,
+        WriteTarget::Stream(&mut stream),
+        &WriteOptions::default(),
+    )
+    .unwrap();
     check(stream);
     let mut stream = Vec::new();
     let decoded = read(&directory.path().join("m.onnx"));
     write_proto(
         decoded.clone(),
         Some(&origin),
-        Target::Stream(&mut stream),
+        WriteTarget::Stream(&mut stream),
         &WriteOptions::default(),
     )
     .unwrap();
@@ -300,13 +321,18 @@ fn a_stream_gets_a_model_that_carries_its_data_or_an_error() {
         largest_message: 4000,
         ..WriteOptions::default()
     };
-    let error = write_proto(decoded, Some(&origin), Target::Stream(&mut stream), &options).unwrap_err();
+    let error = write_proto(decoded, Some(&origin), WriteTarget::Stream(&mut stream), &options).unwrap_err();
     assert_eq!((error.code(), stream.len()), ("stream-needs-external", 0));
     // Without external data an unchanged model is the same bytes.
     let bytes = encode_to_bytes(&model(vec![tensor("w", &[1, 2, 3])]));
     let inline = read_proto(bytes.clone(), &ReadOptions::default()).unwrap().origin;
     let mut stream = Vec::new();
-    write_unchanged(&inline, Target::Stream(&mut stream), &WriteOptions::default()).unwrap();
+    write_unchanged(
+        &inline,
+        WriteTarget::Stream(&mut stream),
+        &WriteOptions::default(),
+    )
+    .unwrap();
     assert_eq!(bytes, stream);
 }
 
@@ -322,14 +348,14 @@ fn replace_in_place(prepare: impl Fn(&Path, &Path)) -> (TempDir, Vec<PathBuf>) {
     let saved = write_proto(
         model(vec![tensor("w", &[7; 3000])]),
         None,
-        Target::File(&path),
+        WriteTarget::File(&path),
         &split,
     )
     .unwrap();
     prepare(directory.path(), &saved.data[0].0);
     let origin = origin(&path);
     let changed = model(vec![tensor("w", &[8; 3000])]);
-    let saved = write_proto(changed, Some(&origin), Target::File(&path), &split).unwrap();
+    let saved = write_proto(changed, Some(&origin), WriteTarget::File(&path), &split).unwrap();
     assert_eq!(load(&path).unwrap()[0].1, [8; 3000]);
     (directory, saved.removed)
 }

@@ -8,7 +8,9 @@ use std::sync::Barrier;
 
 use secateur::files::{Fs, OsFs};
 use secateur::format::save::write_proto_on;
-use secateur::format::{Target, Temporaries, WriteOptions, encode_to_bytes, write_proto, write_unchanged};
+use secateur::format::{
+    Temporaries, WriteOptions, WriteTarget, encode_to_bytes, write_proto, write_unchanged,
+};
 
 use super::samples::{external_tensor, load, model, tensor};
 use super::saving::{names, origin};
@@ -24,7 +26,13 @@ fn split() -> WriteOptions {
 
 fn save(folder: &Path, fill: u8) {
     let changed = model(vec![tensor("w", &[fill; 3000])]);
-    write_proto(changed, None, Target::File(&folder.join("out.onnx")), &split()).unwrap();
+    write_proto(
+        changed,
+        None,
+        WriteTarget::File(&folder.join("out.onnx")),
+        &split(),
+    )
+    .unwrap();
 }
 
 #[test]
@@ -72,7 +80,7 @@ fn copies_of_one_model_to_one_folder_share_its_data() {
                 let (start, origin, path) = (&start, &origin, folder.path().join("m.onnx"));
                 scope.spawn(move || {
                     start.wait();
-                    write_unchanged(origin, Target::File(&path), &split()).unwrap();
+                    write_unchanged(origin, WriteTarget::File(&path), &split()).unwrap();
                 });
             }
         });
@@ -130,7 +138,7 @@ fn the_next_save_takes_away_what_a_dead_one_left() {
             &Temporaries::new(),
             changed,
             None,
-            Target::File(&path),
+            WriteTarget::File(&path),
             &split(),
         );
         let found = load(&path).unwrap()[0].1[0];
@@ -164,13 +172,19 @@ fn leftovers_go_only_when_nobody_holds_them_and_no_model_needs_their_data() {
     let held = std::fs::File::open(at(".secateur-2-0.tmp")).unwrap();
     held.lock().unwrap();
     let small = model(vec![tensor("w", &[1])]);
-    write_proto(small.clone(), None, Target::File(&at("other.onnx")), &split()).unwrap();
+    write_proto(
+        small.clone(),
+        None,
+        WriteTarget::File(&at("other.onnx")),
+        &split(),
+    )
+    .unwrap();
     assert_eq!(load(&at("out.onnx")).unwrap()[0].1, [7; 3000]);
     assert!(at(".secateur-2-0.tmp").exists() && !at(".secateur-1-0.tmp").exists());
     // Without the model, the data file is the leftover's.
     std::fs::rename(at("out.onnx"), at(".secateur-1-0.tmp")).unwrap();
     drop(held);
-    write_proto(small, None, Target::File(&at("other.onnx")), &split()).unwrap();
+    write_proto(small, None, WriteTarget::File(&at("other.onnx")), &split()).unwrap();
     assert_eq!(names(folder.path()), ["other.onnx"]);
 }
 
@@ -202,7 +216,7 @@ fn new_data_files_have_the_permissions_of_the_old_ones() {
     write_proto(
         inside,
         None,
-        Target::File(&folder.path().join("out.onnx")),
+        WriteTarget::File(&folder.path().join("out.onnx")),
         &whole,
     )
     .unwrap();

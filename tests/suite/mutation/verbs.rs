@@ -5,7 +5,7 @@ use std::path::Path;
 use secateur::analysis;
 use secateur::fold::TractEvaluator;
 use secateur::format::text::{PrintOptions, print_model};
-use secateur::format::{self, ReadOptions, Target, WriteOptions};
+use secateur::format::{self, ReadOptions, WriteOptions, WriteTarget};
 use secateur::passes::Limits;
 use secateur::pipeline::{self, Pipeline, RunOptions, Step, Unchanged};
 use secateur::report::difference::difference;
@@ -110,7 +110,7 @@ pub(super) fn library(path: &Path, number: u64, every_step: bool, say: &dyn Fn(&
     say("save");
     if let Ok(message) = format::model_to_proto(&model, &decoded.origin.external) {
         let mut sink = Vec::new();
-        let target = Target::Stream(&mut sink);
+        let target = WriteTarget::Stream(&mut sink);
         let _ = format::write_proto(message, Some(&decoded.origin), target, &WriteOptions::default());
     }
     if !valid || !conflicts.is_empty() {
@@ -144,7 +144,7 @@ pub(super) fn library(path: &Path, number: u64, every_step: bool, say: &dyn Fn(&
             say("save the result");
             let message = format::model_to_proto(&outcome.model, &decoded.origin.external).unwrap();
             let mut sink = Vec::new();
-            let target = Target::Stream(&mut sink);
+            let target = WriteTarget::Stream(&mut sink);
             let _ = format::write_proto(message, Some(&decoded.origin), target, &WriteOptions::default());
         }
     }

@@ -18,7 +18,7 @@ use crate::data::{Frame, SegmentationOptions};
 pub(super) const IGNORED: i64 = i64::MIN;
 
 /// What is true, a class a pixel.
-pub(super) struct Target {
+pub(super) struct TrueClasses {
     pub(super) width: usize,
     pub(super) height: usize,
     pub(super) classes: Vec<i64>,
@@ -93,7 +93,7 @@ impl<'a> Grid<'a> {
     }
 
     /// This answer as the truth of a model whose output has the size of `model`.
-    pub(super) fn as_target(&self, model: &Grid<'_>, frame: Option<&Frame>) -> (Target, Frame) {
+    pub(super) fn as_target(&self, model: &Grid<'_>, frame: Option<&Frame>) -> (TrueClasses, Frame) {
         let (width, height) = (model.width, model.height);
         let identity = Frame::identity(width as u32, height as u32);
         let (columns, rows) = (
@@ -121,7 +121,7 @@ impl<'a> Grid<'a> {
                 classes.push(class);
             }
         }
-        let target = Target {
+        let target = TrueClasses {
             width,
             height,
             classes,
@@ -129,7 +129,7 @@ impl<'a> Grid<'a> {
         (target, identity)
     }
 
-    pub(super) fn confusion(&self, target: &Target, frame: &Frame) -> Confusion {
+    pub(super) fn confusion(&self, target: &TrueClasses, frame: &Frame) -> Confusion {
         let columns = places(target.width, 0, frame, self.width);
         let rows = places(target.height, 1, frame, self.height);
         let mut scores = Vec::new();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::super::EvaluateError;
 use super::super::{Answer, Sample, TaskFigures, compared, of_all};
-use super::grid::{Grid, IGNORED, Target};
+use super::grid::{Grid, IGNORED, TrueClasses};
 use super::pixels::{Confusion, Side};
 use crate::data::{Categories, DataError, Frame, Mask, SegmentationOptions, TaskKind, Truth};
 
@@ -182,7 +182,7 @@ fn unfit(sample: &Sample<'_>, reason: String) -> EvaluateError {
 }
 
 /// A mask as a target, and how its pixels are found in the input.
-fn target(sample: &Sample<'_>, mask: &Mask) -> Result<(Target, Frame), EvaluateError> {
+fn target(sample: &Sample<'_>, mask: &Mask) -> Result<(TrueClasses, Frame), EvaluateError> {
     let frame = sample
         .frame
         .unwrap_or_else(|| Frame::identity(mask.width, mask.height));
@@ -210,7 +210,7 @@ fn target(sample: &Sample<'_>, mask: &Mask) -> Result<(Target, Frame), EvaluateE
         Mask::IGNORED => IGNORED,
         class => i64::from(class),
     };
-    let target = Target {
+    let target = TrueClasses {
         width,
         height,
         classes: mask.classes.iter().map(class).collect(),

@@ -249,7 +249,7 @@ impl Bake {
         };
         let image = free(&model.graph, "image").to_string();
         let result = free(&model.graph, "preprocess/result").to_string();
-        let target = image::Target {
+        let target = image::ImageInput {
             image: &image,
             result: &result,
             batch,

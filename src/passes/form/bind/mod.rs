@@ -206,22 +206,22 @@ enum Conflict {
     #[error("{name} cannot be {} and {}", sizes.0, sizes.1)]
     Symbol { name: Name, sizes: (i64, i64) },
     #[error("the batch cannot be {0} and {1}")]
-    Batch(batch::Target, batch::Target),
+    Batch(batch::BatchSize, batch::BatchSize),
 }
 
 /// What to bind.
 #[derive(Default)]
-struct Plan {
+struct BindPlan {
     symbols: BTreeMap<Name, i64>,
     /// Unknown dimensions, by graph input and axis.
     axes: BTreeMap<(NodeId, usize), Dim>,
     /// Dimensions of 1 that become the batch.
     resized: Vec<(NodeId, usize)>,
     /// What they become.
-    batch: Option<batch::Target>,
+    batch: Option<batch::BatchSize>,
 }
 
-impl Plan {
+impl BindPlan {
     fn changes(&self, model: &Model, symbols: BTreeMap<Name, i64>) -> Vec<Reshape> {
         let mut changes = Vec::new();
         for id in model.graph.inputs() {
@@ -264,7 +264,7 @@ impl Plan {
     }
 
     /// Makes a dimension of 1 the batch, or a part of it.
-    fn batch(&mut self, input: NodeId, axis: usize, target: batch::Target) -> Result<(), Conflict> {
+    fn batch(&mut self, input: NodeId, axis: usize, target: batch::BatchSize) -> Result<(), Conflict> {
         match &self.batch {
             Some(other) if *other != target => {
                 return Err(Conflict::Batch(other.clone(), target));
@@ -277,11 +277,11 @@ impl Plan {
 }
 
 impl Bind {
-    fn plan(&self, model: &Model) -> Result<Plan, PassError> {
+    fn plan(&self, model: &Model) -> Result<BindPlan, PassError> {
         let option = |message: String| PassError::Option { pass: NAME, message };
         let conflict = |conflict: Conflict| option(conflict.to_string());
         let declared = Dimensions::of(model);
-        let mut plan = Plan::default();
+        let mut plan = BindPlan::default();
         let mut sizes = Vec::new();
         for (key, size) in &self.sizes {
             sizes.extend(
@@ -310,8 +310,8 @@ impl Bind {
                 (Dim::Fixed(1), size) => {
                     let target = match size {
                         Ok(0) => return Err(option(format!("{key} is 1 in the model, it cannot be 0"))),
-                        Ok(size) => batch::Target::sized(size, &declared),
-                        Err(name) => batch::Target::free(name, &declared)
+                        Ok(size) => batch::BatchSize::sized(size, &declared),
+                        Err(name) => batch::BatchSize::free(name, &declared)
                             .ok_or_else(|| option(format!("{key}: {name:?} is no name for a dimension")))?,
                     };
                     plan.batch(place.input, place.axis, target).map_err(conflict)?;

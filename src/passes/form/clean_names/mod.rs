@@ -70,8 +70,8 @@ impl Pass for CleanNames {
 }
 
 impl CleanNames {
-    fn plan(&self, model: &Model, context: &Context<'_>) -> Plan {
-        let mut plan = Plan::default();
+    fn plan(&self, model: &Model, context: &Context<'_>) -> CleanPlan {
+        let mut plan = CleanPlan::default();
         let called = model.function_index();
         let functions = (0..model.functions.len()).map(GraphPath::function);
         for root in std::iter::once(GraphPath::MAIN).chain(functions) {
@@ -113,7 +113,7 @@ fn leave_interface(graph: &Graph, report: &mut PassReport) {
 
 /// What gets which name: only what has another one now.
 #[derive(Default)]
-struct Plan {
+struct CleanPlan {
     values: NewNames,
     results: u64,
     constants: u64,
@@ -192,7 +192,7 @@ impl Naming<'_> {
     }
 
     /// Names everything, graph by graph, each node after what it reads.
-    fn plan(&mut self, plan: &mut Plan) {
+    fn plan(&mut self, plan: &mut CleanPlan) {
         let paths: Vec<GraphPath> = self.numbered.paths().to_vec();
         for path in paths {
             let Some(graph) = self.model.graph_at(&path) else {

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 
 use super::words::{identifier, word};
-use crate::ir::{
-    BodyIndex, FunctionIndex, Graph, GraphPath, Model, NodeId, NodeKind, Operator, Slot, Use, ValueId,
-};
+use crate::ir::{BodyIndex, FunctionIndex, Graph, GraphPath, Model, NodeId, Operator, Slot, Use, ValueId};
 
 /// The operators of a graph and its bodies, in the order in which they are written: a body behind its owner.
 pub(super) struct Numbered<'m> {
@@ -120,12 +118,7 @@ impl<'m> Numbered<'m> {
 
 /// What a capture slot of an operator is in its bodies.
 fn captured(operator: &Operator, slot: u32) -> impl Iterator<Item = (BodyIndex, ValueId)> {
-    operator.bodies().flat_map(move |(body, graph)| {
-        let reads = |id: &NodeId| {
-            let kind = graph.get(*id).map(|node| &node.kind);
-            matches!(kind, Some(NodeKind::Capture(capture)) if capture.index == slot)
-        };
-        let found = graph.node_ids().find(reads);
-        found.map(|id| (body, ValueId::new(id, 0)))
-    })
+    operator
+        .bodies()
+        .filter_map(move |(body, graph)| Some((body, graph.captured(slot).next()?)))
 }

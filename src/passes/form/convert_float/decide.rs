@@ -8,8 +8,7 @@ use super::quantized::{self, Quantized};
 use super::ranges::values_beyond;
 use super::{ConvertFloat, NAME, angles, risk};
 use crate::ir::{
-    AttributeValue, DType, Graph, GraphPath, Model, NodeId, NodeKind, Operator, Slot, Tensor, Use, ValueId,
-    ValueType,
+    AttributeValue, DType, Graph, GraphPath, Model, NodeId, Operator, Slot, Tensor, Use, ValueId, ValueType,
 };
 use crate::ops::{Schema, Traits, schema};
 use crate::passes::{Context, PassError};
@@ -89,7 +88,7 @@ pub(super) struct Stays {
 
 /// What is converted, and what stays float for which reason.
 #[derive(Default)]
-pub(super) struct Plan {
+pub(super) struct ConversionPlan {
     /// By graph, outer graphs before their bodies.
     pub(super) graphs: BTreeMap<GraphPath, Decisions>,
     /// What stays float, by reason.
@@ -97,7 +96,7 @@ pub(super) struct Plan {
     pub(super) notes: Vec<String>,
 }
 
-impl Plan {
+impl ConversionPlan {
     pub(super) fn stays(&mut self, graph: &Graph, id: NodeId, reason: impl Into<Reason>) {
         let Reason { subject, why } = reason.into();
         let stays = self.float.entry(why).or_default();
@@ -144,7 +143,7 @@ impl Plan {
                 for (at, body) in operator.bodies() {
                     let inner = path.body(owner, at);
                     let decisions = self.graphs.get(&inner);
-                    for capture in captures(body, slot as u32) {
+                    for capture in body.captured(slot as u32) {
                         let uses = body.uses(capture);
                         let reads = |at: &Use| decisions.is_some_and(|decisions| decisions.reads_narrow(*at));
                         wide |= !uses.iter().all(reads);
@@ -167,14 +166,6 @@ impl Plan {
             }
         }
     }
-}
-
-/// The values of a body that stand for a capture slot of its owner.
-fn captures(body: &Graph, slot: u32) -> impl Iterator<Item = ValueId> + '_ {
-    body.node_ids().filter_map(move |id| match &body.get(id)?.kind {
-        NodeKind::Capture(capture) if capture.index == slot => Some(ValueId::new(id, 0)),
-        _ => None,
-    })
 }
 
 /// Operators that stay float whatever their schema allows.
@@ -242,13 +233,13 @@ pub(super) fn decide(
     model: &Model,
     options: &ConvertFloat,
     context: &Context<'_>,
-) -> Result<Plan, PassError> {
+) -> Result<ConversionPlan, PassError> {
     let excluded = crate::schema::patterns(&options.exclude).map_err(|error| PassError::Option {
         pass: NAME,
         message: format!("exclude: {error}"),
     })?;
     let dtype = options.to.dtype();
-    let mut plan = Plan::default();
+    let mut plan = ConversionPlan::default();
     let beyond = match values_beyond(model, options, context)? {
         Ok(beyond) => beyond,
         Err(why) => {
@@ -280,7 +271,7 @@ pub(super) fn decide(
 }
 
 impl Judge<'_> {
-    fn graph(&self, graph: &Graph, path: &GraphPath, plan: &mut Plan) -> Decisions {
+    fn graph(&self, graph: &Graph, path: &GraphPath, plan: &mut ConversionPlan) -> Decisions {
         let mut found = Decisions::default();
         let quantized = quantized::find(graph, self.dtype, self.version);
         let angles = angles::find(graph);

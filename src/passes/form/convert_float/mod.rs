@@ -13,7 +13,7 @@ mod worth;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::decide::{Plan, Stays, decide};
+use self::decide::{ConversionPlan, Stays, decide};
 use self::rewire::Rewire;
 use super::ConvertOpset;
 use crate::analysis;
@@ -195,7 +195,7 @@ impl Pass for ConvertFloat {
 }
 
 /// Why operators stay float.
-fn stay_float(plan: &Plan) -> Vec<Left> {
+fn stay_float(plan: &ConversionPlan) -> Vec<Left> {
     let of = |(why, stays): (&String, &Stays)| {
         let subjects = listed(stays.subjects.iter());
         let why = match subjects.is_empty() {
@@ -217,7 +217,12 @@ fn listed<'s>(all: impl ExactSizeIterator<Item = &'s String>) -> String {
 }
 
 impl ConvertFloat {
-    fn rewire(&self, model: &mut Model, plan: &Plan, report: &mut PassReport) -> Result<(), PassError> {
+    fn rewire(
+        &self,
+        model: &mut Model,
+        plan: &ConversionPlan,
+        report: &mut PassReport,
+    ) -> Result<(), PassError> {
         let edit = |source| PassError::Edit { pass: NAME, source };
         let mut rewire = Rewire::new(self, &model.graph);
         let mut changes: Vec<Reshape> = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::decide::{Decisions, Plan};
+use super::decide::{ConversionPlan, Decisions};
 use crate::ir::{DType, Graph, GraphPath, Model, NodeId, NodeKind, Slot, Tensor, Use, ValueId};
 
 /// Bytes of a Cast beside the names in it.
@@ -28,7 +28,7 @@ struct Group {
 
 /// Takes out of the plan what does not pay. A model of which nothing would be left is converted all the same where that reaches
 /// most of its weights: it is small then. One without constants that become smaller is not, nor is a quantized one.
-pub(super) fn leave_what_does_not_pay(plan: &mut Plan, model: &Model) {
+pub(super) fn leave_what_does_not_pay(plan: &mut ConversionPlan, model: &Model) {
     let Weighed {
         mut losing,
         left,
@@ -56,7 +56,7 @@ struct Weighed {
     reached: u64,
 }
 
-fn weigh_all(plan: &Plan, model: &Model) -> Weighed {
+fn weigh_all(plan: &ConversionPlan, model: &Model) -> Weighed {
     let mut weighed = Weighed {
         losing: Vec::new(),
         left: 0,
@@ -81,7 +81,7 @@ fn weigh_all(plan: &Plan, model: &Model) -> Weighed {
 }
 
 /// Takes operators of one graph out of the plan.
-fn leave(plan: &mut Plan, model: &Model, path: &GraphPath, nodes: Vec<NodeId>, reason: &str) {
+fn leave(plan: &mut ConversionPlan, model: &Model, path: &GraphPath, nodes: Vec<NodeId>, reason: &str) {
     let Some(graph) = model.graph_at(path) else {
         return;
     };
@@ -112,18 +112,14 @@ fn stored(model: &Model, path: &GraphPath, value: ValueId) -> Option<Stored> {
         let graph = model.graph_at(&path)?;
         match &graph.get(value.node)?.kind {
             NodeKind::Constant(_) => return Some((path, value)),
-            NodeKind::Capture(capture) => {
-                let (owner, _) = path.bodies.pop()?;
-                let around = model.graph_at(&path)?;
-                value = around.captures_of(owner).get(capture.index as usize).copied()??;
-            }
+            NodeKind::Capture(capture) => (path, value) = model.captured(&path, capture.index)?,
             _ => return None,
         }
     }
 }
 
 /// The constants that something reads as floats, in their own graph or in a body.
-fn read_wide(plan: &Plan, model: &Model) -> BTreeSet<Stored> {
+fn read_wide(plan: &ConversionPlan, model: &Model) -> BTreeSet<Stored> {
     let mut found = BTreeSet::new();
     for path in model.graph_paths() {
         let Some(graph) = model.graph_at(&path) else {

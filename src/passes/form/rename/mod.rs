@@ -54,7 +54,7 @@ impl Pass for Rename {
                 "say what gets another name: inputs, outputs, nodes or values, each as OLD=NEW",
             ));
         }
-        let mut plan = Plan::default();
+        let mut plan = RenamePlan::default();
         plan.interface(self, &model.graph, context)?;
         plan.values(self, model, context)?;
         plan.nodes(self, model, context)?;
@@ -87,7 +87,7 @@ fn option(message: impl Into<String>) -> PassError {
 
 /// What gets which name.
 #[derive(Default)]
-struct Plan {
+struct RenamePlan {
     values: NewNames,
     /// How many of them are neither inputs nor outputs of the main graph.
     inner: u64,
@@ -110,7 +110,7 @@ fn outputs(graph: &Graph) -> impl Iterator<Item = (ValueId, &Name)> {
     named.filter_map(|(value, output)| Some((value?, &output.name)))
 }
 
-impl Plan {
+impl RenamePlan {
     /// Inputs and outputs of the main graph.
     fn interface(&mut self, options: &Rename, graph: &Graph, context: &Context<'_>) -> Result<(), PassError> {
         let mut own: HashMap<ValueId, Name> = HashMap::new();

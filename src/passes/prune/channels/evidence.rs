@@ -9,8 +9,8 @@ use crate::engine::Engine;
 use crate::ir::{Model, ValueId};
 use crate::passes::train::gradient_statistics;
 use crate::passes::{Context, Kept, PassError, ResourceError, Resources};
+use crate::statistics::GradientStatistics;
 use crate::statistics::gram::{self, Gram, GramOptions, Grams, Layer};
-use crate::statistics::{GradientStatistics, StatisticsError};
 
 const NAME: &str = "prune-channels";
 
@@ -71,11 +71,7 @@ impl Evidence {
         }
         if labels {
             let objective = options.loss.objective(options.loss_output.as_deref());
-            let open = |model: &Model| {
-                resources
-                    .data(&options.training, &model.graph)
-                    .map_err(StatisticsError::from)
-            };
+            let open = |model: &Model| resources.data(&options.training, &model.graph);
             let engine = resources.engine().map_err(resource)?;
             let jobs = resources.jobs();
             let found = gradient_statistics(model, &objective, open, engine, jobs, context.progress);

@@ -19,7 +19,7 @@ use super::options::RefitOrder as Order;
 use crate::axes::{Removal, Solution};
 use crate::ir::{DType, EditError, Editor, Graph, Model, NodeId, Tensor, TensorError};
 use crate::linalg::{Cholesky, LinalgError};
-use crate::passes::prune::bias::{Bias, BiasError};
+use crate::passes::prune::bias::{Bias, LayerError};
 use crate::passes::{Context, PassError, PassReport, ResourceError};
 use crate::statistics::gram::{self, GramOptions, Layer};
 use crate::transfer::region::extract;
@@ -37,11 +37,11 @@ enum RefitError {
     Moments(#[from] LinalgError),
 }
 
-impl From<BiasError> for RefitError {
-    fn from(error: BiasError) -> Self {
+impl From<LayerError> for RefitError {
+    fn from(error: LayerError) -> Self {
         match error {
-            BiasError::Edit(error) => Self::Edit(error),
-            BiasError::Tensor(error) => Self::Tensor(error),
+            LayerError::Edit(error) => Self::Edit(error),
+            LayerError::Tensor(error) => Self::Tensor(error),
         }
     }
 }

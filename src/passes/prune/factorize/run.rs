@@ -8,11 +8,11 @@ use regex::RegexSet;
 use super::options::{Basis, Factorize};
 use super::rank::{Choice, choose, lowest};
 use super::spectrum::{Candidate, Factors};
-use super::split::{SplitError, multiply, split};
+use super::split::{multiply, split};
 use crate::analysis::{self, cost};
 use crate::ir::{DType, Editor, Graph, Model, NodeId};
 use crate::passes::distinct::distinct_names;
-use crate::passes::prune::bias::Bias;
+use crate::passes::prune::bias::{Bias, LayerError};
 use crate::passes::prune::channels::{OracleVerdict, compare_cut};
 use crate::passes::quantize::{GramSource, grams};
 use crate::passes::{
@@ -299,7 +299,7 @@ impl Factorize {
     }
 }
 
-type Put = fn(&mut Editor<'_>, &Candidate, &Factors) -> Result<(), SplitError>;
+type Put = fn(&mut Editor<'_>, &Candidate, &Factors) -> Result<(), LayerError>;
 
 fn words(candidate: &Candidate, choice: &Choice) -> String {
     let layer = &candidate.layer;
@@ -328,10 +328,10 @@ fn option(message: &str) -> PassError {
     }
 }
 
-fn refused(layer: &Layer, error: SplitError) -> PassError {
+fn refused(layer: &Layer, error: LayerError) -> PassError {
     match error {
-        SplitError::Edit(source) => PassError::Edit { pass: NAME, source },
-        SplitError::Tensor(error) => {
+        LayerError::Edit(source) => PassError::Edit { pass: NAME, source },
+        LayerError::Tensor(error) => {
             PassError::resource(NAME, ResourceError::of(layer.label.as_str(), error))
         }
     }

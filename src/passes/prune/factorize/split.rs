@@ -3,26 +3,8 @@
 use ndarray::{Array2, Array3, Axis};
 
 use super::spectrum::{Candidate, Factors};
-use crate::ir::{DType, EditError, Editor, Operator, Tensor, TensorError, Value, ValueId};
-use crate::passes::prune::bias::BiasError;
-
-/// Why a layer cannot be split.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SplitError {
-    #[error(transparent)]
-    Edit(#[from] EditError),
-    #[error(transparent)]
-    Tensor(#[from] TensorError),
-}
-
-impl From<BiasError> for SplitError {
-    fn from(error: BiasError) -> Self {
-        match error {
-            BiasError::Edit(error) => Self::Edit(error),
-            BiasError::Tensor(error) => Self::Tensor(error),
-        }
-    }
-}
+use crate::ir::{DType, Editor, Operator, Tensor, TensorError, Value, ValueId};
+use crate::passes::prune::bias::LayerError;
 
 /// Attributes of a convolution that the kernel of one element in its place has at their defaults.
 const OF_WINDOWS: [&str; 4] = ["auto_pad", "dilations", "pads", "strides"];
@@ -32,7 +14,7 @@ pub(super) fn multiply(
     editor: &mut Editor<'_>,
     candidate: &Candidate,
     factors: &Factors,
-) -> Result<(), SplitError> {
+) -> Result<(), LayerError> {
     let layer = &candidate.layer;
     let product = factors.expand.dot(&factors.reduce).insert_axis(Axis(0));
     let dense: Array3<f64> = product.as_standard_layout().into_owned();
@@ -45,7 +27,7 @@ pub(super) fn split(
     editor: &mut Editor<'_>,
     candidate: &Candidate,
     factors: &Factors,
-) -> Result<(), SplitError> {
+) -> Result<(), LayerError> {
     let layer = &candidate.layer;
     let graph = editor.graph();
     let (Some(operator), Some(weight)) = (graph.operator(layer.node).cloned(), graph.constant(layer.weight))
@@ -109,7 +91,7 @@ pub(super) fn split(
     shift(editor, candidate, factors)
 }
 
-fn shift(editor: &mut Editor<'_>, candidate: &Candidate, factors: &Factors) -> Result<(), SplitError> {
+fn shift(editor: &mut Editor<'_>, candidate: &Candidate, factors: &Factors) -> Result<(), LayerError> {
     let Some(by) = &factors.shift else {
         return Ok(());
     };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Plan, is_constant};
+use super::plan::{GraphPlan, is_constant};
 use super::products::{Saturated, product_codes};
 use crate::ir::{
     EditError, Editor, Graph, Name, NodeId, Operator, Tensor, TensorError, Value, ValueId, ValueType,
@@ -75,7 +75,7 @@ pub(super) struct Applied {
 }
 
 /// Applies `plan` to `graph`.
-pub(super) fn apply(graph: &mut Graph, plan: &Plan, found: Found<'_>) -> Result<Applied, ApplyError> {
+pub(super) fn apply(graph: &mut Graph, plan: &GraphPlan, found: Found<'_>) -> Result<Applied, ApplyError> {
     let mut editor = graph.edit("quantize");
     // Clamps first: their output's range goes to the product before them.
     let mut moved: HashMap<ValueId, ValueId> = HashMap::new();

@@ -1,11 +1,11 @@
 //! What the plan says about each node, for reports.
 
-use super::plan::{Decision, Plan};
+use super::plan::{Decision, GraphPlan};
 use crate::ir::Model;
 use crate::passes::{PlannedNode, Runs};
 
 /// Each node of the plan, in topological order.
-pub(super) fn nodes(model: &Model, plan: &Plan) -> Vec<PlannedNode> {
+pub(super) fn nodes(model: &Model, plan: &GraphPlan) -> Vec<PlannedNode> {
     plan.decisions
         .iter()
         .map(|(id, decision)| {

@@ -10,6 +10,7 @@ use super::types::Types;
 use super::{Heads, Quantize, opset};
 use crate::analysis::{self, NodeCost};
 use crate::ir::{Graph, GraphPath, Model, NodeId, ValueId};
+use crate::ops::is_view;
 use crate::quantize::Kind;
 
 /// The largest share of the multiply-accumulates that heads may have to be worth their float kernels.
@@ -164,9 +165,7 @@ fn reads_distribution(graph: &Graph, id: NodeId) -> bool {
         };
         match &*operator.op_type {
             "Softmax" => return true,
-            "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" | "Flatten" | "Identity" => {
-                at = graph.input(value.node, 0);
-            }
+            other if other == "Transpose" || is_view(other) => at = graph.input(value.node, 0),
             _ => return false,
         }
     }

@@ -256,7 +256,7 @@ fn out_of_reach(model: &Model) -> Vec<Left> {
 }
 
 /// The weight of each product of a plan.
-fn weights(graph: &Graph, plan: &plan::Plan) -> Vec<ValueId> {
+fn weights(graph: &Graph, plan: &plan::GraphPlan) -> Vec<ValueId> {
     let mut found: Vec<ValueId> = plan
         .products
         .iter()
@@ -390,7 +390,7 @@ impl Quantize {
         types: &Types<'_>,
         (heads, excluded): (&HeadNodes, &regex::RegexSet),
         context: &Context<'_>,
-    ) -> plan::Plan {
+    ) -> plan::GraphPlan {
         let graph = &model.graph;
         let reason = |id| {
             let names = layer_names(graph, id, false);
@@ -431,7 +431,7 @@ impl Quantize {
     fn product_schemes(
         &self,
         graph: &Graph,
-        plan: &plan::Plan,
+        plan: &plan::GraphPlan,
         types: &Types<'_>,
     ) -> Result<BTreeMap<NodeId, ProductScheme>, PassError> {
         let traits = self.profile.traits();

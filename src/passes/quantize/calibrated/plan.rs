@@ -33,7 +33,7 @@ pub(super) struct Wishes<'a> {
 
 /// The plan for one graph.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct GraphPlan {
     /// Nodes in topological order with what becomes of them.
     pub(super) decisions: Vec<(NodeId, Decision)>,
     /// Activations that get a pair: the value and the type of the codes, and the values whose joint range they are spread over.
@@ -249,7 +249,7 @@ fn reads_codes(graph: &Graph, id: NodeId) -> bool {
 }
 
 /// Plans `graph`.
-pub(super) fn plan(graph: &Graph, profile: Profile, opset: i64, wishes: &Wishes<'_>) -> Plan {
+pub(super) fn plan(graph: &Graph, profile: Profile, opset: i64, wishes: &Wishes<'_>) -> GraphPlan {
     let traits = profile.traits();
     let roles = Roles::new(graph, profile, opset, wishes);
     let mut integer = roles.integer();
@@ -263,7 +263,7 @@ pub(super) fn plan(graph: &Graph, profile: Profile, opset: i64, wishes: &Wishes<
         clamps,
         follows,
         wanted: BTreeSet::new(),
-        plan: Plan::default(),
+        plan: GraphPlan::default(),
     };
     draft.plan.useless = draft.clamps.useless;
     for id in &roles.order {
@@ -352,7 +352,7 @@ struct Draft<'a> {
     clamps: Clamps,
     follows: HashMap<NodeId, NodeId>,
     wanted: BTreeSet<(ValueId, Kind)>,
-    plan: Plan,
+    plan: GraphPlan,
 }
 
 impl Draft<'_> {
@@ -462,7 +462,7 @@ fn move_up(roles: &Roles<'_>, kinds: &mut HashMap<NodeId, Kind>, wanted: &mut BT
 }
 
 /// A moving operator's output takes the range of its input.
-fn share_scales(roles: &Roles<'_>, plan: &mut Plan) {
+fn share_scales(roles: &Roles<'_>, plan: &mut GraphPlan) {
     for id in &roles.order {
         let Some(kind) = plan
             .kinds
@@ -487,7 +487,7 @@ fn share_scales(roles: &Roles<'_>, plan: &mut Plan) {
 }
 
 /// Operands of the operators in `names` take their joint range.
-fn join_ranges(roles: &Roles<'_>, names: &[&str], plan: &mut Plan) {
+fn join_ranges(roles: &Roles<'_>, names: &[&str], plan: &mut GraphPlan) {
     let mut groups: Vec<(Kind, BTreeSet<ValueId>)> = Vec::new();
     for id in &roles.order {
         let joins = roles

@@ -7,7 +7,7 @@ use crate::ir::{
     DType, Dim, Editor, Graph, NodeId, Operator, Shape, Tensor, TensorError, Value, ValueId, ValueType,
 };
 use crate::passes::quantize::Rounding;
-use crate::passes::quantize::weights::{Coded, Moments, Target, reconstruct};
+use crate::passes::quantize::weights::{Coded, Moments, WeightTarget, reconstruct};
 use crate::quantize::{
     Granularity, Kind, Parameters, QuantizeError, Scheme, bias_codes, dequantize_tensor, fit_pairs, pack,
     quantize, quantize_tensor, scale_dims, tensor_parameters, weight_scale_for_bias, worst_coded_pair,
@@ -140,7 +140,7 @@ struct Product<'a> {
     tensor: Tensor,
     /// The numbers of `tensor`.
     values: Vec<f32>,
-    target: Target,
+    target: WeightTarget,
     /// What the codes that it reads mean, where it reads codes.
     input: Option<Parameters>,
     /// Means of the channels that it reads.
@@ -165,7 +165,7 @@ impl<'a> Product<'a> {
         else {
             return Ok(None);
         };
-        let Some(target) = Target::of_node(graph, node, scheme.weight) else {
+        let Some(target) = WeightTarget::of_node(graph, node, scheme.weight) else {
             return Ok(None);
         };
         let source = graph.input(node, 0);
@@ -372,7 +372,7 @@ fn of_tensor(value: &str) -> impl Fn(TensorError) -> ApplyError + '_ {
 /// The nearest codes, with scales from the extremes that are wide enough for the codes of a bias.
 fn nearest(
     tensor: &Tensor,
-    target: &Target,
+    target: &WeightTarget,
     scheme: ProductScheme,
     bias: Option<(&[f32], Parameters)>,
 ) -> Result<Coded, QuantizeError> {
@@ -392,7 +392,7 @@ fn nearest(
 /// Codes that keep what the product puts out, or why there are none: its rows are not known, or a scale is too small for the bias.
 fn rounded(
     tensor: &Tensor,
-    target: &Target,
+    target: &WeightTarget,
     (rounding, moments, centred): (Rounding, &Moments, bool),
     bias: Option<(&[f32], Parameters)>,
     name: &str,

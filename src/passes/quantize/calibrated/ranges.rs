@@ -58,7 +58,7 @@ const MOST_CONSTANTS: usize = 5;
 /// Warnings about values that the calibration data never moves: their range says nothing about other data.
 fn constant_values(
     model: &Model,
-    plan: &plan::Plan,
+    plan: &plan::GraphPlan,
     ranges: &BTreeMap<String, statistics::Summary>,
 ) -> Vec<String> {
     let names: BTreeSet<String> = plan
@@ -101,7 +101,7 @@ impl Quantize {
     pub(super) fn calibrated(
         &self,
         model: &Model,
-        plan: &plan::Plan,
+        plan: &plan::GraphPlan,
         from: (&QuantizeStart, Option<&str>),
         context: &Context<'_>,
     ) -> Result<Calibrated, PassError> {
@@ -158,7 +158,7 @@ impl Quantize {
     }
 
     /// Inputs of products whose channel means are wanted.
-    fn mean_values(&self, model: &Model, plan: &plan::Plan) -> Vec<ValueId> {
+    fn mean_values(&self, model: &Model, plan: &plan::GraphPlan) -> Vec<ValueId> {
         let products = plan.products.iter().filter(|_| self.correct_bias);
         products
             .filter_map(|product| model.graph.input(*product, 0))
@@ -201,7 +201,7 @@ impl Quantize {
     }
 
     /// Names of the values of which a plan needs ranges or means.
-    pub(super) fn wanted_values(&self, model: &Model, plan: &plan::Plan) -> BTreeSet<String> {
+    pub(super) fn wanted_values(&self, model: &Model, plan: &plan::GraphPlan) -> BTreeSet<String> {
         let values = plan.activations.values().flatten().copied();
         values
             .chain(self.mean_values(model, plan))

@@ -5,7 +5,7 @@ use super::{Cluster, CodeType, NAME};
 use crate::ir::{DType, Graph, GraphPath, Model, Tensor};
 use crate::passes::form::ConvertOpset;
 use crate::passes::left::LeftAlone;
-use crate::passes::quantize::weights::{QuantizeWeights, Reader, Search, Target};
+use crate::passes::quantize::weights::{QuantizeWeights, Reader, Search, WeightTarget};
 use crate::passes::{Context, Pass as _, PassError, PassReport, prepare};
 use crate::quantize::Kind;
 
@@ -21,7 +21,7 @@ const NIBBLE: usize = 16;
 /// One weight.
 pub(super) struct Case {
     pub(super) path: GraphPath,
-    pub(super) target: Target,
+    pub(super) target: WeightTarget,
     pub(super) tensor: Tensor,
     pub(super) name: String,
     /// What `layers` says of it.
@@ -118,7 +118,7 @@ impl Cluster {
         &self,
         graph: &Graph,
         (path, version): (&GraphPath, i64),
-        target: Target,
+        target: WeightTarget,
         overrides: &Overrides<'_>,
         left: &mut LeftAlone,
     ) -> Option<Case> {

@@ -9,7 +9,7 @@ use super::NAME;
 use crate::ir::Graph;
 use crate::passes::PassError;
 use crate::passes::layer_patterns::{LayerPatterns, layer_names};
-use crate::passes::quantize::weights::{LayerPrecision, OPERATORS, Precision, QuantizeWeights, Target};
+use crate::passes::quantize::weights::{LayerPrecision, OPERATORS, Precision, QuantizeWeights, WeightTarget};
 use crate::passes::train::LossKind;
 use crate::quantize::Start;
 
@@ -227,7 +227,7 @@ impl<'a> Overrides<'a> {
 
     /// What `layers` asks for a weight of `graph` called `name`, the most of what its readers ask for; and whether they ask for different
     /// things.
-    pub(super) fn bits(&self, graph: &Graph, target: &Target, name: &str) -> (Option<u32>, bool) {
+    pub(super) fn bits(&self, graph: &Graph, target: &WeightTarget, name: &str) -> (Option<u32>, bool) {
         let asked: Vec<Option<u32>> = target
             .readers
             .iter()

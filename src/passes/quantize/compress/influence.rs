@@ -11,7 +11,7 @@ use crate::ir::{Model, model_digest};
 use crate::passes::kept::{Kept, Squares};
 use crate::passes::quantize::weights::rows;
 use crate::passes::train::gradient_statistics;
-use crate::passes::{Context, PassError, PassReport};
+use crate::passes::{Context, PassError, PassReport, ResourceError};
 use crate::statistics::{Objective, StatisticsError};
 
 /// Share of a row's importance that its layer's mean makes up: few samples say little of a single row.
@@ -76,12 +76,8 @@ fn of_output(
         .data(&options.data, &model.graph)
         .map_err(|error| PassError::resource(NAME, error))?;
     let key = || format!("{} {} {output}", model_digest(model), data.digest());
-    let open = |model: &Model| {
-        resources
-            .data(&options.data, &model.graph)
-            .map_err(StatisticsError::from)
-    };
-    let collect = || {
+    let open = |model: &Model| resources.data(&options.data, &model.graph);
+    let collect = || -> Result<Squares, ResourceError> {
         let jobs = resources.jobs();
         let found = gradient_statistics(model, &objective, open, engine, jobs, context.progress)?;
         let squares = found.values.into_iter();
@@ -91,11 +87,11 @@ fn of_output(
     };
     match Kept::squares(resources.kept(), key, collect) {
         Ok(found) => Ok(Ok(found)),
-        Err(
+        Err(ResourceError::Statistics(
             error @ (StatisticsError::Autodiff(_)
             | StatisticsError::OutputSize
             | StatisticsError::NoFullBatch { .. }),
-        ) => Ok(Err(error)),
+        )) => Ok(Err(error)),
         Err(other) => Err(PassError::resource(NAME, other)),
     }
 }

@@ -13,7 +13,7 @@ use ndarray::{Array2, Array3};
 pub use self::options::{Compress, Importance};
 use self::search::{Found, Search as Trades};
 use super::weights::{
-    Chosen, Coded, DAMPING, Moments, Search, Target, WeightError, flat, held, is_turned, places, rows,
+    Chosen, Coded, DAMPING, Moments, Search, WeightError, WeightTarget, flat, held, is_turned, places, rows,
 };
 use crate::ir::{DType, GraphPath, Model, Tensor, TensorError};
 use crate::linalg::Cholesky;
@@ -29,7 +29,7 @@ const MOST_COLUMNS: usize = 8192;
 /// One weight with what is known of it.
 struct Case {
     path: GraphPath,
-    target: Target,
+    target: WeightTarget,
     name: String,
     dims: Vec<u64>,
     /// `[rows, columns]` of the weight, until a trade takes it.
@@ -212,7 +212,7 @@ impl Compress {
 /// What is known of each weight. Those that cannot be coded are left alone.
 fn cases(
     model: &Model,
-    found: Vec<(GraphPath, Vec<Target>)>,
+    found: Vec<(GraphPath, Vec<WeightTarget>)>,
     moments: Option<&Moments>,
     correct_bias: bool,
     left: &mut LeftAlone,
@@ -280,8 +280,8 @@ fn chosen(
     trades: &Trades,
     found: &Found,
     left: &mut LeftAlone,
-) -> Vec<(GraphPath, Vec<Target>)> {
-    let mut all: Vec<(GraphPath, Vec<Target>)> = Vec::new();
+) -> Vec<(GraphPath, Vec<WeightTarget>)> {
+    let mut all: Vec<(GraphPath, Vec<WeightTarget>)> = Vec::new();
     for (case, (trade, traded)) in cases.iter().zip(trades.with(found)) {
         let Some(chosen) = case.chosen(trade, traded) else {
             left.add(&case.name, "its codes do not fit its shape", "");

@@ -5,8 +5,8 @@ use super::options::Goal;
 use crate::format::container::packed;
 use crate::format::{ExternalFiles, encode_to_bytes, model_to_proto};
 use crate::ir::Model;
+use crate::passes::PassError;
 use crate::passes::encoded_size::file_bytes;
-use crate::passes::{PassError, ResourceError};
 
 /// Sizes that are tried at most.
 const TRIES: usize = 6;
@@ -34,7 +34,7 @@ pub(super) fn reach<T>(
         }
         Goal::Bytes(bytes) => bytes,
         Goal::Ratio(ratio) => {
-            let bytes = file_bytes(given).map_err(failed)?;
+            let bytes = file_bytes(given).map_err(|error| PassError::resource(NAME, error))?;
             (bytes as f64 / ratio) as u64
         }
     };
@@ -76,11 +76,9 @@ pub(super) fn reach<T>(
 
 /// Bytes of the packed model.
 fn size(model: &Model) -> Result<u64, PassError> {
-    let proto = model_to_proto(model, &ExternalFiles::default()).map_err(failed)?;
-    let found = packed(encode_to_bytes(&proto)).map_err(failed)?;
+    let proto = model_to_proto(model, &ExternalFiles::default());
+    let proto = proto.map_err(|error| PassError::resource(NAME, error))?;
+    let found =
+        packed(encode_to_bytes(&proto)).map_err(|error| PassError::resource(NAME, error.to_string()))?;
     Ok(found.bytes)
-}
-
-fn failed(error: impl std::fmt::Display) -> PassError {
-    PassError::resource(NAME, ResourceError::Unfit(error.to_string()))
 }

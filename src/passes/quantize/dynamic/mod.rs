@@ -1,5 +1,7 @@
 //! The pass `quantize-dynamic`: integer matrix products whose activation ranges are found in every run.
 
+mod error;
+mod product;
 mod products;
 mod replace;
 mod tied;
@@ -8,8 +10,9 @@ mod weight;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::error::ProductError;
 use self::products::Search;
-use self::replace::{ProductError, Replacer};
+use self::replace::Replacer;
 use super::QuantizeWeights;
 use super::calibrated::Saturation;
 use crate::analysis;

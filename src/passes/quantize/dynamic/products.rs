@@ -3,28 +3,13 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::QuantizeDynamic;
+use super::product::Product;
 use super::tied::{lookups, reads_rows};
-use crate::analysis::linear::{self, Origin, Product as Matrix};
-use crate::ir::{DType, Graph, GraphPath, Model, NodeId, Tensor, ValueId};
+use crate::analysis::linear::{self, Product as Matrix};
+use crate::ir::{DType, Graph, GraphPath, Model, NodeId, ValueId};
 use crate::passes::Context;
 use crate::passes::layer_patterns::layer_names;
 use crate::passes::left::LeftAlone;
-
-/// A product to be replaced.
-pub(super) struct Product {
-    pub(super) path: GraphPath,
-    pub(super) node: NodeId,
-    /// The slot of the weight; the other one is the input.
-    pub(super) weight_slot: usize,
-    /// Where the weight is stored.
-    pub(super) origin: Origin,
-    /// Its name.
-    pub(super) name: String,
-    /// Its elements.
-    pub(super) tensor: Tensor,
-    /// Axis of the stored weight that the outputs lie on.
-    pub(super) output_axis: usize,
-}
 
 /// What products are looked for.
 pub(super) struct Search<'a> {

@@ -2,37 +2,15 @@
 
 use std::collections::HashMap;
 
-use super::products::Product;
+use super::error::ProductError;
+use super::product::Product;
 use super::tied::{self, Lookup, Table, reads_rows};
 use super::{NAME, QuantizeDynamic};
 use crate::analysis::linear;
 use crate::ir::{
-    DType, EditError, Editor, GraphPath, Model, Name, NodeId, Operator, Shape, Tensor, TensorError, Value,
-    ValueId, ValueType,
+    DType, EditError, Editor, GraphPath, Model, Name, NodeId, Operator, Shape, Tensor, Value, ValueId,
+    ValueType,
 };
-use crate::passes::quantize::weights::WeightError;
-use crate::quantize::QuantizeError;
-
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ProductError {
-    #[error(transparent)]
-    Edit(#[from] EditError),
-    #[error(transparent)]
-    Codes(#[from] QuantizeError),
-    #[error(transparent)]
-    Tensor(#[from] TensorError),
-    #[error(transparent)]
-    Rows(WeightError),
-}
-
-impl From<WeightError> for ProductError {
-    fn from(error: WeightError) -> Self {
-        match error {
-            WeightError::Edit(source) => Self::Edit(source),
-            other => Self::Rows(other),
-        }
-    }
-}
 
 /// What was done so far.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,8 +1,8 @@
 //! Weights of products whose rows are gathered, too: one table of codes for both.
 
 use super::NAME;
-use super::products::Product;
-use super::replace::ProductError;
+use super::error::ProductError;
+use super::product::Product;
 use super::weight::Coded;
 use crate::analysis::linear::{self, Family, Origin};
 use crate::ir::{

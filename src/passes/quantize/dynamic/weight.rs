@@ -1,7 +1,7 @@
 //! Codes of one weight matrix.
 
 use super::QuantizeDynamic;
-use super::replace::ProductError;
+use super::error::ProductError;
 use crate::ir::{DType, Tensor, TensorError};
 use crate::passes::quantize::calibrated::Saturation;
 use crate::quantize::{

@@ -207,7 +207,7 @@ impl SearchPrecision {
 
 /// The bytes that a model takes as a file.
 fn file_bytes(model: &Model) -> Result<u64, PassError> {
-    crate::passes::file_bytes(model).map_err(|error| resource(error.to_string()))
+    crate::passes::file_bytes(model).map_err(resource)
 }
 
 /// The configuration that was chosen, and what is known of it.

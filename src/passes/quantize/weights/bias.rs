@@ -4,7 +4,7 @@
 use ndarray::{Array3, Axis};
 
 use super::rounding::Rows;
-use super::target::Target;
+use super::target::WeightTarget;
 use super::{WeightError, suffixed};
 use crate::ir::{DType, Editor, Graph, NodeId, NodeKind, Tensor, ValueId};
 
@@ -21,7 +21,7 @@ pub(in crate::passes::quantize) struct Place {
 }
 
 /// The biases of all readers of a weight; `None` if one of them cannot have one.
-pub(in crate::passes::quantize) fn places(graph: &Graph, target: &Target) -> Option<Vec<Place>> {
+pub(in crate::passes::quantize) fn places(graph: &Graph, target: &WeightTarget) -> Option<Vec<Place>> {
     target
         .readers
         .iter()
@@ -32,7 +32,7 @@ pub(in crate::passes::quantize) fn places(graph: &Graph, target: &Target) -> Opt
         .collect()
 }
 
-fn place(graph: &Graph, node: NodeId, target: &Target) -> Option<Place> {
+fn place(graph: &Graph, node: NodeId, target: &WeightTarget) -> Option<Place> {
     let operator = graph.operator(node)?;
     let alpha = match &*operator.op_type {
         "Conv" => 1.0,

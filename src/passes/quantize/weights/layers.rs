@@ -3,7 +3,7 @@
 use ndarray::{Array2, Array3, Axis};
 
 use super::rounding::{Moments, Rounding, reconstruct};
-use super::target::{Search, Target, row_kind};
+use super::target::{Search, WeightTarget, row_kind};
 use super::{NAME, QuantizeWeights, WeightError};
 use crate::ir::{GraphPath, Model};
 use crate::passes::left::LeftAlone;
@@ -13,7 +13,7 @@ use crate::quantize::{Kind, scale_dims};
 /// The weights that `quantize-weights` with these options would quantize, with what is known of their rows.
 pub(in crate::passes::quantize) struct Layers<'a> {
     options: &'a QuantizeWeights,
-    targets: Vec<Target>,
+    targets: Vec<WeightTarget>,
     moments: Option<Moments>,
 }
 
@@ -114,7 +114,7 @@ impl<'a> Layers<'a> {
         Ok(QuantizedLayer { bytes, own_noise })
     }
 
-    fn own_noise(&self, model: &Model, target: &Target) -> Result<Option<f64>, WeightError> {
+    fn own_noise(&self, model: &Model, target: &WeightTarget) -> Result<Option<f64>, WeightError> {
         let rows = self
             .moments
             .as_ref()

@@ -21,7 +21,7 @@ pub use self::options::{Form, LayerPrecision, Precision, QuantizeWeights};
 pub use self::rounding::Rounding;
 use self::rounding::nearest;
 pub(super) use self::rounding::{Coded, DAMPING, Moments, collect, held, reconstruct};
-pub(super) use self::target::{Chosen, Reader, Search, Target};
+pub(super) use self::target::{Chosen, Reader, Search, WeightTarget};
 pub use self::widths::{BitsBy, Widths};
 pub(super) use self::widths::{flat, rows};
 pub(super) use self::written::{Stored, is_turned, transposed};
@@ -127,7 +127,7 @@ impl QuantizeWeights {
             Rounding::Gptq | Rounding::Adaround => Some(self.moments(&original, model, context)?),
         };
         let mut plan = match self.criterion {
-            BitsBy::Range => widths::Plan::new(),
+            BitsBy::Range => widths::WidthPlan::new(),
             BitsBy::LogGradient => {
                 let mut before = original.clone();
                 before.name_values();
@@ -168,7 +168,7 @@ impl QuantizeWeights {
         model: &Model,
         search: &Search<'_>,
         left: &mut LeftAlone,
-    ) -> Vec<(GraphPath, Vec<Target>)> {
+    ) -> Vec<(GraphPath, Vec<WeightTarget>)> {
         let mut all = search.everywhere(model, left);
         for (path, version, found) in &mut all {
             let Some(graph) = model.graph_at(path) else {
@@ -198,7 +198,7 @@ impl QuantizeWeights {
     pub(in crate::passes::quantize) fn replace(
         &self,
         model: &mut Model,
-        found: Vec<(GraphPath, Vec<Target>)>,
+        found: Vec<(GraphPath, Vec<WeightTarget>)>,
         moments: Option<&Moments>,
         left: &mut LeftAlone,
         report: &mut PassReport,
@@ -275,7 +275,7 @@ impl QuantizeWeights {
     fn share(
         &self,
         model: &Model,
-        found: &[Target],
+        found: &[WeightTarget],
         moments: &mut Moments,
         context: &Context<'_>,
     ) -> Result<(), PassError> {
@@ -296,8 +296,9 @@ impl QuantizeWeights {
             let data = resources.data(&self.data, &model.graph).map_err(failed)?;
             work = data.described(work);
         }
-        let centred = |target: &Target| self.correct_bias && bias::places(&model.graph, target).is_some();
-        let targets: Vec<(Target, bool)> = found
+        let centred =
+            |target: &WeightTarget| self.correct_bias && bias::places(&model.graph, target).is_some();
+        let targets: Vec<(WeightTarget, bool)> = found
             .iter()
             .map(|target| (target.clone(), centred(target)))
             .collect();
@@ -307,7 +308,7 @@ impl QuantizeWeights {
     }
 
     /// Whether the codes of a weight depend on nothing else.
-    fn is_alone(&self, target: &Target, moments: Option<&Moments>) -> bool {
+    fn is_alone(&self, target: &WeightTarget, moments: Option<&Moments>) -> bool {
         let open = target.planned.is_none() && target.chosen.is_none();
         moments.is_none() && self.rounding == Rounding::Nearest && open
     }
@@ -317,7 +318,7 @@ impl QuantizeWeights {
         &self,
         model: &mut Model,
         path: &GraphPath,
-        found: Vec<Target>,
+        found: Vec<WeightTarget>,
         moments: Option<&Moments>,
         left: &mut LeftAlone,
         report: &mut PassReport,
@@ -336,9 +337,10 @@ impl QuantizeWeights {
         for (at, target) in found.iter().enumerate() {
             if ahead.is_empty() && self.is_alone(target, moments) {
                 let next = found.iter().skip(at).take(AHEAD);
-                let next: Vec<&Target> = next.take_while(|next| self.is_alone(next, moments)).collect();
+                let next: Vec<&WeightTarget> = next.take_while(|next| self.is_alone(next, moments)).collect();
                 let graph = editor.graph();
-                let code = |next: &Target| graph.constant(next.weight).map(|tensor| nearest(tensor, next));
+                let code =
+                    |next: &WeightTarget| graph.constant(next.weight).map(|tensor| nearest(tensor, next));
                 let coded: Vec<_> = next.into_par_iter().map(code).collect();
                 ahead.extend(coded);
             }
@@ -426,7 +428,7 @@ impl QuantizeWeights {
     fn code(
         &self,
         editor: &mut Editor<'_>,
-        target: &Target,
+        target: &WeightTarget,
         moments: Option<&Moments>,
         left: &mut LeftAlone,
         report: &mut PassReport,

@@ -5,7 +5,7 @@
 //! codes in the low bits; scales as `[N * ceil(K / block)]`; zero points packed like codes, a row of bytes for each of the N
 //! columns, and `2^(bits - 1)` when they are left out.
 
-use super::{Coded, Target, WeightError, suffixed};
+use super::{Coded, WeightError, WeightTarget, suffixed};
 use crate::analysis::linear::{Family, Reading, product};
 use crate::ir::{DType, Editor, Graph, NodeId, Operator, Tensor, Value, ValueId};
 
@@ -43,7 +43,11 @@ pub(super) fn is_smaller(weight: &Tensor, target: &Target) -> bool {
 }
 
 /// Replaces every MatMul and plain Gemm that reads the weight, whose codes are `[K, N]` and whose parameters are laid out as `[blocks, N]`.
-pub(super) fn replace(editor: &mut Editor<'_>, target: &Target, coded: &Coded) -> Result<(), WeightError> {
+pub(super) fn replace(
+    editor: &mut Editor<'_>,
+    target: &WeightTarget,
+    coded: &Coded,
+) -> Result<(), WeightError> {
     let [k, n] = match coded.codes.dims() {
         [k, n] => [*k as usize, *n as usize],
         _ => return Ok(()),
@@ -149,7 +153,7 @@ fn is_plain(graph: &Graph, node: NodeId) -> bool {
 /// Puts a table of codes in the place of a weight that [`serves`] holds for: rows are gathered from it, and products read it in blocks.
 pub(super) fn replace_table(
     editor: &mut Editor<'_>,
-    target: &Target,
+    target: &WeightTarget,
     coded: &Coded,
 ) -> Result<(), WeightError> {
     let [n, k] = match coded.codes.dims() {

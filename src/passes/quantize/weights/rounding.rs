@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::WeightError;
-use super::target::Target;
+use super::target::WeightTarget;
 use crate::analysis::linear::Family;
 use crate::ir::{DType, Graph, Model, NodeId, Tensor, ValueId};
 use crate::parts::{Ledger, PartsError, Work};
@@ -112,13 +112,13 @@ impl Moments {
     /// whether a bias makes up for its mean.
     pub(super) fn share(
         &mut self,
-        (graph, targets): (&Graph, &[(Target, bool)]),
+        (graph, targets): (&Graph, &[(WeightTarget, bool)]),
         (ledger, work): (&Ledger, &Work),
         rounding: Rounding,
     ) -> Result<(), PartsError> {
-        let ready = |(target, centred): &(Target, bool)| self.of(target, *centred).is_some();
-        let cases: Vec<&(Target, bool)> = targets.iter().filter(|case| ready(case)).collect();
-        let tensor = |target: &Target| graph.constant(target.weight);
+        let ready = |(target, centred): &(WeightTarget, bool)| self.of(target, *centred).is_some();
+        let cases: Vec<&(WeightTarget, bool)> = targets.iter().filter(|case| ready(case)).collect();
+        let tensor = |target: &WeightTarget| graph.constant(target.weight);
         let names: Vec<String> = cases
             .iter()
             .map(|(target, centred)| {
@@ -152,7 +152,7 @@ impl Moments {
     pub(super) fn solve(
         &self,
         tensor: &Tensor,
-        target: &Target,
+        target: &WeightTarget,
         rows: &Rows<'_>,
         rounding: Rounding,
     ) -> Result<Solved, WeightError> {
@@ -163,7 +163,7 @@ impl Moments {
     }
 
     /// Why [`Self::of`] knows no rows of a weight; `own` are the moments of the weight's graph, if it has any.
-    pub(in crate::passes::quantize) fn missing(own: Option<&Self>, target: &Target) -> &'static str {
+    pub(in crate::passes::quantize) fn missing(own: Option<&Self>, target: &WeightTarget) -> &'static str {
         let Some(own) = own else {
             return "its layer is in a body or a function, and rows are those of the main graph";
         };
@@ -194,7 +194,7 @@ impl Moments {
 
     /// The rows of all that read the weight the same way, about their means if `centred`. `None` when a reader is unlike the
     /// target or has no rows.
-    pub(in crate::passes::quantize) fn of(&self, target: &Target, centred: bool) -> Option<Rows<'_>> {
+    pub(in crate::passes::quantize) fn of(&self, target: &WeightTarget, centred: bool) -> Option<Rows<'_>> {
         let layers = self.layers.get(&target.weight)?;
         let first = layers.first()?;
         if layers.len() != target.readers.len() {
@@ -249,7 +249,7 @@ fn stored((coded, apart): &Solved) -> Option<Vec<u8>> {
 }
 
 /// What [`stored`] made of the codes of this weight; `None` where it made nothing.
-fn restored(bytes: &[u8], target: &Target, tensor: &Tensor) -> Option<Solved> {
+fn restored(bytes: &[u8], target: &WeightTarget, tensor: &Tensor) -> Option<Solved> {
     fn number(bytes: &mut &[u8]) -> Option<usize> {
         let (number, rest) = bytes.split_first_chunk::<8>()?;
         *bytes = rest;
@@ -313,7 +313,7 @@ pub(in crate::passes::quantize) fn held(scale: f32, dtype: DType) -> f32 {
 }
 
 /// The nearest codes in the range from the lowest to the highest weight.
-pub(super) fn nearest(tensor: &Tensor, target: &Target) -> Result<Coded, QuantizeError> {
+pub(super) fn nearest(tensor: &Tensor, target: &WeightTarget) -> Result<Coded, QuantizeError> {
     let granularity = target.granularity();
     let scheme = target.coding.scheme();
     let mut parameters = tensor_parameters(tensor, granularity, &scheme)?;
@@ -328,7 +328,7 @@ pub(super) fn nearest(tensor: &Tensor, target: &Target) -> Result<Coded, Quantiz
 /// The codes, and what the weights lose by them as matrices `[groups, outputs, columns]`: weight minus its code's value.
 pub(in crate::passes::quantize) fn reconstruct(
     tensor: &Tensor,
-    target: &Target,
+    target: &WeightTarget,
     rows: &Rows<'_>,
     rounding: Rounding,
 ) -> Result<(Coded, Array3<f64>), WeightError> {
@@ -406,7 +406,7 @@ struct GroupLayout {
 fn code_group(
     weights: ArrayView2<'_, f64>,
     moment: &Array2<f64>,
-    target: &Target,
+    target: &WeightTarget,
     first: usize,
     layout: &GroupLayout,
 ) -> Result<(Grid, Array2<i32>), WeightError> {

@@ -1,7 +1,7 @@
 //! Weights that one body alone reads move into it: what dequantizes them stands beside its reader there, and engines fuse the two.
 
 use super::NAME;
-use super::target::{Search, Target};
+use super::target::{Search, WeightTarget};
 use crate::ir::{BodyIndex, EditError, Graph, Model, NodeId, NodeKind, ValueId};
 use crate::passes::left::LeftAlone;
 
@@ -23,7 +23,7 @@ pub(super) fn sink(model: &mut Model, search: &Search<'_>) -> Result<u64, EditEr
 }
 
 /// The body that all readers are in, at once or deeper.
-fn only_body(target: &Target) -> Option<(NodeId, BodyIndex)> {
+fn only_body(target: &WeightTarget) -> Option<(NodeId, BodyIndex)> {
     let mut bodies = target.readers.iter().map(|reader| reader.bodies.first().copied());
     let first = bodies.next()??;
     bodies.all(|body| body == Some(first)).then_some(first)

@@ -67,7 +67,7 @@ impl Reader {
 
 /// One weight.
 #[derive(Clone, Debug)]
-pub(in crate::passes::quantize) struct Target {
+pub(in crate::passes::quantize) struct WeightTarget {
     pub(in crate::passes::quantize) weight: ValueId,
     /// Axis of the output channels.
     pub(in crate::passes::quantize) channel_axis: usize,
@@ -93,7 +93,7 @@ pub(in crate::passes::quantize) struct Chosen {
     pub(in crate::passes::quantize) apart: Array3<f64>,
 }
 
-impl Target {
+impl WeightTarget {
     /// The constant weight in slot 1 of `node`, as that node alone reads it.
     pub(in crate::passes::quantize) fn of_node(graph: &Graph, node: NodeId, coding: Coding) -> Option<Self> {
         let (operator, weight) = (graph.operator(node)?, graph.input(node, 1)?);
@@ -269,7 +269,7 @@ impl<'a> Search<'a> {
         &self,
         model: &Model,
         left: &mut LeftAlone,
-    ) -> Vec<(GraphPath, i64, Vec<Target>)> {
+    ) -> Vec<(GraphPath, i64, Vec<WeightTarget>)> {
         let paths = model.graph_paths();
         for path in &paths {
             self.without_constants(model, path, left);
@@ -286,7 +286,11 @@ impl<'a> Search<'a> {
     }
 
     /// The weights of `graph` that the options cover.
-    pub(in crate::passes::quantize) fn targets(&self, graph: &Graph, left: &mut LeftAlone) -> Vec<Target> {
+    pub(in crate::passes::quantize) fn targets(
+        &self,
+        graph: &Graph,
+        left: &mut LeftAlone,
+    ) -> Vec<WeightTarget> {
         let mut found = Vec::new();
         for id in graph.node_ids() {
             let weight = ValueId::new(id, 0);
@@ -327,7 +331,7 @@ impl<'a> Search<'a> {
         dtype: DType,
         readings: &linear::Readings,
         left: &mut LeftAlone,
-    ) -> Result<Target, Option<Refusal>> {
+    ) -> Result<WeightTarget, Option<Refusal>> {
         let refuse = |why: &str, cure: &str| Err(Some(Refusal::new(why, cure)));
         let tensor = graph.constant(weight);
         let elements = tensor.map_or(0, crate::ir::Tensor::elements);
@@ -394,7 +398,7 @@ impl<'a> Search<'a> {
         if operand.output_axis.is_none() {
             coding.per_channel = false;
         }
-        Ok(Target {
+        Ok(WeightTarget {
             weight,
             channel_axis: operand.output_axis.unwrap_or(0),
             sum_axis: if is_block_table { Some(1) } else { operand.sum_axis },

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rounding::Coded;
-use super::target::{Search, Target};
+use super::target::{Search, WeightTarget};
 use super::{NAME, QuantizeWeights, WeightError};
 use crate::ir::{Graph, Model, Tensor, TensorError, ValueId};
 use crate::passes::left::LeftAlone;
@@ -56,7 +56,7 @@ pub(super) struct Planned {
 }
 
 /// What is planned, by weight of the main graph.
-pub(super) type Plan = BTreeMap<ValueId, Arc<Planned>>;
+pub(super) type WidthPlan = BTreeMap<ValueId, Arc<Planned>>;
 
 /// A weight with what is known of it.
 struct Case {
@@ -100,12 +100,12 @@ pub(super) fn plan(
     options: &QuantizeWeights,
     context: &Context<'_>,
     report: &mut PassReport,
-) -> Result<Plan, PassError> {
+) -> Result<WidthPlan, PassError> {
     let mut found = Search::new(options, context)?.targets(&model.graph, &mut LeftAlone::default());
     // Rows of a table have whole bytes.
     found.retain(|target| !target.is_table());
     if found.is_empty() {
-        return Ok(Plan::new());
+        return Ok(WidthPlan::new());
     }
     let source = GradientSource {
         pass: NAME,
@@ -145,7 +145,7 @@ pub(super) fn plan(
             .map(|case| vec![options.kind.bits(); case.rows.nrows()])
             .collect(),
     };
-    let mut plan = Plan::new();
+    let mut plan = WidthPlan::new();
     let (mut details, mut spent, mut stored, mut total) = (Vec::new(), 0u64, 0u64, 0u64);
     for (case, widths) in cases.into_iter().zip(widths) {
         let (channels, count) = case.rows.dim();
@@ -185,14 +185,14 @@ pub(super) fn plan(
     Ok(plan)
 }
 
-fn name(graph: &Graph, target: &Target) -> String {
+fn name(graph: &Graph, target: &WeightTarget) -> String {
     graph
         .value(target.weight)
         .map(|value| value.name.to_string())
         .unwrap_or_default()
 }
 
-fn case(model: &Model, target: &Target, name: &str, statistics: &GradientStatistics) -> Option<Case> {
+fn case(model: &Model, target: &WeightTarget, name: &str, statistics: &GradientStatistics) -> Option<Case> {
     let tensor = model.graph.constant(target.weight)?;
     let gradient = statistics.values.get(name)?;
     if gradient.dims != tensor.dims() {
@@ -264,7 +264,7 @@ impl Planned {
     }
 
     /// Parameters of each output channel, and the codes in the shape of the weight.
-    pub(super) fn codes(&self, tensor: &Tensor, target: &Target) -> Result<Coded, WeightError> {
+    pub(super) fn codes(&self, tensor: &Tensor, target: &WeightTarget) -> Result<Coded, WeightError> {
         let wrong = || TensorError::Type {
             expected: "a weight with output channels",
             found: tensor.dtype(),

@@ -1,6 +1,6 @@
 //! How a coded weight stands in the graph: codes once, and what each reader reads.
 
-use super::target::{Reader, Target};
+use super::target::{Reader, WeightTarget};
 use super::{Coded, WeightError, suffixed};
 use crate::ir::{
     DType, Dim, EditError, Editor, Graph, NodeId, Operator, Shape, Slot, Tensor, TensorError, Use, Value,
@@ -41,7 +41,7 @@ pub(super) struct InnerLookup {
 }
 
 /// Whether every reader is a Gemm that transposes the weight: their codes are stored turned, which engines have kernels for.
-pub(in crate::passes::quantize) fn is_turned(graph: &Graph, target: &Target) -> bool {
+pub(in crate::passes::quantize) fn is_turned(graph: &Graph, target: &WeightTarget) -> bool {
     let turned = |reader: &Reader| {
         let operator = graph.operator(reader.node);
         reader.is_right_product()
@@ -53,7 +53,7 @@ pub(in crate::passes::quantize) fn is_turned(graph: &Graph, target: &Target) -> 
 /// Transposes codes and scales, and the weight for its readers.
 pub(super) fn turn(
     editor: &mut Editor<'_>,
-    target: &mut Target,
+    target: &mut WeightTarget,
     coded: &mut Coded,
 ) -> Result<(), WeightError> {
     if let Granularity::Blocked { axis, size } = target.granularity()
@@ -113,7 +113,7 @@ pub(in crate::passes::quantize) fn transposed(codes: &Tensor) -> Result<Tensor, 
 /// Brings each Gemm that has the weight on its right into the form that engines fuse.
 pub(super) fn plain_readers(
     editor: &mut Editor<'_>,
-    target: &mut Target,
+    target: &mut WeightTarget,
     coded: &Coded,
 ) -> Result<(), WeightError> {
     for reader in target
@@ -134,7 +134,7 @@ pub(super) fn plain_readers(
 /// they gather. Lookups in bodies are answered: their graphs are others.
 pub(super) fn dequantize(
     editor: &mut Editor<'_>,
-    target: &Target,
+    target: &WeightTarget,
     (name, opset): (&str, i64),
     coded: &Coded,
 ) -> Result<Vec<InnerLookup>, WeightError> {

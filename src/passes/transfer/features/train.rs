@@ -5,7 +5,7 @@ use crate::analysis;
 use crate::data::Dataset;
 use crate::engine::Engine;
 use crate::features::{
-    Block, FeatureError, Filling, Linear, Logistic, Scale, Spool, Stage, Target, logistic, ridge,
+    Block, FeatureError, Filling, HeadTarget, Linear, Logistic, Scale, Spool, Stage, logistic, ridge,
 };
 use crate::ir::{Model, Operator, Tensor, TensorError, Value, ValueId, ValueType};
 use crate::passes::{Change, Context, HeadTraining, PassError, PassReport, Resources, TrainedClass};
@@ -73,7 +73,7 @@ impl TransferFeatures {
                 outcome.linear
             }
             (Method::Ridge, Labels::Classes(labels)) => {
-                let target = Target::Classes {
+                let target = HeadTarget::Classes {
                     labels,
                     count: self.class_count(labels)?,
                 };
@@ -82,7 +82,7 @@ impl TransferFeatures {
             (Method::Ridge, Labels::Values { width, values }) => {
                 let values = ndarray::Array2::from_shape_vec((spool.rows(), *width), values.clone())
                     .map_err(|error| resource(format!("the targets: {error}")))?;
-                ridge(&mut spool, &Target::Values(&values), self.alpha, &scale).map_err(resource)?
+                ridge(&mut spool, &HeadTarget::Values(&values), self.alpha, &scale).map_err(resource)?
             }
         };
         if let Labels::Classes(labels) = &labels {

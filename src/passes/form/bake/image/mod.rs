@@ -41,7 +41,7 @@ impl Image {
 }
 
 /// What the images are and what the model takes.
-pub(super) struct Target<'a> {
+pub(super) struct ImageInput<'a> {
     /// Name of the new input.
     pub(super) image: &'a str,
     /// Name of the preprocessed images.
@@ -57,7 +57,7 @@ pub(super) struct Target<'a> {
 }
 
 /// The graph for preprocessing whose sizes are settled.
-pub(super) fn image(preprocess: &Preprocess, target: &Target<'_>) -> Result<Image, TensorError> {
+pub(super) fn image(preprocess: &Preprocess, target: &ImageInput<'_>) -> Result<Image, TensorError> {
     let mut ops = Ops::new("preprocess");
     let shape = [
         target.batch.clone(),

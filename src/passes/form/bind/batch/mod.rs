@@ -21,12 +21,12 @@ use crate::verify::{BatchTest, Sizes};
 
 /// What the batch becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct BatchSize {
     symbol: Name,
     size: Option<i64>,
 }
 
-impl Target {
+impl BatchSize {
     /// A batch of this size. A symbol stands for it until all shapes are known.
     pub(super) fn sized(size: i64, declared: &Dimensions) -> Self {
         let mut symbol = "batch".to_owned();
@@ -55,7 +55,7 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for BatchSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.size {
             Some(size) => size.fmt(f),
@@ -68,7 +68,7 @@ impl fmt::Display for Target {
 pub(super) fn free(
     model: &mut Model,
     places: &[(NodeId, usize)],
-    target: &Target,
+    target: &BatchSize,
     context: &Context<'_>,
     report: &mut PassReport,
 ) -> Result<(), PassError> {
