@@ -9,7 +9,7 @@ use secateur::passes::{Finetune, Masks, ResourceError};
 use secateur::passes::{
     LossKind, PruneWeights, Resources, WeightCriterion, WeightScope, gradient_statistics,
 };
-use secateur::statistics::{GradientStatistics, StatisticsError};
+use secateur::statistics::GradientStatistics;
 
 use super::*;
 
@@ -38,9 +38,9 @@ impl Labelled {
         }
     }
 
-    fn statistics(&self, text: &str) -> Result<GradientStatistics, StatisticsError> {
+    fn statistics(&self, text: &str) -> Result<GradientStatistics, ResourceError> {
         let objective = LossKind::CrossEntropy.objective(None);
-        let open = |model: &Model| self.data("training", &model.graph).map_err(StatisticsError::from);
+        let open = |model: &Model| self.data("training", &model.graph);
         gradient_statistics(
             &model(text),
             &objective,
