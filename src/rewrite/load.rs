@@ -187,7 +187,7 @@ impl File<'_> {
 }
 
 /// The examples that were left unread.
-pub(super) fn examples(file: &Arc<str>, unread: &Unread) -> Result<Vec<Example>, RuleError> {
+fn examples(file: &Arc<str>, unread: &Unread) -> Result<Vec<Example>, RuleError> {
     let file = File {
         name: file.clone(),
         lines: Vec::new(),
@@ -210,7 +210,16 @@ pub(super) fn embedded(file: &str, family: &str, content: &'static str) -> Resul
         Some(at) => {
             let (head, text) = content.split_at(at + 1);
             let before = head.matches('\n').count();
-            read(file, family, head, Some(Unread { text, before }))
+            read(
+                file,
+                family,
+                head,
+                Some(Unread {
+                    text,
+                    before,
+                    read: examples,
+                }),
+            )
         }
     }
 }

@@ -8,8 +8,7 @@ use serde_json::Value as Json;
 use super::safety::Safety;
 use crate::ops;
 
-use super::error::Place;
-use super::load;
+use super::error::{Place, RuleError};
 use super::syntax::{Spanned, Statement};
 
 /// Families of rules that are left out unless they are asked for: `lowering` turns operators into what an engine can run, which
@@ -59,6 +58,8 @@ pub(crate) struct Examples {
 pub(crate) struct Unread {
     pub(crate) text: &'static str,
     pub(crate) before: usize,
+    /// Reads it.
+    pub(crate) read: fn(&Arc<str>, &Unread) -> Result<Vec<Example>, RuleError>,
 }
 
 impl Examples {
@@ -160,7 +161,7 @@ impl Rule {
             let unread = self.examples.unread.as_ref();
             // That the embedded ones can be read is tested.
             unread.map_or_else(Vec::new, |unread| {
-                load::examples(&self.file, unread).unwrap_or_default()
+                (unread.read)(&self.file, unread).unwrap_or_default()
             })
         })
     }
