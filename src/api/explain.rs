@@ -259,7 +259,7 @@ fn rule(rule: &Rule) -> Explanation {
     let document = json!({
         "name": rule.name, "kind": "rule", "family": rule.family, "summary": rule.summary, "safety": rule.safety,
         "opset": rule.opset_text(), "match": rule.matches, "where": rule.clauses, "replace": rule.replace,
-        "examples": rule.examples.iter().map(example).collect::<Vec<_>>(), "file": &*rule.file,
+        "examples": rule.examples().iter().map(example).collect::<Vec<_>>(), "file": &*rule.file,
     });
     let indent = |text: &str| -> String {
         text.lines()
@@ -283,9 +283,9 @@ fn rule(rule: &Rule) -> Explanation {
             .for_each(|clause| text.push_str(&indent(clause)));
     }
     text.push_str(&format!("\nreplace:\n{}", indent(&rule.replace)));
-    if !rule.examples.is_empty() {
+    if !rule.examples().is_empty() {
         text.push_str("\nexamples:\n");
-        rule.examples
+        rule.examples()
             .iter()
             .for_each(|case| text.push_str(&indent(&example(case).to_string())));
     }

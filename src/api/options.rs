@@ -214,7 +214,7 @@ impl Options {
         dry_run(yes: bool) ["true"] => dry_run = yes;
         /// Whether a result is accepted in which a step changed nothing that was asked to.
         allow_unchanged(yes: bool) ["true"] => allow_unchanged = yes;
-        /// Whether a changed model records where it comes from; yes if nothing is said.
+        /// Whether a changed model records where it comes from; yes if nothing is said, but never where that alone makes the file larger.
         provenance(yes: bool) ["false"] => provenance = yes;
         /// Whether outputs and reports may replace files that exist. What is read is never replaced.
         force(yes: bool) ["true"] => force = yes;

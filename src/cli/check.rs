@@ -46,7 +46,7 @@ pub(super) struct Arguments {
     /// Write the result and exit by what remains even if nothing could be mended
     #[arg(long, requires = "fix")]
     allow_unchanged: bool,
-    /// Do not record in the model where it comes from
+    /// Do not record in the model where it comes from. Nothing is recorded, either, where that alone would make the file larger than the input
     #[arg(long, requires = "fix")]
     no_provenance: bool,
 }

@@ -54,7 +54,7 @@ fn list(global: &Global) -> Result<Answer, Error> {
             .map(|rule| {
                 json!({
                     "name": rule.name, "family": rule.family, "summary": rule.summary, "safety": rule.safety,
-                    "opset": rule.opset_text(), "examples": rule.examples.len(), "file": &*rule.file,
+                    "opset": rule.opset_text(), "examples": rule.examples().len(), "file": &*rule.file,
                 })
             })
             .collect();

@@ -76,7 +76,7 @@ pub(super) struct Running {
     /// Write the result and exit with status 0 even if what was asked for changed nothing
     #[arg(long)]
     pub(super) allow_unchanged: bool,
-    /// Do not record in the model where it comes from
+    /// Do not record in the model where it comes from. Nothing is recorded, either, where that alone would make the file larger than the input
     #[arg(long)]
     pub(super) no_provenance: bool,
     #[command(flatten)]

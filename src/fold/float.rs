@@ -1,10 +1,13 @@
 //! Elementwise operators on floats: computed in double precision, rounded once to the element type.
 
 use std::borrow::Cow;
+use std::ops::{Add, Div, Mul, Sub};
 
-use super::broadcast::{self, Odometer};
+use rayon::prelude::*;
+
+use super::broadcast::{self, Odometer, Runs};
 use super::{Answer, EvaluateError, elementary, operand, single};
-use crate::ir::{DType, Operator, Tensor, TensorError};
+use crate::ir::{DType, Element, Operator, Tensor, TensorError};
 
 /// A function of two numbers. `None` where ONNX does not say what the result is.
 type Pair = fn(f64, f64) -> Option<f64>;
@@ -81,7 +84,65 @@ pub(super) fn evaluate(operator: &Operator, version: i64, inputs: &[Option<Tenso
     {
         return None;
     }
+    if let Some(found) = arithmetic(operator, first, second) {
+        return finish(operator, found);
+    }
     finish(operator, paired(first, second, pair))
+}
+
+/// The four operations on operands that are both `float` or both `double`. One operation in double precision that is then rounded to `float`
+/// gives the bits of the operation in `float`, as a double has more than twice as many bits: so nothing has to be widened.
+fn arithmetic(operator: &Operator, a: &Tensor, b: &Tensor) -> Option<Result<Tensor, Trouble>> {
+    fn of<T: Element + Add<Output = T> + Sub<Output = T> + Mul<Output = T> + Div<Output = T>>(
+        name: &str,
+        a: &Tensor,
+        b: &Tensor,
+    ) -> Option<Result<Tensor, Trouble>> {
+        Some(match name {
+            "Add" | "Sum" => in_runs(a, b, |x: T, y: T| x + y),
+            "Sub" => in_runs(a, b, |x: T, y: T| x - y),
+            "Mul" => in_runs(a, b, |x: T, y: T| x * y),
+            "Div" => in_runs(a, b, |x: T, y: T| x / y),
+            _ => return None,
+        })
+    }
+    match (a.dtype(), b.dtype()) {
+        (DType::F32, DType::F32) => of::<f32>(&operator.op_type, a, b),
+        (DType::F64, DType::F64) => of::<f64>(&operator.op_type, a, b),
+        _ => None,
+    }
+}
+
+/// `pair` at each place of the result, run by run.
+fn in_runs<T: Element>(a: &Tensor, b: &Tensor, pair: impl Fn(T, T) -> T + Sync) -> Result<Tensor, Trouble> {
+    /// Elements that are worth a thread.
+    const SHARE: usize = 1 << 16;
+    let dims = broadcast::shape(&[a.dims(), b.dims()]).ok_or(Trouble::Shapes)?;
+    let (left, right) = (a.view::<T>()?, b.view::<T>()?);
+    let runs = Runs::new(&dims, [a.dims(), b.dims()]);
+    let mut found = vec![T::zeroed(); runs.length * runs.starts.len()];
+    let fill = |(run, [i, j]): (&mut [T], &[usize; 2])| {
+        let (x, y) = (&left[*i..], &right[*j..]);
+        match runs.moves {
+            [true, true] => (run.iter_mut().zip(x.iter().zip(y))).for_each(|(to, (x, y))| *to = pair(*x, *y)),
+            [true, false] => (run.iter_mut().zip(x)).for_each(|(to, x)| *to = pair(*x, y[0])),
+            [false, true] => (run.iter_mut().zip(y)).for_each(|(to, y)| *to = pair(x[0], *y)),
+            [false, false] => run.fill(pair(x[0], y[0])),
+        }
+    };
+    if found.len() < 2 * SHARE {
+        found
+            .chunks_mut(runs.length.max(1))
+            .zip(&runs.starts)
+            .for_each(fill);
+    } else {
+        found
+            .par_chunks_mut(runs.length)
+            .zip(&runs.starts)
+            .with_min_len(SHARE / runs.length + 1)
+            .for_each(fill);
+    }
+    Ok(Tensor::from_vec(&dims, found)?)
 }
 
 /// The larger or smaller of two numbers; NaN wins. Which zero wins is not said.
@@ -133,7 +194,7 @@ impl Numbers<'_> {
 /// A tensor of these numbers, each rounded once.
 fn rounded(dtype: DType, dims: &[u64], values: impl Iterator<Item = f64>) -> Result<Tensor, TensorError> {
     match dtype {
-        DType::F32 => Tensor::from_slice(dims, &values.map(|v| v as f32).collect::<Vec<f32>>()),
+        DType::F32 => Tensor::from_vec(dims, values.map(|v| v as f32).collect::<Vec<f32>>()),
         _ => Tensor::from_f64(dtype, dims, &values.collect::<Vec<f64>>()),
     }
 }

@@ -355,15 +355,7 @@ fn own(operator: &Operator, version: i64, inputs: &[Option<Tensor>], outputs: us
 }
 
 fn not_finite(tensor: &Tensor) -> bool {
-    tensor.dtype() == DType::F32
-        && tensor
-            .view::<f32>()
-            .is_ok_and(|values| values.iter().any(|value| !value.is_finite()))
-        || tensor.dtype().is_float()
-            && tensor.dtype() != DType::F32
-            && tensor
-                .to_f64()
-                .is_ok_and(|values| values.iter().any(|value| !value.is_finite()))
+    !tensor.is_finite()
 }
 
 fn evaluate_error(operator: &Operator, error: EngineError) -> EvaluateError {

@@ -108,7 +108,6 @@ fn transpose(operator: &Operator, data: &Tensor) -> Answer {
 /// Copies a permutation of axes. Axes whose order stays are merged first; then, if the last axis of the result is not the
 /// last of the data, tiles of both are copied so that neither side is read or written a cache line at a time for one element.
 fn permute(data: &Tensor, dims: &[u64], strides: &[usize]) -> Result<Tensor, TensorError> {
-    const TILE: usize = 32;
     let element = size(data);
     let mut merged: Vec<(usize, usize)> = Vec::new();
     for (dim, stride) in dims.iter().zip(strides).filter(|(dim, _)| **dim != 1) {
@@ -157,20 +156,57 @@ fn permute(data: &Tensor, dims: &[u64], strides: &[usize]) -> Result<Tensor, Ten
     let (count, fast_stride, fast_target) = outer
         .get(fast)
         .map_or((1, 1, 1), |(dim, stride)| (*dim, *stride, targets[fast]));
-    for (source, place) in sources.into_iter().zip(places) {
-        for row in (0..count).step_by(TILE) {
-            for column in (0..inner).step_by(TILE) {
-                for i in row..(row + TILE).min(count) {
-                    for j in column..(column + TILE).min(inner) {
-                        let from = (source + i * fast_stride + j * inner_stride) * element;
-                        let to = (place + i * fast_target + j) * element;
-                        out[to..to + element].copy_from_slice(&raw[from..from + element]);
+    let tiles = Tiles {
+        places: sources.into_iter().zip(places).collect(),
+        rows: (count, fast_stride, fast_target),
+        columns: (inner, inner_stride),
+    };
+    match element {
+        1 => tiles.copy::<[u8; 1]>(&raw, &mut out),
+        2 => tiles.copy::<[u8; 2]>(&raw, &mut out),
+        4 => tiles.copy::<[u8; 4]>(&raw, &mut out),
+        8 => tiles.copy::<[u8; 8]>(&raw, &mut out),
+        16 => tiles.copy::<[u8; 16]>(&raw, &mut out),
+        _ => {
+            return Err(TensorError::Type {
+                expected: "elements of whole bytes",
+                found: data.dtype(),
+            });
+        }
+    }
+    Tensor::from_raw(data.dtype(), dims.iter().copied(), out)
+}
+
+/// Planes whose rows become columns.
+struct Tiles {
+    /// The first elements of each plane, in the data and in the result.
+    places: Vec<(usize, usize)>,
+    /// How many rows, and how far apart they are in the data and in the result.
+    rows: (usize, usize, usize),
+    /// How many columns, neighbours in the result, and how far apart they are in the data.
+    columns: (usize, usize),
+}
+
+impl Tiles {
+    /// Copies elements that take as much as `T`, tile by tile.
+    fn copy<T: bytemuck::Pod>(&self, raw: &[u8], out: &mut [u8]) {
+        const TILE: usize = 32;
+        let (data, result): (&[T], &mut [T]) = (bytemuck::cast_slice(raw), bytemuck::cast_slice_mut(out));
+        let ((rows, from_row, to_row), (columns, from_column)) = (self.rows, self.columns);
+        for (source, place) in &self.places {
+            for row in (0..rows).step_by(TILE) {
+                for column in (0..columns).step_by(TILE) {
+                    for i in row..(row + TILE).min(rows) {
+                        let from = source + i * from_row;
+                        let to = place + i * to_row;
+                        for j in column..(column + TILE).min(columns) {
+                            result[to + j] = data[from + j * from_column];
+                        }
                     }
                 }
             }
         }
     }
-    Tensor::from_raw(data.dtype(), dims.iter().copied(), out)
 }
 
 fn strides_of(merged: &[(usize, usize)]) -> Vec<usize> {

@@ -199,7 +199,7 @@ impl Value {
         }
     }
 
-    /// The tensor of an `int64` or `int32` value whose elements are all known as numbers.
+    /// The tensor of an `int64`, `int32` or `bool` value whose elements are all known as numbers.
     pub fn content_tensor(&self) -> Option<Tensor> {
         let content = self.content.as_deref()?;
         let elements: Vec<i64> = content.elements.iter().map(Dim::fixed).collect::<Option<_>>()?;
@@ -221,6 +221,13 @@ impl Value {
                     .map(|v| i32::try_from(v).ok())
                     .collect::<Option<_>>()?;
                 Tensor::from_slice(&dims, &narrow).ok()
+            }
+            DType::Bool => {
+                let truths: Vec<u8> = elements
+                    .into_iter()
+                    .map(|v| u8::try_from(v).ok().filter(|v| *v <= 1))
+                    .collect::<Option<_>>()?;
+                Tensor::from_raw(DType::Bool, dims, truths).ok()
             }
             _ => None,
         }

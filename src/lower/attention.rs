@@ -7,7 +7,10 @@ use super::Rule;
 use super::site::Site;
 use crate::ir::{DType, EditError, Operator, ValueId};
 
-pub(super) const RULES: &[Rule] = &[("", "Attention", attention)];
+pub(super) const RULES: &[Rule] = &[
+    ("", "Attention", attention),
+    ("com.microsoft", "MultiHeadAttention", multi_head),
+];
 
 fn attention(site: &mut Site<'_>) -> Result<bool, EditError> {
     let (Some(q), Some(k), Some(v)) = (site.input(0), site.input(1), site.input(2)) else {
@@ -84,17 +87,62 @@ fn attention(site: &mut Site<'_>) -> Result<bool, EditError> {
     site.replace(3, matrix)?;
     let mut y = site.op("MatMul", &[weights, shared_value])?;
     if flat {
-        y = site.node(Operator::new("Transpose").with("perm", vec![0, 2, 1, 3]), &[y])?;
-        let shape = site.ints(&[0, 0, -1]);
-        y = site.op("Reshape", &[y, shape])?;
+        y = rows(site, y, -1)?;
     }
     site.replace(0, y)?;
     Ok(true)
 }
 
+/// ONNX Runtime's operator of query, key and value of rank 3, with a bias of the scores or without; other forms are left to the engine.
+fn multi_head(site: &mut Site<'_>) -> Result<bool, EditError> {
+    let (Some(q), Some(k), Some(v)) = (site.input(0), site.input(1), site.input(2)) else {
+        return Ok(false);
+    };
+    let flat = [q, k, v].iter().all(|value| site.rank(*value) == Some(3));
+    let others = [3, 4, 6, 7, 8, 9]
+        .iter()
+        .any(|index| site.input(*index).is_some());
+    let read = (1..site.output_count()).any(|output| site.is_read(output));
+    let count = site.int("num_heads", 0);
+    let causal = site.int("unidirectional", 0) != 0;
+    if !flat || others || read || causal || count < 1 || site.dtype(q) != Some(DType::F32) {
+        return Ok(false);
+    }
+    // Sizes that are inferred beside an empty sequence are refused.
+    let width = |value: ValueId| site.shape(value).and_then(|shape| shape.last()?.fixed());
+    let (Some(query_width), Some(value_width)) = (width(q), width(v)) else {
+        return Ok(false);
+    };
+    let (size, value_size) = (query_width / count, value_width / count);
+    let q = heads_of(site, q, count, size)?;
+    let k = heads_of(site, k, count, size)?;
+    let v = heads_of(site, v, count, value_size)?;
+    let mut scores = scores(site, q, k, DType::F32)?;
+    if let Some(bias) = site.input(5) {
+        scores = site.op("Add", &[scores, bias])?;
+    }
+    let weights = softmax(site, scores, DType::F32)?;
+    let y = site.op("MatMul", &[weights, v])?;
+    let y = rows(site, y, value_width)?;
+    site.replace(0, y)?;
+    Ok(true)
+}
+
+/// [B, H, S, D] -> [B, S, H * D]; the width may be -1.
+fn rows(site: &mut Site<'_>, x: ValueId, width: i64) -> Result<ValueId, EditError> {
+    let turned = site.node(Operator::new("Transpose").with("perm", vec![0, 2, 1, 3]), &[x])?;
+    let shape = site.ints(&[0, 0, width]);
+    site.op("Reshape", &[turned, shape])
+}
+
 /// [B, S, H * D] -> [B, H, S, D].
 fn heads(site: &mut Site<'_>, x: ValueId, count: i64) -> Result<ValueId, EditError> {
-    let shape = site.ints(&[0, 0, count, -1]);
+    heads_of(site, x, count, -1)
+}
+
+/// The same with heads of this size; -1 infers it.
+fn heads_of(site: &mut Site<'_>, x: ValueId, count: i64, size: i64) -> Result<ValueId, EditError> {
+    let shape = site.ints(&[0, 0, count, size]);
     let split = site.op("Reshape", &[x, shape])?;
     site.node(
         Operator::new("Transpose").with("perm", vec![0, 2, 1, 3]),

@@ -70,7 +70,7 @@ fn operator(
     };
     let (domain, op_type) = (operator.domain(), operator.op_type.as_str());
     if let Some(function) = functions.called_by(graph, id) {
-        call(operator, node, function, problems);
+        call(functions, operator, node, function, problems);
         return;
     }
     if newest_version(domain).is_none() {
@@ -134,7 +134,13 @@ fn within(what: &'static str, found: usize, (lowest, highest): (usize, usize), p
     }
 }
 
-fn call(operator: &Operator, node: &Node, function: &Function, problems: &mut Vec<Problem>) {
+fn call(
+    functions: &FunctionIndex<'_>,
+    operator: &Operator,
+    node: &Node,
+    function: &Function,
+    problems: &mut Vec<Problem>,
+) {
     within(
         "inputs",
         operator.input_count(),
@@ -148,12 +154,46 @@ fn call(operator: &Operator, node: &Node, function: &Function, problems: &mut Ve
         problems,
     );
     for attribute in &function.header.attribute {
-        if operator.attribute(attribute).is_none() {
+        if operator.attribute(attribute).is_none()
+            && needs(functions, function, &function.graph, attribute, 0)
+        {
             problems.push(Problem::MissingAttribute {
                 attribute: attribute.clone(),
             });
         }
     }
+}
+
+/// Whether a function cannot do without an attribute: what refers to one that a call leaves out is as if it was left out itself.
+fn needs(
+    functions: &FunctionIndex<'_>,
+    function: &Function,
+    graph: &Graph,
+    attribute: &str,
+    depth: usize,
+) -> bool {
+    /// Calls within calls that are followed; deeper ones are none that any runtime takes.
+    const DEEPEST: usize = 32;
+    let needed = |id: NodeId| -> Option<bool> {
+        let operator = graph.operator(id)?;
+        let refers =
+            |value: &AttributeValue| matches!(value, AttributeValue::Reference(to, _) if *to == *attribute);
+        let mut referring = operator.attributes().iter().filter(|one| refers(&one.value));
+        let called = functions.called_by(graph, id);
+        let version = opset_version(&function.opset_imports, operator.domain()).unwrap_or(1);
+        let schema = schema(operator.domain(), &operator.op_type, version);
+        let own = referring.any(|one| match called {
+            Some(inner) => depth < DEEPEST && needs(functions, inner, &inner.graph, &one.name, depth + 1),
+            // The one attribute of a Constant is its value.
+            None if operator.is("Constant") => true,
+            None => schema
+                .and_then(|schema| schema.attribute(&one.name))
+                .is_some_and(|formal| formal.required),
+        });
+        let inner = |body: &Graph| depth < DEEPEST && needs(functions, function, body, attribute, depth + 1);
+        Some(own || operator.bodies().any(|(_, body)| inner(body)))
+    };
+    graph.node_ids().any(|id| needed(id).unwrap_or(false))
 }
 
 fn arity(

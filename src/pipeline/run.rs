@@ -11,6 +11,7 @@ use super::done::Done;
 use super::gates::{GateReport, Weight};
 use super::interfaces::recalled;
 use super::judge::{Models, judge};
+use super::record::{Hashing, digest, recorded};
 use super::reuse::{Reuse, Trail};
 use super::until::{self, Searched};
 use super::weigh::{weigh, weigh_input};
@@ -25,7 +26,6 @@ use crate::passes::{
     Change, Context, HeadTraining, Limits, Pass, PassError, PassReport, PlannedNode, Reason, ReportFile,
     Resources, Safety, Selector, Simplify, Times, distinct_names, overridable, unmatched,
 };
-use crate::proto::StringStringEntryProto;
 use crate::rewrite::Evaluator;
 use crate::schema::{self, PatternError};
 use crate::transfer::parameters::Account;
@@ -261,7 +261,18 @@ pub fn run(
     if let Some(message) = unmatched(input, &[kept]) {
         return Err(RunError::Selector { message });
     }
-    let (mut model, mut done) = runner.all(input, before)?;
+    let hashing = Hashing::default();
+    let (made, hashed) = std::thread::scope(|scope| {
+        // A large file takes longer to hash than to simplify.
+        let digest = options.provenance.then(|| scope.spawn(|| hashing.digest(origin)));
+        let made = runner.all(input, before);
+        if !made.as_ref().is_ok_and(|(_, done)| done.changed) {
+            hashing.stop();
+        }
+        let joined = digest.and_then(|thread| thread.join().ok().flatten());
+        (made, joined)
+    });
+    let (mut model, mut done) = made?;
     let replay = runner.replay()?;
     if let Some(replay) = &replay {
         done.files.extend(until::written(pipeline, replay));
@@ -280,11 +291,12 @@ pub fn run(
         changed,
         ..
     } = done;
-    if changed && options.provenance {
-        // What made the result is what makes it again. Before it is weighed: the file has it, too.
-        record(&mut model, replay.as_ref().unwrap_or(pipeline), origin);
-    }
-    let after = if changed { weigh(&model, true)? } else { before };
+    let after = match (changed, options.provenance) {
+        (false, _) => before,
+        (true, false) => weigh(&model, true)?,
+        // What made the result is what makes it again.
+        (true, true) => recorded(&mut model, before, replay.as_ref().unwrap_or(pipeline), hashed.unwrap_or_else(|| digest(origin)))?,
+    };
     let fixes = |step: &StepReport| step.name == "bind-defaults";
     let mut warnings = idle.clone();
     warnings.extend(worse);
@@ -353,6 +365,8 @@ pub(super) struct Runner<'a> {
     options: &'a RunOptions<'a>,
     keep: RegexSet,
     found: Found,
+    /// By which share the next step may let the file grow.
+    growth: f64,
 }
 
 /// What the steps of a run leave for those after them, beside the model.
@@ -377,6 +391,7 @@ impl<'a> Runner<'a> {
                 fuel: options.limits.fuel,
                 ..Found::default()
             },
+            growth: options.limits.max_growth,
         })
     }
 
@@ -400,12 +415,24 @@ impl<'a> Runner<'a> {
             }
         };
         for (index, step) in pipeline.steps.iter().enumerate().skip(from) {
+            self.growth = self.growth_of(index, before.bytes, done.last.bytes);
             let (seconds, report) = self.step(index, step, &mut model)?;
             done.add((index, step), seconds, report, &model, (pipeline, options))?;
             trail.reach(index, &model, &done, &self.found);
         }
         done.searched(std::mem::take(&mut self.found.searched));
         Ok((model, done))
+    }
+
+    /// The growth that the step at `index` is allowed: what fixing sizes before it has saved may be spent, as the bound is about the file
+    /// that was given.
+    fn growth_of(&self, index: usize, input: u64, now: u64) -> f64 {
+        let asked = self.options.limits.max_growth;
+        let mut earlier = self.pipeline.steps.iter().take(index);
+        if index == 0 || now == 0 || !earlier.all(|step| step.name == "bind") {
+            return asked;
+        }
+        (input as f64 * (1.0 + asked.max(0.0)) / now as f64 - 1.0).max(asked)
     }
 
     /// The pipeline that gives the same result without searches, where there were any or a step wants it in a file.
@@ -470,6 +497,7 @@ impl<'a> Runner<'a> {
             evaluator: self.options.evaluator,
             limits: Limits {
                 fuel: self.found.fuel,
+                max_growth: self.growth,
                 ..self.options.limits.clone()
             },
             keep: self.keep.clone(),
@@ -521,37 +549,4 @@ impl<'a> Runner<'a> {
         prepared.name_values();
         unmatched(&prepared, &selectors).and(Some(message))
     }
-}
-
-/// Writes into the metadata where a model comes from.
-fn record(model: &mut Model, pipeline: &Pipeline, origin: &Origin) {
-    let entries = [
-        ("secateur.version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("secateur.pipeline", pipeline.digest()),
-        ("secateur.input", digest(origin)),
-    ];
-    for (key, value) in entries {
-        match model
-            .metadata
-            .iter_mut()
-            .find(|entry| entry.key.as_deref() == Some(key))
-        {
-            Some(entry) => entry.value = Some(value),
-            None => model.metadata.push(StringStringEntryProto {
-                key: Some(key.to_owned()),
-                value: Some(value),
-            }),
-        }
-    }
-}
-
-/// The digest of a model file and its external data files, in the order of their locations.
-pub fn digest(origin: &Origin) -> String {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&origin.bytes);
-    for (location, file) in origin.external.iter() {
-        hasher.update(location.as_bytes());
-        hasher.update(&file.bytes);
-    }
-    hasher.finalize().to_hex().to_string()
 }

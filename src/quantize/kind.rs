@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ir::DType;
+use crate::ir::{DType, Operator};
 
 /// A type of codes: an integer, or a float of 8 bits, whose codes are its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +39,29 @@ pub enum Granularity {
         /// Elements a block; the last one may be shorter.
         size: usize,
     },
+}
+
+impl Granularity {
+    /// The same for a tensor of these dimensions as DequantizeLinear can say it: the scale of a vector in one block would be a vector of one,
+    /// by which runtimes understand one scale for the tensor.
+    pub fn stored(self, dims: &[u64]) -> Self {
+        match (self, dims) {
+            (Self::Blocked { size, .. }, [length]) if *length <= size as u64 => Self::PerTensor,
+            _ => self,
+        }
+    }
+
+    /// The DequantizeLinear that reads scales laid out so.
+    pub fn dequantize_linear(self) -> Operator {
+        let operator = Operator::new("DequantizeLinear");
+        match self {
+            Self::PerTensor => operator,
+            Self::PerChannel(axis) => operator.with("axis", axis as i64),
+            Self::Blocked { axis, size } => {
+                operator.with("axis", axis as i64).with("block_size", size as i64)
+            }
+        }
+    }
 }
 
 impl Kind {

@@ -351,10 +351,11 @@ fn check_cost(graph: &Graph, plan: &Plan, dead: &[NodeId], pattern: usize) -> Re
     Ok(())
 }
 
-/// A new operator of the type of a removed one keeps that one's name and documentation.
+/// A new operator of the type of a removed one keeps that one's name, documentation and metadata (the module it comes from, say); one of
+/// another type those of the removed operator whose result it computes now.
 fn inherited_identity(graph: &Graph, plan: &Plan, dead: &[NodeId]) -> Vec<(usize, Option<Name>, NodeMeta)> {
     let mut taken: Vec<NodeId> = Vec::new();
-    let mut found = Vec::new();
+    let mut pairs: Vec<(usize, NodeId)> = Vec::new();
     for (index, planned) in plan.nodes.iter().enumerate() {
         let same = dead.iter().find(|id| {
             !taken.contains(id)
@@ -362,16 +363,33 @@ fn inherited_identity(graph: &Graph, plan: &Plan, dead: &[NodeId]) -> Vec<(usize
                     .operator(**id)
                     .is_some_and(|operator| operator.op_type == planned.operator.op_type)
         });
-        let Some(node) = same.and_then(|id| graph.get(*id)) else {
-            continue;
-        };
-        taken.extend(same);
-        if node.name.is_some() || node.meta.is_some() {
-            let meta = node.meta.as_deref().cloned().unwrap_or_default();
-            found.push((index, node.name.clone(), meta));
+        if let Some(id) = same {
+            taken.push(*id);
+            pairs.push((index, *id));
         }
     }
-    found
+    let taken_by_type = taken.clone();
+    for (old, new) in &plan.results {
+        if let Val::New(index, _) = new
+            && pairs.iter().all(|(known, _)| known != index)
+            && dead.contains(&old.node)
+            && !taken.contains(&old.node)
+        {
+            taken.push(old.node);
+            pairs.push((*index, old.node));
+        }
+    }
+    let identity = |(index, id): (usize, NodeId)| {
+        let node = graph.get(id)?;
+        let mut meta = node.meta.as_deref().cloned().unwrap_or_default();
+        if !taken_by_type.contains(&id) {
+            // These are about the operator that was there.
+            meta.overload = None;
+            meta.device_configurations.clear();
+        }
+        (node.name.is_some() || node.meta.is_some()).then(|| (index, node.name.clone(), meta))
+    };
+    pairs.into_iter().filter_map(identity).collect()
 }
 
 /// The operators that read a value through an input slot, and the owners of bodies that capture it.

@@ -11,6 +11,7 @@ use super::error::{Place, RuleError};
 use super::helper::{self, Kind};
 use super::load::Source;
 use super::rule::{Instance, Operand, Pattern, PatternNode, Rule};
+use super::siblings;
 use super::syntax::{Binary, Expr, OperatorCall, Span, Spanned, Statement};
 
 /// What one alternative of a rule is compiled from.
@@ -64,7 +65,8 @@ impl Unit<'_> {
         let Some(last) = pattern.last() else {
             return Err(self.misuse(&self.match_source, Span::default(), "an empty pattern"));
         };
-        self.all_reached(&nodes, last)?;
+        let siblings = siblings::find(&nodes, &names.list, &constants_of(clauses))
+            .map_err(|reason| self.misuse(&self.match_source, last.value.span, reason))?;
         for ((_, clause), source) in clauses.iter().zip(self.clause_sources) {
             self.check_bound(clause, &names, &[], source)?;
             self.check_expression(clause, source, false)?;
@@ -74,7 +76,7 @@ impl Unit<'_> {
             alternative: self.alternative,
             operators: self.operators.clone(),
             names: names.list,
-            pattern: Pattern { nodes },
+            pattern: Pattern { nodes, siblings },
             source: pattern,
             clauses: clauses.to_vec(),
             replace,
@@ -312,33 +314,6 @@ impl Unit<'_> {
             ));
         }
         Ok(())
-    }
-
-    fn all_reached(&self, nodes: &[PatternNode], last: &Statement) -> Result<(), RuleError> {
-        let mut pending = vec![nodes.len().saturating_sub(1)];
-        let mut reached = vec![false; nodes.len()];
-        while let Some(at) = pending.pop() {
-            if let Some(flag) = reached.get_mut(at) {
-                *flag = true;
-            }
-            for operand in nodes
-                .get(at)
-                .map(|node| node.operands.as_slice())
-                .unwrap_or_default()
-            {
-                if let Operand::Node { node, .. } = operand {
-                    pending.push(*node);
-                }
-            }
-        }
-        if reached.iter().all(|flag| *flag) {
-            return Ok(());
-        }
-        Err(self.misuse(
-            &self.match_source,
-            last.value.span,
-            "the last statement does not reach every other one through its operands",
-        ))
     }
 
     fn check_bound(

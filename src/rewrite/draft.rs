@@ -3,6 +3,9 @@
 
 use std::cell::Cell;
 
+use bytes::Bytes;
+use memmap2::MmapMut;
+
 use crate::ir::{Operator, Tensor};
 
 /// Results of as many bytes are zeros in a draft.
@@ -39,7 +42,9 @@ impl Draft {
         if bytes < LARGE {
             return None;
         }
-        Tensor::from_raw(a.dtype(), dims, vec![0u8; usize::try_from(bytes).ok()?]).ok()
+        // Pages of which only the length is asked are never filled.
+        let zeros = MmapMut::map_anon(usize::try_from(bytes).ok()?).ok()?;
+        Tensor::from_raw(a.dtype(), dims, Bytes::from_owner(zeros)).ok()
     }
 }
 

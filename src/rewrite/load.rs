@@ -12,7 +12,7 @@ use super::safety::Safety;
 
 use super::compile;
 use super::error::{Place, RuleError};
-use super::rule::{Example, Rule};
+use super::rule::{Example, Examples, Rule, Unread};
 use super::syntax::{self, Span, Statement};
 
 /// The newest opset that a range may name.
@@ -36,7 +36,17 @@ struct Raw {
     #[serde(default, rename = "where")]
     clauses: Vec<Located<String>>,
     replace: Located<String>,
-    examples: Vec<Located<IndexMap<String, Json>>>,
+    #[serde(default)]
+    examples: RawExamples,
+}
+
+type RawExamples = Vec<Located<IndexMap<String, Json>>>;
+
+/// The end of a rule file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEnd {
+    examples: RawExamples,
 }
 
 /// One text or several.
@@ -130,8 +140,32 @@ impl File<'_> {
         })
     }
 
+    fn parsed<T: de::DeserializeOwned>(&self, content: &str) -> Result<T, RuleError> {
+        serde_yaml::from_str(content).map_err(|error| {
+            let place = error
+                .location()
+                .map_or((0, 0), |at| (at.line() as usize, at.column() as usize));
+            RuleError::Yaml {
+                place: Place {
+                    file: self.name.clone(),
+                    line: place.0,
+                    column: place.1,
+                },
+                reason: error.without_snippet().to_string(),
+            }
+        })
+    }
+
+    fn examples(&self, raw: RawExamples) -> Vec<Example> {
+        let example = |example: Located<IndexMap<String, Json>>| Example {
+            fields: example.value,
+            place: self.place(example.referenced),
+        };
+        raw.into_iter().map(example).collect()
+    }
+
     /// What can be refused before any text of the rule is read. Answers the range of opsets.
-    fn checked(&self, raw: &Raw) -> Result<(i64, Option<i64>), RuleError> {
+    fn checked(&self, raw: &Raw, unread: bool) -> Result<(i64, Option<i64>), RuleError> {
         let opset = opset_range(&raw.opset.value).ok_or_else(|| RuleError::Opset {
             place: self.place(raw.opset.referenced),
             reason: format!(
@@ -145,33 +179,49 @@ impl File<'_> {
             let reason = "a rule's name has small letters, digits and hyphens";
             return Err(self.misuse(raw.rule.referenced, reason));
         }
-        if raw.examples.is_empty() {
+        if raw.examples.is_empty() && !unread {
             return Err(self.misuse(raw.rule.referenced, "a rule without examples proves nothing"));
         }
         Ok(opset)
     }
 }
 
+/// The examples that were left unread.
+pub(super) fn examples(file: &Arc<str>, unread: &Unread) -> Result<Vec<Example>, RuleError> {
+    let file = File {
+        name: file.clone(),
+        lines: Vec::new(),
+    };
+    let text = "\n".repeat(unread.before) + unread.text;
+    let end: RawEnd = file.parsed(&text)?;
+    Ok(file.examples(end.examples))
+}
+
 /// Reads one rule file.
 pub(crate) fn rule(file: &str, family: &str, content: &str) -> Result<Rule, RuleError> {
+    read(file, family, content, None)
+}
+
+/// Reads one rule file of the binary without its examples.
+pub(super) fn embedded(file: &str, family: &str, content: &'static str) -> Result<Rule, RuleError> {
+    const EXAMPLES: &str = "\nexamples:\n";
+    match content.find(EXAMPLES) {
+        None => rule(file, family, content),
+        Some(at) => {
+            let (head, text) = content.split_at(at + 1);
+            let before = head.matches('\n').count();
+            read(file, family, head, Some(Unread { text, before }))
+        }
+    }
+}
+
+fn read(file: &str, family: &str, content: &str, unread: Option<Unread>) -> Result<Rule, RuleError> {
     let file = File {
         name: Arc::from(file),
         lines: content.lines().collect(),
     };
-    let raw: Raw = serde_yaml::from_str(content).map_err(|error| {
-        let place = error
-            .location()
-            .map_or((0, 0), |at| (at.line() as usize, at.column() as usize));
-        RuleError::Yaml {
-            place: Place {
-                file: file.name.clone(),
-                line: place.0,
-                column: place.1,
-            },
-            reason: error.without_snippet().to_string(),
-        }
-    })?;
-    let opset = file.checked(&raw)?;
+    let raw: Raw = file.parsed(content)?;
+    let opset = file.checked(&raw, unread.is_some())?;
     let inner: Vec<(String, serde_yaml::Location)> = match raw.matches.value {
         Texts::One(text) => vec![(text, raw.matches.referenced)],
         Texts::Many(texts) => texts
@@ -195,14 +245,7 @@ pub(crate) fn rule(file: &str, family: &str, content: &str) -> Result<Rule, Rule
             .iter()
             .map(|(k, v)| (k.clone(), v.iter().map(|o| o.value.clone()).collect()))
             .collect(),
-        examples: raw
-            .examples
-            .into_iter()
-            .map(|example| Example {
-                fields: example.value,
-                place: file.place(example.referenced),
-            })
-            .collect(),
+        examples: unread.map_or_else(|| Examples::read(file.examples(raw.examples)), Examples::unread),
         instances: Vec::new(),
     };
     let place_operators: Vec<Place> = raw

@@ -2,15 +2,19 @@
 
 use crate::ir::{Graph, Imports, NodeId, Tensor, ValueId, opset_version};
 
+use super::apply::readers_of;
 use super::canonical::{Parameter, View, number_tensor};
 use super::eval::Evaluate;
 use super::helper::Scope;
-use super::rule::{Instance, Operand, PatternNode, swaps};
+use super::rule::{Instance, Operand, PatternNode, Sibling, swaps};
 use super::syntax::{Expr, Spanned};
 use super::value::{Reason, Val};
 
 /// Arrangements that one attempt may try before it gives up.
 const MOST_STEPS: usize = 20_000;
+/// Readers of a value that are looked at for a sibling, and those among them that are tried.
+const MOST_READERS: usize = 256;
+const MOST_SIBLINGS: usize = 16;
 
 /// A fit: what each name is bound to.
 #[derive(Clone, Debug)]
@@ -355,7 +359,60 @@ impl<'a> Matcher<'a> {
                 Operand::Splat(_) => return false,
             }
         }
-        self.clauses()
+        self.siblings()
+    }
+
+    /// Matches the first sibling that has no node yet, and what is left after it.
+    fn siblings(&mut self) -> bool {
+        let instance = self.instance;
+        let free = |m: &Self, at: usize| m.nodes.get(at).is_some_and(Option::is_none);
+        let Some(sibling) = instance
+            .pattern
+            .siblings
+            .iter()
+            .find(|part| free(self, part.root()))
+        else {
+            return self.clauses();
+        };
+        let Some(Some(Val::Value(shared))) = self.bindings.get(sibling.shared).cloned() else {
+            return false;
+        };
+        let candidates = self.candidates(sibling, shared);
+        if candidates.is_empty() {
+            return self.no_match(shared.node, || "it has no further reader of this kind".to_owned());
+        }
+        candidates
+            .into_iter()
+            .any(|candidate| self.node(sibling.root(), candidate, None, Vec::new()))
+    }
+
+    /// Nodes that may be the root of a sibling, oldest reader first: those that a way of the right operators leads to.
+    fn candidates(&self, sibling: &Sibling, shared: ValueId) -> Vec<NodeId> {
+        let mut front: Vec<NodeId> = Vec::new();
+        for (index, step) in sibling.path.iter().enumerate() {
+            let Some(wanted) = self.instance.pattern.nodes.get(*step) else {
+                return Vec::new();
+            };
+            let readers: Vec<NodeId> = match index {
+                0 => readers_of(self.graph, shared).take(MOST_READERS).collect(),
+                _ => front
+                    .iter()
+                    .flat_map(|node| readers_of(self.graph, ValueId::new(*node, 0)).take(MOST_SIBLINGS))
+                    .collect(),
+            };
+            front.clear();
+            for reader in readers {
+                let fits = self.graph.operator(reader).is_some_and(|operator| {
+                    operator.op_type == *wanted.op_type && operator.domain() == wanted.domain
+                });
+                if fits && front.len() < MOST_SIBLINGS && !front.contains(&reader) {
+                    front.push(reader);
+                }
+            }
+        }
+        front.retain(|node| !self.nodes.contains(&Some(*node)));
+        front.reverse();
+        front
     }
 
     fn wrong_operand(&mut self, name: usize, value: Option<ValueId>) -> bool {

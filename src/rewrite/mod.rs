@@ -27,6 +27,7 @@ mod report;
 mod rule;
 mod safety;
 mod set;
+mod siblings;
 mod syntax;
 mod tree;
 mod value;

@@ -376,7 +376,7 @@ impl Planner<'_> {
                 tensor.byte_len()
             )));
         }
-        if ARITHMETIC.contains(&&*operator.op_type) && !finite(tensor) {
+        if ARITHMETIC.contains(&&*operator.op_type) && !tensor.is_finite() {
             return Err(Reason::Owned(format!(
                 "{} of constants is infinite or undefined",
                 operator.op_type
@@ -400,18 +400,6 @@ fn kind_of(value: &Val) -> &'static str {
 
 /// Operators of constants that compute: a constant that overflows on the way changes what the model computes.
 const ARITHMETIC: &[&str] = &["Add", "Div", "MatMul", "Mul", "ReduceSum", "Sqrt", "Sub"];
-
-fn finite(tensor: &Tensor) -> bool {
-    match tensor.dtype() {
-        DType::F32 => tensor
-            .view::<f32>()
-            .is_ok_and(|values| values.iter().all(|value| value.is_finite())),
-        dtype if dtype.is_float() => tensor
-            .to_f64()
-            .is_ok_and(|values| values.iter().all(|value| value.is_finite())),
-        _ => true,
-    }
-}
 
 impl Evaluate for Planner<'_> {
     fn scope(&self) -> Scope<'_> {

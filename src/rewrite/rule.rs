@@ -1,6 +1,6 @@
 //! A rule as the driver uses it: patterns with numbered names, clauses, replacement.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use indexmap::IndexMap;
 use serde_json::Value as Json;
@@ -9,11 +9,13 @@ use super::safety::Safety;
 use crate::ops;
 
 use super::error::Place;
+use super::load;
 use super::syntax::{Spanned, Statement};
 
 /// Families of rules that are left out unless they are asked for: `lowering` turns operators into what an engine can run, which
-/// simplifies nothing, `ort` into such as only ONNX Runtime has.
-pub const OPTIONAL_FAMILIES: [&str; 2] = ["lowering", "ort"];
+/// simplifies nothing, `ort` into such as only ONNX Runtime has, `ort-latest` into such as only its newest releases have; `parallel` makes
+/// one product of several, whose parts a Split copies.
+pub const OPTIONAL_FAMILIES: [&str; 4] = ["lowering", "ort", "ort-latest", "parallel"];
 
 /// One rule file.
 #[derive(Clone, Debug)]
@@ -40,9 +42,39 @@ pub struct Rule {
     pub replace: String,
     /// Operators that each variable of `for` stands for.
     pub operators: IndexMap<String, Vec<String>>,
-    /// The cases that prove the rule.
-    pub examples: Vec<Example>,
+    pub(crate) examples: Examples,
     pub(crate) instances: Vec<Instance>,
+}
+
+/// The cases that prove a rule. Those of the embedded rules are read when somebody asks for them: most of a rule file is examples, and who
+/// applies rules needs none.
+#[derive(Clone, Debug)]
+pub(crate) struct Examples {
+    found: OnceLock<Vec<Example>>,
+    unread: Option<Unread>,
+}
+
+/// The end of a file that begins with `examples:`, and how many lines stand before.
+#[derive(Clone, Debug)]
+pub(crate) struct Unread {
+    pub(crate) text: &'static str,
+    pub(crate) before: usize,
+}
+
+impl Examples {
+    pub(crate) fn read(examples: Vec<Example>) -> Self {
+        Self {
+            found: OnceLock::from(examples),
+            unread: None,
+        }
+    }
+
+    pub(crate) fn unread(unread: Unread) -> Self {
+        Self {
+            found: OnceLock::new(),
+            unread: Some(unread),
+        }
+    }
 }
 
 /// One case of a rule: descriptions of its inputs and parameters, and what is expected.
@@ -70,10 +102,20 @@ pub(crate) struct Instance {
     pub(crate) results: Vec<String>,
 }
 
-/// A pattern: nodes, the last one being the root from which all others are reached.
+/// A pattern: nodes, the last one being the root from which all others are reached, but for siblings.
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern {
     pub(crate) nodes: Vec<PatternNode>,
+    pub(crate) siblings: Vec<Sibling>,
+}
+
+/// A part of a pattern that the root does not reach through its operands: another reader of a value that the root's part reads, too.
+#[derive(Clone, Debug)]
+pub(crate) struct Sibling {
+    /// The name of the value that both read.
+    pub(crate) shared: usize,
+    /// The node that reads it, what reads that one, and so on up to the root of the part.
+    pub(crate) path: Vec<usize>,
 }
 
 /// One operator of a pattern.
@@ -112,6 +154,17 @@ impl Example {
 }
 
 impl Rule {
+    /// The cases that prove the rule.
+    pub fn examples(&self) -> &[Example] {
+        self.examples.found.get_or_init(|| {
+            let unread = self.examples.unread.as_ref();
+            // That the embedded ones can be read is tested.
+            unread.map_or_else(Vec::new, |unread| {
+                load::examples(&self.file, unread).unwrap_or_default()
+            })
+        })
+    }
+
     /// Whether the rule is applied only where its family or the rule itself is asked for.
     pub fn is_optional(&self) -> bool {
         OPTIONAL_FAMILIES.contains(&self.family.as_str())
@@ -128,6 +181,13 @@ impl Rule {
             Some(last) => format!("{}..{last}", self.opset.0),
             None => format!("{}..", self.opset.0),
         }
+    }
+}
+
+impl Sibling {
+    /// The root of the part.
+    pub(crate) fn root(&self) -> usize {
+        self.path.last().copied().unwrap_or_default()
     }
 }
 

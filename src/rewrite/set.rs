@@ -6,13 +6,14 @@ use std::sync::{Arc, LazyLock};
 use include_dir::{Dir, include_dir};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
 
 use super::error::{Place, RuleError};
 use super::load;
 use super::rule::Rule;
 use super::tree::tree;
 
-static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/passes/rules");
+static EMBEDDED: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/passes/rules");
 
 /// Rules in the order of their names.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +29,7 @@ impl RuleSet {
         static SET: LazyLock<Result<RuleSet, RuleError>> = LazyLock::new(|| {
             let mut files = Vec::new();
             collect(&EMBEDDED, &mut files);
-            RuleSet::from_files(files)
+            RuleSet::read(files, load::embedded)
         });
         SET.as_ref().map_err(Clone::clone)
     }
@@ -41,18 +42,27 @@ impl RuleSet {
     }
 
     /// Rules from file names (`family/name.yaml`) and contents.
-    pub fn from_files(mut files: Vec<(String, String)>) -> Result<RuleSet, RuleError> {
+    pub fn from_files(files: Vec<(String, String)>) -> Result<RuleSet, RuleError> {
+        Self::read(files, |file, family, content: String| {
+            load::rule(file, family, &content)
+        })
+    }
+
+    fn read<T: Ord + Send>(
+        mut files: Vec<(String, T)>,
+        rule: impl Fn(&str, &str, T) -> Result<Rule, RuleError> + Sync,
+    ) -> Result<RuleSet, RuleError> {
         files.sort();
-        let mut rules = Vec::with_capacity(files.len());
-        for (file, content) in &files {
-            let family = Path::new(file)
-                .parent()
-                .and_then(Path::file_name)
-                .and_then(|f| f.to_str())
-                .unwrap_or_default();
-            rules.push(load::rule(file, family, content)?);
-        }
-        Self::default().and(rules)
+        let family = |file: &str| {
+            let folder = Path::new(file).parent().and_then(Path::file_name);
+            folder.and_then(|f| f.to_str()).unwrap_or_default().to_owned()
+        };
+        let rules: Vec<Result<Rule, RuleError>> = files
+            .into_par_iter()
+            .map(|(file, content)| rule(&file, &family(&file), content))
+            .collect();
+        // Of several faults the first file's is told, at any number of threads.
+        Self::default().and(rules.into_iter().collect::<Result<_, _>>()?)
     }
 
     /// This set with another's rules added; names and patterns must not collide.
@@ -154,11 +164,11 @@ fn ranges_meet(a: (i64, Option<i64>), b: (i64, Option<i64>)) -> bool {
     a.1.is_none_or(|last| last >= b.0) && b.1.is_none_or(|last| last >= a.0)
 }
 
-fn collect(folder: &Dir<'_>, files: &mut Vec<(String, String)>) {
+fn collect(folder: &Dir<'static>, files: &mut Vec<(String, &'static str)>) {
     for file in folder.files() {
         let name = file.path().to_string_lossy().into_owned();
         if let Some(content) = file.contents_utf8().filter(|_| name.ends_with(".yaml")) {
-            files.push((name, content.to_owned()));
+            files.push((name, content));
         }
     }
     folder.dirs().for_each(|inner| collect(inner, files));
@@ -203,4 +213,28 @@ fn read_folder(folder: &Path, files: &mut Vec<(String, String)>, depth: usize) -
         files.push((path.to_string_lossy().into_owned(), content));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_of_embedded_rules_are_those_of_their_files() {
+        let mut files = Vec::new();
+        collect(&EMBEDDED, &mut files);
+        let read = files.into_iter().map(|(name, text)| (name, text.to_owned()));
+        let whole = RuleSet::from_files(read.collect()).unwrap();
+        let embedded = RuleSet::embedded().unwrap();
+        assert_eq!(embedded.rules().len(), whole.rules().len());
+        for (lazy, whole) in embedded.rules().iter().zip(whole.rules()) {
+            assert!(!lazy.examples().is_empty(), "{}", lazy.name);
+            assert_eq!(
+                format!("{:?}", lazy.examples()),
+                format!("{:?}", whole.examples()),
+                "{}",
+                lazy.name
+            );
+        }
+    }
 }

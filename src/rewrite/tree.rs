@@ -24,5 +24,12 @@ pub(crate) fn tree(pattern: &Pattern) -> String {
         }
         format!("{}.{}({})", node.domain, node.op_type, operands.join(","))
     }
-    walk(pattern, pattern.root())
+    let mut siblings: Vec<String> = pattern
+        .siblings
+        .iter()
+        .map(|part| walk(pattern, part.root()))
+        .collect();
+    siblings.sort();
+    siblings.insert(0, walk(pattern, pattern.root()));
+    siblings.join(" beside ")
 }

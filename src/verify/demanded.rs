@@ -63,7 +63,10 @@ impl Demanded<'_> {
             Demand::Count => Some((0..count).map(|_| 1.0 + below(rng, 3) as f64).collect()),
             Demand::Positive => {
                 let float = self.dtype.is_float();
+                // The halves that other inputs hold in such a sample, so that two inputs meet.
+                let halves = self.kind == SampleKind::Ties;
                 let positive = |_| match float {
+                    true if halves => 0.5 + below(rng, 4) as f64 / 2.0,
                     true => 0.1 + unit(rng),
                     false => 1.0 + below(rng, 5) as f64,
                 };

@@ -401,6 +401,28 @@ mod tests {
     }
 
     #[test]
+    fn ties_meet_what_has_to_be_above_zero() {
+        let model = model(|graph| {
+            let (x, y) = (
+                input(graph, "x", DType::F32, &[64]),
+                input(graph, "y", DType::F32, &[64]),
+            );
+            let operator = Operator::new("Mod").with("fmod", 1);
+            let z = graph.node(operator, &[Some(x), Some(y)], vec![Value::named("z")]);
+            graph.output(GraphOutput::default(), Some(crate::ir::ValueId::new(z, 0)));
+        });
+        let sample = Synthesizer::new(&model)
+            .sample(&Sizes::new(), SampleKind::Ties, 1, 0)
+            .unwrap();
+        let (x, y) = (
+            tensor(&sample, "x").to_f64().unwrap(),
+            tensor(&sample, "y").to_f64().unwrap(),
+        );
+        assert!(y.iter().all(|y| *y > 0.0));
+        assert!(x.iter().zip(&y).any(|(x, y)| x == y));
+    }
+
+    #[test]
     fn the_same_seed_gives_the_same_bits_and_each_kind_its_numbers() {
         let model = model(|graph| {
             let x = input(graph, "x", DType::F32, &[100]);

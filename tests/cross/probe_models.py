@@ -1,4 +1,4 @@
-"""131 micro-models, each with one thing to rewrite (114) or one thing that must be left alone (17).
+"""152 micro-models, each with one thing to rewrite (132) or one thing that must be left alone (20).
 
 A probe is *done* when the rewritten model satisfies its condition; a guard is *kept* when it does. Conditions are stated over the
 rewritten model only, so that any correct way of getting there counts. What secateur leaves alone by default has the reason as `left`,
@@ -23,6 +23,8 @@ PROBES = []
 # than probes have to spare), and for rewrites that may change results.
 GROWTH = ["--max-growth", "1"]
 ORT = ["--families", "ort", *GROWTH]
+LATEST = ["--families", "ort-latest", *GROWTH]
+PARALLEL = ["--families", "parallel", *GROWTH]
 APPROXIMATE = ["--safety", "approximate"]
 
 
@@ -213,7 +215,10 @@ def fusions():
     probe("fuse: Transpose->MatMul/Gemm", "fuse-transpose-gemm", build("(float[3,2] x) => (float[2,4] y)", "t = Transpose <perm = [1, 0]> (x)\n y = Gemm(t, w, a)", gemm), gone=["Transpose"], at_most=1)
     probe("fuse: MatMul scale into weight", "fuse-matmul-scale", build("(float[2,3] x) => (float[2,4] y)", "i = Mul(x, k)\n y = MatMul(i, w)", {"w": gemm["w"], "k": scalar(0.125)}), gone=["Mul"])
     probe("fuse: 3 MatMul QKV -> 1", "fuse-qkv", build("(float[2,5,8] x) => (float[2,5,8] q, float[2,5,8] k, float[2,5,8] v)", "q = MatMul(x, a)\n k = MatMul(x, b)\n v = MatMul(x, c)", {"a": weight((8, 8), 1), "b": weight((8, 8), 2), "c": weight((8, 8), 3)}), exactly={"MatMul": 1},
-          left="a Split would copy the three results at every run, and what fuses attention later looks for three products; as a rule has one result from which everything else is reached, it could not be said either")
+          left="a Split copies the three results at every run, and what fuses attention later looks for three products", ask=PARALLEL)
+    probe("fuse: 3 MatMul+bias QKV -> 1", "fuse-qkv-bias", build("(float[N,5,8] x) => (float[N,5,8] q, float[N,5,8] k, float[N,5,8] v)", "d = MatMul(x, a)\n q = Add(d, s)\n e = MatMul(x, b)\n k = Add(t, e)\n f = MatMul(x, c)\n v = Add(f, u)", {"a": weight((8, 8), 1), "b": weight((8, 8), 2), "c": weight((8, 8), 3), "s": weight((8,), 4), "t": weight((8,), 5), "u": weight((8,), 6)}), exactly={"MatMul": 1, "Add": 1},
+          left="a Split copies the three results at every run, and what fuses attention later looks for three products", ask=PARALLEL)
+    guard("parallel MatMuls with a weight of each batch kept", "parallel-batched", build("(float[2,5,8] x) => (float[2,5,8] q, float[2,5,4] k)", "q = MatMul(x, a)\n k = MatMul(x, b)", {"a": weight((2, 8, 8), 1), "b": weight((8, 4), 2)}), exactly={"MatMul": 2})
     probe("rewrite: Einsum -> MatMul", "rewrite-einsum", build("(float[2,3,4] x, float[2,4,5] u) => (float[2,3,5] y)", 'y = Einsum <equation = "bij,bjk->bik"> (x, u)'), gone=["Einsum"], has=["MatMul"])
     probe("rewrite: Pow(x,2) -> Mul", "rewrite-pow-two", build(X23, "y = Pow(x, c)", {"c": scalar(2.0)}), gone=["Pow"])
 
@@ -231,12 +236,27 @@ def activations():
     norm = {"two": scalar(2.0), "eps": scalar(1e-5), "g": weight((8,), positive=True), "b": weight((8,), 1)}
     layer = "mu = ReduceMean <axes = [-1]> (x)\n d = Sub(x, mu)\n p = Pow(d, two)\n var = ReduceMean <axes = [-1]> (p)\n e = Add(var, eps)\n r = Sqrt(e)\n n = Div(d, r)\n s = Mul(n, g)\n y = Add(s, b)"
     probe("fuse: LayerNormalization", "fuse-layer-norm", build("(float[2,5,8] x) => (float[2,5,8] y)", layer, norm), has=["LayerNormalization"], at_most=1)
+    alone = "mu = ReduceMean <axes = [-1]> (x)\n d = Sub(x, mu)\n p = Mul(d, d)\n var = ReduceMean <axes = [-1]> (p)\n e = Add(var, eps)\n r = Sqrt(e)\n n = Div(d, r)\n s = Mul(n, u)\n y = Add(s, v)"
+    probe("fuse: LayerNormalization with a computed factor", "fuse-layer-norm-adaptive", build("(float[2,5,8] x, float[2,1,8] u, float[2,1,8] v) => (float[2,5,8] y)", alone, {"eps": norm["eps"]}), has=["LayerNormalization"], at_most=3)
+    first = "mu = ReduceMean <axes = [1]> (x)\n d = Sub(x, mu)\n p = Pow(d, two)\n var = ReduceMean <axes = [1]> (p)\n e = Add(var, eps)\n r = Sqrt(e)\n n = Div(d, r)\n s = Mul(g, n)\n y = Add(s, b)"
+    probe("fuse: LayerNormalization, channels first", "fuse-layer-norm-channels-first", build("(float[2,8,5,4] x) => (float[2,8,5,4] y)", first, {**norm, "g": norm["g"].reshape(8, 1, 1), "b": norm["b"].reshape(8, 1, 1)}), has=["LayerNormalization"], at_most=3)
+    fast = "mu = ReduceMean <axes = [-1]> (x)\n q = Mul(x, x)\n sq = ReduceMean <axes = [-1]> (q)\n mm = Mul(mu, mu)\n var = Sub(sq, mm)\n e = Add(var, eps)\n r = Sqrt(e)\n d = Sub(x, mu)\n n = Div(d, r)\n s = Mul(n, g)\n y = Add(s, b)"
+    probe("fuse: LayerNormalization, E[x^2] - E[x]^2", "fuse-layer-norm-of-squares", build("(float[2,5,8] x) => (float[2,5,8] y)", fast, {k: norm[k] for k in ("eps", "g", "b")}), has=["LayerNormalization"], at_most=1,
+          left="where the squares are large beside their differences the parts keep few digits and give NaN, and a LayerNormalization does not", ask=APPROXIMATE)
+    unbiased = "mu = ReduceMean <axes = [-1]> (x)\n d = Sub(x, mu)\n p = Mul(d, d)\n m = ReduceMean <axes = [-1]> (p)\n var = Mul(m, k)\n e = Add(var, eps)\n r = Sqrt(e)\n n = Div(d, r)\n s = Mul(n, g)\n y = Add(s, b)"
+    probe("fuse: LayerNormalization, unbiased variance", "fuse-layer-norm-unbiased", build("(float[2,5,8] x) => (float[2,5,8] y)", unbiased, {**{k: norm[k] for k in ("eps", "g", "b")}, "k": scalar(8 / 7)}), has=["LayerNormalization"], at_most=1)
     probe("fuse: RMSNorm (x*Reciprocal(Sqrt), opset 23)", "fuse-rms-norm-23", build("(float[2,5,8] x) => (float[2,5,8] y)", "p = Pow(x, two)\n m = ReduceMean(p, ax)\n e = Add(m, eps)\n r = Sqrt(e)\n i = Reciprocal(r)\n n = Mul(x, i)\n y = Mul(n, g)", {**{k: norm[k] for k in ("two", "eps", "g")}, "ax": ints(-1)}, opset=23, ir=10), has=["RMSNormalization"], at_most=1)
     probe("fuse: RMSNorm (x/Sqrt, opset 17)", "fuse-rms-norm-17-contrib", build("(float[2,5,8] x) => (float[2,5,8] y)", "p = Pow(x, two)\n m = ReduceMean <axes = [-1]> (p)\n e = Add(m, eps)\n r = Sqrt(e)\n n = Div(x, r)\n y = Mul(n, g)", {k: norm[k] for k in ("two", "eps", "g")}), at_most=1,
-          left="ONNX has an RMSNormalization from opset 23 on; BranchwiseRMSNorm is one of ONNX Runtime", ask=ORT)
+          left="ONNX has an RMSNormalization from opset 23 on; BranchwiseRMSNorm is one of ONNX Runtime from 1.31 on", ask=LATEST)
     probe("fuse: LpNormalization", "fuse-lp-norm", build("(float[2,8] x) => (float[2,8] y)", "n = ReduceL2 <axes = [1], keepdims = 1> (x)\n y = Div(x, n)"), has=["LpNormalization"], at_most=1,
           left="a vector of zeros over its norm is NaN, and LpNormalization makes 0 of it", ask=APPROXIMATE)
     probe("fuse: SDPA -> Attention/MHA", "fuse-sdpa", build("(float[2,4,5,8] q, float[2,4,5,8] k, float[2,4,5,8] v) => (float[2,4,5,8] y)", "t = Transpose <perm = [0, 1, 3, 2]> (k)\n s = MatMul(q, t)\n d = Mul(s, c)\n p = Softmax <axis = -1> (d)\n y = MatMul(p, v)", {"c": scalar(1 / np.sqrt(8.0))}, opset=23, ir=10), gone=["Softmax"], at_most=1)
+    heads = "a = Reshape(q, sh)\n b = Reshape(k, sh)\n c = Reshape(v, sh)\n d = Transpose <perm = [0, 2, 1, 3]> (a)\n e = Transpose <perm = [0, 2, 3, 1]> (b)\n f = Transpose <perm = [0, 2, 1, 3]> (c)\n s = MatMul(d, e)\n t = Mul(s, scale)\n p = Softmax <axis = -1> (t)\n o = MatMul(p, f)\n r = Transpose <perm = [0, 2, 1, 3]> (o)\n y = Reshape(r, back)"
+    probe("fuse: heads of attention -> MultiHeadAttention", "fuse-multi-head-attention", build("(float[N,5,12] q, float[N,5,12] k, float[N,5,12] v) => (float[N,5,12] y)", heads, {"sh": ints(0, 0, 4, 3), "back": ints(0, 0, 12), "scale": scalar(1 / np.sqrt(3.0))}), at_most=1,
+          left="ONNX has an Attention from opset 23 on; MultiHeadAttention is one of ONNX Runtime", ask=ORT)
+    embed = "a = Gather(w, ids)\n b = Gather(g, kinds)\n c = Add(a, b)\n d = Add(c, p)\n y = LayerNormalization(d, f, h)"
+    probe("fuse: embeddings -> EmbedLayerNormalization", "fuse-embed-layer-norm", build("(int64[2,4] ids, int64[2,4] kinds) => (float[2,4,8] y)", embed, {"w": weight((20, 8), 1), "g": weight((20, 8), 2), "p": weight((4, 8), 3), "f": norm["g"], "h": norm["b"]}), at_most=3,
+          left="EmbedLayerNormalization takes int32 alone and no index below 0, which Gather counts from the end, and no model says that its inputs have none")
     probe("fuse: Add+LayerNorm -> SkipLayerNorm", "fuse-skip-layer-norm", build("(float[2,5,8] x, float[2,5,8] u) => (float[2,5,8] y)", "a = Add(x, u)\n y = LayerNormalization(a, g, b)", {k: norm[k] for k in ("g", "b")}), at_most=1,
           left="ONNX has no such operator; SkipLayerNormalization is one of ONNX Runtime", ask=ORT)
 
@@ -323,9 +343,29 @@ def done_by_all():
     probe("io: output names kept", "all-output-names", build("(float[2,3] x) => (float[2,3] y, float[2,3] z)", "r = Relu(x)\n y = Identity(r)\n z = Identity(r)"), also=(lambda m: [v.name for v in m.graph.output] == ["y", "z"], "outputs y, z"))
 
 
+def symbols():
+    at = {"c0": scalar(0, np.int64), "c1": scalar(1, np.int64), "v0": ints(0), "v1": ints(1)}
+    size = "s = Shape(x)\n n = Gather(s, c0)\n "
+    choice = "y = If (k) <then_branch = a () => (float[N,M] p) { p = Relu(x) }, else_branch = b () => (float[N,M] q) { q = Sigmoid(x) }>"
+    table = "(float[N,M] x, float[N,M] u) => (float[N,M] y)"
+    probe("sym: heads by Shape, Gather, Concat", "sym-heads", build("(float[N,M,64] x) => (float[N,M,8,8] y)", "s = Shape(x)\n n = Gather(s, v0)\n m = Gather(s, v1)\n t = Concat <axis = 0> (n, m, e, e)\n y = Reshape(x, t)", {**at, "e": ints(8)}), at_most=1)
+    probe("sym: Slice to the own size", "sym-slice-own", build("(float[N,M] x) => (float[N,M] y)", "s = Shape(x)\n n = Gather(s, v1)\n i = Slice(x, v0, n, v1)\n y = Relu(i)", at), gone=["Slice"], at_most=1)
+    probe("sym: If on two sizes of one symbol", "sym-if-equal", build(table, size + "t = Shape(u)\n m = Gather(t, c0)\n k = Equal(n, m)\n " + choice, at), gone=["If"], at_most=1)
+    probe("sym: If on a size below 0", "sym-if-negative", build(table, size + "k = Less(n, c0)\n " + choice, at), gone=["If"], at_most=1)
+    probe("sym: Expand by Where of sizes and -1", "sym-where-minus-one", build("(float[N,M] x) => (float[N,M] y)", "s = Shape(x)\n k = Equal(s, m)\n t = Where(k, o, s)\n i = Expand(x, t)\n y = Relu(i)", {"m": ints(-1, -1), "o": ints(1, 1)}), at_most=1)
+    probe("sym: ones of the own shape", "sym-ones", build("(float[N,M] x) => (float[N,M] y)", "s = Shape(x)\n o = ConstantOfShape <value = float[1]{1}> (s)\n i = Mul(x, o)\n y = Relu(i)"), at_most=1)
+    probe("sym: zeros of the own shape", "sym-zeros", build("(float[N,M] x) => (float[N,M] y)", "s = Shape(x)\n o = ConstantOfShape(s)\n i = Add(x, o)\n y = Relu(i)"), at_most=1)
+    probe("sym: Tile of a dimension of 1 before an Add", "sym-tile", build("(float[1,M] x, float[N,M] u) => (float[N,M] y)", "s = Shape(u)\n n = Gather(s, v0)\n r = Concat <axis = 0> (n, v1)\n t = Tile(x, r)\n y = Add(t, u)", at), at_most=1)
+    probe("sym: Resize to the own size", "sym-resize", build("(float[N,3,H,W] x) => (float[N,3,H,W] y)", 'n = Shape(x)\n i = Resize <mode = "linear"> (x, , , n)\n y = Relu(i)'), at_most=1)
+    probe("sym: sizes gathered one by one", "sym-sizes-joined", build("(float[N,M,4] x, float[4] u) => (float[N,M,2,4] y)", "s = Shape(x)\n n = Gather(s, v0)\n m = Gather(s, v1)\n t = Concat <axis = 0> (n, m, two, four)\n y = Expand(u, t)", {**at, "two": ints(2), "four": ints(4)}), gone=["Gather"], at_most=3)
+    probe("sym: positions that a Slice takes of a table", "sym-positions", build("(float[N,M,4] x, float[1,9,4] table) => (float[N,M,2,2] y)", "s = Shape(x)\n m = Gather(s, v1)\n p = Slice(table, v0, m, v1)\n a = Add(x, p)\n t = Shape(a)\n h = Slice(t, v0, two, v0)\n q = Concat <axis = 0> (h, two, two)\n y = Reshape(a, q)", {**at, "two": ints(2)}), gone=["Concat"])
+    guard("If on a size and 1", "sym-if-one", build(table, size + "k = Equal(n, c1)\n " + choice, at), has=["If"])
+    guard("If on sizes of two symbols", "sym-if-two", build(table, size + "m = Gather(s, c1)\n k = Equal(n, m)\n " + choice, at), has=["If"])
+
+
 def all_probes():
     if not PROBES:
-        for section in (folding, dynamic_shapes, eliminations, algebra, fusions, activations, soundness, structure, done_by_none, done_by_all):
+        for section in (folding, dynamic_shapes, eliminations, algebra, fusions, activations, soundness, structure, done_by_none, done_by_all, symbols):
             section()
     return PROBES
 

@@ -102,6 +102,8 @@ fn operators_of_other_domains_agree_with_the_runtime() {
         "g (float[1,2,4,4] x, float[3,2,3,3] w, float[3] b) => (float[1,3,2,2] y) { y = com.microsoft.FusedConv <activation: string = \"HardSigmoid\", activation_params: floats = [0.3, 0.4]> (x, w, b) }".to_owned(),
         "g (float[1,3,4] x, float[1,3,4] s, float[4] gamma, float[4] bias) => (float[1,3,4] y, float[1,3,4] sum) { y, m, d, sum = com.microsoft.SkipSimplifiedLayerNormalization <epsilon: float = 1e-5> (x, s, gamma, bias) }".to_owned(),
         "g (float[2,3,4] x, float[4] gamma) => (float[2,3,4] y) { y = com.microsoft.BranchwiseRMSNorm <num_branches: int = 1, epsilon: float = 1e-5> (x, gamma) }".to_owned(),
+        "g (float[2,3,8] q, float[2,5,8] k, float[2,5,4] v) => (float[2,3,4] y) { y = com.microsoft.MultiHeadAttention <num_heads: int = 4> (q, k, v) }".to_owned(),
+        "g (float[2,3,8] q, float[2,5,8] k, float[2,5,8] v, float[1,2,3,5] b) => (float[2,3,8] y) { y = com.microsoft.MultiHeadAttention <num_heads: int = 2, scale: float = 0.3> (q, k, v, , , b) }".to_owned(),
         "g (float[1,3,4] x, float[1,3,4] s, float[4] gamma, float[4] beta, float[4] bias) => (float[1,3,4] y) { y = com.microsoft.SkipLayerNormalization <epsilon: float = 1e-5> (x, s, gamma, beta, bias) }".to_owned(),
         "g (float[3,4] x) => (float[3,4] y) { y = ai.onnx.ml.Scaler <offset: floats = [1.0, 2.0, 0.0, -1.0], scale: floats = [0.5, 1.0, 2.0, 3.0]> (x) }".to_owned(),
         "g (float[3,4] x) => (float[3,4] y) { y = ai.onnx.ml.Normalizer <norm: string = \"L2\"> (x) }".to_owned(),

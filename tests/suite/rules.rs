@@ -44,7 +44,7 @@ fn every_embedded_rule_is_proven_by_its_examples() {
             failed.push(format!("{}: {instances} random instances are proven", rule.name));
         }
         drawn += instances;
-        for example in 0..rule.examples.len() {
+        for example in 0..rule.examples().len() {
             let own: Vec<_> = proofs.iter().filter(|proof| proof.example == example).collect();
             let done = own.iter().filter(|proof| proof.verdict.is_proven()).count();
             let wrong: Vec<String> = own

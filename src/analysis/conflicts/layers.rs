@@ -155,6 +155,14 @@ fn recurrent(call: &Call<'_>, gates: i64) -> Option<String> {
         ));
     }
     let hidden = call.dim(2, 2);
+    if let Some(size) = call.int("hidden_size")
+        && apart(&Dim::Fixed(size), &hidden)
+    {
+        let weights = call.shape(2).map_or_else(String::new, |shape| shown(shape));
+        return Some(format!(
+            "hidden_size {size} and the recurrent weights {weights} do not fit"
+        ));
+    }
     let wanted = hidden.mul(&Dim::Fixed(gates));
     (apart(&rows, &wanted) || apart(&call.dim(2, 1), &wanted)).then(|| {
         format!(

@@ -123,6 +123,10 @@ fn reshape(call: &Call<'_>) -> Option<String> {
     if (input.len()..wanted.len()).any(copied) {
         return fails("0 copies an axis that is not there".to_owned());
     }
+    // A copied 0 leaves no elements on either side.
+    if (input.iter().enumerate()).any(|(index, dim)| copied(index) && *dim == Dim::Fixed(0)) {
+        return None;
+    }
     let rest = |dims: &[Dim]| -> Vec<Dim> {
         dims.iter()
             .enumerate()

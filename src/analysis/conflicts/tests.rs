@@ -35,6 +35,10 @@ fn contradictory_shapes_are_named_by_node_and_shapes() {
             "y (Reshape): [2, 5] does not reshape to [4, -1]: 10 elements do not fill 4",
         ),
         (
+            "g (float[4,N,2] x, float[1,24,2] w, float[1,24,8] r) => (y) { y, h = GRU<hidden_size = 9>(x, w, r) }",
+            "y (GRU): hidden_size 9 and the recurrent weights [1, 24, 8] do not fit",
+        ),
+        (
             "g (float[N,3] a, float[4,5] b) => (float[N,5] y) { y = MatMul(a, b) }",
             "y (MatMul): [N, 3] and [4, 5] have no product: the inner sizes are 3 and 4",
         ),
@@ -84,6 +88,8 @@ fn what_a_run_may_repair_is_no_conflict() {
         "g (float[1,3] a, float[4,1] b) => (float[4,3] y) { y = Add(a, b) }",
         "g (float[0,3] a, float[4,3] b) => (float[4,3] y) { y = Add(a, b) }",
         "g (float[0] a, float[2,4] b) => (float[x,y] y) { y = Concat<axis = 0>(a, b) }",
+        "g () => (float[x,y,z] y) <int64[2] e = {0, 36}, int64[3] s = {0, 4, 36}> { a = ConstantOfShape(e) y = Reshape(a, s) }",
+        "g (float[4,N,2] x, float[1,24,2] w, float[1,24,8] r) => (y) { y, h = GRU<hidden_size = 8>(x, w, r) }",
         // A node that no output needs.
         "g (float[3] a, float[4] b) => (float[3] y) { y = Relu(a) dead = Add(a, b) }",
         // A branch that may never run.

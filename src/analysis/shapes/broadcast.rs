@@ -12,10 +12,18 @@ pub(super) fn dims(a: &Dim, b: &Dim) -> Dim {
         (Dim::Fixed(0), _) | (_, Dim::Fixed(0)) => Dim::Fixed(0),
         (Dim::Fixed(_), _) => a.clone(),
         (_, Dim::Fixed(_)) => b.clone(),
+        _ if is_cut(b, a) => a.clone(),
+        _ if is_cut(a, b) => b.clone(),
         _ if a.at_least(2) => a.clone(),
         _ if b.at_least(2) => b.clone(),
         _ => Dim::Unknown,
     }
+}
+
+/// Whether the first is the second, cut off at 1 or more (the positions that a slice takes of a table, beside the tokens). In a valid model it is
+/// then equal to the second, or 1, so that both broadcast to the second.
+fn is_cut(part: &Dim, whole: &Dim) -> bool {
+    part.cut_of(whole).is_some_and(|bound| bound.at_least(1))
 }
 
 /// The shape that two shapes broadcast to.

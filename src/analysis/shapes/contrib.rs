@@ -34,6 +34,15 @@ pub(super) const RULES: &[(&str, Rule)] = &[
         matmul::matmul(c, f, 0, 1)
     }),
     ("MatMulNBits", matmul_bits),
+    ("MultiHeadAttention", |c, f| {
+        f.dtype(0, c.dtype(0));
+        // Rows of query and value; the other forms pack several operands into one.
+        let (query, value) = (c.shape(0)?, c.shape(2)?);
+        if let ([batch, length, _], [_, _, width]) = (query.as_slice(), value.as_slice()) {
+            f.shape(0, [batch.clone(), length.clone(), width.clone()]);
+        }
+        Some(())
+    }),
     ("QGemm", |c, f| {
         // Without an output scale the result stays float.
         f.dtype(0, if c.has(7) { c.dtype(8) } else { Some(DType::F32) });

@@ -261,6 +261,23 @@ impl Dim {
         self.extreme(other, false)
     }
 
+    /// What `whole` is cut off at here, if this is the smaller of it and something else: 512 of `min(N, 512)` and `N`.
+    pub fn cut_of(&self, whole: &Dim) -> Option<Dim> {
+        let Self::Expr(expr) = self else { return None };
+        let [(monomial, 1)] = expr.terms.as_slice() else {
+            return None;
+        };
+        let [Atom::Min(a, b)] = monomial.as_slice() else {
+            return None;
+        };
+        let whole = whole.expr()?;
+        match (**a == whole, **b == whole) {
+            (true, _) => Some(b.dim()),
+            (_, true) => Some(a.dim()),
+            _ => None,
+        }
+    }
+
     fn extreme(&self, other: &Dim, larger: bool) -> Dim {
         let difference = self.sub(other);
         if difference.at_least(0) {
@@ -545,6 +562,15 @@ mod tests {
         assert!(!n().differs(&k(0)));
         assert!(!n().differs(&c()));
         assert!(!Dim::Unknown.same(&Dim::Unknown));
+    }
+
+    #[test]
+    fn what_cuts_a_size_off_is_told() {
+        assert_eq!(n().min(&k(512)).cut_of(&n()), Some(k(512)));
+        assert_eq!(c().min(&n()).cut_of(&n()), Some(c()));
+        assert_eq!(n().min(&k(512)).cut_of(&c()), None);
+        assert_eq!(n().min(&k(512)).add(&k(1)).cut_of(&n()), None);
+        assert_eq!(n().max(&k(512)).cut_of(&n()), None);
     }
 
     #[test]

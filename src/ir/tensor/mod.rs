@@ -154,6 +154,38 @@ impl Tensor {
         Self::from_raw(T::DTYPE, dims.iter().copied(), to_little_endian(values))
     }
 
+    /// A tensor of these numbers, which become its data without a copy where the machine is little-endian.
+    pub fn from_vec<T: Element>(dims: &[u64], values: Vec<T>) -> Result<Self, TensorError> {
+        struct Owned<T>(Vec<T>);
+        impl<T: Element> AsRef<[u8]> for Owned<T> {
+            fn as_ref(&self) -> &[u8] {
+                bytemuck::cast_slice(&self.0)
+            }
+        }
+        let bytes = if cfg!(target_endian = "little") {
+            Bytes::from_owner(Owned(values))
+        } else {
+            to_little_endian(&values)
+        };
+        Self::from_raw(T::DTYPE, dims.iter().copied(), bytes)
+    }
+
+    /// Whether no element is infinite or undefined; true of what holds no floats.
+    pub fn is_finite(&self) -> bool {
+        /// Elements that are looked at at once, without a branch between them.
+        const RUN: usize = 4096;
+        match self.dtype {
+            DType::F32 => self.view::<f32>().is_ok_and(|values| {
+                let finite = |run: &[f32]| run.iter().fold(true, |all, value| all & value.is_finite());
+                values.chunks(RUN).all(finite)
+            }),
+            dtype if dtype.is_float() => self
+                .to_f64()
+                .is_ok_and(|values| values.iter().all(|value| value.is_finite())),
+            _ => true,
+        }
+    }
+
     /// A rank-0 tensor.
     pub fn scalar<T: Element>(value: T) -> Self {
         Self {

@@ -43,6 +43,9 @@ impl Tensor {
             expected: "real numbers",
             found: self.dtype,
         };
+        if matches!(self.dtype, DType::I64 | DType::I32) {
+            return Ok(self.to_i64()?.into_iter().map(|v| v as f64).collect());
+        }
         if let Some(integers) = self.integers()? {
             return Ok(integers.into_iter().map(|v| v as f64).collect());
         }
@@ -79,6 +82,11 @@ impl Tensor {
 
     /// Every element as `i64`, for integer and boolean tensors (`uint64` above `i64::MAX` wraps); an error for others.
     pub fn to_i64(&self) -> Result<Vec<i64>, TensorError> {
+        match self.dtype {
+            DType::I64 => return Ok(self.view::<i64>()?.into_owned()),
+            DType::I32 => return Ok(self.view::<i32>()?.iter().map(|v| i64::from(*v)).collect()),
+            _ => {}
+        }
         match self.integers()? {
             Some(values) => Ok(values.into_iter().map(|v| v as i64).collect()),
             None => Err(TensorError::Type {

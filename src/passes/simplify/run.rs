@@ -37,7 +37,8 @@ pub struct Simplify {
     pub only: Vec<String>,
     /// Rules and passes to leave out.
     pub except: Vec<String>,
-    /// Families of rules beyond the usual ones: `ort`, whose operators only ONNX Runtime has.
+    /// Families of rules beyond the usual ones: `ort`, whose operators only ONNX Runtime has, `ort-latest`, whose operators only its
+    /// newest releases have, `parallel`, which makes one product of several of one value and splits it.
     pub families: Vec<String>,
     /// Folders with more rules, relative to the pipeline's file.
     #[schemars(extend("x-file" = "rules"))]

@@ -170,7 +170,7 @@ pub(super) const TABLE: &[Helper] = &[
         arguments: &[("value", Kind::Value)],
         variadic: false,
         result: Kind::Truth,
-        docs: "Shape analysis knows every element of this integer tensor as a number.",
+        docs: "Shape analysis knows every element of this tensor of integers or truth values.",
         run: |scope, a| truth(content(scope, argument(a, 0)).is_ok()),
     },
     Helper {
@@ -323,9 +323,9 @@ fn content(scope: &Scope<'_>, value: &Val) -> Result<Tensor, Reason> {
         .graph
         .value(*id)
         .ok_or(unknown("not a value of the graph"))?;
-    found
-        .content_tensor()
-        .ok_or(unknown("the content is not known as int64 or int32 numbers"))
+    found.content_tensor().ok_or(unknown(
+        "the content is not known as int64 or int32 numbers or truth values",
+    ))
 }
 
 fn along_axis(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {

@@ -3,6 +3,7 @@
 mod constants;
 mod lists;
 mod types;
+mod uses;
 
 use crate::ir::{Graph, Tensor, ValueId, ValueType};
 
@@ -76,7 +77,8 @@ impl Scope<'_> {
 
 /// Every helper, in the order of the documentation.
 pub(crate) fn all() -> impl Iterator<Item = &'static Helper> {
-    types::TABLE.iter().chain(constants::TABLE).chain(lists::TABLE)
+    let values = uses::TABLE.iter().chain(types::TABLE);
+    values.chain(constants::TABLE).chain(lists::TABLE)
 }
 
 /// The predicates and helpers as a Markdown table: signature and meaning.

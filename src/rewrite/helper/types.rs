@@ -1,28 +1,12 @@
-//! Helpers about values of the graph: use, type, shape.
+//! Helpers about values of the graph: type, shape.
 
 use crate::ir::{DType, Dim, Shape};
 
 use super::super::value::{Reason, Val};
-use super::{Helper, Kind, Scope, argument, id_of, int_of, ints_of, normal_axis, truth, unknown, values_of};
+use super::{Helper, Kind, Scope, argument, int_of, ints_of, normal_axis, truth, unknown, values_of};
 
 /// Rows of the table.
 pub(super) const TABLE: &[Helper] = &[
-    Helper {
-        name: "only_use",
-        arguments: &[("value", Kind::Value)],
-        variadic: true,
-        result: Kind::Truth,
-        docs: "Each value is read exactly once: by the pattern. Graph outputs and captures by bodies count as readers.",
-        run: only_use,
-    },
-    Helper {
-        name: "is_graph_output",
-        arguments: &[("value", Kind::Value)],
-        variadic: false,
-        result: Kind::Truth,
-        docs: "The value is an output of its graph.",
-        run: |scope, a| truth(scope.graph.is_graph_output(id_of(a, 0)?)),
-    },
     Helper {
         name: "given",
         arguments: &[("value", Kind::Any)],
@@ -390,16 +374,6 @@ pub(super) fn shape(scope: &Scope<'_>, value: &Val) -> Result<Shape, Reason> {
 
 fn same_dims(a: &[Dim], b: &[Dim]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b))
-}
-
-fn only_use(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {
-    for index in 0..arguments.len() {
-        let id = id_of(arguments, index)?;
-        if scope.graph.use_count(id) != 1 {
-            return truth(false);
-        }
-    }
-    truth(true)
 }
 
 fn same_shape(scope: &Scope<'_>, arguments: &[Val]) -> Result<Val, Reason> {

@@ -125,7 +125,7 @@ pub fn prove(rule: &Rule, engine: &dyn Engine, evaluator: &dyn Evaluator) -> Vec
     let mut proofs = Vec::new();
     let judges = rule.safety == Safety::Exact || keeps_nan(engine);
     let mut places: Vec<Place> = Vec::new();
-    for (index, example) in rule.examples.iter().enumerate() {
+    for (index, example) in rule.examples().iter().enumerate() {
         for (number, instance) in rule.instances.iter().enumerate() {
             let whole = example.fields.contains_key("graph");
             if whole && number > 0 || !build::concerns(example, instance) {

@@ -171,7 +171,7 @@ fn at_sizes(
     (engine, judges): (&dyn Engine, bool),
     evaluator: &dyn Evaluator,
 ) -> Option<ProofVerdict> {
-    let example = rule.examples.get(place.example)?;
+    let example = rule.examples().get(place.example)?;
     let instance = rule.instances.get(place.instance)?;
     let built = match example.fields.get("graph").and_then(serde_json::Value::as_str) {
         Some(text) => build::from_text(example, text, form, random),

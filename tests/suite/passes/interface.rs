@@ -161,6 +161,15 @@ fn functions_that_cannot_be_inlined_stay_or_are_refused() {
         &Setting::default(),
         &["y = Relu (x)"],
     );
+    // An attribute that the call leaves out is as if it stood nowhere.
+    check(
+        &InlineFunctions::default(),
+        r#"<ir_version: 8, opset_import: ["" : 17, "f" : 1]>
+           g (float[2, 3] x) => (float[2, 3] y) { t = f.Leak <slope = 0.5> (x)  y = f.Leak (t) }
+           <domain: "f", opset_import: ["" : 17]> Leak <slope> (a) => (b) { b = LeakyRelu <alpha: float = @slope> (a) }"#,
+        &Setting::default(),
+        &["t = LeakyRelu <alpha = 0.5> (x)", "y = LeakyRelu (t)"],
+    );
     let text = r#"<ir_version: 8, opset_import: ["" : 17, "f" : 1]>
            g (float[2] x) => (float[2] y) { y = f.A (x) }
            <domain: "f", opset_import: ["" : 17, "f" : 1]> A (a) => (b) { b = f.B (a) }

@@ -824,3 +824,55 @@ g (bool p, float[2,4] x) => (float[2,4] y, float[2,4] z) <{W}> {{
         assert_eq!(origin.path, secateur::ir::GraphPath::MAIN);
     }
 }
+
+#[test]
+fn blocks_that_are_longer_than_columns_do_not_make_a_weight_larger() {
+    for (rows, form) in [(8, "DequantizeLinear"), (64, "MatMulNBits")] {
+        let numbers: Vec<String> = (0..rows * 4).map(|at| format!("{}", at % 7 - 3)).collect();
+        let before = model(&format!(
+            r#"<ir_version: 10, opset_import: ["" : 21]> g (float[2, {rows}] x) => (float[2, 4] y)
+               <float[{rows}, 4] w = {{{}}}> {{ y = MatMul (x, w) }}"#,
+            numbers.join(", ")
+        ));
+        let pass = QuantizeWeights {
+            kind: Kind::Uint8,
+            block: 32,
+            form: Form::MatMulNBits,
+            ..weights()
+        };
+        let mut after = before.clone();
+        let report = run_pass(&pass, &mut after, &Setting::default()).unwrap();
+        let text = lines(&after).join("\n");
+        assert!(text.contains(form), "{text}");
+        let larger = report
+            .notes
+            .iter()
+            .any(|note| note.contains("would become larger"));
+        assert_eq!(larger, rows == 8, "{report:#?}");
+    }
+}
+
+#[test]
+fn a_vector_of_one_block_has_one_scale() {
+    // Of a vector of one scale runtimes do not know whether it is for a block or for the tensor.
+    for (length, blocked) in [(16, false), (12, false), (32, true)] {
+        let numbers: Vec<String> = (0..length).map(|at| format!("{}", at % 5 - 2)).collect();
+        let before = model(&format!(
+            r#"<ir_version: 10, opset_import: ["" : 21]> g (float[2, {length}] x) => (float[2] y)
+               <float[{length}] w = {{{}}}> {{ y = MatMul (x, w) }}"#,
+            numbers.join(", ")
+        ));
+        let pass = QuantizeWeights {
+            kind: Kind::Int4,
+            block: 16,
+            minimum_elements: 1,
+            ..QuantizeWeights::default()
+        };
+        let mut after = before.clone();
+        run_pass(&pass, &mut after, &Setting::default()).unwrap();
+        let text = lines(&after).join("\n");
+        assert!(text.contains("DequantizeLinear"), "{text}");
+        assert_eq!(text.contains("block_size = 16"), blocked, "{text}");
+        assert_eq!(text.contains("w_scale: float = "), !blocked, "{text}");
+    }
+}

@@ -165,6 +165,23 @@ fn softmax_of_flattened_dimensions_stays_what_it_was() {
             "y = Neg (z)",
         ],
     );
+    for axis in [0, -3] {
+        convert(
+            11,
+            13,
+            &format!(
+                "(float[2, 3, 2] x) => (float[2, 3, 2] y) {{ z = Softmax <axis = {axis}> (x)  y = Neg (z) }}"
+            ),
+            &[
+                "constant_2: int64[1] = -1",
+                "shape_1 = Shape (x)",
+                "reshape_3 = Reshape (x, constant_2)",
+                "softmax_4 = Softmax <axis = -1> (reshape_3)",
+                "z = Reshape (softmax_4, shape_1)",
+                "y = Neg (z)",
+            ],
+        );
+    }
 }
 
 #[test]

@@ -177,6 +177,129 @@ fn the_usual_rules_are_done_before_those_of_a_family_begin() {
     assert!(nodes[0].starts_with("y = com.microsoft.FusedConv"), "{nodes:?}");
 }
 
+/// The operators that `simplify` leaves.
+fn left_of(text: &str) -> Vec<String> {
+    let mut found = model(text);
+    run_pass(&Simplify::default(), &mut found, &growth(1.0)).unwrap();
+    secateur::analysis::check(&found).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let operators = found.graph.topological_order();
+    let names = operators.into_iter().filter_map(|id| found.graph.operator(id));
+    names.map(|operator| operator.op_type.to_string()).collect()
+}
+
+#[test]
+fn branches_that_sizes_decide_are_taken() {
+    let branch = |condition: &str| {
+        left_of(&format!(
+            r#"<ir_version: 8, opset_import: ["" : 17]>
+            g (float[N, M] x, float[N, M] u) => (float[N, M] y) <int64 z = {{0}}, int64 o = {{1}}, int64 m = {{-1}}> {{
+              s = Shape (x)  n = Gather (s, z)  k = Gather (s, o)  t = Shape (u)  p = Gather (t, z)  c = {condition}
+              y = If (c) <then_branch = a () => (float[N, M] v) {{ v = Relu (x) }}, else_branch = b () => (float[N, M] w) {{ w = Abs (x) }}> }}"#
+        ))
+    };
+    assert_eq!(branch("Equal (n, p)"), ["Relu"], "one symbol is one size");
+    assert_eq!(branch("Less (n, z)"), ["Abs"], "no size is below 0");
+    assert_eq!(branch("Equal (n, m)"), ["Abs"], "no size is -1");
+    let open = branch("Equal (n, k)");
+    assert!(
+        open.contains(&"If".to_owned()),
+        "two symbols may be one size or two: {open:?}"
+    );
+    let open = branch("Equal (n, o)");
+    assert!(open.contains(&"If".to_owned()), "a size may be 1: {open:?}");
+}
+
+#[test]
+fn positions_that_a_slice_takes_of_a_table_are_as_many_as_what_they_are_added_to() {
+    let left = left_of(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        g (float[B, S, 4] x, float[1, 8, 4] table) => (float[B, S, 2, 2] y)
+          <int64[1] z = {0}, int64[1] o = {1}, int64[1] two = {2}> {
+            s = Shape (x)  n = Gather (s, o)  p = Slice (table, z, n, o)  a = Add (x, p)
+            t = Shape (a)  h = Slice (t, z, two, z)  q = Concat <axis = 0> (h, two, two)  y = Reshape (a, q) }"#,
+    );
+    assert!(!left.contains(&"Concat".to_owned()), "{left:?}");
+}
+
+/// `simplify` with the family `parallel`.
+fn in_parallel(text: &str) -> Vec<String> {
+    let asked = Simplify {
+        families: vec!["parallel".to_owned()],
+        ..Simplify::default()
+    };
+    let mut found = model(text);
+    run_pass(&asked, &mut found, &growth(1.0)).unwrap();
+    secateur::analysis::check(&found).unwrap_or_else(|errors| panic!("{errors:?}"));
+    lines(&found)
+        .into_iter()
+        .filter(|line| line.contains('('))
+        .collect()
+}
+
+const PROJECTIONS: &str = r#"<ir_version: 8, opset_import: ["" : 17]>
+    g (float[N, 5, 2] x) => (float[N, 5, 2] q, float[N, 5, 3] k, float[N, 5, 1] v)
+       <float[2, 2] a = {1, 2, 3, 4}, float[2, 3] b = {1, 2, 3, 4, 5, 6}, float[2, 1] c = {1, 2},
+        float[2] d = {1, 2}, float[3] e = {1, 2, 3}, float[1] f = {7}> {
+         h = MatMul (x, a)  q = Add (h, d)  i = MatMul (x, b)  k = Add (e, i)  j = MatMul (x, c)  v = Add (j, f) }"#;
+
+#[test]
+fn products_of_one_value_become_one_on_request_and_keep_their_outputs() {
+    check_untouched(&Simplify::default(), PROJECTIONS, &growth(1.0));
+    let left = in_parallel(PROJECTIONS);
+    assert_eq!(left.len(), 3, "{left:?}");
+    for (line, operator) in left.iter().zip(["MatMul", "Add", "Split"]) {
+        assert!(line.contains(operator), "{left:?}");
+    }
+    let mut found = model(PROJECTIONS);
+    let asked = Simplify {
+        families: vec!["parallel".to_owned()],
+        ..Simplify::default()
+    };
+    run_pass(&asked, &mut found, &growth(1.0)).unwrap();
+    let outputs: Vec<&str> = found.graph.outputs().iter().map(|output| &*output.name).collect();
+    assert_eq!(outputs, ["q", "k", "v"]);
+    assert_eq!(
+        in_parallel_again(&found),
+        left.len(),
+        "a second time changes nothing"
+    );
+}
+
+/// How many operators are left after another run.
+fn in_parallel_again(found: &Model) -> usize {
+    let asked = Simplify {
+        families: vec!["parallel".to_owned()],
+        ..Simplify::default()
+    };
+    let mut again = found.clone();
+    let report = run_pass(&asked, &mut again, &growth(1.0)).unwrap();
+    assert!(!report.changed, "{report:?}");
+    again.graph.operator_count()
+}
+
+#[test]
+fn a_fourth_product_is_not_taken_into_three_that_are_split_already() {
+    let left = in_parallel(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        g (float[5, 2] x) => (float[5, 2] p, float[5, 2] q, float[5, 2] r, float[5, 2] s)
+           <float[2, 2] a = {1, 2, 3, 4}, float[2, 2] b = {5, 6, 7, 8}, float[2, 2] c = {9, 1, 2, 3}, float[2, 2] d = {4, 5, 6, 7}> {
+             p = MatMul (x, a)  q = MatMul (x, b)  r = MatMul (x, c)  s = MatMul (x, d) }"#,
+    );
+    let count = |operator: &str| left.iter().filter(|line| line.contains(operator)).count();
+    assert_eq!((count("MatMul"), count("Split")), (2, 1), "{left:?}");
+}
+
+#[test]
+fn products_whose_weights_have_other_readers_stay_apart() {
+    let left = in_parallel(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        g (float[5, 2] x, float[5, 2] z) => (float[5, 2] p, float[5, 2] q, float[5, 2] r)
+           <float[2, 2] a = {1, 2, 3, 4}, float[2, 2] b = {5, 6, 7, 8}> {
+             p = MatMul (x, a)  q = MatMul (z, b)  r = MatMul (q, a) }"#,
+    );
+    assert_eq!(left.len(), 3, "no two of one value: {left:?}");
+}
+
 #[test]
 fn a_family_that_does_not_exist_is_refused_with_the_nearest() {
     let wrong = Simplify {

@@ -1,7 +1,7 @@
 //! Adapters for operators that mean something else in the newer version.
 
 use super::site::{Outcome, Site};
-use crate::ir::Operator;
+use crate::ir::{Operator, Tensor};
 
 /// Softmax, LogSoftmax and Hardmax worked on the input flattened to a matrix at `axis` (1 by default); now along one axis.
 pub(super) fn softmax_13(site: &mut Site<'_>) -> Outcome {
@@ -10,7 +10,11 @@ pub(super) fn softmax_13(site: &mut Site<'_>) -> Outcome {
     if axis == -1 || rank.is_some_and(|rank| axis == rank as i64 - 1) {
         return site.set("axis", -1);
     }
-    let flat = site.derive(Operator::new("Flatten").with("axis", axis), 0, Vec::new())?;
+    // Behind one axis alone Reshape copies a length of 0, which Shape gives, from its own place; [1, 0] has none in the first.
+    let flat = match axis == 0 || rank.is_some_and(|rank| axis == -(rank as i64)) {
+        true => site.derive(Operator::new("Reshape"), 0, vec![Tensor::vector_i64(&[-1])])?,
+        false => site.derive(Operator::new("Flatten").with("axis", axis), 0, Vec::new())?,
+    };
     let shape = site.derive(Operator::new("Shape"), 0, Vec::new())?;
     site.read(0, flat)?;
     site.set("axis", -1)?;

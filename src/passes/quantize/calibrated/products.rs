@@ -296,7 +296,7 @@ impl<'a> Product<'a> {
     /// Puts the codes of the weight and their DequantizeLinear in its place.
     fn write_weight(&self, editor: &mut Editor<'_>, coded: Coded) -> Result<(), ApplyError> {
         let Coded { parameters, codes } = coded;
-        let granularity = self.target.granularity();
+        let granularity = self.target.granularity().stored(self.tensor.dims());
         let scales: Vec<f32> = parameters.iter().map(|p| p.scale).collect();
         let zeros: Vec<i32> = parameters.iter().map(|p| p.zero_point).collect();
         let dims = scale_dims(self.tensor.dims(), granularity);
@@ -308,19 +308,9 @@ impl<'a> Product<'a> {
             editor.add_constant(suffixed(&self.name, "scale"), scales),
             editor.add_constant(suffixed(&self.name, "zero_point"), zeros),
         ];
-        let mut dequantize = Operator::new("DequantizeLinear");
-        match granularity {
-            Granularity::PerTensor => {}
-            Granularity::PerChannel(axis) => dequantize = dequantize.with("axis", axis as i64),
-            Granularity::Blocked { axis, size } => {
-                dequantize = dequantize
-                    .with("axis", axis as i64)
-                    .with("block_size", size as i64);
-            }
-        }
         let dq = editor.add_operator(
             self.node,
-            dequantize,
+            granularity.dequantize_linear(),
             &inputs.map(Some),
             vec![Value::typed(suffixed(&self.name, "dequantized"), ty)],
         )?;

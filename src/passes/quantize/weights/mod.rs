@@ -349,8 +349,10 @@ impl QuantizeWeights {
                 .value(target.weight)
                 .map(|value| value.name.to_string())
                 .unwrap_or_default();
-            let nbits =
-                self.form == Form::MatMulNBits && (target.is_block_table || target.is_matrix_product());
+            let fits = target.is_block_table || target.is_matrix_product();
+            let smaller = |tensor: &Tensor| nbits::is_smaller(tensor, target);
+            let smaller = editor.graph().constant(target.weight).is_none_or(smaller);
+            let nbits = self.form == Form::MatMulNBits && fits && smaller;
             let coded = match ahead.pop_front() {
                 // A weight that an earlier target has taken is left to `code`.
                 Some(Some(coded)) if editor.graph().constant(target.weight).is_some() => {
@@ -386,9 +388,15 @@ impl QuantizeWeights {
                     done.captured |= target.readers.iter().any(|reader| !reader.bodies.is_empty());
                     inner.extend(lookups);
                     if self.form == Form::MatMulNBits && !nbits {
-                        report.notes.push(format!(
-                            "{name} is written in the form qdq: it is no weight that only products read on their right, or a table in whole blocks that lookups and products read by rows"
-                        ));
+                        let why = match fits {
+                            true => "filled up to whole blocks it would become larger",
+                            false => {
+                                "it is no weight that only products read on their right, or a table in whole blocks that lookups and products read by rows"
+                            }
+                        };
+                        report
+                            .notes
+                            .push(format!("{name} is written in the form qdq: {why}"));
                     }
                 }
                 Err(WeightError::Edit(source)) => return Err(PassError::Edit { pass: NAME, source }),

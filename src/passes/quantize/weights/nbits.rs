@@ -27,6 +27,21 @@ fn packed(codes: &[u8], bits: usize) -> Vec<u8> {
         .collect()
 }
 
+/// Whether the codes of a weight in whole blocks, and their scales, take less than the weight: blocks longer than its columns are filled up.
+pub(super) fn is_smaller(weight: &Tensor, target: &Target) -> bool {
+    let block = target.coding.block.max(1) as u64;
+    let (Some(sum), Some(k)) = (
+        target.sum_axis,
+        target.sum_axis.and_then(|axis| weight.dims().get(axis)),
+    ) else {
+        return true;
+    };
+    let outputs = weight.dims().iter().enumerate().filter(|(axis, _)| *axis != sum);
+    let blocks = k.div_ceil(block) * outputs.map(|(_, size)| size).product::<u64>();
+    let scale = target.scale_dtype().bits() as u64 / 8;
+    blocks * (block * target.coding.kind.bits() as u64 / 8 + scale) < weight.byte_len()
+}
+
 /// Replaces every MatMul and plain Gemm that reads the weight, whose codes are `[K, N]` and whose parameters are laid out as `[blocks, N]`.
 pub(super) fn replace(
     editor: &mut Editor<'_>,

@@ -142,7 +142,7 @@ pub(super) fn dequantize(
         codes: editor.add_constant(suffixed(name, "quantized"), coded.codes.clone()),
         kind: target.coding.kind,
         dims: coded.codes.dims().to_vec(),
-        granularity: target.granularity(),
+        granularity: target.granularity().stored(coded.codes.dims()),
         parameters: coded.parameters.clone(),
         scales: Vec::new(),
         name: name.to_owned(),
@@ -187,7 +187,12 @@ pub(super) fn dequantize(
             ValueType::tensor(reader.dtype, Some(shape)),
         );
         let inputs: Vec<_> = [stored.codes, scale].into_iter().chain(zero).map(Some).collect();
-        let dq = editor.add_operator(reader.at.node, stored.dequantize_linear(), &inputs, vec![value])?;
+        let dq = editor.add_operator(
+            reader.at.node,
+            stored.granularity.dequantize_linear(),
+            &inputs,
+            vec![value],
+        )?;
         let dq = ValueId::new(dq, 0);
         match reader.at.slot {
             Slot::Input(slot) => {
@@ -232,17 +237,6 @@ impl Stored {
 
     fn is_centred(&self) -> bool {
         self.kind.is_signed() && self.parameters.iter().all(|one| one.zero_point == 0)
-    }
-
-    fn dequantize_linear(&self) -> Operator {
-        let operator = Operator::new("DequantizeLinear");
-        match self.granularity {
-            Granularity::PerTensor => operator,
-            Granularity::PerChannel(axis) => operator.with("axis", axis as i64),
-            Granularity::Blocked { axis, size } => {
-                operator.with("axis", axis as i64).with("block_size", size as i64)
-            }
-        }
     }
 
     /// Scales in the shape that DequantizeLinear takes, or another one.
