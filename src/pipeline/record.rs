@@ -40,11 +40,7 @@ pub(super) fn recorded(
 
 /// Writes into the metadata where a model comes from.
 fn record(model: &mut Model, pipeline: &Pipeline, digest: String) {
-    let values = [
-        env!("CARGO_PKG_VERSION").to_owned(),
-        pipeline.digest(),
-        digest,
-    ];
+    let values = [env!("CARGO_PKG_VERSION").to_owned(), pipeline.digest(), digest];
     for (key, value) in RECORD.into_iter().zip(values) {
         match model
             .metadata

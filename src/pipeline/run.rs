@@ -295,7 +295,12 @@ pub fn run(
         (false, _) => before,
         (true, false) => weigh(&model, true)?,
         // What made the result is what makes it again.
-        (true, true) => recorded(&mut model, before, replay.as_ref().unwrap_or(pipeline), hashed.unwrap_or_else(|| digest(origin)))?,
+        (true, true) => recorded(
+            &mut model,
+            before,
+            replay.as_ref().unwrap_or(pipeline),
+            hashed.unwrap_or_else(|| digest(origin)),
+        )?,
     };
     let fixes = |step: &StepReport| step.name == "bind-defaults";
     let mut warnings = idle.clone();

@@ -186,8 +186,21 @@ impl File<'_> {
     }
 }
 
+impl Rule {
+    /// The cases that prove the rule.
+    pub fn examples(&self) -> &[Example] {
+        self.examples.found.get_or_init(|| {
+            let unread = self.examples.unread.as_ref();
+            // That the embedded ones can be read is tested.
+            unread.map_or_else(Vec::new, |unread| {
+                examples(&self.file, unread).unwrap_or_default()
+            })
+        })
+    }
+}
+
 /// The examples that were left unread.
-pub(super) fn examples(file: &Arc<str>, unread: &Unread) -> Result<Vec<Example>, RuleError> {
+fn examples(file: &Arc<str>, unread: &Unread) -> Result<Vec<Example>, RuleError> {
     let file = File {
         name: file.clone(),
         lines: Vec::new(),

@@ -9,7 +9,6 @@ use super::safety::Safety;
 use crate::ops;
 
 use super::error::Place;
-use super::load;
 use super::syntax::{Spanned, Statement};
 
 /// Families of rules that are left out unless they are asked for: `lowering` turns operators into what an engine can run, which
@@ -50,8 +49,8 @@ pub struct Rule {
 /// applies rules needs none.
 #[derive(Clone, Debug)]
 pub(crate) struct Examples {
-    found: OnceLock<Vec<Example>>,
-    unread: Option<Unread>,
+    pub(super) found: OnceLock<Vec<Example>>,
+    pub(super) unread: Option<Unread>,
 }
 
 /// The end of a file that begins with `examples:`, and how many lines stand before.
@@ -154,17 +153,6 @@ impl Example {
 }
 
 impl Rule {
-    /// The cases that prove the rule.
-    pub fn examples(&self) -> &[Example] {
-        self.examples.found.get_or_init(|| {
-            let unread = self.examples.unread.as_ref();
-            // That the embedded ones can be read is tested.
-            unread.map_or_else(Vec::new, |unread| {
-                load::examples(&self.file, unread).unwrap_or_default()
-            })
-        })
-    }
-
     /// Whether the rule is applied only where its family or the rule itself is asked for.
     pub fn is_optional(&self) -> bool {
         OPTIONAL_FAMILIES.contains(&self.family.as_str())
