@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use crate::analysis::infer_node;
 use crate::ir::{
-    Dim, EditError, Graph, Imports, Name, NodeId, NodeKind, NodeMeta, Shape, Slot, Tensor, Value, ValueId,
+    Dim, EditError, Graph, Imports, Name, NodeId, NodeKind, NodeMeta, Shape, Tensor, Value, ValueId,
 };
 
 use super::cost::{Cost, macs, node_macs, shape_of};
+pub(crate) use super::matcher::readers_of;
 use super::plan::Plan;
 use super::value::{Reason, Val};
 
@@ -390,12 +391,4 @@ fn inherited_identity(graph: &Graph, plan: &Plan, dead: &[NodeId]) -> Vec<(usize
         (node.name.is_some() || node.meta.is_some()).then(|| (index, node.name.clone(), meta))
     };
     pairs.into_iter().filter_map(identity).collect()
-}
-
-/// The operators that read a value through an input slot, and the owners of bodies that capture it.
-pub(crate) fn readers_of(graph: &Graph, value: ValueId) -> impl Iterator<Item = NodeId> + '_ {
-    graph
-        .readers_of(value)
-        .filter(|reader| matches!(reader.slot, Slot::Input(_)))
-        .map(|reader| reader.node)
 }

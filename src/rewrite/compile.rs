@@ -66,7 +66,7 @@ impl Unit<'_> {
             return Err(self.misuse(&self.match_source, Span::default(), "an empty pattern"));
         };
         let siblings = siblings::find(&nodes, &names.list, &constants_of(clauses))
-            .map_err(|reason| self.misuse(&self.match_source, last.value.span, reason))?;
+            .map_err(|error| self.misuse(&self.match_source, last.value.span, error.to_string()))?;
         for ((_, clause), source) in clauses.iter().zip(self.clause_sources) {
             self.check_bound(clause, &names, &[], source)?;
             self.check_expression(clause, source, false)?;

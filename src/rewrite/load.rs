@@ -186,6 +186,19 @@ impl File<'_> {
     }
 }
 
+impl Rule {
+    /// The cases that prove the rule.
+    pub fn examples(&self) -> &[Example] {
+        self.examples.found.get_or_init(|| {
+            let unread = self.examples.unread.as_ref();
+            // That the embedded ones can be read is tested.
+            unread.map_or_else(Vec::new, |unread| {
+                examples(&self.file, unread).unwrap_or_default()
+            })
+        })
+    }
+}
+
 /// The examples that were left unread.
 fn examples(file: &Arc<str>, unread: &Unread) -> Result<Vec<Example>, RuleError> {
     let file = File {
@@ -214,11 +227,7 @@ pub(super) fn embedded(file: &str, family: &str, content: &'static str) -> Resul
                 file,
                 family,
                 head,
-                Some(Unread {
-                    text,
-                    before,
-                    read: examples,
-                }),
+                Some(Unread { text, before }),
             )
         }
     }

@@ -1,8 +1,7 @@
 //! Finds where a pattern fits: a search over the operands of a root node, with every clause as part of the search.
 
-use crate::ir::{Graph, Imports, NodeId, Tensor, ValueId, opset_version};
+use crate::ir::{Graph, Imports, NodeId, Slot, Tensor, ValueId, opset_version};
 
-use super::apply::readers_of;
 use super::canonical::{Parameter, View, number_tensor};
 use super::eval::Evaluate;
 use super::helper::Scope;
@@ -525,4 +524,12 @@ pub(super) fn filled_with(tensor: &Tensor, one: &Tensor) -> bool {
         return false;
     };
     !raw.is_empty() && !bits.is_empty() && raw.chunks(bits.len()).all(|chunk| chunk == &*bits)
+}
+
+/// The operators that read a value through an input slot, and the owners of bodies that capture it.
+pub(crate) fn readers_of(graph: &Graph, value: ValueId) -> impl Iterator<Item = NodeId> + '_ {
+    graph
+        .readers_of(value)
+        .filter(|reader| matches!(reader.slot, Slot::Input(_)))
+        .map(|reader| reader.node)
 }

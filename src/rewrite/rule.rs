@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::safety::Safety;
 use crate::ops;
 
-use super::error::{Place, RuleError};
+use super::error::Place;
 use super::syntax::{Spanned, Statement};
 
 /// Families of rules that are left out unless they are asked for: `lowering` turns operators into what an engine can run, which
@@ -49,8 +49,8 @@ pub struct Rule {
 /// applies rules needs none.
 #[derive(Clone, Debug)]
 pub(crate) struct Examples {
-    found: OnceLock<Vec<Example>>,
-    unread: Option<Unread>,
+    pub(super) found: OnceLock<Vec<Example>>,
+    pub(super) unread: Option<Unread>,
 }
 
 /// The end of a file that begins with `examples:`, and how many lines stand before.
@@ -58,8 +58,6 @@ pub(crate) struct Examples {
 pub(crate) struct Unread {
     pub(crate) text: &'static str,
     pub(crate) before: usize,
-    /// Reads it.
-    pub(crate) read: fn(&Arc<str>, &Unread) -> Result<Vec<Example>, RuleError>,
 }
 
 impl Examples {
@@ -155,17 +153,6 @@ impl Example {
 }
 
 impl Rule {
-    /// The cases that prove the rule.
-    pub fn examples(&self) -> &[Example] {
-        self.examples.found.get_or_init(|| {
-            let unread = self.examples.unread.as_ref();
-            // That the embedded ones can be read is tested.
-            unread.map_or_else(Vec::new, |unread| {
-                (unread.read)(&self.file, unread).unwrap_or_default()
-            })
-        })
-    }
-
     /// Whether the rule is applied only where its family or the rule itself is asked for.
     pub fn is_optional(&self) -> bool {
         OPTIONAL_FAMILIES.contains(&self.family.as_str())

@@ -2,13 +2,31 @@
 
 use super::rule::{Operand, PatternNode, Sibling};
 
+/// Why a pattern of several parts is none.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SiblingError {
+    /// A part that shares nothing with those before it.
+    #[error(
+        "the last statement does not reach every other one through its operands or a value that both read"
+    )]
+    Apart,
+    /// An operand beside the shared value that may depend on data.
+    #[error(
+        "{name} must be a `constant`: in a pattern of several results only the value that all parts read is not"
+    )]
+    Operand {
+        /// What it is called.
+        name: String,
+    },
+}
+
 /// The siblings of a pattern: each reads a value that the part before it binds, and constants otherwise, so that no result of one part can be
-/// an operand of another. An error says what is wrong.
+/// an operand of another.
 pub(super) fn find(
     nodes: &[PatternNode],
     names: &[String],
     constants: &[String],
-) -> Result<Vec<Sibling>, String> {
+) -> Result<Vec<Sibling>, SiblingError> {
     let root = nodes.len().saturating_sub(1);
     let mut reached = vec![false; nodes.len()];
     let mut bound = vec![false; names.len()];
@@ -21,9 +39,7 @@ pub(super) fn find(
             Some((index, way))
         });
         let Some((index, (shared, mut path))) = found else {
-            return Err(
-                "the last statement does not reach every other one through its operands or a value that both read".to_owned(),
-            );
+            return Err(SiblingError::Apart);
         };
         path.reverse();
         reach(nodes, open.remove(index), &mut reached, &mut bound);
@@ -87,7 +103,7 @@ fn check_operands(
     names: &[String],
     constants: &[String],
     siblings: &[Sibling],
-) -> Result<(), String> {
+) -> Result<(), SiblingError> {
     for operand in nodes.iter().flat_map(|node| &node.operands) {
         let name = match operand {
             Operand::Node { .. } | Operand::Number(_) => continue,
@@ -97,9 +113,9 @@ fn check_operands(
             Operand::Splat(_) => "a list of values",
         };
         if !constants.iter().any(|known| known == name) {
-            return Err(format!(
-                "{name} must be a `constant`: in a pattern of several results only the value that all parts read is not"
-            ));
+            return Err(SiblingError::Operand {
+                name: name.to_owned(),
+            });
         }
     }
     Ok(())

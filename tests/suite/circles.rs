@@ -208,7 +208,7 @@ struct House {
 impl House {
     fn of(sources: &BTreeMap<PathBuf, String>) -> Self {
         let declared = Regex::new(r"(?m)^\s*(pub(?:\([^)]*\))? )?use ([^;$]+);").unwrap();
-        let inline = Regex::new(r"\b(?:crate|super)(?:::\w+)+").unwrap();
+        let inline = Regex::new(r"(?m)(?:^|[^\w:.])(\w+(?:::\w+)+)").unwrap();
         let known: BTreeSet<PathBuf> = sources.keys().map(|path| self::module(path)).collect();
         let mut house = Self {
             files: sources.keys().map(|path| (module(path), path.clone())).collect(),
@@ -221,26 +221,34 @@ impl House {
                 false => module(file),
             };
             let code = code(source);
-            let mut reached = Vec::new();
+            let (mut reached, mut near) = (Vec::new(), BTreeMap::new());
             for declaration in declared.captures_iter(&code) {
                 let mut paths = Vec::new();
                 expand(&[], &declaration[2], &mut paths);
                 for (path, alias) in paths {
-                    let near = own.join(&path[0]);
                     let to = match absolute(&path, &own) {
                         Some(to) => to,
-                        None if known.contains(&near) => own.join(path.iter().collect::<PathBuf>()),
+                        None if known.contains(&own.join(&path[0])) => {
+                            own.join(path.iter().collect::<PathBuf>())
+                        }
                         None => continue,
                     };
+                    near.insert(alias.clone(), to.clone());
                     if declaration.get(1).is_some() {
                         house.exports.insert(own.join(alias), to.clone());
                     }
                     reached.push(to);
                 }
             }
-            for path in inline.find_iter(&declared.replace_all(&code, "")) {
-                let path: Vec<String> = path.as_str().split("::").map(str::to_owned).collect();
-                reached.extend(absolute(&path, &own));
+            for path in inline.captures_iter(&declared.replace_all(&code, "")) {
+                let path: Vec<String> = path[1].split("::").map(str::to_owned).collect();
+                let rest = || path[1..].iter().collect::<PathBuf>();
+                let below = own.join(&path[0]);
+                reached.extend(match near.get(&path[0]) {
+                    Some(to) => Some(to.join(rest())),
+                    None if known.contains(&below) => Some(below.join(rest())),
+                    None => absolute(&path, &own),
+                });
             }
             house.uses.insert(file.clone(), reached);
         }

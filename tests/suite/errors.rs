@@ -41,17 +41,19 @@ pub(super) fn code(source: &str) -> String {
     kept.collect::<Vec<_>>().join("\n")
 }
 
-/// The last of the types between the angle brackets that begin here.
-fn last_argument(text: &str) -> &str {
-    let (mut depth, mut start) = (0, 0);
+/// The second and last of the types between the angle brackets that begin here, where there are two.
+fn error_type(text: &str) -> Option<&str> {
+    let (mut depth, mut start) = (0, None);
     for (at, char) in text.char_indices() {
         match char {
             '<' | '(' | '[' => depth += 1,
             '>' if text[..at].ends_with('-') => {}
-            '>' if depth == 0 => return text[start..at].trim().trim_end_matches(','),
+            '>' if depth == 0 => {
+                return start.map(|start: usize| text[start..at].trim().trim_end_matches(','));
+            }
             '>' | ')' | ']' => depth -= 1,
             // A comma behind the last one separates nothing.
-            ',' if depth == 0 && !text[at + 1..].trim_start().starts_with('>') => start = at + 1,
+            ',' if depth == 0 && !text[at + 1..].trim_start().starts_with('>') => start = Some(at + 1),
             _ => {}
         }
     }
@@ -64,7 +66,7 @@ fn texts(source: &str) -> Vec<(String, usize)> {
     let code = code(source);
     let results = code
         .match_indices("Result<")
-        .filter(|(at, head)| last_argument(&code[at + head.len()..]) == "String")
+        .filter(|(at, head)| error_type(&code[at + head.len()..]) == Some("String"))
         .map(|(at, _)| at);
     let aliases = code
         .match_indices("type Err = String;")
@@ -86,7 +88,7 @@ fn texts(source: &str) -> Vec<(String, usize)> {
 
 #[test]
 fn texts_as_errors_are_found_wherever_they_stand() {
-    let source = "fn one(\n    x: u8,\n) -> Result<BTreeMap<String, String>, Error> {}\nfn two() -> Result<\n    (u8, u8),\n    String,\n> {}\n\
+    let source = "fn one(\n    x: u8,\n) -> Result<BTreeMap<String, String>, Error> { io::Result<String> }\nfn two() -> Result<\n    (u8, u8),\n    String,\n> {}\n\
                   fn three(f: impl Fn(u8) -> Result<u8, String>) {}\nfn four() {\n    let inner = |x| -> Result<u8, String> { x };\n}\n\
                   impl FromStr for A {\n    type Err = String;\n}\nfn five() -> Result<u8, Box<dyn std::error::Error>> {}\n\
                   // fn six() -> Result<u8, String>\n#[cfg(test)]\nmod tests {\n    fn seven() -> Result<u8, String> {}\n}\n";
