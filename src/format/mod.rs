@@ -42,7 +42,7 @@ pub(crate) use map::{mapped_from, shared_bytes, shared_bytes_mut};
 pub use relocate::{Relocation, Repeated};
 pub use retire::recorded_data;
 pub use rope::Rope;
-pub use save::{Saved, Target, WriteOptions, write_proto, write_relocated, write_unchanged};
+pub use save::{Saved, Target, WriteOptions, pieces, write_proto, write_relocated, write_unchanged};
 pub use share::{Shared, Sharer, share};
 #[cfg(target_os = "linux")]
 pub(crate) use tensors::visit_tensors;

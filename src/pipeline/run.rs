@@ -11,6 +11,7 @@ use super::done::Done;
 use super::gates::{GateReport, Weight};
 use super::interfaces::recalled;
 use super::judge::{Models, judge};
+use super::provenance::{InputDigest, record};
 use super::reuse::{Reuse, Trail};
 use super::until::{self, Searched};
 use super::weigh::{weigh, weigh_input};
@@ -25,7 +26,6 @@ use crate::passes::{
     Change, Context, HeadTraining, Limits, Pass, PassError, PassReport, PlannedNode, Reason, ReportFile,
     Resources, Safety, Selector, Simplify, Times, distinct_names, overridable, unmatched,
 };
-use crate::proto::StringStringEntryProto;
 use crate::rewrite::Evaluator;
 use crate::schema::{self, PatternError};
 use crate::transfer::parameters::Account;
@@ -48,6 +48,8 @@ pub struct RunOptions<'a> {
     pub seed: u64,
     /// Whether a changed model records where it comes from.
     pub provenance: bool,
+    /// Whether multiply-accumulates are counted, which takes inferred shapes. Gates have them counted in any case.
+    pub macs: bool,
     /// Data and an engine, for steps that need them.
     pub resources: Option<&'a dyn Resources>,
     /// Called with a step's progress.
@@ -255,7 +257,9 @@ pub fn run(
     origin: &Origin,
     options: &RunOptions<'_>,
 ) -> Result<Outcome, RunError> {
-    let before = weigh_input(input, origin, true);
+    let macs = options.macs || !pipeline.gates.is_empty();
+    let input_digest = options.provenance.then(|| InputDigest::begin(origin));
+    let before = weigh_input(input, origin, macs);
     let mut runner = Runner::new(pipeline, options)?;
     let kept = Selector::new("keep", pipeline.keep.iter().chain(&options.keep));
     if let Some(message) = unmatched(input, &[kept]) {
@@ -280,11 +284,11 @@ pub fn run(
         changed,
         ..
     } = done;
-    if changed && options.provenance {
+    if let Some(input_digest) = input_digest.filter(|_| changed) {
         // What made the result is what makes it again. Before it is weighed: the file has it, too.
-        record(&mut model, replay.as_ref().unwrap_or(pipeline), origin);
+        record(&mut model, replay.as_ref().unwrap_or(pipeline), &input_digest);
     }
-    let after = if changed { weigh(&model, true)? } else { before };
+    let after = if changed { weigh(&model, macs)? } else { before };
     let fixes = |step: &StepReport| step.name == "bind-defaults";
     let mut warnings = idle.clone();
     warnings.extend(worse);
@@ -521,37 +525,4 @@ impl<'a> Runner<'a> {
         prepared.name_values();
         unmatched(&prepared, &selectors).and(Some(message))
     }
-}
-
-/// Writes into the metadata where a model comes from.
-fn record(model: &mut Model, pipeline: &Pipeline, origin: &Origin) {
-    let entries = [
-        ("secateur.version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("secateur.pipeline", pipeline.digest()),
-        ("secateur.input", digest(origin)),
-    ];
-    for (key, value) in entries {
-        match model
-            .metadata
-            .iter_mut()
-            .find(|entry| entry.key.as_deref() == Some(key))
-        {
-            Some(entry) => entry.value = Some(value),
-            None => model.metadata.push(StringStringEntryProto {
-                key: Some(key.to_owned()),
-                value: Some(value),
-            }),
-        }
-    }
-}
-
-/// The digest of a model file and its external data files, in the order of their locations.
-pub fn digest(origin: &Origin) -> String {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&origin.bytes);
-    for (location, file) in origin.external.iter() {
-        hasher.update(location.as_bytes());
-        hasher.update(&file.bytes);
-    }
-    hasher.finalize().to_hex().to_string()
 }

@@ -25,6 +25,8 @@ pub(super) struct Wishes<'a> {
     pub(super) excluded: &'a dyn Fn(NodeId) -> Option<String>,
     /// Type of activations that nothing else is said of.
     pub(super) activation: Kind,
+    /// Zero is in the middle of the codes of activations.
+    pub(super) symmetric: bool,
     /// Type of what a node reads and puts out.
     pub(super) named: &'a dyn Fn(NodeId) -> Option<Kind>,
     /// Why a node of this role and type is computed in float between its pairs.
@@ -274,6 +276,7 @@ pub(super) fn plan(graph: &Graph, profile: Profile, opset: i64, wishes: &Wishes<
         mut kinds,
         mut wanted,
         mut plan,
+        clamps,
         ..
     } = draft;
     if traits.pairs == Pairs::Before {
@@ -281,6 +284,16 @@ pub(super) fn plan(graph: &Graph, profile: Profile, opset: i64, wishes: &Wishes<
     }
     for (value, kind) in wanted {
         plan.activations.insert((value, kind), vec![value]);
+    }
+    for clamp in clamps.cutting {
+        let Some(input) = graph.input(clamp, 0) else {
+            continue;
+        };
+        let sources = plan
+            .activations
+            .iter_mut()
+            .filter(|((value, _), _)| *value == input);
+        sources.for_each(|(_, sources)| *sources = vec![ValueId::new(clamp, 0)]);
     }
     plan.kinds = kinds;
     share_scales(&roles, &mut plan);
@@ -294,6 +307,10 @@ struct Clamps {
     implied: HashMap<NodeId, NodeId>,
     /// They stay, and the product before them computes them.
     fused: HashMap<NodeId, NodeId>,
+    /// They stay, and the engine computes them in float between two pairs.
+    floating: HashSet<NodeId>,
+    /// They stay behind codes of their own: what they cut off needs none.
+    cutting: Vec<NodeId>,
     /// Those that stand alone and would only cost a pair.
     useless: u64,
 }
@@ -309,6 +326,8 @@ impl Clamps {
         let mut clamps = Self {
             implied: HashMap::new(),
             fused: HashMap::new(),
+            floating: HashSet::new(),
+            cutting: Vec::new(),
             useless: 0,
         };
         for id in &roles.order {
@@ -319,13 +338,30 @@ impl Clamps {
                 Some(source) => {
                     // Zero is in the middle of floats: they imply no clamp.
                     let kind = (wishes.named)(source).unwrap_or(wishes.activation);
-                    let implied = traits.implies_clamps && !kind.is_float();
-                    let found = if implied {
-                        &mut clamps.implied
-                    } else {
-                        &mut clamps.fused
-                    };
-                    found.insert(*id, source);
+                    let middle = wishes.symmetric || kind.is_float();
+                    let apart = !(traits.implies_clamps && !middle || traits.fuses_clamps);
+                    clamps.cutting.extend(apart.then_some(*id));
+                    match (traits.implies_clamps && !middle, traits.fuses_clamps) {
+                        (true, _) => {
+                            clamps.implied.insert(*id, source);
+                        }
+                        (false, true) => {
+                            clamps.fused.insert(*id, source);
+                        }
+                        (false, false) if traits.pairs == Pairs::Everywhere => {}
+                        // Its result is read as codes, or the pair in front of it is all that the product needs.
+                        (false, false)
+                            if readers(roles.graph, *id)
+                                .iter()
+                                .any(|reader| integer.contains(reader)) =>
+                        {
+                            clamps.floating.insert(*id);
+                        }
+                        (false, false) => {
+                            integer.remove(id);
+                            clamps.useless += 1;
+                        }
+                    }
                 }
                 None if traits.pairs == Pairs::Everywhere => {}
                 None => {
@@ -380,6 +416,10 @@ impl Draft<'_> {
             let mut codes = outputs(self.roles.graph, id);
             codes.retain(|value| is_float(self.roles.graph, *value));
             self.give_codes(codes, kind);
+        }
+        if self.clamps.floating.contains(&id) {
+            let why = "float between the pairs: only codes that begin at zero imply a clamp at zero";
+            return Decision::Simulated(why.to_owned());
         }
         match (wishes.simulated)(id, self.roles.of(id), kind) {
             Some(why) => Decision::Simulated(why),
