@@ -507,21 +507,32 @@ def test_smoothing_comes_first(fixtures, tmp_path, target, images, others, outpu
     assert_same_bits(smooth, parameters(tmp_path / "apart.onnx"))
 
 
-@pytest.mark.parametrize("name", ["digits_cnn", "digits_mlp", "resnet8_cifar10_bn"])
-def test_symmetric_activations_run_on_integer_kernels(fixtures, tmp_path, target, images, outputs, name):
+#: On x86 ONNX Runtime turns signed codes into unsigned ones first, and where that fails at a sum the convolutions around stay float.
+SYMMETRIC = [
+    ("digits_cnn", QuantType.QInt8, 0),
+    ("digits_cnn", QuantType.QUInt8, 128),
+    ("digits_mlp", QuantType.QInt8, 0),
+    ("resnet8_cifar10_bn", QuantType.QUInt8, 128),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "middle"), SYMMETRIC, ids=[f"{row[0]} {row[1]}" for row in SYMMETRIC])
+def test_symmetric_activations_run_on_integer_kernels(fixtures, tmp_path, target, images, outputs, name, kind, middle):
     runtime = pytest.importorskip("onnxruntime")
     model = fixtures / f"{name}.onnx"
     if name == "resnet8_cifar10_bn":
         images = numpy.random.default_rng(0).normal(size=(16, 3, 32, 32)).astype("float32")
     inputs = secateur.Model(model).inputs[0].name
     extra = {"ActivationSymmetric": True, "QDQKeepRemovableActivations": True, "CalibTensorRangeSymmetric": True}
-    quantize_static(model, target, batches(images, name=inputs), per_channel=True, extra_options=extra)
+    chosen = {"per_channel": True, "activation_type": kind}
+    quantize_static(model, target, batches(images, name=inputs), extra_options=extra, **chosen)
     plain = tmp_path / "plain.onnx"
-    quantize_static(model, plain, batches(images, name=inputs), per_channel=True, extra_options={"ActivationSymmetric": True})
+    quantize_static(model, plain, batches(images, name=inputs), extra_options={"ActivationSymmetric": True}, **chosen)
     assert target.read_bytes() == plain.read_bytes()
     onnx.checker.check_model(target, full_check=True)
     found = parameters(target)
-    assert found and all(not array.any() for value, array in found.items() if value.endswith("_zero_point"))
+    pairs = [node for node in onnx.load(target).graph.node if node.op_type == "QuantizeLinear"]
+    assert pairs and all(found[node.input[2]] == middle for node in pairs)
     assert any(array.dtype == numpy.int32 for value, array in initializers(target).items() if value.endswith("_quantized"))
 
     options = runtime.SessionOptions()
