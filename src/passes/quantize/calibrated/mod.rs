@@ -2,6 +2,7 @@
 
 mod apply;
 mod candidates;
+mod clamps;
 mod cuts;
 mod explain;
 mod form;

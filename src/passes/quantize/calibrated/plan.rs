@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::profile::{Pairs, Profile, Role, Traits};
+use super::clamps::{Clamps, clamps_at_zero};
+use super::profile::{Pairs, Profile, Role};
 use crate::ir::{DType, Graph, NodeId, NodeKind, Slot, Use, ValueId};
 use crate::quantize::Kind;
 
@@ -53,9 +54,10 @@ pub(super) struct Plan {
 }
 
 /// A graph with the role of each node.
-struct Roles<'a> {
-    graph: &'a Graph,
-    order: Vec<NodeId>,
+pub(super) struct Roles<'a> {
+    pub(super) graph: &'a Graph,
+    /// Operators in topological order.
+    pub(super) order: Vec<NodeId>,
     roles: HashMap<NodeId, (Role, String)>,
     pairs: Pairs,
 }
@@ -91,7 +93,7 @@ impl<'a> Roles<'a> {
         }
     }
 
-    fn of(&self, id: NodeId) -> Role {
+    pub(super) fn of(&self, id: NodeId) -> Role {
         self.roles.get(&id).map_or(Role::Float, |entry| entry.0)
     }
 
@@ -212,7 +214,7 @@ impl<'a> Roles<'a> {
     }
 
     /// The product or sum whose output only `clamp` reads; the clamp is then implied by the range of codes.
-    fn clamp_source(&self, clamp: NodeId) -> Option<NodeId> {
+    pub(super) fn clamp_source(&self, clamp: NodeId) -> Option<NodeId> {
         let graph = self.graph;
         let input = graph.input(clamp, 0)?;
         let only = graph.use_count(input) == 1 && !graph.is_graph_output(input);
@@ -299,84 +301,6 @@ pub(super) fn plan(graph: &Graph, profile: Profile, opset: i64, wishes: &Wishes<
     share_scales(&roles, &mut plan);
     join_ranges(&roles, traits.one_scale, &mut plan);
     plan
-}
-
-/// Clamps on integers, with the operators that they are one with.
-struct Clamps {
-    /// The range of codes implies them.
-    implied: HashMap<NodeId, NodeId>,
-    /// They stay, and the product before them computes them.
-    fused: HashMap<NodeId, NodeId>,
-    /// They stay, and the engine computes them in float between two pairs.
-    floating: HashSet<NodeId>,
-    /// They stay behind codes of their own: what they cut off needs none.
-    cutting: Vec<NodeId>,
-    /// Those that stand alone and would only cost a pair.
-    useless: u64,
-}
-
-impl Clamps {
-    /// Finds them, and takes out of `integer` what stands alone.
-    fn leave_out(
-        roles: &Roles<'_>,
-        integer: &mut HashSet<NodeId>,
-        traits: &Traits,
-        wishes: &Wishes<'_>,
-    ) -> Self {
-        let mut clamps = Self {
-            implied: HashMap::new(),
-            fused: HashMap::new(),
-            floating: HashSet::new(),
-            cutting: Vec::new(),
-            useless: 0,
-        };
-        for id in &roles.order {
-            if roles.of(*id) != Role::Clamp || !integer.contains(id) {
-                continue;
-            }
-            match roles.clamp_source(*id).filter(|source| integer.contains(source)) {
-                Some(source) => {
-                    // Zero is in the middle of floats: they imply no clamp.
-                    let kind = (wishes.named)(source).unwrap_or(wishes.activation);
-                    let middle = wishes.symmetric || kind.is_float();
-                    let apart = !(traits.implies_clamps && !middle || traits.fuses_clamps);
-                    clamps.cutting.extend(apart.then_some(*id));
-                    match (traits.implies_clamps && !middle, traits.fuses_clamps) {
-                        (true, _) => {
-                            clamps.implied.insert(*id, source);
-                        }
-                        (false, true) => {
-                            clamps.fused.insert(*id, source);
-                        }
-                        (false, false) if traits.pairs == Pairs::Everywhere => {}
-                        // Its result is read as codes, or the pair in front of it is all that the product needs.
-                        (false, false)
-                            if readers(roles.graph, *id)
-                                .iter()
-                                .any(|reader| integer.contains(reader)) =>
-                        {
-                            clamps.floating.insert(*id);
-                        }
-                        (false, false) => {
-                            integer.remove(id);
-                            clamps.useless += 1;
-                        }
-                    }
-                }
-                None if traits.pairs == Pairs::Everywhere => {}
-                None => {
-                    integer.remove(id);
-                    clamps.useless += 1;
-                }
-            }
-        }
-        clamps
-    }
-
-    fn follows(&self) -> HashMap<NodeId, NodeId> {
-        let both = self.implied.iter().chain(&self.fused);
-        both.map(|(clamp, source)| (*clamp, *source)).collect()
-    }
 }
 
 /// A plan in the making: what is done with a node depends on those before.
@@ -473,7 +397,7 @@ impl Draft<'_> {
 }
 
 /// Nodes that read what `id` puts out.
-fn readers(graph: &Graph, id: NodeId) -> Vec<NodeId> {
+pub(super) fn readers(graph: &Graph, id: NodeId) -> Vec<NodeId> {
     let uses = outputs(graph, id).into_iter().flat_map(|value| graph.uses(value));
     uses.map(|found| found.node).collect()
 }
@@ -559,24 +483,6 @@ fn join_ranges(roles: &Roles<'_>, names: &[&str], plan: &mut Plan) {
             *sources = group.iter().copied().collect();
         }
     }
-}
-
-/// Relu, or a Clip with the constant lower bound 0: then the zero point is the lowest code and no code is below.
-fn clamps_at_zero(graph: &Graph, clamp: NodeId) -> bool {
-    let Some(operator) = graph.operator(clamp) else {
-        return false;
-    };
-    if operator.is("Relu") {
-        return true;
-    }
-    let bound = match graph.input(clamp, 1) {
-        Some(value) => graph.constant(value).and_then(|tensor| tensor.single_f64()),
-        None => operator.float("min").map(f64::from),
-    };
-    let upper_is_constant = graph
-        .input(clamp, 2)
-        .is_none_or(|value| graph.constant(value).is_some());
-    bound == Some(0.0) && upper_is_constant
 }
 
 /// The float tensors that a node reads as activations: not weights, biases or parameters of its own.
