@@ -4,8 +4,9 @@
 usage: check.py [--wheel FILE] [--out FOLDER] [--build-only] [--here]
 
 1. maturin builds the wheel with cargo's release profile, so that what `cargo build --release` made serves it, too.
-2. The wheel alone goes into a new virtual environment, and the tests that need no other package run there.
-3. A second one gets the packages of tests/requirements-peers.txt, and all tests, mypy and stubtest run there.
+2. The sdist is made, and has every file that a build reads and none that is not in the repository.
+3. The wheel alone goes into a new virtual environment, and the tests that need no other package run there.
+4. A second one gets the packages of tests/requirements-peers.txt, and all tests, mypy and stubtest run there.
 
 The wheel is linked against glibc 2.17 by the package ziglang, and is a manylinux_2_17 wheel; with --here, or where ziglang is not to be
 had, it is for systems as new as this one. Where other packages cannot be installed, what needs them is skipped with the reason, and the status is 0. The last line is `N passed, N failed, N skipped`.
@@ -20,6 +21,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import venv
 from pathlib import Path
@@ -33,6 +35,27 @@ import subprocess, sys
 args = [a for a in sys.argv[1:] if a not in ("-lgcc_s", "-Wl,--as-needed", "-Wl,-Bstatic", "-Wl,-Bdynamic", "-Wl,--eh-frame-hdr")]
 sys.exit(subprocess.call([{python!r}, "-m", "ziglang", "cc", "-target", "x86_64-linux-gnu.2.17", *args, "-lunwind"]))
 """
+
+
+#: What a build of the sdist reads, and what a licence asks for.
+BUILT_FROM = (
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "build.rs",
+    "layouts/",
+    "passes/",
+    "proto/",
+    "pyproject.toml",
+    "python/Cargo.toml",
+    "python/LICENSE-APACHE",
+    "python/LICENSE-MIT",
+    "python/README.md",
+    "python/secateur/",
+    "python/src/",
+    "src/",
+)
 
 
 class Skip(Exception):
@@ -60,9 +83,8 @@ def installed(python: Path, *packages: str) -> None:
         raise Skip(f"pip install {' '.join(packages)}: {made.stderr.strip().splitlines()[-1:]}")
 
 
-def build(scratch: Path, out: Path, portable: bool) -> Path:
-    """The wheel."""
-    python = environment(scratch / "build", "maturin==1.16.0")
+def build(python: Path, scratch: Path, out: Path, portable: bool) -> Path:
+    """The wheel, made by an interpreter that has maturin."""
     if portable:
         try:
             installed(python, "ziglang==0.17.1")
@@ -81,6 +103,25 @@ def build(scratch: Path, out: Path, portable: bool) -> Path:
     (wheel,) = (scratch / "wheel").glob("*.whl")
     out.mkdir(parents=True, exist_ok=True)
     return Path(shutil.copy(wheel, out))
+
+
+def sources(python: Path, scratch: Path) -> bool:
+    """Whether the sdist has what it has to have, and nothing else."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        raise Skip("the sdist is compared with what git lists, and this is no repository")
+    tracked = set(listed.stdout.split("\0")) - {""}
+    run(str(python), "-m", "maturin", "sdist", "--out", str(scratch / "sdist"), cwd=ROOT)
+    (archive,) = (scratch / "sdist").glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        inside = {member.name.partition("/")[2] for member in opened if member.isfile()}
+    needed = {name for name in tracked if name.startswith(BUILT_FROM)}
+    missing, foreign = sorted(needed - inside), sorted(inside - tracked - {"PKG-INFO"})
+    print(f"sdist: {archive.name}, {archive.stat().st_size / 1e6:.1f} MB, {len(inside)} files", flush=True)
+    for what, names in (("is not in the sdist", missing), ("is in the sdist and not in the repository", foreign)):
+        for name in names:
+            print(f"{name} {what}", flush=True)
+    return not missing and not foreign
 
 
 def tests(python: Path, counts: dict[str, int], folder: Path, *arguments: str) -> bool:
@@ -117,10 +158,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="secateur-python-") as name:
         scratch = Path(name)
         try:
-            wheel = asked.wheel or build(scratch, asked.out, not asked.here and platform.machine() == "x86_64")
+            maker = environment(scratch / "build", "maturin==1.16.0")
+            wheel = asked.wheel or build(maker, scratch, asked.out, not asked.here and platform.machine() == "x86_64")
             print(f"wheel: {wheel.name}, {wheel.stat().st_size / 1e6:.1f} MB", flush=True)
             if asked.build_only:
                 return 0
+            counts["passed" if sources(maker, scratch) else "failed"] += 1
             alone = environment(scratch / "alone", str(wheel), "pytest==9.2.0")
             tests(alone, counts, scratch)
             peers = environment(

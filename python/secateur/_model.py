@@ -118,12 +118,12 @@ class Model:
     @property
     def inputs(self) -> tuple[Value, ...]:
         """Inputs of the graph."""
-        return tuple(_value(value) for value in self._facts()["inputs"])
+        return tuple(_value(value) for value in json.loads(self._native.inputs()))
 
     @property
     def outputs(self) -> tuple[Value, ...]:
         """Outputs of the graph."""
-        return tuple(_value(value) for value in self._facts()["outputs"])
+        return tuple(_value(value) for value in json.loads(self._native.outputs()))
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -159,8 +159,17 @@ class Model:
         return self._native.text()
 
     def to_bytes(self) -> bytes:
-        """The model as one message, external data inside."""
-        return self._native.to_bytes()
+        """The model as one message, external data inside.
+
+        Raises:
+            InputError: ``stream-needs-external`` above 2 GiB, which one message cannot hold.
+        """
+        try:
+            return self._native.to_bytes()
+        except SecateurError as error:
+            if error.code == "stream-needs-external":
+                error._advise("write it to a file with `save`, which gives its weights a file of their own")
+            raise
 
     def to_onnx(self) -> Any:
         """The model as ``onnx.ModelProto``; needs the package ``onnx``."""

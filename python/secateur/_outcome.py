@@ -452,14 +452,21 @@ class Outcome:
 
 
 def run_pipeline(
-    pipeline: _native.Pipeline, model: ModelLike, run: Mapping[str, Any], what: str, also: Sequence[str] = ()
+    pipeline: _native.Pipeline,
+    model: ModelLike,
+    run: Mapping[str, Any],
+    what: str,
+    also: Sequence[str] = (),
+    *,
+    macs: bool | None = None,
 ) -> Outcome:
-    """Runs a pipeline; raises where its result is not accepted, unless the caller wants to see."""
+    """Runs a pipeline; raises where its result is not accepted, unless the caller wants to see. Whoever does not look at the report
+    need not have its operations counted."""
     refuse_unknown(run, RUNNING, what, ["data", "progress", "refused", *also])
     refused = run.get("refused") or "raise"
     one_of("refused", refused, ("raise", "return"))
     opened, remake = taken(model)
-    options = options_of(run, RUNNING, opened)
+    options = options_of({**run, "macs": macs}, {**RUNNING, "macs": _truth}, opened)
     with Told(run.get("progress")) as told:
         native = _native.run(pipeline, opened._native, options, told.progress, LOG.info)
     outcome = Outcome(native, remake)

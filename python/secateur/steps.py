@@ -1001,6 +1001,8 @@ def quantize(
         "float8e5m2", "float8e5m2fnuz"] | None = None,
     weights: Literal["uint8", "int8", "uint16", "int16", "uint4", "int4", "uint2", "int2", "float8e4m3fn", "float8e4m3fnuz",
         "float8e5m2", "float8e5m2fnuz"] | None = None,
+    symmetric_activations: bool | None = None,
+    symmetric_weights: bool | None = None,
     block: int | None = None,
     layers: Sequence[Mapping[str, Any]] | None = None,
     rounding: Literal["nearest", "gptq", "adaround"] | None = None,
@@ -1035,6 +1037,12 @@ def quantize(
         activations: Type of the codes of activations; that of the scheme and the profile by default. A type that the engine has
             no kernel for is refused, or, by ONNX Runtime's profiles for 16 bits, simulated in float, and the plan says so.
         weights: Type of the codes of weights; `int8` by default, `float8e4m3fn` with the scheme `float8`.
+        symmetric_activations: Zero in the middle of the codes of activations; as the profile has it by default, of which
+            TensorRT's alone does. Clamps stay, as such a range implies none: ONNX Runtime computes them in float between two
+            pairs.
+        symmetric_weights: Zero in the middle of the codes of weights. Without, a range that lies on one side of zero has more
+            codes, and weights have zero points: TensorRT and OpenVINO take none, ONNX Runtime and QNN one for a whole weight
+            (`per-channel: false`). Default: `True`.
         block: Elements along the summed dimension of a matrix product that share a scale of its weight; 0: a whole output channel
             does. Default: `0`.
         layers: Other types for single layers: the first entry whose pattern matches the node's name, an output of it or its
@@ -1069,10 +1077,11 @@ def quantize(
         run: see :class:`RunOptions`.
     """
     return step("quantize", model, {"scheme": scheme, "profile": profile, "activations": activations, "weights": weights,
-        "block": block, "layers": layers, "rounding": rounding, "calibrate": calibrate, "per_channel": per_channel,
-        "reduce_range": reduce_range, "saturation": saturation, "prepare": prepare, "correct_bias": correct_bias,
-        "equalize": equalize, "heads": heads, "exclude": exclude, "step_data": step_data, "until": until,
-        "write_pipeline": write_pipeline}, run, {"stats": stats, "gram-stats": gram_stats})
+        "symmetric_activations": symmetric_activations, "symmetric_weights": symmetric_weights, "block": block, "layers": layers,
+        "rounding": rounding, "calibrate": calibrate, "per_channel": per_channel, "reduce_range": reduce_range,
+        "saturation": saturation, "prepare": prepare, "correct_bias": correct_bias, "equalize": equalize, "heads": heads,
+        "exclude": exclude, "step_data": step_data, "until": until, "write_pipeline": write_pipeline}, run, {"stats": stats,
+        "gram-stats": gram_stats})
 
 
 def quantize_dynamic(

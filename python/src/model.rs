@@ -33,8 +33,15 @@ impl Model {
 
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let inner = self.inner.clone();
-        let bytes = aside(py, move || inner.to_bytes())?.or_raise(py)?;
-        Ok(PyBytes::new(py, &bytes))
+        let pieces = aside(py, move || inner.to_pieces())?.or_raise(py)?;
+        PyBytes::new_with(py, pieces.iter().map(Bytes::len).sum(), |mut rest| {
+            for piece in &pieces {
+                let (here, behind) = rest.split_at_mut(piece.len());
+                here.copy_from_slice(piece);
+                rest = behind;
+            }
+            Ok(())
+        })
     }
 
     /// Writes the model; answers the files and remarks.
@@ -48,6 +55,18 @@ impl Model {
         let inner = self.inner.clone();
         aside(py, move || {
             serde_json::to_string(&inner.facts()).unwrap_or_default()
+        })
+    }
+
+    /// The inputs as JSON; those that are declared, so that it takes no time.
+    fn inputs(&self) -> String {
+        serde_json::to_string(&self.inner.inputs()).unwrap_or_default()
+    }
+
+    fn outputs(&self, py: Python<'_>) -> PyResult<String> {
+        let inner = self.inner.clone();
+        aside(py, move || {
+            serde_json::to_string(&inner.outputs()).unwrap_or_default()
         })
     }
 

@@ -39,6 +39,7 @@ struct Given {
     dry_run: bool,
     allow_unchanged: bool,
     provenance: Option<bool>,
+    macs: Option<bool>,
     output: Option<PathBuf>,
     in_place: bool,
     force: bool,
@@ -91,6 +92,7 @@ impl Given {
         options = given(options, self.fuel, secateur::Options::fuel);
         options = given(options, self.max_growth, secateur::Options::max_growth);
         options = given(options, self.provenance, secateur::Options::provenance);
+        options = given(options, self.macs, secateur::Options::macs);
         options = given(options, self.rounds, secateur::Options::rounds);
         options = given(options, self.threshold, secateur::Options::threshold);
         options = given(options, self.latency_runs, secateur::Options::latency_runs);

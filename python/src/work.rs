@@ -5,10 +5,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use secateur::{CancelToken, Options};
 
 use crate::error::defect;
@@ -81,32 +82,77 @@ pub(crate) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Each call has a pool of its own: what is common to a process does not survive a fork, as `multiprocessing` makes it.
+/// Pools that no call uses, of one process. Nothing of a parent's survives a fork as `multiprocessing` makes it: threads are not
+/// there in the child, so its pools are forgotten.
+static IDLE: Mutex<Idle> = Mutex::new(Idle {
+    process: 0,
+    pools: Vec::new(),
+});
+
+/// How many pools wait for another call.
+const MOST_IDLE: usize = 4;
+
+struct Idle {
+    process: u32,
+    pools: Vec<Arc<ThreadPool>>,
+}
+
+impl Idle {
+    /// What is known in this process, if nobody looks at it: in a forked child it may be somebody who is not there.
+    fn here() -> Option<MutexGuard<'static, Self>> {
+        let mut idle = IDLE.try_lock().ok()?;
+        if idle.process != std::process::id() {
+            idle.process = std::process::id();
+            std::mem::forget(std::mem::take(&mut idle.pools));
+        }
+        Some(idle)
+    }
+}
+
+/// A pool of so many threads that no other call uses.
+fn pool(threads: usize) -> Result<Arc<ThreadPool>, ThreadPoolBuildError> {
+    let fits = |pool: &Arc<ThreadPool>| pool.current_num_threads() == threads;
+    if let Some(mut idle) = Idle::here()
+        && let Some(known) = idle.pools.iter().position(fits)
+    {
+        return Ok(idle.pools.swap_remove(known));
+    }
+    let named = ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|_| "secateur".to_owned());
+    named.build().map(Arc::new)
+}
+
+/// Lets another call have the pool.
+fn give_back(pool: Arc<ThreadPool>) {
+    if let Some(mut idle) = Idle::here()
+        && idle.pools.len() < MOST_IDLE
+    {
+        idle.pools.push(pool);
+    }
+}
+
+/// Each call has a pool of its own for its time; one that was interrupted keeps it until its work has ended.
 fn start<T: Send + 'static>(
     py: Python<'_>,
     sender: Sender<Event<T>>,
     threads: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> PyResult<()> {
-    let on_pool = move || match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
-        Ok(pool) => Event::Done(pool.install(work)),
-        Err(error) => Event::Broken(error.to_string()),
-    };
-    let run = move || {
-        let end = catch_unwind(AssertUnwindSafe(on_pool)).unwrap_or_else(|panic| {
+    let pool = pool(threads).map_err(|error| defect(py, &format!("no thread could be started: {error}")))?;
+    let own = Arc::clone(&pool);
+    pool.spawn(move || {
+        let done = catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
             let text = panic
                 .downcast_ref::<String>()
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied());
-            Event::Broken(format!("a defect: {}", text.unwrap_or("a panic")))
+            format!("a defect: {}", text.unwrap_or("a panic"))
         });
-        _ = sender.send(end);
-    };
-    std::thread::Builder::new()
-        .name("secateur".to_owned())
-        .spawn(run)
-        .map(drop)
-        .map_err(|error| defect(py, &format!("no thread could be started: {error}")))
+        give_back(own);
+        _ = sender.send(done.map_or_else(Event::Broken, Event::Done));
+    });
+    Ok(())
 }
 
 fn listen<T: Send>(

@@ -277,3 +277,13 @@ def test_the_reference_of_a_step_may_be_in_memory() -> None:
         for reference in (MLP, MLP.read_bytes(), secateur.Model(MLP))
     ]
     assert found[0] == found[1] == found[2] != quantized.to_bytes()
+
+
+@pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.onnx")), ids=lambda path: path.stem)
+def test_inputs_and_outputs_are_those_that_the_facts_have(path: Path) -> None:
+    model = secateur.Model(path)
+    for values, facts in ((model.inputs, model.facts.inputs), (model.outputs, model.facts.outputs)):
+        assert values
+        for value, fact in zip(values, facts, strict=True):
+            shape = None if fact.shape is None else tuple(fact.shape)
+            assert (value.name, value.dtype, value.shape, value.optional) == (fact.name, fact.dtype, shape, fact.optional)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from subjects import CNN_BN, MLP, environment, pixels, python, quantized
+from subjects import CNN_BN, MLP, ROOT, environment, pixels, python, quantized
 
 import secateur
 
@@ -285,3 +285,27 @@ def test_a_pipeline_goes_to_another_process() -> None:
 
 def variables(pipeline: secateur.Pipeline) -> dict[str, Any]:
     return pipeline.variables
+
+
+CALLS = """
+import os, secateur
+def threads():
+    return len(os.listdir("/proc/self/task"))
+model = secateur.Model("fixtures/digits_cnn_bn.onnx")
+secateur.simplify(model, compare=False)
+before = threads()
+for _ in range(20):
+    secateur.simplify(secateur.Model("fixtures/digits_cnn_bn.onnx"), compare=False).result.to_bytes()
+print(threads() - before)
+child = os.fork()
+if child == 0:
+    alone = threads()
+    same = secateur.simplify(model, compare=False).result.to_bytes() == secateur.simplify(model, compare=False).result.to_bytes()
+    os._exit(0 if alone == 1 and same else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_calls_take_over_the_threads_of_those_before_and_a_forked_child_has_its_own() -> None:
+    found = python(CALLS, cwd=ROOT)
+    assert found.stdout.split() == ["0", "0"], found.stderr

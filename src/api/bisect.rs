@@ -35,6 +35,7 @@ pub fn bisect(pipeline: &Pipeline, model: &Model, options: &Options) -> Result<B
         keep: options.keep.clone(),
         seed: options.seed,
         provenance: false,
+        macs: false,
         resources: None,
         progress: &tell,
         unchanged: Unchanged::Allowed,

@@ -14,10 +14,10 @@ use crate::analysis::{self, Dimensions};
 use crate::format::save::{WriteOptions, WriteTarget};
 use crate::format::text::{PrintOptions, print_model};
 use crate::format::{self, ExternalFiles, FormatError, Origin, ReadOptions, Source, Warning};
-use crate::ir::{self, CheckError, Dim};
+use crate::ir::{self, CheckError, Dim, ValueType};
 use crate::passes::Size;
 use crate::report::difference::{Difference, difference as compare};
-use crate::report::facts::{Listed, ModelFacts, NodeFacts, ValueFacts, facts, nodes};
+use crate::report::facts::{Listed, ModelFacts, NodeFacts, ValueFacts, facts, inputs, nodes, outputs};
 
 /// An ONNX model that was read and checked. Its weights are parts of the mapped file, so clones are cheap.
 ///
@@ -311,6 +311,9 @@ impl Model {
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        if self.origin.external.is_empty() {
+            return Ok(self.to_pieces()?.concat());
+        }
         let mut bytes = Vec::new();
         let target = WriteTarget::Stream(&mut bytes);
         let options = WriteOptions::default();
@@ -321,6 +324,31 @@ impl Model {
             format::write_unchanged(&self.origin, target, &options)?;
         }
         Ok(bytes)
+    }
+
+    /// The same bytes in pieces. Large weights are not copied where the model has no external data: their pieces are parts of the
+    /// file or of what a step made.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::to_bytes`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let model = secateur::Model::open("fixtures/digits_mlp.onnx")?;
+    /// assert_eq!(model.to_pieces()?.concat(), model.to_bytes()?);
+    /// # Ok::<(), secateur::Error>(())
+    /// ```
+    pub fn to_pieces(&self) -> Result<Vec<Bytes>, Error> {
+        if !self.origin.external.is_empty() {
+            return Ok(vec![self.to_bytes()?.into()]);
+        }
+        if !self.differs() {
+            return Ok(vec![self.origin.bytes.clone()]);
+        }
+        let message = format::model_to_proto(&self.model, &self.origin.external)?;
+        Ok(format::pieces(&message)?)
     }
 
     /// What is in the model: operators, parameters, bytes, multiply-accumulates with free dimensions of 1, interface.
@@ -359,7 +387,7 @@ impl Model {
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn inputs(&self) -> Vec<ValueFacts> {
-        self.facts().inputs
+        inputs(&self.model)
     }
 
     /// The outputs in order, as [`Model::inputs`].
@@ -372,7 +400,18 @@ impl Model {
     /// # Ok::<(), secateur::Error>(())
     /// ```
     pub fn outputs(&self) -> Vec<ValueFacts> {
-        self.facts().outputs
+        if self
+            .model
+            .graph
+            .outputs()
+            .iter()
+            .all(|output| output.ty != ValueType::Unknown)
+        {
+            return outputs(&self.model);
+        }
+        let mut model = self.model.clone();
+        analysis::infer(&mut model);
+        outputs(&model)
     }
 
     /// The nodes of the main graph in an order in which they can run.

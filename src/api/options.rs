@@ -83,6 +83,7 @@ pub struct Options {
     pub(crate) dry_run: bool,
     pub(crate) allow_unchanged: bool,
     pub(crate) provenance: bool,
+    pub(crate) macs: bool,
     pub(crate) output: Option<Destination>,
     pub(crate) force: bool,
     pub(crate) in_place: bool,
@@ -145,6 +146,7 @@ impl Default for Options {
             dry_run: false,
             allow_unchanged: false,
             provenance: true,
+            macs: true,
             output: None,
             force: false,
             in_place: false,
@@ -216,6 +218,9 @@ impl Options {
         allow_unchanged(yes: bool) ["true"] => allow_unchanged = yes;
         /// Whether a changed model records where it comes from; yes if nothing is said, but never where that alone makes the file larger.
         provenance(yes: bool) ["false"] => provenance = yes;
+        /// Whether a run counts multiply-accumulates, yes if nothing is said: that takes inferring the shapes of the model and of the
+        /// result once more. A pipeline with gates counts them in any case.
+        macs(yes: bool) ["false"] => macs = yes;
         /// Whether outputs and reports may replace files that exist. What is read is never replaced.
         force(yes: bool) ["true"] => force = yes;
         /// Rounds of synthetic inputs at each size, at least 1; a round has one sample of each kind.

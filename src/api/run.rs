@@ -385,6 +385,7 @@ impl Job<'_> {
             keep: options.keep.clone(),
             seed: options.seed,
             provenance: options.provenance,
+            macs: options.macs,
             resources: Some(&resources),
             progress: &tell,
             unchanged: if options.allow_unchanged || options.dry_run {

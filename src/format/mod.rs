@@ -44,7 +44,7 @@ pub use problem::{ExternalProblem, ToProtoError};
 pub use relocate::{Relocation, Repeated};
 pub use retire::recorded_data;
 pub use rope::Rope;
-pub use save::{Saved, WriteOptions, WriteTarget, write_proto, write_relocated, write_unchanged};
+pub use save::{Saved, WriteOptions, WriteTarget, pieces, write_proto, write_relocated, write_unchanged};
 pub use share::{Shared, Sharer, share};
 #[cfg(target_os = "linux")]
 pub(crate) use tensors::visit_tensors;

@@ -386,14 +386,26 @@ fn write_inline(
     options: &WriteOptions,
 ) -> Result<Saved, FormatError> {
     layout::inline(&mut model, files)?;
-    let bytes = layout::encoded_len(&model);
+    write_stream(&bounded(&model, options)?, stream)
+}
+
+/// A message without external data in pieces, of which large ones are not copied.
+///
+/// # Errors
+/// [`FormatError::StreamNeedsExternal`] for one that is larger than messages may be.
+pub fn pieces(model: &proto::ModelProto) -> Result<Vec<Bytes>, FormatError> {
+    bounded(model, &WriteOptions::default())
+}
+
+fn bounded(model: &proto::ModelProto, options: &WriteOptions) -> Result<Vec<Bytes>, FormatError> {
+    let bytes = layout::encoded_len(model);
     if bytes > options.largest_message {
         return Err(FormatError::StreamNeedsExternal {
             bytes,
             limit: options.largest_message,
         });
     }
-    write_stream(&encode(&model).into_pieces(), stream)
+    Ok(encode(model).into_pieces())
 }
 
 fn write_stream(pieces: &[Bytes], stream: &mut dyn Write) -> Result<Saved, FormatError> {

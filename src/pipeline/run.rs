@@ -11,7 +11,7 @@ use super::done::Done;
 use super::gates::{GateReport, Weight};
 use super::interfaces::recalled;
 use super::judge::{Models, judge};
-use super::record::{Hashing, digest, recorded};
+use super::provenance::{InputDigest, recorded};
 use super::reuse::{Reuse, Trail};
 use super::until::{self, Searched};
 use super::weigh::{weigh, weigh_input};
@@ -48,6 +48,8 @@ pub struct RunOptions<'a> {
     pub seed: u64,
     /// Whether a changed model records where it comes from.
     pub provenance: bool,
+    /// Whether multiply-accumulates are counted, which takes inferred shapes. Gates have them counted in any case.
+    pub macs: bool,
     /// Data and an engine, for steps that need them.
     pub resources: Option<&'a dyn Resources>,
     /// Called with a step's progress.
@@ -255,24 +257,15 @@ pub fn run(
     origin: &Origin,
     options: &RunOptions<'_>,
 ) -> Result<Outcome, RunError> {
-    let before = weigh_input(input, origin, true);
+    let macs = options.macs || !pipeline.gates.is_empty();
+    let input_digest = options.provenance.then(|| InputDigest::begin(origin));
+    let before = weigh_input(input, origin, macs);
     let mut runner = Runner::new(pipeline, options)?;
     let kept = Selector::new("keep", pipeline.keep.iter().chain(&options.keep));
     if let Some(message) = unmatched(input, &[kept]) {
         return Err(RunError::Selector { message });
     }
-    let hashing = Hashing::default();
-    let (made, hashed) = std::thread::scope(|scope| {
-        // A large file takes longer to hash than to simplify.
-        let digest = options.provenance.then(|| scope.spawn(|| hashing.digest(origin)));
-        let made = runner.all(input, before);
-        if !made.as_ref().is_ok_and(|(_, done)| done.changed) {
-            hashing.stop();
-        }
-        let joined = digest.and_then(|thread| thread.join().ok().flatten());
-        (made, joined)
-    });
-    let (mut model, mut done) = made?;
+    let (mut model, mut done) = runner.all(input, before)?;
     let replay = runner.replay()?;
     if let Some(replay) = &replay {
         done.files.extend(until::written(pipeline, replay));
@@ -291,16 +284,14 @@ pub fn run(
         changed,
         ..
     } = done;
-    let after = match (changed, options.provenance) {
+    let after = match (changed, input_digest) {
         (false, _) => before,
-        (true, false) => weigh(&model, true)?,
+        (true, None) => weigh(&model, macs)?,
         // What made the result is what makes it again.
-        (true, true) => recorded(
-            &mut model,
-            before,
-            replay.as_ref().unwrap_or(pipeline),
-            hashed.unwrap_or_else(|| digest(origin)),
-        )?,
+        (true, Some(input)) => {
+            let pipeline = replay.as_ref().unwrap_or(pipeline);
+            recorded(&mut model, (before, macs), pipeline, &input)?
+        }
     };
     let fixes = |step: &StepReport| step.name == "bind-defaults";
     let mut warnings = idle.clone();

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use crate::analysis::{self, linear};
 use crate::format::Origin;
 use crate::ir::{
-    AttributeValue, Dim, Graph, GraphPath, Model, Name, NodeId, NodeKind, Tensor, ValueId, ValueType,
+    AttributeValue, Dim, Graph, GraphOutput, GraphPath, Model, Name, NodeId, NodeKind, Tensor, ValueId,
+    ValueType, tensor_type,
 };
 
 /// What `inspect` shows.
@@ -177,32 +178,6 @@ pub fn facts(model: &Model, origin: &Origin, sizes: &BTreeMap<String, i64>, list
         assumed.borrow_mut().insert(name.to_owned(), size.unwrap_or(1));
         size
     });
-    let graph = &model.graph;
-    let inputs = graph
-        .inputs()
-        .iter()
-        .filter_map(|id| graph.get(*id))
-        .filter_map(|node| {
-            let value = node.outputs().first()?;
-            let optional = matches!(&node.kind, NodeKind::Input(input) if input.default.is_some());
-            Some(ValueFacts {
-                optional,
-                ..value_facts(&value.name, &value.ty)
-            })
-        });
-    let outputs = graph
-        .outputs()
-        .iter()
-        .zip(graph.output_values())
-        .map(|(output, value)| {
-            let inferred = value.map(|value| graph.ty(value).clone()).unwrap_or_default();
-            let ty = if output.ty == ValueType::Unknown {
-                inferred
-            } else {
-                output.ty.clone()
-            };
-            value_facts(&output.name, &ty)
-        });
     let header = &model.header;
     let producer = header.producer_name.clone().filter(|name| !name.is_empty());
     let version = header
@@ -219,8 +194,8 @@ pub fn facts(model: &Model, origin: &Origin, sizes: &BTreeMap<String, i64>, list
         ir_version: model.ir_version(),
         opsets: opsets(model),
         ops: operators(model),
-        inputs: inputs.collect(),
-        outputs: outputs.collect(),
+        inputs: inputs(model),
+        outputs: outputs(model),
         producer: producer.map(|name| version.map_or(name.clone(), |version| format!("{name} {version}"))),
         functions: model.functions.len() as u64,
         external: origin
@@ -235,6 +210,43 @@ pub fn facts(model: &Model, origin: &Origin, sizes: &BTreeMap<String, i64>, list
         values: listed.values.then(|| all_values(model)),
         layers: listed.layers.then(|| layers(model, &cost)),
     }
+}
+
+/// The inputs of the main graph. One without a declared type has that of its default, where it has one.
+pub fn inputs(model: &Model) -> Vec<ValueFacts> {
+    let graph = &model.graph;
+    let one = |id: &NodeId| {
+        let node = graph.get(*id)?;
+        let value = node.outputs().first()?;
+        let default = match &node.kind {
+            NodeKind::Input(input) => input.default.as_ref(),
+            _ => None,
+        };
+        let ty = match (&value.ty, default) {
+            (ValueType::Unknown, Some((tensor, _))) => tensor_type(tensor),
+            (declared, _) => declared.clone(),
+        };
+        Some(ValueFacts {
+            optional: default.is_some(),
+            ..value_facts(&value.name, &ty)
+        })
+    };
+    graph.inputs().iter().filter_map(one).collect()
+}
+
+/// The outputs of the main graph, with declared types; with inferred ones where nothing is declared.
+pub fn outputs(model: &Model) -> Vec<ValueFacts> {
+    let graph = &model.graph;
+    let pairs = graph.outputs().iter().zip(graph.output_values());
+    let one = |(output, value): (&GraphOutput, Option<ValueId>)| {
+        let inferred = || value.map(|value| graph.ty(value).clone()).unwrap_or_default();
+        let ty = match &output.ty {
+            ValueType::Unknown => inferred(),
+            declared => declared.clone(),
+        };
+        value_facts(&output.name, &ty)
+    };
+    pairs.map(one).collect()
 }
 
 fn opsets(model: &Model) -> IndexMap<String, i64> {

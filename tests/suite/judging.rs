@@ -593,6 +593,7 @@ fn comparison_and_gates_share_one_run_over_the_evaluation_data() {
         keep: Vec::new(),
         seed: 0,
         provenance: true,
+        macs: true,
         resources: Some(&resources),
         progress: &|_, _, _| {},
         node_errors: false,

@@ -70,6 +70,7 @@ fn options() -> RunOptions<'static> {
         keep: Vec::new(),
         seed: 0,
         provenance: false,
+        macs: true,
         resources: None,
         progress: &|_, _, _| {},
         unchanged: Unchanged::Allowed,

@@ -63,7 +63,12 @@ def names_of(given: str | Iterable[str] | None) -> list[str]:
     """A list of names, one name, or nothing."""
     if given is None:
         return []
-    return [given] if isinstance(given, str) else list(given)
+    if isinstance(given, str):
+        return [given]
+    names = list(given) if hasattr(given, "__iter__") else None
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise wrong("option-value", f"{given!r} is no list of names", "give texts in a list")
+    return names
 
 
 def replaced(function: str, argument: str, given: str | Iterable[str] | None, parts: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import steps
 from .._errors import wrong
 from .._model import Model
-from ._arguments import refused
+from ._arguments import refuse_unknown, refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +69,11 @@ def sizes(
     """
     inputs = {value.name: value for value in model.inputs if not value.optional}
     found: dict[str, int | str] = {}
+    if not hasattr(shapes, "items"):
+        raise refused(function, argument, shapes, "it has no names", f"give a shape for each input: {', '.join(inputs)}")
     for name, shape in shapes.items():
+        if isinstance(shape, str) or not hasattr(shape, "__len__"):
+            raise refused(function, argument, shape, f"it is no shape for {name}", "give a list of sizes")
         if name is None and len(inputs) == 1:
             (name,) = inputs
         if name not in inputs:
@@ -94,8 +98,19 @@ def sizes(
 
 def part(model: ModelLike, inputs: Sequence[str], outputs: Sequence[str]) -> Model:
     """The part of a model that computes ``outputs``, starting at ``inputs`` or where the model does."""
-    found = steps.extract(model, inputs=inputs or None, outputs=outputs or None, compare=False)
+    outputs = outputs or [value.name for value in Model(model).outputs]
+    found = steps.extract(model, inputs=inputs or None, outputs=outputs, compare=False)
     return found.result
+
+
+def one_run(function: str, argument: str, model: Model, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays that are the inputs of one run, by the names of the inputs."""
+    names = {value.name: value.optional for value in model.inputs}
+    refuse_unknown(function, argument, arrays, names)
+    missing = [name for name, optional in names.items() if not optional and name not in arrays]
+    if missing:
+        raise refused(function, argument, list(arrays), f"there is no array for {', '.join(missing)}", "give one for each input")
+    return whole_runs(arrays)
 
 
 def whole_runs(arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import _calls
+from .._errors import SecateurError
 from .._model import Model
+from .._outcome import run_pipeline
 from ._arguments import Refusal, is_unset, names_of, refuse, refuse_unknown, refused, replaced
-from ._models import destination, has_defaults, part, sizes, whole_runs
+from ._models import destination, has_defaults, one_run, part, sizes
 
 if TYPE_CHECKING:
     import os
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from onnx import FunctionProto, ModelProto
 
     from .._model import ModelLike
-    from .._outcome import RunOptions
+    from .._outcome import Outcome, RunOptions
 
     Shapes = Mapping[str | None, Sequence[int]]
 
@@ -182,7 +184,8 @@ def simplify(
     - A symbol that ``overwrite_input_shapes`` gives a size has it wherever the symbol stands.
     - Inputs that nothing but an ``unused_output`` needs go with it.
     - The result records where it comes from in its metadata.
-    - ``output_path`` gets external data where the model had some or is too large for one file.
+    - ``output_path`` gets external data where the model had some or is too large for one file. What comes back of one that is too
+      large refers to these data.
 
     Args:
         model: a path, ``onnx.ModelProto``, or whatever else stands for a model.
@@ -198,7 +201,7 @@ def simplify(
         mutable_initializer: whether graph inputs that have a default stay inputs; else they become constants.
         inline_functions: whether calls of local functions are replaced by what the functions compute.
         input_shapes: both ``overwrite_input_shapes`` and ``test_input_shapes``.
-        target_opset_version: the opset to convert to first, as a number.
+        target_opset_version: the opset to convert to first; ``"latest"`` is the newest one that secateur knows.
         output_path: where the result is written, too; for a model that is a path.
 
     ``dynamic_input_shape``, ``include_subgraph``, ``import_custom_schemas``, ``gradient_precision``, CPU ``providers`` and every
@@ -211,6 +214,8 @@ def simplify(
         InputError: ``unknown-option`` for what is refused; what is wrong with the model or a shape.
     """
     given = dict(locals())
+    if isinstance(check_n, bool) or not hasattr(check_n, "__index__") or check_n < 0:
+        raise refused("simplify", "check_n", check_n, "it is no number of rounds", "give a whole number; 0 compares nothing")
     refuse("simplify", given, {name: refusal for name, refusal in _REFUSED.items() if name != "certify" or certify})
     if check_n:
         refuse("simplify", given, {name: one for name, one in _CHECKING.items() if name != "input_fill" or not input_data})
@@ -240,11 +245,27 @@ def simplify(
             found = sizes("simplify", "test_input_shapes", taken, test_input_shapes)
             run["sizes"] = {name: int(size) for name, size in found.items() if name not in (run.get("bind") or {})}
         if input_data:
-            run["data"] = {"evaluation": [whole_runs(input_data)]}
+            run["data"] = {"evaluation": [one_run("simplify", "input_data", taken, input_data)]}
     if output_path is not None:
         run.update(destination(output_path, model))
-    outcome = _calls.Pipeline.of(*steps).run(taken, **run)
-    return outcome.result.to_onnx(), not check_n or (outcome.accepted and outcome.verdict in ("equal", "within"))
+    outcome = run_pipeline(_calls.Pipeline.of(*steps)._native, taken, run, "simplify", macs=False)
+    return _proto(outcome, output_path), not check_n or (outcome.accepted and outcome.verdict in ("equal", "within"))
+
+
+def _proto(outcome: Outcome, path: str | os.PathLike[str] | None) -> ModelProto:
+    """The result as a message; one that is too large refers to the data of the file that was written."""
+    try:
+        found: ModelProto = outcome.result.to_onnx()
+    except SecateurError as error:
+        if error.code != "stream-needs-external":
+            raise
+        if path is None or not outcome.accepted:
+            error._advise("output_path=... writes it with its weights in a file of their own")
+            raise
+        import onnx
+
+        found = onnx.load(path, load_external_data=False)
+    return found
 
 
 def _is_path(model: object) -> bool:
@@ -273,8 +294,10 @@ def _before(model: Model, inline: bool, opset: int | str | None) -> list[tuple[s
     steps: list[tuple[str, dict[str, Any]]] = []
     if inline and model.facts.functions:
         steps.append(("inline-functions", {}))
-    if isinstance(opset, str):
-        raise refused("simplify", "target_opset_version", opset, "which opset is the newest depends on the tool", "give a number")
+    if opset == "latest":
+        opset = _calls.schema("convert-opset")["properties"]["to"]["maximum"]
+    elif isinstance(opset, str):
+        raise refused("simplify", "target_opset_version", opset, "it is no opset", 'give a number or "latest"')
     if not is_unset(opset) and model.facts.opsets.get("ai.onnx") != opset:
         steps.append(("convert-opset", {"to": opset}))
     return steps

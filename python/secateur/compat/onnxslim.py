@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from .. import _calls
 from .._model import Model
-from .._outcome import LOG
+from .._outcome import LOG, run_pipeline
 from ._arguments import Refusal, is_unset, names_of, refuse, refuse_unknown, refused, replaced
-from ._models import has_defaults, part, save_with_external_data, sizes, whole_runs, write
+from ._models import has_defaults, one_run, part, save_with_external_data, sizes, write
 from .onnxconverter_common.float16 import options as float16_options
 
 if TYPE_CHECKING:
@@ -145,6 +145,8 @@ def slim(model: ModelLike, *args: Any, **kwargs: Unpack[OnnxSlimKwargs]) -> Mode
     for name in given:
         if name not in known:
             refuse_unknown("slim", "kwargs", [name], known)
+    if not given.get("size_threshold"):
+        given.pop("size_threshold", None)
     refuse("slim", given, _REFUSED)
     if isinstance(model, (list, tuple)):
         raise refused(
@@ -154,7 +156,8 @@ def slim(model: ModelLike, *args: Any, **kwargs: Unpack[OnnxSlimKwargs]) -> Mode
     if not is_unset(dtype) and dtype != "fp16":
         raise refused("slim", "dtype", dtype, "models are converted to fp16 alone", "secateur.convert_float knows bfloat16, too")
     taken = _cut(Model(model), names_of(given.get("inputs")), names_of(given.get("outputs")))
-    outcome = _calls.Pipeline.of(("simplify", _left_out(given))).run(taken, **_run(taken, given))
+    pipeline = _calls.Pipeline.of(("simplify", _left_out(given)))
+    outcome = run_pipeline(pipeline._native, taken, _run(taken, given), "slim", macs=bool(given.get("verbose")))
     if given.get("verbose"):
         print(outcome)
     if given.get("model_check") and not (outcome.accepted and outcome.verdict in ("equal", "within")):
@@ -221,7 +224,7 @@ def _inputs_of_check(model: Model, texts: list[str], run: RunOptions) -> None:
             "slim", "model_check_inputs", texts, "arrays are given for all inputs or for none", "give files alone, or shapes"
         )
     if arrays:
-        run["data"] = {"evaluation": [whole_runs(arrays)]}
+        run["data"] = {"evaluation": [one_run("slim", "model_check_inputs", model, arrays)]}
     if shapes:
         found = sizes("slim", "model_check_inputs", model, _shapes("model_check_inputs", shapes))
         run["sizes"] = {name: int(size) for name, size in found.items() if name not in (run.get("bind") or {})}

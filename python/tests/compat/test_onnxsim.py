@@ -187,8 +187,14 @@ def test_the_opset_is_converted(digits):
     assert ok and model.opset_import[0].version == 20
     onnx.checker.check_model(model, full_check=True)
     assert onnxsim.simplify(digits, target_opset_version=17)[0].opset_import[0].version == 17
-    error = refusal(digits, target_opset_version="latest")
-    assert (error.code, error.hint) == ("unknown-option", "give a number") and "which opset is the newest" in str(error)
+    newest = secateur.schema("convert-opset")["properties"]["to"]["maximum"]
+    model, ok = onnxsim.simplify(digits, check_n=1, target_opset_version="latest")
+    assert ok and model.opset_import[0].version == newest > 20
+    onnx.checker.check_model(model, full_check=True)
+    error = refusal(digits, target_opset_version="newest")
+    assert (error.code, error.hint) == ("unknown-option", 'give a number or "latest"') and "no opset" in str(error)
+    error = refusal(digits, target_opset_version=newest + 1)
+    assert error.code == "pass-option" and str(newest) in str(error)
 
 
 def test_parts_are_left_out(digits):

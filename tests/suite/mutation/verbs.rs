@@ -132,6 +132,7 @@ pub(super) fn library(path: &Path, number: u64, every_step: bool, say: &dyn Fn(&
             keep: Vec::new(),
             seed: number,
             provenance: true,
+            macs: true,
             resources: None,
             progress: &|_, _, _| {},
             unchanged: Unchanged::Allowed,

@@ -36,6 +36,7 @@ mod sharing;
 mod simplifying;
 mod splicing;
 mod state_dict;
+mod symmetry;
 mod tied;
 mod training;
 mod transferring;

@@ -18,7 +18,7 @@ fn layer(pattern: &str) -> LayerTypes {
     }
 }
 
-fn plain(profile: Profile) -> Quantize {
+pub(super) fn plain(profile: Profile) -> Quantize {
     Quantize {
         profile,
         calibrate: Calibrator::MinMax,
@@ -27,7 +27,7 @@ fn plain(profile: Profile) -> Quantize {
     }
 }
 
-fn refused(pass: &Quantize, text: &str) -> String {
+pub(super) fn refused(pass: &Quantize, text: &str) -> String {
     let mut model = model(text);
     let before = lines(&model);
     let error = pass
@@ -39,7 +39,7 @@ fn refused(pass: &Quantize, text: &str) -> String {
 }
 
 /// Every pair behind `name`: the type of its codes, whether it reads the codes of another pair, and its scale.
-fn pairs(model: &Model, name: &str) -> Vec<(DType, bool, f64)> {
+pub(super) fn pairs(model: &Model, name: &str) -> Vec<(DType, bool, f64)> {
     let graph = &model.graph;
     let mut found = Vec::new();
     let mut sources = vec![(graph.find_value(name).unwrap(), false)];

@@ -9,14 +9,12 @@ from .._arguments import Refusal, is_unset, refuse, refuse_unknown, refused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SYMMETRIC = "weights are symmetric"
 _COMMON = {
     "ActivationRestrictedAsymmetric": Refusal(False, "zero points are where the range puts them", "leave it out"),
     "DefaultTensorType": Refusal(None, "types are inferred, and a value without one stays float", "leave it out"),
     "ForceQuantizeNoInputCheck": Refusal(
         False, "a pair stands where an engine makes use of it", "secateur.quantize(profile='qnn') has pairs around every operator"
     ),
-    "WeightSymmetric": Refusal(True, _SYMMETRIC, "secateur.quantize_weights(symmetric=False) stores them with zero points"),
     "extra.Sigmoid.nnapi": Refusal(False, "Sigmoid has the range of its values", "leave it out"),
 }
 _STATIC = {
@@ -59,11 +57,15 @@ _STATIC_MAPPED = (
     "QuantizeBias",
     "SmoothQuant",
     "SmoothQuantAlpha",
+    "WeightSymmetric",
 )
 _DYNAMIC = {
     **_COMMON,
     "ActivationSymmetric": Refusal(False, "DynamicQuantizeLinear finds a zero point in every run", "leave it out"),
     "MatMulConstBOnly": Refusal(True, "products of two activations stay float", "leave it out"),
+    "WeightSymmetric": Refusal(
+        True, "weights are symmetric", "secateur.quantize_weights(symmetric=False) stores them with zero points"
+    ),
 }
 _DYNAMIC_MAPPED = ("EnableSubgraph",)
 #: The axis of a weight that its channels lie on.
@@ -74,10 +76,8 @@ def static(given: Mapping[str, Any] | None) -> dict[str, Any]:
     """The options of ``quantize_static`` that are taken; what is not is refused."""
     options = dict(given or {})
     refuse_unknown("quantize_static", "extra_options", options, sorted({*_STATIC, *_STATIC_MAPPED}))
-    if options.get("WeightSymmetric", True) is None:
-        del options["WeightSymmetric"]
     refuse("quantize_static", options, _STATIC)
-    _refuse_with_pairs_around(options)
+    _refuse_without_symmetry(options)
     axes = options.get("QDQOpTypePerChannelSupportToAxis") or {}
     for operator, axis in axes.items():
         if axis not in _AXES.get(operator, ()):
@@ -93,16 +93,14 @@ def static(given: Mapping[str, Any] | None) -> dict[str, Any]:
     return options
 
 
-def _refuse_with_pairs_around(options: Mapping[str, Any]) -> None:
-    """What goes with symmetric activations alone, which are TensorRT's: pairs before operators, float biases, clamps kept."""
-    symmetric = bool(options.get("ActivationSymmetric"))
-    hint = "ActivationSymmetric=True has it, as TensorRT wants it" if not symmetric else "leave it out"
-    bias = options.get("QuantizeBias", not symmetric)
-    if bool(bias) == symmetric:
-        why = "biases stay float where activations are symmetric" if symmetric else "biases have 32-bit codes"
-        raise refused("quantize_static", "QuantizeBias", bias, why, hint)
-    if symmetric:
+def _refuse_without_symmetry(options: Mapping[str, Any]) -> None:
+    """What goes with symmetric activations alone: float biases, which are TensorRT's, clamps that stay, and ranges around zero."""
+    if options.get("ActivationSymmetric"):
         return
+    hint = "ActivationSymmetric=True has it"
+    if not options.get("QuantizeBias", True):
+        why = "biases have 32-bit codes, without which ONNX Runtime has no integer kernel"
+        raise refused("quantize_static", "QuantizeBias", False, why, f"{hint}, as TensorRT wants it")
     for name, why in (
         ("QDQKeepRemovableActivations", "a clamp that the range of the codes implies is left out"),
         ("CalibTensorRangeSymmetric", "ranges are as the data have them"),

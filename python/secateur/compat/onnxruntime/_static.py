@@ -69,7 +69,8 @@ def quantize_static(
     - A pair stands only where ONNX Runtime's integer kernels make use of it. Products of two activations, results of last matrix
       products, bodies of If and Loop, and operators without an integer kernel, such as LayerNormalization, stay float.
     - ``reduce_range`` takes a bit from the weights of products, not from other constants.
-    - ``ActivationSymmetric`` gives pairs as TensorRT wants them: before operators alone, with biases in float.
+    - ``ActivationSymmetric`` with ``QuantizeBias=False`` gives pairs as TensorRT wants them: before operators alone, with biases
+      in float.
     - Percentile does not make ranges symmetric, as if ``CalibTensorRangeSymmetric`` were ``False``. Entropy chooses among more,
       and finer, ranges.
     - ``CalibMovingAverage`` is the mean over the samples of each one's extremes. ``CalibMovingAverageConstant`` and
@@ -89,7 +90,8 @@ def quantize_static(
         per_channel: whether weights have a scale for each output channel.
         reduce_range: whether weights have one bit less.
         activation_type: QInt8, QUInt8, QInt16 or QUInt16. ONNX Runtime computes in float between pairs of 16 bits.
-        weight_type: QInt8, QInt16 or QInt4; an unsigned type with ``WeightSymmetric`` alone, as weights are symmetric.
+        weight_type: a type of integers. Without ``per_channel`` unsigned ones have zero points unless ``WeightSymmetric`` is set,
+            and signed ones have none unless it is ``False``.
         nodes_to_quantize: names of nodes that are quantized; all, if empty.
         nodes_to_exclude: names of nodes that stay float.
         use_external_data_format: whether weights are written to a file of their own.
@@ -127,7 +129,7 @@ def quantize_static(
     extra = _extra_options.static(extra_options)
     method = member(_NAME, "calibrate_method", calibrate_method, CalibrationMethod)
     options = {
-        **_types(activation_type, weight_type, extra),
+        **_types(activation_type, weight_type, per_channel, extra),
         **_calibration(method, extra),
         "per-channel": bool(per_channel),
         "reduce-range": bool(reduce_range),
@@ -155,7 +157,7 @@ def quantize_static(
     _say_what_stays_float(chosen, outcome)
 
 
-def _types(activation_type: object, weight_type: object, extra: Mapping[str, Any]) -> dict[str, Any]:
+def _types(activation_type: object, weight_type: object, per_channel: bool, extra: Mapping[str, Any]) -> dict[str, Any]:
     """Types of codes, and the engine whose kernels are symmetric or not."""
     activation = member(_NAME, "activation_type", activation_type, QuantType)
     weight = member(_NAME, "weight_type", weight_type, QuantType)
@@ -165,18 +167,24 @@ def _types(activation_type: object, weight_type: object, extra: Mapping[str, Any
     if activation not in _ACTIVATIONS:
         why = "ONNX Runtime has no kernel for activations of 4 bits"
         raise refused(_NAME, "activation_type", activation, why, "take QuantType.QUInt8 or QInt8")
-    if weight in _UNSIGNED and extra.get("WeightSymmetric") is not True:
-        hint = "take the signed type, or extra_options={'WeightSymmetric': True}"
-        raise refused(_NAME, "weight_type", weight, "weights are symmetric, and of unsigned ones that is to be said", hint)
     if (activation, weight) == (QuantType.QInt8, QuantType.QUInt8):
         why = "ONNX Runtime has no kernel for signed activations and unsigned weights"
         raise refused(_NAME, "weight_type", weight, why, "take QuantType.QInt8")
     symmetric = bool(extra.get("ActivationSymmetric"))
-    if symmetric and (activation, weight) != (QuantType.QInt8, QuantType.QInt8):
-        why = "symmetric activations are those of TensorRT, which multiplies signed codes of 8 bits"
-        raise refused(_NAME, "ActivationSymmetric", True, why, "take QuantType.QInt8 for both types")
-    profile = "tensorrt" if symmetric else "ort-x86"
-    return {"profile": profile, "activations": _ACTIVATIONS[activation], "weights": _WEIGHTS[weight]}
+    asked = extra.get("WeightSymmetric")
+    # As there: kernels want the same zero point for each channel.
+    centred = bool(per_channel) or (weight not in _UNSIGNED if asked is None else bool(asked))
+    options: dict[str, Any] = {"profile": "ort-x86", "activations": _ACTIVATIONS[activation], "weights": _WEIGHTS[weight]}
+    if symmetric:
+        options["symmetric-activations"] = True
+    if not centred:
+        options["symmetric-weights"] = False
+    if symmetric and not extra.get("QuantizeBias", True):
+        if (activation, weight, centred) != (QuantType.QInt8, QuantType.QInt8, True):
+            why = "float biases are those of TensorRT, which multiplies signed codes of 8 bits with zero points of 0"
+            raise refused(_NAME, "QuantizeBias", False, why, "take QuantType.QInt8 for both types, and no WeightSymmetric")
+        options["profile"] = "tensorrt"
+    return options
 
 
 def _calibration(method: CalibrationMethod, extra: Mapping[str, Any]) -> dict[str, Any]:

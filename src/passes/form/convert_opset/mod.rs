@@ -46,8 +46,10 @@ const USUAL: i64 = 21;
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct ConvertOpset {
     /// The opset to convert to, 21 if none is given; an older one than the model's has to be given.
+    #[schemars(range(min = 1, max = NEWEST))]
     pub to: Option<i64>,
     /// The same as `to`.
+    #[schemars(range(min = 1, max = NEWEST))]
     pub version: Option<i64>,
     /// Leave what is newer as it is.
     #[serde(skip)]

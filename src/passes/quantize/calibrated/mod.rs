@@ -2,6 +2,7 @@
 
 mod apply;
 mod candidates;
+mod clamps;
 mod cuts;
 mod explain;
 mod form;
@@ -367,6 +368,8 @@ impl Quantize {
         let set = [
             ("activations", self.activations.is_some()),
             ("weights", self.weights.is_some()),
+            ("symmetric-activations", self.symmetric_activations.is_some()),
+            ("symmetric-weights", !self.symmetric_weights),
             ("block", self.block > 0),
             ("layers", !self.layers.is_empty()),
             ("rounding", self.rounding != Rounding::Nearest),
@@ -409,6 +412,7 @@ impl Quantize {
         let wishes = plan::Wishes {
             excluded: &reason,
             activation: types.activation,
+            symmetric: self.is_symmetric(),
             named: &|id| {
                 let named = types.of(graph, id).activation;
                 named.or_else(|| heads.wide.contains(&id).then_some(WIDE))
@@ -450,10 +454,11 @@ impl Quantize {
                 weight,
                 integer_bias: traits.integer_bias && !kind.is_float() && !weight.kind.is_float(),
                 reduced: self.reduce_range,
-                saturation: if saturates {
-                    self.saturation
-                } else {
-                    Saturation::Ignore
+                saturation: match (saturates, self.saturation) {
+                    (false, _) => Saturation::Ignore,
+                    // The search for codes that do not saturate is over a scale alone.
+                    (true, Saturation::Avoid) if !weight.symmetric => Saturation::Report,
+                    (true, saturation) => saturation,
                 },
                 correct_bias: self.correct_bias,
             };
@@ -464,18 +469,20 @@ impl Quantize {
 
     /// Says which products had, or may have, sums of codes beyond 16 bits.
     fn report_saturated(&self, graph: &Graph, saturated: &[Saturated], report: &mut PassReport) {
-        let channels: usize = saturated.iter().map(|product| product.channels).sum();
-        match self.saturation {
-            Saturation::Avoid => report.add("saturation-avoided-in-channel", channels as u64),
-            _ => report.notes.extend(saturated.iter().map(|product| {
-                format!(
-                    "{}: {} of {} channels may saturate on x86 without VNNI",
-                    graph.label(product.node),
-                    product.channels,
-                    product.of
-                )
-            })),
+        let (avoided, left): (Vec<&Saturated>, Vec<_>) =
+            saturated.iter().partition(|product| product.avoided);
+        let channels: usize = avoided.iter().map(|product| product.channels).sum();
+        if self.saturation == Saturation::Avoid {
+            report.add("saturation-avoided-in-channel", channels as u64);
         }
+        report.notes.extend(left.iter().map(|product| {
+            format!(
+                "{}: {} of {} channels may saturate on x86 without VNNI",
+                graph.label(product.node),
+                product.channels,
+                product.of
+            )
+        }));
     }
 
     /// Second moments of what products read, for the roundings that need them. `given` is the model before it was made ready.

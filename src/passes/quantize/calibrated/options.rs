@@ -34,6 +34,13 @@ pub struct Quantize {
     /// Type of the codes of weights; `int8` by default, `float8e4m3fn` with the scheme `float8`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<Kind>,
+    /// Zero in the middle of the codes of activations; as the profile has it by default, of which TensorRT's alone does. Clamps stay,
+    /// as such a range implies none: ONNX Runtime computes them in float between two pairs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symmetric_activations: Option<bool>,
+    /// Zero in the middle of the codes of weights. Without, a range that lies on one side of zero has more codes, and weights have zero
+    /// points: TensorRT and OpenVINO take none, ONNX Runtime and QNN one for a whole weight (`per-channel: false`).
+    pub symmetric_weights: bool,
     /// Elements along the summed dimension of a matrix product that share a scale of its weight; 0: a whole output channel does.
     pub block: usize,
     /// Other types for single layers: the first entry whose pattern matches the node's name, an output of it or its weight
@@ -106,6 +113,8 @@ impl Default for Quantize {
             profile: Profile::default(),
             activations: None,
             weights: None,
+            symmetric_activations: None,
+            symmetric_weights: true,
             block: 0,
             layers: Vec::new(),
             rounding: Rounding::Nearest,

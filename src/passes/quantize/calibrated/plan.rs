@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::profile::{Pairs, Profile, Role, Traits};
+use super::clamps::{Clamps, clamps_at_zero};
+use super::profile::{Pairs, Profile, Role};
 use crate::ir::{DType, Graph, NodeId, NodeKind, Slot, Use, ValueId};
 use crate::quantize::Kind;
 
@@ -25,6 +26,8 @@ pub(super) struct Wishes<'a> {
     pub(super) excluded: &'a dyn Fn(NodeId) -> Option<String>,
     /// Type of activations that nothing else is said of.
     pub(super) activation: Kind,
+    /// Zero is in the middle of the codes of activations.
+    pub(super) symmetric: bool,
     /// Type of what a node reads and puts out.
     pub(super) named: &'a dyn Fn(NodeId) -> Option<Kind>,
     /// Why a node of this role and type is computed in float between its pairs.
@@ -51,9 +54,10 @@ pub(super) struct GraphPlan {
 }
 
 /// A graph with the role of each node.
-struct Roles<'a> {
-    graph: &'a Graph,
-    order: Vec<NodeId>,
+pub(super) struct Roles<'a> {
+    pub(super) graph: &'a Graph,
+    /// Operators in topological order.
+    pub(super) order: Vec<NodeId>,
     roles: HashMap<NodeId, (Role, String)>,
     pairs: Pairs,
 }
@@ -89,7 +93,7 @@ impl<'a> Roles<'a> {
         }
     }
 
-    fn of(&self, id: NodeId) -> Role {
+    pub(super) fn of(&self, id: NodeId) -> Role {
         self.roles.get(&id).map_or(Role::Float, |entry| entry.0)
     }
 
@@ -210,7 +214,7 @@ impl<'a> Roles<'a> {
     }
 
     /// The product or sum whose output only `clamp` reads; the clamp is then implied by the range of codes.
-    fn clamp_source(&self, clamp: NodeId) -> Option<NodeId> {
+    pub(super) fn clamp_source(&self, clamp: NodeId) -> Option<NodeId> {
         let graph = self.graph;
         let input = graph.input(clamp, 0)?;
         let only = graph.use_count(input) == 1 && !graph.is_graph_output(input);
@@ -274,6 +278,7 @@ pub(super) fn plan(graph: &Graph, profile: Profile, opset: i64, wishes: &Wishes<
         mut kinds,
         mut wanted,
         mut plan,
+        clamps,
         ..
     } = draft;
     if traits.pairs == Pairs::Before {
@@ -282,65 +287,20 @@ pub(super) fn plan(graph: &Graph, profile: Profile, opset: i64, wishes: &Wishes<
     for (value, kind) in wanted {
         plan.activations.insert((value, kind), vec![value]);
     }
+    for clamp in clamps.cutting {
+        let Some(input) = graph.input(clamp, 0) else {
+            continue;
+        };
+        let sources = plan
+            .activations
+            .iter_mut()
+            .filter(|((value, _), _)| *value == input);
+        sources.for_each(|(_, sources)| *sources = vec![ValueId::new(clamp, 0)]);
+    }
     plan.kinds = kinds;
     share_scales(&roles, &mut plan);
     join_ranges(&roles, traits.one_scale, &mut plan);
     plan
-}
-
-/// Clamps on integers, with the operators that they are one with.
-struct Clamps {
-    /// The range of codes implies them.
-    implied: HashMap<NodeId, NodeId>,
-    /// They stay, and the product before them computes them.
-    fused: HashMap<NodeId, NodeId>,
-    /// Those that stand alone and would only cost a pair.
-    useless: u64,
-}
-
-impl Clamps {
-    /// Finds them, and takes out of `integer` what stands alone.
-    fn leave_out(
-        roles: &Roles<'_>,
-        integer: &mut HashSet<NodeId>,
-        traits: &Traits,
-        wishes: &Wishes<'_>,
-    ) -> Self {
-        let mut clamps = Self {
-            implied: HashMap::new(),
-            fused: HashMap::new(),
-            useless: 0,
-        };
-        for id in &roles.order {
-            if roles.of(*id) != Role::Clamp || !integer.contains(id) {
-                continue;
-            }
-            match roles.clamp_source(*id).filter(|source| integer.contains(source)) {
-                Some(source) => {
-                    // Zero is in the middle of floats: they imply no clamp.
-                    let kind = (wishes.named)(source).unwrap_or(wishes.activation);
-                    let implied = traits.implies_clamps && !kind.is_float();
-                    let found = if implied {
-                        &mut clamps.implied
-                    } else {
-                        &mut clamps.fused
-                    };
-                    found.insert(*id, source);
-                }
-                None if traits.pairs == Pairs::Everywhere => {}
-                None => {
-                    integer.remove(id);
-                    clamps.useless += 1;
-                }
-            }
-        }
-        clamps
-    }
-
-    fn follows(&self) -> HashMap<NodeId, NodeId> {
-        let both = self.implied.iter().chain(&self.fused);
-        both.map(|(clamp, source)| (*clamp, *source)).collect()
-    }
 }
 
 /// A plan in the making: what is done with a node depends on those before.
@@ -380,6 +340,10 @@ impl Draft<'_> {
             let mut codes = outputs(self.roles.graph, id);
             codes.retain(|value| is_float(self.roles.graph, *value));
             self.give_codes(codes, kind);
+        }
+        if self.clamps.floating.contains(&id) {
+            let why = "float between the pairs: only codes that begin at zero imply a clamp at zero";
+            return Decision::Simulated(why.to_owned());
         }
         match (wishes.simulated)(id, self.roles.of(id), kind) {
             Some(why) => Decision::Simulated(why),
@@ -433,7 +397,7 @@ impl Draft<'_> {
 }
 
 /// Nodes that read what `id` puts out.
-fn readers(graph: &Graph, id: NodeId) -> Vec<NodeId> {
+pub(super) fn readers(graph: &Graph, id: NodeId) -> Vec<NodeId> {
     let uses = outputs(graph, id).into_iter().flat_map(|value| graph.uses(value));
     uses.map(|found| found.node).collect()
 }
@@ -519,24 +483,6 @@ fn join_ranges(roles: &Roles<'_>, names: &[&str], plan: &mut GraphPlan) {
             *sources = group.iter().copied().collect();
         }
     }
-}
-
-/// Relu, or a Clip with the constant lower bound 0: then the zero point is the lowest code and no code is below.
-fn clamps_at_zero(graph: &Graph, clamp: NodeId) -> bool {
-    let Some(operator) = graph.operator(clamp) else {
-        return false;
-    };
-    if operator.is("Relu") {
-        return true;
-    }
-    let bound = match graph.input(clamp, 1) {
-        Some(value) => graph.constant(value).and_then(|tensor| tensor.single_f64()),
-        None => operator.float("min").map(f64::from),
-    };
-    let upper_is_constant = graph
-        .input(clamp, 2)
-        .is_none_or(|value| graph.constant(value).is_some());
-    bound == Some(0.0) && upper_is_constant
 }
 
 /// The float tensors that a node reads as activations: not weights, biases or parameters of its own.

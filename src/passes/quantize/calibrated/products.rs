@@ -18,6 +18,8 @@ use crate::quantize::{
 pub(super) struct Saturated {
     /// The product.
     pub(super) node: NodeId,
+    /// Codes without such a pair were found.
+    pub(super) avoided: bool,
     /// Output channels with such a pair, and all.
     pub(super) channels: usize,
     pub(super) of: usize,
@@ -278,6 +280,7 @@ impl<'a> Product<'a> {
         let (coded, saturated) = without_saturation(&weights, coded, self.scheme, granularity, &self.name)?;
         applied.saturated.extend((saturated > 0).then_some(Saturated {
             node: self.node,
+            avoided: self.scheme.saturation == Saturation::Avoid,
             channels: saturated,
             of: weights.channels,
         }));

@@ -58,6 +58,17 @@ pub(super) enum Pairs {
     Everywhere,
 }
 
+/// Which weights may have codes around another zero than 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ZeroPoints {
+    /// None.
+    Nowhere,
+    /// Those with one scale: older kernels want the same one for each channel.
+    PerTensor,
+    /// All.
+    Everywhere,
+}
+
 /// One engine.
 #[derive(Debug)]
 pub(super) struct Traits {
@@ -70,8 +81,10 @@ pub(super) struct Traits {
     pub(super) simulated: &'static [Kind],
     /// Input and weight of a product have one type.
     pub(super) one_type: bool,
-    /// Zero in the middle of the activation codes.
+    /// Zero is in the middle of the activation codes, and options cannot move it.
     pub(super) symmetric: bool,
+    /// Weights that may have a zero point.
+    pub(super) zero_points: ZeroPoints,
     /// Smallest span of an activation's range.
     pub(super) minimum_range: Option<f32>,
     /// Operators whose weight may have one scale a channel.
@@ -81,6 +94,8 @@ pub(super) struct Traits {
     pub(super) pairs: Pairs,
     /// Clamps that a range of codes implies are left out.
     pub(super) implies_clamps: bool,
+    /// Clamps that it does not imply are one with the product or sum before them, without a pair between.
+    pub(super) fuses_clamps: bool,
     /// Operators whose operands have one scale.
     pub(super) one_scale: &'static [&'static str],
     /// Some processors of the engine add pairs of products in 16 bits.
@@ -123,11 +138,13 @@ const ORT: Traits = Traits {
     simulated: &[Kind::Int16, Kind::Uint16, Kind::Int4, Kind::Uint4],
     one_type: false,
     symmetric: false,
+    zero_points: ZeroPoints::PerTensor,
     minimum_range: None,
     per_channel: PRODUCTS,
     integer_bias: true,
     pairs: Pairs::Around,
     implies_clamps: true,
+    fuses_clamps: false,
     one_scale: &[],
     saturates: false,
     least_matrix: 0,
@@ -168,9 +185,11 @@ const TENSORRT: Traits = Traits {
     simulated: &[],
     one_type: true,
     symmetric: true,
+    zero_points: ZeroPoints::Nowhere,
     integer_bias: false,
     pairs: Pairs::Before,
     implies_clamps: false,
+    fuses_clamps: true,
     least_matrix: 16,
     operators: &[
         (Role::Anchor, CONVOLUTIONS),
@@ -223,9 +242,11 @@ const QNN: Traits = Traits {
 };
 const OPENVINO: Traits = Traits {
     simulated: &[],
+    zero_points: ZeroPoints::Nowhere,
     integer_bias: false,
     pairs: Pairs::Before,
     implies_clamps: false,
+    fuses_clamps: true,
     one_scale: &["Add", "Concat", "Mul"],
     saturates: true,
     operators: &[
@@ -266,6 +287,8 @@ const GENERIC: Traits = Traits {
     activations: EVERY,
     weights: EVERY,
     simulated: &[],
+    zero_points: ZeroPoints::Everywhere,
+    fuses_clamps: true,
     operators: &[
         (Role::Anchor, PRODUCTS),
         (

@@ -96,6 +96,12 @@ fn repeated_samples(ranges: &BTreeMap<String, statistics::Summary>) -> Option<St
 }
 
 impl Quantize {
+    /// Whether zero is in the middle of the codes of activations.
+    pub(super) fn is_symmetric(&self) -> bool {
+        self.symmetric_activations
+            .unwrap_or(self.profile.traits().symmetric)
+    }
+
     /// Parameters of every activation of the plan. What data say is kept in the start; with it comes the digest of the model that a file
     /// of statistics has to be of.
     pub(super) fn calibrated(
@@ -114,7 +120,7 @@ impl Quantize {
         let calibrate = |((value, kind), sources): (&(ValueId, Kind), &Vec<ValueId>)| {
             let scheme = Scheme {
                 minimum_range: traits.minimum_range,
-                ..Scheme::new(*kind, traits.symmetric)
+                ..Scheme::new(*kind, self.is_symmetric())
             };
             if let Some(fixed) = fixed_parameters(self.profile, &model.graph, sources, *kind) {
                 return Ok(((*value, *kind), fixed, Vec::new()));

@@ -21,10 +21,15 @@ pub fn collect_statistics(
     Quantize::default().make_ready(model, context, &mut PassReport::default())?;
     let opset = model.opset().unwrap_or(13);
     let mut names: BTreeSet<String> = BTreeSet::new();
-    for profile in Profile::ALL {
+    // Symmetric codes imply no clamp, so there are pairs in front of more of them.
+    let profiles = Profile::ALL
+        .into_iter()
+        .flat_map(|profile| [(profile, false), (profile, true)]);
+    for (profile, symmetric) in profiles {
         let wishes = plan::Wishes {
             excluded: &|_| None,
             activation: profile.activation(),
+            symmetric,
             named: &|_| None,
             simulated: &|_, _, _| None,
         };

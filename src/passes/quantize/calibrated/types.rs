@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::profile::Role;
+use super::profile::{Role, ZeroPoints};
 use super::{NAME, Quantize};
 use crate::ir::{Graph, NodeId};
 use crate::passes::PassError;
@@ -93,7 +93,36 @@ impl<'a> Types<'a> {
                 )));
             }
         }
+        types.check_zero_points()?;
         Ok(types)
+    }
+
+    /// Refuses zero points that the engine does not take.
+    fn check_zero_points(&self) -> Result<(), PassError> {
+        let (options, profile) = (self.options, self.options.profile);
+        let wrong = |message: String| PassError::Option { pass: NAME, message };
+        if profile.traits().symmetric && options.symmetric_activations == Some(false) {
+            return Err(wrong(format!(
+                "symmetric-activations: {} takes codes with a zero point of 0 and no others",
+                profile.name()
+            )));
+        }
+        if options.symmetric_weights {
+            return Ok(());
+        }
+        let mut channels = options.layers.iter().filter_map(|layer| layer.per_channel);
+        let per_channel = options.per_channel || channels.any(|set| set);
+        match profile.traits().zero_points {
+            ZeroPoints::Nowhere => Err(wrong(format!(
+                "symmetric-weights: {} takes weights with a zero point of 0 and no others",
+                profile.name()
+            ))),
+            ZeroPoints::PerTensor if per_channel => Err(wrong(format!(
+                "symmetric-weights: {} has zero points for weights with one scale: per-channel: false",
+                profile.name()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn activations(&self) -> impl Iterator<Item = Kind> + '_ {
@@ -136,15 +165,16 @@ impl<'a> Types<'a> {
             .operator(node)
             .is_some_and(|operator| engine.iter().any(|name| operator.is(name)));
         let per_channel = entry.and_then(|entry| entry.per_channel);
+        let kind = precision.and_then(Precision::kind).unwrap_or(self.weight);
         NodeTypes {
             float: precision == Some(Precision::Float),
             activation: entry.and_then(|entry| entry.activations),
             named: entry.is_some(),
             weight: Coding {
-                kind: precision.and_then(Precision::kind).unwrap_or(self.weight),
+                kind,
                 bits: None,
                 block: entry.and_then(|entry| entry.block).unwrap_or(self.options.block),
-                symmetric: true,
+                symmetric: self.options.symmetric_weights || kind.is_float(),
                 per_channel: fits && per_channel.unwrap_or(self.options.per_channel),
             },
         }
