@@ -90,7 +90,7 @@ class RunOptions(ComparingOptions, total=False):
     allow_unchanged: bool | None
     """Whether a result is accepted in which nothing changed that was asked to."""
     provenance: bool | None
-    """Whether a changed model records where it comes from; yes if nothing is said."""
+    """Whether a changed model records where it comes from; yes if nothing is said, but never where that alone makes the file larger."""
     output: PathLike | None
     """The file that an accepted result is written to."""
     force: bool | None

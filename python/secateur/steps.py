@@ -1308,7 +1308,8 @@ def simplify(
             or `approximate` (rules that say so may change results). Default: `'rounding'`.
         step_only: Rules and passes to use; all, if empty.
         except_: Rules and passes to leave out.
-        families: Families of rules beyond the usual ones: `ort`, whose operators only ONNX Runtime has.
+        families: Families of rules beyond the usual ones: `ort`, whose operators only ONNX Runtime has, `ort-latest`, whose
+            operators only its newest releases have, `parallel`, which makes one product of several of one value and splits it.
         step_rules: Folders with more rules, relative to the pipeline's file.
         step_keep: Patterns (regular expressions) of nodes and values that must stay as they are.
         step_fuel: Rule applications before the rules stop.

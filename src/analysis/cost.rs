@@ -170,6 +170,12 @@ const COUNTS: &[(&str, &str, Count)] = &[
     ("com.microsoft", "MatMulInteger16", matrix),
     ("com.microsoft", "MatMulIntegerToFloat", matrix),
     ("com.microsoft", "MatMulNBits", matrix),
+    ("com.microsoft", "MultiHeadAttention", |call, result| {
+        // Packed operands and a past are not told apart here.
+        let keys = call.shape(1).filter(|keys| keys.len() == 3 && !call.has(6))?;
+        let width = product(call.shape(0)?).add(&product(result?));
+        Some(width.mul(keys.get(1)?))
+    }),
     ("com.microsoft", "QGemm", gemm),
 ];
 

@@ -3,7 +3,8 @@
 //! A file goes `load` -> `syntax` -> `compile` (everything that can be refused before a model is seen) -> [`Rule`]. The driver
 //! goes over a graph with a worklist: `matcher` finds a fit, `plan` computes what replaces it (constant parts through an
 //! [`Evaluator`]), `apply` puts it into the graph if that is allowed and pays. `canonical` lets a rule name parameters alike
-//! in all opsets, `helper` holds the closed set of predicates. [`prove`] runs a rule's examples.
+//! in all opsets, `helper` holds the closed set of predicates, `siblings` finds the parts of a pattern of several results. [`prove`] runs
+//! a rule's examples.
 //!
 //! Depends on [`crate::analysis`], [`crate::ops`] and [`crate::ir`]; `prove` also on
 //! [`crate::engine`] and the text syntax of [`crate::format`].

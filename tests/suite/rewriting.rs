@@ -349,6 +349,18 @@ fn the_loader_names_the_place_of_each_error() {
             "argument 1",
         ),
         (
+            "opset: 7..\nmatch: |\n  a = Neg (x)\n  y = Abs (z)\nreplace: |\n  a = x\n  y = z",
+            "rule-misuse",
+            "f/r.yaml:7:7",
+            "a value that both read",
+        ),
+        (
+            "opset: 7..\nmatch: |\n  a = MatMul (x, v)\n  y = MatMul (x, w)\nwhere:\n  - constant(v)\nreplace: |\n  a = x\n  y = x",
+            "rule-misuse",
+            "f/r.yaml:7:7",
+            "w must be a `constant`",
+        ),
+        (
             "opset: 7..\nfoo: 1\nmatch: |\n  y = Neg (x)\nreplace: |\n  y = x",
             "rule-yaml",
             "f/r.yaml:5",

@@ -138,30 +138,89 @@ fn the_same_call_gives_the_same_bytes_with_any_number_of_threads() {
     assert_eq!(verify(1), verify(8));
 }
 
+/// The keys of a model's metadata.
+fn metadata(bench: &Bench, name: &str) -> Vec<String> {
+    let decoded = secateur::format::read_proto(bench.path(name), &Default::default()).unwrap();
+    let entries = decoded.model.metadata_props.iter();
+    entries.map(|entry| entry.key.clone().unwrap()).collect()
+}
+
 #[test]
 fn provenance_is_recorded_in_a_changed_model_unless_declined() {
     let bench = Bench::new();
-    assert_eq!(bench.call("run clean.yaml dead.onnx -o with.onnx").code, 0);
+    let numbers = vec!["1"; 100].join(", ");
+    bench.model(
+        "heavy",
+        &format!(
+            r#"<ir_version: 8, opset_import: ["" : 17]>
+            g (float[batch, 3] x) => (float[batch, 3] y) <float[100] k = {{{numbers}}}> {{ y = Relu (x)  unused = Exp (k) }}"#
+        ),
+    );
+    assert_eq!(bench.call("run clean.yaml heavy.onnx -o with.onnx").code, 0);
     assert_eq!(
         bench
-            .call("run clean.yaml dead.onnx -o without.onnx --no-provenance")
+            .call("run clean.yaml heavy.onnx -o without.onnx --no-provenance")
             .code,
         0
     );
-    let keys = |name: &str| -> Vec<String> {
-        let decoded = secateur::format::read_proto(bench.path(name), &Default::default()).unwrap();
-        decoded
-            .model
-            .metadata_props
-            .iter()
-            .map(|entry| entry.key.clone().unwrap())
-            .collect()
-    };
     assert_eq!(
-        keys("with.onnx"),
+        metadata(&bench, "with.onnx"),
         ["secateur.version", "secateur.pipeline", "secateur.input"]
     );
-    assert!(keys("without.onnx").is_empty());
+    assert!(metadata(&bench, "without.onnx").is_empty());
+}
+
+#[test]
+fn provenance_is_left_out_where_it_alone_makes_a_file_larger() {
+    let bench = Bench::new();
+    assert_eq!(bench.call("run clean.yaml dead.onnx -o small.onnx").code, 0);
+    assert!(metadata(&bench, "small.onnx").is_empty());
+    assert!(bench.read("small.onnx").len() <= bench.read("dead.onnx").len());
+    // What grows for another reason says where it comes from.
+    let renamed = bench.call("rename relu.onnx --inputs x=a-much-longer-name -o longer.onnx");
+    assert_eq!(renamed.code, 0, "{}", renamed.stderr);
+    assert!(bench.read("longer.onnx").len() > bench.read("relu.onnx").len());
+    assert_eq!(metadata(&bench, "longer.onnx").len(), 3);
+}
+
+#[test]
+fn what_fixing_sizes_saves_may_be_spent_by_the_step_after_it() {
+    let bench = Bench::new();
+    let symbol = "a_symbol_whose_name_takes_more_bytes_than_the_constant";
+    bench.model(
+        "sized",
+        &format!(
+            r#"<ir_version: 8, opset_import: ["" : 17]>
+            g (float[{symbol}, 3] x, float[6] z) => (float[{symbol}, 3] y, float[{symbol}, 3] w) {{ s = Shape (x)  y = Reshape (z, s)  w = Relu (x) }}"#
+        ),
+    );
+    let operators = |name: &str| -> Vec<String> {
+        let decoded = secateur::format::read_proto(bench.path(name), &Default::default()).unwrap();
+        let nodes = decoded.model.graph.as_ref().unwrap().node.iter();
+        nodes.map(|node| node.op_type().to_owned()).collect()
+    };
+    let bound = bench.call(&format!("simplify sized.onnx --bind {symbol}=2 -o bound.onnx"));
+    assert_eq!(bound.code, 0, "{}", bound.stderr);
+    assert!(
+        !operators("bound.onnx").contains(&"Shape".to_owned()),
+        "{:?}",
+        operators("bound.onnx")
+    );
+    assert!(bench.read("bound.onnx").len() <= bench.read("sized.onnx").len());
+    // Of a file in which the sizes are fixed already nothing is left to spend.
+    assert_eq!(
+        bench
+            .call(&format!("bind sized.onnx --sizes {symbol}=2 -o fixed.onnx"))
+            .code,
+        0
+    );
+    let fixed = bench.call("simplify fixed.onnx -o small.onnx --allow-unchanged");
+    assert_eq!(fixed.code, 0, "{}", fixed.stderr);
+    assert!(
+        operators("small.onnx").contains(&"Shape".to_owned()),
+        "{:?}",
+        operators("small.onnx")
+    );
 }
 
 #[test]
