@@ -28,7 +28,7 @@ fn packed(codes: &[u8], bits: usize) -> Vec<u8> {
 }
 
 /// Whether the codes of a weight in whole blocks, and their scales, take less than the weight: blocks longer than its columns are filled up.
-pub(super) fn is_smaller(weight: &Tensor, target: &Target) -> bool {
+pub(super) fn is_smaller(weight: &Tensor, target: &WeightTarget) -> bool {
     let block = target.coding.block.max(1) as u64;
     let (Some(sum), Some(k)) = (
         target.sum_axis,
