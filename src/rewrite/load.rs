@@ -223,7 +223,12 @@ pub(super) fn embedded(file: &str, family: &str, content: &'static str) -> Resul
         Some(at) => {
             let (head, text) = content.split_at(at + 1);
             let before = head.matches('\n').count();
-            read(file, family, head, Some(Unread { text, before }))
+            read(
+                file,
+                family,
+                head,
+                Some(Unread { text, before }),
+            )
         }
     }
 }

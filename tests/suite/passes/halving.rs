@@ -624,3 +624,63 @@ fn a_name_that_several_nodes_have_excludes_all_of_them() {
     assert_eq!(float_operators(&after), ["MatMul", "MatMul"], "{report:#?}");
     assert_eq!((bytes(&after, DType::F32), bytes(&after, DType::F16)), (512, 128));
 }
+
+#[test]
+fn a_weight_that_is_also_an_output_is_stored_once() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]> g (float[2, 4] x) => (float[4, 3] w, float[2, 3] y)
+        <float[4, 3] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}> { y = MatMul (x, w) }"#;
+    let pass = ConvertFloat {
+        convert_io: true,
+        ..ConvertFloat::default()
+    };
+    let (_, after, _) = converted(&pass, text);
+    let text = lines(&after).join("\n");
+    assert_eq!(text.matches("[4, 3] = ").count(), 1, "{text}");
+    assert!(!text.contains("Cast"), "{text}");
+    let types: Vec<_> = after
+        .graph
+        .outputs()
+        .iter()
+        .map(|output| output.ty.dtype())
+        .collect();
+    assert_eq!(types, [Some(DType::F16), Some(DType::F16)]);
+}
+
+#[test]
+fn single_numbers_are_no_weights_to_save_on() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]> g (float[N, 4] x, bool c) => (float[N, 4] y)
+        <float low = {-1}, float high = {6}> {
+          y = If (c) <then_branch = t () => (u) { u = Clip (x, low, high) }, else_branch = e () => (v) { v = Clip (x, low) }>
+        }"#;
+    let (before, after, report) = converted(&ConvertFloat::default(), text);
+    assert_eq!(lines(&after), lines(&before));
+    assert!(!report.changed, "{report:#?}");
+    assert!(!said(&report).is_empty(), "{report:#?}");
+}
+
+#[test]
+fn reductions_of_scatter_stay_float() {
+    // ONNX Runtime has no kernels for them in 16 bits, and finds that out when it runs the model.
+    let text = |reduction: &str| {
+        format!(
+            r#"<ir_version: 8, opset_import: ["" : 18]> g (float[2, 8] x, int64[2, 2] i) => (float[2, 8] z)
+               <float[8, 8] w = {{{}}}, float[2, 2] u = {{1, 2, 3, 4}}> {{
+                 y = MatMul (x, w)  z = ScatterElements <axis = 1, reduction = "{reduction}"> (y, i, u) }}"#,
+            vec!["0.5"; 64].join(", ")
+        )
+    };
+    for (reduction, narrow) in [("none", true), ("add", false), ("mul", false)] {
+        let (_, after, _) = converted(&ConvertFloat::default(), &text(reduction));
+        let scatter = after
+            .graph
+            .node_ids()
+            .find(|id| {
+                let operator = after.graph.operator(*id);
+                operator.is_some_and(|operator| operator.is("ScatterElements"))
+            })
+            .unwrap();
+        let data = after.graph.input(scatter, 0).unwrap();
+        let wanted = if narrow { DType::F16 } else { DType::F32 };
+        assert_eq!(after.graph.ty(data).dtype(), Some(wanted), "{reduction}");
+    }
+}

@@ -175,6 +175,11 @@ fn never(operator: &Operator) -> Option<&'static str> {
     }
     match &*operator.op_type {
         "QuantizeLinear" | "DequantizeLinear" | "DynamicQuantizeLinear" => Some("its scales are float"),
+        "ScatterElements" | "ScatterND"
+            if operator.string("reduction").is_some_and(|kind| kind != "none") =>
+        {
+            Some("ONNX Runtime has no kernel for its reduction in 16 bits")
+        }
         "Cast" | "ConstantOfShape" => None,
         _ if operator.attribute("dtype").is_some() || operator.attribute("output_dtype").is_some() => {
             Some("an attribute fixes its type")

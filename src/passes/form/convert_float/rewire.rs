@@ -18,6 +18,8 @@ pub(super) struct Rewire<'a> {
     dtype: DType,
     /// Every name of the model: bodies see those of the graphs around them.
     names: Names,
+    /// In the graph at hand: constants that have a narrow one beside them.
+    lowered: HashMap<ValueId, ValueId>,
     pub(super) casts: u64,
     pub(super) constants: u64,
 }
@@ -36,6 +38,7 @@ impl<'a> Rewire<'a> {
             options,
             dtype: options.to.dtype(),
             names: Names::of(graph),
+            lowered: HashMap::new(),
             casts: 0,
             constants: 0,
         }
@@ -117,6 +120,7 @@ impl<'a> Rewire<'a> {
         // Readers that want narrow values behind float ones and constants.
         let narrow: HashSet<ValueId> = narrow.into_iter().collect();
         let mut made: HashMap<(ValueId, Usage), ValueId> = HashMap::new();
+        self.lowered.clear();
         let mut wants: Vec<(Use, Usage)> = Vec::new();
         for (node, slots) in &decisions.nodes {
             let op_type = editor
@@ -176,7 +180,11 @@ impl<'a> Rewire<'a> {
             Some(tensor) => {
                 self.constants += 1;
                 let name = self.named(editor.graph(), value, self.options.suffix());
-                Ok(editor.add_constant(name, lower_constant(&tensor, self.dtype, usage).tensor))
+                let new = editor.add_constant(name, lower_constant(&tensor, self.dtype, usage).tensor);
+                if usage == Usage::Number {
+                    self.lowered.insert(value, new);
+                }
+                Ok(new)
             }
             None => {
                 let ty = with_dtype(editor.graph().ty(value), self.dtype);
@@ -185,7 +193,7 @@ impl<'a> Rewire<'a> {
         }
     }
 
-    /// Casts of graph outputs that float operators give.
+    /// Casts of graph outputs that float operators give, and narrow constants that are outputs themselves.
     fn outputs(
         &mut self,
         graph: &mut Graph,
@@ -205,8 +213,23 @@ impl<'a> Rewire<'a> {
             }
             // The old type goes with the new value until all types are changed together.
             let old = editor.graph().ty(value).clone();
-            let new = self.cast(&mut editor, value, self.dtype, self.options.suffix(), old)?;
+            let kind = editor.graph().get(value.node).map(|node| &node.kind);
+            let constant = matches!(kind, Some(NodeKind::Constant(_)));
+            let new = match constant {
+                true => {
+                    let new = match self.lowered.get(&value) {
+                        Some(known) => *known,
+                        None => self.narrowed(&mut editor, value, Usage::Number)?,
+                    };
+                    editor.set_facts(new, old, None)?;
+                    new
+                }
+                false => self.cast(&mut editor, value, self.dtype, self.options.suffix(), old)?,
+            };
             editor.replace_where(value, new, |at| at.node == sink)?;
+            if constant {
+                editor.remove_unused(value.node);
+            }
         }
         Ok(())
     }

@@ -34,7 +34,9 @@ pub(super) fn leave_what_does_not_pay(plan: &mut ConversionPlan, model: &Model) 
         left,
         reached,
     } = weigh_all(plan, model);
-    if left == 0 && reached > 0 && !is_quantized(model) && 4 * reached >= weights(model) {
+    // Single numbers, as bounds and scales are, are no weights to save on.
+    let weights = weights(model);
+    if left == 0 && reached > 0 && weights > 0 && !is_quantized(model) && 4 * reached >= weights {
         return;
     }
     let reason = if reached > 0 { REASON } else { NOTHING };

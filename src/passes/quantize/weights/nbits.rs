@@ -5,6 +5,7 @@
 //! codes in the low bits; scales as `[N * ceil(K / block)]`; zero points packed like codes, a row of bytes for each of the N
 //! columns, and `2^(bits - 1)` when they are left out.
 
+use super::target::Reader;
 use super::{Coded, WeightError, WeightTarget, suffixed};
 use crate::analysis::linear::{Family, Reading, product};
 use crate::ir::{DType, Editor, Graph, NodeId, Operator, Tensor, Value, ValueId};
@@ -13,7 +14,8 @@ use crate::ir::{DType, Editor, Graph, NodeId, Operator, Tensor, Value, ValueId};
 pub(super) const DOMAIN: &str = "com.microsoft";
 
 /// The accuracy level at which products are computed on 8-bit codes of the other operand, as ONNX Runtime does for a DequantizeLinear
-/// that it fuses into a product. In float its kernels are slower than those of float weights, for 8 bits by far.
+/// that it fuses into a product. In float its kernels are slower than those of float weights, for 8 bits by far. Asked for in half precision,
+/// where products follow each other, release 1.32 answers wrong numbers.
 const INT8_PRODUCTS: i64 = 4;
 
 /// Codes packed `8 / bits` a byte, the last byte of a row filled up with zeros.
@@ -112,7 +114,7 @@ pub(super) fn replace(
     };
     for reader in &target.readers {
         let scale = scales.of(editor, reader.dtype)?;
-        weight.multiply(editor, reader.node, scale)?;
+        weight.multiply(editor, reader, scale)?;
     }
     Ok(())
 }
@@ -229,7 +231,7 @@ pub(super) fn replace_table(
                 })
             }
         };
-        weight.multiply(editor, reader.node, scale)?;
+        weight.multiply(editor, reader, scale)?;
     }
     editor.remove_unused(target.weight.node);
     Ok(())
@@ -308,7 +310,8 @@ struct Blocks {
 
 impl Blocks {
     /// In place of a MatMul or a plain Gemm: one on codes.
-    fn multiply(&self, editor: &mut Editor<'_>, node: NodeId, scale: ValueId) -> Result<(), WeightError> {
+    fn multiply(&self, editor: &mut Editor<'_>, reader: &Reader, scale: ValueId) -> Result<(), WeightError> {
+        let node = reader.node;
         let Some(mut fresh) = first_output(editor, node) else {
             return Ok(());
         };
@@ -316,13 +319,15 @@ impl Blocks {
         inputs.extend(self.zeros.map(Some));
         // Gemm has been made plain: one number for each column, and no factors.
         let bias = editor.graph().input(node, 2);
-        let operator = Operator::new("MatMulNBits")
+        let mut operator = Operator::new("MatMulNBits")
             .in_domain(DOMAIN)
             .with("K", self.k as i64)
             .with("N", self.n as i64)
             .with("bits", self.bits as i64)
-            .with("block_size", self.block as i64)
-            .with("accuracy_level", INT8_PRODUCTS);
+            .with("block_size", self.block as i64);
+        if reader.dtype == DType::F32 {
+            operator = operator.with("accuracy_level", INT8_PRODUCTS);
+        }
         fresh.name = suffixed(&fresh.name, "blocked");
         fresh.declared = None;
         let mut biased = fresh.clone();

@@ -20,7 +20,7 @@ pub enum Form {
     #[default]
     Qdq,
     /// ONNX Runtime's operators: MatMulNBits for MatMul and Gemm with the weight on the right, GatherBlockQuantized for tables whose rows
-    /// are whole blocks, on the same codes where a product has the rows as outputs; the rest as `qdq`, and the report says so. A product multiplies with 8-bit codes of the activations, as ONNX Runtime does for the form `qdq`.
+    /// are whole blocks, on the same codes where a product has the rows as outputs; the rest as `qdq`, and the report says so. A product of `float` multiplies with 8-bit codes of the activations, as ONNX Runtime does for the form `qdq`.
     MatMulNBits,
 }
 
