@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{GraphPlan, is_constant};
+use super::plan::GraphPlan;
 use super::products::{Saturated, product_codes};
+use super::roles::is_constant;
 use crate::ir::{
     EditError, Editor, Graph, Name, NodeId, Operator, Tensor, TensorError, Value, ValueId, ValueType,
 };

@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::plan::{Roles, Wishes, readers};
 use super::profile::{Pairs, Role, Traits};
-use crate::ir::{Graph, NodeId};
+use super::roles::{Roles, Wishes, readers};
+use crate::ir::NodeId;
 
 /// Clamps on integers, with the operators that they are one with.
 pub(super) struct Clamps {
@@ -82,22 +82,4 @@ impl Clamps {
         let both = self.implied.iter().chain(&self.fused);
         both.map(|(clamp, source)| (*clamp, *source)).collect()
     }
-}
-
-/// Relu, or a Clip with the constant lower bound 0: then the zero point is the lowest code and no code is below.
-pub(super) fn clamps_at_zero(graph: &Graph, clamp: NodeId) -> bool {
-    let Some(operator) = graph.operator(clamp) else {
-        return false;
-    };
-    if operator.is("Relu") {
-        return true;
-    }
-    let bound = match graph.input(clamp, 1) {
-        Some(value) => graph.constant(value).and_then(|tensor| tensor.single_f64()),
-        None => operator.float("min").map(f64::from),
-    };
-    let upper_is_constant = graph
-        .input(clamp, 2)
-        .is_none_or(|value| graph.constant(value).is_some());
-    bound == Some(0.0) && upper_is_constant
 }

@@ -13,6 +13,7 @@ mod prepare;
 mod products;
 mod profile;
 mod ranges;
+mod roles;
 mod scheme;
 mod statistics_run;
 mod types;
@@ -409,7 +410,7 @@ impl Quantize {
             let kept = names.iter().any(|name| context.keeps(name));
             kept.then(|| "protected by keep".to_owned())
         };
-        let wishes = plan::Wishes {
+        let wishes = roles::Wishes {
             excluded: &reason,
             activation: types.activation,
             symmetric: self.is_symmetric(),

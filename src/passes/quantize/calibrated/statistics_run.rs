@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{NAME, Profile, Quantize, label, plan};
+use super::{NAME, Profile, Quantize, label, plan, roles};
 use crate::data::{DataError, Dataset};
 use crate::engine::Engine;
 use crate::ir::{Graph, Model, model_digest};
@@ -26,7 +26,7 @@ pub fn collect_statistics(
         .into_iter()
         .flat_map(|profile| [(profile, false), (profile, true)]);
     for (profile, symmetric) in profiles {
-        let wishes = plan::Wishes {
+        let wishes = roles::Wishes {
             excluded: &|_| None,
             activation: profile.activation(),
             symmetric,
