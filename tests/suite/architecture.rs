@@ -369,7 +369,7 @@ fn the_documents_name_files_that_there_are() {
                 let path = root().join(folder).join(&name);
                 path.exists() || path.with_extension("rs").exists()
             };
-            if !MADE.contains(&name.as_str()) && !ABOUT.iter().any(|folder| is_there(&folder)) {
+            if !MADE.contains(&name.as_str()) && !ABOUT.iter().any(is_there) {
                 wrong.push(format!("{document}: `{name}`"));
             }
         }

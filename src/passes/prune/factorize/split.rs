@@ -101,7 +101,7 @@ fn shift(editor: &mut Editor<'_>, candidate: &Candidate, factors: &Factors) -> R
         .value(ValueId::new(layer.node, 0))
         .map(|value| format!("{}_bias", value.name));
     let name = name.unwrap_or_default();
-    Ok(candidate.bias.add(editor, layer.node, by, (DType::F32, &name))?)
+    candidate.bias.add(editor, layer.node, by, (DType::F32, &name))
 }
 
 fn tensor(dtype: DType, dims: &[u64], values: &Array2<f64>) -> Result<Tensor, TensorError> {
