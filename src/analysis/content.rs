@@ -40,6 +40,11 @@ pub(super) fn of_any_rank(tensor: &Tensor) -> Option<Vec<Dim>> {
         return None;
     }
     match tensor.dtype() {
+        // Numbers that a dimension does not hold are no sizes.
+        DType::U64 => {
+            let held = |v: &u64| i64::try_from(*v).map_or(Dim::Unknown, Dim::Fixed);
+            Some(tensor.view::<u64>().ok()?.iter().map(held).collect())
+        }
         dtype if dtype.is_integer() || dtype == DType::Bool => {
             Some(tensor.to_i64().ok()?.into_iter().map(Dim::Fixed).collect())
         }

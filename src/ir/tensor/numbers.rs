@@ -156,10 +156,12 @@ impl Tensor {
         }
     }
 
-    /// The single element of a one-element integer tensor (any rank).
+    /// The single element of a one-element integer tensor (any rank), if an `i64` holds it.
     pub fn single_i64(&self) -> Option<i64> {
         if self.elements() != 1 {
             None
+        } else if self.dtype == DType::U64 {
+            i64::try_from(*self.view::<u64>().ok()?.first()?).ok()
         } else {
             self.to_i64().ok()?.first().copied()
         }

@@ -442,3 +442,19 @@ fn operators(model: &secateur::ir::Model) -> Vec<String> {
     let names = order.iter().filter_map(|id| model.graph.operator(*id));
     names.map(|operator| operator.op_type.to_string()).collect()
 }
+
+/// Numbers beyond what a dimension holds are no sizes, so nothing is decided from them as if they had wrapped.
+#[test]
+fn comparisons_of_large_unsigned_numbers_are_those_of_the_numbers() {
+    let mut folded = model(&format!(
+        "{HEAD} g (float[1] x) => (float[1] z, bool[2] less, bool[2] greater)
+         <uint64[2] a = {{18446744073709551615, 1}}, uint64[2] b = {{1, 18446744073709551614}}> {{
+           z = Relu (x)  less = Less (a, b)  greater = GreaterOrEqual (a, b) }}"
+    ));
+    run_pass(&FoldConstants::default(), &mut folded, &Setting::default()).unwrap();
+    let truths = |name: &str| {
+        let value = folded.graph.find_value(name).unwrap();
+        folded.graph.constant(value).unwrap().to_i64().unwrap()
+    };
+    assert_eq!((truths("less"), truths("greater")), (vec![0, 1], vec![1, 0]));
+}
