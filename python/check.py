@@ -171,8 +171,8 @@ def main() -> int:
             )
             tests(peers, counts, scratch)
             config = ["--config-file", str(HERE / "pyproject.toml")]
-            sources = [str(HERE / folder) for folder in ("tests", "examples", "secateur")]
-            checked(counts, str(peers), "-m", "mypy", *config, *sources, cwd=HERE)
+            typed = [str(HERE / folder) for folder in ("tests", "examples", "secateur")]
+            checked(counts, str(peers), "-m", "mypy", *config, *typed, cwd=HERE)
             checked(counts, str(peers), "-m", "mypy.stubtest", "secateur._native", cwd=scratch)
         except Skip as reason:
             print(f"skipped: {reason}")
