@@ -349,10 +349,8 @@ impl QuantizeWeights {
                 .value(target.weight)
                 .map(|value| value.name.to_string())
                 .unwrap_or_default();
-            let fits = target.is_block_table || target.is_matrix_product();
-            let smaller = |tensor: &Tensor| nbits::is_smaller(tensor, target);
-            let smaller = editor.graph().constant(target.weight).is_none_or(smaller);
-            let nbits = self.form == Form::MatMulNBits && fits && smaller;
+            let qdq = nbits::obstacle(editor.graph().constant(target.weight), target);
+            let nbits = self.form == Form::MatMulNBits && qdq.is_none();
             let coded = match ahead.pop_front() {
                 // A weight that an earlier target has taken is left to `code`.
                 Some(Some(coded)) if editor.graph().constant(target.weight).is_some() => {
@@ -387,13 +385,7 @@ impl QuantizeWeights {
                     done.uses_nbits |= nbits;
                     done.captured |= target.readers.iter().any(|reader| !reader.bodies.is_empty());
                     inner.extend(lookups);
-                    if self.form == Form::MatMulNBits && !nbits {
-                        let why = match fits {
-                            true => "filled up to whole blocks it would become larger",
-                            false => {
-                                "it is no weight that only products read on their right, or a table in whole blocks that lookups and products read by rows"
-                            }
-                        };
+                    if let Some(why) = qdq.filter(|_| self.form == Form::MatMulNBits) {
                         report
                             .notes
                             .push(format!("{name} is written in the form qdq: {why}"));

@@ -29,8 +29,22 @@ fn packed(codes: &[u8], bits: usize) -> Vec<u8> {
         .collect()
 }
 
+/// Why a weight has the form `qdq` in this form's place. A table in blocks has whole ones, and is written as one whatever it takes.
+pub(super) fn obstacle(weight: Option<&Tensor>, target: &WeightTarget) -> Option<&'static str> {
+    if target.is_block_table {
+        return None;
+    }
+    if !target.is_matrix_product() {
+        return Some(
+            "it is no weight that only products read on their right, or a table in whole blocks that lookups and products read by rows",
+        );
+    }
+    let larger = weight.is_some_and(|weight| !is_smaller(weight, target));
+    larger.then_some("filled up to whole blocks it would become larger")
+}
+
 /// Whether the codes of a weight in whole blocks, and their scales, take less than the weight: blocks longer than its columns are filled up.
-pub(super) fn is_smaller(weight: &Tensor, target: &WeightTarget) -> bool {
+fn is_smaller(weight: &Tensor, target: &WeightTarget) -> bool {
     let block = target.coding.block.max(1) as u64;
     let (Some(sum), Some(k)) = (
         target.sum_axis,
